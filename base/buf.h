@@ -13,13 +13,13 @@ struct kl_buf {
 
 void kl_buf_init(struct kl_buf *b, size_t max_bytes);
 void kl_buf_fini(struct kl_buf *b);
-void kl_buf_clear(struct kl_buf *b);                      // keeps the memory, forgets the error
-int kl_buf_reserve(struct kl_buf *b, size_t more);        // room for `more` bytes behind n
+void kl_buf_clear(struct kl_buf *b);               // keeps the memory, forgets the error
+int kl_buf_reserve(struct kl_buf *b, size_t more); // room for `more` bytes behind n
 int kl_buf_append(struct kl_buf *b, const void *p, size_t n);
 int kl_buf_printf(struct kl_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int kl_buf_vprintf(struct kl_buf *b, const char *fmt, va_list ap)
     __attribute__((format(printf, 2, 0)));
-void kl_buf_consume(struct kl_buf *b, size_t n);          // drops n bytes from the front
+void kl_buf_consume(struct kl_buf *b, size_t n); // drops n bytes from the front
 
 static inline int kl_buf_puts(struct kl_buf *b, struct kl_str s)
 {

@@ -4,7 +4,8 @@
 #include <stdarg.h>
 
 // name, value, text, HTTP status, Status reason, gRPC code
-// Reasons and HTTP codes follow k8s.io/apimachinery StatusReason; gRPC codes follow etcd's rpctypes.
+// Reasons and HTTP codes follow k8s.io/apimachinery StatusReason; gRPC codes follow etcd's
+// rpctypes.
 #define KL_ERR_LIST(X)                                                                             \
     X(KL_ENOMEM, -1, "out of memory", 500, "InternalError", 8)                                     \
     X(KL_EBADREQUEST, -2, "bad request", 400, "BadRequest", 3)                                     \
@@ -57,7 +58,8 @@ int kl_error_vset(struct kl_error *err, int code, const char *fmt, va_list ap)
     __attribute__((format(printf, 3, 0)));
 // Puts "context: " before the message on the way up. Returns err's code (KL_EINTERNAL for NULL).
 int kl_error_wrap(struct kl_error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-// Translates an errno value at the edge: ENOSPC and EDQUOT to KL_ENOSPC, ENOENT to KL_ENOTFOUND, ...
+// Translates an errno value at the edge: ENOSPC and EDQUOT to KL_ENOSPC, ENOENT to KL_ENOTFOUND,
+// ...
 int kl_error_errno(struct kl_error *err, int errno_value, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -25,4 +25,4 @@ void *kl_map_del(struct kl_map *m, struct kl_str key); // what was there, or NUL
 struct kl_map_entry *kl_map_next(const struct kl_map *m, size_t *it);
 #define KL_MAP_EACH(m, e)                                                                          \
     for (size_t it_##e = 0, once_##e = 1; once_##e; once_##e = 0)                                  \
-        for (struct kl_map_entry *e; (e = kl_map_next((m), &it_##e));)
+        for (struct kl_map_entry * e; (e = kl_map_next((m), &it_##e));)

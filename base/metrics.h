@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Counters, gauges and histograms in Prometheus' text format. Updated without locks from any thread.
+// Counters, gauges and histograms in Prometheus' text format. Updated without locks from any
+// thread.
 #pragma once
 #include "base/buf.h"
 #include <stdatomic.h>
@@ -7,12 +8,12 @@
 struct kl_metric {
     const char *name, *help;
     enum { KL_COUNTER, KL_GAUGE, KL_HISTOGRAM } kind;
-    const char *label_name;    // NULL: no label
-    const char *label_value;   // fixed label of this series
-    const double *bounds;      // histogram: nbounds upper bounds, rising, in the metric's unit
+    const char *label_name;  // NULL: no label
+    const char *label_value; // fixed label of this series
+    const double *bounds;    // histogram: nbounds upper bounds, rising, in the metric's unit
     int nbounds;
-    atomic_llong value;        // counter, gauge
-    atomic_llong *buckets;     // histogram: nbounds + 1, not cumulated
+    atomic_llong value;    // counter, gauge
+    atomic_llong *buckets; // histogram: nbounds + 1, not cumulated
     atomic_llong sum_e6, count;
     struct kl_metric *next;
 };

@@ -12,7 +12,10 @@ struct kl_str {
 };
 
 #define KL_STR(lit) ((struct kl_str){"" lit, sizeof(lit) - 1})
-#define KL_STR_INIT(lit) {"" lit, sizeof(lit) - 1}
+#define KL_STR_INIT(lit)                                                                           \
+    {                                                                                              \
+        "" lit, sizeof(lit) - 1                                                                    \
+    }
 // For printf's "%.*s".
 #define KL_PRI(s) (int)(s).n, (s).p
 #define KL_COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -73,5 +76,5 @@ bool kl_str_split(struct kl_str *rest, char sep, struct kl_str *ret_head);
 // Decimal, optional minus; false on empty, other bytes or overflow.
 bool kl_str_to_i64(struct kl_str s, int64_t *ret_i);
 bool kl_str_to_u64(struct kl_str s, uint64_t *ret_u);
-bool kl_utf8_valid(struct kl_str s); // RFC 3629: no surrogates, no overlong forms
+bool kl_utf8_valid(struct kl_str s);   // RFC 3629: no surrogates, no overlong forms
 uint64_t kl_str_hash(struct kl_str s); // SipHash-like with a process key; never stored

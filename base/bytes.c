@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/bytes.h"
+#include <stdlib.h>
+
+struct kl_bytes *kl_bytes_alloc(size_t n)
+{
+    if (n > UINT32_MAX)
+        return NULL;
+    struct kl_bytes *b = malloc(sizeof(*b) + n);
+    if (!b)
+        return NULL;
+    atomic_init(&b->refs, 1);
+    b->n = (uint32_t)n;
+    return b;
+}
+
+struct kl_bytes *kl_bytes_new(struct kl_str s)
+{
+    struct kl_bytes *b = kl_bytes_alloc(s.n);
+    if (b && s.n)
+        memcpy(b->p, s.p, s.n);
+    return b;
+}
+
+struct kl_bytes *kl_bytes_from_buf(const struct kl_buf *b)
+{
+    return b->err ? NULL : kl_bytes_new(kl_buf_str(b));
+}
+
+struct kl_bytes *kl_bytes_ref(struct kl_bytes *b)
+{
+    if (b)
+        atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
+    return b;
+}
+
+void kl_bytes_unref(struct kl_bytes *b)
+{
+    // acq_rel rather than a fence before free: ThreadSanitizer does not model fences.
+    if (b && atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) == 1)
+        free(b);
+}
