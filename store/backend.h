@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+// The seam between the store's core and a back end: batches go down by propose and come back up by
+// kl_core_applied, in order, whoever wrote them; nothing else changes the index, the ring or an
+// answer. The core calls every function on its own loop (but open, load and close) and never blocks
+// in one; a back end calls kl_core_* on the core's loop only.
+#pragma once
+#include "store/kv.h"
+#include "base/loop.h"
+
+struct kl_core;    // what a back end sees of a store
+struct kl_backend; // what the core sees of a back end; each defines its own
+
+// One write. The core fills kv and prev for its own batches; an outside batch brings kv alone and
+// the core finds prev.
+struct kl_row {
+    struct kl_kv *kv;
+    struct kl_kv *prev;
+    struct kl_op *op; // the core's: whose attachments go to kv
+};
+
+struct kl_lease_op {
+    int64_t id;
+    int64_t ttl_ms;           // 0: the lease goes
+    int64_t deadline_wall_ms; // since 1970
+};
+
+// Everything that is made durable together. Owned by whoever holds it: propose lends it to the back
+// end until kl_core_applied or kl_core_failed; kl_core_applied takes an outside one.
+struct kl_batch {
+    uint64_t origin; // who evaluated it: kl_core_origin, or another server's
+    uint64_t seq;    // that one's own count
+    kl_rev base_rev; // the revision it was evaluated on
+    kl_rev last_rev; // the revision after it: base_rev + nrows in our own back ends
+    struct kl_row *rows;
+    size_t nrows, cap_rows;
+    struct kl_lease_op *leases;
+    size_t nleases, cap_leases;
+    kl_rev compact_rev; // 0: this batch does not compact
+    size_t bytes;
+    struct kl_task task; // the back end's while it holds the batch
+    int code;
+    struct kl_error err;
+    // The core's.
+    struct kl_node *root;
+    struct kl_txn *txns, **txns_tail;
+    size_t ntxns;
+    struct kl_view *view;
+    struct kl_ring_room *room;
+    int64_t proposed_ns;
+};
+
+struct kl_batch *kl_batch_new(void);
+void kl_batch_unref(struct kl_batch *b);
+// For outside batches and loading. Takes the reference to kv.
+int kl_batch_add_row(struct kl_batch *b, struct kl_kv *kv);
+int kl_batch_add_lease(struct kl_batch *b, struct kl_lease_op op);
+// A version with one reference. `value` gets its own reference.
+struct kl_kv *kl_kv_new(struct kl_str key, struct kl_bytes *value);
+
+// ---- requests: the core embeds or allocates them; done runs on the core's loop, exactly once ----
+
+// History in order: rows with id > after_id, or when min_rev is not 0, all rows whose transaction's
+// revision is min_rev or more. A page of at most max_rows and about max_bytes.
+struct kl_rows_req {
+    void (*done)(struct kl_rows_req *q);
+    kl_rev after_id, min_rev;
+    size_t max_rows, max_bytes;
+    int code;
+    struct kl_error err;
+    struct kl_event *rows; // references to kv and prev
+    size_t nrows;
+    kl_rev through; // every row up to here with id > after_id is in rows
+    struct kl_task task;
+};
+
+struct kl_range_req {
+    void (*done)(struct kl_range_req *q);
+    struct kl_str key, end;
+    kl_rev rev;
+    size_t limit;
+    bool want_count;
+    int code;
+    struct kl_error err;
+    struct kl_kv **kvs;
+    size_t nkvs;
+    bool more;
+    int64_t count;
+    struct kl_task task;
+};
+
+struct kl_value_req {
+    void (*done)(struct kl_value_req *q);
+    kl_rev id;
+    int code; // KL_ECOMPACTED: no such row
+    struct kl_error err;
+    struct kl_bytes *value;
+    struct kl_task task;
+};
+
+// A head that was true at some time after the call.
+struct kl_head_req {
+    void (*done)(struct kl_head_req *q);
+    kl_rev rev;
+    int code;
+    struct kl_task task;
+};
+
+// One bounded step of physical compaction: what was superseded at after < id <= until goes, and
+// deletions below until. `window` is advice in revisions.
+struct kl_step_req {
+    void (*done)(struct kl_step_req *q);
+    kl_rev after, until;
+    kl_rev window;
+    int code;
+    kl_rev through;  // how far it came
+    int64_t rows;    // that went
+    int64_t took_us; // of the writer's time
+    struct kl_task task;
+};
+
+// One bounded step of house-keeping; `more` says whether another is worth it now.
+struct kl_tidy_req {
+    void (*done)(struct kl_tidy_req *q);
+    bool full;    // the core is in its disk-full mode
+    bool more;    // result
+    bool relaxed; // result: there is room again, with the reserve restored
+    struct kl_task task;
+};
+
+struct kl_backend_sizes {
+    int64_t db_bytes, db_used_bytes, wal_bytes;
+};
+
+// What load tells the core, before anything else runs.
+struct kl_loaded {
+    kl_rev rev, compact_rev, physical_rev;
+    uint64_t cluster_id, member_id;
+    void *arg;
+    int (*kv)(void *arg, struct kl_kv *kv); // takes the reference; in key order
+    int (*lease)(void *arg, struct kl_lease_op op);
+};
+
+struct kl_backend_ops {
+    const char *scheme; // of the URL, without "://"
+    // `rest` is what follows "://". Blocking, before the core runs.
+    int (*open)(struct kl_core *core, struct kl_str rest, struct kl_backend **ret_b,
+                struct kl_error *err);
+    int (*load)(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err);
+    // From now on outside batches may come.
+    void (*start)(struct kl_backend *b); // may be NULL
+    // One at a time. Ends in kl_core_applied(b) or kl_core_failed(b, code): KL_ECONFLICT when the
+    // log had moved on (outside batches come or came): evaluate again; KL_ENOSPC; KL_EIO; KL_EMAYBE
+    // only when it cannot be resolved.
+    void (*propose)(struct kl_backend *b, struct kl_batch *batch);
+    void (*confirm_head)(struct kl_backend *b, struct kl_head_req *q); // NULL: RAM is the authority
+    void (*read_rows)(struct kl_backend *b, struct kl_rows_req *q);
+    void (*read_range)(struct kl_backend *b, struct kl_range_req *q);
+    void (*read_value)(struct kl_backend *b, struct kl_value_req *q);
+    void (*compact_step)(struct kl_backend *b, struct kl_step_req *q);
+    void (*tidy)(struct kl_backend *b, struct kl_tidy_req *q);         // may be NULL
+    void (*sizes)(struct kl_backend *b, struct kl_backend_sizes *ret); // any thread
+    // Blocking, after the last request is done; frees b. Clean: the next open need not check.
+    void (*close)(struct kl_backend *b);
+};
+
+// ---- up ----
+
+struct kl_loop *kl_core_loop(struct kl_core *c);
+uint64_t kl_core_origin(const struct kl_core *c);
+const struct kl_kv_hooks *kl_core_hooks(const struct kl_core *c);
+int64_t kl_core_wall_ms(const struct kl_core *c);
+
+// In order of revision. The batch that was proposed: durable now; never fails. An outside batch:
+// takes it; KL_ENOMEM means not taken, offer it again.
+int kl_core_applied(struct kl_core *c, struct kl_batch *b);
+// The proposed batch is not stored and never will be (or KL_EMAYBE). b->err says why.
+void kl_core_failed(struct kl_core *c, struct kl_batch *b, int code);
+
+// The table of all back ends, NULL-terminated (store/backends.c).
+extern const struct kl_backend_ops *const kl_backends[];

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// The store: one ordered log of revisions over a back end that is chosen by URL. Writes are
+// transactions (store/txn.h) that are acknowledged only when durable; reads are views
+// (store/view.h); watches are cursors (store/watch.h); leases in store/lease.h. A new back end is
+// one row in store/backends.c (store/backend.h).
+#pragma once
+#include "store/kv.h"
+#include "store/lease.h"
+#include "store/txn.h"
+#include "store/view.h"
+#include "store/watch.h"
+
+struct kl_store;
+struct kl_backend_ops;
+
+// Time as the store sees it; tests bring their own. Any thread.
+struct kl_store_clock {
+    int64_t (*mono_ms)(void *arg);
+    int64_t (*wall_ms)(void *arg);
+    void *arg;
+};
+
+// Zeroed means the defaults in brackets.
+struct kl_store_options {
+    const struct kl_kv_hooks *hooks;    // [nothing is attached]
+    size_t ring_bytes;                  // event ring [16 MiB]
+    bool auto_compact;                  // every minute, what is both older and further back than:
+    int64_t compact_age_ms;             // [5 min]
+    int64_t compact_keep_revs;          // [1000]
+    int64_t compact_every_ms;           // [1 min]
+    size_t max_queue;                   // transactions waiting, beyond which KL_ETOOMANY [65536]
+    const struct kl_store_clock *clock; // [base/clock.h]
+    const struct kl_backend_ops *const *extra; // more back ends, NULL-terminated [none]
+};
+
+// sqlite://PATH, memory://. Blocks until the index is loaded; starts the store's own threads. The
+// error is one sentence that names the cause: wrong URL, path, permission, held by another process,
+// newer format, damaged, network file system.
+int kl_store_open(const char *url, const struct kl_store_options *o, struct kl_store **ret_s,
+                  struct kl_error *err);
+// Blocks until what is in flight is durable, answers the rest KL_ECANCELED, closes the back end
+// and joins the threads; not on the store's own. Readers are closed before. Frees s.
+void kl_store_stop(struct kl_store *s);
+
+// Compaction: answers when `rev` is compacted logically and durably; the rows go afterwards in
+// small steps. KL_ECOMPACTED when it was already, KL_EFUTUREREV above the newest revision.
+struct kl_compact_wait {
+    kl_rev rev;
+    bool physical;                         // answer only after the rows are gone
+    void (*cb)(struct kl_compact_wait *c); // exactly once, later, on the submitting loop
+    struct kl_loop *loop;                  // NULL: the submitting thread's
+    int code;
+    struct kl_error err;
+    struct kl_task task; // the store's
+    struct kl_compact_wait *next;
+};
+int kl_store_compact(struct kl_store *s, struct kl_compact_wait *c, struct kl_error *err);
+
+// Old revisions. Keeps v for KL_HOLD_MS (bounded also by number and by what it keeps alive), so
+// that the next page of a list at this revision comes from memory on whatever loop. Any thread.
+#define KL_HOLD_MS (5 * 60 * 1000)
+#define KL_HOLD_MAX 32
+#define KL_HOLD_BYTES (64u << 20)
+void kl_store_hold_view(struct kl_store *s, struct kl_view *v);
+// A reference to a view at exactly rev: the reader's own or a held one. KL_EAGAIN: not in memory,
+// use kl_store_range_at; KL_ECOMPACTED; KL_EFUTUREREV.
+int kl_store_view_at(struct kl_reader *r, kl_rev rev, struct kl_view **ret_v, struct kl_error *err);
+
+// The keys of a range as they were at rev, from the back end's history. Embedded, zeroed.
+struct kl_range_at {
+    struct kl_str key, end; // borrowed until cb
+    kl_rev rev;
+    int64_t limit;   // 0 and anything above 10,000 means 10,000: continue after the last key
+    bool want_count; // of the whole range
+    void (*cb)(struct kl_range_at *q); // exactly once, later, on the submitting loop
+    struct kl_loop *loop;
+    int code; // KL_ECOMPACTED, KL_EFUTUREREV, KL_EIO
+    struct kl_error err;
+    struct kl_kv **kvs; // references; kl_range_at_fini drops them
+    size_t nkvs;
+    bool more;
+    int64_t count;
+    struct kl_task task; // the store's
+    struct kl_store *store;
+};
+int kl_store_range_at(struct kl_store *s, struct kl_range_at *q, struct kl_error *err);
+void kl_range_at_fini(struct kl_range_at *q);
+
+// The value of a cold version.
+struct kl_load_value {
+    struct kl_kv *kv; // borrowed until cb
+    void (*cb)(struct kl_load_value *q);
+    struct kl_loop *loop;
+    int code; // KL_ECOMPACTED when the row is gone: read a newer view
+    struct kl_error err;
+    struct kl_bytes *value; // a reference, the caller's
+    struct kl_task task;    // the store's
+    struct kl_store *store;
+};
+int kl_store_load_value(struct kl_store *s, struct kl_load_value *q, struct kl_error *err);
+
+struct kl_store_status {
+    const char *backend; // "sqlite", "memory"
+    uint64_t cluster_id, member_id;
+    kl_rev rev, compact_rev, physical_rev;
+    int64_t keys, leases, watchers, readers;
+    int64_t db_bytes, db_used_bytes, wal_bytes;
+    int64_t ring_bytes, ring_events, held_views, queued;
+    int64_t txns, batches, rows; // since start
+    bool disk_full;              // only writes that do not grow are accepted
+    int last_error;              // of the newest batch, 0 when it was stored
+    char last_error_text[256];
+};
+void kl_store_status(struct kl_store *s, struct kl_store_status *ret); // any thread; no I/O
