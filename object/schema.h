@@ -4,6 +4,7 @@
 #pragma once
 #include "base/str.h"
 #include "object/symbols.h"
+#include "object/types_gen.h"
 #include <stdint.h>
 
 enum kl_type_kind {
@@ -77,7 +78,10 @@ struct kl_type {
     uint8_t format;                  // enum kl_format
     uint8_t map_atomic;              // mapType atomic (structs and maps)
     uint8_t in_openapi;
-    const char *const *unions;       // reserved
+    uint8_t has_type_meta;           // a kind of the API: its apiVersion and kind fields say its type
+    uint8_t slot_bits;
+    const uint8_t *slots;            // perfect hash of the names: field index + 1; NULL: none
+    uint64_t slot_mul;
 };
 
 #define KL_SYM_NONE 0u
@@ -98,8 +102,24 @@ struct kl_gate {
     uint8_t on;     // default
     uint8_t locked;
 };
-extern const struct kl_gate kl_gates[];
+extern const struct kl_gate kl_gates[]; // behind kl_ngates: pairs of gates, on when both are
 extern const uint16_t kl_ngates;
+
+// A built-in type by its generated index: kl_type(KL_TYPE_core_v1_Pod), kl_type(KL_TYPE_meta_v1_Status).
+// The anonymous types (arrays, maps, scalars) follow the named ones.
+extern const struct kl_type kl_type_table[];
+extern const uint32_t kl_type_table_n;
+static inline const struct kl_type *kl_type(enum kl_type_index i)
+{
+    return &kl_type_table[i];
+}
+static inline bool kl_type_is_builtin(const struct kl_type *t)
+{
+    return t >= kl_type_table && t < kl_type_table + kl_type_table_n;
+}
+// The built-in type of an apiVersion's group and version and a kind, lists and options included.
+const struct kl_type *kl_type_by_kind(struct kl_str group, struct kl_str version,
+                                      struct kl_str kind);
 
 // All built-in types, for tools and tests.
 extern const struct kl_type *const kl_types[];
