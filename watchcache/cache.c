@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "watchcache/cache.h"
+#include "object/defaults.h"
+#include "object/json.h"
+#include "object/protobuf.h"
+#include <stdio.h>
+
+#define MAX_OBJECT_BYTES ((size_t)64 << 20)
+
+static void free_object(void *p)
+{
+    kl_object_unref(p);
+}
+
+static void free_bytes(void *p)
+{
+    kl_bytes_unref(p);
+}
+
+const struct kl_kv_hooks kl_cache_hooks = {
+    .free = {[KL_CACHE_OBJECT] = free_object,
+             [KL_CACHE_JSON] = free_bytes,
+             [KL_CACHE_PROTOBUF] = free_bytes}};
+
+static int set_rv(struct kl_arena *a, struct kl_value *root, kl_rev rev, char text[24])
+{
+    struct kl_value *meta = kl_edit(a, root, KL_F_metadata, KL_STRUCT);
+    if (!meta)
+        return KL_ENOMEM;
+    if (rev <= 0) {
+        kl_unset(a, meta, KL_F_resourceVersion);
+        return 0;
+    }
+    int n = snprintf(text, 24, "%lld", (long long)rev);
+    return kl_set(a, meta, KL_F_resourceVersion, kl_string((struct kl_str){text, (size_t)n}));
+}
+
+static int decode_stored(struct kl_arena *a, const struct kl_resource *st, struct kl_str data,
+                         struct kl_value *ret, struct kl_error *err)
+{
+    if (!kl_pb_is_envelope(data))
+        return kl_json_decode(a, st->type, data, NULL, ret, err);
+    struct kl_envelope env;
+    int rc = kl_pb_open(data, &env, err);
+    return rc ? rc : kl_pb_decode(a, st->type, env.raw, ret, err);
+}
+
+struct kl_object *kl_cache_object(struct kl_kv *kv, const struct kl_resource *res,
+                                  struct kl_error *err)
+{
+    struct kl_object *o = kl_kv_attached(kv, KL_CACHE_OBJECT);
+    if (o)
+        return o;
+    if (!kv->value) {
+        kl_error_set(err, KL_ECORRUPT, "%s: revision %lld has no value in memory", kv->key,
+                     (long long)kv->mod_rev);
+        return NULL;
+    }
+    const struct kl_resource *st = kl_resource_storage(res);
+    struct kl_arena a;
+    struct kl_value root;
+    char rv[24];
+    kl_arena_init(&a, MAX_OBJECT_BYTES);
+    if (decode_stored(&a, st, kl_kv_value(kv), &root, err)) {
+        kl_error_wrap(err, "unable to decode %s", kv->key);
+        if (err && err->code != KL_ENOMEM)
+            err->code = KL_ECORRUPT;
+    } else if (kl_default_object(&a, st->type, &root) || set_rv(&a, &root, kv->mod_rev, rv) ||
+               !(o = kl_object_freeze(st->type, &root))) {
+        kl_error_set(err, KL_ENOMEM, "out of memory decoding %s", kv->key);
+    }
+    kl_arena_fini(&a);
+    if (!o)
+        return NULL;
+    struct kl_object *there = kl_kv_attach(kv, KL_CACHE_OBJECT, o);
+    if (there != o)
+        kl_object_unref(o);
+    return there;
+}
+
+void kl_cache_attach_object(struct kl_kv *kv, struct kl_object *o)
+{
+    if (o && kl_kv_attach(kv, KL_CACHE_OBJECT, o) != o)
+        kl_object_unref(o);
+}
+
+static struct kl_bytes *attach_buf(struct kl_kv *kv, int slot, struct kl_buf *b,
+                                   struct kl_error *err)
+{
+    struct kl_bytes *made = kl_bytes_from_buf(b);
+    kl_buf_fini(b);
+    if (!made) {
+        kl_error_set(err, KL_ENOMEM, "out of memory encoding %s", kv->key);
+        return NULL;
+    }
+    struct kl_bytes *there = kl_kv_attach(kv, slot, made);
+    if (there != made)
+        kl_bytes_unref(made);
+    return there;
+}
+
+struct kl_bytes *kl_cache_json(struct kl_kv *kv, const struct kl_resource *res,
+                               struct kl_error *err)
+{
+    struct kl_bytes *b = kl_kv_attached(kv, KL_CACHE_JSON);
+    if (b)
+        return b;
+    struct kl_object *o = kl_cache_object(kv, res, err);
+    if (!o)
+        return NULL;
+    struct kl_buf out;
+    kl_buf_init(&out, MAX_OBJECT_BYTES);
+    kl_buf_reserve(&out, o->size_bytes);
+    kl_buf_putc(&out, ',');
+    kl_json_encode(&out, o->type, &o->root, KL_STR(""));
+    return attach_buf(kv, KL_CACHE_JSON, &out, err);
+}
+
+struct kl_bytes *kl_cache_protobuf(struct kl_kv *kv, const struct kl_resource *res,
+                                   struct kl_error *err)
+{
+    struct kl_bytes *b = kl_kv_attached(kv, KL_CACHE_PROTOBUF);
+    if (b)
+        return b;
+    struct kl_object *o = kl_cache_object(kv, res, err);
+    if (!o)
+        return NULL;
+    struct kl_buf out;
+    kl_buf_init(&out, MAX_OBJECT_BYTES);
+    kl_pb_encode(&out, o->type, &o->root);
+    return attach_buf(kv, KL_CACHE_PROTOBUF, &out, err);
+}
+
+struct kl_object *kl_object_with_rv(const struct kl_object *o, kl_rev rev)
+{
+    struct kl_arena a;
+    char rv[24];
+    kl_arena_init(&a, MAX_OBJECT_BYTES);
+    struct kl_value root = kl_object_draft(o);
+    struct kl_object *made = set_rv(&a, &root, rev, rv) ? NULL : kl_object_freeze(o->type, &root);
+    kl_arena_fini(&a);
+    return made;
+}
+
+int kl_cache_bury(const struct kl_event *e, const struct kl_resource *res, struct kl_error *err)
+{
+    if (kl_kv_attached(e->kv, KL_CACHE_OBJECT))
+        return 0;
+    if (!e->prev)
+        return kl_error_set(err, KL_ECORRUPT, "%s: what was deleted at %lld is not known",
+                            e->kv->key, (long long)e->kv->mod_rev);
+    struct kl_object *was = kl_cache_object(e->prev, res, err);
+    if (!was)
+        return err ? err->code : KL_ECORRUPT;
+    struct kl_object *o = kl_object_with_rv(was, e->kv->mod_rev);
+    if (!o)
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    kl_cache_attach_object(e->kv, o);
+    return 0;
+}
+
+struct kl_bytes *kl_cache_encode_stored(const struct kl_resource *st, const struct kl_object *o)
+{
+    struct kl_buf out;
+    kl_buf_init(&out, MAX_OBJECT_BYTES);
+    if (st->json_in_store) {
+        struct kl_arena a;
+        kl_arena_init(&a, 4096);
+        struct kl_str head = kl_arena_printf(&a, "\"kind\":\"%s\",\"apiVersion\":\"%s\",", st->kind,
+                                             st->api_version);
+        kl_json_encode(&out, o->type, &o->root, head);
+        kl_buf_putc(&out, '\n');
+        kl_arena_fini(&a);
+    } else {
+        size_t raw = kl_pb_size(o->type, &o->root);
+        kl_buf_reserve(&out, raw + 64);
+        kl_pb_begin_envelope(&out, kl_str(st->api_version), kl_str(st->kind), raw);
+        kl_pb_encode(&out, o->type, &o->root);
+        kl_pb_end_envelope(&out);
+    }
+    struct kl_bytes *b = kl_bytes_from_buf(&out);
+    kl_buf_fini(&out);
+    return b;
+}

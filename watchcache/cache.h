@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// Typed forms of what the store holds. A key's version is decoded once, encoded once for each
+// format, and the results hang off the version itself, shared by every reader on every loop.
+#pragma once
+#include "object/resource.h"
+#include "object/value.h"
+#include "store/store.h"
+
+// Give these to kl_store_open.
+extern const struct kl_kv_hooks kl_cache_hooks;
+
+// Slots of a version's attachments.
+enum kl_cache_slot {
+    KL_CACHE_OBJECT,   // struct kl_object *
+    KL_CACHE_JSON,     // struct kl_bytes *
+    KL_CACHE_PROTOBUF, // struct kl_bytes *
+};
+
+// The object of a version: stored form decoded (protobuf envelope or JSON, whichever is there) at
+// the resource's storage version, defaults applied, metadata.resourceVersion set to the version's
+// mod_rev. Borrowed from the version. NULL fills err: KL_ECORRUPT names the key, or KL_ENOMEM.
+// `res` is any row of the resource.
+// Any thread.
+struct kl_object *kl_cache_object(struct kl_kv *kv, const struct kl_resource *res,
+                                  struct kl_error *err);
+
+// Its encodings, borrowed from the version.
+// JSON begins with a comma: ",{\"metadata\":...}", so that a list is a row of slices; from byte 1 on
+// it is a list item, from byte 2 on what follows an object's kind and apiVersion.
+struct kl_bytes *kl_cache_json(struct kl_kv *kv, const struct kl_resource *res,
+                               struct kl_error *err);
+struct kl_bytes *kl_cache_protobuf(struct kl_kv *kv, const struct kl_resource *res,
+                                   struct kl_error *err);
+
+// A deletion is a version without a value: this hangs the object that was deleted onto it, with the
+// deletion's revision as resourceVersion, so that the functions above answer for it too. KL_ECORRUPT
+// when what was before it is not known any more.
+int kl_cache_bury(const struct kl_event *e, const struct kl_resource *res, struct kl_error *err);
+
+// A copy of an object with another metadata.resourceVersion (0: none). One reference.
+struct kl_object *kl_object_with_rv(const struct kl_object *o, kl_rev rev);
+
+// Hangs an object (one reference is taken over) that was just written as this version. Its
+// resourceVersion must be the version's.
+void kl_cache_attach_object(struct kl_kv *kv, struct kl_object *o);
+
+// The stored form of a canonical object without resourceVersion: upstream's envelope or JSON.
+struct kl_bytes *kl_cache_encode_stored(const struct kl_resource *storage,
+                                        const struct kl_object *o);
