@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "base/str.h"
+#include "base/str_int.h"
 #include "base/rand.h"
 #include <endian.h>
 
@@ -143,13 +143,13 @@ static inline void sip_round(uint64_t v[4])
 }
 
 // SipHash-1-3 (Aumasson and Bernstein): one round per word, three at the end.
-uint64_t kl_str_hash(struct kl_str s)
+uint64_t kl_siphash13(const uint64_t key[2], struct kl_str s)
 {
     uint64_t v[4] = {
-        hash_key[0] ^ 0x736f6d6570736575u,
-        hash_key[1] ^ 0x646f72616e646f6du,
-        hash_key[0] ^ 0x6c7967656e657261u,
-        hash_key[1] ^ 0x7465646279746573u,
+        key[0] ^ 0x736f6d6570736575u,
+        key[1] ^ 0x646f72616e646f6du,
+        key[0] ^ 0x6c7967656e657261u,
+        key[1] ^ 0x7465646279746573u,
     };
     const char *p = s.p, *end = s.p + (s.n & ~(size_t)7);
     uint64_t m;
@@ -172,4 +172,9 @@ uint64_t kl_str_hash(struct kl_str s)
     sip_round(v);
     sip_round(v);
     return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+uint64_t kl_str_hash(struct kl_str s)
+{
+    return kl_siphash13(hash_key, s);
 }
