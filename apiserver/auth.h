@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who is it, and may they? Authentication by client certificate and ServiceAccount token,
+// authorisation by RBAC with upstream's rules.
+#pragma once
+#include "apiserver/server_int.h"
+
+// Authenticates one HTTP request on its loop: a verified client certificate (kept with the
+// connection), else an Authorization: Bearer token, else system:anonymous. Returns 0 with a
+// reference in *ret, or KL_EUNAUTHORIZED when credentials were given and are not good.
+int kl_authenticate(struct kl_api_loop *al, struct kl_http_req *hr, struct kl_user **ret);
+
+// authorizer.Attributes
+struct kl_attrs {
+    const struct kl_user *user;
+    struct kl_str verb, group, version, plural, sub, ns, name; // resource requests
+    struct kl_str path;                                       // non-resource requests
+    bool is_resource;
+};
+// Upstream's RBAC over the roles and bindings of the loop's newest view (cached by decision until one of
+// them changes). On refusal *ret_reason (arena) says why as upstream's RBAC authorizer does ("" mostly).
+bool kl_authorize(struct kl_api_loop *al, struct kl_arena *a, const struct kl_attrs *t,
+                  struct kl_str *ret_reason);
+// The attributes of a request; and the check with the 403 filled in on refusal:
+// pods is forbidden: User "u" cannot list resource "pods" in API group "" in the namespace "default"
+bool kl_authorize_req(struct kl_req *r);
+
+// All rules that apply to a user in a namespace, for SelfSubjectRulesReview and escalation checks:
+// calls visit for each PolicyRule value (borrowed) until it returns false.
+void kl_rbac_visit_rules(struct kl_api_loop *al, const struct kl_user *u, struct kl_str ns,
+                         bool (*visit)(void *arg, const struct kl_value *rule), void *arg);
+
+// Token signer and verifier, made from kl_pki at start. Freed by kl_authn_free.
+struct kl_authn *kl_authn_new(const struct kl_pki *pki, struct kl_error *err);
+void kl_authn_free(struct kl_authn *n);
+void kl_authn_loop_fini(struct kl_api_loop *al); // per-loop caches of both
+void kl_authz_loop_fini(struct kl_api_loop *al);
+
+// serviceaccounts/token: answers the TokenRequest in r->body. A complete subresource handler.
+void kl_token_request_run(struct kl_req *r);
+// TokenReview, SelfSubjectReview, SubjectAccessReview and its kin: complete handlers, by resource.
+void kl_review_run(struct kl_req *r);
+// /openid/v1/jwks and /.well-known/openid-configuration as JSON text appended to out.
+void kl_authn_jwks(struct kl_apiserver *s, struct kl_buf *out);
+void kl_authn_oidc_config(struct kl_apiserver *s, struct kl_buf *out);

@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apiserver/info.h"
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+struct kl_str kl_percent_decode(struct kl_arena *a, struct kl_str s, bool plus_is_space)
+{
+    if (kl_str_chr(s, '%') < 0 && (!plus_is_space || kl_str_chr(s, '+') < 0))
+        return s;
+    char *out = kl_arena_alloc(a, s.n + 1);
+    if (!out)
+        return (struct kl_str){"", 0};
+    size_t n = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        char c = s.p[i];
+        if (c == '%' && i + 2 < s.n && hex_digit(s.p[i + 1]) >= 0 && hex_digit(s.p[i + 2]) >= 0) {
+            c = (char)(hex_digit(s.p[i + 1]) * 16 + hex_digit(s.p[i + 2]));
+            i += 2;
+        } else if (c == '+' && plus_is_space) {
+            c = ' ';
+        }
+        out[n++] = c;
+    }
+    out[n] = 0;
+    return (struct kl_str){out, n};
+}
+
+bool kl_query_next(struct kl_arena *a, struct kl_str *rest, struct kl_str *ret_name,
+                   struct kl_str *ret_value)
+{
+    struct kl_str part;
+    do {
+        if (!kl_str_split(rest, '&', &part))
+            return false;
+    } while (!part.n);
+    ptrdiff_t eq = kl_str_chr(part, '=');
+    struct kl_str name = eq < 0 ? part : (struct kl_str){part.p, (size_t)eq};
+    struct kl_str value = eq < 0 ? KL_STR("") : kl_str_from(part, (size_t)eq + 1);
+    *ret_name = kl_percent_decode(a, name, true);
+    *ret_value = kl_percent_decode(a, value, true);
+    return true;
+}
+
+struct kl_str kl_query_get(struct kl_arena *a, struct kl_str query, struct kl_str name)
+{
+    struct kl_str n, v;
+    while (kl_query_next(a, &query, &n, &v))
+        if (kl_str_eq(n, name))
+            return v;
+    return (struct kl_str){NULL, 0};
+}
+
+bool kl_query_has(struct kl_str query, struct kl_str name)
+{
+    struct kl_str part;
+    while (kl_str_split(&query, '&', &part)) {
+        ptrdiff_t eq = kl_str_chr(part, '=');
+        if (kl_str_eq(eq < 0 ? part : (struct kl_str){part.p, (size_t)eq}, name))
+            return true;
+    }
+    return false;
+}
+
+// As strconv.ParseBool through Go's query conversion: "", "true", "1" are true.
+static bool parse_flag(struct kl_str v)
+{
+    return !(kl_str_eqz(v, "false") || kl_str_eqz(v, "0") || kl_str_eqz(v, "False"));
+}
+
+// The path's parts, leading and trailing slashes trimmed.
+static size_t split_path(struct kl_str path, struct kl_str *parts, size_t max)
+{
+    size_t n = 0;
+    while (path.n && path.p[0] == '/')
+        path = kl_str_from(path, 1);
+    while (path.n && path.p[path.n - 1] == '/')
+        path.n--;
+    if (!path.n)
+        return 0;
+    struct kl_str part;
+    while (n < max && kl_str_split(&path, '/', &part))
+        parts[n++] = part;
+    return n;
+}
+
+static struct kl_str lower_method(struct kl_arena *a, struct kl_str m)
+{
+    char *p = kl_arena_alloc(a, m.n + 1);
+    if (!p)
+        return KL_STR("get");
+    for (size_t i = 0; i < m.n; i++)
+        p[i] = m.p[i] >= 'A' && m.p[i] <= 'Z' ? (char)(m.p[i] + 32) : m.p[i];
+    return (struct kl_str){p, m.n};
+}
+
+static void set_op(struct kl_req_info *i, enum kl_verb op)
+{
+    i->op = op;
+    i->verb = kl_str(kl_verb_names[op]);
+}
+
+static bool is_watch_query(struct kl_arena *a, struct kl_str query)
+{
+    struct kl_str v = kl_query_get(a, query, KL_STR("watch"));
+    return v.p && parse_flag(v);
+}
+
+void kl_req_info_parse(struct kl_arena *a, struct kl_str method, struct kl_str path,
+                       struct kl_str query, struct kl_req_info *ret)
+{
+    struct kl_str parts[32];
+    size_t n = split_path(path, parts, KL_COUNT(parts)), at = 0;
+    *ret = (struct kl_req_info){.path = path, .verb = lower_method(a, method)};
+    if (n < 3)
+        return;
+    bool core = kl_str_eqz(parts[0], "api");
+    if (!core && !kl_str_eqz(parts[0], "apis"))
+        return;
+    ret->prefix = parts[at++];
+    ret->group = KL_STR("");
+    if (!core) {
+        if (n - at < 3)
+            return;
+        ret->group = kl_percent_decode(a, parts[at++], false);
+    }
+    ret->is_resource = true;
+    ret->version = kl_percent_decode(a, parts[at++], false);
+    bool special_watch = kl_str_eqz(parts[at], "watch") && n - at >= 2;
+    if (special_watch) {
+        at++;
+        set_op(ret, KL_VERB_WATCH);
+    } else if (kl_str_eqz(method, "POST")) {
+        set_op(ret, KL_VERB_CREATE);
+    } else if (kl_str_eqz(method, "GET") || kl_str_eqz(method, "HEAD")) {
+        set_op(ret, KL_VERB_GET);
+    } else if (kl_str_eqz(method, "PUT")) {
+        set_op(ret, KL_VERB_UPDATE);
+    } else if (kl_str_eqz(method, "PATCH")) {
+        set_op(ret, KL_VERB_PATCH);
+    } else if (kl_str_eqz(method, "DELETE")) {
+        set_op(ret, KL_VERB_DELETE);
+    } else {
+        ret->verb = KL_STR("");
+        ret->op = KL_VERB_COUNT;
+    }
+    if (kl_str_eqz(parts[at], "namespaces") && n - at > 1) {
+        ret->ns = kl_percent_decode(a, parts[at + 1], false);
+        if (n - at > 2 && !kl_str_eqz(parts[at + 2], "status") &&
+            !kl_str_eqz(parts[at + 2], "finalize"))
+            at += 2;
+    }
+    ret->plural = kl_percent_decode(a, parts[at], false);
+    if (n - at >= 2)
+        ret->name = kl_percent_decode(a, parts[at + 1], false);
+    if (n - at >= 3 && !special_watch)
+        ret->sub = kl_percent_decode(a, parts[at + 2], false);
+    if (n - at >= 4)
+        ret->rest = (struct kl_str){parts[at + 3].p,
+                                    (size_t)(path.p + path.n - parts[at + 3].p)};
+    if (!ret->name.n && ret->op == KL_VERB_GET)
+        set_op(ret, is_watch_query(a, query) ? KL_VERB_WATCH : KL_VERB_LIST);
+    else if (ret->name.n && ret->op == KL_VERB_GET && !ret->sub.n && is_watch_query(a, query))
+        set_op(ret, KL_VERB_WATCH);
+    if (!ret->name.n && ret->op == KL_VERB_DELETE)
+        set_op(ret, KL_VERB_DELETECOLLECTION);
+    ret->res = kl_resource_find(ret->group, ret->version, ret->plural);
+    if (ret->res && ret->sub.n)
+        ret->subres = kl_resource_sub(ret->res, ret->sub);
+    // The name in a cluster-scoped namespaces request is the namespace too, as upstream has it.
+    if (ret->res && !ret->res->namespaced && !kl_str_eqz(ret->plural, "namespaces"))
+        ret->ns = KL_STR("");
+}
+
+static int bad_value(struct kl_req *r, const char *name, struct kl_str v, const char *why)
+{
+    kl_fail_bad(r, "%s: Invalid value: \"%.*s\": %s", name, KL_PRI(v), why);
+    return KL_EBADREQUEST;
+}
+
+static int parse_int(struct kl_req *r, const char *name, struct kl_str v, int64_t *ret)
+{
+    if (kl_str_to_i64(v, ret))
+        return 0;
+    kl_fail_bad(r, "strconv.ParseInt: parsing \"%.*s\": invalid syntax", KL_PRI(v));
+    return KL_EBADREQUEST;
+}
+
+static int parse_propagation(struct kl_req *r, struct kl_str v, enum kl_propagation *ret)
+{
+    if (kl_str_eqz(v, "Orphan"))
+        *ret = KL_PROPAGATE_ORPHAN;
+    else if (kl_str_eqz(v, "Background"))
+        *ret = KL_PROPAGATE_BACKGROUND;
+    else if (kl_str_eqz(v, "Foreground"))
+        *ret = KL_PROPAGATE_FOREGROUND;
+    else {
+        kl_fail_bad(r,
+                    "invalid DeleteOptions: propagationPolicy: Unsupported value: \"%.*s\": "
+                    "supported values: \"Foreground\", \"Background\", \"Orphan\"",
+                    KL_PRI(v));
+        r->fail.http = 422;
+        r->fail.reason = KL_STR("Invalid");
+        return KL_EINVALID;
+    }
+    return 0;
+}
+
+static int parse_selectors(struct kl_req *r)
+{
+    struct kl_req_opts *o = &r->opts;
+    struct kl_error err = {0};
+    if (o->label_selector.n) {
+        if (kl_label_selector_parse(r->arena, o->label_selector, &o->labels, &err)) {
+            kl_fail_bad(r, "%s", err.msg);
+            return KL_EBADREQUEST;
+        }
+    }
+    if (o->field_selector.n) {
+        if (kl_field_selector_parse(r->arena, o->field_selector, &o->fields, &err) ||
+            (r->info.res && kl_field_selector_check(r->info.res, &o->fields, &err))) {
+            kl_fail_bad(r, "%s", err.msg);
+            return KL_EBADREQUEST;
+        }
+        for (size_t i = 0; i < o->fields.n; i++) {
+            const struct kl_requirement *q = &o->fields.reqs[i];
+            if (q->op == KL_OP_EQ && kl_str_eqz(q->key, "metadata.name"))
+                o->name_from_fields = q->values[0];
+        }
+    }
+    return 0;
+}
+
+static int parse_rv_match(struct kl_req *r, struct kl_str v)
+{
+    struct kl_req_opts *o = &r->opts;
+    if (!v.n)
+        return 0;
+    if (kl_str_eqz(v, "Exact"))
+        o->rv_match = KL_RV_MATCH_EXACT;
+    else if (kl_str_eqz(v, "NotOlderThan"))
+        o->rv_match = KL_RV_MATCH_NOT_OLDER;
+    else {
+        kl_fail_set(r, 422, "Invalid",
+                    "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Unsupported "
+                    "value: \"%.*s\": supported values: \"Exact\", \"NotOlderThan\"",
+                    KL_PRI(v));
+        return KL_EINVALID;
+    }
+    return 0;
+}
+
+int kl_req_opts_parse(struct kl_req *r, struct kl_str query)
+{
+    struct kl_req_opts *o = &r->opts;
+    struct kl_str name, v, match = {NULL, 0};
+    int rc = 0;
+    o->timeout_s = -1;
+    o->grace_seconds = -1;
+    while (!rc && kl_query_next(r->arena, &query, &name, &v)) {
+        if (kl_str_eqz(name, "labelSelector"))
+            o->label_selector = v;
+        else if (kl_str_eqz(name, "fieldSelector"))
+            o->field_selector = v;
+        else if (kl_str_eqz(name, "resourceVersion"))
+            o->resource_version = v;
+        else if (kl_str_eqz(name, "resourceVersionMatch"))
+            match = v;
+        else if (kl_str_eqz(name, "limit"))
+            rc = v.n ? parse_int(r, "limit", v, &o->limit) : 0;
+        else if (kl_str_eqz(name, "continue"))
+            o->cont = v;
+        else if (kl_str_eqz(name, "watch"))
+            o->watch = parse_flag(v);
+        else if (kl_str_eqz(name, "allowWatchBookmarks"))
+            o->bookmarks = parse_flag(v);
+        else if (kl_str_eqz(name, "sendInitialEvents")) {
+            o->send_initial_events = parse_flag(v);
+            o->send_initial_events_set = true;
+        } else if (kl_str_eqz(name, "timeoutSeconds"))
+            rc = v.n ? parse_int(r, "timeoutSeconds", v, &o->timeout_s) : 0;
+        else if (kl_str_eqz(name, "pretty"))
+            o->pretty = parse_flag(v);
+        else if (kl_str_eqz(name, "fieldManager"))
+            o->field_manager = v;
+        else if (kl_str_eqz(name, "force"))
+            o->force = parse_flag(v);
+        else if (kl_str_eqz(name, "dryRun")) {
+            if (!kl_str_eqz(v, "All")) {
+                kl_fail_set(r, 422, "Invalid",
+                            "CreateOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: "
+                            "[]string{\"%.*s\"}: supported values: \"All\"",
+                            KL_PRI(v));
+                return KL_EINVALID;
+            }
+            o->dry_run = true;
+        } else if (kl_str_eqz(name, "fieldValidation")) {
+            if (kl_str_eqz(v, "Strict"))
+                o->field_validation = KL_VALIDATE_STRICT;
+            else if (kl_str_eqz(v, "Warn") || !v.n)
+                o->field_validation = KL_VALIDATE_WARN;
+            else if (kl_str_eqz(v, "Ignore"))
+                o->field_validation = KL_VALIDATE_IGNORE;
+            else {
+                kl_fail_set(r, 422, "Invalid",
+                            "CreateOptions.meta.k8s.io \"\" is invalid: fieldValidation: "
+                            "Unsupported value: \"%.*s\": supported values: \"Ignore\", \"Warn\", "
+                            "\"Strict\"",
+                            KL_PRI(v));
+                return KL_EINVALID;
+            }
+        } else if (kl_str_eqz(name, "gracePeriodSeconds"))
+            rc = v.n ? parse_int(r, "gracePeriodSeconds", v, &o->grace_seconds) : 0;
+        else if (kl_str_eqz(name, "propagationPolicy"))
+            rc = v.n ? parse_propagation(r, v, &o->propagation) : 0;
+        else if (kl_str_eqz(name, "orphanDependents") && v.n)
+            o->propagation = parse_flag(v) ? KL_PROPAGATE_ORPHAN : KL_PROPAGATE_BACKGROUND;
+        else if (kl_str_eqz(name, "includeObject")) {
+            if (kl_str_eqz(v, "None"))
+                o->include = KL_INCLUDE_NONE;
+            else if (kl_str_eqz(v, "Object"))
+                o->include = KL_INCLUDE_OBJECT;
+            else if (v.n && !kl_str_eqz(v, "Metadata"))
+                rc = bad_value(r, "includeObject", v, "must be 'Metadata', 'Object', 'None'");
+        }
+    }
+    if (!rc)
+        rc = parse_rv_match(r, match);
+    return rc ? rc : parse_selectors(r);
+}
+
+int kl_req_delete_options_body(struct kl_req *r)
+{
+    if (!r->body.n)
+        return 0;
+    const struct kl_type *t =
+        kl_type_by_name(KL_STR("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"));
+    struct kl_value v;
+    struct kl_error err = {0};
+    if (kl_body_decode(r, t, NULL, &v, &err)) {
+        kl_fail_err(r, &err);
+        return err.code;
+    }
+    struct kl_req_opts *o = &r->opts;
+    o->grace_seconds = kl_int_at(&v, o->grace_seconds, KL_F_gracePeriodSeconds);
+    o->precondition_uid = kl_text_at(&v, KL_F_preconditions, KL_F_uid);
+    o->precondition_rv = kl_text_at(&v, KL_F_preconditions, KL_F_resourceVersion);
+    if (kl_len(kl_get(&v, KL_F_dryRun)))
+        o->dry_run = true;
+    const struct kl_value *orphan = kl_get(&v, KL_F_orphanDependents);
+    if (orphan)
+        o->propagation = kl_is_true(orphan) ? KL_PROPAGATE_ORPHAN : KL_PROPAGATE_BACKGROUND;
+    struct kl_str p = kl_text(kl_get(&v, KL_F_propagationPolicy));
+    return p.n ? parse_propagation(r, p, &o->propagation) : 0;
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// Content negotiation as apiserver's endpoints/handlers/negotiation does it.
+#include "apiserver/encode.h"
+
+#define MAX_CLAUSES 16
+
+struct clause {
+    struct kl_str type, as, group, version, stream, pretty;
+    int q; // thousandths
+};
+
+static int parse_q(struct kl_str v)
+{
+    int q = v.n && v.p[0] == '1' ? 1000 : 0, unit = 100;
+    for (size_t i = 2; i < v.n && v.p[i] >= '0' && v.p[i] <= '9' && unit; i++, unit /= 10)
+        q += (v.p[i] - '0') * unit;
+    return q > 1000 ? 1000 : q;
+}
+
+static void parse_clause(struct kl_str text, struct clause *c)
+{
+    struct kl_str part;
+    *c = (struct clause){.q = 1000};
+    kl_str_split(&text, ';', &part);
+    c->type = kl_str_trim(part);
+    while (kl_str_split(&text, ';', &part)) {
+        part = kl_str_trim(part);
+        ptrdiff_t eq = kl_str_chr(part, '=');
+        if (eq < 0)
+            continue;
+        struct kl_str k = {part.p, (size_t)eq}, v = kl_str_trim(kl_str_from(part, (size_t)eq + 1));
+        if (kl_str_eqz(k, "as"))
+            c->as = v;
+        else if (kl_str_eqz(k, "g"))
+            c->group = v;
+        else if (kl_str_eqz(k, "v"))
+            c->version = v;
+        else if (kl_str_eqz(k, "stream"))
+            c->stream = v;
+        else if (kl_str_eqz(k, "pretty"))
+            c->pretty = v;
+        else if (kl_str_eqz(k, "q"))
+            c->q = parse_q(v);
+    }
+}
+
+static bool take_form(const struct clause *c, bool objects, struct kl_spec *s)
+{
+    if (!c->as.n)
+        return true;
+    bool v1 = kl_str_eqz(c->version, "v1"), v1beta1 = kl_str_eqz(c->version, "v1beta1");
+    if (kl_str_eqz(c->as, "APIGroupDiscoveryList") && kl_str_eqz(c->group, "apidiscovery.k8s.io")) {
+        s->discovery_v2 = kl_str_eqz(c->version, "v2");
+        s->discovery_v2beta1 = kl_str_eqz(c->version, "v2beta1");
+        return !objects && (s->discovery_v2 || s->discovery_v2beta1);
+    }
+    if (!objects || !kl_str_eqz(c->group, "meta.k8s.io") || (!v1 && !v1beta1))
+        return false;
+    if (kl_str_eqz(c->as, "Table") && v1)
+        s->form = KL_FORM_TABLE;
+    else if (kl_str_eqz(c->as, "PartialObjectMetadata") && v1)
+        s->form = KL_FORM_PARTIAL;
+    else if (kl_str_eqz(c->as, "PartialObjectMetadataList") && v1)
+        s->form = KL_FORM_PARTIAL_LIST;
+    else
+        return false;
+    return s->form != KL_FORM_TABLE || s->media != KL_MEDIA_PROTOBUF;
+}
+
+static bool take_clause(const struct clause *c, bool objects, struct kl_spec *s)
+{
+    *s = (struct kl_spec){0};
+    if (kl_str_eqz(c->type, "application/json") || kl_str_eqz(c->type, "*/*") ||
+        kl_str_eqz(c->type, "application/*"))
+        s->media = KL_MEDIA_JSON;
+    else if (kl_str_eqz(c->type, "application/vnd.kubernetes.protobuf"))
+        s->media = KL_MEDIA_PROTOBUF;
+    else if (kl_str_eqz(c->type, "application/yaml"))
+        s->media = KL_MEDIA_YAML;
+    else
+        return false;
+    s->stream_watch = kl_str_eqz(c->stream, "watch");
+    s->pretty = c->pretty.n && !kl_str_eqz(c->pretty, "0") && !kl_str_eqz(c->pretty, "false");
+    return take_form(c, objects, s);
+}
+
+int kl_spec_parse(struct kl_str accept, bool objects, struct kl_spec *ret)
+{
+    struct clause c[MAX_CLAUSES];
+    struct kl_str part;
+    size_t n = 0;
+    while (n < MAX_CLAUSES && kl_str_split(&accept, ',', &part)) {
+        part = kl_str_trim(part);
+        if (part.n)
+            parse_clause(part, &c[n++]);
+    }
+    if (!n) {
+        *ret = (struct kl_spec){.media = KL_MEDIA_JSON};
+        return 0;
+    }
+    // By falling q, in the order sent: insertion sort of a handful.
+    for (size_t i = 1; i < n; i++)
+        for (size_t j = i; j && c[j].q > c[j - 1].q; j--) {
+            struct clause t = c[j];
+            c[j] = c[j - 1];
+            c[j - 1] = t;
+        }
+    for (size_t i = 0; i < n; i++)
+        if (c[i].q && take_clause(&c[i], objects, ret))
+            return 0;
+    *ret = (struct kl_spec){.media = KL_MEDIA_JSON};
+    return KL_ENOTACCEPTABLE;
+}
+
+const char *kl_spec_content_type(const struct kl_spec *s, bool watch)
+{
+    switch (s->media) {
+    case KL_MEDIA_PROTOBUF:
+        return watch ? "application/vnd.kubernetes.protobuf;stream=watch"
+                     : "application/vnd.kubernetes.protobuf";
+    case KL_MEDIA_YAML:
+        return "application/yaml";
+    default:
+        return "application/json";
+    }
+}
+
+enum kl_media kl_media_of_content_type(struct kl_str t)
+{
+    ptrdiff_t semi = kl_str_chr(t, ';');
+    if (semi >= 0)
+        t.n = (size_t)semi;
+    t = kl_str_trim(t);
+    if (!t.n || kl_str_ieq(t, KL_STR("application/json")))
+        return KL_MEDIA_JSON;
+    if (kl_str_ieq(t, KL_STR("application/vnd.kubernetes.protobuf")))
+        return KL_MEDIA_PROTOBUF;
+    if (kl_str_ieq(t, KL_STR("application/yaml")))
+        return KL_MEDIA_YAML;
+    return KL_MEDIA_NONE;
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// The API server's insides that its own files share.
+#pragma once
+#include "apiserver/apiserver.h"
+#include "apiserver/request.h"
+#include "base/map.h"
+#include "net/http.h"
+#include "net/http_client.h"
+#include "watchcache/cache.h"
+
+#define KL_MAX_ARENA_BYTES ((size_t)64 << 20)
+#define KL_MAX_API_LOOPS 16
+
+struct kl_authz_cache;
+struct kl_authn_cache;
+struct kl_watch_stream;
+
+// What each loop has for itself: everything here is touched by that loop only.
+struct kl_api_loop {
+    struct kl_apiserver *srv;
+    struct kl_loop *loop;
+    struct kl_reader *reader;
+    struct kl_authz_cache *authz;
+    struct kl_authn_cache *authn;
+    struct kl_http_client *http;        // to kubelets; made on first use
+    struct kl_watch_stream *streams;    // open watches, for bookmarks and time-outs
+    uv_timer_t stream_timer;
+    bool timer_ready;
+};
+
+struct kl_apiserver {
+    struct kl_apiserver_options o;
+    struct kl_http_server *http;
+    struct kl_tls_ctx *tls;
+    struct kl_tls_ctx *kubelet_tls;     // client side, to kubelets
+    struct kl_api_loop loops[KL_MAX_API_LOOPS];
+    int nloops;
+    atomic_bool ready;                  // bootstrap objects are written
+    atomic_bool stopping;
+    int64_t started_ms;
+    struct kl_authn *authn;             // token signer and verifiers
+};
+
+// The part of the server that belongs to the current thread's loop; NULL on a foreign thread.
+struct kl_api_loop *kl_api_loop_of(struct kl_apiserver *srv, const struct kl_loop *loop);
+
+static inline struct kl_view *kl_req_view(const struct kl_req *r)
+{
+    return kl_reader_view(r->al->reader);
+}
+
+// ---- pipeline.c: authentication was done; authorises, then runs what the request asks for. LIST and
+// WATCH of the HTTP side go their own way after authorisation (list.c, watch.c).
+void kl_pipeline_run(struct kl_req *r);
+
+// ---- registry
+void kl_registry_get(struct kl_req *r);
+void kl_registry_create(struct kl_req *r);
+void kl_registry_update(struct kl_req *r);
+void kl_registry_patch(struct kl_req *r);
+void kl_registry_delete(struct kl_req *r);
+void kl_registry_delete_collection(struct kl_req *r);
+// Subresources with code of their own (scale, binding, token, finalize, eviction, ...): false when the
+// generic path is to handle it (status).
+bool kl_subresource_run(struct kl_req *r);
+// Kinds without storage (access reviews, ...): false when there is no such.
+bool kl_virtual_run(struct kl_req *r);
+
+// ---- codec.c
+// Decodes r->body (or takes r->body_object) against a type; checks apiVersion and kind when they are
+// given. Fills r->warnings or fails by r->opts.field_validation.
+int kl_body_decode(struct kl_req *r, const struct kl_type *type, const struct kl_resource *expect,
+                   struct kl_value *ret, struct kl_error *err);
+// The result as one canonical value in the version that was asked for. KL_RESULT_KV and _OBJECT.
+int kl_req_result_root(struct kl_req *r, const struct kl_type **ret_type,
+                       const struct kl_value **ret_root, struct kl_error *err);

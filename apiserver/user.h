@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who asks: upstream's user.Info.
+#pragma once
+#include "base/str.h"
+#include <stdatomic.h>
+
+struct kl_user_extra {
+    struct kl_str key;
+    const struct kl_str *values;
+    size_t nvalues;
+};
+
+// Immutable once shared; one block, freed by the last unref.
+struct kl_user {
+    atomic_uint refs;
+    struct kl_str name, uid;
+    const struct kl_str *groups;
+    size_t ngroups;
+    const struct kl_user_extra *extra;
+    size_t nextra;
+    bool masters;   // in group system:masters: every authorisation answer is yes
+    bool anonymous;
+};
+
+// Copies everything into one block. system:authenticated is added unless the user is
+// system:anonymous (system:unauthenticated then) or already has it. NULL when out of memory.
+struct kl_user *kl_user_new(struct kl_str name, struct kl_str uid, const struct kl_str *groups,
+                            size_t ngroups, const struct kl_user_extra *extra, size_t nextra);
+struct kl_user *kl_user_ref(struct kl_user *u);
+void kl_user_unref(struct kl_user *u);
+bool kl_user_in_group(const struct kl_user *u, struct kl_str group);
