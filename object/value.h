@@ -144,14 +144,15 @@ static inline struct kl_value kl_new_array(void)
 }
 
 // ---- changing a draft. Each makes room in the arena as needed and copies the one level that it
-// changes when that level belongs to an object. NULL or KL_ENOMEM when the arena is exhausted.
+// changes when that level belongs to an object. NULL or KL_ENOMEM when the arena is exhausted (the
+// draft is as before then). A NULL parent gives KL_ENOMEM, so that edits can be chained.
 // A value passed in is copied shallowly; what it refers to is shared, never changed in place.
 int kl_set(struct kl_arena *a, struct kl_value *parent, kl_sym field, struct kl_value v);
-void kl_unset(struct kl_arena *a, struct kl_value *parent, kl_sym field);
+int kl_unset(struct kl_arena *a, struct kl_value *parent, kl_sym field);
 int kl_map_set_value(struct kl_arena *a, struct kl_value *map, struct kl_str key, struct kl_value v);
-void kl_map_unset(struct kl_arena *a, struct kl_value *map, struct kl_str key);
+int kl_map_unset(struct kl_arena *a, struct kl_value *map, struct kl_str key);
 int kl_append(struct kl_arena *a, struct kl_value *array, struct kl_value v);
-void kl_remove_at(struct kl_arena *a, struct kl_value *array, size_t index);
+int kl_remove_at(struct kl_arena *a, struct kl_value *array, size_t index);
 // The child for changing it; made with the given kind (KL_STRUCT, KL_MAP, KL_ARRAY) when absent or
 // of another kind. The pointer holds until the parent's own members change.
 struct kl_value *kl_edit(struct kl_arena *a, struct kl_value *parent, kl_sym field,

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+// Freezing: a draft becomes one block of memory in canonical form. One pass counts, one copies;
+// both ask keeps() which members canonical form has.
+#include "object/schema.h"
+#include "object/value.h"
+#include <stdlib.h>
+
+// 0001-01-01T00:00:00Z, Go's zero time, which metav1.Time writes as null.
+#define GO_ZERO_TIME_US (-62135596800000000)
+
+static const struct kl_field *field_after(const struct kl_type *t, const struct kl_field *from,
+                                          uint32_t sym)
+{
+    for (const struct kl_field *f = from, *end = t->fields + t->nfields; f < end; f++)
+        if (f->sym == sym)
+            return f;
+    return kl_type_field(t, sym);
+}
+
+static bool is_typed(const struct kl_type *t, const struct kl_value *v)
+{
+    return v->kind == KL_STRUCT && t && t->kind == KL_T_STRUCT;
+}
+
+// The type of an array's or map's elements; schema-or-array and its like hold their elem itself.
+static const struct kl_type *elem_type(const struct kl_type *t, const struct kl_value *v)
+{
+    if (!t)
+        return NULL;
+    if (t->kind == KL_T_SCHEMA_OR_STRINGS && v->kind == KL_ARRAY)
+        return NULL;
+    return t->elem;
+}
+
+static const struct kl_type *struct_type(const struct kl_type *t, const struct kl_value *v)
+{
+    return t && t->kind >= KL_T_SCHEMA_OR_ARRAY && v->kind == KL_STRUCT ? t->elem : t;
+}
+
+static bool keeps(const struct kl_field *f, const struct kl_value *v);
+
+static bool is_empty_struct(const struct kl_type *t, const struct kl_value *v)
+{
+    const struct kl_field *f = t->fields;
+    for (size_t i = 0; i < v->n; i++) {
+        f = field_after(t, f ? f : t->fields, v->items[i].sym);
+        if (f && keeps(f, &v->items[i]))
+            return false;
+    }
+    return true;
+}
+
+// Whether canonical form has this member.
+static bool keeps(const struct kl_field *f, const struct kl_value *v)
+{
+    if (v->kind == KL_NULL || (v->kind == KL_TIME && v->i == GO_ZERO_TIME_US))
+        return false;
+    if ((f->flags & KL_FIELD_PTR) || f->type->kind == KL_T_ANY)
+        return true;
+    switch (v->kind) {
+    case KL_BOOL:
+        return v->b;
+    case KL_INT:
+        return v->i != 0;
+    case KL_FLOAT:
+        return v->d != 0;
+    case KL_STRING:
+        if (f->type->kind == KL_T_QUANTITY && v->n == 1 && v->s[0] == '0')
+            return false;
+        // An empty string is a value of its own where an integer could stand.
+        return v->n != 0 || f->type->kind == KL_T_INT_OR_STRING;
+    case KL_BYTES:
+    case KL_RAW:
+    case KL_ARRAY:
+    case KL_MAP:
+        return v->n != 0;
+    case KL_STRUCT:
+        return !is_typed(f->type, v) || !is_empty_struct(f->type, v);
+    default:
+        return true;
+    }
+}
+
+struct size {
+    size_t values, bytes;
+};
+
+static void count(const struct kl_type *t, const struct kl_value *v, uint32_t skip1, uint32_t skip2,
+                  struct size *size)
+{
+    if (v->kind < KL_STRING)
+        return;
+    if (v->kind < KL_ARRAY) {
+        size->bytes += v->n;
+        return;
+    }
+    t = struct_type(t, v);
+    if (is_typed(t, v)) {
+        const struct kl_field *f = t->fields;
+        for (const struct kl_value *m = v->items, *end = m + v->n; m < end; m++) {
+            const struct kl_field *at = field_after(t, f, m->sym);
+            if (!at || m->sym == skip1 || m->sym == skip2 || !keeps(at, m))
+                continue;
+            f = at;
+            size->values++;
+            count(f->type, m, 0, 0, size);
+        }
+        return;
+    }
+    size_t n = v->kind == KL_MAP ? 2 * (size_t)v->n : v->n;
+    size->values += n;
+    t = elem_type(t, v);
+    for (size_t i = 0; i < n; i++)
+        count(t, &v->items[i], 0, 0, size);
+}
+
+struct cursor {
+    struct kl_value *value;
+    char *byte;
+};
+
+static void copy(const struct kl_type *t, struct kl_value *v, uint32_t skip1, uint32_t skip2,
+                 struct cursor *at);
+
+// By the position of their fields in the schema; nearly sorted, so insertion it is.
+static void sort_members(const struct kl_type *t, struct kl_value *items, size_t n)
+{
+    for (size_t i = 1; i < n; i++) {
+        struct kl_value m = items[i];
+        const struct kl_field *f = kl_type_field(t, m.sym);
+        size_t j = i;
+        while (j > 0 && kl_type_field(t, items[j - 1].sym) > f) {
+            items[j] = items[j - 1];
+            j--;
+        }
+        items[j] = m;
+    }
+}
+
+static void copy_struct(const struct kl_type *t, struct kl_value *v, uint32_t skip1, uint32_t skip2,
+                        struct cursor *at)
+{
+    struct kl_value *items = at->value;
+    const struct kl_field *f = t->fields;
+    size_t n = 0;
+    bool sorted = true;
+    for (const struct kl_value *m = v->items, *end = m + v->n; m < end; m++) {
+        const struct kl_field *here = field_after(t, f, m->sym);
+        if (!here || m->sym == skip1 || m->sym == skip2 || !keeps(here, m))
+            continue;
+        sorted &= here >= f;
+        f = here;
+        items[n++] = *m;
+    }
+    if (!sorted)
+        sort_members(t, items, n);
+    at->value += n;
+    v->items = items;
+    v->n = (uint32_t)n;
+    f = t->fields;
+    for (size_t i = 0; i < n; i++) {
+        items[i].owned = 0;
+        if (items[i].kind < KL_STRING)
+            continue;
+        f = field_after(t, f, items[i].sym);
+        copy(f->type, &items[i], 0, 0, at);
+    }
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    return kl_str_cmp(kl_text(a), kl_text(b));
+}
+
+static void copy_elements(const struct kl_type *t, struct kl_value *v, struct cursor *at)
+{
+    size_t n = v->kind == KL_MAP ? 2 * (size_t)v->n : v->n;
+    struct kl_value *items = at->value;
+    if (n)
+        memcpy(items, v->items, n * sizeof(*items));
+    at->value += n;
+    v->items = items;
+    if (v->kind == KL_MAP) {
+        bool sorted = true;
+        for (size_t i = 2; i < n && sorted; i += 2)
+            sorted = compare_keys(&items[i - 2], &items[i]) < 0;
+        if (!sorted)
+            qsort(items, v->n, 2 * sizeof(*items), compare_keys);
+    }
+    t = elem_type(t, v);
+    for (size_t i = 0; i < n; i++) {
+        items[i].owned = 0;
+        items[i].sym = 0;
+        copy(t, &items[i], 0, 0, at);
+    }
+}
+
+// Moves what *v refers to into the block.
+static void copy(const struct kl_type *t, struct kl_value *v, uint32_t skip1, uint32_t skip2,
+                 struct cursor *at)
+{
+    v->owned = 0;
+    if (v->kind < KL_STRING)
+        return;
+    if (v->kind < KL_ARRAY) {
+        if (v->n)
+            memcpy(at->byte, v->s, v->n);
+        v->s = v->n ? at->byte : "";
+        at->byte += v->n;
+        return;
+    }
+    t = struct_type(t, v);
+    if (is_typed(t, v))
+        copy_struct(t, v, skip1, skip2, at);
+    else
+        copy_elements(t, v, at);
+}
+
+struct kl_object *kl_object_freeze(const struct kl_type *type, const struct kl_value *draft)
+{
+    // The type of a built-in root says its apiVersion and kind.
+    bool head = type && type->has_type_meta && kl_type_is_builtin(type);
+    uint32_t skip1 = head ? KL_F_apiVersion : 0, skip2 = head ? KL_F_kind : 0;
+    struct size size = {0};
+    count(type, draft, skip1, skip2, &size);
+    size_t total = sizeof(struct kl_object) + size.values * sizeof(struct kl_value) + size.bytes;
+    struct kl_object *o = total <= UINT32_MAX ? malloc(total) : NULL;
+    if (!o)
+        return NULL;
+    atomic_init(&o->refs, 1);
+    o->size_bytes = (uint32_t)total;
+    o->type = type;
+    o->root = *draft;
+    o->root.sym = 0;
+    struct kl_value *values = (struct kl_value *)(o + 1);
+    struct cursor at = {values, (char *)(values + size.values)};
+    copy(type, &o->root, skip1, skip2, &at);
+    return o;
+}
+
+struct kl_object *kl_object_ref(struct kl_object *o)
+{
+    if (o)
+        atomic_fetch_add_explicit(&o->refs, 1, memory_order_relaxed);
+    return o;
+}
+
+void kl_object_unref(struct kl_object *o)
+{
+    if (o && atomic_fetch_sub_explicit(&o->refs, 1, memory_order_acq_rel) == 1)
+        free(o);
+}
