@@ -52,7 +52,7 @@ void kl_arena_fini(struct kl_arena *a)
 void kl_arena_reset(struct kl_arena *a)
 {
     struct kl_arena_chunk *c = a->chunk;
-    while (c && (c->older || c->cap > FIRST_BYTES)) {
+    while (c && (c->older || c->cap >= OWN_BYTES)) { // a big one is not worth keeping
         struct kl_arena_chunk *older = c->older;
         free_chunk(c);
         c = older;
