@@ -10,6 +10,7 @@
 #include "base/loop.h"
 #include "object/resource.h"
 #include "object/value.h"
+#include "object/watch_event.h"
 
 struct kl_client;
 struct kl_call;
@@ -53,8 +54,6 @@ struct kl_call {
     void *transport;
     struct kl_arena *memory;
 };
-
-enum kl_event_type { KL_EVENT_ADDED, KL_EVENT_MODIFIED, KL_EVENT_DELETED, KL_EVENT_BOOKMARK };
 
 // One watch. event_cb gets each event in order (object borrowed; for a bookmark it carries only
 // metadata.resourceVersion and the initial-events-end annotation). After end_cb nothing more comes;

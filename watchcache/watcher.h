@@ -3,7 +3,7 @@
 // before and after, the initial list first when it is asked for, exact bookmarks. Pulled, on its
 // reader's loop; it holds what it reads now and nothing else.
 #pragma once
-#include "client/client.h"
+#include "object/watch_event.h"
 #include "watchcache/filter.h"
 
 // An event handed out. kv is set when the cached forms of kl_cache_* are this event's; else only
