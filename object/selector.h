@@ -4,8 +4,16 @@
 #pragma once
 #include "object/value.h"
 
-enum kl_selector_op { KL_OP_IN, KL_OP_NOT_IN, KL_OP_EXISTS, KL_OP_NOT_EXISTS, KL_OP_EQ,
-                      KL_OP_NOT_EQ, KL_OP_GT, KL_OP_LT };
+enum kl_selector_op {
+    KL_OP_IN,
+    KL_OP_NOT_IN,
+    KL_OP_EXISTS,
+    KL_OP_NOT_EXISTS,
+    KL_OP_EQ,
+    KL_OP_NOT_EQ,
+    KL_OP_GT,
+    KL_OP_LT
+};
 
 struct kl_requirement {
     struct kl_str key;
@@ -30,6 +38,8 @@ int kl_label_selector_from(struct kl_arena *a, const struct kl_value *label_sele
 int kl_label_selector_from_map(struct kl_arena *a, const struct kl_value *map,
                                struct kl_selector *ret);
 bool kl_selector_matches(const struct kl_selector *s, const struct kl_value *labels_map);
+// Whether the selector asks for exactly one value of this key (RequiresExactMatch).
+bool kl_selector_exact(const struct kl_selector *s, struct kl_str key, struct kl_str *ret_value);
 struct kl_str kl_selector_text(struct kl_arena *a, const struct kl_selector *s);
 
 // Field selectors: only =, == and != terms joined by commas.
@@ -37,8 +47,9 @@ int kl_field_selector_parse(struct kl_arena *a, struct kl_str text, struct kl_se
                             struct kl_error *err);
 struct kl_resource;
 // Checks that each key is one that the resource supports (metadata.name, metadata.namespace, and
-// the table in field_labels.c: pods' spec.nodeName, status.phase, ..., events' involvedObject.*, ...).
-// KL_EBADREQUEST: `field label not supported: spec.foo`.
+// the table in field_labels.c: pods' spec.nodeName, status.phase, ..., events' involvedObject.*,
+// ...). KL_EBADREQUEST: `field label not supported: spec.foo`. A row outside kl_resources is a
+// custom resource's.
 int kl_field_selector_check(const struct kl_resource *r, const struct kl_selector *s,
                             struct kl_error *err);
 bool kl_field_selector_matches(const struct kl_resource *r, const struct kl_selector *s,
