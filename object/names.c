@@ -6,6 +6,9 @@
 #define KEY_FMT "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 #define TOO_LONG_63 "must be no more than 63 characters"
 #define TOO_LONG_253 "must be no more than 253 characters"
+// what newer code upstream says, which labels go through
+#define TOO_LONG_63_BYTES "must be no more than 63 bytes"
+#define TOO_LONG_253_BYTES "must be no more than 253 bytes"
 #define NOT_LABEL                                                                                  \
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and "   \
     "must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex "     \
@@ -103,7 +106,7 @@ static void check_qualified(struct kl_str s, struct kl_name_errors *errs)
             add_error(errs, "prefix part must be non-empty");
         } else {
             if (prefix.n > MAX_SUBDOMAIN)
-                add_error(errs, "prefix part " TOO_LONG_253);
+                add_error(errs, "prefix part " TOO_LONG_253_BYTES);
             if (!is_subdomain(prefix))
                 add_error(errs, "prefix part " NOT_SUBDOMAIN);
         }
@@ -111,7 +114,7 @@ static void check_qualified(struct kl_str s, struct kl_name_errors *errs)
     if (name.n == 0)
         add_error(errs, "name part must be non-empty");
     else if (name.n > MAX_LABEL)
-        add_error(errs, "name part " TOO_LONG_63);
+        add_error(errs, "name part " TOO_LONG_63_BYTES);
     if (!is_key_name(name))
         add_error(errs, "name part " NOT_KEY);
 }
@@ -162,7 +165,7 @@ bool kl_name_check(enum kl_name_format format, struct kl_str s, struct kl_name_e
         break;
     case KL_NAME_LABEL_VALUE:
         if (s.n > MAX_LABEL)
-            add_error(ret, TOO_LONG_63);
+            add_error(ret, TOO_LONG_63_BYTES);
         if (s.n && !is_key_name(s))
             add_error(ret, NOT_VALUE);
         break;

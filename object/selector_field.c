@@ -109,7 +109,7 @@ int kl_field_selector_parse(struct kl_arena *a, struct kl_str text, struct kl_se
             return r;
         reqs[n].values = value;
         reqs[n].nvalues = 1;
-        n++;
+        n += reqs[n].key.n || value->n; // a bare "=" asks for nothing
     }
     *ret = (struct kl_selector){.reqs = n ? reqs : NULL, .n = n};
     return 0;
