@@ -212,8 +212,8 @@ static struct kl_value zero_of(const struct kl_type *t)
     }
 }
 
-// A map's entry {key = 1, value = 2}.
-static int read_entry(struct decoder *d, const struct kl_type *elem, const char *name,
+// An entry {key = 1, value = 2} of a map in a message of type t.
+static int read_entry(struct decoder *d, const struct kl_type *t, const struct kl_type *elem,
                       struct kl_str data, struct kl_value entry[2])
 {
     struct kl_pb_cursor c = {data.p, data.p + data.n};
@@ -222,9 +222,11 @@ static int read_entry(struct decoder *d, const struct kl_type *elem, const char 
     entry[1] = zero_of(elem);
     while (c.p < c.end) {
         struct kl_pb_tag tag;
-        int rc = kl_pb_tag(&c, name, &tag, d->err);
+        int rc = kl_pb_tag(&c, &tag, d->err);
         if (rc < 0)
             return rc;
+        if (kl_pb_tag_is_bad(&tag))
+            return kl_pb_bad_tag(tag.key, type_name(t), d->err);
         if (tag.number == 1 && tag.wire == KL_WIRE_BYTES) {
             rc = read_one(d, KL_PB_STRING, NULL, &c, &entry[0]);
         } else if (tag.number == 2 && tag.wire == wire_of(pb_type)) {
@@ -250,7 +252,7 @@ static int read_map(struct decoder *d, struct frame *fr, unsigned index, struct 
     if (rc < 0)
         return rc;
     struct kl_value *entry = &map->items[2 * (size_t)map->n];
-    rc = read_entry(d, f->type->elem, type_name(fr->type), data, entry);
+    rc = read_entry(d, fr->type, f->type->elem, data, entry);
     if (rc < 0)
         return rc;
     if (map->n && kl_str_cmp(kl_text(entry - 2), kl_text(entry)) >= 0)
@@ -404,9 +406,11 @@ static int read_range(struct decoder *d, struct frame *fr, size_t lo, size_t hi,
     while (c.p < c.end) {
         const char *start = c.p;
         struct kl_pb_tag tag;
-        int rc = kl_pb_tag(&c, type_name(t), &tag, d->err);
+        int rc = kl_pb_tag(&c, &tag, d->err);
         if (rc < 0)
             return rc;
+        if (kl_pb_tag_is_bad(&tag))
+            return kl_pb_bad_tag(tag.key, type_name(t), d->err);
         size_t i = find_field(t, lo, hi, depth, at, tag.number);
         if (i == hi) {
             rc = kl_pb_skip(&c, tag.wire, d->err);
@@ -499,9 +503,11 @@ static int read_list(struct decoder *d, const struct kl_type *t, uint32_t number
     while (c.p < c.end) {
         const char *start = c.p;
         struct kl_pb_tag tag;
-        int rc = kl_pb_tag(&c, type_name(t), &tag, d->err);
+        int rc = kl_pb_tag(&c, &tag, d->err);
         if (rc < 0)
             return rc;
+        if (kl_pb_tag_is_bad(&tag))
+            return kl_pb_bad_tag(tag.key, type_name(t), d->err);
         bool item = tag.number == number, one = single && tag.number == 1;
         if ((item || one) && tag.wire != KL_WIRE_BYTES) {
             rc = kl_pb_bad_wire(tag.wire, item ? "Items" : "Schema", d->err);
@@ -634,7 +640,7 @@ static int read_raw(struct decoder *d, const struct kl_type *t, unsigned number,
                     struct kl_str data, struct kl_value *io)
 {
     struct kl_pb_small m = {0};
-    int rc = kl_pb_read_small(data, type_name(t), KL_PB_SMALL_BYTES(number) | others, &m, d->err);
+    int rc = kl_pb_read_small(data, "Raw", KL_PB_SMALL_BYTES(number) | others, &m, d->err);
     if (rc < 0)
         return rc;
     *io = kl_null();

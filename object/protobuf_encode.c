@@ -192,23 +192,22 @@ static void find_members(const struct kl_type *t, const struct kl_value *v, stru
     if (!kl_is(v, KL_STRUCT))
         return;
     m->items = v->items;
-    const struct kl_field *f = t->fields, *end = t->fields + t->nfields;
+    size_t at = 0;
     for (size_t i = 0; i < v->n && i < KL_PB_MAX_FIELDS; i++) {
         if (v->items[i].kind == KL_NULL)
             continue;
         uint32_t sym = v->items[i].sym;
-        const struct kl_field *from = f;
-        while (f < end && f->sym != sym)
-            f++;
-        if (f == end) { // not in order: a draft
-            const struct kl_field *found = kl_type_field(t, sym);
-            f = from;
-            if (!found)
-                continue;
-            m->at[found - t->fields] = (uint8_t)(i + 1);
+        size_t j = at;
+        while (j < t->nfields && t->fields[j].sym != sym)
+            j++;
+        if (j < t->nfields) {
+            m->at[j] = (uint8_t)(i + 1);
+            at = j + 1;
             continue;
         }
-        m->at[f++ - t->fields] = (uint8_t)(i + 1);
+        const struct kl_field *f = kl_type_field(t, sym); // not in order: a draft
+        if (f)
+            m->at[f - t->fields] = (uint8_t)(i + 1);
     }
 }
 
@@ -217,7 +216,8 @@ static void put_range(struct writer *w, const struct kl_type *t, const struct me
                       size_t hi, unsigned depth)
 {
     while (hi > lo) {
-        const struct kl_field *f = &t->fields[t->by_pb[hi - 1]];
+        unsigned index = t->by_pb[hi - 1];
+        const struct kl_field *f = &t->fields[index];
         if (kl_pb_is_nested(f, depth)) {
             size_t first = hi - 1, before = written(w);
             unsigned number = f->pb_in[depth];
@@ -231,7 +231,7 @@ static void put_range(struct writer *w, const struct kl_type *t, const struct me
         }
         hi--;
         if (f->pb) {
-            unsigned at = m->at[f - t->fields];
+            unsigned at = m->at[index];
             put_field(w, f, at ? &m->items[at - 1] : NULL);
         }
     }

@@ -95,9 +95,11 @@ int kl_pb_read_small(struct kl_str data, const char *message, unsigned known,
     struct kl_pb_cursor c = {data.p, data.p + data.n};
     while (c.p < c.end) {
         struct kl_pb_tag tag;
-        int rc = kl_pb_tag(&c, message, &tag, err);
+        int rc = kl_pb_tag(&c, &tag, err);
         if (rc < 0)
             return rc;
+        if (kl_pb_tag_is_bad(&tag))
+            return kl_pb_bad_tag(tag.key, message, err);
         bool varint = tag.number <= 4 && (known & KL_PB_SMALL_VARINT(tag.number));
         bool bytes = tag.number <= 4 && (known & KL_PB_SMALL_BYTES(tag.number));
         if (!varint && !bytes) {

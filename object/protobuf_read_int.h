@@ -10,13 +10,14 @@ struct kl_pb_cursor {
 };
 
 struct kl_pb_tag {
+    uint64_t key;
     uint32_t number;
     unsigned wire;
 };
 
 int kl_pb_eof(struct kl_error *err);
 int kl_pb_varint_slow(struct kl_pb_cursor *c, uint64_t *ret, struct kl_error *err);
-// Checks the number and refuses the end of a group; `message` names the message in errors.
+// An illegal number or the end of a group; `message` names the message.
 int kl_pb_bad_tag(uint64_t key, const char *message, struct kl_error *err);
 int kl_pb_bad_wire(unsigned wire, const char *field, struct kl_error *err);
 int kl_pb_bad_length(struct kl_error *err);
@@ -32,18 +33,22 @@ static inline int kl_pb_varint(struct kl_pb_cursor *c, uint64_t *ret, struct kl_
     return kl_pb_varint_slow(c, ret, err);
 }
 
-static inline int kl_pb_tag(struct kl_pb_cursor *c, const char *message, struct kl_pb_tag *ret,
-                            struct kl_error *err)
+// Reads a tag as it stands; a caller refuses one that kl_pb_tag_is_bad with kl_pb_bad_tag.
+static inline int kl_pb_tag(struct kl_pb_cursor *c, struct kl_pb_tag *ret, struct kl_error *err)
 {
     uint64_t key;
     int rc = kl_pb_varint(c, &key, err);
     if (rc < 0)
         return rc;
+    ret->key = key;
     ret->number = (uint32_t)(key >> 3);
     ret->wire = key & 7;
-    if (ret->wire == KL_WIRE_END || (int32_t)ret->number <= 0)
-        return kl_pb_bad_tag(key, message, err);
     return 0;
+}
+
+static inline bool kl_pb_tag_is_bad(const struct kl_pb_tag *t)
+{
+    return t->wire == KL_WIRE_END || (int32_t)t->number <= 0;
 }
 
 static inline int kl_pb_bytes(struct kl_pb_cursor *c, struct kl_str *ret, struct kl_error *err)
