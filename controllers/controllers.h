@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// The controllers of kube-controller-manager that a cluster cannot do without, on one loop. Each is
+// a reconciler with a pure decision; each acts as its own service account, as upstream with
+// --use-service-account-credentials; all read through one set of informers.
+#pragma once
+#include "client/client.h"
+#include "client/timers.h"
+
+struct kl_controllers;
+
+struct kl_controllers_options {
+    struct kl_loop *loop;
+    // NULL: real time on the loop. Borrowed otherwise (tests).
+    struct kl_timers *timers;
+    // Gives a client that acts as this user ("system:kube-controller-manager" for the informers,
+    // "system:serviceaccount:kube-system:NAME" for what each controller writes). The controllers
+    // own it and free it. NULL: failed.
+    struct kl_client *(*client_for)(void *arg, const char *user);
+    void *arg;
+    struct kl_str root_ca_pem; // of kube-root-ca.crt; empty: no publisher. Borrowed for the start.
+    const char *disable;       // comma separated names to leave out; NULL: none
+};
+
+// On the loop. KL_ENOMEM, or what client_for's failure means (KL_EUNAVAILABLE).
+int kl_controllers_start(const struct kl_controllers_options *o, struct kl_controllers **ret,
+                         struct kl_error *err);
+// On the loop, once: no call is made after it returns; answers still on their way are dropped.
+void kl_controllers_stop(struct kl_controllers *c); // accepts NULL
+// Whether nothing waits or runs now (delayed work does not count); for tests.
+bool kl_controllers_idle(const struct kl_controllers *c);

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a controller is made of; table.c lists them all.
+#pragma once
+#include "client/reconciler.h"
+#include "controllers/controllers.h"
+
+// What every controller gets at its start. Outlives it.
+struct kl_controller_env {
+    struct kl_timers *timers;
+    struct kl_informers *informers; // shared; asked for at start, running afterwards
+    struct kl_client *client;       // acts as the controller's user
+    struct kl_recorder *recorder;   // its component is the controller's
+    struct kl_str root_ca_pem;
+};
+
+struct kl_controller {
+    const char *name;      // as upstream's --controllers names it
+    const char *user;      // the service account in kube-system
+    const char *component; // of its Events
+    // Makes the controller: asks for informers, adds indexes and handlers. *ret is its own.
+    int (*start)(const struct kl_controller_env *env, void **ret, struct kl_error *err);
+    void (*stop)(void *self);
+    bool (*idle)(const void *self);
+};
+
+extern const struct kl_controller kl_deployment_controller;
+extern const struct kl_controller kl_replicaset_controller;
+extern const struct kl_controller kl_serviceaccount_controller;
+extern const struct kl_controller kl_root_ca_controller;
+extern const struct kl_controller kl_namespace_controller;
+extern const struct kl_controller kl_garbage_controller;
+extern const struct kl_controller kl_node_controller;
+extern const struct kl_controller kl_taint_eviction_controller;
+extern const struct kl_controller kl_pod_gc_controller;
