@@ -85,7 +85,7 @@ struct kl_duplex {
     struct kl_loop *loop;
     const struct kl_duplex_cbs *cbs;
     void *arg;
-    bool started, paused, want_drain, eof, shut, close_called, closed, notified;
+    bool started, paused, want_drain, eof, shut, close_called, closed, notify_queued, notified;
     int status;
     struct kl_task notify;
 };

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "net/http_int.h"
+#include <stdio.h>
+#include <time.h>
+
+const char *kl_http_status_text(int status)
+{
+    // clang-format off
+    switch (status) {
+    case 100: return "Continue";
+    case 101: return "Switching Protocols";
+    case 103: return "Early Hints";
+    case 200: return "OK";
+    case 201: return "Created";
+    case 202: return "Accepted";
+    case 204: return "No Content";
+    case 206: return "Partial Content";
+    case 301: return "Moved Permanently";
+    case 302: return "Found";
+    case 303: return "See Other";
+    case 304: return "Not Modified";
+    case 307: return "Temporary Redirect";
+    case 308: return "Permanent Redirect";
+    case 400: return "Bad Request";
+    case 401: return "Unauthorized";
+    case 403: return "Forbidden";
+    case 404: return "Not Found";
+    case 405: return "Method Not Allowed";
+    case 406: return "Not Acceptable";
+    case 408: return "Request Timeout";
+    case 409: return "Conflict";
+    case 410: return "Gone";
+    case 411: return "Length Required";
+    case 412: return "Precondition Failed";
+    case 413: return "Request Entity Too Large";
+    case 414: return "Request URI Too Long";
+    case 415: return "Unsupported Media Type";
+    case 416: return "Requested Range Not Satisfiable";
+    case 417: return "Expectation Failed";
+    case 422: return "Unprocessable Entity";
+    case 425: return "Too Early";
+    case 426: return "Upgrade Required";
+    case 428: return "Precondition Required";
+    case 429: return "Too Many Requests";
+    case 431: return "Request Header Fields Too Large";
+    case 500: return "Internal Server Error";
+    case 501: return "Not Implemented";
+    case 502: return "Bad Gateway";
+    case 503: return "Service Unavailable";
+    case 504: return "Gateway Timeout";
+    case 505: return "HTTP Version Not Supported";
+    case 507: return "Insufficient Storage";
+    case 511: return "Network Authentication Required";
+    default: return "";
+    }
+    // clang-format on
+}
+
+void kl_http_date(char ret[32], int64_t unix_s)
+{
+    static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                       "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    time_t t = (time_t)unix_s;
+    struct tm tm;
+    gmtime_r(&t, &tm);
+    snprintf(ret, 32, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday % 7], tm.tm_mday % 100,
+             months[tm.tm_mon % 12], (tm.tm_year + 1900) % 10000, tm.tm_hour % 100, tm.tm_min % 100,
+             tm.tm_sec % 100);
+}
+
+void kl_http_put_canonical(struct kl_outq *q, struct kl_str name)
+{
+    char buf[128];
+    bool up = true;
+    while (name.n > 0) {
+        size_t n = name.n < sizeof(buf) ? name.n : sizeof(buf);
+        for (size_t i = 0; i < n; i++) {
+            char ch = name.p[i];
+            buf[i] = up && ch >= 'a' && ch <= 'z' ? (char)(ch - 'a' + 'A') : ch;
+            up = ch == '-';
+        }
+        kl_outq_append(q, buf, n);
+        name = kl_str_from(name, n);
+    }
+}
+
+// RFC 9110 token, without capitals
+static bool is_token_char(unsigned char ch)
+{
+    return (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || ch == '-' ||
+           (ch && strchr("!#$%&'*+.^_`|~", ch));
+}
+
+bool kl_http_header_ok(const struct kl_http_header *h)
+{
+    if (!h->name.n)
+        return false;
+    for (size_t i = 0; i < h->name.n; i++)
+        if (!is_token_char((unsigned char)h->name.p[i]))
+            return false;
+    for (size_t i = 0; i < h->value.n; i++) {
+        unsigned char ch = (unsigned char)h->value.p[i];
+        if (ch == '\r' || ch == '\n' || ch == 0)
+            return false;
+    }
+    return true;
+}
+
+bool kl_http_hop_header(struct kl_str n)
+{
+    return kl_str_eqz(n, "connection") || kl_str_eqz(n, "transfer-encoding") ||
+           kl_str_eqz(n, "keep-alive") || kl_str_eqz(n, "upgrade") ||
+           kl_str_eqz(n, "proxy-connection");
+}
+
+bool kl_http_list_has(struct kl_str list, struct kl_str token)
+{
+    struct kl_str part;
+    while (kl_str_split(&list, ',', &part))
+        if (kl_str_ieq(kl_str_trim(part), token))
+            return true;
+    return false;
+}
+
+void kl_http_lower(char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (p[i] >= 'A' && p[i] <= 'Z')
+            p[i] = (char)(p[i] - 'A' + 'a');
+}
