@@ -8,6 +8,8 @@ struct kl_sym_row {
     uint16_t n;      // bytes of the name
 };
 
+// A symbol's text may be read this far from its start, whatever its length.
+#define KL_SYM_SLACK 32
 // `"name":` of every built-in symbol, one after another.
 extern const char kl_sym_texts[];
 extern const struct kl_sym_row kl_sym_rows[]; // by symbol

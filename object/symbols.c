@@ -121,7 +121,7 @@ static uint32_t add_dynamic(struct kl_str name, uint64_t key)
             return KL_SYM_NONE;
         atomic_store_explicit(&dynamic.chunks[i / ROWS_PER_CHUNK], chunk, memory_order_release);
     }
-    char *text = malloc(name.n + 4);
+    char *text = calloc(1, name.n + 4 + KL_SYM_SLACK);
     if (!text)
         return KL_SYM_NONE;
     text[0] = '"';

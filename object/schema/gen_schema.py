@@ -296,7 +296,7 @@ class Schema:
             rows.append("{%d,%d}" % (offset, len(s)))
             offset += len(text)
         assert offset < 65536
-        out.write('    "";\n\n')
+        out.write('    "%s";\n\n' % (32 * " "))  # KL_SYM_SLACK
         out.write("const struct kl_sym_row kl_sym_rows[] = {\n%s};\n\n" % wrap(rows))
         slots = [0] * 4096
         for s in self.syms:

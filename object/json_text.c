@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+// The insides of JSON's tokens: escapes, numbers, base64, raw text.
+#include "object/json_int.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char replacement[3] = {(char)0xef, (char)0xbf, (char)0xbd}; // U+FFFD
+
+static unsigned hex4(const char *p)
+{
+    unsigned v = 0;
+    for (int i = 0; i < 4; i++)
+        v = v << 4 | (unsigned)(p[i] <= '9' ? p[i] - '0' : (p[i] | 32) - 'a' + 10);
+    return v;
+}
+
+static char *put_utf8(char *out, unsigned c)
+{
+    if (c < 0x80) {
+        *out++ = (char)c;
+    } else if (c < 0x800) {
+        *out++ = (char)(0xc0 | c >> 6);
+        *out++ = (char)(0x80 | (c & 0x3f));
+    } else if (c < 0x10000) {
+        *out++ = (char)(0xe0 | c >> 12);
+        *out++ = (char)(0x80 | (c >> 6 & 0x3f));
+        *out++ = (char)(0x80 | (c & 0x3f));
+    } else {
+        *out++ = (char)(0xf0 | c >> 18);
+        *out++ = (char)(0x80 | (c >> 12 & 0x3f));
+        *out++ = (char)(0x80 | (c >> 6 & 0x3f));
+        *out++ = (char)(0x80 | (c & 0x3f));
+    }
+    return out;
+}
+
+// The escape at p, which the scanner found well-formed. A lone surrogate becomes U+FFFD.
+static const char *unescape_one(const char *p, const char *end, char **out)
+{
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    if (p[1] != 'u') {
+        *(*out)++ = to[strchr(from, p[1]) - from];
+        return p + 2;
+    }
+    unsigned c = hex4(p + 2);
+    p += 6;
+    if (c >= 0xd800 && c <= 0xdfff) {
+        unsigned low = end - p >= 6 && p[0] == '\\' && p[1] == 'u' ? hex4(p + 2) : 0;
+        if (c < 0xdc00 && low >= 0xdc00 && low <= 0xdfff) {
+            p += 6;
+            c = 0x10000 + ((c - 0xd800) << 10 | (low - 0xdc00));
+        } else {
+            c = 0xfffd;
+        }
+    }
+    *out = put_utf8(*out, c);
+    return p;
+}
+
+struct kl_str kl_json_unescape(struct kl_arena *a, struct kl_str raw, unsigned flags)
+{
+    // An escape never gets longer; a byte that is not UTF-8 becomes three.
+    char *text = kl_arena_alloc(a, raw.n * (flags & KL_JSON_BAD_UTF8 ? 3 : 1) + 1), *out = text;
+    if (!text)
+        return (struct kl_str){NULL, 0};
+    const char *p = raw.p, *end = p + raw.n;
+    while (p < end) {
+        if (*p == '\\') {
+            p = unescape_one(p, end, &out);
+            continue;
+        }
+        size_t n = kl_json_utf8_len(p, end);
+        memcpy(out, n ? p : replacement, n ? n : 3);
+        out += n ? n : 3;
+        p += n ? n : 1;
+    }
+    return (struct kl_str){text, (size_t)(out - text)};
+}
+
+bool kl_json_to_double(struct kl_arena *a, struct kl_str text, double *ret)
+{
+    char small[64], *z = small;
+    if (text.n >= sizeof(small)) {
+        z = kl_arena_alloc(a, text.n + 1);
+        if (!z)
+            return false;
+    }
+    memcpy(z, text.p, text.n);
+    z[text.n] = 0;
+    *ret = strtod(z, NULL); // the process runs in the C locale
+    return isfinite(*ret);
+}
+
+// As encoding/json: shortest digits that read back, exponent form below 1e-6 and from 1e21 on.
+void kl_json_put_float(struct kl_buf *out, double d)
+{
+    if (!isfinite(d)) {
+        kl_buf_puts(out, KL_STR("null"));
+        return;
+    }
+    char digits[40];
+    int places = 14;
+    do
+        snprintf(digits, sizeof(digits), "%.*e", places, d);
+    while (strtod(digits, NULL) != d && ++places < 17);
+    char *e = strchr(digits, 'e');
+    int exponent = atoi(e + 1);
+    char mantissa[24];
+    size_t n = 0;
+    for (const char *p = digits; p < e; p++)
+        if (*p >= '0' && *p <= '9')
+            mantissa[n++] = *p;
+    while (n > 1 && mantissa[n - 1] == '0')
+        n--;
+    if (digits[0] == '-')
+        kl_buf_putc(out, '-');
+    double size = fabs(d);
+    if (size != 0 && (size < 1e-6 || size >= 1e21)) {
+        kl_buf_putc(out, mantissa[0]);
+        if (n > 1)
+            kl_buf_printf(out, ".%.*s", (int)(n - 1), mantissa + 1);
+        kl_buf_printf(out, "e%c%d", exponent < 0 ? '-' : '+', abs(exponent));
+    } else if (exponent < 0) {
+        kl_buf_puts(out, KL_STR("0."));
+        for (int i = -1; i > exponent; i--)
+            kl_buf_putc(out, '0');
+        kl_buf_append(out, mantissa, n);
+    } else {
+        size_t whole = (size_t)exponent + 1;
+        kl_buf_append(out, mantissa, whole < n ? whole : n);
+        for (size_t i = n; i < whole; i++)
+            kl_buf_putc(out, '0');
+        if (whole < n) {
+            kl_buf_putc(out, '.');
+            kl_buf_append(out, mantissa + whole, n - whole);
+        }
+    }
+}
+
+static int base64_value(char c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+static size_t skip_breaks(struct kl_str s, size_t i)
+{
+    while (i < s.n && (s.p[i] == '\n' || s.p[i] == '\r'))
+        i++;
+    return i;
+}
+
+bool kl_json_base64_decode(struct kl_arena *a, struct kl_str text, struct kl_str *ret,
+                           size_t *ret_bad)
+{
+    uint8_t *out = kl_arena_alloc(a, text.n / 4 * 3 + 3);
+    size_t n = 0, i = 0;
+    *ret_bad = 0;
+    if (!out)
+        return false;
+    for (;;) {
+        unsigned group = 0;
+        int got = 0;
+        for (; got < 4; got++) {
+            i = skip_breaks(text, i);
+            if (i == text.n) {
+                *ret_bad = i - (size_t)got;
+                if (got)
+                    return false;
+                *ret = (struct kl_str){(const char *)out, n};
+                return true;
+            }
+            int v = base64_value(text.p[i]);
+            if (v < 0)
+                break;
+            group = group << 6 | (unsigned)v;
+            i++;
+        }
+        if (got < 4) {
+            // Padding is the only other thing that may stand here, and only at the very end.
+            *ret_bad = i;
+            if (text.p[i] != '=' || got < 2)
+                return false;
+            i = skip_breaks(text, i + 1);
+            if (got == 2) {
+                *ret_bad = i == text.n ? i : i - 1;
+                if (i == text.n || text.p[i] != '=')
+                    return false;
+                i = skip_breaks(text, i + 1);
+            }
+            *ret_bad = i;
+            if (i < text.n)
+                return false;
+            group <<= 6 * (4 - got);
+        }
+        out[n] = (uint8_t)(group >> 16);
+        out[n + 1] = (uint8_t)(group >> 8);
+        out[n + 2] = (uint8_t)group;
+        n += (size_t)got - 1;
+        if (got < 4) {
+            *ret = (struct kl_str){(const char *)out, n};
+            return true;
+        }
+    }
+}
+
+void kl_json_put_compact(struct kl_buf *out, struct kl_str text, bool html)
+{
+    bool in_string = false;
+    const char *p = text.p, *end = p + text.n, *from = p;
+    for (; p < end; p++) {
+        unsigned char c = (unsigned char)*p;
+        size_t n = 0; // bytes to replace or to leave out
+        char escape[8];
+        escape[0] = 0;
+        if (c == '"') {
+            in_string = !in_string;
+        } else if (c == '\\') {
+            p++;
+        } else if (!in_string && kl_json_is_space(c)) {
+            n = 1;
+        } else if (html && (c == '<' || c == '>' || c == '&')) {
+            n = 1;
+            snprintf(escape, sizeof(escape), "\\u00%02x", c);
+        } else if (html && c == 0xe2 && end - p >= 3 && (unsigned char)p[1] == 0x80 &&
+                   ((unsigned char)p[2] & 0xfe) == 0xa8) {
+            n = 3;
+            snprintf(escape, sizeof(escape), "\\u202%d", (unsigned char)p[2] & 15);
+        }
+        if (n) {
+            kl_buf_append(out, from, (size_t)(p - from));
+            kl_buf_puts(out, kl_str(escape));
+            p += n - 1;
+            from = p + 1;
+        }
+    }
+    if (end > from)
+        kl_buf_append(out, from, (size_t)(end - from));
+}
+
+void kl_json_put_go_quoted(struct kl_buf *out, struct kl_str s)
+{
+    kl_buf_putc(out, '"');
+    for (const char *p = s.p, *end = p + s.n; p < end;) {
+        unsigned char c = (unsigned char)*p;
+        size_t n = kl_json_utf8_len(p, end);
+        if (c == '"' || c == '\\')
+            kl_buf_printf(out, "\\%c", c);
+        else if (c >= 7 && c <= 13)
+            kl_buf_printf(out, "\\%c", "abtnvfr"[c - 7]);
+        else if (n == 0 || c < 0x20 || c == 0x7f)
+            kl_buf_printf(out, "\\x%02x", c);
+        else
+            kl_buf_append(out, p, n);
+        p += n ? n : 1;
+    }
+    kl_buf_putc(out, '"');
+}
+
+int kl_strict_add(struct kl_arena *a, struct kl_strict *strict, const char *what,
+                  struct kl_str path)
+{
+    if (strict->n == KL_STRICT_MAX)
+        return 0;
+    struct kl_buf text;
+    kl_buf_init(&text, 16 << 20);
+    kl_buf_printf(&text, "%s ", what);
+    kl_json_put_go_quoted(&text, path);
+    int r = text.err;
+    for (size_t i = 0; r == 0 && i < strict->n; i++)
+        if (kl_str_eq(strict->messages[i], kl_buf_str(&text)))
+            r = 1;
+    if (r == 0) {
+        struct kl_str copy = kl_arena_dup(a, kl_buf_str(&text));
+        if (copy.p)
+            strict->messages[strict->n++] = copy;
+        else
+            r = KL_ENOMEM;
+    }
+    kl_buf_fini(&text);
+    return r < 0 ? r : 0;
+}
