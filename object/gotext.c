@@ -157,13 +157,13 @@ void kl_go_print_s(struct kl_buf *out, const struct kl_value *v)
     } else if (v->kind == KL_ARRAY || v->kind == KL_MAP) {
         print_value(out, v, 0);
     } else {
-        kl_buf_printf(out, "%%!s(%s=", kl_go_type_name(v));
+        kl_buf_printf(out, "%%!s(%s=", kl_go_value_type(v));
         print_value(out, v, 0);
         kl_buf_putc(out, ')');
     }
 }
 
-const char *kl_go_type_name(const struct kl_value *v)
+const char *kl_go_value_type(const struct kl_value *v)
 {
     if (!v)
         return "%!s(<nil>)";

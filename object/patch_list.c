@@ -103,13 +103,13 @@ int kl_smp_not_a_map(struct kl_smp *s, const struct kl_value *v)
 {
     return kl_error_set(s->err, KL_EINTERNAL,
                         "expected a map[string]interface {}, but received a %s",
-                        kl_go_type_name(v));
+                        kl_go_value_type(v));
 }
 
 int kl_smp_not_a_list(struct kl_smp *s, const struct kl_value *v)
 {
     return kl_error_set(s->err, KL_EINTERNAL, "expected a []interface {}, but received a %s",
-                        kl_go_type_name(v));
+                        kl_go_value_type(v));
 }
 
 int kl_smp_bad_directive(struct kl_smp *s, const struct kl_value *directive,
@@ -382,7 +382,7 @@ static int merge_scalars(struct kl_smp *s, struct kl_value *original, const stru
 
 // Takes the elements with a $patch directive out of the patch and applies them to the original.
 static int apply_directives(struct kl_smp *s, struct kl_value *original, struct kl_value *patch,
-                            struct kl_str merge_key)
+                            struct kl_str merge_key, bool *ret_replaced)
 {
     struct index deleted;
     uint32_t out = 0;
@@ -410,6 +410,7 @@ static int apply_directives(struct kl_smp *s, struct kl_value *original, struct 
         }
     }
     patch->n = out;
+    *ret_replaced = replace;
     if (replace) {
         *original = *patch;
         *patch = no_items;
@@ -460,7 +461,7 @@ int kl_smp_merge_list(struct kl_smp *s, const struct kl_value *original,
                       bool delete_list, struct kl_value *ret, struct kl_value *ret_order)
 {
     struct kl_value have, wanted, merged;
-    bool of_maps;
+    bool of_maps, replaced = false;
     if (copy_items(s, original, 0, &have) || copy_items(s, patch, 0, &wanted))
         return KL_ENOMEM;
     *ret_order = have;
@@ -485,12 +486,17 @@ int kl_smp_merge_list(struct kl_smp *s, const struct kl_value *original,
         if (!field->merge_key.n)
             return kl_error_set(s->err, KL_EINTERNAL, "cannot merge lists without merge key for %s",
                                 kl_smp_go_kind(field->type));
-        r = apply_directives(s, &have, &wanted, field->merge_key);
+        r = apply_directives(s, &have, &wanted, field->merge_key, &replaced);
         if (!r)
             r = merge_maps(s, &have, &wanted, field, &merged);
         if (r)
             return r;
+        // Upstream's list is changed in place: as far as it had room, what was added took the
+        // places of what was deleted and has a place in the order, too.
+        if (!replaced) {
+            *ret_order = merged;
+            ret_order->n = original->n < merged.n ? original->n : merged.n;
+        }
     }
-    *ret_order = have;
     return kl_smp_order_list(s, &merged, &wanted, &have, field->merge_key, of_maps, ret);
 }

@@ -19,7 +19,7 @@ struct kl_smp_field {
 int kl_smp_merge_map(struct kl_smp *s, const struct kl_value *original,
                      const struct kl_value *patch, const struct kl_type *type,
                      struct kl_value *ret);
-// *ret_order: the elements of the original that were not deleted, whose order counts.
+// *ret_order: the elements whose order counts for $setElementOrder.
 int kl_smp_merge_list(struct kl_smp *s, const struct kl_value *original,
                       const struct kl_value *patch, const struct kl_smp_field *field,
                       bool delete_list, struct kl_value *ret, struct kl_value *ret_order);
