@@ -40,16 +40,24 @@ int kl_cri_new(struct kl_loop *loop, const char *endpoint, struct kl_cri **ret,
 
 void kl_cri_close(struct kl_cri *c)
 {
-    if (!c)
-        return;
+    struct kl_grpc *g = c->grpc;
     c->events.on_end = NULL;
-    kl_grpc_close(c->grpc);
+    c->grpc = NULL; // calls from the callbacks of those that are cancelled fail
+    if (g)
+        kl_grpc_close(g);
+}
+
+void kl_cri_free(struct kl_cri *c)
+{
+    if (c)
+        kl_cri_close(c);
     free(c);
 }
 
 void kl_cri_reconnect(struct kl_cri *c)
 {
-    kl_grpc_reset_backoff(c->grpc);
+    if (c->grpc)
+        kl_grpc_reset_backoff(c->grpc);
 }
 
 static void end_call(void *arg, enum kl_grpc_code code, struct kl_str reply,
@@ -88,6 +96,7 @@ void kl_cri_start(struct kl_cri *c, enum kl_cri_method method, const void *reque
     kl_cri_encode(&b, call->method->in, request);
     struct kl_bytes *bytes = kl_bytes_from_buf(&b);
     int r = b.err ? kl_error_set(&call->err, b.err, "CRI request is too large")
+            : !c->grpc ? kl_error_set(&call->err, KL_ECANCELED, "the kubelet is stopping")
             : !bytes
                 ? kl_error_set(&call->err, KL_ENOMEM, "out of memory")
                 : kl_grpc_unary(c->grpc, call->method->path, bytes, timeout_ms, end_call, call,
@@ -146,7 +155,7 @@ static void on_event_end(void *arg, enum kl_grpc_code code, struct kl_str reply,
 int kl_cri_watch_events(struct kl_cri *c, const struct kl_cri_events *e, struct kl_error *err)
 {
     c->events = *e;
-    if (c->event_call)
+    if (c->event_call || !c->grpc)
         return 0;
     struct kl_str filters[] = {KL_STR("topic==\"/tasks/exit\""), KL_STR("topic==\"/tasks/oom\"")};
     struct kl_cri_events_subscribe_request req = {.filters = filters,

@@ -40,6 +40,7 @@ struct kl_pods;
 struct kl_recorder;
 struct kl_kubelet_server;
 struct kl_probes;
+struct kl_http_client;
 
 struct kl_kubelet {
     struct kl_kubelet_conf conf;
@@ -60,6 +61,7 @@ struct kl_kubelet {
     struct kl_kubelet_server *server;
     struct kl_probes *probes;
     struct kl_tls_ctx *tls;
+    struct kl_http_client *http; // probes, hooks, containerd's streams
     void (*on_ready)(void *arg);
     void *ready_arg;
     bool ready_told, stopping;
@@ -106,6 +108,7 @@ bool kl_runtime_is_up(const struct kl_runtime *r);
 const char *kl_runtime_problem(const struct kl_runtime *r); // for the Ready condition
 const char *kl_runtime_version(const struct kl_runtime *r); // "containerd://1.6.20~ds1"
 bool kl_runtime_network_ready(const struct kl_runtime *r);
+bool kl_runtime_has_events(const struct kl_runtime *r);
 void kl_runtime_failed(struct kl_runtime *r); // a call was answered with UNAVAILABLE
 
 // ---- cni.c (blocking, on a worker)
