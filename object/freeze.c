@@ -69,7 +69,8 @@ static bool keeps(const struct kl_field *f, const struct kl_value *v)
             return false;
         // An empty string is a value of its own where an integer could stand.
         return v->n != 0 || f->type->kind == KL_T_INT_OR_STRING;
-    case KL_BYTES:
+    case KL_BYTES: // JSON tells "" from null where the field always shows
+        return v->n != 0 || (f->flags & KL_FIELD_EMIT_ALWAYS);
     case KL_RAW:
     case KL_ARRAY:
     case KL_MAP:

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kubernetes' protobuf encoding (k8s.io/apimachinery runtime/serializer/protobuf) against the schema.
+// Kubernetes' protobuf encoding (k8s.io/apimachinery runtime/serializer/protobuf) against the
+// schema.
 #pragma once
 #include "base/buf.h"
 #include "object/schema.h"
 #include "object/value.h"
 
 // One message, without envelope, byte-identical to upstream's generated code for the same object.
-// v is canonical: members in schema order, map keys sorted. Running out of memory shows in out->err.
+// v is canonical: members in schema order, map keys sorted. Running out of memory shows in
+// out->err.
 void kl_pb_encode(struct kl_buf *out, const struct kl_type *type, const struct kl_value *v);
 // The exact length kl_pb_encode would write; costs as much as encoding.
 size_t kl_pb_size(const struct kl_type *type, const struct kl_value *v);

@@ -319,6 +319,8 @@ static inline bool keeps(const struct kl_field *f, const struct kl_value *v)
         if (f->type->kind == KL_T_QUANTITY)
             return v->n != 1 || v->s[0] != '0';
         return v->n != 0 || f->type->kind == KL_T_INT_OR_STRING;
+    case KL_BYTES:
+        return v->n != 0 || (f->flags & KL_FIELD_EMIT_ALWAYS);
     case KL_TIME:
         return true;
     default:

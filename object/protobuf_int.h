@@ -8,7 +8,14 @@
 // Messages within messages. Only JSONSchemaProps nests without end; upstream knows no bound.
 #define KL_PB_MAX_DEPTH 512
 
-enum { KL_WIRE_VARINT, KL_WIRE_FIXED64, KL_WIRE_BYTES, KL_WIRE_START, KL_WIRE_END, KL_WIRE_FIXED32 };
+enum {
+    KL_WIRE_VARINT,
+    KL_WIRE_FIXED64,
+    KL_WIRE_BYTES,
+    KL_WIRE_START,
+    KL_WIRE_END,
+    KL_WIRE_FIXED32
+};
 
 // The number that stands on the wire at this depth of nested inline messages.
 static inline unsigned kl_pb_number(const struct kl_field *f, unsigned depth)
