@@ -8,7 +8,7 @@
 enum kl_field_validation { KL_VALIDATE_IGNORE, KL_VALIDATE_WARN, KL_VALIDATE_STRICT };
 
 // What strict decoding found: `unknown field "spec.foo"`, `duplicate field "spec.foo"`; at most
-// KL_STRICT_MAX kept, as upstream does.
+// KL_STRICT_MAX kept, as upstream does. The caller sets n to 0 first; each step adds what it finds.
 #define KL_STRICT_MAX 100
 struct kl_strict {
     struct kl_str messages[KL_STRICT_MAX]; // in the decoder's arena
@@ -19,7 +19,9 @@ struct kl_strict {
 // escapes; otherwise the draft refers to `text`, which must outlive it. Unknown fields are dropped
 // (and noted in `strict` unless NULL), names match exactly, nesting is bounded at 10,000 as
 // upstream's decoder does. Type errors read as Go's: `json: cannot unmarshal string into Go struct
-// field PodSpec.spec.hostNetwork of type bool`. Fails with KL_EBADREQUEST and that message.
+// field PodSpec.spec.hostNetwork of type bool`. Fails with KL_EBADREQUEST and that message; a syntax
+// error has upstream's `couldn't get version/kind; json parse error: ` before it where the type is a
+// kind of the API.
 // Root apiVersion and kind are kept in the draft (kl_object_freeze drops them for built-in roots).
 int kl_json_decode(struct kl_arena *a, const struct kl_type *type, struct kl_str text,
                    struct kl_strict *strict, struct kl_value *ret, struct kl_error *err);

@@ -87,6 +87,13 @@ int kl_strict_add(struct kl_arena *a, struct kl_strict *strict, const char *what
 // what is a pointer, slice or map, an empty struct, a zero.
 struct kl_value kl_json_zero(const struct kl_type *t);
 
+// Of entries with one key the last value counts; it takes the place of the first. again_cb is told
+// of each later one. The items are n pairs. KL_ENOMEM.
+int kl_map_make_unique(struct kl_value *items, size_t *n,
+                       void (*again_cb)(void *arg, const struct kl_value *key), void *arg);
+// Of a struct's members that came twice one is left, as Go decodes twice into the same value.
+int kl_struct_merge(struct kl_arena *a, const struct kl_type *t, struct kl_value *items, size_t *n);
+
 // The names that Go's errors show; json_names.c.
 void kl_go_type_name(struct kl_buf *out, const struct kl_type *t);
 void kl_go_field_type_name(struct kl_buf *out, const struct kl_type *owner,

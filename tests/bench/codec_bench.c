@@ -60,7 +60,7 @@ static void decode(struct bench *b, int i)
 static void decode_strict(struct bench *b, int i)
 {
     struct kl_value v;
-    struct kl_strict strict;
+    struct kl_strict strict = {.n = 0};
     kl_arena_reset(&b->arena);
     kl_json_decode(&b->arena, b->type, (struct kl_str){b->texts[i], b->lens[i]}, &strict, &v, NULL);
 }
