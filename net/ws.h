@@ -28,8 +28,8 @@ struct kl_ws_opts {
         ping_interval_ms; // [0: none] a ping on that interval; no pong by the next: closed 1006
 };
 
-// The first of the `n` protocols (in the server's order) that the client offers in
-// Sec-WebSocket-Protocol; -1 when none. As apimachinery httpstream negotiates it.
+// The index in `protocols` of the first one that the client offers in Sec-WebSocket-Protocol and
+// that is among them (the client's order counts, as in apimachinery's httpstream); -1 when none.
 int kl_ws_choose_protocol(const struct kl_http_req *r, const struct kl_str *protocols, size_t n);
 // A WebSocket handshake: GET, Upgrade: websocket, version 13 and a key.
 bool kl_ws_is_upgrade(const struct kl_http_req *r);
