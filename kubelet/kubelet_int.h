@@ -121,4 +121,13 @@ int kl_images_new(struct kl_kubelet *k, struct kl_images **ret, struct kl_error 
 void kl_images_free(struct kl_images *im);
 void kl_images_runtime_up(struct kl_images *im);
 int kl_images_import_pause(const struct kl_kubelet_conf *c, struct kl_error *err); // blocking
+void kl_images_changed(struct kl_images *im); // one was pulled or removed
 struct kl_str kl_images_status_json(const struct kl_images *im); // array for Node.status.images
+
+// ---- node.c
+int kl_node_new(struct kl_kubelet *k, struct kl_node **ret, struct kl_error *err);
+void kl_node_free(struct kl_node *n);
+void kl_node_refresh(struct kl_node *n); // something of its conditions has changed
+bool kl_node_registered(const struct kl_node *n);
+void kl_node_allocatable(const struct kl_kubelet *k, int64_t *ret_milli_cpu, int64_t *ret_bytes,
+                         int64_t *ret_ephemeral_bytes);

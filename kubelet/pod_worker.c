@@ -406,6 +406,11 @@ static void sync_live(struct kl_pod *p)
         return;
     }
     if (plan.create_sandbox) {
+        if (!kl_runtime_network_ready(p->k->runtime) &&
+            !kl_true_at(kl_pod_root(p), KL_F_spec, KL_F_hostNetwork)) {
+            kl_pod_status_push(p);
+            return; // its readiness wakes us
+        }
         if (p->rt.sandboxes)
             kl_pod_event(p, "Normal", "SandboxChanged",
                          "Pod sandbox changed, it will be killed and re-created.");
