@@ -9,19 +9,19 @@ struct kl_apiserver;
 struct kl_pki;
 
 struct kl_apiserver_options {
-    struct kl_store *store;          // opened with kl_cache_hooks
-    struct kl_loop **loops;          // API loops, not started yet or running
+    struct kl_store *store; // opened with kl_cache_hooks
+    struct kl_loop **loops; // API loops, not started yet or running
     int nloops;
-    struct kl_loop **client_loops;   // further loops that in-process clients will run on
+    struct kl_loop **client_loops; // further loops that in-process clients will run on
     int nclient_loops;
-    const char *bind_address;        // NULL: all
-    int port;                        // 0: the kernel's choice
-    const char *advertise_address;   // of the kubernetes Service's endpoint
-    const char *service_cidr;        // "10.43.0.0/16"
-    const char *cluster_domain;      // "cluster.local"
-    const char *version;             // kinglet's own, for User-Agent and build info
-    const struct kl_pki *pki;        // borrowed for the server's life
-    bool anonymous;                  // anonymous requests to health endpoints and /version
+    const char *bind_address;      // NULL: all
+    int port;                      // 0: the kernel's choice
+    const char *advertise_address; // of the kubernetes Service's endpoint
+    const char *service_cidr;      // "10.43.0.0/16"
+    const char *cluster_domain;    // "cluster.local"
+    const char *version;           // kinglet's own, for User-Agent and build info
+    const struct kl_pki *pki;      // borrowed for the server's life
+    bool anonymous;                // anonymous requests to health endpoints and /version
 };
 
 // Binds, registers readers on the loops and begins to serve: /livez answers at once, /readyz when

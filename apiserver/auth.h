@@ -8,6 +8,11 @@
 // connection), else an Authorization: Bearer token, else system:anonymous. Returns 0 with a
 // reference in *ret, or KL_EUNAUTHORIZED when credentials were given and are not good.
 int kl_authenticate(struct kl_api_loop *al, struct kl_http_req *hr, struct kl_user **ret);
+// Impersonate-User, -Uid, -Group and -Extra-* headers: replaces *inout by whom the caller wants to be,
+// when they may. Without such headers nothing is done. KL_EFORBIDDEN, KL_EBADREQUEST: ret_fail is filled
+// (its texts are the arena's).
+int kl_impersonate(struct kl_api_loop *al, struct kl_http_req *hr, struct kl_arena *a,
+                   struct kl_user **inout, struct kl_fail *ret_fail);
 
 // authorizer.Attributes
 struct kl_attrs {
@@ -15,6 +20,7 @@ struct kl_attrs {
     struct kl_str verb, group, version, plural, sub, ns, name; // resource requests
     struct kl_str path;                                       // non-resource requests
     bool is_resource;
+    const struct kl_selector *fields; // parsed field selector, or NULL: what nodes list hangs on it
 };
 // Upstream's RBAC over the roles and bindings of the loop's newest view (cached by decision until one of
 // them changes). On refusal *ret_reason (arena) says why as upstream's RBAC authorizer does ("" mostly).
@@ -23,6 +29,16 @@ bool kl_authorize(struct kl_api_loop *al, struct kl_arena *a, const struct kl_at
 // The attributes of a request; and the check with the 403 filled in on refusal:
 // pods is forbidden: User "u" cannot list resource "pods" in API group "" in the namespace "default"
 bool kl_authorize_req(struct kl_req *r);
+void kl_attrs_of_req(const struct kl_req *r, struct kl_attrs *ret);
+// `User "u" cannot get path "/x"` and the like; and NewForbidden with a text of its own.
+struct kl_str kl_forbidden_text(struct kl_arena *a, const struct kl_attrs *t);
+void kl_fail_forbidden(struct kl_req *r, struct kl_str group, struct kl_str plural,
+                       struct kl_str name, struct kl_str why);
+// For writes of roles and bindings, before they are stored: nobody grants what they do not have,
+// unless they may escalate or bind. `now` is in storage form (a role or a binding, by r->info.res);
+// `old` is what it replaces, NULL on create. 0, or negative with r->fail set.
+int kl_rbac_check_escalation(struct kl_req *r, const struct kl_value *now,
+                             const struct kl_value *old);
 
 // All rules that apply to a user in a namespace, for SelfSubjectRulesReview and escalation checks:
 // calls visit for each PolicyRule value (borrowed) until it returns false.

@@ -119,16 +119,15 @@ int kl_body_decode(struct kl_req *r, const struct kl_type *type, const struct kl
     const char *want_kind = expect ? expect->kind : NULL;
     if (expect && r->info.subres && r->info.subres->type == type) {
         want_kind = r->info.subres->kind;
-        want_av = *r->info.subres->group
-                      ? kl_arena_printf(r->arena, "%s/%s", r->info.subres->group,
-                                        r->info.subres->version)
-                            .p
-                      : r->info.subres->version;
+        want_av = *r->info.subres->group ? kl_arena_printf(r->arena, "%s/%s", r->info.subres->group,
+                                                           r->info.subres->version)
+                                               .p
+                                         : r->info.subres->version;
     }
     if (want_kind && kind.n && !kl_str_eqz(kind, want_kind)) {
-        struct kl_str why = kl_arena_printf(r->arena, "converting (%.*s.%.*s) to (%s.%s): unknown conversion",
-                                            KL_PRI(version_of(av)), KL_PRI(kind),
-                                            expect->version, short_kind(type));
+        struct kl_str why = kl_arena_printf(
+            r->arena, "converting (%.*s.%.*s) to (%s.%s): unknown conversion",
+            KL_PRI(version_of(av)), KL_PRI(kind), expect->version, short_kind(type));
         return refuse(r, type, av, kind, err, why.p ? why.p : "");
     }
     if (want_av && av.n && !kl_str_eqz(av, want_av))

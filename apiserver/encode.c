@@ -95,7 +95,8 @@ void kl_encode_partial(struct kl_buf *out, const struct kl_spec *s, const struct
     }
     if (s->media == KL_MEDIA_PROTOBUF) {
         if (head)
-            put_typed_protobuf(out, t, KL_STR("meta.k8s.io/v1"), KL_STR("PartialObjectMetadata"), &v);
+            put_typed_protobuf(out, t, KL_STR("meta.k8s.io/v1"), KL_STR("PartialObjectMetadata"),
+                               &v);
         else
             kl_pb_encode(out, t, &v);
     } else {
@@ -125,7 +126,8 @@ static void put_table_of_one(struct kl_buf *out, const struct kl_req *r, const s
                              const struct kl_object *o)
 {
     struct kl_str rv = kl_meta_rv(&o->root);
-    kl_buf_puts(out, KL_STR("{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{"));
+    kl_buf_puts(out,
+                KL_STR("{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{"));
     if (rv.n)
         kl_buf_printf(out, "\"resourceVersion\":\"%.*s\"", KL_PRI(rv));
     kl_buf_puts(out, KL_STR("},\"columnDefinitions\":"));
@@ -166,8 +168,9 @@ static struct kl_bytes *encode_cached(struct kl_req *r, const struct kl_spec *s)
     struct kl_error err;
     char head[512];
     struct kl_buf h = {.p = head, .cap = sizeof head, .max = sizeof head};
-    struct kl_bytes *body = s->media == KL_MEDIA_PROTOBUF ? kl_cache_protobuf(r->kv, r->info.res, &err)
-                                                          : kl_cache_json(r->kv, r->info.res, &err);
+    struct kl_bytes *body = s->media == KL_MEDIA_PROTOBUF
+                                ? kl_cache_protobuf(r->kv, r->info.res, &err)
+                                : kl_cache_json(r->kv, r->info.res, &err);
     if (!body)
         return NULL;
     if (s->media == KL_MEDIA_PROTOBUF) {

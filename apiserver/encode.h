@@ -9,19 +9,19 @@ struct kl_spec {
     enum kl_form form;
     enum kl_include_object include; // of Table rows
     bool pretty;
-    bool stream_watch;              // ;stream=watch was said
+    bool stream_watch;                    // ;stream=watch was said
     bool discovery_v2, discovery_v2beta1; // as=APIGroupDiscoveryList
 };
 
-// Reads an Accept header. KL_ENOTACCEPTABLE when nothing of it can be given; `objects` says that the
-// answer is of resources (Table and Partial forms possible).
+// Reads an Accept header. KL_ENOTACCEPTABLE when nothing of it can be given; `objects` says that
+// the answer is of resources (Table and Partial forms possible).
 int kl_spec_parse(struct kl_str accept, bool objects, struct kl_spec *ret);
 const char *kl_spec_content_type(const struct kl_spec *s, bool watch);
 // Content-Type of a body; KL_MEDIA_NONE when it is none that is understood. Empty is JSON.
 enum kl_media kl_media_of_content_type(struct kl_str content_type);
 
-// The answer of a finished request (failure, object, Status) as bytes. A Status is always an object,
-// whatever form was asked for. Returns a reference, NULL when out of memory.
+// The answer of a finished request (failure, object, Status) as bytes. A Status is always an
+// object, whatever form was asked for. Returns a reference, NULL when out of memory.
 struct kl_bytes *kl_encode_result(struct kl_req *r, const struct kl_spec *s);
 // A typed value with its kind.
 void kl_encode_value(struct kl_buf *out, const struct kl_spec *s, const struct kl_type *type,
@@ -33,7 +33,8 @@ int kl_encode_item(struct kl_buf *out, const struct kl_req *r, const struct kl_s
                    const struct kl_object *o, struct kl_error *err);
 // Whether list items and watch objects can be slices of the cached encodings.
 bool kl_spec_is_cached(const struct kl_req *r, const struct kl_spec *s);
-// The object converted to the version of info.res; `o` itself (referenced) when no conversion is needed.
+// The object converted to the version of info.res; `o` itself (referenced) when no conversion is
+// needed.
 struct kl_object *kl_object_in_version(const struct kl_resource *res, struct kl_object *o,
                                        struct kl_error *err);
 // {"cells":[...],"object":{...}} of a Table.

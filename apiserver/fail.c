@@ -206,7 +206,8 @@ static struct kl_str join_errors(struct kl_arena *a, const struct kl_field_error
                           KL_PRI(c->message));
     }
     struct kl_str all = kl_buf_str(&b);
-    struct kl_str out = shown > 1 ? kl_arena_printf(a, "[%.*s]", KL_PRI(all)) : kl_arena_dup(a, all);
+    struct kl_str out =
+        shown > 1 ? kl_arena_printf(a, "[%.*s]", KL_PRI(all)) : kl_arena_dup(a, all);
     kl_buf_fini(&b);
     return out;
 }
@@ -216,8 +217,8 @@ struct kl_fail *kl_fail_invalid(struct kl_req *r, struct kl_str kind, struct kl_
 {
     struct kl_fail *f = begin(r, 422, "Invalid");
     struct kl_str q = qualified(r->arena, kind, group), all = join_errors(r->arena, e);
-    f->message = kl_arena_printf(r->arena, "%.*s \"%.*s\" is invalid: %.*s", KL_PRI(q), KL_PRI(name),
-                                 KL_PRI(all));
+    f->message = kl_arena_printf(r->arena, "%.*s \"%.*s\" is invalid: %.*s", KL_PRI(q),
+                                 KL_PRI(name), KL_PRI(all));
     set_details(f, group, kind, name);
     f->causes = e->causes;
     f->ncauses = e->n;
@@ -314,8 +315,18 @@ void kl_req_ok_status(struct kl_req *r, struct kl_str uid)
                     "v1", "Status", s);
 }
 
+void kl_req_keep_bytes(struct kl_req *r, struct kl_bytes *b)
+{
+    if (r->nkept == KL_COUNT(r->kept)) // a lost race made another: the oldest is not used any more
+        kl_bytes_unref(r->kept[0]), memmove(r->kept, r->kept + 1, --r->nkept * sizeof b);
+    r->kept[r->nkept++] = b;
+}
+
 void kl_req_fini(struct kl_req *r)
 {
+    for (size_t i = 0; i < r->nkept; i++)
+        kl_bytes_unref(r->kept[i]);
+    r->nkept = 0;
     kl_user_unref(r->user);
     kl_kv_unref(r->kv);
     kl_object_unref(r->frozen);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/info.h"
+#include "apiserver/server_int.h"
 
 static int hex_digit(char c)
 {
@@ -162,8 +163,7 @@ void kl_req_info_parse(struct kl_arena *a, struct kl_str method, struct kl_str p
     if (n - at >= 3 && !special_watch)
         ret->sub = kl_percent_decode(a, parts[at + 2], false);
     if (n - at >= 4)
-        ret->rest = (struct kl_str){parts[at + 3].p,
-                                    (size_t)(path.p + path.n - parts[at + 3].p)};
+        ret->rest = (struct kl_str){parts[at + 3].p, (size_t)(path.p + path.n - parts[at + 3].p)};
     if (!ret->name.n && ret->op == KL_VERB_GET)
         set_op(ret, is_watch_query(a, query) ? KL_VERB_WATCH : KL_VERB_LIST);
     else if (ret->name.n && ret->op == KL_VERB_GET && !ret->sub.n && is_watch_query(a, query))

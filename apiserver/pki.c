@@ -121,7 +121,8 @@ static int open_leaves(struct opening *g)
     struct kl_str full = kl_arena_printf(&p->arena, "kubernetes.default.svc.%s", domain);
     const char **sans = kl_arena_zalloc(&p->arena, (MAX_SANS + 16) * sizeof *sans);
     const char **node_sans = kl_arena_zalloc(&p->arena, (MAX_SANS + 16) * sizeof *sans);
-    if (!full.p || !sans || !node_sans)
+    p->cluster_domain = kl_arena_dup(&p->arena, kl_str(domain));
+    if (!full.p || !p->cluster_domain.p || !sans || !node_sans)
         return oom(g);
     const char *fixed[] = {"kubernetes",
                            "kubernetes.default",
@@ -218,10 +219,9 @@ int kl_pki_open(const struct kl_pki_options *o, struct kl_pki **ret, struct kl_e
     kl_arena_init(&p->arena, MAX_ARENA);
     struct opening g = {.o = o, .p = p, .err = err};
     kl_file_batch_init(&g.batch, &p->arena);
-    const char *tls = path_of(&g, "server/tls"), *server = path_of(&g, "server"),
-               *agent = path_of(&g, "agent");
+    const char *tls = path_of(&g, "server/tls"), *agent = path_of(&g, "agent");
     int rc;
-    if (!tls || !server || !agent)
+    if (!tls || !agent)
         rc = oom(&g);
     else if (!(rc = kl_file_make_dirs(o->data_dir, 0755, err)) &&
              !(rc = kl_file_make_dirs(tls, 0700, err)) &&

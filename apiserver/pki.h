@@ -24,6 +24,7 @@ struct kl_pki {
     struct kl_str kubelet_serving_cert, kubelet_serving_key;   // of this node
     struct kl_str service_key;                // signs ServiceAccount tokens (EC P-256)
     struct kl_str token;                      // K10<sha256 of CA>::server:<secret>
+    struct kl_str cluster_domain;             // names the issuer of tokens; empty: cluster.local
     struct kl_arena arena;
 };
 

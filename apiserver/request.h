@@ -105,9 +105,14 @@ struct kl_req {
     bool canceled;                   // the caller went away: the result is not wanted
 
     void *work;                      // the stage's own state
+    struct kl_bytes *kept[4];        // referenced until kl_req_fini; kl_req_keep_bytes
+    size_t nkept;
+    struct kl_write *write;          // the running write machine, for strategies that add to it
 };
 
-void kl_req_fini(struct kl_req *r); // user, kv, frozen; not the arena
+void kl_req_fini(struct kl_req *r); // user, kv, frozen, kept; not the arena
+// Takes over a reference to what a transaction borrows.
+void kl_req_keep_bytes(struct kl_req *r, struct kl_bytes *b);
 
 // ---- ends of a request. Each sets the result and calls done; `return kl_fail_...(r, ...)`.
 void kl_req_done(struct kl_req *r);

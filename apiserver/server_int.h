@@ -2,6 +2,8 @@
 // The API server's insides that its own files share.
 #pragma once
 #include "apiserver/apiserver.h"
+#include "apiserver/encode.h"
+#include "apiserver/info.h"
 #include "apiserver/request.h"
 #include "base/map.h"
 #include "net/http.h"
@@ -22,23 +24,31 @@ struct kl_api_loop {
     struct kl_reader *reader;
     struct kl_authz_cache *authz;
     struct kl_authn_cache *authn;
-    struct kl_http_client *http;        // to kubelets; made on first use
-    struct kl_watch_stream *streams;    // open watches, for bookmarks and time-outs
+    struct kl_http_client *http;     // to kubelets; made on first use
+    struct kl_watch_stream *streams; // open watches, for bookmarks and time-outs
     uv_timer_t stream_timer;
     bool timer_ready;
+    int64_t event_lease, event_lease_until_ms; // lease.c
+    int event_lease_keys;
 };
 
 struct kl_apiserver {
     struct kl_apiserver_options o;
     struct kl_http_server *http;
     struct kl_tls_ctx *tls;
-    struct kl_tls_ctx *kubelet_tls;     // client side, to kubelets
+    struct kl_tls_ctx *kubelet_tls; // client side, to kubelets
     struct kl_api_loop loops[KL_MAX_API_LOOPS];
     int nloops;
-    atomic_bool ready;                  // bootstrap objects are written
+    atomic_bool ready; // bootstrap objects are written
     atomic_bool stopping;
+    atomic_bool readers_ready;
+    void (*ready_cb)(void *arg);
+    void *ready_arg;
+    void (*stop_done)(void *arg);
+    void *stop_arg;
+    struct kl_task boot_task;
     int64_t started_ms;
-    struct kl_authn *authn;             // token signer and verifiers
+    struct kl_authn *authn; // token signer and verifiers
 };
 
 // The part of the server that belongs to the current thread's loop; NULL on a foreign thread.
@@ -49,9 +59,47 @@ static inline struct kl_view *kl_req_view(const struct kl_req *r)
     return kl_reader_view(r->al->reader);
 }
 
-// ---- pipeline.c: authentication was done; authorises, then runs what the request asks for. LIST and
-// WATCH of the HTTP side go their own way after authorisation (list.c, watch.c).
-void kl_pipeline_run(struct kl_req *r);
+// ---- pipeline.c: authentication was done. First authorisation and whether the target exists
+// (negative: r->fail is set); then everything but LIST, WATCH and streams, whose ways differ by
+// transport.
+int kl_pipeline_check(struct kl_req *r);
+void kl_pipeline_dispatch(struct kl_req *r);
+
+// ---- http.c: a request that came over HTTP.
+struct kl_api_call {
+    struct kl_req req;
+    struct kl_http_req *hr; // referenced until the request is done
+    struct kl_spec spec;
+};
+static inline struct kl_api_call *kl_api_call_of(struct kl_req *r)
+{
+    return KL_CONTAINER_OF(r, struct kl_api_call, req);
+}
+// The server's handler.
+void kl_http_handle(void *arg, struct kl_http_req *hr);
+// Everything was answered: lets go of the request.
+void kl_api_call_release(struct kl_api_call *c);
+// Answers with the finished request's result. A `done` callback.
+void kl_http_answer(struct kl_req *r);
+// Answers text; for what is no resource.
+void kl_http_answer_text(struct kl_req *r, int status, const char *content_type,
+                         struct kl_str text);
+
+// ---- list.c, watch.c: own the request from here on and end it.
+void kl_list_run(struct kl_api_call *c);
+void kl_watch_run(struct kl_api_call *c);
+// Closes all watches of the loop: the server stops.
+void kl_watch_close_all(struct kl_api_loop *al);
+// log, exec, attach, portforward, proxy (connect.c).
+void kl_connect_run(struct kl_api_call *c);
+// Paths that are no resources: discovery, health, metrics, openapi. Ends the request.
+void kl_nonresource_run(struct kl_api_call *c);
+
+// The revision that a LIST or WATCH may be served from. 0, or negative with r->fail set: too large
+// a resourceVersion and the like. *ret_rev is 0 when none was asked for.
+int kl_req_rv(struct kl_req *r, struct kl_str text, kl_rev *ret_rev);
+// ListOptions that upstream refuses (validateListOptions). Negative: r->fail set.
+int kl_list_options_check(struct kl_req *r, bool watch);
 
 // ---- registry
 void kl_registry_get(struct kl_req *r);
@@ -60,15 +108,15 @@ void kl_registry_update(struct kl_req *r);
 void kl_registry_patch(struct kl_req *r);
 void kl_registry_delete(struct kl_req *r);
 void kl_registry_delete_collection(struct kl_req *r);
-// Subresources with code of their own (scale, binding, token, finalize, eviction, ...): false when the
-// generic path is to handle it (status).
+// Subresources with code of their own (scale, binding, token, finalize, eviction, ...): false when
+// the generic path is to handle it (status).
 bool kl_subresource_run(struct kl_req *r);
 // Kinds without storage (access reviews, ...): false when there is no such.
 bool kl_virtual_run(struct kl_req *r);
 
 // ---- codec.c
-// Decodes r->body (or takes r->body_object) against a type; checks apiVersion and kind when they are
-// given. Fills r->warnings or fails by r->opts.field_validation.
+// Decodes r->body (or takes r->body_object) against a type; checks apiVersion and kind when they
+// are given. Fills r->warnings or fails by r->opts.field_validation.
 int kl_body_decode(struct kl_req *r, const struct kl_type *type, const struct kl_resource *expect,
                    struct kl_value *ret, struct kl_error *err);
 // The result as one canonical value in the version that was asked for. KL_RESULT_KV and _OBJECT.

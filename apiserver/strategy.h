@@ -4,7 +4,7 @@
 #include "apiserver/server_int.h"
 
 enum {
-    KL_STRAT_GENERATION = 1 << 0,     // metadata.generation counts changes of what is not status
+    KL_STRAT_GENERATION = 1 << 0, // metadata.generation counts changes of what is not status
     KL_STRAT_CREATE_ON_UPDATE = 1 << 1,
     KL_STRAT_NEEDS_RV = 1 << 2,       // no unconditional update
     KL_STRAT_KEEP_STATUS = 1 << 3,    // status sent on create stays (nodes)
@@ -20,6 +20,8 @@ struct kl_strategy {
     int (*prepare_update)(struct kl_req *r, struct kl_value *draft, const struct kl_value *old);
     void (*validate)(struct kl_req *r, const struct kl_value *now, const struct kl_value *old,
                      struct kl_field_errors *e); // old NULL on create
+    // What goes with an object that is removed (r->write takes more operations). NULL: nothing.
+    int (*release)(struct kl_req *r, const struct kl_value *old);
     // Seconds of grace a deletion gets when there is any (pods), else NULL: none.
     int64_t (*grace)(struct kl_req *r, const struct kl_value *object);
 };
@@ -27,7 +29,8 @@ struct kl_strategy {
 // The kind's row, or one with the defaults.
 const struct kl_strategy *kl_strategy_of(const struct kl_resource *storage);
 
-// ---- admission.c: the built-in plug-ins, on drafts in the storage version. Negative: r->fail is set.
+// ---- admission.c: the built-in plug-ins, on drafts in the storage version. Negative: r->fail is
+// set.
 int kl_admit_create(struct kl_req *r, struct kl_value *draft);
 int kl_admit_update(struct kl_req *r, struct kl_value *draft, const struct kl_value *old);
 int kl_admit_delete(struct kl_req *r, const struct kl_value *old);
@@ -38,29 +41,66 @@ int kl_meta_before_create(struct kl_req *r, const struct kl_strategy *s, struct 
 void kl_meta_validate(struct kl_req *r, const struct kl_strategy *s, const struct kl_value *now,
                       const struct kl_value *old, struct kl_field_errors *e);
 
+// A free name of a generateName prefix (names.SimpleNameGenerator).
+struct kl_str kl_generate_name(struct kl_arena *a, struct kl_str prefix);
+
 // ---- write.c: the one way into the store for objects.
-enum kl_write_kind { KL_WRITE_CREATE, KL_WRITE_UPDATE, KL_WRITE_DELETE };
 // Makes the new draft out of the stored object (NULL when there is none). Called again with a newer
-// one when the write lost a race. 0: write *draft; KL_WRITE_NOTHING: answer the stored object as it is;
-// KL_WRITE_REMOVE: delete the key, *draft being the object to answer; negative: r->fail is filled.
-enum { KL_WRITE_NOTHING = 1, KL_WRITE_REMOVE = 2 };
+// one when the write lost a race.
+enum kl_write_verdict {
+    KL_WRITE_PUT,            // store *draft
+    KL_WRITE_NOTHING,        // answer the stored object as it is
+    KL_WRITE_REMOVE,         // delete the key; *draft is the object that was
+};                           // negative: r->fail is filled
+enum { KL_WRITE_EXTRA = 2 }; // further compares and operations of one write
+
 struct kl_write {
     struct kl_req *r;
+    const struct kl_resource *res; // what is written (not r->info.res for side writes)
     struct kl_str key;
-    int (*transform)(struct kl_write *w, struct kl_object *stored, struct kl_kv *stored_kv,
-                     struct kl_value *draft);
-    void (*finish)(struct kl_write *w, struct kl_kv *kv, bool created, bool removed); // NULL: answer
+    int (*transform)(struct kl_write *w, struct kl_object *stored, struct kl_value *draft);
+    // Called when it is over; NULL answers the request with the object. `kv` is the version
+    // written, or the stored one for NOTHING and REMOVE; it keeps what w->draft refers to alive. It
+    // must end the request.
+    void (*finish)(struct kl_write *w, enum kl_write_verdict verdict, struct kl_kv *kv);
     void *arg;
-    // of the machine
+    bool exact;         // a lost race is a Conflict, not another try
+    bool fresh;         // create: a key that exists is AlreadyExists
+    bool status_answer; // REMOVE answers a Status instead of the object
+    int64_t lease;
+    // filled by transform when the write needs more than its key
+    struct kl_compare extra_cmp[KL_WRITE_EXTRA];
+    struct kl_op extra_op[KL_WRITE_EXTRA];
+    size_t nextra_cmp, nextra_op;
+    // Called when the transaction failed though the key was as expected: an extra compare did not
+    // hold. 0: try again.
+    int (*extra_failed)(struct kl_write *w);
+
+    // the machine's
     struct kl_txn txn;
-    struct kl_compare cmp[2];
-    struct kl_op then[4], els[1];
+    struct kl_compare cmp[1 + KL_WRITE_EXTRA];
+    struct kl_op then[1 + KL_WRITE_EXTRA], els[1];
     struct kl_value draft;
     struct kl_object *object;
+    struct kl_bytes *bytes;
     struct kl_kv *stored;
-    bool removing;
+    int verdict;
     int tries;
-    bool exact; // the caller gave a resourceVersion: a lost race is a Conflict, not a retry
 };
 // Reads the newest version from the view and runs the machine. w lives in the request's arena.
 void kl_write_start(struct kl_write *w);
+
+// ---- create.c, for others: runs a create of a draft in info.res' version.
+void kl_create_draft(struct kl_req *r, struct kl_value draft);
+// Common tail of update and patch: `draft` in the storage version over `stored`; verdict as above.
+int kl_update_prepare(struct kl_req *r, struct kl_object *stored, struct kl_value *draft);
+// Applies a patch of r->opts.patch_type to an untyped tree.
+int kl_patch_apply(struct kl_req *r, const struct kl_type *type, const struct kl_value *was,
+                   const struct kl_value *patch, struct kl_value *ret, struct kl_error *err);
+
+// ---- delete.c: for the eviction subresource: a deletion with the options in r->opts, answered by
+// a Status; and whether a PodDisruptionBudget refuses it now (true: r->fail is set).
+void kl_registry_evict(struct kl_req *r);
+bool kl_eviction_refused(struct kl_req *r);
+// A pod bound: also reached by creating a Binding.
+void kl_binding_run(struct kl_req *r);

@@ -35,8 +35,8 @@ struct kl_user *kl_user_new(struct kl_str name, struct kl_str uid, const struct 
         for (size_t j = 0; j < extra[i].nvalues; j++)
             bytes += extra[i].values[j].n + 1;
     }
-    struct kl_user *u = malloc(sizeof *u + nextra * sizeof *extra + strs * sizeof(struct kl_str) +
-                               bytes);
+    struct kl_user *u =
+        malloc(sizeof *u + nextra * sizeof *extra + strs * sizeof(struct kl_str) + bytes);
     if (!u)
         return NULL;
     memset(u, 0, sizeof *u);

@@ -18,7 +18,7 @@ struct kl_user {
     size_t ngroups;
     const struct kl_user_extra *extra;
     size_t nextra;
-    bool masters;   // in group system:masters: every authorisation answer is yes
+    bool masters; // in group system:masters: every authorisation answer is yes
     bool anonymous;
 };
 

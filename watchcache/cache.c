@@ -17,10 +17,9 @@ static void free_bytes(void *p)
     kl_bytes_unref(p);
 }
 
-const struct kl_kv_hooks kl_cache_hooks = {
-    .free = {[KL_CACHE_OBJECT] = free_object,
-             [KL_CACHE_JSON] = free_bytes,
-             [KL_CACHE_PROTOBUF] = free_bytes}};
+const struct kl_kv_hooks kl_cache_hooks = {.free = {[KL_CACHE_OBJECT] = free_object,
+                                                    [KL_CACHE_JSON] = free_bytes,
+                                                    [KL_CACHE_PROTOBUF] = free_bytes}};
 
 static int set_rv(struct kl_arena *a, struct kl_value *root, kl_rev rev, char text[24])
 {

@@ -25,16 +25,16 @@ struct kl_object *kl_cache_object(struct kl_kv *kv, const struct kl_resource *re
                                   struct kl_error *err);
 
 // Its encodings, borrowed from the version.
-// JSON begins with a comma: ",{\"metadata\":...}", so that a list is a row of slices; from byte 1 on
-// it is a list item, from byte 2 on what follows an object's kind and apiVersion.
+// JSON begins with a comma: ",{\"metadata\":...}", so that a list is a row of slices; from byte 1
+// on it is a list item, from byte 2 on what follows an object's kind and apiVersion.
 struct kl_bytes *kl_cache_json(struct kl_kv *kv, const struct kl_resource *res,
                                struct kl_error *err);
 struct kl_bytes *kl_cache_protobuf(struct kl_kv *kv, const struct kl_resource *res,
                                    struct kl_error *err);
 
 // A deletion is a version without a value: this hangs the object that was deleted onto it, with the
-// deletion's revision as resourceVersion, so that the functions above answer for it too. KL_ECORRUPT
-// when what was before it is not known any more.
+// deletion's revision as resourceVersion, so that the functions above answer for it too.
+// KL_ECORRUPT when what was before it is not known any more.
 int kl_cache_bury(const struct kl_event *e, const struct kl_resource *res, struct kl_error *err);
 
 // A copy of an object with another metadata.resourceVersion (0: none). One reference.

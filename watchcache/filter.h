@@ -13,7 +13,8 @@ struct kl_filter {
     const struct kl_selector *labels, *fields; // NULL or n == 0: all
 };
 
-// "/registry/pods/ns/name", "/registry/pods/ns/", "/registry/pods/" in the arena; p NULL: no memory.
+// "/registry/pods/ns/name", "/registry/pods/ns/", "/registry/pods/" in the arena; p NULL: no
+// memory.
 struct kl_str kl_filter_prefix(struct kl_arena *a, const struct kl_filter *f);
 struct kl_str kl_object_key(struct kl_arena *a, const struct kl_resource *res, struct kl_str ns,
                             struct kl_str name);

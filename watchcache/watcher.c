@@ -17,7 +17,7 @@ struct kl_watcher {
     kl_rev list_rev;
     struct kl_event events[EVENTS];
     int n, at;
-    struct kl_event held; // handed out last: referenced until the next call
+    struct kl_event held;   // handed out last: referenced until the next call
     struct kl_object *gone; // the last event's object that left the filter
 };
 

@@ -20,9 +20,9 @@ struct kl_watcher;
 
 struct kl_watcher_options {
     struct kl_filter filter;
-    kl_rev since;        // deliver what is after it; 0: from now, or with `initial` from the list
-    bool initial;        // the list first, as ADDED events
-    bool initial_end;    // then a bookmark that says so
+    kl_rev since;     // deliver what is after it; 0: from now, or with `initial` from the list
+    bool initial;     // the list first, as ADDED events
+    bool initial_end; // then a bookmark that says so
     void (*wake)(struct kl_watcher *w, void *arg); // there is something to pull; on the loop, later
     void *arg;
 };

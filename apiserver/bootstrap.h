@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+// The objects that every cluster has: written at first start, checked at each.
+#pragma once
+
+struct kl_apiserver;
+
+// On loops[0]; done comes there once everything is stored. Writes nothing that is there already.
+void kl_bootstrap_start(struct kl_apiserver *s, void (*done)(void *arg), void *arg);

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+// GET of one object and CREATE (upstream's generic registry Store.Get and Store.Create).
+#include "apiserver/lease.h"
+#include "apiserver/strategy.h"
+#include "base/clock.h"
+#include "object/convert.h"
+#include "object/defaults.h"
+#include "watchcache/filter.h"
+
+enum { NAME_TRIES = 8 };
+
+void kl_registry_get(struct kl_req *r)
+{
+    struct kl_str key = kl_object_key(r->arena, r->info.res, r->info.ns, r->info.name);
+    struct kl_kv *kv = key.p ? kl_view_get(kl_req_view(r), key) : NULL;
+    if (kv) {
+        kl_req_ok_kv(r, 200, kv);
+        return;
+    }
+    kl_fail_not_found(r);
+    kl_req_fail(r);
+}
+
+struct create {
+    struct kl_write w;
+    struct kl_value wanted; // as sent: defaulted and converted, before the registry's values
+    const struct kl_strategy *strategy;
+    bool generated;
+    int name_tries;
+};
+
+static int convert_to_storage(struct kl_req *r, struct kl_value *v)
+{
+    const struct kl_resource *st = kl_resource_storage(r->info.res);
+    struct kl_error err = {0};
+    struct kl_value out;
+    if (st == r->info.res || !kl_convert_needed(r->info.res, st))
+        return 0;
+    if (kl_convert(r->arena, r->info.res, st, v, &out, &err))
+        return kl_fail_err(r, &err), err.code;
+    *v = out;
+    return 0;
+}
+
+// The status of kinds that have the subresource is nobody's to create.
+static void wipe_status(struct kl_req *r, const struct kl_strategy *s, struct kl_value *draft)
+{
+    if (!(s->flags & KL_STRAT_KEEP_STATUS) && kl_resource_sub(r->info.res, KL_STR("status")))
+        kl_unset(r->arena, draft, KL_F_status);
+}
+
+static int transform_create(struct kl_write *w, struct kl_object *stored, struct kl_value *draft)
+{
+    struct create *c = KL_CONTAINER_OF(w, struct create, w);
+    struct kl_req *r = w->r;
+    const struct kl_resource *st = kl_resource_storage(r->info.res);
+    int rc;
+    (void)stored;
+    *draft = c->wanted;
+    draft->owned = 0;
+    kl_drop_gated(r->arena, st->type, draft, NULL);
+    if ((rc = kl_admit_create(r, draft)) || (rc = kl_meta_before_create(r, c->strategy, draft)))
+        return rc;
+    wipe_status(r, c->strategy, draft);
+    if (c->strategy->prepare_create && (rc = c->strategy->prepare_create(r, draft)))
+        return rc;
+    if (kl_default_object(r->arena, st->type, draft))
+        return kl_fail_oom(r), KL_ENOMEM;
+    struct kl_field_errors e = {.arena = r->arena};
+    kl_meta_validate(r, c->strategy, draft, NULL, &e);
+    if (c->strategy->validate)
+        c->strategy->validate(r, draft, NULL, &e);
+    if (e.n) {
+        kl_fail_invalid(r, kl_str(r->info.res->kind), r->info.group, kl_meta_name(draft), &e);
+        return KL_EINVALID;
+    }
+    return KL_WRITE_PUT;
+}
+
+static void start_write(struct create *c)
+{
+    struct kl_req *r = c->w.r;
+    struct kl_arena *a = r->arena;
+    // The name decides the key, so a generated one is made before the machine runs.
+    struct kl_value *m = kl_edit(a, &c->wanted, KL_F_metadata, KL_STRUCT);
+    struct kl_str name = kl_meta_name(&c->wanted);
+    struct kl_str prefix = kl_text_at(&c->wanted, KL_F_metadata, KL_F_generateName);
+    if (m && prefix.n && (!name.n || c->generated)) {
+        c->generated = true;
+        name = kl_generate_name(a, prefix);
+        kl_set(a, m, KL_F_name, kl_string(name));
+    }
+    c->w.key = kl_object_key(a, r->info.res, kl_meta_namespace(&c->wanted), name);
+    if (!m || !c->w.key.p) {
+        kl_fail_oom(r);
+        kl_req_fail(r);
+        return;
+    }
+    kl_write_start(&c->w);
+}
+
+// A name we made up was taken: try another before saying so.
+static void done_generated(struct kl_req *r)
+{
+    struct create *c = r->work;
+    if (r->result == KL_RESULT_FAIL && r->fail.http == 409 &&
+        kl_str_eqz(r->fail.reason, "AlreadyExists") && ++c->name_tries < NAME_TRIES) {
+        r->result = KL_RESULT_NONE;
+        start_write(c);
+        return;
+    }
+    r->done = (void (*)(struct kl_req *))c->w.arg;
+    if (r->result == KL_RESULT_FAIL && kl_str_eqz(r->fail.reason, "AlreadyExists"))
+        r->fail.message = kl_arena_printf(r->arena,
+                                          "%.*s, the server was not able to generate a unique name "
+                                          "for the object",
+                                          KL_PRI(r->fail.message));
+    r->done(r);
+}
+
+static void with_lease(void *arg, int64_t lease, const struct kl_error *err)
+{
+    struct create *c = arg;
+    if (err) {
+        kl_fail_err(c->w.r, err);
+        kl_req_fail(c->w.r);
+        return;
+    }
+    c->w.lease = lease;
+    start_write(c);
+}
+
+void kl_create_draft(struct kl_req *r, struct kl_value draft)
+{
+    const struct kl_resource *st = kl_resource_storage(r->info.res);
+    struct create *c = KL_ARENA_NEW(r->arena, struct create);
+    struct kl_value *m = kl_edit(r->arena, &draft, KL_F_metadata, KL_STRUCT);
+    if (!c || !m) {
+        kl_fail_oom(r);
+        kl_req_fail(r);
+        return;
+    }
+    struct kl_str ns = kl_meta_namespace(&draft);
+    if (r->info.res->namespaced && !ns.n) {
+        kl_set(r->arena, m, KL_F_namespace, kl_string(r->info.ns));
+    } else if (r->info.res->namespaced && !kl_str_eq(ns, r->info.ns)) {
+        kl_fail_bad(r, "the namespace of the provided object does not match the namespace sent on "
+                       "the request");
+        kl_req_fail(r);
+        return;
+    }
+    if (!r->info.name.n)
+        r->info.name = kl_meta_name(&draft);
+    if (kl_default_object(r->arena, r->info.res->type, &draft)) {
+        kl_fail_oom(r);
+        kl_req_fail(r);
+        return;
+    }
+    if (convert_to_storage(r, &draft)) {
+        kl_req_fail(r);
+        return;
+    }
+    c->strategy = kl_strategy_of(st);
+    c->wanted = draft;
+    c->w =
+        (struct kl_write){.r = r, .res = r->info.res, .transform = transform_create, .fresh = true};
+    if (!kl_meta_name(&draft).n && kl_text_at(&draft, KL_F_metadata, KL_F_generateName).n) {
+        c->w.arg = (void *)r->done;
+        r->work = c;
+        r->done = done_generated;
+    }
+    if (st->index == KL_RES_core_v1_events && !r->opts.dry_run)
+        kl_event_lease(r->al, with_lease, c);
+    else
+        start_write(c);
+}
+
+void kl_registry_create(struct kl_req *r)
+{
+    struct kl_value draft;
+    struct kl_error err = {0};
+    if (kl_body_decode(r, r->info.res->type, r->info.res, &draft, &err)) {
+        kl_fail_err(r, &err);
+        kl_req_fail(r);
+        return;
+    }
+    kl_create_draft(r, draft);
+}

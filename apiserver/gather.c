@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apiserver/gather.h"
+#include "base/clock.h"
+#include <openssl/evp.h>
+#include <stdlib.h>
+
+enum { CONTINUE_MAX = 4096, HISTORY_PAGE = 1000 };
+
+static void finish(struct kl_gather *g, int code)
+{
+    kl_view_unref(g->view);
+    g->view = NULL;
+    g->done(g, code);
+}
+
+static void out_of_memory(struct kl_gather *g)
+{
+    kl_fail_oom(g->r);
+    finish(g, KL_ENOMEM);
+}
+
+// ---- continue tokens: base64url of {"v":"meta.k8s.io/v1","rv":N,"start":"KEY"}, as upstream's, so
+// that a token survives a change of server.
+
+static struct kl_str token_make(struct kl_arena *a, kl_rev rev, struct kl_str start)
+{
+    struct kl_buf b;
+    kl_buf_init(&b, CONTINUE_MAX);
+    kl_buf_printf(&b, "{\"v\":\"meta.k8s.io/v1\",\"rv\":%lld,\"start\":", (long long)rev);
+    kl_json_write_string(&b, start);
+    kl_buf_putc(&b, '}');
+    char *out = b.err ? NULL : kl_arena_alloc(a, 4 * b.n / 3 + 8);
+    size_t n = 0;
+    if (out)
+        n = (size_t)EVP_EncodeBlock((unsigned char *)out, (const unsigned char *)b.p, (int)b.n);
+    kl_buf_fini(&b);
+    while (n && out[n - 1] == '=')
+        n--;
+    for (size_t i = 0; i < n; i++)
+        out[i] = out[i] == '+' ? '-' : out[i] == '/' ? '_' : out[i];
+    return (struct kl_str){out, n};
+}
+
+static int token_read(struct kl_req *r, struct kl_str token, kl_rev *ret_rev,
+                      struct kl_str *ret_start)
+{
+    size_t n = token.n, padded = (n + 3) / 4 * 4;
+    char *in = n && n <= CONTINUE_MAX ? kl_arena_alloc(r->arena, padded) : NULL;
+    unsigned char *out = in ? kl_arena_alloc(r->arena, padded) : NULL;
+    struct kl_value v;
+    struct kl_error err = {0};
+    if (out) {
+        for (size_t i = 0; i < padded; i++) {
+            char ch = i < n ? token.p[i] : '=';
+            in[i] = (char)(ch == '-' ? '+' : ch == '_' ? '/' : ch);
+        }
+        int got = EVP_DecodeBlock(out, (const unsigned char *)in, (int)padded);
+        struct kl_str text = {(char *)out, got < 0 ? 0 : (size_t)got - (padded - n)};
+        if (got > 0 && !kl_json_parse(r->arena, text, NULL, &v, &err)) {
+            *ret_rev = kl_int_or(kl_map_value(&v, KL_STR("rv")), 0);
+            *ret_start = kl_text(kl_map_value(&v, KL_STR("start")));
+            if (kl_str_eqz(kl_text(kl_map_value(&v, KL_STR("v"))), "meta.k8s.io/v1") &&
+                ret_start->n && *ret_rev != 0)
+                return 0;
+        }
+    }
+    kl_fail_bad(r, "continue key is not valid: illegal base64 data or content");
+    return KL_EBADREQUEST;
+}
+
+// ---- collecting
+
+static int add(struct kl_gather *g, struct kl_kv *kv)
+{
+    struct kl_error err = {0};
+    struct kl_req *r = g->r;
+    if (g->n == g->cap) {
+        size_t cap = g->cap ? 2 * g->cap : 64;
+        struct kl_kv **p = realloc(g->kvs, cap * sizeof *p);
+        if (!p)
+            return kl_fail_oom(r), KL_ENOMEM;
+        g->kvs = p;
+        g->cap = cap;
+    }
+    struct kl_bytes *b = g->want_json       ? kl_cache_json(kv, r->info.res, &err)
+                         : g->want_protobuf ? kl_cache_protobuf(kv, r->info.res, &err)
+                                            : NULL;
+    if ((g->want_json || g->want_protobuf) && !b)
+        return kl_fail_err(r, &err), err.code;
+    if (b)
+        g->encoded_bytes += b->n;
+    g->kvs[g->n++] = kl_kv_ref(kv);
+    return 0;
+}
+
+// 1: it is in the answer; 0: not; negative: failed.
+static int wanted(struct kl_gather *g, struct kl_kv *kv)
+{
+    struct kl_error err = {0};
+    if (kl_filter_is_open(&g->filter))
+        return 1;
+    struct kl_object *o = kl_cache_object(kv, g->r->info.res, &err);
+    if (!o)
+        return kl_fail_err(g->r, &err), err.code;
+    return kl_filter_matches(&g->filter, o);
+}
+
+static void page_full(struct kl_gather *g, int64_t left)
+{
+    struct kl_str last = kl_kv_key(g->kvs[g->n - 1]);
+    struct kl_str base = kl_str_from(last, strlen(g->r->info.res->etcd_prefix) + 1);
+    struct kl_str start = kl_arena_dup(g->r->arena, base);
+    // The key after the last one: its name and a NUL byte.
+    char *p = kl_arena_alloc(g->r->arena, start.n + 1);
+    if (p) {
+        memcpy(p, start.p, start.n);
+        p[start.n] = 0;
+        g->next = token_make(g->r->arena, g->rev, (struct kl_str){p, start.n + 1});
+    }
+    if (kl_filter_is_open(&g->filter))
+        g->remaining = left;
+}
+
+static void slice(struct kl_gather *g)
+{
+    int64_t until = kl_mono_ns() + KL_GATHER_SLICE_US * 1000;
+    int64_t limit = g->r->opts.limit;
+    struct kl_kv *kv;
+    for (unsigned i = 1; (kv = kl_iter_next(&g->it)); i++) {
+        int rc = wanted(g, kv);
+        if (rc > 0 && limit > 0 && (int64_t)g->n == limit) {
+            page_full(g, g->it.left + 1);
+            kl_store_hold_view(g->r->srv->o.store, g->view);
+            finish(g, 0);
+            return;
+        }
+        if (rc > 0)
+            rc = add(g, kv);
+        if (rc < 0) {
+            finish(g, rc);
+            return;
+        }
+        if (i % 32 == 0 && kl_mono_ns() > until) {
+            kl_loop_defer(g->r->al->loop, &g->task);
+            return;
+        }
+    }
+    finish(g, 0);
+}
+
+static void run_slice(struct kl_task *t)
+{
+    slice(KL_CONTAINER_OF(t, struct kl_gather, task));
+}
+
+static void walk_view(struct kl_gather *g, struct kl_view *v) // takes the reference
+{
+    g->view = v;
+    g->rev = kl_view_rev(v);
+    g->task.run = run_slice;
+    kl_iter_init(&g->it, v, g->from, g->end);
+    slice(g);
+}
+
+// ---- revisions that no view in memory has: from history, in pages
+
+static void expired(struct kl_gather *g)
+{
+    struct kl_req *r = g->r;
+    if (r->opts.cont.n)
+        kl_fail_set(r, 410, "Expired",
+                    "The provided continue parameter is too old to display a consistent list "
+                    "result. You can start a new list without the continue parameter.");
+    else
+        kl_fail_set(r, 410, "Expired", "The resourceVersion for the provided list is too old.");
+    finish(g, KL_EEXPIRED);
+}
+
+static void ask_history(struct kl_gather *g);
+
+static void on_history(struct kl_range_at *q)
+{
+    struct kl_gather *g = KL_CONTAINER_OF(q, struct kl_gather, at);
+    int64_t limit = g->r->opts.limit;
+    if (q->code == KL_ECOMPACTED) {
+        kl_range_at_fini(q);
+        expired(g);
+        return;
+    }
+    if (q->code) {
+        kl_fail_err(g->r, &q->err);
+        kl_range_at_fini(q);
+        finish(g, q->code);
+        return;
+    }
+    for (size_t i = 0; i < q->nkvs; i++) {
+        int rc = wanted(g, q->kvs[i]);
+        if (rc > 0 && limit > 0 && (int64_t)g->n == limit) {
+            page_full(g, -1);
+            g->remaining = -1;
+            kl_range_at_fini(q);
+            finish(g, 0);
+            return;
+        }
+        if (rc > 0)
+            rc = add(g, q->kvs[i]);
+        if (rc < 0) {
+            kl_range_at_fini(q);
+            finish(g, rc);
+            return;
+        }
+    }
+    bool more = q->more && q->nkvs;
+    if (more) {
+        struct kl_str last = kl_kv_key(q->kvs[q->nkvs - 1]);
+        char *p = kl_arena_alloc(g->r->arena, last.n + 1);
+        if (p) {
+            memcpy(p, last.p, last.n);
+            p[last.n] = 0;
+            g->from = (struct kl_str){p, last.n + 1};
+        }
+    }
+    kl_range_at_fini(q);
+    if (more)
+        ask_history(g);
+    else
+        finish(g, 0);
+}
+
+static void ask_history(struct kl_gather *g)
+{
+    struct kl_error err = {0};
+    g->at = (struct kl_range_at){
+        .key = g->from, .end = g->end, .rev = g->exact, .limit = HISTORY_PAGE, .cb = on_history};
+    g->rev = g->exact;
+    if (kl_store_range_at(g->r->srv->o.store, &g->at, &err)) {
+        if (err.code == KL_ECOMPACTED) {
+            expired(g);
+            return;
+        }
+        kl_fail_err(g->r, &err);
+        finish(g, err.code);
+    }
+}
+
+// ---- revisions still to come
+
+static void too_large(struct kl_gather *g)
+{
+    kl_rev now = kl_view_rev(kl_req_view(g->r));
+    kl_fail_set(g->r, 504, "Timeout", "Too large resource version: %lld, current: %lld",
+                (long long)g->at_least, (long long)now);
+    g->r->fail.retry_after_s = 1;
+    g->r->fail.causes = KL_ARENA_NEW(g->r->arena, struct kl_cause);
+    if (g->r->fail.causes) {
+        g->r->fail.ncauses = 1;
+        g->r->fail.causes[0] = (struct kl_cause){.reason = KL_STR("ResourceVersionTooLarge"),
+                                                 .message = KL_STR("Too large resource version")};
+    }
+    finish(g, KL_ETIMEOUT);
+}
+
+static void free_timer(uv_handle_t *h)
+{
+    free(h);
+}
+
+static void stop_timer(struct kl_gather *g)
+{
+    if (g->timer)
+        uv_close((uv_handle_t *)g->timer, free_timer);
+    g->timer = NULL;
+}
+
+static void begin_walk(struct kl_gather *g);
+
+static void on_rev(struct kl_reader_wait *w)
+{
+    struct kl_gather *g = KL_CONTAINER_OF(w, struct kl_gather, wait);
+    stop_timer(g);
+    g->waiting = false;
+    begin_walk(g);
+}
+
+static void on_rev_timeout(uv_timer_t *t)
+{
+    struct kl_gather *g = t->data;
+    kl_reader_wait_cancel(&g->wait);
+    g->waiting = false;
+    stop_timer(g);
+    too_large(g);
+}
+
+static void begin_walk(struct kl_gather *g)
+{
+    struct kl_error err = {0};
+    struct kl_view *v;
+    if (!g->exact) {
+        walk_view(g, kl_view_ref(kl_req_view(g->r)));
+        return;
+    }
+    int rc = kl_store_view_at(g->r->al->reader, g->exact, &v, &err);
+    if (!rc)
+        walk_view(g, v);
+    else if (rc == KL_EAGAIN)
+        ask_history(g);
+    else if (rc == KL_ECOMPACTED)
+        expired(g);
+    else {
+        kl_fail_err(g->r, &err);
+        finish(g, rc);
+    }
+}
+
+void kl_gather_start(struct kl_gather *g)
+{
+    struct kl_req *r = g->r;
+    struct kl_req_opts *o = &r->opts;
+    kl_rev rv = 0;
+    g->remaining = -1;
+    if (kl_req_rv(r, o->resource_version, &rv)) {
+        finish(g, KL_EBADREQUEST);
+        return;
+    }
+    g->filter = (struct kl_filter){.res = r->info.res,
+                                   .ns = r->info.ns,
+                                   .name = o->name_from_fields,
+                                   .labels = &o->labels,
+                                   .fields = &o->fields};
+    g->prefix = kl_filter_prefix(r->arena, &g->filter);
+    char *mem = kl_arena_alloc(r->arena, g->prefix.n + 1);
+    if (!g->prefix.p || !mem) {
+        out_of_memory(g);
+        return;
+    }
+    g->from = g->prefix;
+    if (g->prefix.p[g->prefix.n - 1] == '/')
+        g->end = kl_prefix_end(g->prefix, mem);
+    if (o->cont.n) {
+        struct kl_str start;
+        if (token_read(r, o->cont, &g->exact, &start)) {
+            finish(g, KL_EBADREQUEST);
+            return;
+        }
+        if (g->exact < 0)
+            g->exact = 0; // upstream's "inconsistent continue": the newest, from there on
+        g->from = kl_arena_printf(r->arena, "%s/", r->info.res->etcd_prefix);
+        char *p = kl_arena_alloc(r->arena, g->from.n + start.n);
+        if (!p) {
+            out_of_memory(g);
+            return;
+        }
+        memcpy(p, g->from.p, g->from.n);
+        memcpy(p + g->from.n, start.p, start.n);
+        g->from = (struct kl_str){p, g->from.n + start.n};
+    } else if (rv && (o->rv_match == KL_RV_MATCH_EXACT ||
+                      (o->rv_match == KL_RV_MATCH_UNSET && o->limit > 0))) {
+        g->exact = rv;
+    }
+    g->at_least = g->exact ? g->exact : rv;
+    if (g->at_least > kl_view_rev(kl_req_view(r))) {
+        g->timer = calloc(1, sizeof *g->timer);
+        if (!g->timer) {
+            out_of_memory(g);
+            return;
+        }
+        uv_timer_init(kl_loop_uv(r->al->loop), g->timer);
+        g->timer->data = g;
+        uv_timer_start(g->timer, on_rev_timeout, KL_RV_WAIT_MS, 0);
+        g->wait = (struct kl_reader_wait){.cb = on_rev, .rev = g->at_least};
+        g->waiting = true;
+        kl_reader_wait_rev(r->al->reader, &g->wait);
+        return;
+    }
+    begin_walk(g);
+}
+
+void kl_gather_fini(struct kl_gather *g)
+{
+    for (size_t i = 0; i < g->n; i++)
+        kl_kv_unref(g->kvs[i]);
+    free(g->kvs);
+    g->kvs = NULL;
+    g->n = g->cap = 0;
+}

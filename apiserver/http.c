@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+// HTTP in front of the pipeline: parse, authenticate, authorise, read the body, run, answer.
+#include "apiserver/auth.h"
+#include "apiserver/server_int.h"
+#include "base/log.h"
+#include <stdio.h>
+
+enum { MAX_HEADERS = 64 };
+
+static void put_header(struct kl_http_header *h, size_t *n, const char *name, struct kl_str value)
+{
+    if (*n < MAX_HEADERS)
+        h[(*n)++] = (struct kl_http_header){kl_str(name), value};
+}
+
+// The text of a Warning header (RFC 7234, 299) with quotes escaped.
+static struct kl_str warning_text(struct kl_arena *a, struct kl_str w)
+{
+    char *p = kl_arena_alloc(a, 2 * w.n + 16);
+    size_t n = 0;
+    if (!p)
+        return KL_STR("");
+    memcpy(p, "299 - \"", 7);
+    n = 7;
+    for (size_t i = 0; i < w.n; i++) {
+        if (w.p[i] == '"' || w.p[i] == '\\')
+            p[n++] = '\\';
+        p[n++] = (unsigned char)w.p[i] < 0x20 ? ' ' : w.p[i];
+    }
+    p[n++] = '"';
+    return (struct kl_str){p, n};
+}
+
+static size_t common_headers(struct kl_req *r, struct kl_http_header *h, const char *content_type)
+{
+    size_t n = 0;
+    put_header(h, &n, "cache-control", KL_STR("no-cache, private"));
+    put_header(h, &n, "content-type", kl_str(content_type));
+    for (size_t i = 0; i < r->nwarnings && i < 32; i++)
+        put_header(h, &n, "warning", warning_text(r->arena, r->warnings[i]));
+    return n;
+}
+
+void kl_api_call_release(struct kl_api_call *c)
+{
+    struct kl_http_req *hr = c->hr;
+    kl_req_fini(&c->req);
+    kl_http_req_unref(hr); // frees c
+}
+
+void kl_http_answer_text(struct kl_req *r, int status, const char *content_type, struct kl_str text)
+{
+    struct kl_api_call *c = kl_api_call_of(r);
+    struct kl_http_header h[MAX_HEADERS];
+    size_t n = common_headers(r, h, content_type);
+    if (kl_str_starts(kl_str(content_type), KL_STR("text/plain")))
+        put_header(h, &n, "x-content-type-options", KL_STR("nosniff"));
+    kl_http_respond(c->hr, status, h, n, text);
+    kl_api_call_release(c);
+}
+
+void kl_http_answer(struct kl_req *r)
+{
+    struct kl_api_call *c = kl_api_call_of(r);
+    struct kl_http_header h[MAX_HEADERS];
+    char retry[16];
+    struct kl_bytes *body = kl_encode_result(r, &c->spec);
+    if (!body) {
+        kl_http_abort(c->hr);
+        kl_api_call_release(c);
+        return;
+    }
+    size_t n = common_headers(r, h, kl_spec_content_type(&c->spec, false));
+    if (r->result == KL_RESULT_FAIL && r->fail.retry_after_s) {
+        int k = snprintf(retry, sizeof retry, "%d", r->fail.retry_after_s);
+        put_header(h, &n, "retry-after", (struct kl_str){retry, (size_t)k});
+    }
+    kl_http_respond_bytes(c->hr, r->http, h, n, body);
+    kl_bytes_unref(body);
+    kl_api_call_release(c);
+}
+
+static enum kl_patch_type patch_type_of(struct kl_str t)
+{
+    ptrdiff_t semi = kl_str_chr(t, ';');
+    if (semi >= 0)
+        t.n = (size_t)semi;
+    t = kl_str_trim(t);
+    if (kl_str_eqz(t, "application/json-patch+json"))
+        return KL_PATCH_JSON;
+    if (kl_str_eqz(t, "application/merge-patch+json"))
+        return KL_PATCH_MERGE;
+    if (kl_str_eqz(t, "application/strategic-merge-patch+json"))
+        return KL_PATCH_STRATEGIC;
+    if (kl_str_eqz(t, "application/apply-patch+yaml"))
+        return KL_PATCH_APPLY;
+    return KL_PATCH_NONE;
+}
+
+static int take_media(struct kl_req *r, struct kl_str content_type)
+{
+    if (r->info.op == KL_VERB_PATCH) {
+        r->opts.patch_type = patch_type_of(content_type);
+        r->body_media = KL_MEDIA_JSON;
+        if (r->opts.patch_type == KL_PATCH_NONE || r->opts.patch_type == KL_PATCH_APPLY) {
+            kl_fail_set(r, 415, "UnsupportedMediaType",
+                        "the body of the request was in an unknown format - accepted media types "
+                        "include: application/json-patch+json, application/merge-patch+json, "
+                        "application/strategic-merge-patch+json");
+            return KL_EMEDIATYPE;
+        }
+        return 0;
+    }
+    r->body_media = kl_media_of_content_type(content_type);
+    if (r->body_media == KL_MEDIA_NONE) {
+        kl_fail_set(r, 415, "UnsupportedMediaType",
+                    "the body of the request was in an unknown format - accepted media types "
+                    "include: application/json, application/yaml, "
+                    "application/vnd.kubernetes.protobuf");
+        return KL_EMEDIATYPE;
+    }
+    return 0;
+}
+
+static void on_body(void *arg, struct kl_http_req *hr, int status, struct kl_str body)
+{
+    struct kl_api_call *c = arg;
+    struct kl_req *r = &c->req;
+    (void)hr;
+    if (status == KL_ETOOLARGE) {
+        kl_fail_set(r, 413, "RequestEntityTooLarge", "Request entity too large: limit is %zu",
+                    KL_HTTP_MAX_BODY);
+        kl_req_fail(r);
+        return;
+    }
+    if (status) {
+        kl_fail_bad(r, "unexpected EOF");
+        kl_req_fail(r);
+        return;
+    }
+    r->body = body;
+    if (body.n && take_media(r, kl_http_header(c->hr, KL_STR("content-type")))) {
+        kl_req_fail(r);
+        return;
+    }
+    kl_pipeline_dispatch(r);
+}
+
+static void run_resource(struct kl_api_call *c)
+{
+    struct kl_req *r = &c->req;
+    struct kl_fail bad;
+    // The selectors are among what authorisation looks at; still who may not, is told that first.
+    int rc = kl_req_opts_parse(r, kl_http_query(c->hr));
+    bad = r->fail;
+    if (kl_pipeline_check(r)) {
+        kl_req_fail(r);
+        return;
+    }
+    if (rc) {
+        r->fail = bad;
+        kl_req_fail(r);
+        return;
+    }
+    if (r->opts.pretty)
+        c->spec.pretty = true;
+    if (r->info.subres && !r->info.subres->type) {
+        kl_connect_run(c);
+        return;
+    }
+    switch (r->info.op) {
+    case KL_VERB_LIST:
+        if (r->info.res->etcd_prefix)
+            kl_list_run(c);
+        else
+            kl_pipeline_dispatch(r);
+        return;
+    case KL_VERB_WATCH:
+        kl_watch_run(c);
+        return;
+    case KL_VERB_GET:
+        kl_pipeline_dispatch(r);
+        return;
+    default:
+        kl_http_read_body(c->hr, KL_HTTP_MAX_BODY, on_body, c);
+        return;
+    }
+}
+
+static int negotiate(struct kl_api_call *c)
+{
+    struct kl_req *r = &c->req;
+    if (!kl_spec_parse(kl_http_header(c->hr, KL_STR("accept")), r->info.is_resource, &c->spec))
+        return 0;
+    if (!r->info.is_resource || (r->info.subres && !r->info.subres->type))
+        return 0; // text and streams answer whatever is asked for
+    kl_fail_set(r, 406, "NotAcceptable",
+                "only the following media types are accepted: application/json, application/yaml, "
+                "application/vnd.kubernetes.protobuf");
+    return KL_ENOTACCEPTABLE;
+}
+
+// upstream pretty-prints for people who come with curl or a browser.
+static bool wants_pretty(struct kl_str agent)
+{
+    return kl_str_starts(agent, KL_STR("curl")) || kl_str_starts(agent, KL_STR("Wget")) ||
+           kl_str_starts(agent, KL_STR("Mozilla/5.0"));
+}
+
+void kl_http_handle(void *arg, struct kl_http_req *hr)
+{
+    struct kl_apiserver *s = arg;
+    struct kl_arena *a = kl_http_req_arena(hr);
+    struct kl_api_call *c = KL_ARENA_NEW(a, struct kl_api_call);
+    if (!c) {
+        kl_http_abort(hr);
+        return;
+    }
+    struct kl_req *r = &c->req;
+    c->hr = kl_http_req_ref(hr);
+    r->srv = s;
+    r->al = kl_api_loop_of(s, kl_http_loop(hr));
+    r->arena = a;
+    r->done = kl_http_answer;
+    r->user_agent = kl_http_header(hr, KL_STR("user-agent"));
+    r->opts.field_validation = KL_VALIDATE_WARN;
+    c->spec.media = KL_MEDIA_JSON;
+    kl_req_info_parse(a, kl_http_method(hr), kl_http_path(hr), kl_http_query(hr), &r->info);
+    if (kl_authenticate(r->al, hr, &r->user)) {
+        kl_fail_set(r, 401, "Unauthorized", "Unauthorized");
+        kl_req_fail(r);
+        return;
+    }
+    if (negotiate(c) || kl_impersonate(r->al, hr, a, &r->user, &r->fail)) {
+        kl_req_fail(r);
+        return;
+    }
+    if (wants_pretty(r->user_agent) && !kl_query_has(kl_http_query(hr), KL_STR("pretty")))
+        c->spec.pretty = true;
+    if (!r->info.is_resource) {
+        if (kl_authorize_req(r))
+            kl_nonresource_run(c);
+        else
+            kl_req_fail(r);
+        return;
+    }
+    run_resource(c);
+}

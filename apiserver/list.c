@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+// LIST over HTTP: gathers, then streams the answer by pull. Where the cached encodings serve, an
+// item costs one slice of shared bytes.
+#include "apiserver/gather.h"
+#include "base/clock.h"
+#include "object/protobuf.h"
+#include "object/table.h"
+#include "object/yaml.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { PIECE_BYTES = 48 * 1024 };
+
+struct list {
+    struct kl_api_call *call;
+    struct kl_gather g;
+    size_t at;
+    bool head_sent, tail_sent, cached;
+    struct kl_bytes *head, *tail;
+};
+
+// ---- options
+
+int kl_req_rv(struct kl_req *r, struct kl_str text, kl_rev *ret_rev)
+{
+    *ret_rev = 0;
+    if (!text.n || kl_str_eqz(text, "0"))
+        return 0;
+    if (kl_str_to_i64(text, ret_rev) && *ret_rev > 0)
+        return 0;
+    kl_fail_bad(r, "Invalid value: \"%.*s\": strconv.ParseUint: parsing \"%.*s\": invalid syntax",
+                KL_PRI(text), KL_PRI(text));
+    struct kl_field_errors e = {.arena = r->arena};
+    kl_field_error(&e, "FieldValueInvalid", KL_STR("resourceVersion"), "%.*s",
+                   KL_PRI(r->fail.message));
+    kl_fail_invalid(r, KL_STR("ListOptions"), KL_STR("meta.k8s.io"), KL_STR(""), &e);
+    return KL_EINVALID;
+}
+
+int kl_list_options_check(struct kl_req *r, bool watch)
+{
+    const struct kl_req_opts *o = &r->opts;
+    struct kl_field_errors e = {.arena = r->arena};
+    struct kl_str match = KL_STR("resourceVersionMatch"), initial = KL_STR("sendInitialEvents");
+    bool has_match = o->rv_match != KL_RV_MATCH_UNSET;
+    if (watch) {
+        if (o->send_initial_events_set && o->rv_match != KL_RV_MATCH_NOT_OLDER)
+            kl_field_forbidden(&e, match,
+                               "sendInitialEvents requires setting resourceVersionMatch to "
+                               "NotOlderThan");
+        if (!o->send_initial_events_set && has_match)
+            kl_field_forbidden(&e, match,
+                               "resourceVersionMatch is forbidden for watch unless "
+                               "sendInitialEvents is provided");
+    } else {
+        if (o->send_initial_events_set)
+            kl_field_forbidden(&e, initial, "sendInitialEvents is forbidden for list");
+        if (has_match && o->cont.n)
+            kl_field_forbidden(&e, match,
+                               "resourceVersionMatch is forbidden when continue is provided");
+        else if (has_match && !o->resource_version.n)
+            kl_field_forbidden(
+                &e, match, "resourceVersionMatch is forbidden unless resourceVersion is provided");
+        else if (o->rv_match == KL_RV_MATCH_EXACT && kl_str_eqz(o->resource_version, "0"))
+            kl_field_forbidden(
+                &e, match, "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"");
+        if (o->cont.n && o->resource_version.n && !kl_str_eqz(o->resource_version, "0")) {
+            kl_fail_bad(r, "specifying resource version is not allowed when using continue");
+            return KL_EBADREQUEST;
+        }
+    }
+    if (!e.n)
+        return 0;
+    kl_fail_invalid(r, KL_STR("ListOptions"), KL_STR("meta.k8s.io"), KL_STR(""), &e);
+    return KL_EINVALID;
+}
+
+// ---- head and tail
+
+static void put_list_meta(struct kl_buf *b, const struct kl_gather *g)
+{
+    kl_buf_printf(b, "\"metadata\":{\"resourceVersion\":\"%lld\"", (long long)g->rev);
+    if (g->next.n) {
+        kl_buf_puts(b, KL_STR(",\"continue\":"));
+        kl_json_write_string(b, g->next);
+    }
+    if (g->next.n && g->remaining >= 0)
+        kl_buf_printf(b, ",\"remainingItemCount\":%lld", (long long)g->remaining);
+    kl_buf_putc(b, '}');
+}
+
+static void put_json_head(struct kl_buf *b, struct list *l)
+{
+    const struct kl_resource *res = l->call->req.info.res;
+    const struct kl_spec *s = &l->call->spec;
+    if (s->form == KL_FORM_TABLE) {
+        kl_buf_puts(b, KL_STR("{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\","));
+        put_list_meta(b, &l->g);
+        kl_buf_puts(b, KL_STR(",\"columnDefinitions\":"));
+        kl_buf_puts(b, kl_table_columns_json(res));
+        kl_buf_puts(b, KL_STR(",\"rows\":["));
+        return;
+    }
+    if (s->form == KL_FORM_OBJECT)
+        kl_buf_printf(b, "{\"kind\":\"%sList\",\"apiVersion\":\"%s\",", res->kind,
+                      res->api_version);
+    else
+        kl_buf_puts(b, KL_STR("{\"kind\":\"PartialObjectMetadataList\","
+                              "\"apiVersion\":\"meta.k8s.io/v1\","));
+    put_list_meta(b, &l->g);
+    kl_buf_puts(b, KL_STR(",\"items\":["));
+}
+
+static size_t varint_size(uint64_t v)
+{
+    size_t n = 1;
+    for (; v >= 0x80; v >>= 7)
+        n++;
+    return n;
+}
+
+static void put_pb_list_meta(struct kl_buf *b, const struct kl_gather *g)
+{
+    struct kl_arena *a = g->r->arena;
+    struct kl_value m = kl_new_struct();
+    kl_set(a, &m, KL_F_resourceVersion, kl_string(kl_arena_printf(a, "%lld", (long long)g->rev)));
+    if (g->next.n)
+        kl_set(a, &m, KL_F_continue, kl_string(g->next));
+    if (g->next.n && g->remaining >= 0)
+        kl_set(a, &m, KL_F_remainingItemCount, kl_int(g->remaining));
+    const struct kl_type *t =
+        kl_type_by_name(KL_STR("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"));
+    kl_buf_putc(b, 0x0a);
+    kl_pb_put_varint(b, kl_pb_size(t, &m));
+    kl_pb_encode(b, t, &m);
+}
+
+static void put_pb_head(struct kl_buf *head, struct kl_buf *tail, struct list *l)
+{
+    const struct kl_resource *res = l->call->req.info.res;
+    struct kl_buf meta;
+    kl_buf_init(&meta, 64 * 1024);
+    put_pb_list_meta(&meta, &l->g);
+    size_t raw = meta.n;
+    for (size_t i = 0; i < l->g.n; i++) {
+        struct kl_bytes *b = kl_kv_attached(l->g.kvs[i], KL_CACHE_PROTOBUF);
+        raw += 1 + varint_size(b->n) + b->n;
+    }
+    struct kl_str kind = kl_arena_printf(l->g.r->arena, "%sList", res->kind);
+    kl_pb_begin_envelope(head, kl_str(res->api_version), kind, raw);
+    kl_buf_puts(head, kl_buf_str(&meta));
+    kl_pb_end_envelope(tail);
+    kl_buf_fini(&meta);
+}
+
+// ---- the stream
+
+static struct kl_bytes *take(struct kl_buf *b)
+{
+    struct kl_bytes *out = kl_bytes_from_buf(b);
+    kl_buf_fini(b);
+    return out;
+}
+
+static void put_chunk(struct kl_http_chunk *c, struct kl_bytes *b, uint32_t off)
+{
+    c->bytes = b;
+    c->off = off;
+    c->n = b->n - off;
+}
+
+// Items whose encodings are shared.
+static int pull_cached(struct list *l, struct kl_http_chunk *chunks, int max)
+{
+    bool pb = l->call->spec.media == KL_MEDIA_PROTOBUF;
+    int n = 0;
+    while (l->at < l->g.n && n + 2 <= max) {
+        struct kl_kv *kv = l->g.kvs[l->at];
+        struct kl_bytes *b = kl_kv_attached(kv, pb ? KL_CACHE_PROTOBUF : KL_CACHE_JSON);
+        if (pb) {
+            char mem[16];
+            struct kl_buf h = {.p = mem, .cap = sizeof mem, .max = sizeof mem};
+            kl_buf_putc(&h, 0x12);
+            kl_pb_put_varint(&h, b->n);
+            struct kl_bytes *head = kl_bytes_new(kl_buf_str(&h));
+            if (!head)
+                return KL_ENOMEM;
+            put_chunk(&chunks[n++], head, 0);
+        }
+        put_chunk(&chunks[n++], kl_bytes_ref(b), !pb && !l->at ? 1 : 0);
+        l->at++;
+    }
+    return n;
+}
+
+// Items that are made for this answer: some tens of KiB of them in one piece.
+static int pull_made(struct list *l, struct kl_http_chunk *chunks)
+{
+    struct kl_req *r = &l->call->req;
+    struct kl_error err = {0};
+    struct kl_buf b;
+    int64_t until = kl_mono_ns() + KL_GATHER_SLICE_US * 1000;
+    kl_buf_init(&b, KL_MAX_ARENA_BYTES);
+    while (l->at < l->g.n && b.n < PIECE_BYTES && kl_mono_ns() < until) {
+        struct kl_object *o = kl_cache_object(l->g.kvs[l->at], r->info.res, &err);
+        if (l->at++)
+            kl_buf_putc(&b, ',');
+        if (!o || kl_encode_item(&b, r, &l->call->spec, o, &err)) {
+            kl_buf_fini(&b);
+            return KL_EINTERNAL;
+        }
+    }
+    struct kl_bytes *made = take(&b);
+    if (!made)
+        return KL_ENOMEM;
+    put_chunk(&chunks[0], made, 0);
+    return 1;
+}
+
+static int pull_list(void *arg, struct kl_http_chunk *chunks, int max, bool *ret_end)
+{
+    struct list *l = arg;
+    if (!l->head_sent) {
+        l->head_sent = true;
+        put_chunk(&chunks[0], kl_bytes_ref(l->head), 0);
+        return 1;
+    }
+    if (l->at < l->g.n)
+        return l->cached ? pull_cached(l, chunks, max) : pull_made(l, chunks);
+    *ret_end = true;
+    put_chunk(&chunks[0], kl_bytes_ref(l->tail), 0);
+    return 1;
+}
+
+static void close_list(void *arg)
+{
+    struct list *l = arg;
+    struct kl_http_req *hr = l->call->hr;
+    kl_gather_fini(&l->g);
+    kl_bytes_unref(l->head);
+    kl_bytes_unref(l->tail);
+    kl_req_fini(&l->call->req);
+    kl_http_req_unref(hr);
+}
+
+static const struct kl_http_source list_source = {.pull = pull_list, .close = close_list};
+
+// YAML and pretty text need the whole: built as JSON, then rewritten.
+static void answer_whole(struct list *l)
+{
+    struct kl_req *r = &l->call->req;
+    struct kl_spec json = l->call->spec;
+    struct kl_error err = {0};
+    struct kl_buf b, out;
+    kl_buf_init(&b, KL_MAX_ARENA_BYTES);
+    kl_buf_init(&out, 4 * KL_MAX_ARENA_BYTES);
+    json.media = KL_MEDIA_JSON;
+    put_json_head(&b, l);
+    for (size_t i = 0; i < l->g.n && !b.err; i++) {
+        struct kl_object *o = kl_cache_object(l->g.kvs[i], r->info.res, &err);
+        if (i)
+            kl_buf_putc(&b, ',');
+        if (!o || kl_encode_item(&b, r, &json, o, &err))
+            b.err = KL_EINTERNAL;
+    }
+    kl_buf_puts(&b, KL_STR("]}"));
+    if (!b.err && l->call->spec.media == KL_MEDIA_YAML) {
+        struct kl_value v;
+        if (kl_json_parse(r->arena, kl_buf_str(&b), NULL, &v, &err) || kl_yaml_write(&out, &v))
+            b.err = KL_EINTERNAL;
+    } else if (!b.err) {
+        kl_json_pretty(&out, kl_buf_str(&b), 2);
+        kl_buf_putc(&out, '\n');
+    }
+    kl_gather_fini(&l->g);
+    if (b.err || out.err) {
+        kl_fail_internal(r, "the list is too large for this form");
+        kl_req_fail(r);
+    } else {
+        kl_http_answer_text(r, 200, kl_spec_content_type(&l->call->spec, false), kl_buf_str(&out));
+    }
+    kl_buf_fini(&b);
+    kl_buf_fini(&out);
+}
+
+static void on_gathered(struct kl_gather *g, int code)
+{
+    struct list *l = KL_CONTAINER_OF(g, struct list, g);
+    struct kl_req *r = &l->call->req;
+    const struct kl_spec *s = &l->call->spec;
+    if (code) {
+        kl_gather_fini(g);
+        kl_req_fail(r);
+        return;
+    }
+    if (s->media == KL_MEDIA_YAML || s->pretty) {
+        answer_whole(l);
+        return;
+    }
+    struct kl_buf head, tail;
+    kl_buf_init(&head, 1 << 20);
+    kl_buf_init(&tail, 4096);
+    if (s->media == KL_MEDIA_PROTOBUF) {
+        put_pb_head(&head, &tail, l);
+    } else {
+        put_json_head(&head, l);
+        kl_buf_puts(&tail, KL_STR("]}\n"));
+    }
+    size_t total = head.n + tail.n + g->encoded_bytes - (g->n && s->media == KL_MEDIA_JSON);
+    l->head = take(&head);
+    l->tail = take(&tail);
+    if (!l->head || !l->tail) {
+        kl_bytes_unref(l->head);
+        kl_bytes_unref(l->tail);
+        kl_gather_fini(g);
+        kl_fail_oom(r);
+        kl_req_fail(r);
+        return;
+    }
+    char length[24];
+    struct kl_http_header h[] = {KL_HTTP_HEADER("cache-control", "no-cache, private"),
+                                 {KL_STR("content-type"), kl_str(kl_spec_content_type(s, false))},
+                                 {KL_STR("content-length"), {length, 0}}};
+    h[2].value.n = (size_t)snprintf(length, sizeof length, "%zu", total);
+    bool sized = l->cached && s->media == KL_MEDIA_JSON;
+    if (kl_http_respond_stream(l->call->hr, 200, h, sized ? 3 : 2, &list_source, l))
+        close_list(l);
+}
+
+void kl_list_run(struct kl_api_call *c)
+{
+    struct kl_req *r = &c->req;
+    struct list *l = KL_ARENA_NEW(r->arena, struct list);
+    if (!l) {
+        kl_fail_oom(r);
+        kl_req_fail(r);
+        return;
+    }
+    if (kl_list_options_check(r, false)) {
+        kl_req_fail(r);
+        return;
+    }
+    if (c->spec.form == KL_FORM_PARTIAL)
+        c->spec.form = KL_FORM_PARTIAL_LIST;
+    if (c->spec.media == KL_MEDIA_PROTOBUF && !kl_spec_is_cached(r, &c->spec))
+        c->spec.media = KL_MEDIA_JSON; // forms made for one answer are JSON here
+    l->call = c;
+    l->cached = kl_spec_is_cached(r, &c->spec) && !c->spec.pretty;
+    l->g.r = r;
+    l->g.done = on_gathered;
+    l->g.want_json = l->cached && c->spec.media == KL_MEDIA_JSON;
+    l->g.want_protobuf = l->cached && c->spec.media == KL_MEDIA_PROTOBUF;
+    kl_gather_start(&l->g);
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+// Paths that are no resources: a table from path to what answers it.
+#include "apiserver/auth.h"
+#include "apiserver/discovery.h"
+#include "apiserver/server_int.h"
+#include "base/metrics.h"
+#include <sys/utsname.h>
+
+enum { TEXT_MAX = 16 << 20 };
+
+struct route {
+    struct kl_str path;
+    bool prefix; // everything below it too
+    void (*run)(struct kl_api_call *c);
+};
+
+static void not_found(struct kl_api_call *c)
+{
+    kl_fail_set(&c->req, 404, "NotFound", "the server could not find the requested resource");
+    kl_req_fail(&c->req);
+}
+
+// ---- health: checks by name
+
+struct check {
+    const char *name;
+    bool live; // part of /livez too
+    bool (*ok)(const struct kl_apiserver *s);
+};
+
+static bool always(const struct kl_apiserver *s)
+{
+    (void)s;
+    return true;
+}
+
+static bool store_ok(const struct kl_apiserver *s)
+{
+    struct kl_store_status st;
+    kl_store_status(s->o.store, &st);
+    return !st.last_error || st.disk_full; // a full disk still reads and deletes
+}
+
+static bool bootstrapped(const struct kl_apiserver *s)
+{
+    return kl_apiserver_ready(s);
+}
+
+static bool not_stopping(const struct kl_apiserver *s)
+{
+    return !atomic_load(&((struct kl_apiserver *)s)->stopping);
+}
+
+static const struct check checks[] = {
+    {"ping", true, always},
+    {"log", true, always},
+    {"etcd", true, store_ok},
+    {"etcd-readiness", false, store_ok},
+    {"informer-sync", false, bootstrapped},
+    {"poststarthook/start-apiserver-admission-initializer", true, always},
+    {"poststarthook/rbac/bootstrap-roles", false, bootstrapped},
+    {"poststarthook/scheduling/bootstrap-system-priority-classes", false, bootstrapped},
+    {"poststarthook/bootstrap-controller", false, bootstrapped},
+    {"shutdown", false, not_stopping},
+};
+
+static bool excluded(struct kl_api_call *c, const char *name)
+{
+    struct kl_str rest = kl_http_query(c->hr), n, v;
+    while (kl_query_next(c->req.arena, &rest, &n, &v))
+        if (kl_str_eqz(n, "exclude") && kl_str_eqz(v, name))
+            return true;
+    return false;
+}
+
+static void run_health(struct kl_api_call *c)
+{
+    struct kl_req *r = &c->req;
+    struct kl_str path = r->info.path;
+    bool live = kl_str_starts(path, KL_STR("/livez")), bad = false;
+    struct kl_str kind = live                                     ? KL_STR("livez")
+                         : kl_str_starts(path, KL_STR("/readyz")) ? KL_STR("readyz")
+                                                                  : KL_STR("healthz");
+    struct kl_str one = kl_str_from(path, kind.n + 1);
+    struct kl_buf b;
+    kl_buf_init(&b, 64 * 1024);
+    if (one.n > 1) {
+        one = kl_str_from(one, 1);
+        const struct check *found = NULL;
+        for (size_t i = 0; i < KL_COUNT(checks); i++)
+            if (kl_str_eqz(one, checks[i].name) && (!live || checks[i].live))
+                found = &checks[i];
+        if (!found) {
+            kl_buf_fini(&b);
+            not_found(c);
+            return;
+        }
+        if (found->ok(r->srv))
+            kl_http_answer_text(r, 200, "text/plain; charset=utf-8", KL_STR("ok"));
+        else
+            kl_http_answer_text(r, 500, "text/plain; charset=utf-8",
+                                KL_STR("internal server error: not ready\n"));
+        kl_buf_fini(&b);
+        return;
+    }
+    for (size_t i = 0; i < KL_COUNT(checks); i++) {
+        if (live && !checks[i].live)
+            continue;
+        if (excluded(c, checks[i].name)) {
+            kl_buf_printf(&b, "[+]%s excluded: ok\n", checks[i].name);
+            continue;
+        }
+        bool ok = checks[i].ok(r->srv);
+        bad |= !ok;
+        kl_buf_printf(&b, ok ? "[+]%s ok\n" : "[-]%s failed: reason withheld\n", checks[i].name);
+    }
+    bool verbose = kl_query_has(kl_http_query(c->hr), KL_STR("verbose"));
+    kl_buf_printf(&b, "%.*s check %s\n", KL_PRI(kind), bad ? "failed" : "passed");
+    kl_http_answer_text(r, bad ? 500 : 200, "text/plain; charset=utf-8",
+                        bad || verbose ? kl_buf_str(&b) : KL_STR("ok"));
+    kl_buf_fini(&b);
+}
+
+// ---- /version, /metrics
+
+static const char *go_arch(const char *machine)
+{
+    return !strcmp(machine, "x86_64") ? "amd64" : !strcmp(machine, "aarch64") ? "arm64" : machine;
+}
+
+static void run_version(struct kl_api_call *c)
+{
+    struct kl_req *r = &c->req;
+    struct utsname u;
+    uname(&u);
+    struct kl_str t = kl_arena_printf(
+        r->arena,
+        "{\n  \"major\": \"%s\",\n  \"minor\": \"%s\",\n  \"emulationMajor\": \"%s\",\n"
+        "  \"emulationMinor\": \"%s\",\n  \"minCompatibilityMajor\": \"%s\",\n"
+        "  \"minCompatibilityMinor\": \"%s\",\n  \"gitVersion\": \"%s+kinglet-%s\",\n"
+        "  \"gitCommit\": \"\",\n  \"gitTreeState\": \"clean\",\n  \"buildDate\": "
+        "\"1970-01-01T00:00:00Z\",\n  \"goVersion\": \"none\",\n  \"compiler\": \"gcc\",\n"
+        "  \"platform\": \"linux/%s\"\n}",
+        KL_K8S_MAJOR, KL_K8S_MINOR, KL_K8S_MAJOR, KL_K8S_MINOR, KL_K8S_MAJOR, "35", KL_K8S_VERSION,
+        r->srv->o.version ? r->srv->o.version : "dev", go_arch(u.machine));
+    kl_http_answer_text(r, 200, "application/json", t);
+}
+
+static void run_metrics(struct kl_api_call *c)
+{
+    struct kl_buf b;
+    kl_buf_init(&b, TEXT_MAX);
+    kl_metrics_write(&b);
+    kl_http_answer_text(&c->req, 200, "text/plain; version=0.0.4; charset=utf-8", kl_buf_str(&b));
+    kl_buf_fini(&b);
+}
+
+static void run_jwks(struct kl_api_call *c)
+{
+    struct kl_buf b;
+    kl_buf_init(&b, 64 * 1024);
+    kl_authn_jwks(c->req.srv, &b);
+    kl_http_answer_text(&c->req, 200, "application/jwk-set+json", kl_buf_str(&b));
+    kl_buf_fini(&b);
+}
+
+static void run_oidc(struct kl_api_call *c)
+{
+    struct kl_buf b;
+    kl_buf_init(&b, 64 * 1024);
+    kl_authn_oidc_config(c->req.srv, &b);
+    kl_http_answer_text(&c->req, 200, "application/json", kl_buf_str(&b));
+    kl_buf_fini(&b);
+}
+
+// The longest match wins: order by that.
+static void run_index(struct kl_api_call *c);
+static const struct route routes[] = {
+    {KL_STR_INIT("/livez"), true, run_health},
+    {KL_STR_INIT("/readyz"), true, run_health},
+    {KL_STR_INIT("/healthz"), true, run_health},
+    {KL_STR_INIT("/version"), false, run_version},
+    {KL_STR_INIT("/metrics"), false, run_metrics},
+    {KL_STR_INIT("/openid/v1/jwks"), false, run_jwks},
+    {KL_STR_INIT("/.well-known/openid-configuration"), false, run_oidc},
+    {KL_STR_INIT("/api"), true, kl_discovery_run},
+    {KL_STR_INIT("/apis"), true, kl_discovery_run},
+    {KL_STR_INIT("/openapi"), true, kl_openapi_run},
+    {KL_STR_INIT("/"), false, run_index},
+};
+
+static void run_index(struct kl_api_call *c)
+{
+    struct kl_buf b;
+    kl_buf_init(&b, 64 * 1024);
+    kl_buf_puts(&b, KL_STR("{\n  \"paths\": ["));
+    for (size_t i = 0; i + 1 < KL_COUNT(routes); i++)
+        kl_buf_printf(&b, "%s\n    \"%.*s\"", i ? "," : "", KL_PRI(routes[i].path));
+    kl_buf_puts(&b, KL_STR("\n  ]\n}"));
+    kl_http_answer_text(&c->req, 200, "application/json", kl_buf_str(&b));
+    kl_buf_fini(&b);
+}
+
+void kl_nonresource_run(struct kl_api_call *c)
+{
+    struct kl_str path = c->req.info.path;
+    if (!kl_str_eqz(kl_http_method(c->hr), "GET") && !kl_str_eqz(kl_http_method(c->hr), "HEAD")) {
+        kl_fail_method(&c->req);
+        kl_req_fail(&c->req);
+        return;
+    }
+    while (path.n > 1 && path.p[path.n - 1] == '/')
+        path.n--;
+    for (size_t i = 0; i < KL_COUNT(routes); i++) {
+        const struct route *t = &routes[i];
+        if (kl_str_eq(path, t->path) ||
+            (t->prefix && kl_str_starts(path, t->path) && path.p[t->path.n] == '/')) {
+            t->run(c);
+            return;
+        }
+    }
+    not_found(c);
+}

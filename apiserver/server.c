@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apiserver/auth.h"
+#include "apiserver/bootstrap.h"
+#include "apiserver/pki.h"
+#include "apiserver/server_int.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include <stdlib.h>
+
+enum { STOP_DEADLINE_MS = 2000 };
+
+struct kl_api_loop *kl_api_loop_of(struct kl_apiserver *srv, const struct kl_loop *loop)
+{
+    for (int i = 0; i < srv->nloops; i++)
+        if (srv->loops[i].loop == loop)
+            return &srv->loops[i];
+    return NULL;
+}
+
+// ---- what each loop does first and last, on its own thread
+
+struct loop_task {
+    struct kl_task task;
+    struct kl_api_loop *al;
+    void (*after)(struct kl_apiserver *s);
+    atomic_int *left;
+};
+
+static void last_loop_ready(struct kl_apiserver *s);
+
+static void loop_begin(struct kl_task *t)
+{
+    struct loop_task *x = KL_CONTAINER_OF(t, struct loop_task, task);
+    struct kl_apiserver *s = x->al->srv;
+    struct kl_error err = {0};
+    if (kl_reader_new(s->o.store, &x->al->reader, &err)) {
+        kl_log(KL_LOG_ERROR, "apiserver", "cannot read the store: %s", err.msg);
+        abort();
+    }
+    bool last = atomic_fetch_sub(x->left, 1) == 1;
+    if (last)
+        free(x->left);
+    free(x);
+    if (last)
+        last_loop_ready(s);
+}
+
+static void loop_end(struct kl_task *t)
+{
+    struct loop_task *x = KL_CONTAINER_OF(t, struct loop_task, task);
+    struct kl_apiserver *s = x->al->srv;
+    struct kl_api_loop *al = x->al;
+    if (al->timer_ready)
+        uv_close((uv_handle_t *)&al->stream_timer, NULL);
+    if (al->http)
+        kl_http_client_close(al->http);
+    kl_authn_loop_fini(al);
+    kl_authz_loop_fini(al);
+    if (al->reader)
+        kl_reader_close(al->reader);
+    al->reader = NULL;
+    bool last = atomic_fetch_sub(x->left, 1) == 1;
+    void (*after)(struct kl_apiserver *) = x->after;
+    if (last)
+        free(x->left);
+    free(x);
+    if (last)
+        after(s);
+}
+
+static int on_every_loop(struct kl_apiserver *s, void (*run)(struct kl_task *),
+                         void (*after)(struct kl_apiserver *))
+{
+    atomic_int *left = malloc(sizeof *left);
+    if (!left)
+        return KL_ENOMEM;
+    atomic_init(left, s->nloops);
+    for (int i = 0; i < s->nloops; i++) {
+        struct loop_task *x = calloc(1, sizeof *x);
+        if (!x)
+            return KL_ENOMEM; // at start-up: fatal
+        x->task.run = run;
+        x->al = &s->loops[i];
+        x->after = after;
+        x->left = left;
+        kl_loop_post(s->loops[i].loop, &x->task);
+    }
+    return 0;
+}
+
+// ---- ready
+
+static void on_bootstrapped(void *arg)
+{
+    struct kl_apiserver *s = arg;
+    atomic_store(&s->ready, true);
+    kl_log(KL_LOG_INFO, "apiserver", "ready port=%d after_ms=%lld", kl_apiserver_port(s),
+           (long long)(kl_mono_ms() - s->started_ms));
+    if (s->ready_cb)
+        s->ready_cb(s->ready_arg);
+}
+
+static void begin_bootstrap(struct kl_task *t)
+{
+    struct kl_apiserver *s = KL_CONTAINER_OF(t, struct kl_apiserver, boot_task);
+    kl_bootstrap_start(s, on_bootstrapped, s);
+}
+
+static int listen_https(struct kl_apiserver *s, struct kl_error *err)
+{
+    struct kl_http_server_opts h = {.loops = s->o.loops,
+                                    .nloops = s->o.nloops,
+                                    .address = s->o.bind_address,
+                                    .port = s->o.port,
+                                    .tls = s->tls,
+                                    .handler = kl_http_handle,
+                                    .arg = s};
+    return kl_http_server_start(&h, &s->http, err);
+}
+
+// Every loop can read now: requests may come.
+static void last_loop_ready(struct kl_apiserver *s)
+{
+    atomic_store(&s->readers_ready, true);
+    s->boot_task.run = begin_bootstrap;
+    kl_loop_post(s->loops[0].loop, &s->boot_task);
+}
+
+int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver **ret,
+                       struct kl_error *err)
+{
+    const struct kl_pki *p = o->pki;
+    struct kl_apiserver *s = calloc(1, sizeof *s);
+    if (!s)
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    s->o = *o;
+    s->started_ms = kl_mono_ms();
+    if (o->nloops + o->nclient_loops > KL_MAX_API_LOOPS) {
+        free(s);
+        return kl_error_set(err, KL_EINVALID, "more than %d loops", KL_MAX_API_LOOPS);
+    }
+    for (int i = 0; i < o->nloops + o->nclient_loops; i++)
+        s->loops[s->nloops++] = (struct kl_api_loop){
+            .srv = s, .loop = i < o->nloops ? o->loops[i] : o->client_loops[i - o->nloops]};
+    struct kl_tls_server_opts t = {
+        .cert.pem = p->serving_cert, .key.pem = p->serving_key, .client_ca.pem = p->client_ca};
+    struct kl_tls_client_opts k = {.ca.pem = p->server_ca,
+                                   .cert.pem = p->apiserver_client_cert,
+                                   .key.pem = p->apiserver_client_key,
+                                   .no_http2 = true};
+    int rc = kl_tls_server_new(&t, &s->tls, err);
+    if (!rc)
+        rc = kl_tls_client_new(&k, &s->kubelet_tls, err);
+    if (!rc && !(s->authn = kl_authn_new(p, err)))
+        rc = err->code ? err->code : KL_ENOMEM;
+    if (!rc)
+        rc = listen_https(s, err);
+    if (rc) {
+        kl_apiserver_free(s);
+        return rc;
+    }
+    // Requests that come before the readers are there wait in the loops behind these tasks.
+    if (on_every_loop(s, loop_begin, NULL)) {
+        kl_apiserver_free(s);
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    }
+    *ret = s;
+    return 0;
+}
+
+void kl_apiserver_on_ready(struct kl_apiserver *s, void (*cb)(void *arg), void *arg)
+{
+    s->ready_cb = cb;
+    s->ready_arg = arg;
+}
+
+int kl_apiserver_port(const struct kl_apiserver *s)
+{
+    return kl_http_server_port(s->http);
+}
+
+bool kl_apiserver_ready(const struct kl_apiserver *s)
+{
+    return atomic_load(&((struct kl_apiserver *)s)->ready);
+}
+
+// ---- stop
+
+static void all_ended(struct kl_apiserver *s)
+{
+    s->stop_done(s->stop_arg);
+}
+
+static void on_http_stopped(void *arg)
+{
+    struct kl_apiserver *s = arg;
+    s->http = NULL;
+    on_every_loop(s, loop_end, all_ended);
+}
+
+static void close_watches(struct kl_task *t)
+{
+    struct loop_task *x = KL_CONTAINER_OF(t, struct loop_task, task);
+    kl_watch_close_all(x->al);
+    if (atomic_fetch_sub(x->left, 1) == 1)
+        free(x->left);
+    free(x);
+}
+
+void kl_apiserver_stop(struct kl_apiserver *s, void (*done)(void *arg), void *arg)
+{
+    s->stop_done = done;
+    s->stop_arg = arg;
+    atomic_store(&s->stopping, true);
+    on_every_loop(s, close_watches, NULL);
+    kl_http_server_stop(s->http, STOP_DEADLINE_MS, on_http_stopped, s);
+}
+
+void kl_apiserver_free(struct kl_apiserver *s)
+{
+    if (!s)
+        return;
+    kl_tls_ctx_unref(s->tls);
+    kl_tls_ctx_unref(s->kubelet_tls);
+    kl_authn_free(s->authn);
+    free(s);
+}

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: Apache-2.0
+// Services: cluster IPs and node ports, allocated within the write that needs them. The claim on an
+// address is its IPAddress object, on a port a bit of the range allocation; both are written in the
+// Service's own transaction, so no crash or race leaves one without the other.
+#include "apiserver/strategy_int.h"
+#include "base/rand.h"
+#include "watchcache/filter.h"
+#include <arpa/inet.h>
+#include <stdio.h>
+
+enum { NODE_PORT_FIRST = 30000, NODE_PORT_COUNT = 2768, IP_TRIES = 256 };
+#define NODE_PORTS_KEY KL_STR("/registry/ranges/servicenodeports")
+
+static bool headless(struct kl_str ip)
+{
+    return kl_str_eqz(ip, "None");
+}
+
+static bool parse_cidr(const char *cidr, uint32_t *ret_base, uint32_t *ret_size)
+{
+    char text[64];
+    const char *slash = strchr(cidr, '/');
+    struct in_addr a;
+    int64_t bits;
+    if (!slash || (size_t)(slash - cidr) >= sizeof text ||
+        !kl_str_to_i64(kl_str(slash + 1), &bits) || bits < 8 || bits > 30)
+        return false;
+    memcpy(text, cidr, (size_t)(slash - cidr));
+    text[slash - cidr] = 0;
+    if (inet_pton(AF_INET, text, &a) != 1)
+        return false;
+    *ret_size = 1u << (32 - bits);
+    *ret_base = ntohl(a.s_addr) & ~(*ret_size - 1);
+    return true;
+}
+
+static struct kl_str ip_text(struct kl_arena *a, uint32_t ip)
+{
+    return kl_arena_printf(a, "%u.%u.%u.%u", ip >> 24, ip >> 16 & 255, ip >> 8 & 255, ip & 255);
+}
+
+static struct kl_str ip_key(struct kl_arena *a, struct kl_str ip)
+{
+    return kl_object_key(a, kl_res(KL_RES_networking_v1_ipaddresses), KL_STR(""), ip);
+}
+
+// The IPAddress object that claims an address for a Service.
+static struct kl_bytes *ip_object(struct kl_req *r, struct kl_str ip, struct kl_str ns,
+                                  struct kl_str service, struct kl_value *created)
+{
+    struct kl_arena *a = r->arena;
+    const struct kl_resource *res = kl_res(KL_RES_networking_v1_ipaddresses);
+    struct kl_value o = kl_new_struct(), m = kl_new_struct(), labels = kl_new_map();
+    struct kl_value spec = kl_new_struct(), ref = kl_new_struct();
+    char *uuid = kl_arena_alloc(a, 37);
+    if (!uuid)
+        return NULL;
+    kl_uuid(uuid);
+    kl_map_set_value(a, &labels, KL_STR("ipaddress.kubernetes.io/ip-family"), kl_stringz("IPv4"));
+    kl_map_set_value(a, &labels, KL_STR("ipaddress.kubernetes.io/managed-by"),
+                     kl_stringz("ipallocator.k8s.io"));
+    kl_set(a, &m, KL_F_name, kl_string(ip));
+    kl_set(a, &m, KL_F_uid, kl_stringz(uuid));
+    kl_set(a, &m, KL_F_labels, labels);
+    if (created)
+        kl_set(a, &m, KL_F_creationTimestamp, *created);
+    kl_set(a, &ref, KL_F_resource, kl_stringz("services"));
+    kl_set(a, &ref, KL_F_namespace, kl_string(ns));
+    kl_set(a, &ref, KL_F_name, kl_string(service));
+    kl_set(a, &spec, KL_F_parentRef, ref);
+    kl_set(a, &o, KL_F_metadata, m);
+    kl_set(a, &o, KL_F_spec, spec);
+    struct kl_object *frozen = kl_object_freeze(res->type, &o);
+    struct kl_bytes *b = frozen ? kl_cache_encode_stored(res, frozen) : NULL;
+    kl_object_unref(frozen);
+    return b;
+}
+
+static int retry(struct kl_write *w)
+{
+    return ++w->tries < IP_TRIES
+               ? 0
+               : (kl_fail_internal(w->r, "failed to allocate: retried too often"), KL_EINTERNAL);
+}
+
+static void add_put(struct kl_write *w, struct kl_str key, kl_rev expect, struct kl_bytes *value)
+{
+    w->extra_cmp[w->nextra_cmp++] = (struct kl_compare){
+        .key = key, .target = KL_COMPARE_MOD, .result = KL_COMPARE_EQ, .num = expect};
+    w->extra_op[w->nextra_op++] = (struct kl_op){.kind = KL_OP_PUT, .key = key, .value = value};
+    w->extra_failed = retry;
+}
+
+static int taken(struct kl_req *r, struct kl_str ip)
+{
+    struct kl_field_errors e = {.arena = r->arena};
+    kl_field_error(&e, "FieldValueInvalid", KL_STR("spec.clusterIPs"),
+                   "Invalid value: [\"%.*s\"]: failed to allocate IP %.*s: provided IP is already "
+                   "allocated",
+                   KL_PRI(ip), KL_PRI(ip));
+    kl_fail_invalid(r, KL_STR("Service"), KL_STR(""), r->info.name, &e);
+    return KL_EINVALID;
+}
+
+static int choose_ip(struct kl_req *r, struct kl_value *draft, struct kl_value *spec)
+{
+    uint32_t base, size;
+    struct kl_arena *a = r->arena;
+    struct kl_view *v = kl_req_view(r);
+    struct kl_str ip = kl_text(kl_get(spec, KL_F_clusterIP));
+    if (!parse_cidr(r->srv->o.service_cidr, &base, &size))
+        return kl_fail_internal(r, "service CIDR %s is not usable", r->srv->o.service_cidr),
+               KL_EINTERNAL;
+    if (ip.n) {
+        struct in_addr want;
+        uint32_t n = inet_pton(AF_INET, kl_arena_dup(a, ip).p, &want) == 1 ? ntohl(want.s_addr) : 0;
+        if (n <= base || n - base >= size - 1) {
+            struct kl_field_errors e = {.arena = a};
+            kl_field_error(&e, "FieldValueInvalid", KL_STR("spec.clusterIPs"),
+                           "Invalid value: [\"%.*s\"]: failed to allocate IP %.*s: the provided IP "
+                           "(%.*s) is not in the valid range. The range of valid IPs is %s",
+                           KL_PRI(ip), KL_PRI(ip), KL_PRI(ip), r->srv->o.service_cidr);
+            kl_fail_invalid(r, KL_STR("Service"), KL_STR(""), r->info.name, &e);
+            return KL_EINVALID;
+        }
+        if (kl_view_get(v, ip_key(a, ip)))
+            return taken(r, ip);
+    } else {
+        // From a random place upward; the first address is the API server's own.
+        uint32_t start = (uint32_t)(kl_rand_u64() % (size - 2)), i = 0;
+        for (; i < size - 2; i++) {
+            uint32_t off = (start + i) % (size - 2) + 1;
+            ip = ip_text(a, base + off);
+            if (off > 1 && !kl_view_get(v, ip_key(a, ip)))
+                break;
+        }
+        if (i == size - 2)
+            return kl_fail_internal(r, "failed to allocate a serviceIP: range is full"),
+                   KL_EINTERNAL;
+    }
+    struct kl_value now = *kl_path(draft, KL_F_metadata, KL_F_creationTimestamp);
+    struct kl_bytes *b = ip_object(r, ip, r->info.ns, kl_meta_name(draft), &now);
+    if (!b)
+        return kl_fail_oom(r), KL_ENOMEM;
+    if (!r->opts.dry_run)
+        add_put(r->write, ip_key(a, ip), 0, b);
+    kl_req_keep_bytes(r, b);
+    struct kl_value ips = kl_new_array();
+    kl_append(a, &ips, kl_string(ip));
+    kl_set(a, spec, KL_F_clusterIP, kl_string(ip));
+    return kl_set(a, spec, KL_F_clusterIPs, ips);
+}
+
+// ---- node ports: one byte string of bits
+
+static bool bit(const uint8_t *bits, uint32_t i)
+{
+    return bits[i / 8] >> (i % 8) & 1;
+}
+
+static int choose_ports(struct kl_req *r, struct kl_value *spec, const struct kl_value *old_spec)
+{
+    uint8_t bits[NODE_PORT_COUNT / 8] = {0};
+    struct kl_arena *a = r->arena;
+    struct kl_kv *kv = kl_view_get(kl_req_view(r), NODE_PORTS_KEY);
+    struct kl_str was = kv ? kl_kv_value(kv) : KL_STR("");
+    bool changed = false;
+    memcpy(bits, was.p, was.n < sizeof bits ? was.n : sizeof bits);
+    for (KL_EACH(p, kl_get(old_spec, KL_F_ports))) {
+        int64_t n = kl_int_at(p, 0, KL_F_nodePort) - NODE_PORT_FIRST;
+        if (n >= 0 && n < NODE_PORT_COUNT) {
+            bits[n / 8] &= (uint8_t) ~(1u << (n % 8));
+            changed = true;
+        }
+    }
+    struct kl_str type = kl_text(kl_get(spec, KL_F_type));
+    bool wants = kl_str_eqz(type, "NodePort") ||
+                 (kl_str_eqz(type, "LoadBalancer") &&
+                  (!kl_get(spec, KL_F_allocateLoadBalancerNodePorts) ||
+                   kl_is_true(kl_get(spec, KL_F_allocateLoadBalancerNodePorts))));
+    size_t count = kl_len(kl_get(spec, KL_F_ports));
+    for (size_t i = 0; i < count; i++) {
+        const struct kl_value *p = kl_at(kl_get(spec, KL_F_ports), i);
+        int64_t port = kl_int_at(p, 0, KL_F_nodePort);
+        if (!port && !wants)
+            continue;
+        if (!port) {
+            // What the port had before it keeps.
+            const struct kl_value *q = kl_at(kl_get(old_spec, KL_F_ports), i);
+            port = kl_int_at(q, 0, KL_F_nodePort);
+        }
+        if (!port) {
+            uint32_t start = (uint32_t)(kl_rand_u64() % NODE_PORT_COUNT), k = 0;
+            while (k < NODE_PORT_COUNT && bit(bits, (start + k) % NODE_PORT_COUNT))
+                k++;
+            if (k == NODE_PORT_COUNT)
+                return kl_fail_internal(r, "failed to allocate a nodePort: range is full"),
+                       KL_EINTERNAL;
+            port = NODE_PORT_FIRST + (start + k) % NODE_PORT_COUNT;
+        }
+        int64_t n = port - NODE_PORT_FIRST;
+        if (n < 0 || n >= NODE_PORT_COUNT || bit(bits, (uint32_t)n)) {
+            struct kl_field_errors e = {.arena = a};
+            kl_field_error(
+                &e, "FieldValueInvalid", kl_arena_printf(a, "spec.ports[%zu].nodePort", i),
+                "Invalid value: %lld: %s", (long long)port,
+                n < 0 || n >= NODE_PORT_COUNT
+                    ? "provided port is not in the valid range. The range of valid ports "
+                      "is 30000-32767"
+                    : "provided port is already allocated");
+            kl_fail_invalid(r, KL_STR("Service"), KL_STR(""), r->info.name, &e);
+            return KL_EINVALID;
+        }
+        bits[n / 8] |= (uint8_t)(1u << (n % 8));
+        changed = true;
+        struct kl_value *ports = kl_edit(a, spec, KL_F_ports, KL_ARRAY);
+        struct kl_value *e = ports ? kl_edit_at(a, ports, i) : NULL;
+        if (!e || kl_set(a, e, KL_F_nodePort, kl_int(port)))
+            return kl_fail_oom(r), KL_ENOMEM;
+    }
+    if (!changed || r->opts.dry_run || (was.n == sizeof bits && !memcmp(was.p, bits, sizeof bits)))
+        return 0;
+    struct kl_bytes *b = kl_bytes_new((struct kl_str){(char *)bits, sizeof bits});
+    if (!b)
+        return kl_fail_oom(r), KL_ENOMEM;
+    add_put(r->write, NODE_PORTS_KEY, kv ? kv->mod_rev : 0, b);
+    kl_req_keep_bytes(r, b);
+    return 0;
+}
+
+static int families(struct kl_req *r, struct kl_value *spec)
+{
+    struct kl_arena *a = r->arena;
+    struct kl_value f = kl_new_array();
+    kl_append(a, &f, kl_stringz("IPv4"));
+    kl_set_default(a, spec, KL_F_ipFamilies, f);
+    return kl_set_default(a, spec, KL_F_ipFamilyPolicy, kl_stringz("SingleStack"));
+}
+
+int kl_service_prepare_create(struct kl_req *r, struct kl_value *draft)
+{
+    struct kl_value *spec = kl_edit(r->arena, draft, KL_F_spec, KL_STRUCT);
+    int rc;
+    if (!spec)
+        return kl_fail_oom(r), KL_ENOMEM;
+    if (kl_str_eqz(kl_text(kl_get(spec, KL_F_type)), "ExternalName"))
+        return 0;
+    if ((rc = families(r, spec)))
+        return rc;
+    if (headless(kl_text(kl_get(spec, KL_F_clusterIP)))) {
+        struct kl_value ips = kl_new_array();
+        kl_append(r->arena, &ips, kl_stringz("None"));
+        kl_set(r->arena, spec, KL_F_clusterIPs, ips);
+        return 0;
+    }
+    rc = choose_ip(r, draft, spec);
+    return rc ? rc : choose_ports(r, spec, NULL);
+}
+
+int kl_service_prepare_update(struct kl_req *r, struct kl_value *draft, const struct kl_value *old)
+{
+    struct kl_arena *a = r->arena;
+    const struct kl_value *os = kl_get(old, KL_F_spec);
+    struct kl_value *spec = kl_edit(a, draft, KL_F_spec, KL_STRUCT);
+    static const kl_sym kept[] = {KL_F_clusterIP, KL_F_clusterIPs, KL_F_ipFamilies,
+                                  KL_F_ipFamilyPolicy};
+    if (!spec)
+        return kl_fail_oom(r), KL_ENOMEM;
+    if (r->info.sub.n)
+        return 0;
+    bool external = kl_str_eqz(kl_text(kl_get(spec, KL_F_type)), "ExternalName");
+    bool was_external = kl_str_eqz(kl_text(kl_get(os, KL_F_type)), "ExternalName");
+    for (size_t i = 0; !external && !was_external && i < KL_COUNT(kept); i++) {
+        const struct kl_value *v = kl_get(os, kept[i]);
+        if (v)
+            kl_set_default(a, spec, kept[i], *v);
+    }
+    if (external) {
+        kl_unset(a, spec, KL_F_clusterIP);
+        kl_unset(a, spec, KL_F_clusterIPs);
+    } else if (was_external) {
+        return kl_service_prepare_create(r, draft);
+    }
+    return choose_ports(r, spec, os);
+}
+
+// The claims of a Service that goes.
+int kl_service_release(struct kl_req *r, const struct kl_value *old)
+{
+    struct kl_str ip = kl_text_at(old, KL_F_spec, KL_F_clusterIP);
+    struct kl_value none = kl_new_struct();
+    if (r->opts.dry_run)
+        return 0;
+    if (ip.n && !headless(ip)) {
+        struct kl_str key = ip_key(r->arena, ip);
+        struct kl_kv *kv = kl_view_get(kl_req_view(r), key);
+        if (kv)
+            r->write->extra_op[r->write->nextra_op++] =
+                (struct kl_op){.kind = KL_OP_DELETE, .key = key};
+    }
+    return choose_ports(r, &none, kl_get(old, KL_F_spec));
+}
+
+void kl_service_validate(struct kl_req *r, const struct kl_value *now, const struct kl_value *old,
+                         struct kl_field_errors *e)
+{
+    static const char *const types[] = {"ClusterIP", "ExternalName", "LoadBalancer", "NodePort",
+                                        NULL};
+    const struct kl_value *spec = kl_get(now, KL_F_spec), *ports = kl_get(spec, KL_F_ports);
+    struct kl_str type = kl_text(kl_get(spec, KL_F_type));
+    struct kl_str ip = kl_text(kl_get(spec, KL_F_clusterIP));
+    bool known = false, external = kl_str_eqz(type, "ExternalName");
+    if (r->info.sub.n)
+        return;
+    for (size_t i = 0; types[i]; i++)
+        known |= kl_str_eqz(type, types[i]);
+    if (!known)
+        kl_field_unsupported(e, KL_STR("spec.type"), type, types);
+    if (!kl_len(ports) && !external && !headless(ip))
+        kl_field_required(e, KL_STR("spec.ports"), "");
+    if (external && !kl_text(kl_get(spec, KL_F_externalName)).n)
+        kl_field_required(e, KL_STR("spec.externalName"), "");
+    size_t i = 0, n = kl_len(ports);
+    for (KL_EACH(p, ports)) {
+        int64_t port = kl_int_at(p, 0, KL_F_port);
+        struct kl_str name = kl_text(kl_get(p, KL_F_name));
+        struct kl_str at = kl_arena_printf(r->arena, "spec.ports[%zu]", i);
+        if (port < 1 || port > 65535)
+            kl_field_error(
+                e, "FieldValueInvalid", kl_arena_printf(r->arena, "%.*s.port", KL_PRI(at)),
+                "Invalid value: %lld: must be between 1 and 65535, inclusive", (long long)port);
+        if (n > 1 && !name.n)
+            kl_field_required(e, kl_arena_printf(r->arena, "%.*s.name", KL_PRI(at)), "");
+        for (size_t k = 0; k < i; k++)
+            if (name.n && kl_str_eq(name, kl_text(kl_get(kl_at(ports, k), KL_F_name))))
+                kl_field_duplicate(e, kl_arena_printf(r->arena, "%.*s.name", KL_PRI(at)), name);
+        i++;
+    }
+    struct kl_str old_ip = kl_text_at(old, KL_F_spec, KL_F_clusterIP);
+    if (old && old_ip.n && !external && !kl_str_eq(ip, old_ip)) {
+        struct kl_str list = kl_arena_printf(r->arena, "[\"%.*s\"]", KL_PRI(ip));
+        kl_field_error(e, "FieldValueInvalid", KL_STR("spec.clusterIPs[0]"),
+                       "Invalid value: %.*s: may not change once set", KL_PRI(list));
+    }
+}

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0
+// Subresources that are more than another view of the object: scale, binding, finalize, approval,
+// ephemeralcontainers, resize, token, eviction. A row each.
+#include "apiserver/auth.h"
+#include "apiserver/strategy.h"
+#include "base/clock.h"
+#include "object/defaults.h"
+#include "watchcache/filter.h"
+
+// ---- scale
+
+struct scale {
+    struct kl_write w;
+    int64_t replicas;
+    struct kl_str rv, uid;
+};
+
+// spec.selector of the object as the text that Scale.status.selector holds.
+static struct kl_str selector_text(struct kl_arena *a, const struct kl_value *root)
+{
+    const struct kl_value *s = kl_path(root, KL_F_spec, KL_F_selector);
+    struct kl_selector sel;
+    struct kl_error err;
+    if (!s)
+        return KL_STR("");
+    int rc = s->kind == KL_MAP ? kl_label_selector_from_map(a, s, &sel)
+                               : kl_label_selector_from(a, s, &sel, &err);
+    return rc ? KL_STR("") : kl_selector_text(a, &sel);
+}
+
+static struct kl_value scale_of(struct kl_arena *a, const struct kl_value *root)
+{
+    static const kl_sym kept[] = {KL_F_name, KL_F_namespace, KL_F_uid, KL_F_resourceVersion,
+                                  KL_F_creationTimestamp};
+    struct kl_value v = kl_new_struct(), meta = kl_new_struct(), spec = kl_new_struct();
+    struct kl_value status = kl_new_struct();
+    for (size_t i = 0; i < KL_COUNT(kept); i++) {
+        const struct kl_value *m = kl_path(root, KL_F_metadata, kept[i]);
+        struct kl_value copy;
+        if (m && !kl_copy(a, m, &copy))
+            kl_set(a, &meta, kept[i], copy);
+    }
+    kl_set(a, &spec, KL_F_replicas, kl_int(kl_int_at(root, 0, KL_F_spec, KL_F_replicas)));
+    kl_set(a, &status, KL_F_replicas, kl_int(kl_int_at(root, 0, KL_F_status, KL_F_replicas)));
+    kl_set(a, &status, KL_F_selector, kl_string(selector_text(a, root)));
+    kl_set(a, &v, KL_F_metadata, meta);
+    kl_set(a, &v, KL_F_spec, spec);
+    kl_set(a, &v, KL_F_status, status);
+    return v;
+}
+
+static void answer_scale(struct kl_req *r, const struct kl_value *root)
+{
+    kl_req_ok_value(r, 200, r->info.subres->type, "autoscaling/v1", "Scale",
+                    scale_of(r->arena, root));
+}
+
+static int transform_scale(struct kl_write *w, struct kl_object *stored, struct kl_value *draft)
+{
+    struct scale *s = KL_CONTAINER_OF(w, struct scale, w);
+    struct kl_req *r = w->r;
+    if (!stored)
+        return kl_fail_not_found(r), KL_ENOTFOUND;
+    if ((s->uid.n && !kl_str_eq(s->uid, kl_meta_uid(&stored->root))) ||
+        (s->rv.n && !kl_str_eq(s->rv, kl_meta_rv(&stored->root)))) {
+        kl_fail_conflict(r, r->info.name,
+                         "the object has been modified; please apply your changes to the latest "
+                         "version and try again");
+        return KL_ECONFLICT;
+    }
+    *draft = kl_object_draft(stored);
+    struct kl_value *spec = kl_edit(r->arena, draft, KL_F_spec, KL_STRUCT);
+    if (!spec)
+        return kl_fail_oom(r), KL_ENOMEM;
+    kl_set(r->arena, spec, KL_F_replicas, kl_int(s->replicas));
+    // The object's own rules hold for a change through its scale.
+    struct kl_str sub = r->info.sub;
+    r->info.sub = KL_STR("");
+    int rc = kl_update_prepare(r, stored, draft);
+    r->info.sub = sub;
+    return rc;
+}
+
+static void finish_scale(struct kl_write *w, enum kl_write_verdict v, struct kl_kv *kv)
+{
+    struct kl_error err = {0};
+    struct kl_object *o = kl_cache_object(kv, w->res, &err);
+    (void)v;
+    if (o) {
+        answer_scale(w->r, &o->root);
+        return;
+    }
+    kl_fail_err(w->r, &err);
+    kl_req_fail(w->r);
+}
+
+static int decode_scale(struct kl_req *r, struct kl_object *stored, struct kl_value *ret)
+{
+    struct kl_error err = {0};
+    if (r->info.op != KL_VERB_PATCH) {
+        if (kl_body_decode(r, r->info.subres->type, r->info.res, ret, &err))
+            return kl_fail_err(r, &err), err.code;
+        return 0;
+    }
+    struct kl_value was, untyped = kl_new_map(), patch;
+    struct kl_object *shown = NULL;
+    was = scale_of(r->arena, &stored->root);
+    if (!(shown = kl_object_freeze(r->info.subres->type, &was)))
+        return kl_fail_oom(r), KL_ENOMEM;
+    int rc = kl_untyped_from_typed(r->arena, shown->type, &shown->root, &untyped);
+    if (!rc)
+        rc = kl_json_parse(r->arena, r->body, NULL, &patch, &err);
+    if (!rc)
+        rc = kl_patch_apply(r, r->info.subres->type, &untyped, &patch, ret, &err);
+    if (!rc)
+        rc = kl_typed_from_untyped(r->arena, r->info.subres->type, ret, NULL, ret, &err);
+    struct kl_value copy;
+    if (!rc && !(rc = kl_copy(r->arena, ret, &copy)))
+        *ret = copy;
+    kl_object_unref(shown);
+    if (rc && !r->fail.http)
+        kl_fail_err(r, &err);
+    return rc;
+}
+
+static void run_scale(struct kl_req *r)
+{
+    struct kl_str key = kl_object_key(r->arena, r->info.res, r->info.ns, r->info.name);
+    struct kl_kv *kv = key.p ? kl_view_get(kl_req_view(r), key) : NULL;
+    struct kl_error err = {0};
+    struct kl_object *o = kv ? kl_cache_object(kv, r->info.res, &err) : NULL;
+    struct scale *s = KL_ARENA_NEW(r->arena, struct scale);
+    struct kl_value sent;
+    if (!s || !o) {
+        if (!s)
+            kl_fail_oom(r);
+        else
+            kl_fail_not_found(r);
+        kl_req_fail(r);
+        return;
+    }
+    if (r->info.op == KL_VERB_GET) {
+        answer_scale(r, &o->root);
+        return;
+    }
+    if (decode_scale(r, o, &sent)) {
+        kl_req_fail(r);
+        return;
+    }
+    s->replicas = kl_int_at(&sent, 0, KL_F_spec, KL_F_replicas);
+    s->uid = kl_meta_uid(&sent);
+    s->rv = r->info.op == KL_VERB_UPDATE ? kl_meta_rv(&sent) : KL_STR("");
+    if (s->replicas < 0) {
+        struct kl_field_errors e = {.arena = r->arena};
+        kl_field_error(&e, "FieldValueInvalid", KL_STR("spec.replicas"),
+                       "Invalid value: %lld: must be greater than or equal to 0",
+                       (long long)s->replicas);
+        kl_fail_invalid(r, KL_STR("Scale"), KL_STR("autoscaling"), r->info.name, &e);
+        kl_req_fail(r);
+        return;
+    }
+    s->w = (struct kl_write){.r = r,
+                             .res = r->info.res,
+                             .key = key,
+                             .transform = transform_scale,
+                             .finish = finish_scale};
+    kl_write_start(&s->w);
+}
+
+// ---- binding
+
+struct binding {
+    struct kl_write w;
+    struct kl_value sent;
+};
+
+static int transform_binding(struct kl_write *w, struct kl_object *stored, struct kl_value *draft)
+{
+    struct binding *b = KL_CONTAINER_OF(w, struct binding, w);
+    struct kl_req *r = w->r;
+    struct kl_arena *a = r->arena;
+    if (!stored)
+        return kl_fail_not_found(r), KL_ENOTFOUND;
+    const struct kl_value *old = &stored->root;
+    struct kl_str node = kl_text_at(&b->sent, KL_F_target, KL_F_name), uid = kl_meta_uid(&b->sent);
+    struct kl_str on = kl_text_at(old, KL_F_spec, KL_F_nodeName);
+    if (uid.n && !kl_str_eq(uid, kl_meta_uid(old))) {
+        kl_fail_conflict(r, r->info.name,
+                         "Precondition failed: UID in precondition: %.*s, UID in object meta: %.*s",
+                         KL_PRI(uid), KL_PRI(kl_meta_uid(old)));
+        return KL_ECONFLICT;
+    }
+    if (kl_meta_deleting(old)) {
+        kl_fail_conflict(r, r->info.name, "pod %.*s is being deleted, cannot be assigned to a host",
+                         KL_PRI(r->info.name));
+        return KL_ECONFLICT;
+    }
+    if (on.n) {
+        kl_fail_conflict(r, r->info.name, "pod %.*s is already assigned to node \"%.*s\"",
+                         KL_PRI(r->info.name), KL_PRI(on));
+        return KL_ECONFLICT;
+    }
+    if (kl_len(kl_path(old, KL_F_spec, KL_F_schedulingGates))) {
+        kl_fail_conflict(r, r->info.name, "pod %.*s has non-empty .spec.schedulingGates",
+                         KL_PRI(r->info.name));
+        return KL_ECONFLICT;
+    }
+    *draft = kl_object_draft(stored);
+    struct kl_value *spec = kl_edit(a, draft, KL_F_spec, KL_STRUCT);
+    if (!spec || kl_set(a, spec, KL_F_nodeName, kl_string(node)))
+        return kl_fail_oom(r), KL_ENOMEM;
+    const struct kl_value *ann = kl_meta_annotations(&b->sent);
+    if (kl_len(ann)) {
+        struct kl_value *m = kl_edit(a, draft, KL_F_metadata, KL_STRUCT);
+        struct kl_value *to = m ? kl_edit(a, m, KL_F_annotations, KL_MAP) : NULL;
+        for (KL_MAP_EACH_KEY(kv, ann))
+            if (!to || kl_map_set_value(a, to, kl_text(kv), kv[1]))
+                return kl_fail_oom(r), KL_ENOMEM;
+    }
+    struct kl_value *st = kl_edit(a, draft, KL_F_status, KL_STRUCT);
+    struct kl_value *list = st ? kl_edit(a, st, KL_F_conditions, KL_ARRAY) : NULL;
+    if (!list)
+        return kl_fail_oom(r), KL_ENOMEM;
+    struct kl_value c = kl_new_struct();
+    kl_set(a, &c, KL_F_type, kl_stringz("PodScheduled"));
+    kl_set(a, &c, KL_F_status, kl_stringz("True"));
+    kl_set(a, &c, KL_F_lastTransitionTime, kl_time(kl_wall_ms() / 1000 * 1000000));
+    kl_set(a, &c, KL_F_observedGeneration,
+           kl_int(kl_int_at(old, 0, KL_F_metadata, KL_F_generation)));
+    for (size_t i = 0; i < kl_len(list); i++)
+        if (kl_str_eqz(kl_text(kl_get(kl_at(list, i), KL_F_type)), "PodScheduled")) {
+            kl_remove_at(a, list, i);
+            break;
+        }
+    return kl_append(a, list, c) ? KL_ENOMEM : KL_WRITE_PUT;
+}
+
+static void finish_binding(struct kl_write *w, enum kl_write_verdict v, struct kl_kv *kv)
+{
+    struct kl_value s = kl_new_struct();
+    (void)v, (void)kv;
+    kl_set(w->r->arena, &s, KL_F_metadata, kl_new_struct());
+    kl_set(w->r->arena, &s, KL_F_status, kl_stringz("Success"));
+    kl_set(w->r->arena, &s, KL_F_code, kl_int(201));
+    kl_req_ok_value(w->r, 201,
+                    kl_type_by_name(KL_STR("io.k8s.apimachinery.pkg.apis.meta.v1.Status")), "v1",
+                    "Status", s);
+}
+
+void kl_binding_run(struct kl_req *r)
+{
+    struct kl_error err = {0};
+    struct binding *b = KL_ARENA_NEW(r->arena, struct binding);
+    const struct kl_type *t = kl_res(KL_RES_core_v1_bindings)->type;
+    if (!b || kl_body_decode(r, t, kl_res(KL_RES_core_v1_bindings), &b->sent, &err)) {
+        kl_fail_err(r, &err);
+        kl_req_fail(r);
+        return;
+    }
+    if (!r->info.name.n)
+        r->info.name = kl_meta_name(&b->sent);
+    struct kl_field_errors e = {.arena = r->arena};
+    if (!kl_text_at(&b->sent, KL_F_target, KL_F_name).n)
+        kl_field_required(&e, KL_STR("target.name"), "");
+    if (e.n) {
+        kl_fail_invalid(r, KL_STR("Binding"), KL_STR(""), r->info.name, &e);
+        kl_req_fail(r);
+        return;
+    }
+    b->w = (struct kl_write){
+        .r = r,
+        .res = kl_res(KL_RES_core_v1_pods),
+        .key = kl_object_key(r->arena, kl_res(KL_RES_core_v1_pods), r->info.ns, r->info.name),
+        .transform = transform_binding,
+        .finish = finish_binding};
+    kl_write_start(&b->w);
+}
+
+// ---- eviction: a deletion that budgets may refuse
+
+static void run_eviction(struct kl_req *r)
+{
+    struct kl_error err = {0};
+    struct kl_value sent;
+    if (kl_body_decode(r, r->info.subres->type, r->info.res, &sent, &err)) {
+        kl_fail_err(r, &err);
+        kl_req_fail(r);
+        return;
+    }
+    const struct kl_value *o = kl_get(&sent, KL_F_deleteOptions);
+    r->opts.grace_seconds = kl_int_at(o, -1, KL_F_gracePeriodSeconds);
+    r->opts.precondition_uid = kl_text_at(o, KL_F_preconditions, KL_F_uid);
+    r->opts.dry_run |= kl_len(kl_get(o, KL_F_dryRun)) > 0;
+    r->body = KL_STR("");
+    if (kl_eviction_refused(r)) {
+        kl_req_fail(r);
+        return;
+    }
+    kl_registry_evict(r);
+}
+
+struct row {
+    const char *sub;
+    void (*run)(struct kl_req *r);
+};
+
+static const struct row rows[] = {
+    {"scale", run_scale},
+    {"binding", kl_binding_run},
+    {"eviction", run_eviction},
+    {"token", kl_token_request_run},
+};
+
+bool kl_subresource_run(struct kl_req *r)
+{
+    for (size_t i = 0; i < KL_COUNT(rows); i++)
+        if (kl_str_eqz(r->info.sub, rows[i].sub)) {
+            rows[i].run(r);
+            return true;
+        }
+    return false; // status, finalize, approval, ephemeralcontainers, resize: the generic update
+}
+
+// ---- kinds without storage
+
+bool kl_virtual_run(struct kl_req *r)
+{
+    switch (r->info.res->index) {
+    case KL_RES_core_v1_bindings:
+        kl_binding_run(r);
+        return true;
+    case KL_RES_core_v1_componentstatuses: {
+        struct kl_value list = kl_new_struct();
+        if (r->info.op == KL_VERB_GET) {
+            kl_fail_not_found(r);
+            kl_req_fail(r);
+            return true;
+        }
+        kl_set(r->arena, &list, KL_F_metadata, kl_new_struct());
+        kl_set(r->arena, &list, KL_F_items, kl_new_array());
+        kl_req_ok_value(r, 200, r->info.res->list_type, "v1", "ComponentStatusList", list);
+        return true;
+    }
+    default:
+        if (!kl_str_starts(kl_str(r->info.res->group), KL_STR("authe")) &&
+            !kl_str_starts(kl_str(r->info.res->group), KL_STR("autho")))
+            return false;
+        kl_review_run(r);
+        return true;
+    }
+}

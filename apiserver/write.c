@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+// Optimistic read-modify-write on one key (upstream's GuaranteedUpdate), create and delete
+// included: read → transform → transaction that compares the revision read → on a lost race again
+// with what the transaction found. One round trip each time.
+#include "apiserver/strategy.h"
+#include "base/log.h"
+
+enum { MAX_TRIES = 64 };
+
+static void step(struct kl_write *w);
+
+static void drop(struct kl_write *w)
+{
+    kl_object_unref(w->object);
+    kl_bytes_unref(w->bytes);
+    w->object = NULL;
+    w->bytes = NULL;
+}
+
+static void end(struct kl_write *w)
+{
+    drop(w);
+    kl_kv_unref(w->stored);
+    w->stored = NULL;
+}
+
+static void fail(struct kl_write *w)
+{
+    end(w);
+    kl_req_fail(w->r);
+}
+
+static void answer_object(struct kl_write *w, int http)
+{
+    struct kl_req *r = w->r;
+    r->result = KL_RESULT_OBJECT;
+    r->http = http;
+    struct kl_error err = {0};
+    if (!(r->frozen = kl_object_in_version(r->info.res, w->object, &err))) {
+        kl_fail_err(r, &err);
+        fail(w);
+        return;
+    }
+    r->type = r->frozen->type;
+    r->api_version = kl_str(r->info.res->api_version);
+    r->kind = kl_str(r->info.res->kind);
+    end(w);
+    kl_req_done(r);
+}
+
+// `kv` is borrowed.
+static void succeed(struct kl_write *w, struct kl_kv *kv)
+{
+    struct kl_req *r = w->r;
+    if (w->finish) {
+        end(w);
+        w->finish(w, (enum kl_write_verdict)w->verdict, kv);
+        return;
+    }
+    if (w->verdict == KL_WRITE_REMOVE) {
+        if (!w->status_answer) {
+            answer_object(w, 200);
+            return;
+        }
+        struct kl_str uid = kl_arena_dup(r->arena, kl_meta_uid(&w->object->root));
+        end(w);
+        kl_req_ok_status(r, uid);
+        return;
+    }
+    int http = w->verdict == KL_WRITE_PUT && !w->stored ? 201 : 200;
+    kl_kv_ref(kv);
+    end(w);
+    kl_req_ok_kv(r, http, kv);
+    kl_kv_unref(kv);
+}
+
+static void lost(struct kl_write *w, struct kl_kv *found)
+{
+    struct kl_req *r = w->r;
+    kl_rev was = w->stored ? w->stored->mod_rev : 0, is = found ? found->mod_rev : 0;
+    if (was == is && w->extra_failed) {
+        if (w->extra_failed(w) < 0) {
+            kl_kv_unref(found);
+            fail(w);
+            return;
+        }
+    } else if (w->fresh && found) {
+        kl_kv_unref(found);
+        kl_fail_exists(r, r->info.name.n ? r->info.name : kl_meta_name(&w->draft));
+        fail(w);
+        return;
+    } else if (w->exact || ++w->tries > MAX_TRIES) {
+        kl_kv_unref(found);
+        kl_fail_conflict(r, r->info.name,
+                         "the object has been modified; please apply your changes to the latest "
+                         "version and try again");
+        fail(w);
+        return;
+    }
+    drop(w);
+    kl_kv_unref(w->stored);
+    w->stored = found;
+    step(w);
+}
+
+static void on_txn(struct kl_txn *t)
+{
+    struct kl_write *w = KL_CONTAINER_OF(t, struct kl_write, txn);
+    struct kl_req *r = w->r;
+    if (t->code) {
+        if (!t->err.code)
+            kl_error_set(&t->err, t->code, "%s", kl_err_text(t->code));
+        kl_fail_err(r, &t->err);
+        kl_txn_fini(t);
+        fail(w);
+        return;
+    }
+    if (!t->body.succeeded) {
+        struct kl_kv *found = w->els[0].kv;
+        w->els[0].kv = NULL;
+        kl_txn_fini(t);
+        lost(w, found);
+        return;
+    }
+    struct kl_kv *kv = kl_kv_ref(w->verdict == KL_WRITE_PUT ? w->then[0].kv : w->then[0].prev);
+    if (w->verdict == KL_WRITE_PUT) {
+        // A watcher on another loop may have decoded it already; then that one stays.
+        struct kl_object *o = kl_object_with_rv(w->object, kv->mod_rev);
+        kl_cache_attach_object(kv, o);
+    }
+    kl_txn_fini(t);
+    succeed(w, kv);
+    kl_kv_unref(kv);
+}
+
+static void submit(struct kl_write *w)
+{
+    bool put = w->verdict == KL_WRITE_PUT;
+    w->txn = (struct kl_txn){.cb = on_txn};
+    w->cmp[0] = (struct kl_compare){.key = w->key,
+                                    .target = KL_COMPARE_MOD,
+                                    .result = KL_COMPARE_EQ,
+                                    .num = w->stored ? w->stored->mod_rev : 0};
+    w->then[0] = (struct kl_op){.kind = put ? KL_OP_PUT : KL_OP_DELETE,
+                                .key = w->key,
+                                .value = w->bytes,
+                                .lease = w->lease};
+    w->els[0] = (struct kl_op){.kind = KL_OP_GET, .key = w->key};
+    memcpy(w->cmp + 1, w->extra_cmp, w->nextra_cmp * sizeof w->cmp[0]);
+    memcpy(w->then + 1, w->extra_op, w->nextra_op * sizeof w->then[0]);
+    w->txn.body = (struct kl_txn_body){.compares = w->cmp,
+                                       .ncompares = 1 + w->nextra_cmp,
+                                       .then = w->then,
+                                       .nthen = 1 + w->nextra_op,
+                                       .els = w->els,
+                                       .nels = 1};
+    struct kl_error err = {0};
+    if (kl_store_submit(w->r->srv->o.store, &w->txn, &err)) {
+        kl_fail_err(w->r, &err);
+        fail(w);
+    }
+}
+
+static void step(struct kl_write *w)
+{
+    struct kl_req *r = w->r;
+    struct kl_error err = {0};
+    struct kl_object *stored = NULL;
+    if (w->stored && !(stored = kl_cache_object(w->stored, w->res, &err))) {
+        kl_fail_err(r, &err);
+        fail(w);
+        return;
+    }
+    if (w->fresh && stored) {
+        kl_fail_exists(r, kl_meta_name(&stored->root));
+        fail(w);
+        return;
+    }
+    w->nextra_cmp = w->nextra_op = 0;
+    r->write = w;
+    w->verdict = w->transform(w, stored, &w->draft);
+    if (w->verdict < 0) {
+        fail(w);
+        return;
+    }
+    if (w->verdict == KL_WRITE_NOTHING) {
+        struct kl_kv *kv = kl_kv_ref(w->stored);
+        succeed(w, kv);
+        kl_kv_unref(kv);
+        return;
+    }
+    const struct kl_resource *st = kl_resource_storage(w->res);
+    struct kl_value *meta = kl_edit(r->arena, &w->draft, KL_F_metadata, KL_STRUCT);
+    if (meta && w->verdict == KL_WRITE_PUT)
+        kl_unset(r->arena, meta, KL_F_resourceVersion);
+    if (!meta || !(w->object = kl_object_freeze(st->type, &w->draft))) {
+        kl_fail_oom(r);
+        fail(w);
+        return;
+    }
+    if (r->opts.dry_run) {
+        answer_object(w, w->stored ? 200 : 201);
+        return;
+    }
+    if (w->verdict == KL_WRITE_PUT) {
+        if (!(w->bytes = kl_cache_encode_stored(st, w->object))) {
+            kl_fail_oom(r);
+            fail(w);
+            return;
+        }
+        if (w->stored && kl_str_eq(kl_bytes_str(w->bytes), kl_kv_value(w->stored))) {
+            w->verdict = KL_WRITE_NOTHING;
+            struct kl_kv *kv = kl_kv_ref(w->stored);
+            succeed(w, kv);
+            kl_kv_unref(kv);
+            return;
+        }
+    }
+    submit(w);
+}
+
+void kl_write_start(struct kl_write *w)
+{
+    w->stored = kl_kv_ref(kl_view_get(kl_req_view(w->r), w->key));
+    step(w);
+}
