@@ -7,6 +7,7 @@
 #pragma once
 #include "base/err.h"
 #include "base/loop.h"
+#include "base/str.h" // KL_CONTAINER_OF, for owners of timers
 
 struct kl_timers;
 

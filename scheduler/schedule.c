@@ -201,7 +201,9 @@ int kl_schedule(struct kl_arena *a, const struct kl_cache *c, const struct kl_po
     // shows both since 1.34.
     struct kl_str why = fit_error(a, c->n, &s.reasons);
     struct kl_str preemption = preemption_text(a, pod, c->n, s.unresolvable);
+    if (!why.p || !preemption.p)
+        return KL_ENOMEM;
     ret->message = kl_arena_printf(a, "%.*s no new claims to deallocate, preemption: %.*s",
                                    KL_PRI(why), KL_PRI(preemption));
-    return why.p && preemption.p && ret->message.p ? 0 : KL_ENOMEM;
+    return ret->message.p ? 0 : KL_ENOMEM;
 }
