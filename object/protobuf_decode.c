@@ -221,7 +221,7 @@ static int read_entry(struct decoder *d, const struct kl_type *t, const struct k
     entry[0] = kl_string(KL_STR(""));
     entry[1] = zero_of(elem);
     while (c.p < c.end) {
-        struct kl_pb_tag tag;
+        struct kl_pb_tag tag = {0};
         int rc = kl_pb_tag(&c, &tag, d->err);
         if (rc < 0)
             return rc;
@@ -407,7 +407,7 @@ static int read_range(struct decoder *d, struct frame *fr, size_t lo, size_t hi,
     size_t at = lo;
     while (c.p < c.end) {
         const char *start = c.p;
-        struct kl_pb_tag tag;
+        struct kl_pb_tag tag = {0};
         int rc = kl_pb_tag(&c, &tag, d->err);
         if (rc < 0)
             return rc;
@@ -504,7 +504,7 @@ static int read_list(struct decoder *d, const struct kl_type *t, uint32_t number
     uint32_t cap = list.n;
     while (c.p < c.end) {
         const char *start = c.p;
-        struct kl_pb_tag tag;
+        struct kl_pb_tag tag = {0};
         int rc = kl_pb_tag(&c, &tag, d->err);
         if (rc < 0)
             return rc;

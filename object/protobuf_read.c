@@ -53,8 +53,8 @@ static int skip_bytes(struct kl_pb_cursor *c, size_t n, struct kl_error *err)
 int kl_pb_skip(struct kl_pb_cursor *c, unsigned wire, struct kl_error *err)
 {
     for (size_t depth = 0;;) {
-        uint64_t key;
-        struct kl_str bytes;
+        uint64_t key = 0;
+        struct kl_str bytes = {NULL, 0};
         int rc = 0;
         switch (wire) {
         case KL_WIRE_VARINT:
@@ -94,7 +94,7 @@ int kl_pb_read_small(struct kl_str data, const char *message, unsigned known,
 {
     struct kl_pb_cursor c = {data.p, data.p + data.n};
     while (c.p < c.end) {
-        struct kl_pb_tag tag;
+        struct kl_pb_tag tag = {0};
         int rc = kl_pb_tag(&c, &tag, err);
         if (rc < 0)
             return rc;

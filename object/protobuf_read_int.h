@@ -36,7 +36,7 @@ static inline int kl_pb_varint(struct kl_pb_cursor *c, uint64_t *ret, struct kl_
 // Reads a tag as it stands; a caller refuses one that kl_pb_tag_is_bad with kl_pb_bad_tag.
 static inline int kl_pb_tag(struct kl_pb_cursor *c, struct kl_pb_tag *ret, struct kl_error *err)
 {
-    uint64_t key;
+    uint64_t key = 0;
     int rc = kl_pb_varint(c, &key, err);
     if (rc < 0)
         return rc;
@@ -53,7 +53,7 @@ static inline bool kl_pb_tag_is_bad(const struct kl_pb_tag *t)
 
 static inline int kl_pb_bytes(struct kl_pb_cursor *c, struct kl_str *ret, struct kl_error *err)
 {
-    uint64_t n;
+    uint64_t n = 0;
     int rc = kl_pb_varint(c, &n, err);
     if (rc < 0)
         return rc;
