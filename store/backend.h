@@ -7,7 +7,7 @@
 #include "store/kv.h"
 #include "base/loop.h"
 
-struct kl_core;    // what a back end sees of a store
+struct kl_store;
 struct kl_backend; // what the core sees of a back end; each defines its own
 
 // One write. The core fills kv and prev for its own batches; an outside batch brings kv alone and
@@ -38,6 +38,7 @@ struct kl_batch {
     kl_rev compact_rev; // 0: this batch does not compact
     size_t bytes;
     struct kl_task task; // the back end's while it holds the batch
+    struct kl_backend *backend;
     int code;
     struct kl_error err;
     // The core's.
@@ -45,12 +46,11 @@ struct kl_batch {
     struct kl_txn *txns, **txns_tail;
     size_t ntxns;
     struct kl_view *view;
-    struct kl_ring_room *room;
     int64_t proposed_ns;
 };
 
 struct kl_batch *kl_batch_new(void);
-void kl_batch_unref(struct kl_batch *b);
+void kl_batch_free(struct kl_batch *b);
 // For outside batches and loading. Takes the reference to kv.
 int kl_batch_add_row(struct kl_batch *b, struct kl_kv *kv);
 int kl_batch_add_lease(struct kl_batch *b, struct kl_lease_op op);
@@ -69,8 +69,9 @@ struct kl_rows_req {
     struct kl_error err;
     struct kl_event *rows; // references to kv and prev
     size_t nrows;
-    kl_rev through; // every row up to here with id > after_id is in rows
-    struct kl_task task;
+    kl_rev through;      // every row up to here with id > after_id is in rows
+    struct kl_task task; // the back end's
+    struct kl_backend *backend;
 };
 
 struct kl_range_req {
@@ -85,7 +86,8 @@ struct kl_range_req {
     size_t nkvs;
     bool more;
     int64_t count;
-    struct kl_task task;
+    struct kl_task task; // the back end's
+    struct kl_backend *backend;
 };
 
 struct kl_value_req {
@@ -94,7 +96,8 @@ struct kl_value_req {
     int code; // KL_ECOMPACTED: no such row
     struct kl_error err;
     struct kl_bytes *value;
-    struct kl_task task;
+    struct kl_task task; // the back end's
+    struct kl_backend *backend;
 };
 
 // A head that was true at some time after the call.
@@ -102,7 +105,8 @@ struct kl_head_req {
     void (*done)(struct kl_head_req *q);
     kl_rev rev;
     int code;
-    struct kl_task task;
+    struct kl_task task; // the back end's
+    struct kl_backend *backend;
 };
 
 // One bounded step of physical compaction: what was superseded at after < id <= until goes, and
@@ -112,19 +116,21 @@ struct kl_step_req {
     kl_rev after, until;
     kl_rev window;
     int code;
-    kl_rev through;  // how far it came
-    int64_t rows;    // that went
-    int64_t took_us; // of the writer's time
-    struct kl_task task;
+    kl_rev through;      // how far it came
+    int64_t rows;        // that went
+    int64_t took_us;     // of the writer's time
+    struct kl_task task; // the back end's
+    struct kl_backend *backend;
 };
 
 // One bounded step of house-keeping; `more` says whether another is worth it now.
 struct kl_tidy_req {
     void (*done)(struct kl_tidy_req *q);
-    bool full;    // the core is in its disk-full mode
-    bool more;    // result
-    bool relaxed; // result: there is room again, with the reserve restored
-    struct kl_task task;
+    bool full;           // the core is in its disk-full mode
+    bool more;           // result
+    bool relaxed;        // result: there is room again, with the reserve restored
+    struct kl_task task; // the back end's
+    struct kl_backend *backend;
 };
 
 struct kl_backend_sizes {
@@ -143,7 +149,7 @@ struct kl_loaded {
 struct kl_backend_ops {
     const char *scheme; // of the URL, without "://"
     // `rest` is what follows "://". Blocking, before the core runs.
-    int (*open)(struct kl_core *core, struct kl_str rest, struct kl_backend **ret_b,
+    int (*open)(struct kl_store *core, struct kl_str rest, struct kl_backend **ret_b,
                 struct kl_error *err);
     int (*load)(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err);
     // From now on outside batches may come.
@@ -165,16 +171,16 @@ struct kl_backend_ops {
 
 // ---- up ----
 
-struct kl_loop *kl_core_loop(struct kl_core *c);
-uint64_t kl_core_origin(const struct kl_core *c);
-const struct kl_kv_hooks *kl_core_hooks(const struct kl_core *c);
-int64_t kl_core_wall_ms(const struct kl_core *c);
+struct kl_loop *kl_core_loop(struct kl_store *c);
+uint64_t kl_core_origin(const struct kl_store *c);
+const struct kl_kv_hooks *kl_core_hooks(const struct kl_store *c);
+int64_t kl_core_wall_ms(const struct kl_store *c);
 
 // In order of revision. The batch that was proposed: durable now; never fails. An outside batch:
 // takes it; KL_ENOMEM means not taken, offer it again.
-int kl_core_applied(struct kl_core *c, struct kl_batch *b);
+int kl_core_applied(struct kl_store *c, struct kl_batch *b);
 // The proposed batch is not stored and never will be (or KL_EMAYBE). b->err says why.
-void kl_core_failed(struct kl_core *c, struct kl_batch *b, int code);
+void kl_core_failed(struct kl_store *c, struct kl_batch *b, int code);
 
 // The table of all back ends, NULL-terminated (store/backends.c).
 extern const struct kl_backend_ops *const kl_backends[];

@@ -32,7 +32,7 @@ struct kl_lease_req {
     kl_rev rev;
 
     struct kl_task task; // the store's
-    struct kl_lease_req *next;
+    struct kl_store *store;
 };
 
 int kl_store_lease(struct kl_store *s, struct kl_lease_req *req, struct kl_error *err);

@@ -53,6 +53,7 @@ struct kl_compact_wait {
     struct kl_error err;
     struct kl_task task; // the store's
     struct kl_compact_wait *next;
+    struct kl_store *store;
 };
 int kl_store_compact(struct kl_store *s, struct kl_compact_wait *c, struct kl_error *err);
 
@@ -105,7 +106,7 @@ struct kl_store_status {
     kl_rev rev, compact_rev, physical_rev;
     int64_t keys, leases, watchers, readers;
     int64_t db_bytes, db_used_bytes, wal_bytes;
-    int64_t ring_bytes, ring_events, held_views, queued;
+    int64_t ring_bytes, held_views, queued;
     int64_t txns, batches, rows; // since start
     bool disk_full;              // only writes that do not grow are accepted
     int last_error;              // of the newest batch, 0 when it was stored

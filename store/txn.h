@@ -17,7 +17,7 @@ enum kl_compare_target {
 enum kl_compare_result { KL_COMPARE_EQ, KL_COMPARE_GT, KL_COMPARE_LT, KL_COMPARE_NE };
 
 struct kl_compare {
-    struct kl_str key, end; // a range: must hold for each key in it; holds when there is none
+    struct kl_str key, end; // a range: must hold for each key; one without keys is a missing key
     enum kl_compare_target target;
     enum kl_compare_result result;
     int64_t num;         // what the key's number must be = > < != to
@@ -78,9 +78,9 @@ struct kl_txn {
     struct kl_task task;
     struct kl_txn *next;
     uint32_t row_at, row_n;
+    struct kl_store *store;
     int32_t internal;
     bool confirmed;
-    int64_t born_ns;
 };
 
 // Any loop. Submit fails: the callback never runs. KL_EUNAVAILABLE when the store is stopping.
@@ -90,3 +90,4 @@ void kl_txn_fini(
 
 #define KL_TXN_MAX_BYTES (8u << 20) // keys and values of one transaction
 #define KL_TXN_MAX_DEPTH 8          // of nesting
+#define KL_TXN_MAX_OPS 1024         // in one list

@@ -25,6 +25,7 @@ struct kl_reader_wait {
     void (*cb)(struct kl_reader_wait *w);
     kl_rev rev;
     struct kl_reader_wait *next, **pprev; // the reader's
+    atomic_int *interested;
 };
 void kl_reader_wait_rev(struct kl_reader *r, struct kl_reader_wait *w);
 void kl_reader_wait_cancel(struct kl_reader_wait *w);

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "store/backend.h"
+
+extern const struct kl_backend_ops kl_backend_memory, kl_backend_sqlite;
+
+const struct kl_backend_ops *const kl_backends[] = {
+    &kl_backend_sqlite,
+    &kl_backend_memory,
+    NULL,
+};

@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: Apache-2.0
+// The committer: queue → evaluator → batch k+1 fills while batch k is with the back end → applied
+// in order: index, ring, views, answers.
+#include "store/store_int.h"
+#include "store/view_int.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include <assert.h>
+#include <stdlib.h>
+
+// ---- queues of transactions ----
+
+void kl_queue_init(struct kl_queue *q)
+{
+    q->first = NULL;
+    q->end = &q->first;
+    q->n = 0;
+}
+
+void kl_queue_push(struct kl_queue *q, struct kl_txn *t)
+{
+    t->next = NULL;
+    *q->end = t;
+    q->end = &t->next;
+    q->n++;
+}
+
+void kl_queue_push_front(struct kl_queue *q, struct kl_txn *t)
+{
+    t->next = q->first;
+    if (!q->first)
+        q->end = &t->next;
+    q->first = t;
+    q->n++;
+}
+
+struct kl_txn *kl_queue_pop(struct kl_queue *q)
+{
+    struct kl_txn *t = q->first;
+    if (!t)
+        return NULL;
+    q->first = t->next;
+    if (!q->first)
+        q->end = &q->first;
+    q->n--;
+    return t;
+}
+
+// Puts all of `list` before what is in q.
+static void prepend_list(struct kl_queue *q, struct kl_txn *list)
+{
+    struct kl_queue front;
+    kl_queue_init(&front);
+    while (list) {
+        struct kl_txn *next = list->next;
+        kl_txn_reset(list);
+        kl_queue_push(&front, list);
+        list = next;
+    }
+    for (struct kl_txn *t; (t = kl_queue_pop(q));)
+        kl_queue_push(&front, t);
+    kl_queue_init(q);
+    if (front.first) {
+        *q = front;
+        if (front.end == &front.first)
+            q->end = &q->first;
+    }
+}
+
+// ---- submitting and answering ----
+
+static void run_cb(struct kl_task *t)
+{
+    struct kl_txn *txn = KL_CONTAINER_OF(t, struct kl_txn, task);
+    txn->cb(txn);
+}
+
+void kl_commit_answer(struct kl_store *s, struct kl_txn *txn)
+{
+    struct kl_loop *loop = txn->loop;
+    atomic_fetch_sub_explicit(&s->queued, 1, memory_order_relaxed);
+    txn->task.run = run_cb;
+    kl_loop_post(loop, &txn->task);
+}
+
+static void answer_error(struct kl_store *s, struct kl_txn *txn, int code, const char *text)
+{
+    kl_txn_reset(txn);
+    txn->code = kl_error_set(&txn->err, code, "%s", text);
+    kl_commit_answer(s, txn);
+}
+
+static void run_arrived(struct kl_task *t)
+{
+    struct kl_txn *txn = KL_CONTAINER_OF(t, struct kl_txn, task);
+    kl_commit_enqueue(txn->store, txn);
+}
+
+void kl_commit_enqueue(struct kl_store *s, struct kl_txn *txn)
+{
+    if (s->stopping) {
+        answer_error(s, txn, KL_ECANCELED, "the store is stopping");
+        return;
+    }
+    kl_queue_push(&s->queue, txn);
+    kl_commit_pump(s);
+}
+
+int kl_store_submit(struct kl_store *s, struct kl_txn *txn, struct kl_error *err)
+{
+    int r = kl_txn_check(txn, err);
+    if (r)
+        return r;
+    if (atomic_load_explicit(&s->refuse, memory_order_acquire))
+        return kl_error_set(err, KL_EUNAVAILABLE, "the store is stopping");
+    if (atomic_fetch_add_explicit(&s->queued, 1, memory_order_relaxed) >=
+        (long long)s->o.max_queue) {
+        atomic_fetch_sub_explicit(&s->queued, 1, memory_order_relaxed);
+        return kl_error_set(err, KL_ETOOMANY, "etcdserver: too many requests");
+    }
+    if (!txn->loop)
+        txn->loop = kl_loop_current();
+    assert(txn->loop);
+    txn->store = s;
+    txn->internal = KL_WORK_TXN;
+    txn->confirmed = false;
+    txn->task.run = run_arrived;
+    kl_loop_post(s->loop, &txn->task);
+    return 0;
+}
+
+// ---- filling and proposing ----
+
+static bool has_writes(const struct kl_batch *b)
+{
+    return b && (b->nrows || b->nleases || b->compact_rev);
+}
+
+static void reset_spec(struct kl_store *s, struct kl_node *root)
+{
+    kl_node_unref(s->spec.root);
+    s->spec.root = kl_node_ref(root);
+    s->spec.gen = ++s->gen;
+}
+
+// Throws away what fills and returns its transactions to the head of the queue.
+static void drop_fill(struct kl_store *s)
+{
+    struct kl_batch *b = s->fill;
+    s->fill = NULL;
+    if (!b)
+        return;
+    kl_lease_batch_undone(s, b);
+    prepend_list(&s->queue, b->txns);
+    kl_batch_free(b);
+}
+
+static void batch_add_txn(struct kl_batch *b, struct kl_txn *txn)
+{
+    txn->next = NULL;
+    *b->txns_tail = txn;
+    b->txns_tail = &txn->next;
+    b->ntxns++;
+}
+
+// Whatever publishing will need.
+static int prepare_batch(struct kl_store *s, struct kl_batch *b)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < b->nrows; i++)
+        bytes += kl_event_bytes(&(struct kl_event){b->rows[i].kv, NULL});
+    b->view = calloc(1, sizeof(*b->view));
+    return b->view ? kl_ring_reserve(&s->room, kl_ring_need(&s->room, b->nrows, bytes)) : KL_ENOMEM;
+}
+
+static void propose_fill(struct kl_store *s)
+{
+    struct kl_batch *b = s->fill;
+    if (prepare_batch(s, b)) {
+        s->fill = NULL;
+        kl_lease_batch_undone(s, b);
+        for (struct kl_txn *t = b->txns, *next; t; t = next) {
+            next = t->next;
+            answer_error(s, t, KL_ENOMEM, kl_err_text(KL_ENOMEM));
+        }
+        kl_batch_free(b);
+        reset_spec(s, s->view->root);
+        return;
+    }
+    b->last_rev = b->base_rev + (kl_rev)b->nrows;
+    b->seq = ++s->seq;
+    b->root = kl_node_ref(s->spec.root);
+    s->spec.gen = ++s->gen; // sealed
+    b->proposed_ns = kl_mono_ns();
+    s->fill = NULL;
+    s->inflight = b;
+    s->ops->propose(s->backend, b);
+}
+
+static void ask_head(struct kl_store *s);
+
+static void place_txn(struct kl_store *s, struct kl_txn *txn, enum kl_eval how)
+{
+    switch (how) {
+    case KL_EVAL_ANSWER:
+        kl_commit_answer(s, txn);
+        break;
+    case KL_EVAL_BATCH:
+        batch_add_txn(s->fill, txn);
+        break;
+    case KL_EVAL_WAIT:
+        batch_add_txn(has_writes(s->fill) ? s->fill : s->inflight, txn);
+        break;
+    case KL_EVAL_HEAD:
+        kl_txn_reset(txn);
+        kl_queue_push(&s->head_next, txn);
+        ask_head(s);
+        break;
+    case KL_EVAL_LATER:
+        kl_queue_push_front(&s->queue, txn);
+        break;
+    case KL_EVAL_NOMEM:
+        drop_fill(s);
+        reset_spec(s, s->inflight ? s->inflight->root : s->view->root);
+        answer_error(s, txn, KL_ENOMEM, kl_err_text(KL_ENOMEM));
+        break;
+    }
+}
+
+static enum kl_eval evaluate(struct kl_store *s, struct kl_txn *txn)
+{
+    if (txn->internal == KL_WORK_COMPACT)
+        return kl_compact_eval(s, txn);
+    return txn->internal == KL_WORK_TXN ? kl_eval_txn(s, txn) : kl_lease_eval(s, txn);
+}
+
+static bool has_room(const struct kl_batch *b)
+{
+    return !b || (b->ntxns < KL_BATCH_MAX_TXNS && b->bytes < KL_BATCH_MAX_BYTES);
+}
+
+static void run_pump(struct kl_task *t)
+{
+    struct kl_store *s = KL_CONTAINER_OF(t, struct kl_store, pump);
+    s->pumping = false;
+    for (;;) {
+        enum kl_eval how = KL_EVAL_ANSWER;
+        while (!s->stale && s->queue.first && has_room(s->fill) && how != KL_EVAL_LATER) {
+            struct kl_txn *txn = kl_queue_pop(&s->queue);
+            how = evaluate(s, txn);
+            place_txn(s, txn, how);
+        }
+        if (s->inflight || !has_writes(s->fill))
+            break;
+        propose_fill(s);
+    }
+    kl_store_maybe_stop(s);
+}
+
+void kl_commit_pump(struct kl_store *s)
+{
+    if (!s->pumping) {
+        s->pumping = true;
+        s->pump.run = run_pump;
+        kl_loop_defer(s->loop, &s->pump);
+    }
+}
+
+// ---- a head that was true after the read came ----
+
+static void head_done(struct kl_head_req *q)
+{
+    struct kl_store *s = KL_CONTAINER_OF(q, struct kl_store, head);
+    s->asking_head = false;
+    for (struct kl_txn *t; (t = kl_queue_pop(&s->head_waiting));) {
+        if (q->code) {
+            answer_error(s, t, q->code, "the datastore's head cannot be confirmed");
+            continue;
+        }
+        // What the head includes came up before the answer did: evaluate on it.
+        assert(q->rev <= s->view->rev);
+        t->confirmed = true;
+        kl_queue_push(&s->queue, t);
+    }
+    ask_head(s);
+    kl_commit_pump(s);
+}
+
+static void ask_head(struct kl_store *s)
+{
+    if (s->asking_head || !s->head_next.first)
+        return;
+    s->asking_head = true;
+    for (struct kl_txn *t; (t = kl_queue_pop(&s->head_next));)
+        kl_queue_push(&s->head_waiting, t);
+    s->head = (struct kl_head_req){.done = head_done};
+    s->ops->confirm_head(s->backend, &s->head);
+}
+
+// ---- applied ----
+
+static void publish_rows(struct kl_store *s, struct kl_batch *b, struct kl_view *v,
+                         struct kl_ring_room *room)
+{
+    const struct kl_view *old = s->view;
+    bool replaced = false;
+    atomic_init(&v->refs, 1);
+    v->rev = b->last_rev;
+    v->compact_rev = b->compact_rev > old->compact_rev ? b->compact_rev : old->compact_rev;
+    v->written = old->written + (int64_t)b->bytes;
+    v->ring = kl_ring_ref(old->ring);
+    v->last_n = old->last_n;
+    for (size_t i = 0; i < b->nrows; i++) {
+        struct kl_row *row = &b->rows[i];
+        for (int k = 0; row->op && !row->kv->deleted && k < KL_KV_ATTACH; k++) {
+            if (row->op->attach[k])
+                atomic_store_explicit(&row->kv->attach[k], row->op->attach[k],
+                                      memory_order_release);
+            row->op->attach[k] = NULL;
+        }
+        kl_lease_row_applied(s, row);
+        kl_ring_append(room, &v->ring, &v->last_n, &(struct kl_event){row->kv, row->prev},
+                       &replaced);
+    }
+    for (size_t i = 0; i < b->nleases; i++)
+        kl_lease_op_applied(s, &b->leases[i]);
+    kl_store_publish(s, v);
+    const struct kl_ring *ring = v->ring;
+    atomic_store_explicit(&s->stat.rev, v->rev, memory_order_relaxed);
+    atomic_store_explicit(&s->stat.compact_rev, v->compact_rev, memory_order_relaxed);
+    atomic_store_explicit(&s->stat.keys, v->root ? v->root->count : 0, memory_order_relaxed);
+    atomic_store_explicit(
+        &s->stat.ring_bytes,
+        (long long)(ring->bytes + (ring->n ? ring->chunk[ring->n - 1]->bytes : 0)),
+        memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->stat.rows, (long long)b->nrows, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->stat.batches, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->stat.txns, (long long)b->ntxns, memory_order_relaxed);
+}
+
+static int apply_own(struct kl_store *s, struct kl_batch *b)
+{
+    assert(b == s->inflight && b->base_rev == s->view->rev);
+    int64_t took_ns = kl_mono_ns() - b->proposed_ns;
+    for (size_t i = 0; i < b->nrows; i++)
+        s->leases.unapplied_puts -= b->rows[i].kv->lease != 0;
+    struct kl_view *v = b->view;
+    b->view = NULL;
+    v->root = b->root;
+    b->root = NULL;
+    s->inflight = NULL;
+    s->stale = false;
+    publish_rows(s, b, v, &s->room);
+    atomic_store_explicit(&s->stat.last_error, 0, memory_order_relaxed);
+    kl_store_metrics_applied(s, b, took_ns);
+    for (struct kl_txn *t = b->txns, *next; t; t = next) {
+        next = t->next;
+        t->rev = t->row_n ? b->base_rev + t->row_at + t->row_n : b->last_rev;
+        kl_commit_answer(s, t);
+    }
+    kl_batch_free(b);
+    return 0;
+}
+
+// Finds what each row replaces and makes the index after the batch.
+static int index_outside(struct kl_store *s, struct kl_batch *b, struct kl_index *x)
+{
+    *x = (struct kl_index){kl_node_ref(s->view->root), ++s->gen};
+    int r = 0;
+    for (size_t i = 0; !r && i < b->nrows; i++) {
+        struct kl_row *row = &b->rows[i];
+        bool found;
+        if (!row->prev)
+            row->prev = kl_kv_ref(kl_node_get(x->root, kl_kv_key(row->kv)));
+        r = row->kv->deleted ? kl_index_del(x, kl_kv_key(row->kv), &found)
+                             : kl_index_put(x, row->kv);
+    }
+    for (size_t i = 0; !r && i < b->nleases; i++)
+        r = kl_lease_reserve(s, &b->leases[i]);
+    return r;
+}
+
+static int apply_outside(struct kl_store *s, struct kl_batch *b)
+{
+    assert(b->base_rev >= s->view->rev);
+    struct kl_index x;
+    struct kl_ring_room room;
+    struct kl_view *v = calloc(1, sizeof(*v));
+    size_t bytes = 0;
+    for (size_t i = 0; i < b->nrows; i++)
+        bytes += kl_event_bytes(&(struct kl_event){b->rows[i].kv, NULL});
+    kl_ring_room_init(&room, s->o.ring_bytes);
+    if (!v || kl_ring_reserve(&room, kl_ring_need(&room, b->nrows, bytes)) ||
+        index_outside(s, b, &x)) {
+        if (v)
+            kl_node_unref(x.root);
+        free(v);
+        kl_ring_room_fini(&room);
+        return KL_ENOMEM;
+    }
+    for (size_t i = 0; i < b->nrows; i++)
+        b->rows[i].kv->hooks = s->o.hooks;
+    v->root = x.root;
+    publish_rows(s, b, v, &room);
+    kl_ring_room_fini(&room);
+    kl_batch_free(b);
+    if (s->inflight) {
+        s->stale = true; // what is evaluated stands on a state that is gone
+    } else {
+        drop_fill(s);
+        reset_spec(s, s->view->root);
+    }
+    return 0;
+}
+
+int kl_core_applied(struct kl_store *s, struct kl_batch *b)
+{
+    assert(kl_loop_is_current(s->loop));
+    int r = b == s->inflight ? apply_own(s, b) : apply_outside(s, b);
+    if (r)
+        return r;
+    kl_compact_run(s);
+    kl_store_arm_timer(s);
+    kl_commit_pump(s);
+    return 0;
+}
+
+// ---- failed ----
+
+void kl_commit_set_full(struct kl_store *s, bool full)
+{
+    if (s->full != full)
+        kl_log(full ? KL_LOG_ERROR : KL_LOG_INFO, "store",
+               full ? "disk full: only deletions and updates that do not grow are stored"
+                    : "disk space is back: all writes are stored again");
+    s->full = full;
+    s->full_budget = KL_FULL_UPDATE_BYTES;
+    s->full_check_ms = kl_store_mono_ms(s) + KL_FULL_CHECK_MS;
+    atomic_store_explicit(&s->stat.full, full, memory_order_relaxed);
+    kl_store_metric(KL_SM_DISK_FULL, full);
+}
+
+void kl_core_failed(struct kl_store *s, struct kl_batch *b, int code)
+{
+    assert(kl_loop_is_current(s->loop) && b == s->inflight);
+    s->inflight = NULL;
+    s->stale = false;
+    drop_fill(s);
+    kl_lease_batch_undone(s, b);
+    if (code == KL_ECONFLICT || (code == KL_ENOSPC && !s->full)) {
+        // Evaluated again: on the newer log; or by the rules of a full disk.
+        if (code == KL_ENOSPC)
+            kl_commit_set_full(s, true);
+        prepend_list(&s->queue, b->txns);
+    } else {
+        kl_store_set_error(s, code, b->err.msg);
+        kl_store_metric(KL_SM_FAILED, 1);
+        for (struct kl_txn *t = b->txns, *next; t; t = next) {
+            next = t->next;
+            answer_error(s, t, code, b->err.msg[0] ? b->err.msg : kl_err_text(code));
+        }
+    }
+    kl_batch_free(b);
+    reset_spec(s, s->view->root);
+    kl_compact_run(s);
+    kl_store_arm_timer(s);
+    kl_commit_pump(s);
+}
+
+void kl_commit_cancel(struct kl_store *s)
+{
+    struct kl_queue *q[] = {&s->queue, &s->head_waiting, &s->head_next};
+    for (size_t i = 0; i < KL_COUNT(q); i++) {
+        for (struct kl_txn *t; (t = kl_queue_pop(q[i]));)
+            answer_error(s, t, KL_ECANCELED, "the store is stopping");
+    }
+}
+
+// When the store stops and nothing is in flight.
+void kl_commit_fini(struct kl_store *s)
+{
+    drop_fill(s);
+    kl_commit_cancel(s);
+}

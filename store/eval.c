@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: Apache-2.0
+// The evaluator: runs a transaction on the speculative index and puts its writes into the batch
+// that is filling. Semantics are etcd's (server/etcdserver/txn): all compares of all nested
+// transactions first, then the operations in order.
+#include "store/store_int.h"
+#include "store/view_int.h"
+#include <stdlib.h>
+
+struct eval {
+    struct kl_store *s;
+    struct kl_txn *txn;
+    struct kl_batch *b;
+    bool wrote, depends; // on what is not durable
+};
+
+// ---- before it is queued, on the submitter's thread ----
+
+static int check_op(const struct kl_op *op, size_t *bytes, struct kl_error *err)
+{
+    if (!op->key.n)
+        return kl_error_set(err, KL_EBADREQUEST, "etcdserver: key is not provided");
+    *bytes += op->key.n + (op->value && op->kind == KL_OP_PUT ? op->value->n : 0);
+    if (op->kind == KL_OP_PUT && op->ignore_value && op->value)
+        return kl_error_set(err, KL_EBADREQUEST, "etcdserver: value is provided");
+    if (op->kind == KL_OP_PUT && op->ignore_lease && op->lease)
+        return kl_error_set(err, KL_EBADREQUEST, "etcdserver: lease is provided");
+    return 0;
+}
+
+// No key may be put twice, or put and deleted, by one list of operations.
+static int check_duplicates(const struct kl_op *ops, size_t n, struct kl_error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; ops[i].kind == KL_OP_PUT && k < n; k++) {
+            if (k == i || (ops[k].kind != KL_OP_PUT && ops[k].kind != KL_OP_DELETE))
+                continue;
+            if (ops[k].kind == KL_OP_PUT ? kl_str_eq(ops[i].key, ops[k].key)
+                                         : kl_range_has(ops[k].key, ops[k].end, ops[i].key))
+                return kl_error_set(err, KL_EBADREQUEST,
+                                    "etcdserver: duplicate key given in txn request");
+        }
+    }
+    return 0;
+}
+
+static int check_body(const struct kl_txn_body *body, int depth, size_t *bytes,
+                      struct kl_error *err)
+{
+    if (depth > KL_TXN_MAX_DEPTH)
+        return kl_error_set(err, KL_EBADREQUEST, "etcdserver: too many operations in txn request");
+    for (size_t i = 0; i < body->ncompares; i++) {
+        if (!body->compares[i].key.n)
+            return kl_error_set(err, KL_EBADREQUEST, "etcdserver: key is not provided");
+        *bytes += body->compares[i].key.n + body->compares[i].value.n;
+    }
+    for (int side = 0; side < 2; side++) {
+        const struct kl_op *ops = side ? body->els : body->then;
+        size_t n = side ? body->nels : body->nthen;
+        if (n > KL_TXN_MAX_OPS)
+            return kl_error_set(err, KL_EBADREQUEST,
+                                "etcdserver: too many operations in txn request");
+        for (size_t i = 0; i < n; i++) {
+            int r = ops[i].kind == KL_OP_TXN ? check_body(ops[i].txn, depth + 1, bytes, err)
+                                             : check_op(&ops[i], bytes, err);
+            if (r)
+                return r;
+        }
+        int r = n > 1 ? check_duplicates(ops, n, err) : 0;
+        if (r)
+            return r;
+    }
+    return 0;
+}
+
+int kl_txn_check(const struct kl_txn *txn, struct kl_error *err)
+{
+    size_t bytes = 0;
+    int r = check_body(&txn->body, 0, &bytes, err);
+    if (!r && bytes > KL_TXN_MAX_BYTES)
+        return kl_error_set(err, KL_ETOOLARGE, "etcdserver: request is too large");
+    return r;
+}
+
+// ---- reading the speculative state ----
+
+static struct kl_kv *read_key(struct eval *e, struct kl_str key)
+{
+    struct kl_store *s = e->s;
+    struct kl_kv *kv = kl_node_get(s->spec.root, key);
+    if (kv ? kv->mod_rev > s->view->rev
+           : s->spec.root != s->view->root && kl_node_get(s->view->root, key))
+        e->depends = true;
+    return kv;
+}
+
+static void read_range(struct eval *e, struct kl_iter *it, struct kl_str key, struct kl_str end)
+{
+    if (e->s->spec.root != e->s->view->root)
+        e->depends = true;
+    kl_iter_init_node(it, e->s->spec.root, key, end);
+}
+
+static bool compare_kv(const struct kl_compare *c, const struct kl_kv *kv)
+{
+    int64_t have = 0;
+    int order;
+    if (c->target == KL_COMPARE_VALUE) {
+        if (!kv)
+            return false;
+        order = kl_str_cmp(kl_kv_value(kv), c->value);
+    } else {
+        if (kv) {
+            have = c->target == KL_COMPARE_VERSION  ? kv->version
+                   : c->target == KL_COMPARE_CREATE ? kv->create_rev
+                   : c->target == KL_COMPARE_MOD    ? kv->mod_rev
+                                                    : kv->lease;
+        }
+        order = (have > c->num) - (have < c->num);
+    }
+    switch (c->result) {
+    case KL_COMPARE_EQ:
+        return order == 0;
+    case KL_COMPARE_GT:
+        return order > 0;
+    case KL_COMPARE_LT:
+        return order < 0;
+    default:
+        return order != 0;
+    }
+}
+
+static bool compare_holds(struct eval *e, const struct kl_compare *c)
+{
+    if (!c->end.n)
+        return compare_kv(c, read_key(e, c->key));
+    struct kl_iter it;
+    read_range(e, &it, c->key, c->end);
+    if (!it.left)
+        return compare_kv(c, NULL);
+    for (struct kl_kv *kv; (kv = kl_iter_next(&it));) {
+        if (!compare_kv(c, kv))
+            return false;
+    }
+    return true;
+}
+
+static void choose_sides(struct eval *e, struct kl_txn_body *body)
+{
+    body->succeeded = true;
+    for (size_t i = 0; i < body->ncompares && body->succeeded; i++)
+        body->succeeded = compare_holds(e, &body->compares[i]);
+    struct kl_op *ops = body->succeeded ? body->then : body->els;
+    size_t n = body->succeeded ? body->nthen : body->nels;
+    for (size_t i = 0; i < n; i++) {
+        if (ops[i].kind == KL_OP_TXN)
+            choose_sides(e, ops[i].txn);
+    }
+}
+
+// ---- what must hold before anything is changed ----
+
+static int admit_put(struct eval *e, const struct kl_op *op, struct kl_error *err)
+{
+    struct kl_store *s = e->s;
+    const struct kl_kv *old =
+        op->ignore_value || op->ignore_lease || s->full ? read_key(e, op->key) : NULL;
+    if ((op->ignore_value || op->ignore_lease) && !old)
+        return kl_error_set(err, KL_EBADREQUEST, "etcdserver: key not found");
+    if (op->lease && !kl_lease_usable(s, op->lease))
+        return kl_error_set(err, KL_ENOTFOUND, "etcdserver: requested lease not found");
+    if (!s->full)
+        return 0;
+    size_t n = op->value ? op->value->n : 0;
+    if (!old || n > kl_kv_value(old).n + KL_FULL_GROWTH_BYTES || s->full_budget < (int64_t)n)
+        return kl_error_set(err, KL_ENOSPC,
+                            "%.*s: no space left on the datastore's disk; until there is, only "
+                            "deletions and updates that do not grow are stored",
+                            KL_PRI(op->key));
+    s->full_budget -= (int64_t)n;
+    return 0;
+}
+
+static int admit_body(struct eval *e, const struct kl_txn_body *body, struct kl_error *err)
+{
+    const struct kl_op *ops = body->succeeded ? body->then : body->els;
+    size_t n = body->succeeded ? body->nthen : body->nels;
+    for (size_t i = 0; i < n; i++) {
+        int r = 0;
+        if (ops[i].kind == KL_OP_TXN)
+            r = admit_body(e, ops[i].txn, err);
+        else if (ops[i].kind == KL_OP_PUT)
+            r = admit_put(e, &ops[i], err);
+        if (r)
+            return r;
+    }
+    return 0;
+}
+
+// ---- running ----
+
+static int need_batch(struct eval *e)
+{
+    struct kl_store *s = e->s;
+    e->wrote = true;
+    if (!s->fill) {
+        if (!(s->fill = kl_batch_new()))
+            return KL_ENOMEM;
+        s->fill->origin = s->origin;
+        s->fill->base_rev = s->inflight ? s->inflight->last_rev : s->view->rev;
+    }
+    e->b = s->fill;
+    return 0;
+}
+
+// Takes kv's reference.
+static int add_write(struct eval *e, struct kl_op *op, struct kl_kv *kv, struct kl_kv *prev)
+{
+    struct kl_row *row;
+    bool found;
+    if (!kv || need_batch(e) || kl_batch_row(e->b, &row)) {
+        kl_kv_unref(kv);
+        return KL_ENOMEM;
+    }
+    kv->hooks = e->s->o.hooks;
+    *row = (struct kl_row){.kv = kv, .prev = kl_kv_ref(prev), .op = op};
+    e->b->bytes += kv->key_len + kl_kv_value(kv).n + 64;
+    if (kv->lease)
+        e->s->leases.unapplied_puts++;
+    return kv->deleted ? kl_index_del(&e->s->spec, kl_kv_key(kv), &found)
+                       : kl_index_put(&e->s->spec, kv);
+}
+
+static int run_put(struct eval *e, struct kl_op *op)
+{
+    struct kl_kv *prev = read_key(e, op->key);
+    struct kl_kv *kv = kl_kv_new(op->key, op->ignore_value ? prev->value : op->value);
+    if (!kv)
+        return KL_ENOMEM;
+    kv->lease = op->ignore_lease ? prev->lease : op->lease;
+    kv->version = prev ? prev->version + 1 : 1;
+    kv->create_rev = prev ? prev->create_rev : 0; // 0: this transaction's revision, set at its end
+    op->kv = kl_kv_ref(kv);
+    op->prev = kl_kv_ref(prev);
+    return add_write(e, op, kv, prev);
+}
+
+static int delete_key(struct eval *e, struct kl_op *op, struct kl_kv *prev)
+{
+    struct kl_kv *kv = kl_kv_new(kl_kv_key(prev), NULL);
+    if (kv)
+        kv->deleted = true;
+    return add_write(e, op, kv, prev);
+}
+
+static int run_delete(struct eval *e, struct kl_op *op)
+{
+    if (!op->end.n) {
+        op->prev = kl_kv_ref(read_key(e, op->key));
+        op->count = op->prev != NULL;
+        return op->prev ? delete_key(e, op, op->prev) : 0;
+    }
+    struct kl_iter it;
+    read_range(e, &it, op->key, op->end);
+    if (!it.left)
+        return 0;
+    op->kvs = malloc((size_t)it.left * sizeof(*op->kvs));
+    if (!op->kvs)
+        return KL_ENOMEM;
+    for (struct kl_kv *kv; (kv = kl_iter_next(&it));)
+        op->kvs[op->nkvs++] = kl_kv_ref(kv);
+    op->count = (int64_t)op->nkvs;
+    int r = 0;
+    for (size_t i = 0; !r && i < op->nkvs; i++)
+        r = delete_key(e, op, op->kvs[i]);
+    return r;
+}
+
+static int run_get(struct eval *e, struct kl_op *op)
+{
+    if (!op->end.n) {
+        op->kv = kl_kv_ref(read_key(e, op->key));
+        op->count = op->kv != NULL;
+        return 0;
+    }
+    struct kl_iter it;
+    read_range(e, &it, op->key, op->end);
+    op->count = it.left;
+    int64_t n = op->limit > 0 && op->limit < it.left ? op->limit : it.left;
+    op->kvs = n ? malloc((size_t)n * sizeof(*op->kvs)) : NULL;
+    if (n && !op->kvs)
+        return KL_ENOMEM;
+    while ((int64_t)op->nkvs < n)
+        op->kvs[op->nkvs++] = kl_kv_ref(kl_iter_next(&it));
+    return 0;
+}
+
+static int run_body(struct eval *e, struct kl_txn_body *body)
+{
+    struct kl_op *ops = body->succeeded ? body->then : body->els;
+    size_t n = body->succeeded ? body->nthen : body->nels;
+    int r = 0;
+    for (size_t i = 0; !r && i < n; i++) {
+        switch (ops[i].kind) {
+        case KL_OP_PUT:
+            r = run_put(e, &ops[i]);
+            break;
+        case KL_OP_DELETE:
+            r = run_delete(e, &ops[i]);
+            break;
+        case KL_OP_GET:
+            r = run_get(e, &ops[i]);
+            break;
+        case KL_OP_TXN:
+            r = run_body(e, ops[i].txn);
+            break;
+        }
+    }
+    return r;
+}
+
+// All keys of a transaction report its last id.
+static void number_rows(struct kl_batch *b, struct kl_txn *txn)
+{
+    kl_rev rev = b->base_rev + (kl_rev)b->nrows;
+    for (size_t i = txn->row_at; i < b->nrows; i++) {
+        struct kl_kv *kv = b->rows[i].kv;
+        kv->id = b->base_rev + (kl_rev)i + 1;
+        kv->mod_rev = rev;
+        if (!kv->deleted && !kv->create_rev)
+            kv->create_rev = rev;
+    }
+    txn->row_n = (uint32_t)(b->nrows - txn->row_at);
+    txn->rev = rev;
+}
+
+enum kl_eval kl_eval_txn(struct kl_store *s, struct kl_txn *txn)
+{
+    struct eval e = {.s = s, .txn = txn};
+    txn->code = 0;
+    txn->row_n = 0;
+    choose_sides(&e, &txn->body);
+    txn->code = admit_body(&e, &txn->body, &txn->err);
+    if (!txn->code) {
+        txn->row_at = s->fill ? (uint32_t)s->fill->nrows : 0;
+        if (run_body(&e, &txn->body))
+            return KL_EVAL_NOMEM;
+        if (e.wrote) {
+            number_rows(e.b, txn);
+            return KL_EVAL_BATCH;
+        }
+    }
+    // It wrote nothing, so it is a read: of what is durable, at a head that was true after it came.
+    txn->rev = s->view->rev;
+    if (e.depends)
+        return KL_EVAL_WAIT;
+    if (s->ops->confirm_head && !txn->confirmed)
+        return KL_EVAL_HEAD;
+    return KL_EVAL_ANSWER;
+}
+
+// ---- results ----
+
+static void reset_body(struct kl_txn_body *body)
+{
+    for (int side = 0; side < 2; side++) {
+        struct kl_op *ops = side ? body->els : body->then;
+        size_t n = side ? body->nels : body->nthen;
+        for (size_t i = 0; i < n; i++) {
+            struct kl_op *op = &ops[i];
+            if (op->kind == KL_OP_TXN) {
+                reset_body(op->txn);
+                continue;
+            }
+            kl_kv_unref(op->kv);
+            kl_kv_unref(op->prev);
+            for (size_t k = 0; op->kvs && k < op->nkvs; k++)
+                kl_kv_unref(op->kvs[k]);
+            free(op->kvs);
+            op->kv = op->prev = NULL;
+            op->kvs = NULL;
+            op->nkvs = 0;
+            op->count = 0;
+        }
+    }
+}
+
+void kl_txn_reset(struct kl_txn *txn)
+{
+    reset_body(&txn->body);
+    txn->code = 0;
+    txn->row_n = 0;
+}
+
+void kl_txn_fini(struct kl_txn *txn)
+{
+    reset_body(&txn->body);
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "store/backend.h"
+#include <stdlib.h>
+
+struct kl_kv *kl_kv_new(struct kl_str key, struct kl_bytes *value)
+{
+    if (key.n >= UINT32_MAX)
+        return NULL;
+    struct kl_kv *kv = malloc(sizeof(*kv) + key.n + 1);
+    if (!kv)
+        return NULL;
+    memset(kv, 0, sizeof(*kv));
+    atomic_init(&kv->refs, 1);
+    kv->key_len = (uint32_t)key.n;
+    memcpy(kv->key, key.p, key.n);
+    kv->key[key.n] = 0;
+    kv->value = kl_bytes_ref(value);
+    return kv;
+}
+
+struct kl_kv *kl_kv_ref(struct kl_kv *kv)
+{
+    if (kv)
+        atomic_fetch_add_explicit(&kv->refs, 1, memory_order_relaxed);
+    return kv;
+}
+
+void kl_kv_unref(struct kl_kv *kv)
+{
+    if (!kv || atomic_fetch_sub_explicit(&kv->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    for (int i = 0; i < KL_KV_ATTACH; i++) {
+        void *p = atomic_load_explicit(&kv->attach[i], memory_order_relaxed);
+        if (p && kv->hooks && kv->hooks->free[i])
+            kv->hooks->free[i](p);
+    }
+    kl_bytes_unref(kv->value);
+    free(kv);
+}
+
+void *kl_kv_attach(struct kl_kv *kv, int slot, void *p)
+{
+    void *there = NULL;
+    if (atomic_compare_exchange_strong_explicit(&kv->attach[slot], &there, p, memory_order_acq_rel,
+                                                memory_order_acquire))
+        return p;
+    return there;
+}
+
+struct kl_str kl_prefix_end(struct kl_str prefix, char *buf)
+{
+    size_t n = prefix.n;
+    while (n && (unsigned char)prefix.p[n - 1] == 0xff)
+        n--;
+    if (!n) {
+        buf[0] = 0;
+        return (struct kl_str){buf, 1};
+    }
+    memcpy(buf, prefix.p, n);
+    buf[n - 1]++;
+    return (struct kl_str){buf, n};
+}
+
+bool kl_range_has(struct kl_str key, struct kl_str end, struct kl_str k)
+{
+    if (!end.n)
+        return kl_str_eq(key, k);
+    if (kl_str_cmp(k, key) < 0)
+        return false;
+    return (end.n == 1 && end.p[0] == 0) || kl_str_cmp(k, end) < 0;
+}

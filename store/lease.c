@@ -1,0 +1,504 @@
+// SPDX-License-Identifier: Apache-2.0
+// Leases on the committer's loop: a map, a heap of deadlines, and for each lease the list of the
+// current versions that carry it, threaded through the versions themselves so that applying a
+// batch allocates nothing.
+#include "store/store_int.h"
+#include "base/rand.h"
+#include "base/log.h"
+#include <assert.h>
+#include <stdlib.h>
+
+enum { MIN_TTL_S = 1, RETRY_MS = 1000, EXPIRE_AT_ONCE = 256 };
+
+// A grant, keep-alive or revocation on its way through the queue.
+struct work {
+    struct kl_txn txn;
+    struct kl_store *store;
+    int64_t id;
+    struct kl_lease_req *req; // NULL: expiry
+    bool last;                // of a revocation: the lease goes with these keys
+};
+
+static struct kl_str id_str(const int64_t *id)
+{
+    return (struct kl_str){(const char *)id, sizeof(*id)};
+}
+
+static struct kl_lease *find_lease(struct kl_store *s, int64_t id)
+{
+    return kl_map_get(&s->leases.by_id, id_str(&id));
+}
+
+bool kl_lease_usable(struct kl_store *s, int64_t id)
+{
+    const struct kl_lease *l = find_lease(s, id);
+    return l && !l->pending && !l->revoking;
+}
+
+// ---- the heap ----
+
+static void heap_set(struct kl_leases *h, size_t i, struct kl_lease *l)
+{
+    h->heap[i] = l;
+    l->heap_at = i;
+}
+
+static void heap_fix(struct kl_leases *h, size_t i)
+{
+    struct kl_lease *l = h->heap[i];
+    while (i && h->heap[(i - 1) / 2]->deadline_mono_ms > l->deadline_mono_ms) {
+        heap_set(h, i, h->heap[(i - 1) / 2]);
+        i = (i - 1) / 2;
+    }
+    for (size_t c; (c = 2 * i + 1) < h->n; i = c) {
+        if (c + 1 < h->n && h->heap[c + 1]->deadline_mono_ms < h->heap[c]->deadline_mono_ms)
+            c++;
+        if (h->heap[c]->deadline_mono_ms >= l->deadline_mono_ms)
+            break;
+        heap_set(h, i, h->heap[c]);
+    }
+    heap_set(h, i, l);
+}
+
+static void heap_add(struct kl_leases *h, struct kl_lease *l)
+{
+    heap_set(h, h->n++, l); // room was made when the lease was
+    heap_fix(h, l->heap_at);
+}
+
+static void heap_remove(struct kl_leases *h, struct kl_lease *l)
+{
+    size_t i = l->heap_at;
+    if (i == SIZE_MAX)
+        return;
+    l->heap_at = SIZE_MAX;
+    struct kl_lease *last = h->heap[--h->n];
+    if (last != l) {
+        heap_set(h, i, last);
+        heap_fix(h, i);
+    }
+}
+
+// ---- the table ----
+
+static struct kl_lease *add_lease(struct kl_store *s, int64_t id)
+{
+    struct kl_leases *ls = &s->leases;
+    if (ls->by_id.n + 1 > ls->cap) {
+        size_t cap = ls->cap ? ls->cap * 2 : 16;
+        struct kl_lease **heap = realloc(ls->heap, cap * sizeof(*heap));
+        if (!heap)
+            return NULL;
+        ls->heap = heap;
+        ls->cap = cap;
+    }
+    struct kl_lease *l = calloc(1, sizeof(*l));
+    if (!l || kl_map_set(&ls->by_id, id_str(&id), l, NULL)) {
+        free(l);
+        return NULL;
+    }
+    l->id = id;
+    l->pending = true;
+    l->heap_at = SIZE_MAX;
+    return l;
+}
+
+static void drop_lease(struct kl_store *s, struct kl_lease *l)
+{
+    for (struct kl_kv *kv = l->keys, *next; kv; kv = next) {
+        next = kv->lease_next;
+        kv->lease_next = kv->lease_prev = NULL;
+    }
+    heap_remove(&s->leases, l);
+    kl_map_del(&s->leases.by_id, id_str(&l->id));
+    free(l);
+}
+
+static void set_deadline(struct kl_store *s, struct kl_lease *l, const struct kl_lease_op *op)
+{
+    // Never longer than granted, whatever the clocks of others or of an earlier boot say.
+    int64_t left = op->deadline_wall_ms - kl_store_wall_ms(s);
+    left = left < 0 ? 0 : left > op->ttl_ms ? op->ttl_ms : left;
+    l->ttl_ms = op->ttl_ms;
+    l->deadline_wall_ms = op->deadline_wall_ms;
+    l->deadline_mono_ms = kl_store_mono_ms(s) + left;
+    l->pending = false;
+    if (l->heap_at == SIZE_MAX)
+        heap_add(&s->leases, l);
+    else
+        heap_fix(&s->leases, l->heap_at);
+}
+
+int kl_lease_reserve(struct kl_store *s, const struct kl_lease_op *op)
+{
+    return !op->ttl_ms || find_lease(s, op->id) || add_lease(s, op->id) ? 0 : KL_ENOMEM;
+}
+
+int kl_leases_load(struct kl_store *s, struct kl_lease_op op)
+{
+    if (kl_lease_reserve(s, &op))
+        return KL_ENOMEM;
+    kl_lease_op_applied(s, &op);
+    return 0;
+}
+
+void kl_leases_fini(struct kl_store *s)
+{
+    KL_MAP_EACH (&s->leases.by_id, e)
+        free(e->value);
+    kl_map_fini(&s->leases.by_id);
+    free(s->leases.heap);
+}
+
+// ---- applied ----
+
+static void unlink_key(struct kl_store *s, struct kl_kv *kv)
+{
+    struct kl_lease *l = kv && kv->lease ? find_lease(s, kv->lease) : NULL;
+    if (!l || (!kv->lease_prev && l->keys != kv))
+        return;
+    if (kv->lease_prev)
+        kv->lease_prev->lease_next = kv->lease_next;
+    else
+        l->keys = kv->lease_next;
+    if (kv->lease_next)
+        kv->lease_next->lease_prev = kv->lease_prev;
+    kv->lease_prev = kv->lease_next = NULL;
+    l->nkeys--;
+}
+
+void kl_lease_row_applied(struct kl_store *s, const struct kl_row *row)
+{
+    unlink_key(s, row->prev);
+    struct kl_kv *kv = row->kv;
+    struct kl_lease *l = !kv->deleted && kv->lease ? find_lease(s, kv->lease) : NULL;
+    if (!l)
+        return;
+    kv->lease_prev = NULL;
+    kv->lease_next = l->keys;
+    if (l->keys)
+        l->keys->lease_prev = kv;
+    l->keys = kv;
+    l->nkeys++;
+}
+
+void kl_lease_op_applied(struct kl_store *s, const struct kl_lease_op *op)
+{
+    struct kl_lease *l = find_lease(s, op->id);
+    if (op->ttl_ms && l)
+        set_deadline(s, l, op);
+    else if (l)
+        drop_lease(s, l);
+    atomic_store_explicit(&s->stat.leases, (long long)s->leases.by_id.n, memory_order_relaxed);
+}
+
+// The batch will not be applied: what it promised is taken back, its work is evaluated again.
+void kl_lease_batch_undone(struct kl_store *s, struct kl_batch *b)
+{
+    for (size_t i = 0; i < b->nrows; i++)
+        s->leases.unapplied_puts -= b->rows[i].kv->lease != 0;
+    for (size_t i = 0; i < b->nleases; i++) {
+        struct kl_lease *l = find_lease(s, b->leases[i].id);
+        if (l && l->pending)
+            drop_lease(s, l);
+    }
+}
+
+// ---- evaluated ----
+
+static int batch_lease(struct kl_store *s, struct kl_lease_op op)
+{
+    if (!s->fill) {
+        if (!(s->fill = kl_batch_new()))
+            return KL_ENOMEM;
+        s->fill->origin = s->origin;
+        s->fill->base_rev = s->inflight ? s->inflight->last_rev : kl_view_rev(s->view);
+    }
+    return kl_batch_add_lease(s->fill, op);
+}
+
+static enum kl_eval eval_grant(struct kl_store *s, struct work *w)
+{
+    struct kl_lease_req *q = w->req;
+    int64_t id = q->id;
+    if (id && find_lease(s, id)) {
+        w->txn.code = kl_error_set(&w->txn.err, KL_EEXISTS, "etcdserver: lease already exists");
+        return KL_EVAL_ANSWER;
+    }
+    while (!id || find_lease(s, id))
+        id = (int64_t)(kl_rand_u64() >> 1);
+    int64_t ttl_s = q->ttl_s < MIN_TTL_S ? MIN_TTL_S : q->ttl_s;
+    struct kl_lease_op op = {id, ttl_s * 1000, kl_store_wall_ms(s) + ttl_s * 1000};
+    struct kl_lease *l = add_lease(s, id);
+    if (!l || batch_lease(s, op)) {
+        if (l)
+            drop_lease(s, l);
+        return KL_EVAL_NOMEM;
+    }
+    w->id = id;
+    return KL_EVAL_BATCH;
+}
+
+static enum kl_eval eval_keepalive(struct kl_store *s, struct work *w)
+{
+    const struct kl_lease *l = find_lease(s, w->id);
+    if (!l || l->pending || l->revoking) {
+        w->txn.code =
+            kl_error_set(&w->txn.err, KL_ENOTFOUND, "etcdserver: requested lease not found");
+        return KL_EVAL_ANSWER;
+    }
+    struct kl_lease_op op = {w->id, l->ttl_ms, kl_store_wall_ms(s) + l->ttl_ms};
+    return batch_lease(s, op) ? KL_EVAL_NOMEM : KL_EVAL_BATCH;
+}
+
+// Up to KL_LEASE_BATCH_KEYS deletions, and the lease itself with the last of them.
+static enum kl_eval eval_revoke(struct kl_store *s, struct work *w)
+{
+    if (s->leases.unapplied_puts)
+        return KL_EVAL_LATER; // the list of keys is not whole
+    const struct kl_lease *l = find_lease(s, w->id);
+    if (!l || l->pending) {
+        w->txn.code =
+            kl_error_set(&w->txn.err, KL_ENOTFOUND, "etcdserver: requested lease not found");
+        return KL_EVAL_ANSWER;
+    }
+    size_t n = l->nkeys < KL_LEASE_BATCH_KEYS ? (size_t)l->nkeys : KL_LEASE_BATCH_KEYS, k = 0;
+    w->last = n == (size_t)l->nkeys;
+    free(w->txn.body.then);
+    w->txn.body.nthen = 0;
+    w->txn.body.then = calloc(n ? n : 1, sizeof(struct kl_op));
+    if (!w->txn.body.then)
+        return KL_EVAL_NOMEM;
+    struct kl_kv *kv = l->keys;
+    for (size_t i = 0; i < n; i++, kv = kv->lease_next) {
+        // What a batch before this one deletes or takes off the lease is left alone.
+        if (kl_node_get(s->spec.root, kl_kv_key(kv)) == kv)
+            w->txn.body.then[k++] = (struct kl_op){.kind = KL_OP_DELETE, .key = kl_kv_key(kv)};
+    }
+    w->txn.body.nthen = k;
+    enum kl_eval how = kl_eval_txn(s, &w->txn);
+    if (how == KL_EVAL_NOMEM || w->txn.code)
+        return how;
+    if (!w->last)
+        return how == KL_EVAL_BATCH ? how : KL_EVAL_LATER;
+    return batch_lease(s, (struct kl_lease_op){.id = w->id}) ? KL_EVAL_NOMEM : KL_EVAL_BATCH;
+}
+
+enum kl_eval kl_lease_eval(struct kl_store *s, struct kl_txn *txn)
+{
+    struct work *w = KL_CONTAINER_OF(txn, struct work, txn);
+    txn->code = 0;
+    if (txn->internal == KL_WORK_REVOKE)
+        return eval_revoke(s, w);
+    return w->req->kind == KL_LEASE_GRANT ? eval_grant(s, w) : eval_keepalive(s, w);
+}
+
+// ---- answered, on the core's loop ----
+
+static void run_req_cb(struct kl_task *t)
+{
+    struct kl_lease_req *q = KL_CONTAINER_OF(t, struct kl_lease_req, task);
+    q->cb(q);
+}
+
+static void answer_req(struct kl_lease_req *q)
+{
+    q->task.run = run_req_cb;
+    kl_loop_post(q->loop, &q->task);
+}
+
+static void work_done(struct kl_txn *txn)
+{
+    struct work *w = KL_CONTAINER_OF(txn, struct work, txn);
+    struct kl_store *s = w->store;
+    struct kl_lease *l = find_lease(s, w->id);
+    struct kl_lease_req *q = w->req;
+    bool revoke = txn->internal == KL_WORK_REVOKE;
+    kl_txn_fini(txn);
+    if (revoke && !txn->code && !w->last && !s->stopping) {
+        atomic_fetch_add_explicit(&s->queued, 1, memory_order_relaxed);
+        kl_commit_enqueue(s, txn); // the next keys
+        return;
+    }
+    if (revoke && txn->code && l) {
+        l->revoking = false;
+        if (!q && txn->code != KL_ECANCELED) { // expiry tries again
+            l->deadline_mono_ms = kl_store_mono_ms(s) + RETRY_MS;
+            heap_add(&s->leases, l);
+            kl_store_arm_timer(s);
+        } else if (l->heap_at == SIZE_MAX) {
+            heap_add(&s->leases, l);
+        }
+    }
+    if (!txn->code)
+        kl_store_metric(revoke                      ? KL_SM_LEASE_REVOKED
+                        : q->kind == KL_LEASE_GRANT ? KL_SM_LEASE_GRANTED
+                                                    : KL_SM_LEASE_RENEWED,
+                        1);
+    if (q) {
+        q->code = txn->code;
+        q->err = txn->err;
+        q->rev = kl_view_rev(s->view);
+        q->id = w->id;
+        if (!q->code && l && !revoke) {
+            q->ttl_s = l->ttl_ms / 1000;
+            q->remaining_ms = l->deadline_mono_ms - kl_store_mono_ms(s);
+        }
+        answer_req(q);
+    }
+    free(txn->body.then);
+    free(w);
+}
+
+static struct work *new_work(struct kl_store *s, int kind, int64_t id, struct kl_lease_req *req)
+{
+    struct work *w = calloc(1, sizeof(*w));
+    if (!w)
+        return NULL;
+    w->store = s;
+    w->id = id;
+    w->req = req;
+    w->txn.internal = kind;
+    w->txn.store = s;
+    w->txn.loop = s->loop;
+    w->txn.cb = work_done;
+    return w;
+}
+
+// ---- requests ----
+
+static void answer_list(struct kl_store *s, struct kl_lease_req *q)
+{
+    q->ids = malloc((s->leases.by_id.n + 1) * sizeof(*q->ids));
+    if (!q->ids) {
+        q->code = KL_ENOMEM;
+        return;
+    }
+    KL_MAP_EACH (&s->leases.by_id, e) {
+        const struct kl_lease *l = e->value;
+        if (!l->pending)
+            q->ids[q->n++] = l->id;
+    }
+}
+
+static void answer_ttl(struct kl_store *s, struct kl_lease_req *q)
+{
+    const struct kl_lease *l = find_lease(s, q->id);
+    if (!l || l->pending) {
+        q->code = kl_error_set(&q->err, KL_ENOTFOUND, "etcdserver: requested lease not found");
+        return;
+    }
+    q->ttl_s = l->ttl_ms / 1000;
+    q->remaining_ms = l->deadline_mono_ms - kl_store_mono_ms(s);
+    if (q->remaining_ms < 0)
+        q->remaining_ms = 0;
+    if (!q->want_keys || !l->nkeys)
+        return;
+    q->kvs = malloc((size_t)l->nkeys * sizeof(*q->kvs));
+    if (!q->kvs) {
+        q->code = KL_ENOMEM;
+        return;
+    }
+    for (struct kl_kv *kv = l->keys; kv; kv = kv->lease_next)
+        q->kvs[q->n++] = kl_kv_ref(kv);
+}
+
+static void start_revoke(struct kl_store *s, struct kl_lease_req *q)
+{
+    struct kl_lease *l = find_lease(s, q->id);
+    struct work *w =
+        l && !l->pending && !l->revoking ? new_work(s, KL_WORK_REVOKE, q->id, q) : NULL;
+    if (!w) {
+        q->code =
+            l && !l->pending && !l->revoking
+                ? KL_ENOMEM
+                : kl_error_set(&q->err, KL_ENOTFOUND, "etcdserver: requested lease not found");
+        answer_req(q);
+        return;
+    }
+    l->revoking = true;
+    heap_remove(&s->leases, l);
+    atomic_fetch_add_explicit(&s->queued, 1, memory_order_relaxed);
+    kl_commit_enqueue(s, &w->txn);
+}
+
+static void run_req(struct kl_task *t)
+{
+    struct kl_lease_req *q = KL_CONTAINER_OF(t, struct kl_lease_req, task);
+    struct kl_store *s = q->store;
+    q->rev = kl_view_rev(s->view);
+    struct work *w;
+    switch (q->kind) {
+    case KL_LEASE_TTL:
+        answer_ttl(s, q);
+        answer_req(q);
+        break;
+    case KL_LEASE_LIST:
+        answer_list(s, q);
+        answer_req(q);
+        break;
+    case KL_LEASE_REVOKE:
+        start_revoke(s, q);
+        break;
+    default:
+        w = new_work(s, KL_WORK_LEASE, q->id, q);
+        if (!w) {
+            q->code = KL_ENOMEM;
+            answer_req(q);
+            break;
+        }
+        atomic_fetch_add_explicit(&s->queued, 1, memory_order_relaxed);
+        kl_commit_enqueue(s, &w->txn);
+    }
+}
+
+int kl_store_lease(struct kl_store *s, struct kl_lease_req *q, struct kl_error *err)
+{
+    if (q->kind == KL_LEASE_GRANT && q->ttl_s > KL_LEASE_MAX_TTL)
+        return kl_error_set(err, KL_EINVALID, "etcdserver: too large lease TTL");
+    if (atomic_load_explicit(&s->refuse, memory_order_acquire))
+        return kl_error_set(err, KL_EUNAVAILABLE, "the store is stopping");
+    if (!q->loop)
+        q->loop = kl_loop_current();
+    assert(q->loop);
+    q->code = 0;
+    q->store = s;
+    q->task.run = run_req;
+    kl_loop_post(s->loop, &q->task);
+    return 0;
+}
+
+void kl_lease_req_fini(struct kl_lease_req *q)
+{
+    for (size_t i = 0; q->kvs && i < q->n; i++)
+        kl_kv_unref(q->kvs[i]);
+    free(q->kvs);
+    free(q->ids);
+    q->kvs = NULL;
+    q->ids = NULL;
+    q->n = 0;
+}
+
+// ---- expiry ----
+
+int64_t kl_lease_next_ms(struct kl_store *s)
+{
+    return s->leases.n ? s->leases.heap[0]->deadline_mono_ms : INT64_MAX;
+}
+
+void kl_lease_expire(struct kl_store *s)
+{
+    int64_t now = kl_store_mono_ms(s);
+    for (int i = 0; i < EXPIRE_AT_ONCE && s->leases.n; i++) {
+        struct kl_lease *l = s->leases.heap[0];
+        if (l->deadline_mono_ms > now)
+            return;
+        struct work *w = new_work(s, KL_WORK_REVOKE, l->id, NULL);
+        if (!w)
+            return;
+        heap_remove(&s->leases, l);
+        l->revoking = true;
+        atomic_fetch_add_explicit(&s->queued, 1, memory_order_relaxed);
+        kl_commit_enqueue(s, &w->txn);
+    }
+}

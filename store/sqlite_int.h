@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// sqlite://PATH: one file, one connection, one thread that owns it (a loop of its own).
+#pragma once
+#include "store/backend.h"
+#include <sqlite3.h>
+
+enum {
+    KL_SQ_FORMAT = 1, // what this code writes; kv_meta.format_min says what a reader must know
+    KL_SQ_PAGE_BYTES = 8192,
+    KL_SQ_CACHE_KIB = 2048,
+    KL_SQ_CHECKPOINT_BYTES = 4 << 20, // when idle
+    KL_SQ_CHECKPOINT_HARD = 16 << 20, // between batches too
+    KL_SQ_CHECKPOINT_IDLE_MS = 100,
+    KL_SQ_RESERVE_MAX = 8 << 20,
+    KL_SQ_RESERVE_MIN = 1 << 20,
+    KL_SQ_VACUUM_PAGES = 64, // of one step
+};
+
+enum kl_sq_stmt {
+    KL_SQ_BEGIN,
+    KL_SQ_COMMIT,
+    KL_SQ_ROLLBACK,
+    KL_SQ_INSERT,
+    KL_SQ_META,
+    KL_SQ_COMPACT_REV,
+    KL_SQ_LEASE_PUT,
+    KL_SQ_LEASE_DEL,
+    KL_SQ_SCRUB,
+    KL_SQ_ROWS,
+    KL_SQ_ROWS_FROM,
+    KL_SQ_RANGE,
+    KL_SQ_RANGE_COUNT,
+    KL_SQ_VALUE,
+    KL_SQ_STEP_FROM,
+    KL_SQ_STEP_ROWS,
+    KL_SQ_STEP_DEL,
+    KL_SQ_STEP_DONE,
+    KL_SQ_FREELIST,
+    KL_SQ_PAGES,
+    KL_SQ_VACUUM,
+    KL_SQ_STMTS
+};
+
+struct kl_backend {
+    struct kl_store *core;
+    struct kl_loop *loop; // the writer's
+    char *path;
+    sqlite3 *db;
+    sqlite3_stmt *stmt[KL_SQ_STMTS];
+    int page_bytes;
+    int wal_pages; // as the WAL hook says
+    bool unclean;
+    bool closing;
+    bool doubtful; // a commit failed in its fsync and nothing was written over it since
+    uv_timer_t idle, reserve_timer;
+    int reserve_fd;
+    int64_t reserve_bytes;
+    unsigned batches;
+    struct kl_task start_task;
+    kl_rev rev; // of the file
+    atomic_llong db_bytes, used_bytes, wal_bytes;
+};
+
+// sqlite_schema.c: on the opener's thread.
+int kl_sq_open(struct kl_backend *b, struct kl_error *err);
+int kl_sq_load(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err);
+int kl_sq_error(struct kl_backend *b, int rc, struct kl_error *err, const char *what);
+int kl_sq_code(struct kl_backend *b, int rc); // kl_err
+// A prepared statement, reset and ready to bind. NULL: *err says why.
+sqlite3_stmt *kl_sq_get(struct kl_backend *b, enum kl_sq_stmt which, struct kl_error *err);
+int kl_sq_run(struct kl_backend *b, enum kl_sq_stmt which,
+              struct kl_error *err); // no rows expected
+
+// sqlite_write.c, _read.c, _compact.c, _space.c: on the writer's loop.
+void kl_sq_write(struct kl_backend *b, struct kl_batch *batch); // sets batch->code, err
+void kl_sq_read_rows(struct kl_backend *b, struct kl_rows_req *q);
+void kl_sq_read_range(struct kl_backend *b, struct kl_range_req *q);
+void kl_sq_read_value(struct kl_backend *b, struct kl_value_req *q);
+void kl_sq_compact_step(struct kl_backend *b, struct kl_step_req *q);
+void kl_sq_tidy(struct kl_backend *b, struct kl_tidy_req *q);
+int kl_sq_checkpoint(struct kl_backend *b, bool truncate);
+void kl_sq_after_commit(struct kl_backend *b);
+void kl_sq_update_sizes(struct kl_backend *b);
+// The reserve: a file whose blocks are given back when the disk is full, so that deletions work.
+void kl_sq_reserve_make(struct kl_backend *b);
+void kl_sq_reserve_release(struct kl_backend *b);
+// Decodes columns col.. (id, name, deleted, create_revision, version, lease_id, txn_rev, value).
+struct kl_kv *kl_sq_column_kv(struct kl_backend *b, sqlite3_stmt *st, int col);

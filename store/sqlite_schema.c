@@ -1,0 +1,449 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opening the file: what is refused, the pragmas, the tables, the statements, loading.
+#include "store/sqlite_int.h"
+#include "base/log.h"
+#include "base/rand.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+// kine's columns with their meaning, and three of ours that may be NULL. prev_revision is the id
+// of the row that this one replaces, so that prev_kv is one look-up; old_value stays NULL.
+static const char schema_sql[] =
+    "CREATE TABLE kine(id INTEGER PRIMARY KEY, name TEXT, created INTEGER, deleted INTEGER,"
+    " create_revision INTEGER, prev_revision INTEGER, lease INTEGER, value BLOB, old_value BLOB,"
+    " version INTEGER, lease_id INTEGER, txn_rev INTEGER);"
+    "CREATE INDEX kl_cover ON kine(name, id DESC, deleted, create_revision, version, lease_id,"
+    " txn_rev);"
+    "CREATE TABLE kv_meta(k INTEGER PRIMARY KEY CHECK(k = 1), format INTEGER NOT NULL,"
+    " format_min INTEGER NOT NULL, rev INTEGER NOT NULL, compact_rev INTEGER NOT NULL,"
+    " physical_rev INTEGER NOT NULL, epoch INTEGER NOT NULL, batch_seq INTEGER NOT NULL,"
+    " cluster_id INTEGER NOT NULL, member_id INTEGER NOT NULL, history_id INTEGER NOT NULL);"
+    "CREATE TABLE kv_lease(id INTEGER PRIMARY KEY, ttl_ms INTEGER NOT NULL,"
+    " deadline_ms INTEGER NOT NULL);";
+
+#define ROW_COLUMNS(t)                                                                             \
+#t ".id," #t ".name," #t ".deleted," #t ".create_revision," #t ".version," #t ".lease_id," #t  \
+       ".txn_rev," #t ".value"
+#define ROWS_SELECT                                                                                \
+    "SELECT " ROW_COLUMNS(k) "," ROW_COLUMNS(                                                      \
+        p) " FROM kine k LEFT JOIN kine p"                                                         \
+           " ON p.id = k.prev_revision AND k.prev_revision > 0"
+// ?1..?2 the range, ?3 whether it is bounded, ?4 the revision. The newest row of each name.
+#define RANGE_FROM                                                                                 \
+    " FROM kine WHERE name >= ?1 AND (?3 OR name < ?2) AND id <= ?4"                               \
+    " AND COALESCE(txn_rev, id) <= ?4 GROUP BY name HAVING deleted = 0"
+
+static const char *const stmt_sql[KL_SQ_STMTS] = {
+    [KL_SQ_BEGIN] = "BEGIN IMMEDIATE",
+    [KL_SQ_COMMIT] = "COMMIT",
+    [KL_SQ_ROLLBACK] = "ROLLBACK",
+    [KL_SQ_INSERT] = "INSERT INTO kine(id,name,created,deleted,create_revision,prev_revision,lease,"
+                     "value,version,lease_id,txn_rev) VALUES(?1,?2,?3,?4,?5,?6,0,?7,?8,?9,?10)",
+    [KL_SQ_META] =
+        "UPDATE kv_meta SET rev = ?1, batch_seq = batch_seq + 1 WHERE k = 1 AND rev = ?2",
+    [KL_SQ_COMPACT_REV] = "UPDATE kv_meta SET compact_rev = max(compact_rev, ?1) WHERE k = 1",
+    [KL_SQ_LEASE_PUT] = "INSERT INTO kv_lease(id,ttl_ms,deadline_ms) VALUES(?1,?2,?3)"
+                        " ON CONFLICT(id) DO UPDATE SET ttl_ms = ?2, deadline_ms = ?3",
+    [KL_SQ_LEASE_DEL] = "DELETE FROM kv_lease WHERE id = ?1",
+    [KL_SQ_SCRUB] = "UPDATE kv_meta SET batch_seq = batch_seq + 1 WHERE k = 1",
+    [KL_SQ_ROWS] = ROWS_SELECT " WHERE k.id > ?1 ORDER BY k.id LIMIT ?2",
+    // The last id before the transaction that has or follows revision ?1.
+    [KL_SQ_ROWS_FROM] = "SELECT id FROM kine WHERE id < ?1 AND COALESCE(txn_rev, id) < ?1"
+                        " ORDER BY id DESC LIMIT 1",
+    [KL_SQ_RANGE] = "SELECT MAX(id), name, deleted, create_revision, version, lease_id,"
+                    " txn_rev" RANGE_FROM " ORDER BY name LIMIT ?5",
+    [KL_SQ_RANGE_COUNT] = "SELECT COUNT(*) FROM (SELECT MAX(id), deleted" RANGE_FROM ")",
+    [KL_SQ_VALUE] = "SELECT value FROM kine WHERE id = ?1",
+    [KL_SQ_STEP_FROM] = "SELECT id FROM kine WHERE id <= ?1 AND COALESCE(txn_rev, id) < ?1"
+                        " ORDER BY id DESC LIMIT 1",
+    [KL_SQ_STEP_ROWS] = "SELECT id, prev_revision, deleted, COALESCE(txn_rev, id) FROM kine"
+                        " WHERE id > ?1 AND id <= ?2 ORDER BY id",
+    [KL_SQ_STEP_DEL] = "DELETE FROM kine WHERE id = ?1",
+    [KL_SQ_STEP_DONE] = "UPDATE kv_meta SET physical_rev = ?1 WHERE k = 1",
+    [KL_SQ_FREELIST] = "PRAGMA freelist_count",
+    [KL_SQ_PAGES] = "PRAGMA page_count",
+    [KL_SQ_VACUUM] = "PRAGMA incremental_vacuum(64)",
+};
+
+int kl_sq_code(struct kl_backend *b, int rc)
+{
+    switch (rc & 0xff) {
+    case SQLITE_OK:
+    case SQLITE_DONE:
+    case SQLITE_ROW:
+        return 0;
+    case SQLITE_FULL:
+        return KL_ENOSPC;
+    case SQLITE_NOMEM:
+        return KL_ENOMEM;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        return KL_ECORRUPT;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return KL_EUNAVAILABLE;
+    case SQLITE_PERM:
+    case SQLITE_READONLY:
+    case SQLITE_CANTOPEN:
+    case SQLITE_AUTH:
+        return KL_EFORBIDDEN;
+    case SQLITE_IOERR: {
+        int e = b->db ? sqlite3_system_errno(b->db) : 0;
+        return e == ENOSPC || e == EDQUOT ? KL_ENOSPC : KL_EIO;
+    }
+    default:
+        return KL_EINTERNAL;
+    }
+}
+
+int kl_sq_error(struct kl_backend *b, int rc, struct kl_error *err, const char *what)
+{
+    int code = kl_sq_code(b, rc);
+    if (code == KL_EUNAVAILABLE)
+        return kl_error_set(err, code, "datastore %s is in use by another process", b->path);
+    if (code == KL_ENOSPC)
+        return kl_error_set(err, code, "datastore %s: no space left on device", b->path);
+    return kl_error_set(err, code, "datastore %s: %s: %s", b->path, what,
+                        b->db ? sqlite3_errmsg(b->db) : sqlite3_errstr(rc));
+}
+
+sqlite3_stmt *kl_sq_get(struct kl_backend *b, enum kl_sq_stmt which, struct kl_error *err)
+{
+    if (!b->stmt[which]) {
+        int rc = sqlite3_prepare_v3(b->db, stmt_sql[which], -1, SQLITE_PREPARE_PERSISTENT,
+                                    &b->stmt[which], NULL);
+        if (rc) {
+            kl_sq_error(b, rc, err, "prepare");
+            return NULL;
+        }
+    }
+    return b->stmt[which];
+}
+
+int kl_sq_run(struct kl_backend *b, enum kl_sq_stmt which, struct kl_error *err)
+{
+    sqlite3_stmt *st = kl_sq_get(b, which, err);
+    if (!st)
+        return err ? err->code : KL_EINTERNAL;
+    int rc = sqlite3_step(st);
+    int code = rc == SQLITE_DONE || rc == SQLITE_ROW ? 0 : kl_sq_error(b, rc, err, stmt_sql[which]);
+    sqlite3_reset(st);
+    return code;
+}
+
+// ---- refusals before anything is touched ----
+
+static int make_parents(struct kl_backend *b, struct kl_error *err)
+{
+    for (char *p = strchr(b->path + 1, '/'); p; p = strchr(p + 1, '/')) {
+        *p = 0;
+        int r = mkdir(b->path, 0700), e = errno;
+        if (r && e != EEXIST) {
+            kl_error_errno(err, e, "datastore directory %s", b->path);
+            *p = '/';
+            return err ? err->code : KL_EIO;
+        }
+        *p = '/';
+    }
+    return 0;
+}
+
+static int refuse_network(struct kl_backend *b, int fd, struct kl_error *err)
+{
+    static const struct {
+        unsigned type;
+        const char *name;
+    } bad[] = {{0x6969, "NFS"},    {0xff534d42, "CIFS"}, {0xfe534d42, "SMB"}, {0x517b, "SMB"},
+               {0x01021997, "9p"}, {0x564c, "NCP"},      {0x5346414f, "AFS"}, {0x73757245, "Coda"}};
+    struct statfs fs;
+    if (fstatfs(fd, &fs))
+        return kl_error_errno(err, errno, "datastore %s", b->path);
+    for (size_t i = 0; i < KL_COUNT(bad); i++) {
+        if ((unsigned)fs.f_type == bad[i].type)
+            return kl_error_set(err, KL_EUNSUPPORTED,
+                                "datastore %s lies on a network file system (%s), whose locks "
+                                "and syncs cannot be relied on; use a local disk",
+                                b->path, bad[i].name);
+    }
+    return 0;
+}
+
+static int check_path(struct kl_backend *b, struct kl_error *err)
+{
+    int r = make_parents(b, err);
+    if (r)
+        return r;
+    // 0600 from the start; the WAL takes the file's mode.
+    int fd = open(b->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return kl_error_errno(err, errno, "datastore %s", b->path);
+    struct stat st;
+    if (fstat(fd, &st) || !S_ISREG(st.st_mode))
+        r = kl_error_set(err, KL_EINVALID, "datastore %s is not a regular file", b->path);
+    else
+        r = refuse_network(b, fd, err);
+    close(fd);
+    char wal[4096];
+    snprintf(wal, sizeof(wal), "%s-wal", b->path);
+    b->unclean = stat(wal, &st) == 0 && st.st_size > 0;
+    return r;
+}
+
+// ---- the connection ----
+
+static int exec(struct kl_backend *b, const char *sql, struct kl_error *err)
+{
+    int rc = sqlite3_exec(b->db, sql, NULL, NULL, NULL);
+    return rc ? kl_sq_error(b, rc, err, sql) : 0;
+}
+
+static int query_text(struct kl_backend *b, const char *sql, char *ret, size_t n,
+                      struct kl_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    int rc = sqlite3_prepare_v2(b->db, sql, -1, &st, NULL);
+    if (!rc) {
+        rc = sqlite3_step(st);
+        if (rc == SQLITE_ROW) {
+            snprintf(ret, n, "%s", (const char *)sqlite3_column_text(st, 0));
+            rc = 0;
+        }
+    }
+    if (rc)
+        kl_sq_error(b, rc, err, sql);
+    sqlite3_finalize(st);
+    return rc ? (err ? err->code : KL_EIO) : 0;
+}
+
+static int wal_hook(void *arg, sqlite3 *db, const char *name, int pages)
+{
+    ((struct kl_backend *)arg)->wal_pages = pages;
+    return SQLITE_OK;
+}
+
+static int set_pragmas(struct kl_backend *b, struct kl_error *err)
+{
+    // EXCLUSIVE before the WAL is opened: no shared-memory file, and nobody else gets in.
+    static const char before[] = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA page_size=8192;"
+                                 "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA mmap_size=0;"
+                                 "PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY;"
+                                 "PRAGMA cache_size=-2048;";
+    static const char after[] = "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;"
+                                "PRAGMA journal_size_limit=67108864;"
+                                "BEGIN IMMEDIATE; COMMIT;"; // takes the lock now
+    char mode[32];
+    sqlite3_busy_timeout(b->db, 1000); // a predecessor may be on its way out
+    int r = exec(b, before, err);
+    if (!r)
+        r = query_text(b, "PRAGMA journal_mode=WAL", mode, sizeof(mode), err);
+    if (!r && strcmp(mode, "wal") != 0)
+        r = kl_error_set(err, KL_EUNSUPPORTED, "datastore %s: write-ahead log refused (%s)",
+                         b->path, mode);
+    if (!r)
+        r = exec(b, after, err);
+    sqlite3_wal_hook(b->db, wal_hook, b); // after wal_autocheckpoint, which has one of its own
+    return r;
+}
+
+static int create_schema(struct kl_backend *b, struct kl_error *err)
+{
+    char sql[512];
+    snprintf(sql, sizeof(sql), "INSERT INTO kv_meta VALUES(1,%d,%d,1,0,0,1,0,%lld,%lld,%lld)",
+             KL_SQ_FORMAT, KL_SQ_FORMAT, (long long)(kl_rand_u64() >> 1 | 1),
+             (long long)(kl_rand_u64() >> 1 | 1), (long long)(kl_rand_u64() >> 1 | 1));
+    int r = exec(b, "BEGIN IMMEDIATE", err);
+    if (!r)
+        r = exec(b, schema_sql, err);
+    if (!r)
+        r = exec(b, sql, err);
+    if (!r)
+        r = exec(b, "COMMIT", err);
+    return r;
+}
+
+static int check_schema(struct kl_backend *b, struct kl_error *err)
+{
+    char have[32];
+    int r = query_text(b,
+                       "SELECT CASE WHEN (SELECT COUNT(*) FROM sqlite_master) = 0 THEN 'empty'"
+                       " WHEN (SELECT COUNT(*) FROM sqlite_master WHERE name IN ('kine','kv_meta'"
+                       ")) = 2 THEN 'ours' WHEN (SELECT COUNT(*) FROM sqlite_master"
+                       " WHERE name = 'kine') THEN 'kine' ELSE 'other' END",
+                       have, sizeof(have), err);
+    if (r)
+        return r;
+    if (strcmp(have, "empty") == 0)
+        return create_schema(b, err);
+    if (strcmp(have, "kine") == 0)
+        return kl_error_set(err, KL_EUNSUPPORTED,
+                            "datastore %s was written by kine or K3s and was not taken over",
+                            b->path);
+    if (strcmp(have, "other") == 0)
+        return kl_error_set(err, KL_EUNSUPPORTED,
+                            "datastore %s is an SQLite database of something else", b->path);
+    r = query_text(b, "SELECT format_min FROM kv_meta WHERE k = 1", have, sizeof(have), err);
+    if (!r && atoi(have) > KL_SQ_FORMAT)
+        r = kl_error_set(err, KL_EUNSUPPORTED,
+                         "datastore %s has format %d; this version of kinglet reads up to %d",
+                         b->path, atoi(have), KL_SQ_FORMAT);
+    return r;
+}
+
+static int check_pages(struct kl_backend *b, struct kl_error *err)
+{
+    char text[256];
+    kl_log(KL_LOG_INFO, "store", "path=%s was not closed cleanly: checking", b->path);
+    int r = query_text(b, "PRAGMA quick_check(1)", text, sizeof(text), err);
+    if (!r && strcmp(text, "ok") != 0)
+        r = kl_error_set(err, KL_ECORRUPT, "datastore %s is damaged: %s; restore a snapshot of it",
+                         b->path, text);
+    return r;
+}
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void configure(void)
+{
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0); // its counters are one global lock
+}
+
+int kl_sq_open(struct kl_backend *b, struct kl_error *err)
+{
+    pthread_once(&once, configure);
+    int r = check_path(b, err);
+    if (r)
+        return r;
+    int rc = sqlite3_open_v2(b->path, &b->db,
+                             SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX |
+                                 SQLITE_OPEN_PRIVATECACHE,
+                             NULL);
+    if (rc)
+        return kl_sq_error(b, rc, err, "open");
+    sqlite3_extended_result_codes(b->db, 1);
+    char page[16] = "";
+    r = set_pragmas(b, err);
+    if (!r && b->unclean)
+        r = check_pages(b, err);
+    if (!r)
+        r = check_schema(b, err);
+    if (!r)
+        r = query_text(b, "PRAGMA page_size", page, sizeof(page), err);
+    b->page_bytes = atoi(page);
+    return r;
+}
+
+// ---- loading ----
+
+struct kl_kv *kl_sq_column_kv(struct kl_backend *b, sqlite3_stmt *st, int col)
+{
+    // etcd's keys are bytes: their lengths count, not where a NUL stands.
+    struct kl_str key = {(const char *)sqlite3_column_blob(st, col + 1),
+                         (size_t)sqlite3_column_bytes(st, col + 1)};
+    struct kl_kv *kv = kl_kv_new(key, NULL);
+    if (!kv)
+        return NULL;
+    kv->hooks = kl_core_hooks(b->core);
+    kv->id = sqlite3_column_int64(st, col);
+    kv->deleted = sqlite3_column_int(st, col + 2) != 0;
+    kv->mod_rev = sqlite3_column_type(st, col + 6) == SQLITE_NULL
+                      ? kv->id
+                      : sqlite3_column_int64(st, col + 6);
+    if (kv->deleted)
+        return kv;
+    kv->create_rev = sqlite3_column_int64(st, col + 3);
+    kv->version = sqlite3_column_int64(st, col + 4);
+    kv->lease = sqlite3_column_int64(st, col + 5);
+    return kv;
+}
+
+static int load_value(struct kl_backend *b, struct kl_kv *kv, struct kl_error *err)
+{
+    sqlite3_stmt *st = kl_sq_get(b, KL_SQ_VALUE, err);
+    if (!st)
+        return err->code;
+    sqlite3_bind_int64(st, 1, kv->id);
+    int rc = sqlite3_step(st), r = 0;
+    if (rc == SQLITE_ROW) {
+        kv->value = kl_bytes_new((struct kl_str){(const char *)sqlite3_column_blob(st, 0),
+                                                 (size_t)sqlite3_column_bytes(st, 0)});
+        r = kv->value ? 0 : kl_error_set(err, KL_ENOMEM, "out of memory");
+    } else {
+        r = kl_sq_error(b, rc == SQLITE_DONE ? SQLITE_CORRUPT : rc, err, "load");
+    }
+    sqlite3_reset(st);
+    return r;
+}
+
+static int load_keys(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    // One scan of the covering index in order; a table look-up only for the value.
+    int rc = sqlite3_prepare_v2(b->db,
+                                "SELECT MAX(id), name, deleted, create_revision, version, lease_id,"
+                                " txn_rev FROM kine GROUP BY name HAVING deleted = 0 ORDER BY name",
+                                -1, &st, NULL);
+    int r = rc ? kl_sq_error(b, rc, err, "load") : 0;
+    while (!r && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        struct kl_kv *kv = kl_sq_column_kv(b, st, 0);
+        r = kv ? load_value(b, kv, err) : kl_error_set(err, KL_ENOMEM, "out of memory");
+        if (r)
+            kl_kv_unref(kv);
+        else if (l->kv(l->arg, kv))
+            r = kl_error_set(err, KL_ENOMEM, "out of memory");
+    }
+    if (!r && rc != SQLITE_DONE)
+        r = kl_sq_error(b, rc, err, "load");
+    sqlite3_finalize(st);
+    return r;
+}
+
+static int load_leases(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    int rc =
+        sqlite3_prepare_v2(b->db, "SELECT id, ttl_ms, deadline_ms FROM kv_lease", -1, &st, NULL);
+    int r = rc ? kl_sq_error(b, rc, err, "load leases") : 0;
+    while (!r && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        struct kl_lease_op op = {sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1),
+                                 sqlite3_column_int64(st, 2)};
+        if (l->lease(l->arg, op))
+            r = kl_error_set(err, KL_ENOMEM, "out of memory");
+    }
+    if (!r && rc != SQLITE_DONE)
+        r = kl_sq_error(b, rc, err, "load leases");
+    sqlite3_finalize(st);
+    return r;
+}
+
+int kl_sq_load(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    int rc = sqlite3_prepare_v2(b->db,
+                                "SELECT rev, compact_rev, physical_rev, cluster_id, member_id"
+                                " FROM kv_meta WHERE k = 1",
+                                -1, &st, NULL);
+    if (!rc && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        b->rev = l->rev = sqlite3_column_int64(st, 0);
+        l->compact_rev = sqlite3_column_int64(st, 1);
+        l->physical_rev = sqlite3_column_int64(st, 2);
+        l->cluster_id = (uint64_t)sqlite3_column_int64(st, 3);
+        l->member_id = (uint64_t)sqlite3_column_int64(st, 4);
+        rc = 0;
+    } else if (rc == SQLITE_DONE) {
+        rc = SQLITE_CORRUPT;
+    }
+    int r = rc ? kl_sq_error(b, rc, err, "kv_meta") : 0;
+    sqlite3_finalize(st);
+    if (!r)
+        r = load_leases(b, l, err); // before the keys that hang on them
+    if (!r)
+        r = load_keys(b, l, err);
+    kl_sq_update_sizes(b);
+    return r;
+}

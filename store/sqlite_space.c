@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// Room on the disk: checkpoints, giving free pages back, and the reserve that keeps deletions
+// possible when the disk is full.
+#include "store/sqlite_int.h"
+#include "base/log.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+enum { KEEP_FREE_PAGES = 128 }; // 1 MiB stays for what is written next
+
+static int64_t pragma_int(struct kl_backend *b, enum kl_sq_stmt which)
+{
+    struct kl_error err;
+    sqlite3_stmt *st = kl_sq_get(b, which, &err);
+    int64_t v = st && sqlite3_step(st) == SQLITE_ROW ? sqlite3_column_int64(st, 0) : 0;
+    sqlite3_reset(st);
+    return v;
+}
+
+void kl_sq_update_sizes(struct kl_backend *b)
+{
+    int64_t pages = pragma_int(b, KL_SQ_PAGES), unused = pragma_int(b, KL_SQ_FREELIST);
+    atomic_store_explicit(&b->db_bytes, pages * b->page_bytes, memory_order_relaxed);
+    atomic_store_explicit(&b->used_bytes, (pages - unused) * b->page_bytes, memory_order_relaxed);
+}
+
+static int64_t wal_bytes(const struct kl_backend *b)
+{
+    return (int64_t)b->wal_pages * (b->page_bytes + 24);
+}
+
+int kl_sq_checkpoint(struct kl_backend *b, bool truncate)
+{
+    int rc = sqlite3_wal_checkpoint_v2(
+        b->db, NULL, truncate ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    if (rc == SQLITE_OK) {
+        b->wal_pages = 0; // all of it is in the file: the next writer begins anew
+        atomic_store_explicit(&b->wal_bytes, 0, memory_order_relaxed);
+    } else {
+        kl_log(KL_LOG_WARN, "store", "checkpoint path=%s: %s", b->path, sqlite3_errmsg(b->db));
+    }
+    kl_sq_update_sizes(b);
+    return rc;
+}
+
+static void run_idle(uv_timer_t *t)
+{
+    struct kl_backend *b = t->data;
+    if (wal_bytes(b) >= KL_SQ_CHECKPOINT_BYTES)
+        kl_sq_checkpoint(b, false);
+}
+
+void kl_sq_after_commit(struct kl_backend *b)
+{
+    int64_t n = wal_bytes(b);
+    atomic_store_explicit(&b->wal_bytes, n, memory_order_relaxed);
+    if (n >= KL_SQ_CHECKPOINT_HARD)
+        kl_sq_checkpoint(b, false);
+    else if (n >= KL_SQ_CHECKPOINT_BYTES)
+        uv_timer_start(&b->idle, run_idle, KL_SQ_CHECKPOINT_IDLE_MS, 0);
+    if (++b->batches % 64 == 0)
+        kl_sq_update_sizes(b);
+}
+
+// ---- the reserve ----
+
+static void reserve_path(const struct kl_backend *b, char *ret, size_t n)
+{
+    snprintf(ret, n, "%s-reserve", b->path);
+}
+
+void kl_sq_reserve_make(struct kl_backend *b)
+{
+    char path[4096];
+    struct statfs fs;
+    if (b->reserve_fd >= 0)
+        return;
+    reserve_path(b, path, sizeof(path));
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || fstatfs(fd, &fs)) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    int64_t want = (int64_t)fs.f_blocks * fs.f_bsize / 16;
+    want = want > KL_SQ_RESERVE_MAX ? KL_SQ_RESERVE_MAX : want;
+    want = want < KL_SQ_RESERVE_MIN ? KL_SQ_RESERVE_MIN : want;
+    if (fallocate(fd, 0, 0, want)) { // ENOSPC, or a file system that cannot promise blocks
+        close(fd);
+        unlink(path);
+        return;
+    }
+    b->reserve_fd = fd;
+    b->reserve_bytes = want;
+}
+
+void kl_sq_reserve_release(struct kl_backend *b)
+{
+    char path[4096];
+    reserve_path(b, path, sizeof(path));
+    unlink(path);
+    if (b->reserve_fd >= 0)
+        close(b->reserve_fd);
+    b->reserve_fd = -1;
+}
+
+// Room enough that writes can go on: the reserve is back and as much again is free.
+static bool is_relaxed(struct kl_backend *b)
+{
+    char dir[4096];
+    struct statfs fs;
+    snprintf(dir, sizeof(dir), "%s", b->path);
+    if (statfs(dir, &fs))
+        return false;
+    int64_t room = (int64_t)fs.f_bavail * fs.f_bsize;
+    if (b->reserve_fd < 0) {
+        if (room < 2 * b->reserve_bytes || room < 2 * KL_SQ_RESERVE_MIN)
+            return false;
+        kl_sq_reserve_make(b);
+        return true; // without one too, where blocks cannot be promised
+    }
+    return room >= b->reserve_bytes;
+}
+
+void kl_sq_tidy(struct kl_backend *b, struct kl_tidy_req *q)
+{
+    int64_t pages = pragma_int(b, KL_SQ_PAGES), unused = pragma_int(b, KL_SQ_FREELIST);
+    int64_t keep = q->full ? 0 : pages / 20 > KEEP_FREE_PAGES ? pages / 20 : KEEP_FREE_PAGES;
+    if (unused > keep) {
+        sqlite3_stmt *st;
+        struct kl_error err;
+        // Its progress is made by stepping: one row a page.
+        if ((st = kl_sq_get(b, KL_SQ_VACUUM, &err))) {
+            while (sqlite3_step(st) == SQLITE_ROW)
+                ;
+            sqlite3_reset(st);
+        }
+        kl_sq_after_commit(b);
+        int64_t now = pragma_int(b, KL_SQ_FREELIST);
+        q->more = now > keep && now < unused;
+    }
+    if (!q->full) {
+        if (!q->more)
+            kl_sq_update_sizes(b);
+        return;
+    }
+    if (!q->more) {
+        kl_sq_checkpoint(b, true);
+        q->relaxed = is_relaxed(b);
+    }
+}

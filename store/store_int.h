@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+// The store's core. Everything here belongs to the core's loop but what says otherwise.
+#pragma once
+#include "store/backend.h"
+#include "store/index_int.h"
+#include "store/ring_int.h"
+#include "store/store.h"
+#include "base/map.h"
+#include <pthread.h>
+
+enum {
+    KL_BATCH_MAX_TXNS = 512,
+    KL_BATCH_MAX_BYTES = 1 << 20, // soft: one bigger transaction travels alone
+    KL_LEASE_BATCH_KEYS = 500,
+    KL_FULL_GROWTH_BYTES = 512,     // what an update may add to a key while the disk is full
+    KL_FULL_UPDATE_BYTES = 2 << 20, // of updates while the disk is full; the rest is for deletions
+    KL_FULL_CHECK_MS = 1000,
+    KL_COMPACT_SAMPLES = 8,
+};
+
+// What waits in the queue beside clients' transactions: kl_txn.internal.
+enum kl_work { KL_WORK_TXN, KL_WORK_LEASE, KL_WORK_REVOKE, KL_WORK_COMPACT };
+
+// A read of the back end: one at a time, so that a batch never waits behind more than one.
+struct kl_read {
+    struct kl_task task;
+    struct kl_read *next;
+    struct kl_store *store;
+    void (*start)(struct kl_read *rd, struct kl_store *s);
+};
+
+struct kl_queue {
+    struct kl_txn *first, **end;
+    size_t n;
+};
+
+struct kl_lease {
+    int64_t id, ttl_ms, deadline_wall_ms, deadline_mono_ms;
+    bool pending;  // granted in a batch that is not durable yet
+    bool revoking; // no new keys
+    struct kl_kv *keys;
+    int64_t nkeys;
+    size_t heap_at; // SIZE_MAX: not in the heap
+};
+
+struct kl_leases {
+    struct kl_map by_id; // the id's 8 bytes
+    struct kl_lease **heap;
+    size_t n, cap;
+    int64_t unapplied_puts; // rows with a lease in batches that are not applied
+};
+
+struct kl_held {
+    struct kl_view *view;
+    int64_t until_ms;
+};
+
+struct kl_compaction {
+    kl_rev physical, window;
+    bool stepping, tidying, want_tidy;
+    struct kl_step_req step;
+    struct kl_tidy_req tidy;
+    struct kl_compact_wait *waits; // for the rows to go
+    struct {
+        int64_t ms;
+        kl_rev rev;
+    } sample[KL_COMPACT_SAMPLES];
+    int nsamples;
+    int64_t next_auto_ms;
+    bool auto_queued;
+    int64_t retry_ms;
+};
+
+struct kl_store {
+    struct kl_store_options o;
+    const struct kl_backend_ops *ops;
+    struct kl_backend *backend;
+    struct kl_loop *loop;
+    uint64_t origin, cluster_id, seq;
+
+    pthread_mutex_t readers_mu; // view (for new readers), readers
+    struct kl_view *view;       // applied; written by the core's loop
+    struct kl_reader *readers;
+    int64_t nreaders;
+
+    pthread_mutex_t held_mu; // held views; never on the path of a current read
+    struct kl_held held[KL_HOLD_MAX];
+
+    struct kl_index spec; // applied + in flight + filling
+    uint64_t gen;
+    struct kl_batch *inflight, *fill;
+    bool stale; // the log moved under what is in flight
+    struct kl_queue queue;
+    struct kl_task pump;
+    bool pumping;
+    struct kl_ring_room room;
+
+    struct kl_head_req head; // at most one at a time
+    bool asking_head;
+    struct kl_queue head_waiting, head_next; // waiting for this one; for the one after it
+
+    struct kl_read *reads, **reads_end;
+    bool reading;
+
+    struct kl_leases leases;
+    struct kl_compaction compaction;
+    uv_timer_t timer;
+    bool full, checking_space;
+    int64_t full_budget, full_check_ms;
+
+    bool stopping;
+    struct kl_task stop_task;
+
+    // Any thread.
+    atomic_bool refuse;
+    atomic_llong queued, nwatches;
+    struct {
+        atomic_llong keys, leases, ring_bytes, rev, compact_rev, physical_rev;
+        atomic_llong txns, batches, rows, last_error;
+        atomic_bool full;
+    } stat;
+    pthread_mutex_t text_mu;
+    char last_error_text[256];
+};
+
+// core.c
+int64_t kl_store_mono_ms(const struct kl_store *s);
+int64_t kl_store_wall_ms(const struct kl_store *s);
+void kl_store_arm_timer(struct kl_store *s);
+void kl_store_set_error(struct kl_store *s, int code, const char *text);
+void kl_store_read(struct kl_store *s, struct kl_read *rd); // any thread
+void kl_store_read_done(struct kl_store *s);
+void kl_store_count_watch(struct kl_store *s, int d); // any thread
+void kl_store_maybe_stop(struct kl_store *s);
+
+// view.c
+void kl_store_publish(struct kl_store *s, struct kl_view *v);
+void kl_store_add_reader(struct kl_store *s, struct kl_reader *r);
+void kl_store_remove_reader(struct kl_store *s, struct kl_reader *r);
+
+// eval.c
+enum kl_eval {
+    KL_EVAL_ANSWER, // txn->code and results are final
+    KL_EVAL_BATCH,  // part of s->fill
+    KL_EVAL_WAIT,   // read something that is not durable: answer with that batch
+    KL_EVAL_HEAD,   // read only: the head must be confirmed first
+    KL_EVAL_LATER,  // needs what is in flight to be applied
+    KL_EVAL_NOMEM,  // s->spec is unusable
+};
+enum kl_eval kl_eval_txn(struct kl_store *s, struct kl_txn *txn);
+void kl_txn_reset(struct kl_txn *txn); // drops results before another evaluation
+int kl_txn_check(const struct kl_txn *txn, struct kl_error *err);
+int kl_batch_row(struct kl_batch *b, struct kl_row **ret_row);
+
+// commit.c
+void kl_queue_init(struct kl_queue *q);
+void kl_queue_push(struct kl_queue *q, struct kl_txn *t);
+void kl_queue_push_front(struct kl_queue *q, struct kl_txn *t);
+struct kl_txn *kl_queue_pop(struct kl_queue *q);
+void kl_commit_enqueue(struct kl_store *s, struct kl_txn *txn);
+void kl_commit_pump(struct kl_store *s); // soon, once for many calls
+void kl_commit_answer(struct kl_store *s, struct kl_txn *txn);
+void kl_commit_fini(struct kl_store *s);
+void kl_commit_cancel(struct kl_store *s); // answers what is only queued
+void kl_commit_set_full(struct kl_store *s, bool full);
+
+// lease.c
+int kl_leases_load(struct kl_store *s, struct kl_lease_op op);
+void kl_leases_fini(struct kl_store *s);
+enum kl_eval kl_lease_eval(struct kl_store *s, struct kl_txn *txn); // WORK_LEASE, WORK_REVOKE
+void kl_lease_row_applied(struct kl_store *s, const struct kl_row *row);
+void kl_lease_op_applied(struct kl_store *s, const struct kl_lease_op *op);
+int kl_lease_reserve(struct kl_store *s, const struct kl_lease_op *op); // for an outside batch
+void kl_lease_batch_undone(struct kl_store *s, struct kl_batch *b);
+bool kl_lease_usable(struct kl_store *s, int64_t id);
+int64_t kl_lease_next_ms(struct kl_store *s); // mono time of the first deadline, INT64_MAX: none
+void kl_lease_expire(struct kl_store *s);
+
+// compact.c
+enum kl_eval kl_compact_eval(struct kl_store *s, struct kl_txn *txn);
+void kl_compact_run(struct kl_store *s); // next step when there is one
+int64_t kl_compact_next_ms(struct kl_store *s);
+void kl_compact_tick(struct kl_store *s);
+void kl_compact_cancel(struct kl_store *s);
+
+// reads.c
+void kl_store_trim_held(struct kl_store *s);
+
+// metrics.c
+void kl_store_metrics_init(void);
+void kl_store_metrics_applied(const struct kl_store *s, const struct kl_batch *b, int64_t took_ns);
+enum kl_store_metric {
+    KL_SM_WATCHERS,
+    KL_SM_LEASE_GRANTED,
+    KL_SM_LEASE_REVOKED,
+    KL_SM_LEASE_RENEWED,
+    KL_SM_FAILED,
+    KL_SM_TXN,
+    KL_SM_RANGE_HISTORY,
+    KL_SM_COMPACTED_KEYS,
+    KL_SM_COMPACTIONS,
+    KL_SM_DISK_FULL,
+    KL_SM_COUNT,
+};
+void kl_store_metric(enum kl_store_metric m, int64_t d);
+void kl_store_metric_step(int64_t took_us);

@@ -1,0 +1,581 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "harness.h"
+#include "base/clock.h"
+#include "store/backend.h"
+#include <errno.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { DEADLINE_S = 60 };
+
+uint64_t hs_rand(uint64_t *s)
+{
+    *s ^= *s << 13;
+    *s ^= *s >> 7;
+    *s ^= *s << 17;
+    return *s * 0x2545f4914f6cdd1dull;
+}
+
+uint64_t hs_seed(void)
+{
+    const char *e = getenv("STORE_SEED");
+    uint64_t seed = e ? strtoull(e, NULL, 10) : (uint64_t)kl_wall_ns() | 1;
+    print_message("STORE_SEED=%llu\n", (unsigned long long)seed);
+    return seed;
+}
+
+int hs_scale(int quick)
+{
+    const char *e = getenv("STORE_SCALE");
+    return e ? quick * atoi(e) : quick;
+}
+
+// ---- stores ----
+
+static const struct kl_backend_ops *const extra[] = {&hs_backend_shared, NULL};
+
+static void open_stores(struct hs_store *hs)
+{
+    struct kl_error err = {0};
+    if (kl_store_open(hs->url, &hs->o, &hs->s, &err))
+        fail_msg("open %s: %s", hs->url, err.msg);
+    hs->other = NULL;
+    if (strcmp(hs->backend, "shared") == 0 && kl_store_open(hs->url, &hs->o, &hs->other, &err))
+        fail_msg("open %s: %s", hs->url, err.msg);
+}
+
+void hs_open(struct hs_store *hs, const char *backend, const struct kl_store_options *o)
+{
+    memset(hs, 0, sizeof(*hs));
+    hs->backend = backend;
+    if (o)
+        hs->o = *o;
+    hs->o.extra = extra;
+    snprintf(hs->dir, sizeof(hs->dir), "/tmp/kl-store-XXXXXX");
+    assert_non_null(mkdtemp(hs->dir));
+    snprintf(hs->url, sizeof(hs->url), "%s://%s/state.db", backend, hs->dir);
+    open_stores(hs);
+}
+
+void hs_stop(struct hs_store *hs)
+{
+    kl_store_stop(hs->other);
+    kl_store_stop(hs->s);
+    hs->s = hs->other = NULL;
+}
+
+void hs_reopen(struct hs_store *hs)
+{
+    hs_stop(hs);
+    open_stores(hs);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    return remove(path);
+}
+
+void hs_close(struct hs_store *hs)
+{
+    hs_stop(hs);
+    nftw(hs->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+static int64_t clock_mono(void *arg)
+{
+    return atomic_load(&((struct hs_clock *)arg)->mono_ms);
+}
+
+static int64_t clock_wall(void *arg)
+{
+    return atomic_load(&((struct hs_clock *)arg)->wall_ms);
+}
+
+void hs_clock_init(struct hs_clock *c)
+{
+    c->clock = (struct kl_store_clock){clock_mono, clock_wall, c};
+    atomic_store(&c->mono_ms, 1000000);
+    atomic_store(&c->wall_ms, 1700000000000);
+}
+
+void hs_clock_add(struct hs_clock *c, int64_t ms)
+{
+    atomic_fetch_add(&c->mono_ms, ms);
+    atomic_fetch_add(&c->wall_ms, ms);
+}
+
+// ---- blocking calls ----
+
+struct call {
+    struct kl_task task;
+    struct hs_client *c;
+    void (*fn)(struct hs_client *c, void *arg);
+    void *arg;
+    pthread_mutex_t mu;
+    pthread_cond_t cond;
+    bool done;
+};
+
+static void finish(struct call *k)
+{
+    pthread_mutex_lock(&k->mu);
+    k->done = true;
+    pthread_cond_signal(&k->cond);
+    pthread_mutex_unlock(&k->mu);
+}
+
+static void deadline(struct timespec *ts)
+{
+    clock_gettime(CLOCK_REALTIME, ts);
+    ts->tv_sec += DEADLINE_S;
+}
+
+// Posts the call and waits until somebody finishes it.
+static void start_and_wait(struct call *k, void (*run)(struct kl_task *))
+{
+    struct timespec ts;
+    deadline(&ts);
+    pthread_mutex_init(&k->mu, NULL);
+    pthread_cond_init(&k->cond, NULL);
+    k->done = false;
+    k->task.run = run;
+    kl_loop_post(k->c->loop, &k->task);
+    pthread_mutex_lock(&k->mu);
+    while (!k->done) {
+        if (pthread_cond_timedwait(&k->cond, &k->mu, &ts) == ETIMEDOUT)
+            abort(); // a callback that never comes: the core dump says where everybody is
+    }
+    pthread_mutex_unlock(&k->mu);
+}
+
+static void run_call(struct kl_task *t)
+{
+    struct call *k = KL_CONTAINER_OF(t, struct call, task);
+    k->fn(k->c, k->arg);
+    finish(k);
+}
+
+void hs_run(struct hs_client *c, void (*fn)(struct hs_client *, void *), void *arg)
+{
+    struct call k = {.c = c, .fn = fn, .arg = arg};
+    start_and_wait(&k, run_call);
+}
+
+static void open_readers(struct hs_client *c, void *arg)
+{
+    if (kl_reader_new(c->hs->s, &c->reader, NULL))
+        abort();
+    c->other = NULL;
+    if (c->hs->other && kl_reader_new(c->hs->other, &c->other, NULL))
+        abort();
+}
+
+void hs_client_open(struct hs_client *c, struct hs_store *hs)
+{
+    *c = (struct hs_client){.hs = hs};
+    assert_int_equal(kl_loop_new("client", &c->loop, NULL), 0);
+    assert_int_equal(kl_loop_start(c->loop, NULL), 0);
+    hs_run(c, open_readers, NULL);
+}
+
+static void close_readers(struct hs_client *c, void *arg)
+{
+    kl_reader_close(c->reader);
+    kl_reader_close(c->other);
+    c->reader = c->other = NULL;
+}
+
+void hs_client_detach(struct hs_client *c)
+{
+    hs_run(c, close_readers, NULL);
+}
+
+void hs_client_close(struct hs_client *c)
+{
+    hs_client_detach(c);
+    kl_loop_stop(c->loop);
+    kl_loop_join(c->loop);
+    kl_loop_unref(c->loop);
+}
+
+// ---- transactions ----
+
+struct txn_call {
+    struct call k;
+    struct kl_txn txn;
+    struct kl_reader_wait wait;
+};
+
+static void reached(struct kl_reader_wait *w)
+{
+    finish(&KL_CONTAINER_OF(w, struct txn_call, wait)->k);
+}
+
+// Written through the other store: wait until the one that is read has it.
+static void txn_done(struct kl_txn *txn)
+{
+    struct txn_call *t = KL_CONTAINER_OF(txn, struct txn_call, txn);
+    t->wait.cb = reached;
+    t->wait.rev = txn->code ? 0 : txn->rev;
+    kl_reader_wait_rev(t->k.c->reader, &t->wait);
+}
+
+static void run_txn(struct kl_task *task)
+{
+    struct txn_call *t = KL_CONTAINER_OF(task, struct txn_call, k.task);
+    struct hs_store *hs = t->k.c->hs;
+    struct kl_store *s = hs->other && atomic_fetch_add(&hs->turn, 1) % 2 ? hs->other : hs->s;
+    t->txn.code = kl_store_submit(s, &t->txn, &t->txn.err);
+    if (t->txn.code)
+        finish(&t->k);
+}
+
+int hs_txn(struct hs_client *c, struct kl_txn *txn)
+{
+    struct txn_call t = {.k.c = c, .txn = *txn};
+    t.txn.cb = txn_done;
+    start_and_wait(&t.k, run_txn);
+    *txn = t.txn;
+    return txn->code;
+}
+
+static kl_rev finish_txn(struct kl_txn *txn)
+{
+    kl_rev r = txn->code ? txn->code : txn->body.succeeded ? txn->rev : KL_ECONFLICT;
+    kl_txn_fini(txn);
+    return r;
+}
+
+static kl_rev run_op(struct hs_client *c, struct kl_op *op, kl_rev mod_rev)
+{
+    struct kl_compare cmp = {.key = op->key, .target = KL_COMPARE_MOD, .num = mod_rev};
+    struct kl_txn txn = {
+        .body = {.compares = &cmp, .ncompares = mod_rev >= 0, .then = op, .nthen = 1}};
+    hs_txn(c, &txn);
+    return finish_txn(&txn);
+}
+
+kl_rev hs_put_bytes(struct hs_client *c, struct kl_str key, struct kl_str value, kl_rev mod_rev)
+{
+    struct kl_bytes *b = kl_bytes_new(value);
+    struct kl_op op = {.kind = KL_OP_PUT, .key = key, .value = b};
+    kl_rev r = run_op(c, &op, mod_rev);
+    kl_bytes_unref(b);
+    return r;
+}
+
+kl_rev hs_put(struct hs_client *c, const char *key, const char *value, kl_rev mod_rev)
+{
+    return hs_put_bytes(c, kl_str(key), kl_str(value), mod_rev);
+}
+
+kl_rev hs_put_lease(struct hs_client *c, const char *key, const char *value, int64_t lease)
+{
+    struct kl_bytes *b = kl_bytes_new(kl_str(value));
+    struct kl_op op = {.kind = KL_OP_PUT, .key = kl_str(key), .value = b, .lease = lease};
+    kl_rev r = run_op(c, &op, -1);
+    kl_bytes_unref(b);
+    return r;
+}
+
+kl_rev hs_del(struct hs_client *c, const char *key, kl_rev mod_rev)
+{
+    struct kl_op op = {.kind = KL_OP_DELETE, .key = kl_str(key)};
+    return run_op(c, &op, mod_rev);
+}
+
+// ---- reads ----
+
+struct read_arg {
+    const char *key, *end;
+    struct kl_kv *kv;
+    int64_t n;
+    kl_rev rev;
+};
+
+static void do_get(struct hs_client *c, void *arg)
+{
+    struct read_arg *a = arg;
+    a->kv = kl_kv_ref(kl_view_get(kl_reader_view(c->reader), kl_str(a->key)));
+}
+
+struct kl_kv *hs_get(struct hs_client *c, const char *key)
+{
+    struct read_arg a = {.key = key};
+    hs_run(c, do_get, &a);
+    return a.kv;
+}
+
+static void do_count(struct hs_client *c, void *arg)
+{
+    struct read_arg *a = arg;
+    struct kl_str end = a->end && !a->end[0] ? KL_RANGE_TO_LAST : kl_str(a->end);
+    a->rev = kl_view_rev(kl_reader_view(c->reader));
+    a->n = a->key ? kl_view_count(kl_reader_view(c->reader), kl_str(a->key), end) : 0;
+}
+
+kl_rev hs_rev(struct hs_client *c)
+{
+    struct read_arg a = {0};
+    hs_run(c, do_count, &a);
+    return a.rev;
+}
+
+int64_t hs_count(struct hs_client *c, const char *key, const char *end)
+{
+    struct read_arg a = {.key = key, .end = end};
+    hs_run(c, do_count, &a);
+    return a.n;
+}
+
+// ---- the rest ----
+
+struct other_call {
+    struct call k;
+    struct kl_compact_wait compact;
+    struct kl_lease_req lease;
+    struct kl_range_at range;
+    struct kl_reader_wait wait;
+    int code;
+};
+
+static void compact_done(struct kl_compact_wait *w)
+{
+    struct other_call *o = KL_CONTAINER_OF(w, struct other_call, compact);
+    o->code = w->code;
+    finish(&o->k);
+}
+
+static void run_compact(struct kl_task *t)
+{
+    struct other_call *o = KL_CONTAINER_OF(t, struct other_call, k.task);
+    o->compact.cb = compact_done;
+    o->code = kl_store_compact(o->k.c->hs->s, &o->compact, NULL);
+    if (o->code)
+        finish(&o->k);
+}
+
+int hs_compact(struct hs_client *c, kl_rev rev)
+{
+    struct other_call o = {.k.c = c, .compact = {.rev = rev, .physical = true}};
+    start_and_wait(&o.k, run_compact);
+    return o.code;
+}
+
+static void lease_reached(struct kl_reader_wait *w)
+{
+    finish(&KL_CONTAINER_OF(w, struct other_call, wait)->k);
+}
+
+static void lease_done(struct kl_lease_req *q)
+{
+    struct other_call *o = KL_CONTAINER_OF(q, struct other_call, lease);
+    o->wait.cb = lease_reached;
+    o->wait.rev = q->code ? 0 : q->rev;
+    kl_reader_wait_rev(o->k.c->reader, &o->wait);
+}
+
+static void run_lease(struct kl_task *t)
+{
+    struct other_call *o = KL_CONTAINER_OF(t, struct other_call, k.task);
+    o->lease.cb = lease_done;
+    o->lease.loop = NULL;
+    o->lease.code = kl_store_lease(o->k.c->hs->s, &o->lease, &o->lease.err);
+    if (o->lease.code)
+        finish(&o->k);
+}
+
+int hs_lease(struct hs_client *c, struct kl_lease_req *q)
+{
+    struct other_call o = {.k.c = c, .lease = *q};
+    start_and_wait(&o.k, run_lease);
+    *q = o.lease;
+    return q->code;
+}
+
+static void range_done(struct kl_range_at *q)
+{
+    finish(&KL_CONTAINER_OF(q, struct other_call, range)->k);
+}
+
+static void run_range(struct kl_task *t)
+{
+    struct other_call *o = KL_CONTAINER_OF(t, struct other_call, k.task);
+    o->range.cb = range_done;
+    o->range.loop = NULL;
+    o->range.code = kl_store_range_at(o->k.c->hs->s, &o->range, &o->range.err);
+    if (o->range.code)
+        finish(&o->k);
+}
+
+int hs_range_at(struct hs_client *c, struct kl_range_at *q)
+{
+    struct other_call o = {.k.c = c, .range = *q};
+    start_and_wait(&o.k, run_range);
+    *q = o.range;
+    return q->code;
+}
+
+// ---- watches ----
+
+static char *copy(struct kl_str s)
+{
+    char *p = malloc(s.n + 1);
+    memcpy(p, s.p, s.n);
+    p[s.n] = 0;
+    return p;
+}
+
+static void add_event(struct hs_watch *w, const struct kl_event *e)
+{
+    if (w->n == w->cap) {
+        w->cap = w->cap ? w->cap * 2 : 64;
+        w->ev = realloc(w->ev, w->cap * sizeof(*w->ev));
+    }
+    if (e->kv->mod_rev <= w->progress)
+        w->early = true;
+    w->ev[w->n++] = (struct hs_event){
+        .key = copy(kl_kv_key(e->kv)),
+        .value = e->kv->deleted ? NULL : copy(kl_kv_value(e->kv)),
+        .prev = e->prev ? copy(kl_kv_value(e->prev)) : NULL,
+        .rev = e->kv->mod_rev,
+        .create_rev = e->kv->create_rev,
+        .version = e->kv->version,
+    };
+}
+
+static void take_events(struct hs_watch *w)
+{
+    struct kl_event ev[64];
+    int n = 1;
+    pthread_mutex_lock(&w->mu);
+    while (!w->paused && n > 0) {
+        n = kl_watch_next(&w->w, ev, w->batch && w->batch < 64 ? w->batch : 64);
+        for (int i = 0; i < n; i++)
+            add_event(w, &ev[i]);
+        if (n < 0)
+            w->code = n;
+    }
+    kl_rev rev;
+    if (!w->paused && kl_watch_progress(&w->w, &rev)) {
+        if (rev < w->progress)
+            w->early = true;
+        w->progress = rev;
+    }
+    pthread_cond_broadcast(&w->cond);
+    pthread_mutex_unlock(&w->mu);
+}
+
+static void wake(struct kl_watch *kw)
+{
+    take_events(KL_CONTAINER_OF(kw, struct hs_watch, w));
+}
+
+struct watch_arg {
+    struct hs_watch *w;
+    const char *key, *end;
+    kl_rev start_rev;
+    int code;
+};
+
+static void do_start(struct hs_client *c, void *arg)
+{
+    struct watch_arg *a = arg;
+    a->w->w.wake = wake;
+    struct kl_str end = a->end && !a->end[0] ? KL_RANGE_TO_LAST : kl_str(a->end);
+    a->code = kl_watch_start(&a->w->w, c->reader, kl_str(a->key), end, a->start_rev, NULL);
+}
+
+int hs_watch_start(struct hs_watch *w, struct hs_client *c, const char *key, const char *end,
+                   kl_rev start_rev)
+{
+    if (!w->c) {
+        pthread_mutex_init(&w->mu, NULL);
+        pthread_cond_init(&w->cond, NULL);
+    }
+    w->c = c;
+    w->code = 0;
+    struct watch_arg a = {w, key, end, start_rev, 0};
+    hs_run(c, do_start, &a);
+    return a.code;
+}
+
+static void do_take(struct hs_client *c, void *arg)
+{
+    take_events(arg);
+}
+
+void hs_watch_pause(struct hs_watch *w)
+{
+    pthread_mutex_lock(&w->mu);
+    w->paused = true;
+    pthread_mutex_unlock(&w->mu);
+}
+
+void hs_watch_go(struct hs_watch *w)
+{
+    pthread_mutex_lock(&w->mu);
+    w->paused = false;
+    pthread_mutex_unlock(&w->mu);
+    hs_run(w->c, do_take, w);
+}
+
+void hs_watch_wait(struct hs_watch *w, size_t n)
+{
+    struct timespec ts;
+    deadline(&ts);
+    pthread_mutex_lock(&w->mu);
+    int r = 0;
+    while (w->n < n && !w->code && !r)
+        r = pthread_cond_timedwait(&w->cond, &w->mu, &ts);
+    size_t have = w->n;
+    int code = w->code;
+    pthread_mutex_unlock(&w->mu);
+    if (r)
+        fail_msg("watch of %.*s: %zu of %zu events after %d s, code %d", KL_PRI(w->w.key), have, n,
+                 DEADLINE_S, code);
+}
+
+void hs_watch_wait_rev(struct hs_watch *w, kl_rev rev)
+{
+    int64_t until = kl_mono_ms() + DEADLINE_S * 1000;
+    for (;;) {
+        hs_run(w->c, do_take, w);
+        pthread_mutex_lock(&w->mu);
+        bool there = w->progress >= rev || w->code;
+        pthread_mutex_unlock(&w->mu);
+        if (there)
+            return;
+        if (kl_mono_ms() > until)
+            fail_msg("watch of %.*s: no progress to %lld after %d s", KL_PRI(w->w.key),
+                     (long long)rev, DEADLINE_S);
+        sched_yield();
+    }
+}
+
+static void do_stop(struct hs_client *c, void *arg)
+{
+    kl_watch_stop(&((struct hs_watch *)arg)->w);
+}
+
+void hs_watch_stop(struct hs_watch *w)
+{
+    hs_run(w->c, do_stop, w);
+}
+
+void hs_watch_fini(struct hs_watch *w)
+{
+    hs_watch_stop(w);
+    for (size_t i = 0; i < w->n; i++) {
+        free(w->ev[i].key);
+        free(w->ev[i].value);
+        free(w->ev[i].prev);
+    }
+    free(w->ev);
+    pthread_mutex_destroy(&w->mu);
+    pthread_cond_destroy(&w->cond);
+}

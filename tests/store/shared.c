@@ -1,0 +1,444 @@
+// SPDX-License-Identifier: Apache-2.0
+// shared://NAME: a log in memory that several stores of one process have open, as servers share a
+// database: a batch is accepted only by who has seen all before it (KL_ECONFLICT otherwise), and
+// comes to all others from outside. Lives as long as one store has it open, so that stopping one
+// of two and opening it again is a restart.
+#include "harness.h"
+#include "base/rand.h"
+#include "store/backend.h"
+#include <stdlib.h>
+#include <string.h>
+
+struct entry {
+    struct kl_event *rows; // references
+    size_t nrows;
+    struct kl_lease_op *leases;
+    size_t nleases;
+    kl_rev base_rev, last_rev, compact_rev;
+    uint64_t origin, seq;
+};
+
+struct shared_log {
+    char name[128];
+    pthread_mutex_t mu;
+    struct entry *entries;
+    size_t n, cap;
+    kl_rev rev, compact_rev;
+    struct kl_backend *open;
+    int refs;
+    struct shared_log *next;
+};
+
+struct kl_backend {
+    struct kl_store *core;
+    struct shared_log *log;
+    size_t seen; // entries; the core's loop
+    bool closed;
+    struct kl_batch *proposed;
+    struct kl_task poke, propose_task, head_task;
+    atomic_bool poked;
+    struct kl_head_req *head;
+    struct kl_backend *next;
+    uint64_t member;
+    bool started;
+};
+
+static pthread_mutex_t logs_mu = PTHREAD_MUTEX_INITIALIZER;
+static struct shared_log *logs;
+
+static struct kl_event ref_event(const struct kl_event *e)
+{
+    return (struct kl_event){kl_kv_ref(e->kv), kl_kv_ref(e->prev)};
+}
+
+// Another server decodes its own copy of what the database holds.
+static struct kl_kv *copy_kv(const struct kl_kv *kv)
+{
+    struct kl_kv *c = kl_kv_new(kl_kv_key(kv), kv->value);
+    if (!c)
+        abort();
+    c->id = kv->id;
+    c->mod_rev = kv->mod_rev;
+    c->create_rev = kv->create_rev;
+    c->version = kv->version;
+    c->lease = kv->lease;
+    c->deleted = kv->deleted;
+    return c;
+}
+
+static struct kl_batch *outside_batch(const struct entry *e)
+{
+    struct kl_batch *b = kl_batch_new();
+    b->origin = e->origin;
+    b->seq = e->seq;
+    b->base_rev = e->base_rev;
+    b->last_rev = e->last_rev;
+    b->compact_rev = e->compact_rev;
+    for (size_t i = 0; i < e->nrows; i++) {
+        if (kl_batch_add_row(b, copy_kv(e->rows[i].kv)))
+            abort();
+    }
+    for (size_t i = 0; i < e->nleases; i++) {
+        if (kl_batch_add_lease(b, e->leases[i]))
+            abort();
+    }
+    return b;
+}
+
+// Hands up what others wrote.
+static void catch_up(struct kl_backend *b)
+{
+    for (;;) {
+        pthread_mutex_lock(&b->log->mu);
+        struct kl_batch *batch = NULL;
+        if (b->seen < b->log->n)
+            batch = outside_batch(&b->log->entries[b->seen]);
+        pthread_mutex_unlock(&b->log->mu);
+        if (!batch)
+            return;
+        b->seen++;
+        if (kl_core_applied(b->core, batch))
+            abort();
+    }
+}
+
+static void run_poke(struct kl_task *t)
+{
+    struct kl_backend *b = KL_CONTAINER_OF(t, struct kl_backend, poke);
+    if (b->closed) {
+        free(b);
+        return;
+    }
+    atomic_store(&b->poked, false);
+    catch_up(b);
+}
+
+static void poke_others(struct shared_log *log, struct kl_backend *but)
+{
+    for (struct kl_backend *o = log->open; o; o = o->next) {
+        if (o != but && o->started && !atomic_exchange(&o->poked, true))
+            kl_loop_post(kl_core_loop(o->core), &o->poke);
+    }
+}
+
+static void append(struct shared_log *log, const struct kl_batch *batch)
+{
+    if (log->n == log->cap) {
+        log->cap = log->cap ? log->cap * 2 : 64;
+        log->entries = realloc(log->entries, log->cap * sizeof(*log->entries));
+    }
+    struct entry *e = &log->entries[log->n++];
+    *e = (struct entry){.nrows = batch->nrows,
+                        .nleases = batch->nleases,
+                        .base_rev = batch->base_rev,
+                        .last_rev = batch->last_rev,
+                        .compact_rev = batch->compact_rev,
+                        .origin = batch->origin,
+                        .seq = batch->seq};
+    e->rows = calloc(e->nrows + 1, sizeof(*e->rows));
+    for (size_t i = 0; i < e->nrows; i++) {
+        // Without the writer's attachments: those are in its memory only.
+        e->rows[i].kv = copy_kv(batch->rows[i].kv);
+        e->rows[i].prev = batch->rows[i].prev ? copy_kv(batch->rows[i].prev) : NULL;
+    }
+    e->leases = calloc(e->nleases + 1, sizeof(*e->leases));
+    if (e->nleases)
+        memcpy(e->leases, batch->leases, e->nleases * sizeof(*e->leases));
+    log->rev = batch->last_rev;
+    if (batch->compact_rev > log->compact_rev)
+        log->compact_rev = batch->compact_rev;
+}
+
+static void run_propose(struct kl_task *t)
+{
+    struct kl_backend *b = KL_CONTAINER_OF(t, struct kl_backend, propose_task);
+    struct kl_batch *batch = b->proposed;
+    b->proposed = NULL;
+    pthread_mutex_lock(&b->log->mu);
+    bool first = b->seen == b->log->n;
+    if (first) {
+        append(b->log, batch);
+        b->seen++;
+        poke_others(b->log, b);
+    }
+    pthread_mutex_unlock(&b->log->mu);
+    if (first) {
+        kl_core_applied(b->core, batch);
+        return;
+    }
+    // Outside batches come up while ours is in flight, or after it has failed: both happen.
+    if (batch->seq % 2)
+        catch_up(b);
+    kl_core_failed(b->core, batch, KL_ECONFLICT);
+    catch_up(b);
+}
+
+static void propose(struct kl_backend *b, struct kl_batch *batch)
+{
+    b->proposed = batch;
+    b->propose_task.run = run_propose;
+    kl_loop_defer(kl_core_loop(b->core), &b->propose_task);
+}
+
+static void run_head(struct kl_task *t)
+{
+    struct kl_backend *b = KL_CONTAINER_OF(t, struct kl_backend, head_task);
+    struct kl_head_req *q = b->head;
+    catch_up(b); // all that was in the log when this ran, which is after the question
+    pthread_mutex_lock(&b->log->mu);
+    q->rev = b->seen ? b->log->entries[b->seen - 1].last_rev : 1;
+    pthread_mutex_unlock(&b->log->mu);
+    b->head = NULL;
+    q->done(q);
+}
+
+static void confirm_head(struct kl_backend *b, struct kl_head_req *q)
+{
+    b->head = q;
+    b->head_task.run = run_head;
+    kl_loop_defer(kl_core_loop(b->core), &b->head_task);
+}
+
+// ---- history: nothing is ever removed from this log; compaction is the core's affair ----
+
+static void run_rows(struct kl_task *t)
+{
+    struct kl_rows_req *q = KL_CONTAINER_OF(t, struct kl_rows_req, task);
+    q->done(q);
+}
+
+static void read_rows(struct kl_backend *b, struct kl_rows_req *q)
+{
+    q->rows = calloc(q->max_rows, sizeof(*q->rows));
+    pthread_mutex_lock(&b->log->mu);
+    q->through = b->log->rev;
+    for (size_t i = 0; i < b->log->n; i++) {
+        const struct entry *e = &b->log->entries[i];
+        for (size_t k = 0; k < e->nrows; k++) {
+            const struct kl_kv *kv = e->rows[k].kv;
+            if (q->min_rev ? kv->mod_rev < q->min_rev : kv->id <= q->after_id)
+                continue;
+            q->rows[q->nrows++] = ref_event(&e->rows[k]);
+            if (q->nrows == q->max_rows) {
+                q->through = kv->id;
+                goto full;
+            }
+        }
+    }
+full:
+    pthread_mutex_unlock(&b->log->mu);
+    q->task.run = run_rows;
+    kl_loop_defer(kl_core_loop(b->core), &q->task);
+}
+
+static int cmp_version(const void *x, const void *y)
+{
+    const struct kl_kv *a = *(struct kl_kv *const *)x, *b = *(struct kl_kv *const *)y;
+    int c = kl_str_cmp(kl_kv_key(a), kl_kv_key(b));
+    return c ? c : (a->id > b->id) - (a->id < b->id);
+}
+
+static void run_range(struct kl_task *t)
+{
+    struct kl_range_req *q = KL_CONTAINER_OF(t, struct kl_range_req, task);
+    q->done(q);
+}
+
+static void read_range(struct kl_backend *b, struct kl_range_req *q)
+{
+    size_t n = 0, cap = 64, k = 0;
+    struct kl_kv **all = malloc(cap * sizeof(struct kl_kv *));
+    pthread_mutex_lock(&b->log->mu);
+    for (size_t i = 0; i < b->log->n; i++) {
+        const struct entry *e = &b->log->entries[i];
+        for (size_t r = 0; r < e->nrows; r++) {
+            struct kl_kv *kv = e->rows[r].kv;
+            if (kv->mod_rev > q->rev || !kl_range_has(q->key, q->end, kl_kv_key(kv)))
+                continue;
+            if (n == cap)
+                all = realloc(all, (cap *= 2) * sizeof(struct kl_kv *));
+            all[n++] = kv;
+        }
+    }
+    qsort(all, n, sizeof(*all), cmp_version);
+    for (size_t i = 0; i < n; i++) {
+        bool newest = i + 1 == n || !kl_str_eq(kl_kv_key(all[i]), kl_kv_key(all[i + 1]));
+        if (!newest || all[i]->deleted)
+            continue;
+        q->count++;
+        if (k < q->limit)
+            all[k++] = kl_kv_ref(all[i]);
+        else
+            q->more = true;
+    }
+    pthread_mutex_unlock(&b->log->mu);
+    q->kvs = all;
+    q->nkvs = k;
+    q->task.run = run_range;
+    kl_loop_defer(kl_core_loop(b->core), &q->task);
+}
+
+static void run_value(struct kl_task *t)
+{
+    struct kl_value_req *q = KL_CONTAINER_OF(t, struct kl_value_req, task);
+    q->done(q);
+}
+
+static void read_value(struct kl_backend *b, struct kl_value_req *q)
+{
+    q->code = KL_ECOMPACTED; // nothing is ever cold here
+    q->task.run = run_value;
+    kl_loop_defer(kl_core_loop(b->core), &q->task);
+}
+
+static void run_step(struct kl_task *t)
+{
+    struct kl_step_req *q = KL_CONTAINER_OF(t, struct kl_step_req, task);
+    q->done(q);
+}
+
+static void compact_step(struct kl_backend *b, struct kl_step_req *q)
+{
+    q->through = q->after + q->window < q->until ? q->after + q->window : q->until;
+    q->task.run = run_step;
+    kl_loop_defer(kl_core_loop(b->core), &q->task);
+}
+
+static void get_sizes(struct kl_backend *b, struct kl_backend_sizes *ret)
+{
+}
+
+// ---- life ----
+
+static int open_shared(struct kl_store *core, struct kl_str rest, struct kl_backend **ret_b,
+                       struct kl_error *err)
+{
+    struct kl_backend *b = calloc(1, sizeof(*b));
+    pthread_mutex_lock(&logs_mu);
+    struct shared_log *log = logs;
+    while (log && !kl_str_eqz(rest, log->name))
+        log = log->next;
+    if (!log) {
+        log = calloc(1, sizeof(*log));
+        memcpy(log->name, rest.p, rest.n);
+        pthread_mutex_init(&log->mu, NULL);
+        log->rev = 1;
+        log->next = logs;
+        logs = log;
+    }
+    log->refs++;
+    pthread_mutex_unlock(&logs_mu);
+    b->core = core;
+    b->log = log;
+    b->member = kl_rand_u64() | 1;
+    b->poke.run = run_poke;
+    pthread_mutex_lock(&log->mu);
+    b->next = log->open;
+    log->open = b;
+    pthread_mutex_unlock(&log->mu);
+    *ret_b = b;
+    return 0;
+}
+
+static int cmp_kv(const void *x, const void *y)
+{
+    const struct kl_kv *a = *(struct kl_kv *const *)x, *b = *(struct kl_kv *const *)y;
+    return kl_str_cmp(kl_kv_key(a), kl_kv_key(b));
+}
+
+static int load_shared(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err)
+{
+    pthread_mutex_lock(&b->log->mu);
+    l->rev = b->log->rev;
+    l->compact_rev = l->physical_rev = b->log->compact_rev;
+    b->seen = b->log->n;
+    pthread_mutex_unlock(&b->log->mu);
+    l->member_id = b->member;
+    l->cluster_id = 1;
+    for (size_t i = 0; i < b->seen; i++) {
+        for (size_t k = 0; k < b->log->entries[i].nleases; k++)
+            l->lease(l->arg, b->log->entries[i].leases[k]);
+    }
+    size_t n = 0;
+    struct kl_kv **kvs = NULL;
+    for (size_t i = 0; i < b->seen; i++) {
+        for (size_t k = 0; k < b->log->entries[i].nrows; k++) {
+            kvs = realloc(kvs, (n + 1) * sizeof(*kvs));
+            kvs[n++] = b->log->entries[i].rows[k].kv;
+        }
+    }
+    if (n)
+        qsort(kvs, n, sizeof(*kvs), cmp_version);
+    size_t live = 0;
+    for (size_t i = 0; i < n; i++) {
+        bool newest = i + 1 == n || !kl_str_eq(kl_kv_key(kvs[i]), kl_kv_key(kvs[i + 1]));
+        if (newest && !kvs[i]->deleted)
+            kvs[live++] = kvs[i];
+    }
+    if (live)
+        qsort(kvs, live, sizeof(*kvs), cmp_kv);
+    for (size_t i = 0; i < live; i++)
+        l->kv(l->arg, copy_kv(kvs[i]));
+    free(kvs);
+    return 0;
+}
+
+static void start_shared(struct kl_backend *b)
+{
+    pthread_mutex_lock(&b->log->mu);
+    b->started = true;
+    pthread_mutex_unlock(&b->log->mu);
+    catch_up(b);
+}
+
+static void free_log(struct shared_log *log)
+{
+    for (size_t i = 0; i < log->n; i++) {
+        for (size_t k = 0; k < log->entries[i].nrows; k++) {
+            kl_kv_unref(log->entries[i].rows[k].kv);
+            kl_kv_unref(log->entries[i].rows[k].prev);
+        }
+        free(log->entries[i].rows);
+        free(log->entries[i].leases);
+    }
+    free(log->entries);
+    free(log);
+}
+
+static void close_shared(struct kl_backend *b)
+{
+    struct shared_log *log = b->log;
+    pthread_mutex_lock(&log->mu);
+    struct kl_backend **p = &log->open;
+    while (*p != b)
+        p = &(*p)->next;
+    *p = b->next;
+    pthread_mutex_unlock(&log->mu);
+    pthread_mutex_lock(&logs_mu);
+    if (--log->refs == 0) {
+        struct shared_log **at = &logs;
+        while (*at != log)
+            at = &(*at)->next;
+        *at = log->next;
+        free_log(log);
+    }
+    pthread_mutex_unlock(&logs_mu);
+    b->closed = true;
+    if (!atomic_load(&b->poked)) // else the poke that is still in the mailbox frees it
+        free(b);
+}
+
+const struct kl_backend_ops hs_backend_shared = {
+    .scheme = "shared",
+    .open = open_shared,
+    .load = load_shared,
+    .start = start_shared,
+    .propose = propose,
+    .confirm_head = confirm_head,
+    .read_rows = read_rows,
+    .read_range = read_range,
+    .read_value = read_value,
+    .compact_step = compact_step,
+    .sizes = get_sizes,
+    .close = close_shared,
+};
