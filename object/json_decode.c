@@ -93,6 +93,8 @@ static bool close_frame(struct kl_json_decoder *d)
         d->fatal = KL_ENOMEM;
     d->top = fr->base;
     d->depth--;
+    if (d->lax_failed && !(d->depth && d->frames[d->depth - 1].lax))
+        d->fatal = d->fatal ? d->fatal : d->failed;
     return d->fatal == 0;
 }
 
@@ -353,6 +355,7 @@ static int decode(struct kl_arena *a, const struct kl_type *type, struct kl_str 
     d.strict = strict;
     d.err = err ? err : &unused;
     d.failed = d.fatal = 0;
+    d.lax_failed = false;
     d.frames = d.first_frames;
     d.values = d.first_values;
     d.depth = d.top = 0;

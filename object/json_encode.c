@@ -464,6 +464,8 @@ static char *put_value(struct writer *w, char *p, const struct kl_type *t, const
             return PUT_LITERAL(w, p, "null"); // only the type knows the members
         return put_struct(w, p, t, v, (struct kl_str){"", 0});
     case KL_ARRAY:
+        if (v->n == 0 && t && t->kind >= KL_T_SCHEMA_OR_ARRAY)
+            return PUT_LITERAL(w, p, "null");
         return put_array(w, p, t && t->kind != KL_T_SCHEMA_OR_STRINGS ? t->elem : NULL, v);
     case KL_MAP:
         return put_map(w, p, t ? t->elem : NULL, v);

@@ -79,8 +79,10 @@ static void put_type_error(struct kl_json_decoder *d, struct kl_buf *out, const 
                            struct kl_str number, const struct kl_type *t)
 {
     const struct kl_json_frame *owner = NULL;
+    // An error from a decoder of its own gets the struct around that one.
+    bool has_outer = d->depth && !d->frames[0].lax;
     for (size_t i = d->depth; i > 0 && !owner; i--)
-        if (d->frames[i - 1].kind == KL_STRUCT)
+        if (d->frames[i - 1].kind == KL_STRUCT && !(d->frames[i - 1].lax && has_outer))
             owner = &d->frames[i - 1];
     kl_buf_printf(out, "json: cannot unmarshal %s", value);
     if (number.n)
@@ -107,12 +109,24 @@ static void put_type_error(struct kl_json_decoder *d, struct kl_buf *out, const 
     put_target(d, out, t);
 }
 
+static bool in_lax(const struct kl_json_decoder *d)
+{
+    return d->depth && d->frames[d->depth - 1].lax;
+}
+
+// The first error is kept; but what a decoder of its own says ends decoding, and so comes first.
+static bool wants_error(const struct kl_json_decoder *d, bool final)
+{
+    return final || !d->failed || (in_lax(d) && !d->lax_failed);
+}
+
 void kl_json_fail(struct kl_json_decoder *d, struct kl_str message, bool final)
 {
-    if (d->failed && !final)
+    if (!wants_error(d, final))
         return;
     int n = message.n > sizeof(d->err->msg) ? (int)sizeof(d->err->msg) : (int)message.n;
     d->failed = kl_error_set(d->err, KL_EBADREQUEST, "%.*s", n, message.p);
+    d->lax_failed = in_lax(d);
     if (final)
         d->fatal = d->failed;
 }
@@ -120,7 +134,7 @@ void kl_json_fail(struct kl_json_decoder *d, struct kl_str message, bool final)
 void kl_json_fail_type(struct kl_json_decoder *d, const char *value, struct kl_str number,
                        const struct kl_type *t, bool final)
 {
-    if (d->failed && !final)
+    if (!wants_error(d, final))
         return;
     struct kl_buf text;
     kl_buf_init(&text, 1 << 20);

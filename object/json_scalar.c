@@ -275,7 +275,9 @@ const char *kl_json_read_special(struct kl_json_decoder *d, const char *p, const
         return read_schema_or_bool(d, p, v);
     case KL_T_SCHEMA_OR_ARRAY:
     case KL_T_SCHEMA_OR_STRINGS:
-        v->kind = KL_NULL; // upstream takes any scalar for "not set"
+        v->kind = KL_ARRAY; // upstream takes any scalar for one that is empty
+        v->n = 0;
+        v->items = NULL;
         return kl_json_read_over(d, p);
     default:
         return read_raw(d, p, v);

@@ -19,6 +19,14 @@ static void fail(struct scan *s, const char *context)
     }
 }
 
+// Within a number, a literal or an escape: Go's scanner takes the end of the text for a space
+// there.
+static void fail_token(struct scan *s, const char *context)
+{
+    fail(s, context);
+    s->context = context;
+}
+
 static void spaces(struct scan *s)
 {
     while (s->p < s->end && kl_json_is_space((unsigned char)*s->p))
@@ -38,7 +46,7 @@ static bool at_digit(const struct scan *s)
 static void digits(struct scan *s, const char *context)
 {
     if (!at_digit(s)) {
-        fail(s, context);
+        fail_token(s, context);
         return;
     }
     while (at_digit(s))
@@ -72,7 +80,7 @@ static void escape(struct scan *s)
         if (s->p < s->end && *s->p && strchr("\"\\/bfnrt", *s->p))
             s->p++;
         else
-            fail(s, "in string escape code");
+            fail_token(s, "in string escape code");
         return;
     }
     s->p++;
@@ -81,7 +89,7 @@ static void escape(struct scan *s)
         if ((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'f'))
             s->p++;
         else
-            fail(s, "in \\u hexadecimal character escape");
+            fail_token(s, "in \\u hexadecimal character escape");
     }
 }
 
@@ -96,7 +104,8 @@ static void string(struct scan *s)
         else
             s->p++;
     }
-    s->p++;
+    if (!s->failed)
+        s->p++;
 }
 
 static void literal(struct scan *s, const char *word)
@@ -114,7 +123,7 @@ static void literal(struct scan *s, const char *word)
         if (at(s, word[i]))
             s->p++;
         else
-            fail(s, contexts[first + i - 1]);
+            fail_token(s, contexts[first + i - 1]);
     }
 }
 
@@ -267,6 +276,6 @@ int kl_json_syntax_error(struct kl_str text, struct kl_error *err)
     if (!s.context)
         return kl_error_set(err, KL_EBADREQUEST, "unexpected end of JSON input");
     char quoted[16];
-    quote_char(quoted, (unsigned char)*s.p);
+    quote_char(quoted, s.p < s.end ? (unsigned char)*s.p : ' ');
     return kl_error_set(err, KL_EBADREQUEST, "invalid character %s %s", quoted, s.context);
 }

@@ -25,6 +25,15 @@ struct kl_kind_row {
 extern const struct kl_kind_row kl_kind_rows[]; // sorted by kind, group, version
 extern const uint16_t kl_nkind_rows;
 
+// What Go calls a field's type where the name cannot be derived from the schema (v1.PullPolicy),
+// and the embedded structs it comes from ("VolumeSource."). Offsets into kl_go_texts, 0 for "".
+struct kl_go_row {
+    uint16_t type, sym, name, embedded;
+};
+extern const struct kl_go_row kl_go_rows[]; // sorted by type and symbol
+extern const uint16_t kl_ngo_rows;
+extern const char kl_go_texts[];
+
 #define KL_GOLDEN 0x9E3779B97F4A7C15u
 
 static inline uint64_t kl_load_le64(const char *p)

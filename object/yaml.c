@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <yaml.h>
 
+// While reading, a key's sym is the line of its value, and its spare bits say what it was.
+enum { NOT_STRING = 1 };
+
 struct anchor {
     struct kl_value value;
     uint64_t steps; // values below it, aliases counted as often as they stand there
@@ -144,11 +147,14 @@ static int key_text(struct reader *r, struct kl_value *key)
                                        : "-.inf");
             break;
         }
-        for (digits = 6; digits < 10; digits++) {
-            n = snprintf(text, sizeof(text), "%.*g", digits, key->d);
+        // Go's 'g' with the fewest digits that a float32 needs.
+        for (digits = 1; digits < 9; digits++) {
+            snprintf(text, sizeof(text), "%.*e", digits - 1, key->d);
             if (strtof(text, NULL) == (float)key->d)
                 break;
         }
+        n = atoi(strchr(text, 'e') + 1) < 6 ? digits > 6 ? digits : 6 : digits;
+        n = snprintf(text, sizeof(text), "%.*g", n, (double)(float)key->d);
         break;
     case KL_NULL:
         return kl_error_set(r->err, KL_EBADREQUEST,
@@ -160,6 +166,7 @@ static int key_text(struct reader *r, struct kl_value *key)
     if (!s.p)
         return out_of_memory(r);
     *key = kl_string(s);
+    key->spare = NOT_STRING;
     return 0;
 }
 
@@ -169,7 +176,10 @@ static void note_repeat(void *arg, const struct kl_value *key)
     if (!r->strict)
         return;
     kl_buf_printf(&r->repeats, "\n  line %u: key ", (unsigned)key->sym);
-    kl_json_put_go_quoted(&r->repeats, kl_text(key));
+    if (key->spare == NOT_STRING)
+        kl_buf_puts(&r->repeats, kl_text(key));
+    else
+        kl_json_put_go_quoted(&r->repeats, kl_text(key));
     kl_buf_puts(&r->repeats, KL_STR(" already set in map"));
 }
 

@@ -9,6 +9,7 @@ types_gen.h      enum KL_TYPE_<group>_<version>_<Kind>: indexes into kl_type_tab
 resources_gen.h  enum KL_RES_<group>_<version>_<plural>: indexes into kl_resources
 schema_gen.c     symbols, types, fields, gates
 resources_gen.c  groups, resources, subresources, kinds
+go_names_gen.c   what Go calls the types of fields (go_names.json), for error texts
 """
 import json
 import os
@@ -440,6 +441,34 @@ def write_resources_c(data, schema, out):
     out.write("const uint16_t kl_nkind_rows = %d;\n" % len(kinds))
 
 
+def write_go_names_c(names, schema, out):
+    """go_names.json: type -> field -> [Go type where it differs from the derived, embedded path]"""
+    pool, rows = {"": 0}, []
+    text = "\\0"
+    length = 1
+
+    def offset(name):
+        nonlocal text, length
+        if name not in pool:
+            pool[name] = length
+            text += name + "\\0"
+            length += len(name) + 1
+        return pool[name]
+
+    for type_name in schema.names:
+        for field, (go_type, embedded) in names.get(type_name, {}).items():
+            rows.append((schema.index[type_name], schema.sym_index[field], offset(go_type),
+                         offset(embedded)))
+    assert length < 65536
+    out.write(SPDX + NOTE + '#include "object/schema_int.h"\n\n')
+    parts = (text + "\n").split("\\0")
+    out.write("const char kl_go_texts[] =\n%s;\n\n" % "".join(
+        '    "%s\\0"\n' % part for part in parts[:-1]))
+    out.write("const struct kl_go_row kl_go_rows[] = {\n%s};\n" % "".join(
+        "{%d,%d,%d,%d},\n" % row for row in sorted(rows)))
+    out.write("const uint16_t kl_ngo_rows = %d;\n" % len(rows))
+
+
 def main():
     source, target = sys.argv[1:3]
 
@@ -457,6 +486,8 @@ def main():
     write("types_gen.h", schema.write_types_h)
     write("resources_gen.h", lambda f: write_resources_h(data["resources"], f))
     write("schema_gen.c", schema.write_c)
+    go_names = load("go_names.json")
+    write("go_names_gen.c", lambda f: write_go_names_c(go_names, schema, f))
     write("resources_gen.c", lambda f: write_resources_c(data, schema, f))
 
 
