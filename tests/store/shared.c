@@ -33,6 +33,7 @@ struct kl_backend {
     struct kl_store *core;
     struct shared_log *log;
     size_t seen; // entries; the core's loop
+    size_t base; // of these, what the proposed batch was evaluated on
     bool closed;
     struct kl_batch *proposed;
     struct kl_task poke, propose_task, head_task;
@@ -155,7 +156,7 @@ static void run_propose(struct kl_task *t)
     struct kl_batch *batch = b->proposed;
     b->proposed = NULL;
     pthread_mutex_lock(&b->log->mu);
-    bool first = b->seen == b->log->n;
+    bool first = b->base == b->log->n;
     if (first) {
         append(b->log, batch);
         b->seen++;
@@ -176,6 +177,7 @@ static void run_propose(struct kl_task *t)
 static void propose(struct kl_backend *b, struct kl_batch *batch)
 {
     b->proposed = batch;
+    b->base = b->seen;
     b->propose_task.run = run_propose;
     kl_loop_defer(kl_core_loop(b->core), &b->propose_task);
 }
