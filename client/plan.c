@@ -137,7 +137,8 @@ static void step(struct kl_plan *p);
 static void end_action(struct kl_action *a)
 {
     a->ended = true;
-    if (a->done_cb)
+    // Whoever cancelled the plan may be gone, and the recorder with it.
+    if (a->done_cb && !a->plan->freed)
         a->done_cb(a);
 }
 

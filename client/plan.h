@@ -86,5 +86,6 @@ void kl_plan_requeue(struct kl_plan *p, int64_t after_ms); // the earliest asked
 // fini and free the plan.
 void kl_plan_run(struct kl_plan *p, struct kl_client *client, struct kl_recorder *recorder,
                  void (*end_cb)(struct kl_plan *p), void *end_arg);
-// Cancels a running plan's calls; end_cb comes when all have ended.
+// Cancels a running plan's calls; no done_cb and no `then` comes any more, end_cb when all have
+// ended.
 void kl_plan_cancel(struct kl_plan *p);

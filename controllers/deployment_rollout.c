@@ -131,9 +131,19 @@ static int64_t clean_up_unhealthy(struct kl_arena *a, struct kl_deployment_view 
     return n;
 }
 
+// A ReplicaSet that has just been scaled down still reports the pods it is about to delete.
+// Upstream counts them and so may go below its promise; no more are counted here than will be left.
+static int64_t available_for_sure(const struct kl_rs *rs)
+{
+    return min_of(rs->available, rs->replicas);
+}
+
 static int64_t scale_down_old(struct kl_arena *a, struct kl_deployment_view *v)
 {
-    int64_t may = kl_deployment_available(v) - (v->replicas - v->unavailable), n = 0;
+    int64_t available = available_for_sure(v->fresh), n = 0;
+    for (size_t i = 0; i < v->nold; i++)
+        available += available_for_sure(v->old[i]);
+    int64_t may = available - (v->replicas - v->unavailable);
     for (size_t i = 0; i < v->nold && n < may; i++) {
         struct kl_rs *rs = v->old[i];
         int64_t down = min_of(rs->replicas, may - n);
