@@ -223,7 +223,7 @@ static int apply_replace(struct json_patch *p, const struct operation *op)
 {
     struct place at;
     const struct kl_value *ignored;
-    size_t i;
+    size_t i = 0;
     if (!op->path.p)
         return fail(
             p, "replace operation failed to decode path: operation missing path field" MISSING);
