@@ -220,7 +220,8 @@ int kl_authenticate(struct kl_api_loop *al, struct kl_http_req *hr, struct kl_us
     struct kl_str token = bearer_token(hr);
     if (token.p) {
         struct kl_error err;
-        return kl_token_authenticate(al, kl_http_req_arena(hr), token, NULL, 0, ret, NULL, NULL, &err)
+        return kl_token_authenticate(al, kl_http_req_arena(hr), token, NULL, 0, ret, NULL, NULL,
+                                     &err)
                    ? KL_EUNAUTHORIZED
                    : 0;
     }

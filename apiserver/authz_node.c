@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a kubelet (system:node:NAME in system:nodes) may do: upstream's Node authoriser, and of the
 // NodeRestriction admission plug-in what needs no look at the object that is sent. Upstream keeps a
-// graph of all pods' references. Here the reference is looked for when it is asked for: the pod that
-// gave access last time first, then the pods of the object's namespace, of which the stored bytes
-// must contain the node's name before one is decoded.
+// graph of all pods' references. Here the reference is looked for when it is asked for: the pod
+// that gave access last time first, then the pods of the object's namespace, of which the stored
+// bytes must contain the node's name before one is decoded.
 #include "apiserver/authz_int.h"
 #include <stdlib.h>
 
@@ -57,8 +57,8 @@ static bool any_env_refers(const struct kl_value *spec, kl_sym key_ref, kl_sym f
 // VisitPodSecretNames
 static bool refers_to_secret(const struct kl_value *spec, struct kl_str name)
 {
-    static const kl_sym with_secret_ref[] = {KL_F_cephfs,  KL_F_cinder,    KL_F_flexVolume, KL_F_iscsi,
-                                             KL_F_rbd,     KL_F_scaleIO,   KL_F_storageos};
+    static const kl_sym with_secret_ref[] = {KL_F_cephfs, KL_F_cinder,  KL_F_flexVolume, KL_F_iscsi,
+                                             KL_F_rbd,    KL_F_scaleIO, KL_F_storageos};
     for (KL_EACH(s, kl_get(spec, KL_F_imagePullSecrets)))
         if (names(s, KL_F_name, name))
             return true;
@@ -127,8 +127,8 @@ static bool pod_is_on(const struct kl_value *pod, struct kl_str node)
 static bool pod_refers(const struct look *l, const struct kl_value *pod)
 {
     // A mirror pod is the node's own making: its references open nothing.
-    if (!pod_is_on(pod, l->node) || kl_map_value(kl_meta_annotations(pod),
-                                                 KL_STR("kubernetes.io/config.mirror")))
+    if (!pod_is_on(pod, l->node) ||
+        kl_map_value(kl_meta_annotations(pod), KL_STR("kubernetes.io/config.mirror")))
         return false;
     const struct kl_value *spec = kl_get(pod, KL_F_spec);
     switch (l->kind) {
@@ -297,8 +297,9 @@ static bool may_get_volume(struct ask *q)
     const struct kl_value *pv =
         object_named(q->al, q->a, KL_RES_core_v1_persistentvolumes, KL_STR(""), q->t->name);
     struct kl_str claim = kl_text_at(pv, KL_F_spec, KL_F_claimRef, KL_F_name);
-    struct look l = {q->al,     q->a, q->node,
-                     REF_CLAIM, kl_text_at(pv, KL_F_spec, KL_F_claimRef, KL_F_namespace), claim};
+    struct look l = {
+        q->al, q->a, q->node, REF_CLAIM, kl_text_at(pv, KL_F_spec, KL_F_claimRef, KL_F_namespace),
+        claim};
     return (claim.n && some_pod_refers(&l)) || unrelated(q);
 }
 
@@ -374,21 +375,20 @@ static bool may_use_node(struct ask *q)
         return true; // the name is in the body
     if ((!q->t->sub.n || kl_str_eqz(q->t->sub, "status")) && verb_is(q, "update patch")) {
         if (!own)
-            *q->reason = kl_arena_printf(q->a,
-                                         "node \"%.*s\" is not allowed to modify node \"%.*s\"",
-                                         KL_PRI(q->node), KL_PRI(q->t->name));
+            *q->reason =
+                kl_arena_printf(q->a, "node \"%.*s\" is not allowed to modify node \"%.*s\"",
+                                KL_PRI(q->node), KL_PRI(q->t->name));
         return own;
     }
     if (q->t->sub.n || !verb_is(q, "get list watch"))
         return no(q, "");
     if (!own && !q->t->name.n)
-        *q->reason =
-            kl_arena_printf(q->a, "node '%.*s' cannot read all nodes, only its own Node object",
-                            KL_PRI(q->node));
+        *q->reason = kl_arena_printf(
+            q->a, "node '%.*s' cannot read all nodes, only its own Node object", KL_PRI(q->node));
     else if (!own)
-        *q->reason = kl_arena_printf(q->a,
-                                     "node '%.*s' cannot read '%.*s', only its own Node object",
-                                     KL_PRI(q->node), KL_PRI(q->t->name));
+        *q->reason =
+            kl_arena_printf(q->a, "node '%.*s' cannot read '%.*s', only its own Node object",
+                            KL_PRI(q->node), KL_PRI(q->t->name));
     return own;
 }
 
@@ -404,8 +404,9 @@ static bool own_pod_only(struct ask *q, const char *what)
 {
     if (!is_foreign_pod(q))
         return true;
-    *q->reason = kl_arena_printf(q->a, "node \"%.*s\" can only %s pods with spec.nodeName set to itself",
-                                 KL_PRI(q->node), what);
+    *q->reason =
+        kl_arena_printf(q->a, "node \"%.*s\" can only %s pods with spec.nodeName set to itself",
+                        KL_PRI(q->node), what);
     return false;
 }
 
@@ -431,7 +432,8 @@ static bool may_use_pod(struct ask *q)
     if (verb_is(q, "delete"))
         return own_pod_only(q, "delete");
     if (verb_is(q, "create")) {
-        *q->reason = kl_arena_printf(q->a, "node \"%.*s\" can only create mirror pods", KL_PRI(q->node));
+        *q->reason =
+            kl_arena_printf(q->a, "node \"%.*s\" can only create mirror pods", KL_PRI(q->node));
         return false;
     }
     return no(q, "");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The claims of bound service account tokens (kubernetes pkg/serviceaccount/claims.go), members in the
-// order upstream's library writes them: sorted.
+// The claims of bound service account tokens (kubernetes pkg/serviceaccount/claims.go), members in
+// the order upstream's library writes them: sorted.
 #include "apiserver/authn_int.h"
 #include <inttypes.h>
 
@@ -48,8 +48,7 @@ static int64_t date(const struct kl_value *v)
 {
     if (kl_is(v, KL_FLOAT))
         return v->d > -9e15 && v->d < 9e15 ? (int64_t)v->d : 0;
-    return kl_is(v, KL_INT) && v->i > -INT64_C(9000000000000000) &&
-                   v->i < INT64_C(9000000000000000)
+    return kl_is(v, KL_INT) && v->i > -INT64_C(9000000000000000) && v->i < INT64_C(9000000000000000)
                ? v->i
                : 0;
 }
@@ -95,7 +94,7 @@ int kl_claims_read(struct kl_arena *a, const struct kl_value *json, struct kl_cl
                                          KL_PRI(c->account.name));
     if (!c->ns.n || !c->account.name.n || !c->account.uid.n || !c->expires_s ||
         !kl_str_eq(want, c->subject))
-        return kl_error_set(err, KL_EUNAUTHORIZED, "not a service account token");
+        return kl_error_set(err, KL_EUNAUTHORIZED, "invalid bearer token");
     return 0;
 }
 

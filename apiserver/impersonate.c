@@ -52,7 +52,8 @@ static bool read_headers(struct kl_http_req *hr, struct kl_arena *a, struct wish
     }
     if (any && !w->user.n) {
         fail(f, 500, "InternalError",
-             KL_STR("Internal error occurred: requested impersonation without impersonating a user"));
+             KL_STR(
+                 "Internal error occurred: requested impersonation without impersonating a user"));
         *ret_rc = KL_EBADREQUEST;
     }
     return any;

@@ -124,9 +124,9 @@ static bool signature_good(const struct kl_authn *n, struct kl_str signed_part,
     unsigned char *der;
     size_t len = signature_for_openssl(n, raw, &der);
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    bool ok = len && ctx && EVP_DigestVerifyInit(ctx, NULL, n->md, NULL, n->key) == 1 &&
-              EVP_DigestVerify(ctx, der, len, (const unsigned char *)signed_part.p,
-                               signed_part.n) == 1;
+    bool ok =
+        len && ctx && EVP_DigestVerifyInit(ctx, NULL, n->md, NULL, n->key) == 1 &&
+        EVP_DigestVerify(ctx, der, len, (const unsigned char *)signed_part.p, signed_part.n) == 1;
     EVP_MD_CTX_free(ctx);
     OPENSSL_free(der);
     ERR_clear_error();
@@ -139,7 +139,7 @@ static int check_header(const struct kl_authn *n, struct kl_arena *a, struct kl_
 {
     struct kl_value h;
     if (kl_json_parse(a, json, NULL, &h, err) || h.kind != KL_MAP)
-        return kl_error_set(err, KL_EUNAUTHORIZED, "malformed token");
+        return kl_error_set(err, KL_EUNAUTHORIZED, "invalid bearer token");
     struct kl_str kid = kl_text(kl_map_value(&h, KL_STR("kid")));
     if (kl_map_value(&h, KL_STR("crit")))
         return kl_error_set(err, KL_EUNAUTHORIZED, "unsupported critical header");
@@ -156,7 +156,7 @@ static int verify_parts(const struct kl_authn *n, struct kl_arena *a, const stru
 {
     int rc;
     if (kl_base64url_decode(b, part[0]))
-        return kl_error_set(err, KL_EUNAUTHORIZED, "malformed token");
+        return kl_error_set(err, KL_EUNAUTHORIZED, "invalid bearer token");
     if ((rc = check_header(n, a, kl_buf_str(b), err)))
         return rc;
     kl_buf_clear(b);
@@ -164,12 +164,12 @@ static int verify_parts(const struct kl_authn *n, struct kl_arena *a, const stru
         return kl_error_set(err, KL_EUNAUTHORIZED, "invalid signature");
     kl_buf_clear(b);
     if (kl_base64url_decode(b, part[1]))
-        return kl_error_set(err, KL_EUNAUTHORIZED, "malformed token");
+        return kl_error_set(err, KL_EUNAUTHORIZED, "invalid bearer token");
     struct kl_str json = kl_arena_dup(a, kl_buf_str(b));
     if (!json.p)
         return kl_error_set(err, KL_ENOMEM, "token: out of memory");
     if (kl_json_parse(a, json, NULL, ret, err) || ret->kind != KL_MAP)
-        return kl_error_set(err, KL_EUNAUTHORIZED, "malformed token");
+        return kl_error_set(err, KL_EUNAUTHORIZED, "invalid bearer token");
     return 0;
 }
 
@@ -183,7 +183,7 @@ int kl_jwt_verify(const struct kl_authn *n, struct kl_arena *a, struct kl_str to
     while (k < 3 && kl_str_split(&rest, '.', &part[k]))
         k++;
     if (k < 3 || kl_str_split(&rest, '.', &more))
-        return kl_error_set(err, KL_EUNAUTHORIZED, "malformed token");
+        return kl_error_set(err, KL_EUNAUTHORIZED, "invalid bearer token");
     struct kl_buf b;
     struct kl_str signed_part = {token.p, part[0].n + 1 + part[1].n};
     kl_buf_init(&b, KL_TOKEN_MAX_BYTES);

@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which rules apply to whom: bindings, their roles, and aggregated roles, as the loop's view has them.
+// Which rules apply to whom: bindings, their roles, and aggregated roles, as the loop's view has
+// them.
 #include "apiserver/authz_int.h"
 
 enum { MAX_KEY = 1024, MAX_AGGREGATED = 64 };
 
 static const struct kl_resource *role_res(bool cluster)
 {
-    return kl_res(cluster ? KL_RES_rbac_v1_clusterroles
-                          : KL_RES_rbac_v1_roles);
+    return kl_res(cluster ? KL_RES_rbac_v1_clusterroles : KL_RES_rbac_v1_roles);
 }
 
 static const struct kl_resource *binding_res(bool cluster)
 {
-    return kl_res(cluster ? KL_RES_rbac_v1_clusterrolebindings
-                          : KL_RES_rbac_v1_rolebindings);
+    return kl_res(cluster ? KL_RES_rbac_v1_clusterrolebindings : KL_RES_rbac_v1_rolebindings);
 }
 
 static void note_error(struct kl_rbac_walk *w, struct kl_str msg)

@@ -51,11 +51,10 @@ static int invalid(struct kl_req *r, struct kl_str name, struct kl_field_errors 
 static int conflict(struct kl_req *r, const char *group, struct kl_str kind, struct kl_str name,
                     struct kl_str why)
 {
-    struct kl_str n =
-        kl_arena_printf(r->arena, "%.*s%s%s", KL_PRI(kind), *group ? "." : "", group);
-    struct kl_fail *f = kl_fail_set(r, 409, "Conflict",
-                                    "Operation cannot be fulfilled on %.*s \"%.*s\": %.*s",
-                                    KL_PRI(n), KL_PRI(name), KL_PRI(why));
+    struct kl_str n = kl_arena_printf(r->arena, "%.*s%s%s", KL_PRI(kind), *group ? "." : "", group);
+    struct kl_fail *f =
+        kl_fail_set(r, 409, "Conflict", "Operation cannot be fulfilled on %.*s \"%.*s\": %.*s",
+                    KL_PRI(n), KL_PRI(name), KL_PRI(why));
     f->group = kl_str(group);
     f->kind = kind;
     f->name = name;
@@ -82,11 +81,12 @@ static int check_meta(struct mint *m)
         return KL_ENOTFOUND;
     struct kl_str real = kl_meta_uid(m->account);
     if (uid.n && !kl_str_eq(uid, real))
-        return conflict(r, "authentication.k8s.io", KL_STR("TokenRequest"), r->info.name,
-                        kl_arena_printf(r->arena,
-                                        "the UID in the token request (%.*s) does not match the UID "
-                                        "of the service account (%.*s)",
-                                        KL_PRI(uid), KL_PRI(real)));
+        return conflict(
+            r, "authentication.k8s.io", KL_STR("TokenRequest"), r->info.name,
+            kl_arena_printf(r->arena,
+                            "the UID in the token request (%.*s) does not match the UID "
+                            "of the service account (%.*s)",
+                            KL_PRI(uid), KL_PRI(real)));
     return 0;
 }
 
@@ -151,12 +151,13 @@ static int bind_object(struct mint *m, const struct kl_value *ref)
     }
     if (rc || !uid.n || kl_str_eq(uid, m->bound_uid))
         return rc;
-    return conflict(r, "", kind, name,
-                    kl_arena_printf(r->arena,
-                                    "the UID in the bound object reference (%.*s) does not match the "
-                                    "UID in record. The object might have been deleted and then "
-                                    "recreated",
-                                    KL_PRI(uid)));
+    return conflict(
+        r, "", kind, name,
+        kl_arena_printf(r->arena,
+                        "the UID in the bound object reference (%.*s) does not match the "
+                        "UID in record. The object might have been deleted and then "
+                        "recreated",
+                        KL_PRI(uid)));
 }
 
 static const struct kl_str *audiences_of(struct mint *m, struct kl_value *spec, size_t *ret_n)
