@@ -1,18 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Decoding fills one slot per field of the type, whatever order the bytes come in, and then lays
 // the slots that are set out in schema order: the draft needs no sorting afterwards.
-#include "object/json.h"
 #include "object/protobuf.h"
-#include "object/protobuf_read_int.h"
-#include "object/quantity.h"
-#include "object/timestamp.h"
-
-struct decoder {
-    struct kl_arena *arena;
-    struct kl_error *err;
-    bool trusted;
-    int depth;
-};
+#include "object/protobuf_decode_int.h"
 
 // A struct being decoded. Bit i of `seen` says that slot[i] is set.
 struct frame {
@@ -22,22 +12,10 @@ struct frame {
     uint32_t cap[KL_PB_MAX_FIELDS]; // elements that a list's or map's items have room for
 };
 
-static int decode_message(struct decoder *d, const struct kl_type *t, struct kl_str data,
+static int decode_message(struct kl_pb_decoder *d, const struct kl_type *t, struct kl_str data,
                           struct kl_value *io);
 
-static int out_of_memory(struct decoder *d)
-{
-    return kl_error_set(d->err, KL_ENOMEM, "out of memory");
-}
-
-// The last part of a definition's name, as upstream's errors have it.
-static const char *type_name(const struct kl_type *t)
-{
-    const char *dot = t->name ? strrchr(t->name, '.') : NULL;
-    return dot ? dot + 1 : "message";
-}
-
-static int bad_wire(struct decoder *d, const struct kl_field *f, unsigned wire)
+static int bad_wire(struct kl_pb_decoder *d, const struct kl_field *f, unsigned wire)
 {
     char name[80];
     struct kl_str sym = kl_sym_name(f->sym);
@@ -47,24 +25,6 @@ static int bad_wire(struct decoder *d, const struct kl_field *f, unsigned wire)
     if (n && name[0] >= 'a' && name[0] <= 'z')
         name[0] = (char)(name[0] - 'a' + 'A'); // Go's name, mostly
     return kl_pb_bad_wire(wire, name, d->err);
-}
-
-static uint8_t pb_type_of(const struct kl_type *t)
-{
-    switch (t->kind) {
-    case KL_T_STRING:
-        return KL_PB_STRING;
-    case KL_T_BYTES:
-        return KL_PB_BYTES;
-    case KL_T_BOOLEAN:
-        return KL_PB_BOOL;
-    case KL_T_INTEGER:
-        return KL_PB_INT64;
-    case KL_T_NUMBER:
-        return KL_PB_DOUBLE;
-    default:
-        return KL_PB_MESSAGE;
-    }
 }
 
 static unsigned wire_of(uint8_t pb_type)
@@ -82,7 +42,7 @@ static unsigned wire_of(uint8_t pb_type)
     }
 }
 
-static int read_double(struct decoder *d, struct kl_pb_cursor *c, struct kl_value *ret)
+static int read_double(struct kl_pb_decoder *d, struct kl_pb_cursor *c, struct kl_value *ret)
 {
     if (c->end - c->p < 8)
         return kl_pb_eof(d->err);
@@ -97,7 +57,7 @@ static int read_double(struct decoder *d, struct kl_pb_cursor *c, struct kl_valu
 }
 
 // One value behind its tag. For messages *io is what came before (KL_NULL: nothing) and is merged.
-static inline int read_one(struct decoder *d, uint8_t pb_type, const struct kl_type *t,
+static inline int read_one(struct kl_pb_decoder *d, uint8_t pb_type, const struct kl_type *t,
                            struct kl_pb_cursor *c, struct kl_value *io)
 {
     struct kl_str s = {NULL, 0};
@@ -146,7 +106,7 @@ static uint32_t count_run(struct kl_pb_cursor c, const char *tag, size_t tag_byt
 }
 
 // Makes room for one more element of `width` values.
-static int make_room(struct decoder *d, struct kl_value *list, uint32_t *cap, uint32_t want,
+static int make_room(struct kl_pb_decoder *d, struct kl_value *list, uint32_t *cap, uint32_t want,
                      uint32_t width)
 {
     if (list->n < *cap)
@@ -154,10 +114,10 @@ static int make_room(struct decoder *d, struct kl_value *list, uint32_t *cap, ui
     uint32_t grown = list->n ? 2 * *cap : want;
     grown = grown > list->n ? grown : list->n + 1;
     if (grown > UINT32_MAX / 4)
-        return out_of_memory(d);
+        return kl_pb_no_memory(d);
     struct kl_value *items = kl_arena_alloc(d->arena, (size_t)grown * width * sizeof(*items));
     if (!items)
-        return out_of_memory(d);
+        return kl_pb_no_memory(d);
     if (list->n)
         memcpy(items, list->items, (size_t)list->n * width * sizeof(*items));
     list->items = items;
@@ -165,7 +125,7 @@ static int make_room(struct decoder *d, struct kl_value *list, uint32_t *cap, ui
     return 0;
 }
 
-static int read_item(struct decoder *d, const struct kl_field *f, struct kl_pb_cursor *c,
+static int read_item(struct kl_pb_decoder *d, const struct kl_field *f, struct kl_pb_cursor *c,
                      struct kl_value *list, uint32_t *cap, uint32_t want)
 {
     int rc = make_room(d, list, cap, want, 1);
@@ -178,7 +138,7 @@ static int read_item(struct decoder *d, const struct kl_field *f, struct kl_pb_c
     return rc;
 }
 
-static int read_packed(struct decoder *d, const struct kl_field *f, struct kl_str data,
+static int read_packed(struct kl_pb_decoder *d, const struct kl_field *f, struct kl_str data,
                        struct kl_value *list, uint32_t *cap)
 {
     struct kl_pb_cursor c = {data.p, data.p + data.n};
@@ -213,11 +173,11 @@ static struct kl_value zero_of(const struct kl_type *t)
 }
 
 // An entry {key = 1, value = 2} of a map in a message of type t.
-static int read_entry(struct decoder *d, const struct kl_type *t, const struct kl_type *elem,
+static int read_entry(struct kl_pb_decoder *d, const struct kl_type *t, const struct kl_type *elem,
                       struct kl_str data, struct kl_value entry[2])
 {
     struct kl_pb_cursor c = {data.p, data.p + data.n};
-    uint8_t pb_type = pb_type_of(elem);
+    uint8_t pb_type = kl_pb_type_of(elem);
     entry[0] = kl_string(KL_STR(""));
     entry[1] = zero_of(elem);
     while (c.p < c.end) {
@@ -226,7 +186,7 @@ static int read_entry(struct decoder *d, const struct kl_type *t, const struct k
         if (rc < 0)
             return rc;
         if (kl_pb_tag_is_bad(&tag))
-            return kl_pb_bad_tag(tag.key, type_name(t), d->err);
+            return kl_pb_bad_tag(tag.key, kl_pb_type_name(t), d->err);
         if (tag.number == 1 && tag.wire == KL_WIRE_BYTES) {
             rc = read_one(d, KL_PB_STRING, NULL, &c, &entry[0]);
         } else if (tag.number == 2 && tag.wire == wire_of(pb_type)) {
@@ -243,7 +203,7 @@ static int read_entry(struct decoder *d, const struct kl_type *t, const struct k
     return 0;
 }
 
-static int read_map(struct decoder *d, struct frame *fr, unsigned index, struct kl_str data,
+static int read_map(struct kl_pb_decoder *d, struct frame *fr, unsigned index, struct kl_str data,
                     uint32_t want)
 {
     const struct kl_field *f = &fr->type->fields[index];
@@ -258,46 +218,6 @@ static int read_map(struct decoder *d, struct frame *fr, unsigned index, struct 
     if (map->n && kl_str_cmp(kl_text(entry - 2), kl_text(entry)) >= 0)
         fr->unsorted |= UINT64_C(1) << index;
     map->n++;
-    return 0;
-}
-
-// Merges the sorted runs from[lo, mid) and from[mid, hi) of entries, the earlier first among
-// equals.
-static void merge_runs(const struct kl_value *from, struct kl_value *to, size_t lo, size_t mid,
-                       size_t hi)
-{
-    for (size_t i = lo, j = mid, k = lo; k < hi; k++) {
-        bool left =
-            j >= hi || (i < mid && kl_str_cmp(kl_text(&from[2 * i]), kl_text(&from[2 * j])) <= 0);
-        memcpy(&to[2 * k], &from[2 * (left ? i++ : j++)], 2 * sizeof(*to));
-    }
-}
-
-// Sorts a map by key; of equal keys the last stays.
-static int sort_map(struct decoder *d, struct kl_value *map)
-{
-    size_t n = map->n;
-    struct kl_value *from = map->items;
-    struct kl_value *to = kl_arena_alloc(d->arena, 2 * n * sizeof(*to));
-    if (!to)
-        return out_of_memory(d);
-    for (size_t run = 1; run < n; run *= 2) {
-        for (size_t lo = 0; lo < n; lo += 2 * run) {
-            size_t mid = lo + run < n ? lo + run : n, hi = lo + 2 * run < n ? lo + 2 * run : n;
-            merge_runs(from, to, lo, mid, hi);
-        }
-        struct kl_value *swap = from;
-        from = to;
-        to = swap;
-    }
-    size_t kept = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (i + 1 < n && kl_str_eq(kl_text(&from[2 * i]), kl_text(&from[2 * i + 2])))
-            continue;
-        memmove(&from[2 * kept++], &from[2 * i], 2 * sizeof(*from));
-    }
-    map->items = from;
-    map->n = (uint32_t)kept;
     return 0;
 }
 
@@ -339,7 +259,7 @@ static uint32_t open_container(struct frame *fr, unsigned index, enum kl_value_k
     return 0;
 }
 
-static int read_field(struct decoder *d, struct frame *fr, unsigned index, unsigned wire,
+static int read_field(struct kl_pb_decoder *d, struct frame *fr, unsigned index, unsigned wire,
                       struct kl_pb_cursor *c, const char *tag)
 {
     const struct kl_field *f = &fr->type->fields[index];
@@ -400,8 +320,8 @@ static inline size_t find_field(const struct kl_type *t, size_t lo, size_t hi, u
 }
 
 // The fields at by_pb[lo, hi), which share the nested messages above this depth.
-static int read_range(struct decoder *d, struct frame *fr, size_t lo, size_t hi, unsigned depth,
-                      struct kl_pb_cursor c)
+static int read_range(struct kl_pb_decoder *d, struct frame *fr, size_t lo, size_t hi,
+                      unsigned depth, struct kl_pb_cursor c)
 {
     const struct kl_type *t = fr->type;
     size_t at = lo;
@@ -412,7 +332,7 @@ static int read_range(struct decoder *d, struct frame *fr, size_t lo, size_t hi,
         if (rc < 0)
             return rc;
         if (kl_pb_tag_is_bad(&tag))
-            return kl_pb_bad_tag(tag.key, type_name(t), d->err);
+            return kl_pb_bad_tag(tag.key, kl_pb_type_name(t), d->err);
         size_t i = find_field(t, lo, hi, depth, at, tag.number);
         if (i == hi) {
             rc = kl_pb_skip(&c, tag.wire, d->err);
@@ -456,20 +376,20 @@ static void load_members(struct frame *fr, const struct kl_value *v)
     }
 }
 
-static int lay_out(struct decoder *d, struct frame *fr, struct kl_value *ret)
+static int lay_out(struct kl_pb_decoder *d, struct frame *fr, struct kl_value *ret)
 {
     uint32_t n = (uint32_t)__builtin_popcountll(fr->seen);
     struct kl_value *items = NULL;
     if (n) {
         items = kl_arena_alloc(d->arena, n * sizeof(*items));
         if (!items)
-            return out_of_memory(d);
+            return kl_pb_no_memory(d);
     }
     size_t k = 0;
     for (uint64_t left = fr->seen; left; left &= left - 1) {
         unsigned index = (unsigned)__builtin_ctzll(left);
         if (fr->unsorted >> index & 1) {
-            int rc = sort_map(d, &fr->slot[index]);
+            int rc = kl_pb_sort_map(d, &fr->slot[index]);
             if (rc < 0)
                 return rc;
         }
@@ -480,7 +400,7 @@ static int lay_out(struct decoder *d, struct frame *fr, struct kl_value *ret)
     return 0;
 }
 
-static int read_struct(struct decoder *d, const struct kl_type *t, struct kl_str data,
+static int read_struct(struct kl_pb_decoder *d, const struct kl_type *t, struct kl_str data,
                        struct kl_value *io)
 {
     struct frame fr;
@@ -496,8 +416,9 @@ static int read_struct(struct decoder *d, const struct kl_type *t, struct kl_str
 
 // Upstream's decoder of a list type's own message, and of the three "schema or" types: field 2 (a
 // named list: field 1) repeats, field 1 of a "schema or" is one schema or a bool's value.
-static int read_list(struct decoder *d, const struct kl_type *t, uint32_t number, uint8_t pb_type,
-                     struct kl_str data, struct kl_value *io, struct kl_value *single)
+static int read_list(struct kl_pb_decoder *d, const struct kl_type *t, uint32_t number,
+                     uint8_t pb_type, struct kl_str data, struct kl_value *io,
+                     struct kl_value *single)
 {
     struct kl_pb_cursor c = {data.p, data.p + data.n};
     struct kl_value list = io->kind == KL_ARRAY ? *io : kl_new_array();
@@ -509,7 +430,7 @@ static int read_list(struct decoder *d, const struct kl_type *t, uint32_t number
         if (rc < 0)
             return rc;
         if (kl_pb_tag_is_bad(&tag))
-            return kl_pb_bad_tag(tag.key, type_name(t), d->err);
+            return kl_pb_bad_tag(tag.key, kl_pb_type_name(t), d->err);
         bool item = tag.number == number, one = single && tag.number == 1;
         if ((item || one) && tag.wire != KL_WIRE_BYTES) {
             rc = kl_pb_bad_wire(tag.wire, item ? "Items" : "Schema", d->err);
@@ -533,7 +454,7 @@ static int read_list(struct decoder *d, const struct kl_type *t, uint32_t number
     return 0;
 }
 
-static int read_schema_or_list(struct decoder *d, const struct kl_type *t, struct kl_str data,
+static int read_schema_or_list(struct kl_pb_decoder *d, const struct kl_type *t, struct kl_str data,
                                struct kl_value *io)
 {
     struct kl_value list = kl_null(), schema = kl_null();
@@ -544,12 +465,12 @@ static int read_schema_or_list(struct decoder *d, const struct kl_type *t, struc
     return rc;
 }
 
-static int read_schema_or_bool(struct decoder *d, const struct kl_type *t, struct kl_str data,
+static int read_schema_or_bool(struct kl_pb_decoder *d, const struct kl_type *t, struct kl_str data,
                                struct kl_value *io)
 {
     struct kl_pb_small m = {0};
-    int rc = kl_pb_read_small(data, type_name(t), KL_PB_SMALL_VARINT(1) | KL_PB_SMALL_BYTES(2), &m,
-                              d->err);
+    int rc = kl_pb_read_small(data, kl_pb_type_name(t),
+                              KL_PB_SMALL_VARINT(1) | KL_PB_SMALL_BYTES(2), &m, d->err);
     if (rc < 0)
         return rc;
     *io = kl_bool(m.varint[1] != 0);
@@ -559,137 +480,25 @@ static int read_schema_or_bool(struct decoder *d, const struct kl_type *t, struc
     return decode_message(d, t->elem, m.bytes[2], io);
 }
 
-static int read_quantity(struct decoder *d, struct kl_str data, struct kl_value *io)
-{
-    struct kl_pb_small m = {0};
-    int rc = kl_pb_read_small(data, "Quantity", KL_PB_SMALL_BYTES(1), &m, d->err);
-    if (rc < 0)
-        return rc;
-    struct kl_str text = KL_STR("0");
-    if (m.seen) {
-        text = m.bytes[1];
-        if (!d->trusted)
-            rc = kl_quantity_normalize(d->arena, text, &text, d->err);
-    }
-    if (rc == 0)
-        *io = kl_string(text);
-    return rc;
-}
-
-static int read_int_or_string(struct decoder *d, struct kl_str data, struct kl_value *io)
-{
-    struct kl_pb_small m = {0};
-    int rc = kl_pb_read_small(data, "IntOrString",
-                              KL_PB_SMALL_VARINT(1) | KL_PB_SMALL_VARINT(2) | KL_PB_SMALL_BYTES(3),
-                              &m, d->err);
-    if (rc < 0)
-        return rc;
-    if (m.varint[1] == 0)
-        *io = kl_int((int32_t)(uint32_t)m.varint[2]);
-    else
-        *io = kl_string(m.seen & 1u << 3 ? m.bytes[3] : KL_STR(""));
-    return 0;
-}
-
-static int read_time(struct decoder *d, bool micro, struct kl_str data, struct kl_value *io)
-{
-    struct kl_pb_small m = {0};
-    int64_t us;
-    int rc = kl_pb_read_small(data, "Timestamp", KL_PB_SMALL_VARINT(1) | KL_PB_SMALL_VARINT(2), &m,
-                              d->err);
-    if (rc < 0)
-        return rc;
-    if (__builtin_mul_overflow((int64_t)m.varint[1], INT64_C(1000000), &us))
-        return kl_error_set(d->err, KL_EBADREQUEST, "Timestamp: seconds out of range");
-    int32_t nanos = micro ? (int32_t)(uint32_t)m.varint[2] : 0;
-    if (__builtin_add_overflow(us, nanos / 1000, &us))
-        return kl_error_set(d->err, KL_EBADREQUEST, "Timestamp: seconds out of range");
-    *io = data.n == 0 || us == KL_TIME_ZERO_US ? kl_null() : kl_time(us);
-    return 0;
-}
-
-static int read_duration(struct decoder *d, struct kl_str data, struct kl_value *io)
-{
-    struct kl_pb_small m = {0};
-    int rc = kl_pb_read_small(data, "Duration", KL_PB_SMALL_VARINT(1), &m, d->err);
-    if (rc == 0)
-        *io = kl_int((int64_t)m.varint[1]);
-    return rc;
-}
-
-// Embedded JSON: compact, or made so, when a client sent it.
-static int check_json(struct decoder *d, const char *name, struct kl_str *text)
-{
-    struct kl_buf out;
-    if (d->trusted)
-        return 0;
-    kl_buf_init(&out, text->n + 16);
-    int rc = 0;
-    if (!kl_json_compact(&out, *text)) {
-        rc = kl_error_set(d->err, KL_EBADREQUEST, "%s: invalid JSON", name);
-    } else if (out.err) {
-        rc = out_of_memory(d);
-    } else if (out.n != text->n) {
-        *text = kl_arena_dup(d->arena, kl_buf_str(&out));
-        if (!text->p)
-            rc = out_of_memory(d);
-    }
-    kl_buf_fini(&out);
-    return rc;
-}
-
-static int read_raw(struct decoder *d, const struct kl_type *t, unsigned number, unsigned others,
-                    struct kl_str data, struct kl_value *io)
-{
-    struct kl_pb_small m = {0};
-    int rc = kl_pb_read_small(data, "Raw", KL_PB_SMALL_BYTES(number) | others, &m, d->err);
-    if (rc < 0)
-        return rc;
-    *io = kl_null();
-    struct kl_str text = m.bytes[number];
-    if (!(m.seen & 1u << number) || text.n == 0)
-        return 0;
-    rc = check_json(d, type_name(t), &text);
-    if (rc == 0)
-        *io = kl_raw_json(text);
-    return rc;
-}
-
-static int read_by_kind(struct decoder *d, const struct kl_type *t, struct kl_str data,
+static int read_by_kind(struct kl_pb_decoder *d, const struct kl_type *t, struct kl_str data,
                         struct kl_value *io)
 {
     switch (t->kind) {
     case KL_T_STRUCT:
         return read_struct(d, t, data, io);
     case KL_T_ARRAY: // a named list (ExtraValue, Verbs)
-        return read_list(d, t, 1, pb_type_of(t->elem), data, io, NULL);
-    case KL_T_QUANTITY:
-        return read_quantity(d, data, io);
-    case KL_T_INT_OR_STRING:
-        return read_int_or_string(d, data, io);
-    case KL_T_TIME:
-    case KL_T_MICROTIME:
-        return read_time(d, t->kind == KL_T_MICROTIME, data, io);
-    case KL_T_DURATION:
-        return read_duration(d, data, io);
-    case KL_T_RAW_EXTENSION:
-    case KL_T_FIELDS_V1:
-    case KL_T_JSON:
-        return read_raw(d, t, 1, 0, data, io);
-    case KL_T_UNKNOWN:
-        return read_raw(d, t, 2, KL_PB_SMALL_BYTES(1) | KL_PB_SMALL_BYTES(3) | KL_PB_SMALL_BYTES(4),
-                        data, io);
+        return read_list(d, t, 1, kl_pb_type_of(t->elem), data, io, NULL);
     case KL_T_SCHEMA_OR_ARRAY:
     case KL_T_SCHEMA_OR_STRINGS:
         return read_schema_or_list(d, t, data, io);
     case KL_T_SCHEMA_OR_BOOL:
         return read_schema_or_bool(d, t, data, io);
     default:
-        return kl_error_set(d->err, KL_EBADREQUEST, "%s has no protobuf form", type_name(t));
+        return kl_pb_read_special(d, t, data, io);
     }
 }
 
-static int decode_message(struct decoder *d, const struct kl_type *t, struct kl_str data,
+static int decode_message(struct kl_pb_decoder *d, const struct kl_type *t, struct kl_str data,
                           struct kl_value *io)
 {
     if (++d->depth > KL_PB_MAX_DEPTH)
@@ -702,7 +511,7 @@ static int decode_message(struct decoder *d, const struct kl_type *t, struct kl_
 static int decode(struct kl_arena *a, const struct kl_type *type, struct kl_str data, bool trusted,
                   struct kl_value *ret, struct kl_error *err)
 {
-    struct decoder d = {.arena = a, .err = err, .trusted = trusted};
+    struct kl_pb_decoder d = {.arena = a, .err = err, .trusted = trusted};
     struct kl_value v = kl_null();
     if (data.n > UINT32_MAX)
         return kl_error_set(err, KL_EBADREQUEST, "message too large");

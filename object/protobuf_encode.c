@@ -126,29 +126,10 @@ static void put_one(struct writer *w, unsigned number, uint8_t pb_type, const st
     }
 }
 
-// How a map's value or a named list's item is written: as its type says.
-static uint8_t pb_type_of(const struct kl_type *t)
-{
-    switch (t->kind) {
-    case KL_T_STRING:
-        return KL_PB_STRING;
-    case KL_T_BYTES:
-        return KL_PB_BYTES;
-    case KL_T_BOOLEAN:
-        return KL_PB_BOOL;
-    case KL_T_INTEGER:
-        return KL_PB_INT64;
-    case KL_T_NUMBER:
-        return KL_PB_DOUBLE;
-    default:
-        return KL_PB_MESSAGE;
-    }
-}
-
 static void put_map(struct writer *w, unsigned number, const struct kl_type *elem,
                     const struct kl_value *v)
 {
-    uint8_t pb_type = pb_type_of(elem);
+    uint8_t pb_type = kl_pb_type_of(elem);
     for (size_t i = v->n; i-- > 0;) {
         const struct kl_value *entry = &v->items[2 * i];
         size_t before = written(w);
@@ -302,7 +283,7 @@ static void put_message(struct writer *w, const struct kl_type *t, const struct 
         break;
     case KL_T_ARRAY: // a named list (ExtraValue, Verbs)
         if (kl_is(v, KL_ARRAY))
-            put_list(w, 1, pb_type_of(t->elem), t->elem, v);
+            put_list(w, 1, kl_pb_type_of(t->elem), t->elem, v);
         break;
     case KL_T_QUANTITY:
         put_quantity(w, v);

@@ -28,3 +28,22 @@ static inline bool kl_pb_is_nested(const struct kl_field *f, unsigned depth)
 {
     return (f->flags & KL_FIELD_INLINE_PB) && depth < sizeof(f->pb_in) && f->pb_in[depth];
 }
+
+// How a map's value or a named list's item is written: as its type says.
+static inline uint8_t kl_pb_type_of(const struct kl_type *t)
+{
+    switch (t->kind) {
+    case KL_T_STRING:
+        return KL_PB_STRING;
+    case KL_T_BYTES:
+        return KL_PB_BYTES;
+    case KL_T_BOOLEAN:
+        return KL_PB_BOOL;
+    case KL_T_INTEGER:
+        return KL_PB_INT64;
+    case KL_T_NUMBER:
+        return KL_PB_DOUBLE;
+    default:
+        return KL_PB_MESSAGE;
+    }
+}
