@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// The subcommands; argv[0] is the subcommand's name. Each returns the exit status: 0 done, 1
+// failed, 2 wrong usage.
+#pragma once
+#include "base/arena.h"
+
+int kl_cmd_server(int argc, char **argv);
+int kl_cmd_kubectl(int argc, char **argv);
+int kl_cmd_check_config(int argc, char **argv);
+int kl_cmd_purge(int argc, char **argv);
+int kl_cmd_version(int argc, char **argv);
+
+// ---- paths that several commands agree on
+// --data-dir's default: /var/lib/kinglet, or ~/.kinglet for others than root.
+const char *kl_default_data_dir(struct kl_arena *a);
+// Where the admin kubeconfig is: the given one, or /etc/kinglet/kinglet.yaml (root), or in the data
+// directory.
+const char *kl_kubeconfig_path(struct kl_arena *a, const char *given, const char *data_dir);

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/machine.h"
+#include "object/names.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+// The interface of the default route, from /proc/net/route.
+static bool default_interface(char name[IFNAMSIZ])
+{
+    FILE *f = fopen("/proc/net/route", "re");
+    char line[256], dest[16];
+    bool found = false;
+    while (f && !found && fgets(line, sizeof line, f))
+        found = sscanf(line, "%15s %15s", name, dest) == 2 && !strcmp(dest, "00000000");
+    if (f)
+        fclose(f);
+    return found;
+}
+
+static bool is_ours(const char *name)
+{
+    return !strncmp(name, "kinglet", 7) || !strncmp(name, "veth", 4) || !strncmp(name, "cni", 3) ||
+           !strncmp(name, "docker", 6);
+}
+
+const char *kl_machine_address(struct kl_arena *a)
+{
+    char want[IFNAMSIZ] = "", text[INET_ADDRSTRLEN] = "127.0.0.1";
+    bool has_default = default_interface(want);
+    struct ifaddrs *all;
+    if (getifaddrs(&all))
+        return "127.0.0.1";
+    bool found = false;
+    for (struct ifaddrs *i = all; i && !found; i = i->ifa_next) {
+        if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET || !(i->ifa_flags & IFF_UP) ||
+            (i->ifa_flags & IFF_LOOPBACK) || is_ours(i->ifa_name))
+            continue;
+        if (has_default && strcmp(i->ifa_name, want))
+            continue;
+        inet_ntop(AF_INET, &((struct sockaddr_in *)i->ifa_addr)->sin_addr, text, sizeof text);
+        found = true;
+    }
+    freeifaddrs(all);
+    return kl_arena_dup(a, kl_str(text)).p;
+}
+
+int kl_machine_node_name(const char *given, char *ret, size_t n, struct kl_error *err)
+{
+    char host[256];
+    if (given && *given)
+        snprintf(host, sizeof host, "%s", given);
+    else if (gethostname(host, sizeof host))
+        return kl_error_errno(err, errno, "host name");
+    size_t len = strlen(host);
+    if (len >= n)
+        return kl_error_set(err, KL_EINVALID, "node name %s is longer than %zu", host, n - 1);
+    for (size_t i = 0; i <= len; i++)
+        ret[i] = host[i] >= 'A' && host[i] <= 'Z' ? (char)(host[i] + 32) : host[i];
+    const char *why = kl_name_dns1123_subdomain(kl_str(ret));
+    return why ? kl_error_set(err, KL_EINVALID, "node name %s: %s", ret, why) : 0;
+}
+
+static bool parse_cidr(const char *cidr, uint32_t *ret_base, int *ret_bits)
+{
+    char text[INET_ADDRSTRLEN];
+    const char *slash = strchr(cidr, '/');
+    struct in_addr in;
+    int64_t bits;
+    if (!slash || (size_t)(slash - cidr) >= sizeof text ||
+        !kl_str_to_i64(kl_str(slash + 1), &bits) || bits < 8 || bits > 30)
+        return false;
+    memcpy(text, cidr, (size_t)(slash - cidr));
+    text[slash - cidr] = 0;
+    if (inet_pton(AF_INET, text, &in) != 1)
+        return false;
+    *ret_bits = (int)bits;
+    *ret_base = ntohl(in.s_addr) & ~((1u << (32 - bits)) - 1);
+    return true;
+}
+
+static const char *address_text(struct kl_arena *a, uint32_t ip, const char *suffix)
+{
+    return kl_arena_printf(a, "%u.%u.%u.%u%s", ip >> 24, ip >> 16 & 255, ip >> 8 & 255, ip & 255,
+                           suffix)
+        .p;
+}
+
+const char *kl_nth_address(struct kl_arena *a, const char *cidr, unsigned n)
+{
+    uint32_t base;
+    int bits;
+    if (!parse_cidr(cidr, &base, &bits) || n >= (1u << (32 - bits)) - 1)
+        return NULL;
+    return address_text(a, base + n, "");
+}
+
+const char *kl_first_node_cidr(struct kl_arena *a, const char *cidr)
+{
+    uint32_t base;
+    int bits;
+    if (!parse_cidr(cidr, &base, &bits))
+        return NULL;
+    return bits >= 24 ? cidr : address_text(a, base, "/24");
+}
+
+int kl_make_dirs(struct kl_arena *a, const char *base, const char *rel, struct kl_error *err)
+{
+    struct kl_str path = kl_arena_printf(a, "%s/%s/", base, rel);
+    char *p = (char *)path.p;
+    if (!p)
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    for (size_t i = 1; i < path.n; i++) {
+        if (p[i] != '/')
+            continue;
+        p[i] = 0;
+        if (mkdir(p, 0700) && errno != EEXIST)
+            return kl_error_errno(err, errno, "cannot make %s", p);
+        p[i] = '/';
+    }
+    return 0;
+}
+
+void kl_notify_systemd(const char *state)
+{
+    const char *path = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    size_t n = path ? strlen(path) : 0;
+    if (!n || n >= sizeof to.sun_path)
+        return;
+    memcpy(to.sun_path, path, n);
+    if (to.sun_path[0] == '@')
+        to.sun_path[0] = 0;
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&to,
+           (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
+    close(fd);
+}

@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: Apache-2.0
+// kinglet server: composes the store, the API server, the controllers, the scheduler and the
+// kubelet in one process.
+#include "apiserver/apiserver.h"
+#include "apiserver/pki.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "cli/commands.h"
+#include "cli/flags.h"
+#include "cli/machine.h"
+#include "cli/version.h"
+#include "controllers/controllers.h"
+#include "kubelet/kubelet.h"
+#include "scheduler/scheduler.h"
+#include "watchcache/cache.h"
+#include <errno.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { API_LOOPS_MAX = 8, OPEN_FILES = 65536 };
+
+struct options {
+    const char *config, *bind_address, *advertise_address, *data_dir, *datastore, *token;
+    const char *kubeconfig, *kubeconfig_mode, *cluster_cidr, *service_cidr, *cluster_dns;
+    const char *cluster_domain, *node_name, *node_ip, *runtime_endpoint, *disable, *bridge_name;
+    const char *cgroup_root, *log_format;
+    struct kl_flag_list tls_san, node_label, node_taint, kubelet_arg;
+    int port, kubelet_port, v, max_pods, api_loops;
+    bool disable_agent, disable_controllers, disable_scheduler, debug, help;
+};
+
+#define AT(field) offsetof(struct options, field)
+
+static const struct kl_flag flags[] = {
+    {"config", 'c', "KINGLET_CONFIG_FILE", KL_FLAG_STRING, AT(config), "FILE", NULL, "config",
+     "Load flags from a YAML file"},
+    {"debug", 0, "KINGLET_DEBUG", KL_FLAG_BOOL, AT(debug), NULL, "false", "logging",
+     "Say everything"},
+    {"v", 'v', NULL, KL_FLAG_INT, AT(v), "N", "0", "logging", "Level of detail; 4 and more: debug"},
+    {"log-format", 0, "KINGLET_LOG_FORMAT", KL_FLAG_STRING, AT(log_format), "FORMAT", "text",
+     "logging", "text or json"},
+    {"bind-address", 0, NULL, KL_FLAG_STRING, AT(bind_address), "ADDR", NULL, "listener",
+     "Address to listen on (all when not given)"},
+    {"https-listen-port", 0, NULL, KL_FLAG_INT, AT(port), "PORT", "6443", "listener",
+     "HTTPS port of the API"},
+    {"advertise-address", 0, NULL, KL_FLAG_STRING, AT(advertise_address), "ADDR", NULL, "listener",
+     "Address that the API server tells the members of the cluster (node address)"},
+    {"tls-san", 0, "KINGLET_TLS_SAN", KL_FLAG_LIST, AT(tls_san), "NAME", NULL, "listener",
+     "Further names or addresses in the serving certificate"},
+    {"api-loops", 0, NULL, KL_FLAG_INT, AT(api_loops), "N", "0", "listener",
+     "Loops that serve requests (one for each core)"},
+    {"data-dir", 'd', "KINGLET_DATA_DIR", KL_FLAG_STRING, AT(data_dir), "DIR", NULL, "data",
+     "Where everything is kept (/var/lib/kinglet, or ~/.kinglet when not root)"},
+    {"datastore-endpoint", 0, "KINGLET_DATASTORE_ENDPOINT", KL_FLAG_STRING, AT(datastore), "URL",
+     NULL, "db", "sqlite://PATH or memory:// (sqlite in the data directory)"},
+    {"cluster-cidr", 0, "KINGLET_CLUSTER_CIDR", KL_FLAG_STRING, AT(cluster_cidr), "CIDR",
+     "10.42.0.0/16", "networking", "Addresses of pods"},
+    {"service-cidr", 0, "KINGLET_SERVICE_CIDR", KL_FLAG_STRING, AT(service_cidr), "CIDR",
+     "10.43.0.0/16", "networking", "Addresses of Services"},
+    {"cluster-dns", 0, "KINGLET_CLUSTER_DNS", KL_FLAG_STRING, AT(cluster_dns), "ADDR", NULL,
+     "networking", "Address of the cluster's DNS (tenth of the service range)"},
+    {"cluster-domain", 0, "KINGLET_CLUSTER_DOMAIN", KL_FLAG_STRING, AT(cluster_domain), "DOMAIN",
+     "cluster.local", "networking", "Domain of the cluster"},
+    {"write-kubeconfig", 'o', "KINGLET_KUBECONFIG_OUTPUT", KL_FLAG_STRING, AT(kubeconfig), "FILE",
+     NULL, "client", "Where the admin kubeconfig goes"},
+    {"write-kubeconfig-mode", 0, "KINGLET_KUBECONFIG_MODE", KL_FLAG_STRING, AT(kubeconfig_mode),
+     "MODE", "600", "client", "Its file mode"},
+    {"token", 't', "KINGLET_TOKEN", KL_FLAG_STRING, AT(token), "TOKEN", NULL, "cluster",
+     "Shared secret of the cluster"},
+    {"disable", 0, NULL, KL_FLAG_STRING, AT(disable), "NAMES", NULL, "components",
+     "Controllers to leave out"},
+    {"disable-agent", 0, NULL, KL_FLAG_BOOL, AT(disable_agent), NULL, "false", "components",
+     "No kubelet: needs neither root nor containerd"},
+    {"disable-controller-manager", 0, NULL, KL_FLAG_BOOL, AT(disable_controllers), NULL, "false",
+     "components", "No controllers"},
+    {"disable-scheduler", 0, NULL, KL_FLAG_BOOL, AT(disable_scheduler), NULL, "false", "components",
+     "No scheduler"},
+    {"node-name", 0, "KINGLET_NODE_NAME", KL_FLAG_STRING, AT(node_name), "NAME", NULL, "agent/node",
+     "Name of the node (host name)"},
+    {"node-ip", 'i', "KINGLET_NODE_IP", KL_FLAG_STRING, AT(node_ip), "ADDR", NULL,
+     "agent/networking", "Address of the node"},
+    {"node-label", 0, NULL, KL_FLAG_LIST, AT(node_label), "K=V", NULL, "agent/node",
+     "Labels the node registers with"},
+    {"node-taint", 0, NULL, KL_FLAG_LIST, AT(node_taint), "K=V:EFFECT", NULL, "agent/node",
+     "Taints the node registers with"},
+    {"container-runtime-endpoint", 0, NULL, KL_FLAG_STRING, AT(runtime_endpoint), "SOCKET", NULL,
+     "agent/runtime", "CRI socket to use (an own containerd)"},
+    {"kubelet-port", 0, NULL, KL_FLAG_INT, AT(kubelet_port), "PORT", "10250", "agent/node",
+     "HTTPS port of the kubelet"},
+    {"max-pods", 0, NULL, KL_FLAG_INT, AT(max_pods), "N", "110", "agent/node",
+     "Pods that fit on the node"},
+    {"bridge-name", 0, NULL, KL_FLAG_STRING, AT(bridge_name), "NAME", NULL, "agent/networking",
+     "Interface that pods hang on (kinglet0)"},
+    {"cgroup-root", 0, NULL, KL_FLAG_STRING, AT(cgroup_root), "PATH", NULL, "agent/node",
+     "Parent of the pods' cgroups"},
+    {"help", 'h', NULL, KL_FLAG_BOOL, AT(help), NULL, "false", "help", "This text"},
+};
+
+struct server {
+    struct options o;
+    struct kl_arena arena;
+    int64_t began_ms;
+    char node_name[64];
+    struct kl_pki *pki;
+    struct kl_store *store;
+    struct kl_apiserver *api;
+    struct kl_loop *loops[API_LOOPS_MAX], *controllers_loop, *kubelet_loop;
+    int nloops;
+    struct kl_controllers *controllers;
+    struct kl_client *scheduler_client, *kubelet_client;
+    struct kl_scheduler *scheduler;
+    struct kl_kubelet *kubelet;
+    struct kl_task start_controllers, start_kubelet, stop_controllers, stop_kubelet;
+    struct kl_task step; // the next step of stopping, on loops[0]
+    int steps;
+    uv_signal_t signals[2];
+    bool stopping, ready;
+    const char *kubeconfig;
+    int status;
+};
+
+// ---- the parts on other loops
+
+static struct kl_client *client_for(void *arg, const char *user)
+{
+    struct server *s = arg;
+    static const char *const account_groups[] = {"system:serviceaccounts",
+                                                 "system:serviceaccounts:kube-system", NULL};
+    bool account = kl_str_starts(kl_str(user), KL_STR("system:serviceaccount:"));
+    return kl_apiserver_client(s->api, s->controllers_loop, user, account ? account_groups : NULL,
+                               "kube-controller-manager");
+}
+
+static void run_controllers(struct kl_task *t)
+{
+    struct server *s = KL_CONTAINER_OF(t, struct server, start_controllers);
+    struct kl_error err = {0};
+    if (!s->o.disable_controllers) {
+        struct kl_controllers_options o = {.loop = s->controllers_loop,
+                                           .client_for = client_for,
+                                           .arg = s,
+                                           .root_ca_pem = s->pki->server_ca,
+                                           .disable = s->o.disable};
+        if (kl_controllers_start(&o, &s->controllers, &err))
+            kl_log(KL_LOG_ERROR, "server", "controllers: %s", err.msg);
+    }
+    if (!s->o.disable_scheduler) {
+        struct kl_scheduler_options o = {0};
+        s->scheduler_client = kl_apiserver_client(s->api, s->controllers_loop,
+                                                  "system:kube-scheduler", NULL, "kube-scheduler");
+        if (!s->scheduler_client ||
+            kl_scheduler_start(s->controllers_loop, s->scheduler_client, &o, &s->scheduler, &err))
+            kl_log(KL_LOG_ERROR, "server", "scheduler: %s", err.msg);
+    }
+}
+
+static void run_kubelet(struct kl_task *t)
+{
+    struct server *s = KL_CONTAINER_OF(t, struct server, start_kubelet);
+    static const char *const groups[] = {"system:nodes", NULL};
+    struct kl_error err = {0};
+    struct kl_arena *a = &s->arena;
+    s->kubelet_client = kl_apiserver_client(s->api, s->kubelet_loop,
+                                            kl_arena_printf(a, "system:node:%s", s->node_name).p,
+                                            groups, "kubelet");
+    struct kl_kubelet_options o = {.client = s->kubelet_client,
+                                   .node_name = s->node_name,
+                                   .data_dir = s->o.data_dir,
+                                   .node_ip = s->o.node_ip,
+                                   .pod_cidr = kl_first_node_cidr(a, s->o.cluster_cidr),
+                                   .cluster_cidr = s->o.cluster_cidr,
+                                   .cluster_dns = s->o.cluster_dns,
+                                   .cluster_domain = s->o.cluster_domain,
+                                   .runtime_endpoint = s->o.runtime_endpoint,
+                                   .bridge_name = s->o.bridge_name,
+                                   .cgroup_root = s->o.cgroup_root,
+                                   .server_address = s->o.bind_address,
+                                   .port = s->o.kubelet_port,
+                                   .max_pods = s->o.max_pods,
+                                   .tls_cert.pem = s->pki->kubelet_serving_cert,
+                                   .tls_key.pem = s->pki->kubelet_serving_key,
+                                   .client_ca.pem = s->pki->client_ca,
+                                   .allowed_user = "system:apiserver",
+                                   .allowed_group = "system:masters",
+                                   .node_labels = s->o.node_label.n ? s->o.node_label.v : NULL,
+                                   .node_taints = s->o.node_taint.n ? s->o.node_taint.v : NULL};
+    if (!s->kubelet_client || kl_kubelet_start(&o, &s->kubelet, &err))
+        kl_log(KL_LOG_ERROR, "server", "kubelet: %s", err.msg);
+}
+
+static void on_ready(void *arg)
+{
+    struct server *s = arg;
+    struct kl_error err = {0};
+    int port = kl_apiserver_port(s->api);
+    const char *host = s->o.bind_address && *s->o.bind_address ? s->o.bind_address : "127.0.0.1";
+    if (!strcmp(host, "0.0.0.0") || !strcmp(host, "::"))
+        host = "127.0.0.1";
+    if (kl_pki_write_kubeconfig(s->pki, s->kubeconfig, host, port, &err))
+        kl_log(KL_LOG_ERROR, "server", "kubeconfig: %s", err.msg);
+    else if (strcmp(s->o.kubeconfig_mode, "600"))
+        chmod(s->kubeconfig, (mode_t)strtol(s->o.kubeconfig_mode, NULL, 8));
+    s->ready = true;
+    if (s->controllers_loop)
+        kl_loop_post(s->controllers_loop, &s->start_controllers);
+    if (s->kubelet_loop)
+        kl_loop_post(s->kubelet_loop, &s->start_kubelet);
+    printf("kinglet is ready after %lld ms: export KUBECONFIG=%s\n",
+           (long long)(kl_mono_ms() - s->began_ms), s->kubeconfig);
+    fflush(stdout);
+    kl_notify_systemd("READY=1");
+}
+
+// ---- the end: kubelet, then controllers and scheduler, then the API server
+
+static void kubelet_gone(void *arg)
+{
+    struct server *s = arg;
+    kl_client_free(s->kubelet_client);
+    s->kubelet_client = NULL;
+    kl_loop_post(s->loops[0], &s->step);
+}
+
+static void end_kubelet(struct kl_task *t)
+{
+    struct server *s = KL_CONTAINER_OF(t, struct server, stop_kubelet);
+    if (s->kubelet)
+        kl_kubelet_stop(s->kubelet, kubelet_gone, s);
+    else
+        kubelet_gone(s);
+}
+
+static void end_controllers(struct kl_task *t)
+{
+    struct server *s = KL_CONTAINER_OF(t, struct server, stop_controllers);
+    kl_scheduler_stop(s->scheduler);
+    kl_client_free(s->scheduler_client);
+    kl_controllers_stop(s->controllers);
+    kl_loop_post(s->loops[0], &s->step);
+}
+
+static void api_gone(void *arg)
+{
+    struct server *s = arg;
+    kl_loop_stop(s->loops[0]);
+}
+
+static void stop_step(struct kl_task *t)
+{
+    struct server *s = KL_CONTAINER_OF(t, struct server, step);
+    switch (s->steps++) {
+    case 0:
+        if (s->kubelet_loop) {
+            kl_loop_post(s->kubelet_loop, &s->stop_kubelet);
+            return;
+        }
+        s->steps++; // fall through
+    case 1:
+        if (s->controllers_loop) {
+            kl_loop_post(s->controllers_loop, &s->stop_controllers);
+            return;
+        }
+        s->steps++; // fall through
+    default:
+        kl_apiserver_stop(s->api, api_gone, s);
+    }
+}
+
+static void on_signal(uv_signal_t *h, int signum)
+{
+    struct server *s = h->data;
+    if (s->stopping) {
+        kl_log(KL_LOG_WARN, "server", "stopping at once: signal=%d came again", signum);
+        _exit(1);
+    }
+    s->stopping = true;
+    kl_log(KL_LOG_INFO, "server", "stopping signal=%d", signum);
+    kl_notify_systemd("STOPPING=1");
+    stop_step(&s->step);
+}
+
+// ---- the beginning
+
+static int parse(struct server *s, int argc, char **argv, struct kl_error *err)
+{
+    struct options *o = &s->o;
+    int rc = kl_flags_parse(flags, KL_COUNT(flags), o, &s->arena, argc, argv,
+                            "/etc/kinglet/config.yaml", err);
+    if (rc || o->help)
+        return rc;
+    if (!o->data_dir)
+        o->data_dir = kl_default_data_dir(&s->arena);
+    if (o->data_dir[0] != '/') {
+        char cwd[4096];
+        if (!getcwd(cwd, sizeof cwd))
+            return kl_error_errno(err, errno, "current directory");
+        o->data_dir = kl_arena_printf(&s->arena, "%s/%s", cwd, o->data_dir).p;
+    }
+    s->kubeconfig = kl_kubeconfig_path(&s->arena, o->kubeconfig, o->data_dir);
+    if (!o->node_ip)
+        o->node_ip = kl_machine_address(&s->arena);
+    if (!o->advertise_address)
+        o->advertise_address = o->node_ip;
+    if (!o->cluster_dns)
+        o->cluster_dns = kl_nth_address(&s->arena, o->service_cidr, 10);
+    if (!kl_nth_address(&s->arena, o->service_cidr, 1))
+        return kl_error_set(err, KL_EINVALID, "--service-cidr %s is no IPv4 range",
+                            o->service_cidr);
+    if (!kl_first_node_cidr(&s->arena, o->cluster_cidr))
+        return kl_error_set(err, KL_EINVALID, "--cluster-cidr %s is no IPv4 range of /24 or more",
+                            o->cluster_cidr);
+    if (!o->datastore)
+        o->datastore = kl_arena_printf(&s->arena, "sqlite://%s/server/db/state.db", o->data_dir).p;
+    return kl_machine_node_name(o->node_name, s->node_name, sizeof s->node_name, err);
+}
+
+static int make_loops(struct server *s, struct kl_error *err)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int n = s->o.api_loops > 0 ? s->o.api_loops : cores < 1 ? 1 : (int)cores;
+    int rc = 0;
+    s->nloops = n > API_LOOPS_MAX ? API_LOOPS_MAX : n;
+    for (int i = 0; i < s->nloops && !rc; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "api%d", i);
+        rc = kl_loop_new(name, &s->loops[i], err);
+    }
+    if (!rc && !(s->o.disable_controllers && s->o.disable_scheduler))
+        rc = kl_loop_new("controllers", &s->controllers_loop, err);
+    if (!rc && !s->o.disable_agent)
+        rc = kl_loop_new("kubelet", &s->kubelet_loop, err);
+    return rc;
+}
+
+static int start_loops(struct server *s, struct kl_error *err)
+{
+    int rc = 0;
+    for (int i = 1; i < s->nloops && !rc; i++) // loops[0] is the main thread's
+        rc = kl_loop_start(s->loops[i], err);
+    if (!rc && s->controllers_loop)
+        rc = kl_loop_start(s->controllers_loop, err);
+    if (!rc && s->kubelet_loop)
+        rc = kl_loop_start(s->kubelet_loop, err);
+    return rc;
+}
+
+static int begin(struct server *s, struct kl_error *err)
+{
+    struct options *o = &s->o;
+    const char *sans[KL_FLAG_LIST_MAX + 4];
+    int n = 0, rc;
+    for (int i = 0; i < o->tls_san.n; i++)
+        sans[n++] = o->tls_san.v[i];
+    sans[n++] = o->node_ip;
+    sans[n++] = o->advertise_address;
+    sans[n] = NULL;
+    struct kl_pki_options p = {.data_dir = o->data_dir,
+                               .node_name = s->node_name,
+                               .sans = sans,
+                               .service_ip = kl_nth_address(&s->arena, o->service_cidr, 1),
+                               .cluster_domain = o->cluster_domain,
+                               .token = o->token};
+    struct kl_store_options so = {.hooks = &kl_cache_hooks, .auto_compact = true};
+    if ((rc = kl_make_dirs(&s->arena, o->data_dir, "server/db", err)) ||
+        (rc = kl_pki_open(&p, &s->pki, err)) ||
+        (rc = kl_store_open(o->datastore, &so, &s->store, err)) || (rc = make_loops(s, err)))
+        return rc;
+    struct kl_loop *others[2];
+    int nothers = 0;
+    if (s->controllers_loop)
+        others[nothers++] = s->controllers_loop;
+    if (s->kubelet_loop)
+        others[nothers++] = s->kubelet_loop;
+    struct kl_apiserver_options ao = {.store = s->store,
+                                      .loops = s->loops,
+                                      .nloops = s->nloops,
+                                      .client_loops = others,
+                                      .nclient_loops = nothers,
+                                      .bind_address = o->bind_address,
+                                      .port = o->port,
+                                      .advertise_address = o->advertise_address,
+                                      .service_cidr = o->service_cidr,
+                                      .cluster_domain = o->cluster_domain,
+                                      .version = KINGLET_VERSION,
+                                      .pki = s->pki,
+                                      .anonymous = true};
+    if ((rc = kl_apiserver_start(&ao, &s->api, err)))
+        return rc;
+    s->start_controllers.run = run_controllers;
+    s->start_kubelet.run = run_kubelet;
+    s->stop_controllers.run = end_controllers;
+    s->stop_kubelet.run = end_kubelet;
+    s->step.run = stop_step;
+    kl_apiserver_on_ready(s->api, on_ready, s);
+    static const int caught[] = {SIGTERM, SIGINT};
+    for (int i = 0; i < 2; i++) {
+        uv_signal_init(kl_loop_uv(s->loops[0]), &s->signals[i]);
+        s->signals[i].data = s;
+        uv_signal_start(&s->signals[i], on_signal, caught[i]);
+    }
+    return start_loops(s, err);
+}
+
+static void end(struct server *s)
+{
+    for (int i = 1; i < s->nloops; i++)
+        kl_loop_stop(s->loops[i]);
+    if (s->controllers_loop)
+        kl_loop_stop(s->controllers_loop);
+    if (s->kubelet_loop)
+        kl_loop_stop(s->kubelet_loop);
+    for (int i = 1; i < s->nloops; i++)
+        kl_loop_unref(s->loops[i]);
+    kl_loop_unref(s->controllers_loop);
+    kl_loop_unref(s->kubelet_loop);
+    kl_loop_unref(s->loops[0]);
+    kl_apiserver_free(s->api);
+    if (s->store)
+        kl_store_stop(s->store);
+    kl_pki_free(s->pki);
+}
+
+static void raise_file_limit(void)
+{
+    struct rlimit l;
+    if (!getrlimit(RLIMIT_NOFILE, &l) && l.rlim_cur < OPEN_FILES) {
+        l.rlim_cur = l.rlim_max < OPEN_FILES ? l.rlim_max : OPEN_FILES;
+        setrlimit(RLIMIT_NOFILE, &l);
+    }
+}
+
+int kl_cmd_server(int argc, char **argv)
+{
+    static struct server s; // one server in a process; its address is in callbacks to the end
+    struct kl_error err = {0};
+    s.began_ms = kl_mono_ms();
+    kl_arena_init(&s.arena, 16 << 20);
+    mallopt(M_ARENA_MAX, 2); // an arena for each thread would be memory that lies idle
+    signal(SIGPIPE, SIG_IGN);
+    raise_file_limit();
+    if (parse(&s, argc, argv, &err)) {
+        fprintf(stderr, "kinglet: %s\n", err.msg);
+        return 2;
+    }
+    if (s.o.help) {
+        printf("USAGE:\n   kinglet server [flags]\n\nFLAGS:\n");
+        kl_flags_help(flags, KL_COUNT(flags));
+        return 0;
+    }
+    kl_log_setup(s.o.debug || s.o.v >= 4 ? KL_LOG_DEBUG : KL_LOG_INFO,
+                 !strcmp(s.o.log_format, "json"));
+    if (!s.o.disable_agent && geteuid()) {
+        fprintf(stderr,
+                "kinglet: a node needs root; --disable-agent runs the control plane alone\n");
+        return 1;
+    }
+    if (begin(&s, &err)) {
+        fprintf(stderr, "kinglet: %s\n", err.msg);
+        return 1;
+    }
+    kl_loop_run(s.loops[0]);
+    end(&s);
+    kl_log(KL_LOG_INFO, "server", "stopped");
+    return 0;
+}
