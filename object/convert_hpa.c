@@ -98,7 +98,8 @@ int kl_hpa_drop_notes(struct kl_arena *a, struct kl_value *root)
     if (!map)
         return KL_ENOMEM;
     for (size_t i = 0; i < KL_COUNT(notes); i++)
-        kl_map_unset(a, map, *notes[i]);
+        if (kl_map_unset(a, map, *notes[i]) < 0)
+            return KL_ENOMEM;
     return map->n ? 0 : kl_set(a, meta, KL_F_annotations, kl_null());
 }
 

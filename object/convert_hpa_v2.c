@@ -2,6 +2,7 @@
 // HorizontalPodAutoscalers from autoscaling/v1 to v2. Annotations that do not parse are left aside,
 // as upstream does.
 #include "object/convert_hpa_int.h"
+#include "object/quantity.h"
 
 #define DEFAULT_CPU_UTILIZATION 80
 
@@ -20,6 +21,12 @@ static int set_member(struct kl_arena *a, struct kl_value *map, uint32_t field, 
     return kl_map_set_value(a, map, kl_sym_name(field), v);
 }
 
+static bool is_zero(const struct kl_value *v)
+{
+    struct kl_quantity q;
+    return kl_quantity_parse(kl_text(v), &q, NULL) == 0 && q.nano == 0;
+}
+
 // What v1 leaves unsaid: which of the target's figures counts.
 static int set_target_type(struct kl_arena *a, uint32_t shape, struct kl_value *out)
 {
@@ -28,16 +35,17 @@ static int set_target_type(struct kl_arena *a, uint32_t shape, struct kl_value *
         return KL_ENOMEM;
     const struct kl_value *value = find(target, KL_STR("value"));
     const char *type = "AverageValue";
+    int rc = 0;
     if (shape == KL_F_object && !find(target, KL_STR("averageValue")))
         type = "Value";
-    else if (shape == KL_F_object && kl_str_eqz(kl_text(value), "0"))
-        kl_map_unset(a, target, KL_STR("value")); // v1 cannot leave it out, v2 must
+    else if (shape == KL_F_object && is_zero(value))
+        rc = kl_map_unset(a, target, KL_STR("value")); // v1 cannot leave it out, v2 must
     else if (shape == KL_F_external && value)
         type = "Value";
     else if ((shape == KL_F_resource || shape == KL_F_containerResource) &&
              find(target, KL_STR("averageUtilization")))
         type = "Utilization";
-    return kl_map_set_value(a, target, KL_STR("type"), kl_stringz(type));
+    return rc < 0 ? rc : kl_map_set_value(a, target, KL_STR("type"), kl_stringz(type));
 }
 
 static int lift_shape(struct kl_arena *a, const struct kl_hpa_shape *s, bool source,

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// Fields behind feature gates that are off at this version are dropped on write.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+#include "object/defaults.h"
+#include "object/json.h"
+
+static struct kl_arena arena;
+
+static int setup(void **state)
+{
+    kl_arena_init(&arena, 1 << 24);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    kl_arena_fini(&arena);
+    return 0;
+}
+
+static struct kl_value decode(enum kl_type_index type, const char *json)
+{
+    struct kl_value v;
+    struct kl_error err = {0};
+    if (kl_json_decode(&arena, kl_type(type), kl_str(json), NULL, &v, &err) < 0)
+        fail_msg("%s", err.msg);
+    return v;
+}
+
+// What stays of `json` when it replaces `old` (NULL: on create) is `want`.
+static void check(enum kl_type_index type, const char *json, const char *old, const char *want)
+{
+    struct kl_value draft = decode(type, json), expected = decode(type, want), before;
+    if (old)
+        before = decode(type, old);
+    kl_drop_gated(&arena, kl_type(type), &draft, old ? &before : NULL);
+    struct kl_object *got = kl_object_freeze(kl_type(type), &draft);
+    struct kl_object *exp = kl_object_freeze(kl_type(type), &expected);
+    struct kl_buf out;
+    kl_buf_init(&out, 1 << 20);
+    kl_json_encode(&out, kl_type(type), &got->root, KL_STR(""));
+    if (!kl_value_equal(&got->root, &exp->root))
+        fail_msg("got %.*s\nwant %s", KL_PRI(kl_buf_str(&out)), want);
+    kl_buf_fini(&out);
+    kl_object_unref(got);
+    kl_object_unref(exp);
+}
+
+#define LEASE(extra) "{\"spec\":{\"holderIdentity\":\"a\"" extra "}}"
+#define STATEFUL(extra)                                                                            \
+    "{\"spec\":{\"updateStrategy\":{\"type\":\"RollingUpdate\",\"rollingUpdate\":{\"partition\":"  \
+    "1" extra "}}}}"
+#define POD(extra, source)                                                                         \
+    "{\"spec\":{\"hostname\":\"h\"" extra ",\"volumes\":[{\"name\":\"v\",\"projected\":"           \
+    "{\"sources\":[{\"configMap\":{\"name\":\"c\"}" source "}]}}]}}"
+#define BUNDLE ",\"clusterTrustBundle\":{\"path\":\"p\"}"
+
+static void test_off(void **state)
+{
+    check(KL_TYPE_coordination_v1_Lease, LEASE(",\"strategy\":\"s\",\"preferredHolder\":\"b\""),
+          NULL, LEASE(""));
+    check(KL_TYPE_apps_v1_StatefulSet, STATEFUL(",\"maxUnavailable\":2"), NULL, STATEFUL(""));
+    check(KL_TYPE_core_v1_Pod, POD("", BUNDLE), NULL, POD("", ""));
+}
+
+static void test_on(void **state)
+{
+    check(KL_TYPE_core_v1_Pod, POD(",\"hostnameOverride\":\"o\"", ""), NULL,
+          POD(",\"hostnameOverride\":\"o\"", ""));
+}
+
+static void test_in_use(void **state)
+{
+    check(KL_TYPE_coordination_v1_Lease, LEASE(",\"strategy\":\"new\""),
+          LEASE(",\"strategy\":\"old\""), LEASE(",\"strategy\":\"new\""));
+    check(KL_TYPE_coordination_v1_Lease, LEASE(",\"strategy\":\"new\",\"preferredHolder\":\"b\""),
+          LEASE(",\"strategy\":\"old\""), LEASE(",\"strategy\":\"new\""));
+    check(KL_TYPE_core_v1_Pod, POD("", BUNDLE), POD("", BUNDLE), POD("", BUNDLE));
+    check(KL_TYPE_core_v1_Pod, POD("", BUNDLE), POD("", ""), POD("", ""));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_off),
+        cmocka_unit_test(test_on),
+        cmocka_unit_test(test_in_use),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
