@@ -75,7 +75,7 @@ static void print_double(struct kl_buf *out, double d)
     do
         snprintf(text, sizeof(text), "%.*e", digits - 1, d);
     while (strtod(text, NULL) != d && ++digits <= 17);
-    int exponent = atoi(strchr(text, 'e') + 1);
+    int exponent = (int)strtol(strchr(text, 'e') + 1, NULL, 10);
     if (exponent < -4 || exponent >= 21) {
         kl_buf_puts(out, kl_str(text));
         return;

@@ -11,8 +11,8 @@
 int kl_patch_json(struct kl_arena *a, const struct kl_value *untyped, const struct kl_value *patch,
                   struct kl_value *ret, struct kl_error *err);
 // RFC 7386 on an untyped tree. KL_EBADREQUEST when the patch is no object.
-int kl_patch_merge(struct kl_arena *a, const struct kl_value *untyped,
-                   const struct kl_value *patch, struct kl_value *ret, struct kl_error *err);
+int kl_patch_merge(struct kl_arena *a, const struct kl_value *untyped, const struct kl_value *patch,
+                   struct kl_value *ret, struct kl_error *err);
 // strategicpatch.StrategicMergeMapPatch with all directives ($patch: replace|delete|merge,
 // $retainKeys, $setElementOrder/, $deleteFromPrimitiveList/) guided by the type's schema. Errors as
 // upstream's: KL_EBADREQUEST for a bad format of directives, KL_EINVALID for lists of lists,
