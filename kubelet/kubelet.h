@@ -39,6 +39,7 @@ struct kl_kubelet_options {
     const char *const *node_labels; // "k=v", NULL-ended or NULL
     const char *const *node_taints; // "k=v:Effect", NULL-ended or NULL
     bool register_node_unschedulable;
+    const char *version;         // [v1.36.3] nodeInfo.kubeletVersion
     uint32_t status_interval_ms; // [10000] node status is computed this often
     uint32_t lease_seconds;      // [40] renewed each quarter
     // Called once on the loop when the runtime answers and the Node is registered. May be NULL.

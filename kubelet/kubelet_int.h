@@ -17,7 +17,7 @@
 struct kl_kubelet_conf {
     char *node_name, *node_ip, *pod_cidr, *cluster_cidr, *cluster_dns, *cluster_domain;
     char *containerd_bin, *cni_bin_dir, *bridge_name, *cgroup_root, *server_address;
-    char *allowed_user, *allowed_group, *provider_id;
+    char *allowed_user, *allowed_group, *provider_id, *version;
     char **node_labels, **node_taints; // NULL-ended
     bool own_containerd, unschedulable;
     bool pod_cidr_given;

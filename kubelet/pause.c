@@ -30,6 +30,7 @@ static long call4(long nr, long a, long b, long c, long d)
 #endif
 }
 
+void _start(void);
 __attribute__((noreturn, used)) void _start(void)
 {
     // Blocked signals are fetched one by one: no handler, no race.
