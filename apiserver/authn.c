@@ -139,7 +139,7 @@ void kl_authn_oidc_config(struct kl_apiserver *s, struct kl_buf *out)
     kl_buf_puts(out, KL_STR("{\"issuer\":"));
     kl_json_write_string(out, kl_str(s->authn->issuer));
     kl_buf_printf(out, ",\"jwks_uri\":\"https://%s%s%s:%d/openid/v1/jwks\"", v6 ? "[" : "", host,
-                  v6 ? "]" : "", kl_apiserver_port(s));
+                  v6 ? "]" : "", s->http ? kl_apiserver_port(s) : s->o.port);
     kl_buf_printf(out,
                   ",\"response_types_supported\":[\"id_token\"],"
                   "\"subject_types_supported\":[\"public\"],"

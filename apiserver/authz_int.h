@@ -40,6 +40,9 @@ struct kl_str kl_rbac_source_text(const struct kl_rbac_walk *w);
 // again.
 void kl_rbac_walk_aggregated(struct kl_rbac_walk *w, const struct kl_value *cluster_role);
 
+// Whether a list of rules grants all that `rule` does (rbac_escalation.c).
+bool kl_rbac_covers(struct kl_arena *a, const struct kl_value *rules, const struct kl_value *rule);
+
 // ---- authz_node.c. The name of the node that a user is, p NULL for others.
 struct kl_str kl_node_of_user(const struct kl_user *u);
 // What a node may do beyond RBAC. *ret_reason on refusal.

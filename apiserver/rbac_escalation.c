@@ -16,6 +16,7 @@ struct atom {
 
 struct check {
     struct kl_req *r;
+    struct kl_arena *arena;
     const struct kl_value **owned; // rules that the user has
     size_t nowned, cap;
     struct atom *missing;
@@ -105,7 +106,7 @@ static bool need(struct check *c, const struct atom *a)
             return true;
     if (c->nmissing == c->missing_cap) {
         size_t cap = c->missing_cap ? 2 * c->missing_cap : 64;
-        struct atom *p = kl_arena_alloc(c->r->arena, cap * sizeof *p);
+        struct atom *p = kl_arena_alloc(c->arena, cap * sizeof *p);
         if (!p) {
             c->rc = KL_ENOMEM;
             return false;
@@ -155,6 +156,15 @@ static bool need_rule(struct check *c, const struct kl_value *rule)
                 return false;
         }
     return true;
+}
+
+bool kl_rbac_covers(struct kl_arena *a, const struct kl_value *rules, const struct kl_value *rule)
+{
+    struct check c = {.arena = a};
+    struct kl_rbac_walk w = {.arena = a, .arg = &c};
+    for (KL_EACH(have, rules))
+        gather(&w, have);
+    return need_rule(&c, rule) && !c.nmissing && !c.rc;
 }
 
 static bool need_visited(struct kl_rbac_walk *w, const struct kl_value *rule)
@@ -365,7 +375,7 @@ int kl_rbac_check_escalation(struct kl_req *r, const struct kl_value *now,
                 kl_text(kl_get(ref, KL_F_name))))
             return 0;
     }
-    struct check c = {.r = r};
+    struct check c = {.r = r, .arena = r->arena};
     struct kl_rbac_walk w = {.al = r->al,
                              .arena = r->arena,
                              .user = r->user,

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+// Compares the well-known objects with the newest view and writes what is missing or wrong: one
+// transaction each, all submitted at once, so that the committer makes one batch of them. At a
+// restart this reads only. What fails is tried again, all of it, a second later.
+#include "apiserver/bootstrap_int.h"
+#include "apiserver/strategy.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/rand.h"
+#include "object/defaults.h"
+#include <stdlib.h>
+
+enum { RETRY_MS = 1000 };
+
+struct item {
+    struct kl_txn txn;
+    struct kl_compare cmp;
+    struct kl_op put;
+    struct boot *boot;
+    struct kl_object *object; // as written, for the roles and bindings that are read at once
+};
+
+struct boot {
+    struct kl_apiserver *s;
+    void (*done)(void *arg);
+    void *arg;
+    struct kl_arena arena;
+    uv_timer_t retry;
+    size_t waiting; // transactions on their way, and one while they are being made
+    size_t written;
+    struct kl_error err; // the first that failed
+    int64_t began_ms;
+};
+
+static void run(struct boot *b);
+
+static void on_retry(uv_timer_t *t)
+{
+    struct boot *b = t->data;
+    if (!atomic_load(&b->s->stopping))
+        run(b);
+}
+
+static void on_closed(uv_handle_t *h)
+{
+    struct boot *b = h->data;
+    kl_arena_fini(&b->arena);
+    free(b);
+}
+
+static void end(struct boot *b)
+{
+    if (b->err.code) {
+        kl_log(KL_LOG_WARN, "bootstrap", "cannot write well-known objects, trying again: %s",
+               b->err.msg);
+        uv_timer_start(&b->retry, on_retry, RETRY_MS, 0);
+        return;
+    }
+    kl_log(KL_LOG_DEBUG, "bootstrap", "done written=%zu ms=%lld", b->written,
+           (long long)(kl_mono_ms() - b->began_ms));
+    void (*done)(void *) = b->done;
+    void *arg = b->arg;
+    uv_close((uv_handle_t *)&b->retry, on_closed);
+    done(arg);
+}
+
+static void drop(struct boot *b)
+{
+    if (!--b->waiting)
+        end(b);
+}
+
+static void note(struct boot *b, const struct kl_error *err)
+{
+    if (!b->err.code)
+        b->err = *err;
+}
+
+static void on_written(struct kl_txn *t)
+{
+    struct item *i = KL_CONTAINER_OF(t, struct item, txn);
+    struct boot *b = i->boot;
+    if (t->code) {
+        if (!t->err.code)
+            kl_error_set(&t->err, t->code, "%s", kl_err_text(t->code));
+        note(b, &t->err);
+    } else if (t->body.succeeded) {
+        b->written++;
+        struct kl_object *o = i->object ? kl_object_with_rv(i->object, i->put.kv->mod_rev) : NULL;
+        if (o)
+            kl_cache_attach_object(i->put.kv, o);
+    } // else another server was quicker: its object is as good
+    kl_object_unref(i->object);
+    kl_bytes_unref(i->put.value);
+    kl_txn_fini(t);
+    drop(b);
+}
+
+static int submit(struct boot *b, const struct kl_resource *res, struct kl_str key, kl_rev was,
+                  const struct kl_value *draft, bool keep, struct kl_error *err)
+{
+    struct item *i = KL_ARENA_NEW(&b->arena, struct item);
+    struct kl_object *o = i ? kl_object_freeze(res->type, draft) : NULL;
+    struct kl_bytes *bytes = o ? kl_cache_encode_stored(res, o) : NULL;
+    if (!bytes) {
+        kl_object_unref(o);
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    }
+    i->boot = b;
+    i->object = keep ? o : NULL;
+    if (!keep)
+        kl_object_unref(o);
+    i->cmp = (struct kl_compare){
+        .key = key, .target = KL_COMPARE_MOD, .result = KL_COMPARE_EQ, .num = was};
+    i->put = (struct kl_op){.kind = KL_OP_PUT, .key = key, .value = bytes};
+    i->txn = (struct kl_txn){.cb = on_written};
+    i->txn.body =
+        (struct kl_txn_body){.compares = &i->cmp, .ncompares = 1, .then = &i->put, .nthen = 1};
+    int rc = kl_store_submit(b->s->o.store, &i->txn, err);
+    if (rc) {
+        kl_object_unref(i->object);
+        kl_bytes_unref(bytes);
+        return rc;
+    }
+    b->waiting++;
+    return 0;
+}
+
+// What the registry sets on create.
+static int stamp(struct boot *b, const struct kl_resource *res, struct kl_value *draft)
+{
+    struct kl_arena *a = &b->arena;
+    int64_t now_us = kl_wall_ms() / 1000 * 1000000;
+    char *uid = kl_arena_alloc(a, 37);
+    struct kl_value *meta = kl_edit(a, draft, KL_F_metadata, KL_STRUCT);
+    if (!uid || !meta)
+        return KL_ENOMEM;
+    kl_uuid(uid);
+    int rc = kl_set(a, meta, KL_F_uid, kl_stringz(uid));
+    if (!rc)
+        rc = kl_set(a, meta, KL_F_creationTimestamp, kl_time(now_us));
+    if (!rc && kl_strategy_of(res)->flags & KL_STRAT_GENERATION)
+        rc = kl_set(a, meta, KL_F_generation, kl_int(1));
+    if (rc || !kl_len(kl_path(draft, KL_F_status, KL_F_conditions)))
+        return rc;
+    struct kl_value *status = kl_edit(a, draft, KL_F_status, KL_STRUCT);
+    struct kl_value *list = status ? kl_edit(a, status, KL_F_conditions, KL_ARRAY) : NULL;
+    for (size_t i = 0; list && i < list->n && !rc; i++) {
+        struct kl_value *c = kl_edit_at(a, list, i);
+        rc = c ? kl_set(a, c, KL_F_lastTransitionTime, kl_time(now_us)) : KL_ENOMEM;
+    }
+    return list ? rc : KL_ENOMEM;
+}
+
+static int grow_generation(struct boot *b, const struct kl_resource *res, struct kl_value *draft)
+{
+    if (!(kl_strategy_of(res)->flags & KL_STRAT_GENERATION))
+        return 0;
+    int64_t was = kl_int_at(draft, 0, KL_F_metadata, KL_F_generation);
+    struct kl_value *meta = kl_edit(&b->arena, draft, KL_F_metadata, KL_STRUCT);
+    return meta ? kl_set(&b->arena, meta, KL_F_generation, kl_int(was + 1)) : KL_ENOMEM;
+}
+
+static int renew(struct boot *b, const struct kl_bootstrap_row *row, const struct kl_resource *res,
+                 struct kl_str key, struct kl_kv *kv, struct kl_value *wanted, bool keep,
+                 struct kl_error *err)
+{
+    struct kl_object *stored = kl_cache_object(kv, res, err);
+    struct kl_object *want = stored ? kl_object_freeze(res->type, wanted) : NULL;
+    if (!want)
+        return stored ? kl_error_set(err, KL_ENOMEM, "out of memory") : err->code;
+    struct kl_value draft = kl_object_draft(stored);
+    bool anew;
+    int rc = kl_bootstrap_merge(&b->arena, row->mode, &draft, &want->root, &anew);
+    if (rc > 0) {
+        struct kl_value *use = anew ? wanted : &draft;
+        struct kl_value *meta = kl_edit(&b->arena, use, KL_F_metadata, KL_STRUCT);
+        rc = meta ? kl_unset(&b->arena, meta, KL_F_resourceVersion) : KL_ENOMEM;
+        if (!rc)
+            rc = anew ? stamp(b, res, use) : grow_generation(b, res, use);
+        if (!rc)
+            rc = submit(b, res, key, kv->mod_rev, use, keep, err);
+    }
+    kl_object_unref(want);
+    return rc == KL_ENOMEM ? kl_error_set(err, rc, "out of memory") : rc;
+}
+
+static int ensure(struct boot *b, const struct kl_bootstrap_row *row, struct kl_error *err)
+{
+    const struct kl_resource *res = kl_resource_storage(kl_res(row->res));
+    struct kl_value draft;
+    bool keep = row->mode == KL_BOOT_ROLE || row->mode == KL_BOOT_BINDING;
+    int rc = kl_json_decode(&b->arena, res->type, kl_str(row->json), NULL, &draft, err);
+    if (rc)
+        return rc;
+    struct kl_str key =
+        kl_object_key(&b->arena, res, kl_meta_namespace(&draft), kl_meta_name(&draft));
+    if (!key.p || kl_default_object(&b->arena, res->type, &draft))
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    struct kl_kv *kv = kl_view_get(kl_reader_view(b->s->loops[0].reader), key);
+    if (kv)
+        return row->mode == KL_BOOT_CREATE ? 0 : renew(b, row, res, key, kv, &draft, keep, err);
+    if (stamp(b, res, &draft))
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    return submit(b, res, key, 0, &draft, keep, err);
+}
+
+static void run(struct boot *b)
+{
+    struct kl_bootstrap_row own[KL_BOOT_MAX_OWN];
+    kl_arena_reset(&b->arena);
+    b->err.code = 0;
+    b->written = 0;
+    b->began_ms = kl_mono_ms();
+    b->waiting = 1;
+    size_t nown = kl_bootstrap_own_rows(b->s, &b->arena, own);
+    for (size_t i = 0; i < kl_bootstrap_nrows + nown; i++) {
+        const struct kl_bootstrap_row *row =
+            i < kl_bootstrap_nrows ? &kl_bootstrap_rows[i] : &own[i - kl_bootstrap_nrows];
+        struct kl_error err = {0};
+        if (ensure(b, row, &err)) {
+            kl_error_wrap(&err, "%s", kl_res(row->res)->plural);
+            note(b, &err);
+        }
+    }
+    drop(b);
+}
+
+void kl_bootstrap_start(struct kl_apiserver *s, void (*done)(void *arg), void *arg)
+{
+    struct boot *b = calloc(1, sizeof *b);
+    if (!b || uv_timer_init(kl_loop_uv(s->loops[0].loop), &b->retry)) {
+        kl_log(KL_LOG_ERROR, "bootstrap", "out of memory");
+        abort();
+    }
+    b->s = s;
+    b->done = done;
+    b->arg = arg;
+    b->retry.data = b;
+    kl_arena_init(&b->arena, KL_MAX_ARENA_BYTES);
+    run(b);
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// Existing objects against what they should be (kubernetes component-helpers
+// auth/rbac/reconciliation, flowcontrol's bootstrap ensurer): only ever adds to roles.
+#include "apiserver/bootstrap_int.h"
+
+static struct kl_str annotation(const struct kl_value *root, const char *key)
+{
+    return kl_text(kl_map_value(kl_meta_annotations(root), kl_str(key)));
+}
+
+// Adds the entries of metadata.labels or annotations that are not there.
+static int add_entries(struct kl_arena *a, struct kl_value *draft, const struct kl_value *want,
+                       kl_sym field)
+{
+    int changed = 0;
+    for (KL_MAP_EACH_KEY(e, kl_path(want, KL_F_metadata, field))) {
+        if (kl_map_value(kl_path(draft, KL_F_metadata, field), kl_text(e)))
+            continue;
+        struct kl_value *meta = kl_edit(a, draft, KL_F_metadata, KL_STRUCT);
+        struct kl_value *map = meta ? kl_edit(a, meta, field, KL_MAP) : NULL;
+        if (!map || kl_map_set_value(a, map, kl_text(e), e[1]))
+            return KL_ENOMEM;
+        changed = 1;
+    }
+    return changed;
+}
+
+static bool list_holds(const struct kl_value *list, const struct kl_value *v)
+{
+    for (KL_EACH(have, list))
+        if (kl_value_equal(have, v))
+            return true;
+    return false;
+}
+
+static int append_to(struct kl_arena *a, struct kl_value *draft, kl_sym field,
+                     const struct kl_value *v)
+{
+    struct kl_value *list = kl_edit(a, draft, field, KL_ARRAY);
+    return list && !kl_append(a, list, *v) ? 1 : KL_ENOMEM;
+}
+
+// Subjects, rules of plain roles, selectors of aggregated ones.
+static int add_items(struct kl_arena *a, struct kl_value *draft, const struct kl_value *want,
+                     kl_sym field, bool rules)
+{
+    int changed = 0;
+    for (KL_EACH(v, kl_get(want, field))) {
+        const struct kl_value *have = kl_get(draft, field);
+        if (list_holds(have, v) || (rules && kl_rbac_covers(a, have, v)))
+            continue;
+        if ((changed = append_to(a, draft, field, v)) < 0)
+            return changed;
+    }
+    return changed;
+}
+
+static int merge_role(struct kl_arena *a, struct kl_value *draft, const struct kl_value *want)
+{
+    const struct kl_value *aggregation = kl_get(want, KL_F_aggregationRule);
+    if (!aggregation)
+        return add_items(a, draft, want, KL_F_rules, true);
+    // The rules of these follow what they select.
+    struct kl_value *own = kl_edit(a, draft, KL_F_aggregationRule, KL_STRUCT);
+    return own ? add_items(a, own, aggregation, KL_F_clusterRoleSelectors, false) : KL_ENOMEM;
+}
+
+static int merge_rbac(struct kl_arena *a, enum kl_boot_mode mode, struct kl_value *draft,
+                      const struct kl_value *want, bool *ret_anew)
+{
+    if (kl_str_eqz(annotation(draft, "rbac.authorization.kubernetes.io/autoupdate"), "false"))
+        return 0;
+    if (mode == KL_BOOT_BINDING &&
+        !kl_value_equal(kl_get(draft, KL_F_roleRef), kl_get(want, KL_F_roleRef))) {
+        *ret_anew = true;
+        return 1;
+    }
+    int labels = add_entries(a, draft, want, KL_F_labels),
+        notes = add_entries(a, draft, want, KL_F_annotations),
+        items = mode == KL_BOOT_ROLE ? merge_role(a, draft, want)
+                                     : add_items(a, draft, want, KL_F_subjects, false);
+    return labels < 0 || notes < 0 || items < 0 ? KL_ENOMEM : labels || notes || items;
+}
+
+static int put_back(struct kl_arena *a, struct kl_value *parent, kl_sym field,
+                    const struct kl_value *want)
+{
+    if (kl_value_equal(kl_get(parent, field), want))
+        return 0;
+    int rc = want ? kl_set(a, parent, field, *want) : kl_unset(a, parent, field);
+    return rc ? KL_ENOMEM : 1;
+}
+
+static int put_back_all(struct kl_arena *a, struct kl_value *draft, const struct kl_value *want)
+{
+    int changed = 0;
+    for (KL_EACH(m, want)) {
+        int rc = m->sym == KL_F_metadata ? 0 : put_back(a, draft, m->sym, m);
+        if (rc < 0)
+            return rc;
+        changed |= rc;
+    }
+    int labels = add_entries(a, draft, want, KL_F_labels);
+    return labels < 0 ? labels : changed | labels;
+}
+
+int kl_bootstrap_merge(struct kl_arena *a, enum kl_boot_mode mode, struct kl_value *draft,
+                       const struct kl_value *want, bool *ret_anew)
+{
+    struct kl_value *spec;
+    *ret_anew = false;
+    switch (mode) {
+    case KL_BOOT_ROLE:
+    case KL_BOOT_BINDING:
+        return merge_rbac(a, mode, draft, want, ret_anew);
+    case KL_BOOT_SPEC:
+        if (kl_str_eqz(annotation(draft, "apf.kubernetes.io/autoupdate-spec"), "false"))
+            return 0;
+        return put_back(a, draft, KL_F_spec, kl_get(want, KL_F_spec));
+    case KL_BOOT_SERVICE:
+        spec = kl_edit(a, draft, KL_F_spec, KL_STRUCT);
+        return spec ? put_back(a, spec, KL_F_ports, kl_path(want, KL_F_spec, KL_F_ports))
+                    : KL_ENOMEM;
+    case KL_BOOT_DATA:
+        return put_back_all(a, draft, want);
+    case KL_BOOT_CREATE:
+        break;
+    }
+    return 0;
+}

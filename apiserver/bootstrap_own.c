@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// Well-known objects that say what this server was started with.
+#include "apiserver/bootstrap_int.h"
+#include "apiserver/pki.h"
+#include <arpa/inet.h>
+
+bool kl_first_address(const char *cidr, char ret[64], bool *ret_v6)
+{
+    unsigned char ip[16];
+    char text[64];
+    const char *slash = cidr ? strchr(cidr, '/') : NULL;
+    size_t n = slash ? (size_t)(slash - cidr) : 0;
+    int64_t bits;
+    if (!n || n >= sizeof text || !kl_str_to_i64(kl_str(slash + 1), &bits))
+        return false;
+    memcpy(text, cidr, n);
+    text[n] = 0;
+    *ret_v6 = strchr(text, ':') != NULL;
+    int bytes = *ret_v6 ? 16 : 4, family = *ret_v6 ? AF_INET6 : AF_INET;
+    if (bits < 0 || bits >= bytes * 8 || inet_pton(family, text, ip) != 1)
+        return false;
+    for (int i = 0; i < bytes * 8; i++)
+        if (i >= bits)
+            ip[i / 8] &= (unsigned char)~(0x80 >> (i % 8));
+    for (int i = bytes; i-- && !++ip[i];)
+        ; // plus one, with carry
+    return inet_ntop(family, ip, ret, 64) != NULL;
+}
+
+static int port_of(const struct kl_apiserver *s)
+{
+    return s->http ? kl_apiserver_port(s) : s->o.port; // without a listener only in tests
+}
+
+static void add(struct kl_bootstrap_row *rows, size_t *n, uint16_t res, enum kl_boot_mode mode,
+                struct kl_str json)
+{
+    if (json.p)
+        rows[(*n)++] = (struct kl_bootstrap_row){res, (uint8_t)mode, json.p};
+}
+
+static void add_service(struct kl_apiserver *s, struct kl_arena *a, struct kl_bootstrap_row *rows,
+                        size_t *n)
+{
+    char ip[64];
+    bool v6;
+    if (!kl_first_address(s->o.service_cidr, ip, &v6))
+        return;
+    const char *family = v6 ? "IPv6" : "IPv4";
+    add(rows, n, KL_RES_networking_v1_servicecidrs, KL_BOOT_CREATE,
+        kl_arena_printf(a,
+                        "{\"metadata\":{\"name\":\"kubernetes\"},\"spec\":{\"cidrs\":[\"%s\"]},"
+                        "\"status\":{\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\","
+                        "\"reason\":\"\",\"message\":\"Kubernetes Service CIDR is ready\"}]}}",
+                        s->o.service_cidr));
+    add(rows, n, KL_RES_networking_v1_ipaddresses, KL_BOOT_CREATE,
+        kl_arena_printf(a,
+                        "{\"metadata\":{\"name\":\"%s\",\"labels\":{"
+                        "\"ipaddress.kubernetes.io/ip-family\":\"%s\","
+                        "\"ipaddress.kubernetes.io/managed-by\":\"ipallocator.k8s.io\"}},"
+                        "\"spec\":{\"parentRef\":{\"resource\":\"services\","
+                        "\"namespace\":\"default\",\"name\":\"kubernetes\"}}}",
+                        ip, family));
+    add(rows, n, KL_RES_core_v1_services, KL_BOOT_SERVICE,
+        kl_arena_printf(
+            a,
+            "{\"metadata\":{\"name\":\"kubernetes\",\"namespace\":\"default\","
+            "\"labels\":{\"component\":\"apiserver\",\"provider\":\"kubernetes\"}},"
+            "\"spec\":{\"ports\":[{\"name\":\"https\",\"protocol\":\"TCP\",\"port\":443,"
+            "\"targetPort\":%d}],\"clusterIP\":\"%s\",\"clusterIPs\":[\"%s\"],"
+            "\"type\":\"ClusterIP\",\"sessionAffinity\":\"None\","
+            "\"ipFamilies\":[\"%s\"],\"ipFamilyPolicy\":\"SingleStack\","
+            "\"internalTrafficPolicy\":\"Cluster\"},\"status\":{\"loadBalancer\":{}}}",
+            kl_apiserver_port(s), ip, ip, family));
+}
+
+static void add_endpoints(struct kl_apiserver *s, struct kl_arena *a, struct kl_bootstrap_row *rows,
+                          size_t *n)
+{
+    const char *ip = s->o.advertise_address;
+    unsigned char raw[16];
+    bool v6 = ip && inet_pton(AF_INET6, ip, raw) == 1;
+    if (!ip || (!v6 && inet_pton(AF_INET, ip, raw) != 1))
+        return;
+    add(rows, n, KL_RES_core_v1_endpoints, KL_BOOT_DATA,
+        kl_arena_printf(a,
+                        "{\"metadata\":{\"name\":\"kubernetes\",\"namespace\":\"default\","
+                        "\"labels\":{\"endpointslice.kubernetes.io/skip-mirror\":\"true\"}},"
+                        "\"subsets\":[{\"addresses\":[{\"ip\":\"%s\"}],\"ports\":[{"
+                        "\"name\":\"https\",\"port\":%d,\"protocol\":\"TCP\"}]}]}",
+                        ip, port_of(s)));
+    add(rows, n, KL_RES_discovery_v1_endpointslices, KL_BOOT_DATA,
+        kl_arena_printf(a,
+                        "{\"metadata\":{\"name\":\"kubernetes\",\"namespace\":\"default\","
+                        "\"labels\":{\"kubernetes.io/service-name\":\"kubernetes\"}},"
+                        "\"addressType\":\"%s\",\"endpoints\":[{\"addresses\":[\"%s\"],"
+                        "\"conditions\":{\"ready\":true}}],\"ports\":[{\"name\":\"https\","
+                        "\"protocol\":\"TCP\",\"port\":%d}]}",
+                        v6 ? "IPv6" : "IPv4", ip, port_of(s)));
+}
+
+static void add_client_ca(struct kl_apiserver *s, struct kl_arena *a, struct kl_bootstrap_row *rows,
+                          size_t *n)
+{
+    struct kl_buf b;
+    kl_buf_init(&b, 4 << 20);
+    kl_buf_puts(&b, KL_STR("{\"metadata\":{\"name\":\"extension-apiserver-authentication\","
+                           "\"namespace\":\"kube-system\"},\"data\":{\"client-ca-file\":"));
+    kl_json_write_string(&b, s->o.pki->client_ca);
+    kl_buf_puts(&b, KL_STR("}}"));
+    if (!b.err)
+        add(rows, n, KL_RES_core_v1_configmaps, KL_BOOT_DATA, kl_arena_dup(a, kl_buf_str(&b)));
+    kl_buf_fini(&b);
+}
+
+size_t kl_bootstrap_own_rows(struct kl_apiserver *s, struct kl_arena *a,
+                             struct kl_bootstrap_row ret[KL_BOOT_MAX_OWN])
+{
+    size_t n = 0;
+    add_service(s, a, ret, &n);
+    add_endpoints(s, a, ret, &n);
+    if (s->o.pki)
+        add_client_ca(s, a, ret, &n);
+    return n;
+}
