@@ -14,7 +14,7 @@ enum {
     WINDOW_MIN = 16,
     STEP_SLOW_US = 5000,
     STEP_FAST_US = 1000,
-    RETRY_MS = 5000,
+    RETRY_MS = 1000,
 };
 
 struct work {

@@ -229,9 +229,13 @@ static void run_txn(struct kl_task *task)
     struct txn_call *t = KL_CONTAINER_OF(task, struct txn_call, k.task);
     struct hs_store *hs = t->k.c->hs;
     struct kl_store *s = hs->other && atomic_fetch_add(&hs->turn, 1) % 2 ? hs->other : hs->s;
-    t->txn.code = kl_store_submit(s, &t->txn, &t->txn.err);
-    if (t->txn.code)
-        finish(&t->k);
+    struct kl_error err;
+    int r = kl_store_submit(s, &t->txn, &err);
+    if (!r)
+        return; // from here on it is the store's
+    t->txn.code = r;
+    t->txn.err = err;
+    finish(&t->k);
 }
 
 int hs_txn(struct hs_client *c, struct kl_txn *txn)
@@ -354,9 +358,18 @@ static void run_compact(struct kl_task *t)
 {
     struct other_call *o = KL_CONTAINER_OF(t, struct other_call, k.task);
     o->compact.cb = compact_done;
-    o->code = kl_store_compact(o->k.c->hs->s, &o->compact, NULL);
-    if (o->code)
-        finish(&o->k);
+    int r = kl_store_compact(o->k.c->hs->s, &o->compact, NULL);
+    if (!r)
+        return;
+    o->code = r;
+    finish(&o->k);
+}
+
+int hs_compact_logical(struct hs_client *c, kl_rev rev)
+{
+    struct other_call o = {.k.c = c, .compact = {.rev = rev}};
+    start_and_wait(&o.k, run_compact);
+    return o.code;
 }
 
 int hs_compact(struct hs_client *c, kl_rev rev)
@@ -384,9 +397,11 @@ static void run_lease(struct kl_task *t)
     struct other_call *o = KL_CONTAINER_OF(t, struct other_call, k.task);
     o->lease.cb = lease_done;
     o->lease.loop = NULL;
-    o->lease.code = kl_store_lease(o->k.c->hs->s, &o->lease, &o->lease.err);
-    if (o->lease.code)
-        finish(&o->k);
+    int r = kl_store_lease(o->k.c->hs->s, &o->lease, NULL);
+    if (!r)
+        return;
+    o->lease.code = r;
+    finish(&o->k);
 }
 
 int hs_lease(struct hs_client *c, struct kl_lease_req *q)
@@ -407,9 +422,11 @@ static void run_range(struct kl_task *t)
     struct other_call *o = KL_CONTAINER_OF(t, struct other_call, k.task);
     o->range.cb = range_done;
     o->range.loop = NULL;
-    o->range.code = kl_store_range_at(o->k.c->hs->s, &o->range, &o->range.err);
-    if (o->range.code)
-        finish(&o->k);
+    int r = kl_store_range_at(o->k.c->hs->s, &o->range, NULL);
+    if (!r)
+        return;
+    o->range.code = r;
+    finish(&o->k);
 }
 
 int hs_range_at(struct hs_client *c, struct kl_range_at *q)

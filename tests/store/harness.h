@@ -59,6 +59,7 @@ kl_rev hs_del(struct hs_client *c, const char *key, kl_rev mod_rev);
 struct kl_kv *hs_get(struct hs_client *c, const char *key); // a reference, or NULL
 kl_rev hs_rev(struct hs_client *c);
 int64_t hs_count(struct hs_client *c, const char *key, const char *end);
+int hs_compact_logical(struct hs_client *c, kl_rev rev);
 int hs_compact(struct hs_client *c, kl_rev rev); // waits for the rows to go
 int hs_lease(struct hs_client *c, struct kl_lease_req *q);
 int hs_range_at(struct hs_client *c, struct kl_range_at *q);
