@@ -51,6 +51,11 @@ static int commit_header(struct kl_h1 *h)
     struct kl_str name = {h->field.p, h->field.n};
     struct kl_str value = kl_str_trim((struct kl_str){h->value.p ? h->value.p : "", h->value.n});
     h->field = h->value = (struct kl_h1_text){0};
+    // The library as distributed takes blanks in names.
+    if (!kl_http_header_ok(&(struct kl_http_header){name, value})) {
+        h->error_status = 400;
+        return -1;
+    }
     if (kl_http_req_add_header(h->req, name, value)) {
         h->error_status = 503;
         return -1;
