@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controllers/deletable.h"
+#include <string.h>
+
+// Several groups may show the same stored objects (events): the first row speaks for all.
+static bool is_shown_before(uint16_t index)
+{
+    const struct kl_resource *r = kl_res(index);
+    for (uint16_t i = 0; i < index; i++) {
+        const struct kl_resource *other = kl_res(i);
+        if (other->enabled && other->preferred && other->etcd_prefix &&
+            strcmp(other->etcd_prefix, r->etcd_prefix) == 0)
+            return true;
+    }
+    return false;
+}
+
+const struct kl_resource *kl_deletable_next(uint16_t *it, uint32_t verbs)
+{
+    while (*it < kl_nresources) {
+        uint16_t index = (*it)++;
+        const struct kl_resource *r = kl_res(index);
+        if (r->enabled && r->preferred && r->etcd_prefix && (r->verbs & verbs) == verbs &&
+            !is_shown_before(index))
+            return r;
+    }
+    return NULL;
+}
