@@ -8,7 +8,7 @@
 enum kl_field_validation { KL_VALIDATE_IGNORE, KL_VALIDATE_WARN, KL_VALIDATE_STRICT };
 
 // What strict decoding found: `unknown field "spec.foo"`, `duplicate field "spec.foo"`; at most
-// KL_STRICT_MAX kept, as upstream does. The caller sets n to 0 first; each step adds what it finds.
+// KL_STRICT_MAX kept, as upstream does. The caller sets n to 0 first; each step adds to it.
 #define KL_STRICT_MAX 100
 struct kl_strict {
     struct kl_str messages[KL_STRICT_MAX]; // in the decoder's arena
@@ -19,10 +19,11 @@ struct kl_strict {
 // escapes; otherwise the draft refers to `text`, which must outlive it. Unknown fields are dropped
 // (and noted in `strict` unless NULL), names match exactly, nesting is bounded at 10,000 as
 // upstream's decoder does. Type errors read as Go's: `json: cannot unmarshal string into Go struct
-// field PodSpec.spec.hostNetwork of type bool`. Fails with KL_EBADREQUEST and that message; a syntax
-// error has upstream's `couldn't get version/kind; json parse error: ` before it where the type is a
-// kind of the API.
+// field PodSpec.spec.hostNetwork of type bool`. Fails with KL_EBADREQUEST and that message; a
+// syntax error has upstream's `couldn't get version/kind; json parse error: ` before it where the
+// type is a kind of the API. KL_ETOOLARGE above 4 GiB, KL_ENOMEM.
 // Root apiVersion and kind are kept in the draft (kl_object_freeze drops them for built-in roots).
+// A null that clears a pointer, list or map is a KL_NULL member, which reads as absent.
 int kl_json_decode(struct kl_arena *a, const struct kl_type *type, struct kl_str text,
                    struct kl_strict *strict, struct kl_value *ret, struct kl_error *err);
 // Untyped: objects become KL_MAP, numbers int64 where exact, else double. A duplicate key's last
@@ -33,7 +34,8 @@ int kl_json_parse(struct kl_arena *a, struct kl_str text, struct kl_strict *stri
 int kl_typed_from_untyped(struct kl_arena *a, const struct kl_type *type,
                           const struct kl_value *untyped, struct kl_strict *strict,
                           struct kl_value *ret, struct kl_error *err);
-// And back: KL_STRUCT to KL_MAP, times and bytes to strings; what patches work on.
+// And back: KL_STRUCT to KL_MAP, times and bytes to strings; what patches work on. As the encoder,
+// with what Go always writes; apiVersion and kind only if the tree has them.
 int kl_untyped_from_typed(struct kl_arena *a, const struct kl_type *type,
                           const struct kl_value *typed, struct kl_value *ret);
 
@@ -42,8 +44,9 @@ int kl_json_peek_gvk(struct kl_str text, struct kl_str *ret_api_version, struct 
 
 // Writes canonical values as kube-apiserver does: Go field order, Go's escapes (\u003c for < > &,
 // \u2028, \u2029), emit rules of the schema, no spaces, no final newline.
-// With a type of KL_T_STRUCT and `head` (e.g. "\"kind\":\"Pod\",\"apiVersion\":\"v1\",") that text is
-// written after the opening brace; pass an empty head for list items.
+// With a type of KL_T_STRUCT and `head` (e.g. "\"kind\":\"Pod\",\"apiVersion\":\"v1\",") that text
+// is written after the opening brace; pass an empty head for list items. The buffer's maximum must
+// leave some 64 bytes more than the text.
 void kl_json_encode(struct kl_buf *out, const struct kl_type *type, const struct kl_value *v,
                     struct kl_str head);
 // Untyped value (or NULL: null).

@@ -74,6 +74,20 @@ static void note_again(void *arg, const struct kl_value *key)
     kl_json_note_strict(arg, "duplicate field", kl_text(key));
 }
 
+// Where it is cheap, a repeated key is noted where it stands, as upstream does; in large maps when
+// they close.
+static void note_repeated_key(struct kl_json_decoder *d, struct kl_str key)
+{
+    size_t base = d->frames[d->depth - 1].base;
+    if (d->top - base > 64)
+        return;
+    for (size_t i = base; i < d->top; i += 2)
+        if (kl_str_eq(kl_text(&d->values[i]), key)) {
+            kl_json_note_strict(d, "duplicate field", key);
+            return;
+        }
+}
+
 // Takes the innermost container's members off the stack; its own node lies below them.
 static bool close_frame(struct kl_json_decoder *d)
 {
@@ -180,7 +194,7 @@ static const char *read_null(struct kl_json_decoder *d, const char *p, const str
         kl_json_fail_duration(d, KL_STR(""));
     } else if (!fr || fr->kind != KL_STRUCT) {
         uint32_t sym = v->sym;
-        *v = kl_json_zero(t);
+        *v = t->kind == KL_T_BYTES ? (struct kl_value){.kind = KL_BYTES, .s = ""} : kl_json_zero(t);
         v->sym = sym;
     } else if (nullable) {
         v->kind = KL_NULL;
@@ -331,6 +345,8 @@ static const char *read_document(struct kl_json_decoder *d, const char *p, const
                         return NULL;
                     if (d->top == d->values_cap && !grow_values(d))
                         return NULL;
+                    if (d->strict)
+                        note_repeated_key(d, key);
                     d->values[d->top++] = kl_string(key);
                     p = kl_json_space(p, d->end);
                     if (p == d->end || *p != ':')

@@ -85,7 +85,7 @@ int kl_json_peek_gvk(struct kl_str text, struct kl_str *ret_api_version, struct 
     if (p == end || *p != '{')
         return KL_EBADREQUEST;
     p = kl_json_space(p + 1, end);
-    while (p < end && *p != '}' && found != 3) {
+    while (p < end && *p != '}') {
         if (*p != '"')
             return KL_EBADREQUEST;
         const char *close = kl_json_string_end(p + 1, end, &flags);
@@ -101,6 +101,8 @@ int kl_json_peek_gvk(struct kl_str text, struct kl_str *ret_api_version, struct 
             if (!plain_string(p, end, is_version ? &api_version : &kind))
                 return KL_EBADREQUEST;
             found |= is_version ? 1 : 2;
+            if (found == 3)
+                break;
         }
         p = p < end ? kl_json_skip(p, end, 1, &flags) : NULL;
         if (!p)

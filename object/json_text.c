@@ -100,12 +100,13 @@ void kl_json_put_float(struct kl_buf *out, double d)
         return;
     }
     char digits[40];
-    int places = 14;
+    // Up to 15 digits always read back as themselves; the smallest numbers have fewer.
+    int places = fabs(d) < 1e-300 ? 0 : 14;
     do
         snprintf(digits, sizeof(digits), "%.*e", places, d);
     while (strtod(digits, NULL) != d && ++places < 17);
     char *e = strchr(digits, 'e');
-    int exponent = atoi(e + 1);
+    int exponent = (int)strtol(e + 1, NULL, 10);
     char mantissa[24];
     size_t n = 0;
     for (const char *p = digits; p < e; p++)

@@ -5,24 +5,31 @@
 #include <stdbool.h>
 
 enum kl_verb {
-    KL_VERB_GET, KL_VERB_LIST, KL_VERB_WATCH, KL_VERB_CREATE, KL_VERB_UPDATE, KL_VERB_PATCH,
-    KL_VERB_DELETE, KL_VERB_DELETECOLLECTION, KL_VERB_COUNT
+    KL_VERB_GET,
+    KL_VERB_LIST,
+    KL_VERB_WATCH,
+    KL_VERB_CREATE,
+    KL_VERB_UPDATE,
+    KL_VERB_PATCH,
+    KL_VERB_DELETE,
+    KL_VERB_DELETECOLLECTION,
+    KL_VERB_COUNT
 };
 extern const char *const kl_verb_names[KL_VERB_COUNT];
 #define KL_VERB_BIT(v) (1u << (v))
 
 struct kl_subresource {
-    const char *name;               // "status", "scale", "exec" ...
+    const char *name;                   // "status", "scale", "exec" ...
     const char *group, *version, *kind; // of the object it takes and gives
-    const struct kl_type *type;     // NULL for streams (exec, log ...)
-    uint32_t verbs;                 // KL_VERB_BIT
+    const struct kl_type *type;         // NULL for streams (exec, log ...)
+    uint32_t verbs;                     // KL_VERB_BIT
 };
 
 struct kl_resource {
     const char *group, *version, *plural, *singular, *kind;
-    const char *api_version;        // "apps/v1", "v1"
+    const char *api_version;                // "apps/v1", "v1"
     const struct kl_type *type, *list_type; // NULL where the resource has none
-    const char *etcd_prefix;        // "/registry/pods"; NULL: not stored
+    const char *etcd_prefix;                // "/registry/pods"; NULL: not stored
     const char *storage_group, *storage_version;
     const char *storage_hash;       // storageVersionHash of discovery; NULL when none
     const char *const *short_names; // NULL-ended or NULL
@@ -30,19 +37,19 @@ struct kl_resource {
     const struct kl_subresource *subresources;
     uint32_t verbs;
     uint16_t nsubresources;
-    uint16_t index;                 // position in kl_resources: a key for per-resource arrays
+    uint16_t index; // position in kl_resources: a key for per-resource arrays
     bool namespaced;
-    bool enabled;                   // served by default
-    bool preferred;                 // its version is the group's preferred one
-    bool json_in_store;             // custom resources, CRDs, APIServices: JSON instead of protobuf
+    bool enabled;       // served by default
+    bool preferred;     // its version is the group's preferred one
+    bool json_in_store; // custom resources, CRDs, APIServices: JSON instead of protobuf
 };
 
 struct kl_group {
-    const char *name;               // "" is the core group
-    const char *const *versions;    // NULL-ended, discovery order, only those served by default first
+    const char *name;            // "" is the core group
+    const char *const *versions; // NULL-ended, discovery order, those served by default first
     const char *preferred;
-    const char *const *enabled;     // NULL-ended
-    int priority;                   // APIService groupPriorityMinimum
+    const char *const *enabled; // NULL-ended
+    int priority;               // APIService groupPriorityMinimum
 };
 
 extern const struct kl_resource kl_resources[];

@@ -22,7 +22,7 @@ struct kl_type;
 enum kl_value_kind {
     KL_NULL,
     KL_BOOL,
-    KL_INT,    // also durations (ns)
+    KL_INT, // also durations (ns)
     KL_FLOAT,
     KL_TIME,   // microseconds since 1970, UTC; time and microtime alike
     KL_STRING, // UTF-8, not NUL-terminated; quantities in canonical form
@@ -37,8 +37,8 @@ struct kl_value {
     uint32_t kind : 4;
     uint32_t owned : 1; // draft only: `items` belongs to the draft's arena and to this node alone
     uint32_t spare : 3;
-    uint32_t sym : 24;  // as a member of a struct: its field's symbol
-    uint32_t n;         // bytes, elements or members
+    uint32_t sym : 24; // as a member of a struct: its field's symbol
+    uint32_t n;        // bytes, elements or members
     union {
         bool b;
         int64_t i;
@@ -54,7 +54,7 @@ typedef uint32_t kl_sym;
 // ---- reading. All accept NULL and give the zero answer for an absent or differently typed value.
 const struct kl_value *kl_get(const struct kl_value *v, kl_sym field); // NULL when absent
 const struct kl_value *kl_map_value(const struct kl_value *v, struct kl_str key);
-const struct kl_value *kl_at(const struct kl_value *v, size_t index);  // array element
+const struct kl_value *kl_at(const struct kl_value *v, size_t index); // array element
 // kl_path(v, KL_F_metadata, KL_F_labels)
 const struct kl_value *kl_path_list(const struct kl_value *v, const kl_sym *fields, size_t n);
 #define kl_path(v, ...)                                                                            \
@@ -89,11 +89,11 @@ static inline bool kl_is(const struct kl_value *v, enum kl_value_kind kind)
 // by the three macros below; a NULL list has none.
 #define KL_EACH(item, list)                                                                        \
     const struct kl_value *item = kl_len(list) ? (list)->items : NULL;                             \
-    item && item < (list)->items + (list)->n;                                                      \
+    item != NULL &&item < (list)->items + (list)->n;                                               \
     item++
 #define KL_MAP_EACH_KEY(key, map) /* key[0] is the key, key[1] the value */                        \
     const struct kl_value *key = kl_len(map) ? (map)->items : NULL;                                \
-    key && key < (map)->items + 2 * (size_t)(map)->n;                                              \
+    key != NULL &&key < (map)->items + 2 * (size_t)(map)->n;                                       \
     key += 2
 
 // Deep equality; both sides canonical or both drafts of one origin (order of struct members and
@@ -146,10 +146,12 @@ static inline struct kl_value kl_new_array(void)
 // ---- changing a draft. Each makes room in the arena as needed and copies the one level that it
 // changes when that level belongs to an object. NULL or KL_ENOMEM when the arena is exhausted (the
 // draft is as before then). A NULL parent gives KL_ENOMEM, so that edits can be chained.
-// A value passed in is copied shallowly; what it refers to is shared, never changed in place.
+// A value passed in is copied shallowly; what it refers to is shared, never changed in place. So
+// finish a value before passing it in, or edit it where it lies.
 int kl_set(struct kl_arena *a, struct kl_value *parent, kl_sym field, struct kl_value v);
 int kl_unset(struct kl_arena *a, struct kl_value *parent, kl_sym field);
-int kl_map_set_value(struct kl_arena *a, struct kl_value *map, struct kl_str key, struct kl_value v);
+int kl_map_set_value(struct kl_arena *a, struct kl_value *map, struct kl_str key,
+                     struct kl_value v);
 int kl_map_unset(struct kl_arena *a, struct kl_value *map, struct kl_str key);
 int kl_append(struct kl_arena *a, struct kl_value *array, struct kl_value v);
 int kl_remove_at(struct kl_arena *a, struct kl_value *array, size_t index);

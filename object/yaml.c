@@ -129,7 +129,7 @@ static int read_alias(struct reader *r, const yaml_char_t *name, struct kl_value
 static int key_text(struct reader *r, struct kl_value *key)
 {
     char text[64];
-    int n = 0, digits = 0;
+    int n = 0;
     switch (key->kind) {
     case KL_STRING:
         return 0;
@@ -140,21 +140,13 @@ static int key_text(struct reader *r, struct kl_value *key)
         n = snprintf(text, sizeof(text), "%s", key->b ? "true" : "false");
         break;
     case KL_FLOAT:
-        if (!isfinite(key->d)) {
+        if (isfinite(key->d))
+            n = (int)kl_yaml_float_text(key->d, true, text);
+        else
             n = snprintf(text, sizeof(text), "%s",
                          isnan(key->d) ? ".nan"
                          : key->d > 0  ? ".inf"
                                        : "-.inf");
-            break;
-        }
-        // Go's 'g' with the fewest digits that a float32 needs.
-        for (digits = 1; digits < 9; digits++) {
-            snprintf(text, sizeof(text), "%.*e", digits - 1, key->d);
-            if (strtof(text, NULL) == (float)key->d)
-                break;
-        }
-        n = atoi(strchr(text, 'e') + 1) < 6 ? digits > 6 ? digits : 6 : digits;
-        n = snprintf(text, sizeof(text), "%.*g", n, (double)(float)key->d);
         break;
     case KL_NULL:
         return kl_error_set(r->err, KL_EBADREQUEST,

@@ -8,3 +8,5 @@ int kl_yaml_resolve(struct kl_arena *a, const char *tag, struct kl_str text, boo
                     struct kl_value *ret, struct kl_error *err);
 // Whether a string stays a string when it is written without quotes.
 bool kl_yaml_is_plain(struct kl_str s);
+// Go's strconv.FormatFloat(d, 'g', -1, 64 or 32): the fewest digits that read back.
+size_t kl_yaml_float_text(double d, bool single, char ret[64]);

@@ -183,18 +183,97 @@ int kl_yaml_resolve(struct kl_arena *a, const char *tag, struct kl_str text, boo
     return 0;
 }
 
+size_t kl_yaml_float_text(double d, bool single, char ret[64])
+{
+    char text[64];
+    int digits = 1;
+    for (; digits < 17; digits++) {
+        snprintf(text, sizeof(text), "%.*e", digits - 1, d);
+        if (single ? strtof(text, NULL) == (float)d : strtod(text, NULL) == d)
+            break;
+    }
+    snprintf(text, sizeof(text), "%.*e", digits - 1, d);
+    int exponent = (int)strtol(strchr(text, 'e') + 1, NULL, 10);
+    if (exponent < -4 || exponent >= 6)
+        return (size_t)snprintf(ret, 64, "%s", text);
+    int places = digits - 1 - exponent;
+    return (size_t)snprintf(ret, 64, "%.*f", places > 0 ? places : 0, d);
+}
+
+// One or two digits up to max.
+static bool take_number(struct kl_str *s, unsigned max)
+{
+    unsigned v = 0, n = 0;
+    for (; n < 2 && n < s->n && s->p[n] >= '0' && s->p[n] <= '9'; n++)
+        v = v * 10 + (unsigned)(s->p[n] - '0');
+    *s = kl_str_from(*s, n);
+    return n && v <= max;
+}
+
+static bool take_char(struct kl_str *s, char c)
+{
+    if (!s->n || s->p[0] != c)
+        return false;
+    *s = kl_str_from(*s, 1);
+    return true;
+}
+
+// The forms that go-yaml takes for timestamps: 2006-1-2, with a time behind a space, or with T and
+// a zone.
+static bool is_timestamp(struct kl_str s)
+{
+    if (s.n < 8)
+        return false;
+    for (int i = 0; i < 4; i++)
+        if (s.p[i] < '0' || s.p[i] > '9')
+            return false;
+    s = kl_str_from(s, 4);
+    if (!take_char(&s, '-') || !take_number(&s, 12) || !take_char(&s, '-') || !take_number(&s, 31))
+        return false;
+    if (!s.n)
+        return true;
+    bool zoned = take_char(&s, 'T') || take_char(&s, 't');
+    if (!zoned && !take_char(&s, ' '))
+        return false;
+    if (!take_number(&s, 23) || !take_char(&s, ':') || !take_number(&s, 59) ||
+        !take_char(&s, ':') || !take_number(&s, 59))
+        return false;
+    if (take_char(&s, '.'))
+        while (s.n && s.p[0] >= '0' && s.p[0] <= '9')
+            s = kl_str_from(s, 1);
+    if (!zoned || kl_str_eqz(s, "Z"))
+        return !zoned ? !s.n : true;
+    return (take_char(&s, '+') || take_char(&s, '-')) && take_number(&s, 23) &&
+           take_char(&s, ':') && take_number(&s, 59) && !s.n;
+}
+
+// [-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?: numbers to other readers of YAML 1.1.
+static bool is_base60(struct kl_str s)
+{
+    if (!take_char(&s, '-'))
+        take_char(&s, '+');
+    if (!s.n || s.p[0] == '_')
+        return false;
+    size_t n = 0, groups = 0;
+    while (n < s.n && ((s.p[n] >= '0' && s.p[n] <= '9') || s.p[n] == '_'))
+        n++;
+    s = kl_str_from(s, n);
+    for (; n && take_char(&s, ':'); groups++)
+        if (!take_number(&s, 59))
+            return false;
+    if (groups && take_char(&s, '.'))
+        while (s.n && ((s.p[0] >= '0' && s.p[0] <= '9') || s.p[0] == '_'))
+            s = kl_str_from(s, 1);
+    return groups && !s.n;
+}
+
 bool kl_yaml_is_plain(struct kl_str s)
 {
     struct kl_value v;
-    if (s.n == 0 || find_word(s, &v) || parse_number(s, &v))
+    if (s.n == 0 || find_word(s, &v) || parse_number(s, &v) || is_timestamp(s))
         return false;
-    // Base 60 numbers (12:30:45) mean something to other readers of YAML 1.1.
-    bool base60 = false;
-    for (size_t i = 0; i < s.n; i++) {
-        base60 |= s.p[i] == ':';
-        if (s.p[i] != ':' && s.p[i] != '.' && s.p[i] != '_' && s.p[i] != '-' && s.p[i] != '+' &&
-            (s.p[i] < '0' || s.p[i] > '9'))
-            return !kl_str_eqz(s, "<<") && !kl_str_eqz(s, "=");
-    }
-    return !base60 && !(s.n >= 8 && s.p[4] == '-'); // a date
+    // Not as go-yaml: a plain << would be read as a merge key.
+    if (kl_str_eqz(s, "<<"))
+        return false;
+    return !is_base60(s);
 }

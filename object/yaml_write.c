@@ -76,6 +76,11 @@ static bool emit_value(yaml_emitter_t *e, const struct kl_value *v)
     default:
         break;
     }
+    if (v->kind == KL_FLOAT) {
+        char number[64];
+        size_t n = kl_yaml_float_text(v->d, false, number);
+        return emit_scalar(e, (struct kl_str){number, n}, YAML_PLAIN_SCALAR_STYLE);
+    }
     struct kl_buf text; // numbers, booleans and null read as in JSON
     kl_buf_init(&text, 1 << 20);
     kl_json_write(&text, v);
