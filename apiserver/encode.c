@@ -32,14 +32,6 @@ static void put_typed_json(struct kl_buf *out, const struct kl_type *type, struc
     kl_json_encode(out, type, v, kl_buf_str(&h));
 }
 
-static void put_typed_protobuf(struct kl_buf *out, const struct kl_type *type, struct kl_str av,
-                               struct kl_str kind, const struct kl_value *v)
-{
-    kl_pb_begin_envelope(out, av, kind, kl_pb_size(type, v));
-    kl_pb_encode(out, type, v);
-    kl_pb_end_envelope(out);
-}
-
 static void put_yaml(struct kl_buf *out, struct kl_str json)
 {
     struct kl_arena a;
@@ -69,7 +61,7 @@ void kl_encode_value(struct kl_buf *out, const struct kl_spec *s, const struct k
                      struct kl_str av, struct kl_str kind, const struct kl_value *v)
 {
     if (s->media == KL_MEDIA_PROTOBUF) {
-        put_typed_protobuf(out, type, av, kind, v);
+        kl_pb_encode_object(out, av, kind, type, v);
         return;
     }
     struct kl_buf json;
@@ -95,8 +87,8 @@ void kl_encode_partial(struct kl_buf *out, const struct kl_spec *s, const struct
     }
     if (s->media == KL_MEDIA_PROTOBUF) {
         if (head)
-            put_typed_protobuf(out, t, KL_STR("meta.k8s.io/v1"), KL_STR("PartialObjectMetadata"),
-                               &v);
+            kl_pb_encode_object(out, KL_STR("meta.k8s.io/v1"), KL_STR("PartialObjectMetadata"), t,
+                                &v);
         else
             kl_pb_encode(out, t, &v);
     } else {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // HTTP in front of the pipeline: parse, authenticate, authorise, read the body, run, answer.
 #include "apiserver/auth.h"
+#include "apiserver/metrics.h"
 #include "apiserver/server_int.h"
 #include "base/log.h"
 #include <stdio.h>
@@ -55,6 +56,7 @@ void kl_http_answer_text(struct kl_req *r, int status, const char *content_type,
     size_t n = common_headers(r, h, content_type);
     if (kl_str_starts(kl_str(content_type), KL_STR("text/plain")))
         put_header(h, &n, "x-content-type-options", KL_STR("nosniff"));
+    kl_api_metrics_request(r, status);
     kl_http_respond(c->hr, status, h, n, text);
     kl_api_call_release(c);
 }
@@ -75,6 +77,7 @@ void kl_http_answer(struct kl_req *r)
         int k = snprintf(retry, sizeof retry, "%d", r->fail.retry_after_s);
         put_header(h, &n, "retry-after", (struct kl_str){retry, (size_t)k});
     }
+    kl_api_metrics_request(r, r->http);
     kl_http_respond_bytes(c->hr, r->http, h, n, body);
     kl_bytes_unref(body);
     kl_api_call_release(c);

@@ -2,6 +2,7 @@
 // Paths that are no resources: a table from path to what answers it.
 #include "apiserver/auth.h"
 #include "apiserver/discovery.h"
+#include "apiserver/metrics.h"
 #include "apiserver/server_int.h"
 #include "base/metrics.h"
 #include <sys/utsname.h>
@@ -151,6 +152,7 @@ static void run_metrics(struct kl_api_call *c)
     struct kl_buf b;
     kl_buf_init(&b, TEXT_MAX);
     kl_metrics_write(&b);
+    kl_api_metrics_write(c->req.srv, &b);
     kl_http_answer_text(&c->req, 200, "text/plain; version=0.0.4; charset=utf-8", kl_buf_str(&b));
     kl_buf_fini(&b);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/auth.h"
 #include "apiserver/bootstrap.h"
+#include "apiserver/metrics.h"
 #include "apiserver/pki.h"
 #include "apiserver/server_int.h"
 #include "base/clock.h"
@@ -164,6 +165,7 @@ int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver
         kl_apiserver_free(s);
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     }
+    kl_api_metrics_init(s);
     *ret = s;
     return 0;
 }

@@ -6,12 +6,14 @@
 #include "apiserver/info.h"
 #include "apiserver/request.h"
 #include "base/map.h"
+#include "base/metrics.h"
 #include "net/http.h"
 #include "net/http_client.h"
 #include "watchcache/cache.h"
 
 #define KL_MAX_ARENA_BYTES ((size_t)64 << 20)
 #define KL_MAX_API_LOOPS 16
+#define KL_HTTP_CLASSES 5 // 1xx to 5xx
 
 struct kl_authz_cache;
 struct kl_authn_cache;
@@ -47,6 +49,7 @@ struct kl_apiserver {
     void (*stop_done)(void *arg);
     void *stop_arg;
     struct kl_task boot_task;
+    struct kl_metric requests[KL_HTTP_CLASSES]; // metrics.c; registered for the process's life
     int64_t started_ms;
     struct kl_authn *authn; // token signer and verifiers
 };

@@ -22,7 +22,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { API_LOOPS_MAX = 8, OPEN_FILES = 65536 };
+// An event in the ring keeps its decoded and encoded forms alive: several times its stored bytes.
+enum { API_LOOPS_MAX = 8, OPEN_FILES = 65536, RING_BYTES = 4 << 20 };
 
 struct options {
     const char *config, *bind_address, *advertise_address, *data_dir, *datastore, *token;
@@ -365,7 +366,8 @@ static int begin(struct server *s, struct kl_error *err)
                                .service_ip = kl_nth_address(&s->arena, o->service_cidr, 1),
                                .cluster_domain = o->cluster_domain,
                                .token = o->token};
-    struct kl_store_options so = {.hooks = &kl_cache_hooks, .auto_compact = true};
+    struct kl_store_options so = {
+        .hooks = &kl_cache_hooks, .ring_bytes = RING_BYTES, .auto_compact = true};
     if ((rc = kl_make_dirs(&s->arena, o->data_dir, "server/db", err)) ||
         (rc = kl_pki_open(&p, &s->pki, err)) ||
         (rc = kl_store_open(o->datastore, &so, &s->store, err)) || (rc = make_loops(s, err)))

@@ -41,7 +41,7 @@ static int decode_stored(struct kl_arena *a, const struct kl_resource *st, struc
         return kl_json_decode(a, st->type, data, NULL, ret, err);
     struct kl_envelope env;
     int rc = kl_pb_open(data, &env, err);
-    return rc ? rc : kl_pb_decode(a, st->type, env.raw, ret, err);
+    return rc ? rc : kl_pb_decode_trusted(a, st->type, env.raw, ret, err);
 }
 
 struct kl_object *kl_cache_object(struct kl_kv *kv, const struct kl_resource *res,
@@ -171,11 +171,7 @@ struct kl_bytes *kl_cache_encode_stored(const struct kl_resource *st, const stru
         kl_buf_putc(&out, '\n');
         kl_arena_fini(&a);
     } else {
-        size_t raw = kl_pb_size(o->type, &o->root);
-        kl_buf_reserve(&out, raw + 64);
-        kl_pb_begin_envelope(&out, kl_str(st->api_version), kl_str(st->kind), raw);
-        kl_pb_encode(&out, o->type, &o->root);
-        kl_pb_end_envelope(&out);
+        kl_pb_encode_object(&out, kl_str(st->api_version), kl_str(st->kind), o->type, &o->root);
     }
     struct kl_bytes *b = kl_bytes_from_buf(&out);
     kl_buf_fini(&out);
