@@ -40,7 +40,7 @@ int kl_cmd_kubectl(int argc, char **argv)
         return 1;
     }
     memcpy(args, argv, (size_t)argc * sizeof *args);
-    args[0] = "kubectl";
+    args[0] = (char *)"kubectl";
     execvp("kubectl", args);
     fprintf(stderr, "kinglet: kubectl is not in PATH: %s\n", strerror(errno));
     free(args);
