@@ -5,12 +5,15 @@
 static void run_notify(struct kl_task *t)
 {
     struct kl_duplex *d = KL_CONTAINER_OF(t, struct kl_duplex, notify);
-    d->notify_queued = false;
-    if (!d->started && !d->close_called)
-        return; // start will ask again
+    if (!d->started && !d->close_called) {
+        d->notify_queued = false; // start will ask again
+        return;
+    }
+    // Stays queued meanwhile: a close from within must not queue it once more.
     if (d->started && !d->notified)
         d->cbs->on_close(d->arg, d->status);
     d->notified = true;
+    d->notify_queued = false;
     if (d->close_called)
         d->ops->destroy(d);
 }
