@@ -45,7 +45,7 @@ static bool pem_given(const struct kl_tls_pem *p)
 
 static int open_pem(const struct kl_tls_pem *p, const char *what, BIO **ret, struct kl_error *err)
 {
-    BIO *b;
+    BIO *b = NULL;
     if (p->pem.n) {
         if (p->pem.n > 16 * 1024 * 1024)
             return kl_error_set(err, KL_EINVALID, "%s: PEM data too large", what);
@@ -69,7 +69,7 @@ static int open_pem(const struct kl_tls_pem *p, const char *what, BIO **ret, str
 
 static int load_cert(SSL_CTX *ctx, const struct kl_tls_pem *p, struct kl_error *err)
 {
-    BIO *b;
+    BIO *b = NULL;
     int rc = open_pem(p, "certificate", &b, err);
     if (rc)
         return rc;
@@ -100,7 +100,7 @@ out:
 
 static int load_key(SSL_CTX *ctx, const struct kl_tls_pem *p, struct kl_error *err)
 {
-    BIO *b;
+    BIO *b = NULL;
     int rc = open_pem(p, "private key", &b, err);
     if (rc)
         return rc;
@@ -118,7 +118,7 @@ static int load_key(SSL_CTX *ctx, const struct kl_tls_pem *p, struct kl_error *e
 // certificate request, as Go's ClientCAs does.
 static int load_cas(SSL_CTX *ctx, const struct kl_tls_pem *p, bool announce, struct kl_error *err)
 {
-    BIO *b;
+    BIO *b = NULL;
     int rc = open_pem(p, "CA bundle", &b, err), n = 0;
     if (rc)
         return rc;
