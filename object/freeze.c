@@ -37,7 +37,14 @@ static const struct kl_type *struct_type(const struct kl_type *t, const struct k
     return t && t->kind >= KL_T_SCHEMA_OR_ARRAY && v->kind == KL_STRUCT ? t->elem : t;
 }
 
-static bool keeps(const struct kl_field *f, const struct kl_value *v);
+static bool keeps_odd(const struct kl_field *f, const struct kl_value *v);
+
+// Whether canonical form has this member.
+static inline bool keeps(const struct kl_field *f, const struct kl_value *v)
+{
+    bool sized = v->kind >= KL_STRING && v->kind != KL_STRUCT;
+    return (sized && v->n > 1) || keeps_odd(f, v);
+}
 
 static bool is_empty_struct(const struct kl_type *t, const struct kl_value *v)
 {
@@ -50,8 +57,7 @@ static bool is_empty_struct(const struct kl_type *t, const struct kl_value *v)
     return true;
 }
 
-// Whether canonical form has this member.
-static bool keeps(const struct kl_field *f, const struct kl_value *v)
+static bool keeps_odd(const struct kl_field *f, const struct kl_value *v)
 {
     if (v->kind == KL_NULL || (v->kind == KL_TIME && v->i == GO_ZERO_TIME_US))
         return false;
@@ -84,7 +90,21 @@ static bool keeps(const struct kl_field *f, const struct kl_value *v)
 
 struct size {
     size_t values, bytes;
+    bool canonical; // nothing to drop or to sort: a copy need not look at the schema
 };
+
+static int compare_keys(const void *a, const void *b)
+{
+    return kl_str_cmp(kl_text(a), kl_text(b));
+}
+
+static bool keys_are_sorted(const struct kl_value *items, size_t n)
+{
+    for (size_t i = 2; i < n; i += 2)
+        if (compare_keys(&items[i - 2], &items[i]) >= 0)
+            return false;
+    return true;
+}
 
 static void count(const struct kl_type *t, const struct kl_value *v, uint32_t skip1, uint32_t skip2,
                   struct size *size)
@@ -100,16 +120,24 @@ static void count(const struct kl_type *t, const struct kl_value *v, uint32_t sk
         const struct kl_field *f = t->fields;
         for (const struct kl_value *m = v->items, *end = m + v->n; m < end; m++) {
             const struct kl_field *at = field_after(t, f, m->sym);
-            if (!at || m->sym == skip1 || m->sym == skip2 || !keeps(at, m))
+            if (m->sym == skip1 || m->sym == skip2)
                 continue;
+            if (!at || !keeps(at, m)) {
+                size->canonical = false;
+                continue;
+            }
+            size->canonical &= at >= f;
             f = at;
             size->values++;
-            count(f->type, m, 0, 0, size);
+            if (m->kind >= KL_STRING)
+                count(f->type, m, 0, 0, size);
         }
         return;
     }
     size_t n = v->kind == KL_MAP ? 2 * (size_t)v->n : v->n;
     size->values += n;
+    if (v->kind == KL_MAP)
+        size->canonical = size->canonical && keys_are_sorted(v->items, n);
     t = elem_type(t, v);
     for (size_t i = 0; i < n; i++)
         count(t, &v->items[i], 0, 0, size);
@@ -122,6 +150,14 @@ struct cursor {
 
 static void copy(const struct kl_type *t, struct kl_value *v, uint32_t skip1, uint32_t skip2,
                  struct cursor *at);
+
+static void copy_text(struct kl_value *v, struct cursor *at)
+{
+    if (v->n)
+        memcpy(at->byte, v->s, v->n);
+    v->s = v->n ? at->byte : "";
+    at->byte += v->n;
+}
 
 // By the position of their fields in the schema; nearly sorted, so insertion it is.
 static void sort_members(const struct kl_type *t, struct kl_value *items, size_t n)
@@ -160,17 +196,10 @@ static void copy_struct(const struct kl_type *t, struct kl_value *v, uint32_t sk
     v->n = (uint32_t)n;
     f = t->fields;
     for (size_t i = 0; i < n; i++) {
-        items[i].owned = 0;
-        if (items[i].kind < KL_STRING)
-            continue;
-        f = field_after(t, f, items[i].sym);
+        if (items[i].kind >= KL_ARRAY)
+            f = field_after(t, f, items[i].sym);
         copy(f->type, &items[i], 0, 0, at);
     }
-}
-
-static int compare_keys(const void *a, const void *b)
-{
-    return kl_str_cmp(kl_text(a), kl_text(b));
 }
 
 static void copy_elements(const struct kl_type *t, struct kl_value *v, struct cursor *at)
@@ -181,19 +210,54 @@ static void copy_elements(const struct kl_type *t, struct kl_value *v, struct cu
         memcpy(items, v->items, n * sizeof(*items));
     at->value += n;
     v->items = items;
-    if (v->kind == KL_MAP) {
-        bool sorted = true;
-        for (size_t i = 2; i < n && sorted; i += 2)
-            sorted = compare_keys(&items[i - 2], &items[i]) < 0;
-        if (!sorted)
-            qsort(items, v->n, 2 * sizeof(*items), compare_keys);
-    }
+    if (v->kind == KL_MAP && !keys_are_sorted(items, n))
+        qsort(items, v->n, 2 * sizeof(*items), compare_keys);
     t = elem_type(t, v);
     for (size_t i = 0; i < n; i++) {
-        items[i].owned = 0;
         items[i].sym = 0;
         copy(t, &items[i], 0, 0, at);
     }
+}
+
+// The same for a tree in canonical form.
+static void copy_canonical(struct kl_value *v, struct cursor *at)
+{
+    v->owned = 0;
+    if (v->kind < KL_STRING)
+        return;
+    if (v->kind < KL_ARRAY) {
+        copy_text(v, at);
+        return;
+    }
+    size_t n = v->kind == KL_MAP ? 2 * (size_t)v->n : v->n;
+    struct kl_value *items = at->value;
+    if (n)
+        memcpy(items, v->items, n * sizeof(*items));
+    v->items = items;
+    at->value += n;
+    for (size_t i = 0; i < n; i++)
+        copy_canonical(&items[i], at);
+}
+
+// The root of one, without the two members that its type says.
+static void copy_canonical_root(struct kl_value *v, uint32_t skip1, uint32_t skip2,
+                                struct cursor *at)
+{
+    if (v->kind != KL_STRUCT || !skip1) {
+        copy_canonical(v, at);
+        return;
+    }
+    struct kl_value *items = at->value;
+    uint32_t n = 0;
+    for (const struct kl_value *m = v->items, *end = m + v->n; m < end; m++)
+        if (m->sym != skip1 && m->sym != skip2)
+            items[n++] = *m;
+    v->owned = 0;
+    v->items = items;
+    v->n = n;
+    at->value += n;
+    for (uint32_t i = 0; i < n; i++)
+        copy_canonical(&items[i], at);
 }
 
 // Moves what *v refers to into the block.
@@ -204,10 +268,7 @@ static void copy(const struct kl_type *t, struct kl_value *v, uint32_t skip1, ui
     if (v->kind < KL_STRING)
         return;
     if (v->kind < KL_ARRAY) {
-        if (v->n)
-            memcpy(at->byte, v->s, v->n);
-        v->s = v->n ? at->byte : "";
-        at->byte += v->n;
+        copy_text(v, at);
         return;
     }
     t = struct_type(t, v);
@@ -222,7 +283,7 @@ struct kl_object *kl_object_freeze(const struct kl_type *type, const struct kl_v
     // The type of a built-in root says its apiVersion and kind.
     bool head = type && type->has_type_meta && kl_type_is_builtin(type);
     uint32_t skip1 = head ? KL_F_apiVersion : 0, skip2 = head ? KL_F_kind : 0;
-    struct size size = {0};
+    struct size size = {.canonical = true};
     count(type, draft, skip1, skip2, &size);
     size_t total = sizeof(struct kl_object) + size.values * sizeof(struct kl_value) + size.bytes;
     struct kl_object *o = total <= UINT32_MAX ? malloc(total) : NULL;
@@ -235,7 +296,10 @@ struct kl_object *kl_object_freeze(const struct kl_type *type, const struct kl_v
     o->root.sym = 0;
     struct kl_value *values = (struct kl_value *)(o + 1);
     struct cursor at = {values, (char *)(values + size.values)};
-    copy(type, &o->root, skip1, skip2, &at);
+    if (size.canonical)
+        copy_canonical_root(&o->root, skip1, skip2, &at);
+    else
+        copy(type, &o->root, skip1, skip2, &at);
     return o;
 }
 

@@ -89,11 +89,11 @@ static inline bool kl_is(const struct kl_value *v, enum kl_value_kind kind)
 // by the three macros below; a NULL list has none.
 #define KL_EACH(item, list)                                                                        \
     const struct kl_value *item = kl_len(list) ? (list)->items : NULL;                             \
-    item != NULL &&item < (list)->items + (list)->n;                                               \
+    (item != NULL) && (item < (list)->items + (list)->n);                                          \
     item++
 #define KL_MAP_EACH_KEY(key, map) /* key[0] is the key, key[1] the value */                        \
     const struct kl_value *key = kl_len(map) ? (map)->items : NULL;                                \
-    key != NULL &&key < (map)->items + 2 * (size_t)(map)->n;                                       \
+    (key != NULL) && (key < (map)->items + 2 * (size_t)(map)->n);                                  \
     key += 2
 
 // Deep equality; both sides canonical or both drafts of one origin (order of struct members and
