@@ -137,7 +137,8 @@ static void set_info(struct call *x, const struct kl_call *c)
     i->plural = kl_str(c->res->plural);
     i->prefix = *c->res->group ? KL_STR("apis") : KL_STR("api");
     i->ns = keep(a, c->ns);
-    i->name = keep(a, c->name);
+    if (c->verb != KL_VERB_CREATE || c->sub)
+        i->name = keep(a, c->name);
     if (c->sub) {
         i->sub = kl_str(c->sub);
         i->subres = kl_resource_sub(c->res, i->sub);
@@ -357,6 +358,7 @@ static bool may_watch(struct watch *x, struct kl_error *err)
                          .version = kl_str(c->res->version),
                          .plural = kl_str(c->res->plural),
                          .ns = c->ns,
+                         .fields = &x->fields,
                          .is_resource = true};
     struct kl_str why;
     for (size_t i = 0; i < x->fields.n; i++)
