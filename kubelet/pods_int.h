@@ -57,6 +57,7 @@ struct kl_pods {
     bool listed; // the runtime's pods are known
     bool listing, relist_again;
     bool synced; // the API server's are, too
+    bool swept;
     struct kl_timer relist;
 };
 
@@ -71,6 +72,7 @@ void kl_pods_free(struct kl_pods *ps);
 void kl_pods_runtime_up(struct kl_pods *ps);
 void kl_pods_task_event(struct kl_pods *ps, enum kl_cri_task_event event, struct kl_str id);
 void kl_pods_sync_all(struct kl_pods *ps);
+void kl_pods_sweep_orphans(struct kl_pods *ps); // orphans.c
 struct kl_pod *kl_pods_by_name(struct kl_pods *ps, struct kl_str ns, struct kl_str name);
 int kl_pods_running(const struct kl_pods *ps);
 void kl_pod_unlink(struct kl_pod *p); // off the table, then freed

@@ -221,7 +221,7 @@ static void adoption(void)
     poll(NULL, 0, 1500);
     o = fake_get(api, POD, "default", "p1");
     check(kl_str_eqz(kl_text_at(ctr(&o->root), KL_F_containerID), id) &&
-              kl_int_at(ctr(&o->root), -1, KL_F_restartCount) == 0 && is_ready(&o->root, NULL),
+              kl_int_at(ctr(&o->root), 0, KL_F_restartCount) == 0 && is_ready(&o->root, NULL),
           "a restart adopts the running container");
     kl_object_unref(o);
     free(id);
@@ -286,7 +286,7 @@ static void volumes(void)
         "\"volumeMounts\":[{\"name\":\"cm\",\"mountPath\":\"/cm\"},{\"name\":\"s\",\"mountPath\":\"/s\"},{\"name\":\"m\",\"mountPath\":\"/m\"},"
         "{\"name\":\"h\",\"mountPath\":\"/h\",\"readOnly\":true},{\"name\":\"p\",\"mountPath\":\"/p\"},{\"name\":\"cm\",\"mountPath\":\"/one\",\"subPath\":\"a\"}],"
         "\"command\":[\"sh\",\"-c\",\"echo $X $Z $PW $CPU; cat /cm/a /s/pw /p/token /p/labels /one; echo; df /m | tail -1 | cut -d' ' -f1; test -n \\\"$IP\\\" && echo ip; "
-        "hostname; grep -c search /etc/resolv.conf; grep vol /etc/hosts | wc -l; test -f /h/passwd && echo host; while [ \\\"$(cat /cm/a)\\\" = 1 ]; do sleep 0.1; done; cat /cm/a; sleep 1000\"]");
+        "hostname; grep -c search /etc/resolv.conf; grep vol /etc/hosts | wc -l; test -f /h/passwd && echo host; while [ \\\"$(cat /cm/a)\\\" = 1 ]; do sleep 0.1; done; cat /cm/a; echo; sleep 1000\"]");
     bool ok = wait_for("vol", is_ready, NULL, 20000);
     check(ok, "a pod with volumes becomes ready");
     poll(NULL, 0, 700);
