@@ -36,6 +36,7 @@ struct kl_batch {
     struct kl_lease_op *leases;
     size_t nleases, cap_leases;
     kl_rev compact_rev; // 0: this batch does not compact
+    bool full;          // evaluated by the rules of a full disk: only deletions and small updates
     size_t bytes;
     struct kl_task task; // the back end's while it holds the batch
     struct kl_backend *backend;

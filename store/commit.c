@@ -189,6 +189,7 @@ static void propose_fill(struct kl_store *s)
     }
     b->last_rev = b->base_rev + (kl_rev)b->nrows;
     b->seq = ++s->seq;
+    b->full = s->full;
     b->root = kl_node_ref(s->spec.root);
     s->spec.gen = ++s->gen; // sealed
     b->proposed_ns = kl_mono_ns();

@@ -165,9 +165,11 @@ static void step_done(struct kl_step_req *q)
     struct kl_compaction *c = &s->compaction;
     c->stepping = false;
     if (q->code) {
-        kl_log(KL_LOG_WARN, "store", "compaction step failed, tries again: %s",
-               kl_err_text(q->code));
+        kl_log(KL_LOG_WARN, "store", "compaction step failed, tries again: %s window=%lld",
+               kl_err_text(q->code), (long long)c->window);
         c->retry_ms = kl_store_mono_ms(s) + RETRY_MS;
+        // A full disk may have room for a smaller step.
+        c->window = c->window / 4 > WINDOW_MIN ? c->window / 4 : WINDOW_MIN;
     } else {
         c->physical = q->through;
         atomic_store_explicit(&s->stat.physical_rev, c->physical, memory_order_relaxed);

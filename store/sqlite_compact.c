@@ -103,6 +103,12 @@ void kl_sq_compact_step(struct kl_backend *b, struct kl_step_req *q)
         sqlite3_exec(b->db, "PRAGMA synchronous=FULL", NULL, NULL, NULL);
     }
     free(ids);
+    if (q->code == KL_ENOSPC) {
+        kl_sq_reserve_release(b);
+        kl_sq_checkpoint(b, true);
+    } else if (!q->code) {
+        kl_sq_after_commit(b);
+    }
     q->through = through;
     q->took_us = (kl_mono_ns() - start) / 1000;
 }

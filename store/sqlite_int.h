@@ -8,10 +8,9 @@ enum {
     KL_SQ_FORMAT = 1, // what this code writes; kv_meta.format_min says what a reader must know
     KL_SQ_PAGE_BYTES = 8192,
     KL_SQ_CACHE_KIB = 2048,
-    KL_SQ_CHECKPOINT_BYTES = 4 << 20, // when idle
-    KL_SQ_CHECKPOINT_HARD = 16 << 20, // between batches too
+    KL_SQ_CHECKPOINT_BYTES = 4 << 20, // when idle; between batches at half the reserve
     KL_SQ_CHECKPOINT_IDLE_MS = 100,
-    KL_SQ_RESERVE_MAX = 8 << 20,
+    KL_SQ_RESERVE_MAX = 16 << 20,
     KL_SQ_RESERVE_MIN = 1 << 20,
     KL_SQ_VACUUM_PAGES = 64, // of one step
 };

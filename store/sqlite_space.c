@@ -54,11 +54,19 @@ static void run_idle(uv_timer_t *t)
         kl_sq_checkpoint(b, false);
 }
 
+// The file may have to grow by all that is in the WAL, so on a full disk a checkpoint succeeds only
+// if the reserve is bigger than the WAL ever gets; and less is left for it once that was given up.
+static int64_t wal_limit(const struct kl_backend *b)
+{
+    int64_t reserve = b->reserve_bytes ? b->reserve_bytes : KL_SQ_RESERVE_MAX;
+    return b->reserve_fd >= 0 || !b->reserve_bytes ? reserve / 2 : reserve / 4;
+}
+
 void kl_sq_after_commit(struct kl_backend *b)
 {
     int64_t n = wal_bytes(b);
     atomic_store_explicit(&b->wal_bytes, n, memory_order_relaxed);
-    if (n >= KL_SQ_CHECKPOINT_HARD)
+    if (n >= wal_limit(b))
         kl_sq_checkpoint(b, false);
     else if (n >= KL_SQ_CHECKPOINT_BYTES)
         uv_timer_start(&b->idle, run_idle, KL_SQ_CHECKPOINT_IDLE_MS, 0);
@@ -117,13 +125,12 @@ static bool is_relaxed(struct kl_backend *b)
     if (statfs(dir, &fs))
         return false;
     int64_t room = (int64_t)fs.f_bavail * fs.f_bsize;
-    if (b->reserve_fd < 0) {
-        if (room < 2 * b->reserve_bytes || room < 2 * KL_SQ_RESERVE_MIN)
-            return false;
-        kl_sq_reserve_make(b);
-        return true; // without one too, where blocks cannot be promised
-    }
-    return room >= b->reserve_bytes;
+    if (b->reserve_fd >= 0)
+        return room >= b->reserve_bytes;
+    if (room < 2 * b->reserve_bytes || room < 2 * KL_SQ_RESERVE_MIN)
+        return false;
+    kl_sq_reserve_make(b);
+    return b->reserve_fd >= 0 || !b->reserve_bytes; // none where blocks cannot be promised
 }
 
 void kl_sq_tidy(struct kl_backend *b, struct kl_tidy_req *q)

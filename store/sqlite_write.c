@@ -120,7 +120,10 @@ static int commit(struct kl_backend *b, struct kl_error *err)
 void kl_sq_write(struct kl_backend *b, struct kl_batch *batch)
 {
     struct kl_error *err = &batch->err;
-    int r = kl_sq_run(b, KL_SQ_BEGIN, err);
+    // The reserve was given up for a checkpoint, so the rules of a full disk begin here.
+    bool full = b->reserve_bytes && b->reserve_fd < 0 && !batch->full;
+    int r = full ? kl_error_set(err, KL_ENOSPC, "datastore %s: no space left on device", b->path)
+                 : kl_sq_run(b, KL_SQ_BEGIN, err);
     if (!r)
         r = insert_rows(b, batch, err);
     if (!r)
@@ -142,6 +145,8 @@ void kl_sq_write(struct kl_backend *b, struct kl_batch *batch)
         b->doubtful = false;
     if (b->doubtful)
         batch->code = KL_EMAYBE;
-    if (r == KL_ENOSPC)
+    if (r == KL_ENOSPC) {
         kl_sq_reserve_release(b);
+        kl_sq_checkpoint(b, true); // what the WAL takes becomes room for deletions
+    }
 }
