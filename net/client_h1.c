@@ -61,6 +61,8 @@ static int add_text(struct kl_hc_conn *hc, struct kl_h1_text *t, const char *p, 
     struct kl_http_call *call = call_of(hc);
     if (!call)
         return -1;
+    if (n == 0)
+        return 0;
     if (t->n + n > t->cap) {
         size_t cap = t->cap ? (t->n + n) * 2 : n;
         char *grown = cap < 4 * 1024 * 1024 ? kl_arena_alloc(&call->resp_arena, cap) : NULL;

@@ -20,6 +20,8 @@ __attribute__((constructor)) static void lift_parser_limit(void)
 
 static int add_text(struct kl_h1 *h, struct kl_h1_text *t, const char *p, size_t n)
 {
+    if (n == 0)
+        return 0;
     h->head_bytes += n;
     if (h->head_bytes > kl_http_conn_limits(h->conn)->max_header_bytes) {
         h->error_status = 431;
