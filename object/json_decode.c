@@ -98,8 +98,9 @@ static bool close_frame(struct kl_json_decoder *d)
         n /= 2;
         if (n > 1 && kl_map_make_unique(items, &n, note_again, d))
             d->fatal = KL_ENOMEM;
-    } else if (fr->doubled && kl_struct_merge(d->arena, fr->type, items, &n)) {
-        d->fatal = KL_ENOMEM;
+    } else if (fr->doubled) {
+        int r = kl_struct_merge(d->arena, fr->type, items, &n, &d->merge_work);
+        d->fatal = r ? r : d->fatal;
     }
     v->kind = fr->kind;
     v->n = (uint32_t)n;
@@ -371,6 +372,7 @@ static int decode(struct kl_arena *a, const struct kl_type *type, struct kl_str 
     d.strict = strict;
     d.err = err ? err : &unused;
     d.failed = d.fatal = 0;
+    d.merge_work = d.note_work = 0;
     d.lax_failed = false;
     d.frames = d.first_frames;
     d.values = d.first_values;
@@ -385,6 +387,8 @@ static int decode(struct kl_arena *a, const struct kl_type *type, struct kl_str 
     int r = d.fatal ? d.fatal : d.failed;
     if (d.fatal == KL_ENOMEM) {
         kl_error_set(err, r, "out of memory");
+    } else if (d.fatal == KL_ELIMIT) {
+        kl_error_set(err, r, "too many duplicate fields");
     } else if (!p) {
         // What was found to be wrong with a type counts only if the syntax is right.
         struct kl_error syntax;

@@ -23,6 +23,7 @@ struct kl_json_decoder {
     struct kl_strict *strict;
     struct kl_error *err;         // message of `failed`
     int failed;                   // first type error: kept while reading on
+    size_t merge_work, note_work; // spent on repeated members and on paths of strict findings
     bool lax_failed;              // the failure is within a lax container: final when that closes
     int fatal;                    // KL_ENOMEM, or an error that ends decoding
     struct kl_json_frame *frames; // the innermost is frames[depth - 1]

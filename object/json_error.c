@@ -2,6 +2,8 @@
 // What a decoder reports, in the words of Go's: paths, types, strict findings.
 #include "object/json_decode_int.h"
 
+enum { NOTE_WORK_MAX = 100000 }; // steps of paths
+
 // Go's path: names of struct fields only. Strict messages also have keys and indexes.
 static void put_path(struct kl_json_decoder *d, struct kl_buf *out, size_t depth, bool strict)
 {
@@ -27,6 +29,10 @@ static void put_path(struct kl_json_decoder *d, struct kl_buf *out, size_t depth
 void kl_json_note_strict(struct kl_json_decoder *d, const char *what, struct kl_str field)
 {
     if (!d->strict || d->frames[d->depth - 1].lax || d->strict->n == KL_STRICT_MAX)
+        return;
+    // Findings repeated without end are not worth a path each.
+    d->note_work += d->depth;
+    if (d->note_work > NOTE_WORK_MAX)
         return;
     struct kl_buf path;
     kl_buf_init(&path, 8 << 20);

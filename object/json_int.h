@@ -91,8 +91,10 @@ struct kl_value kl_json_zero(const struct kl_type *t);
 // of each later one. The items are n pairs. KL_ENOMEM.
 int kl_map_make_unique(struct kl_value *items, size_t *n,
                        void (*again_cb)(void *arg, const struct kl_value *key), void *arg);
-// Of a struct's members that came twice one is left, as Go decodes twice into the same value.
-int kl_struct_merge(struct kl_arena *a, const struct kl_type *t, struct kl_value *items, size_t *n);
+// Of a struct's members that came twice one is left, as Go decodes twice into the same value. *work
+// adds up over a document. KL_ENOMEM; KL_ELIMIT when a document has too much of this.
+int kl_struct_merge(struct kl_arena *a, const struct kl_type *t, struct kl_value *items, size_t *n,
+                    size_t *work);
 
 // The names that Go's errors show; json_names.c.
 void kl_go_type_name(struct kl_buf *out, const struct kl_type *t);

@@ -3,50 +3,68 @@
 #include "object/json_int.h"
 #include <stdlib.h>
 
-// A member that comes twice is decoded twice into one Go value: structs and maps gather members,
-// lists take the later length.
+// Repeated members cost what the square of their sizes is; no honest document comes near.
+enum { MERGE_WORK_MAX = 1 << 24 };
+
 static int merge(struct kl_arena *a, const struct kl_type *t, const struct kl_value *old,
-                 struct kl_value *v)
+                 struct kl_value *v, size_t *work);
+
+// The later length; elements that are structs gather what the earlier ones had.
+static int merge_arrays(struct kl_arena *a, const struct kl_type *t, const struct kl_value *old,
+                        struct kl_value *v, size_t *work)
 {
-    if (v->kind != old->kind || v->kind < KL_ARRAY || (v->kind == KL_ARRAY && v->n == 0))
+    if (v->n == 0 || !t->elem || t->elem->kind != KL_T_STRUCT)
         return 0;
-    struct kl_value both = *v;
-    if (v->kind == KL_ARRAY) {
-        both.items = kl_arena_alloc(a, v->n * sizeof(*v));
-        if (!both.items)
-            return KL_ENOMEM;
-        memcpy(both.items, v->items, v->n * sizeof(*v));
-        for (size_t i = 0; i < v->n && i < old->n; i++)
-            if (t->elem && t->elem->kind == KL_T_STRUCT &&
-                merge(a, t->elem, &old->items[i], &both.items[i]))
-                return KL_ENOMEM;
-    } else {
-        both = *old;
-        both.owned = 0;
-        size_t width = v->kind == KL_MAP ? 2 : 1;
-        for (size_t i = 0; i < v->n; i++) {
-            struct kl_value item = v->items[i * width + width - 1];
-            int r = 0;
-            if (v->kind == KL_MAP) {
-                r = kl_map_set_value(a, &both, kl_text(&v->items[2 * i]), item);
-            } else {
-                const struct kl_field *f = kl_type_field(t, item.sym);
-                const struct kl_value *was = kl_get(&both, item.sym);
-                if (f && was)
-                    r = merge(a, f->type, was, &item);
-                r = r ? r : kl_set(a, &both, item.sym, item);
-            }
-            if (r)
-                return r;
-        }
-        both.owned = 0;
-    }
-    both.sym = v->sym;
-    *v = both;
-    return 0;
+    struct kl_value *items = kl_arena_alloc(a, v->n * sizeof(*v));
+    if (!items)
+        return KL_ENOMEM;
+    memcpy(items, v->items, v->n * sizeof(*v));
+    v->items = items;
+    int r = 0;
+    for (size_t i = 0; !r && i < v->n && i < old->n; i++)
+        r = merge(a, t->elem, &old->items[i], &items[i], work);
+    return r;
 }
 
-int kl_struct_merge(struct kl_arena *a, const struct kl_type *t, struct kl_value *items, size_t *n)
+static int merge_members(struct kl_arena *a, const struct kl_type *t, struct kl_value *both,
+                         const struct kl_value *later, size_t *work)
+{
+    int r = 0;
+    for (size_t i = 0; !r && i < later->n; i++) {
+        if (later->kind == KL_MAP) {
+            r = kl_map_set_value(a, both, kl_text(&later->items[2 * i]), later->items[2 * i + 1]);
+            continue;
+        }
+        struct kl_value item = later->items[i];
+        const struct kl_field *f = kl_type_field(t, item.sym);
+        const struct kl_value *was = kl_get(both, item.sym);
+        if (f && was)
+            r = merge(a, f->type, was, &item, work);
+        r = r ? r : kl_set(a, both, item.sym, item);
+    }
+    return r;
+}
+
+// A member that comes twice is decoded twice into one Go value: structs and maps gather members.
+static int merge(struct kl_arena *a, const struct kl_type *t, const struct kl_value *old,
+                 struct kl_value *v, size_t *work)
+{
+    if (v->kind != old->kind || v->kind < KL_ARRAY)
+        return 0;
+    *work += ((size_t)v->n + 1) * ((size_t)old->n + 1);
+    if (*work > MERGE_WORK_MAX)
+        return KL_ELIMIT;
+    if (v->kind == KL_ARRAY)
+        return merge_arrays(a, t, old, v, work);
+    struct kl_value both = *old;
+    int r = merge_members(a, t, &both, v, work);
+    both.sym = v->sym;
+    *v = both;
+    return r;
+}
+
+int kl_struct_merge(struct kl_arena *a, const struct kl_type *t, struct kl_value *items, size_t *n,
+                    size_t *work)
 {
     size_t kept = 0;
     for (size_t i = 0; i < *n; i++) {
@@ -56,8 +74,9 @@ int kl_struct_merge(struct kl_arena *a, const struct kl_type *t, struct kl_value
         struct kl_value v = items[i];
         if (j < kept) {
             const struct kl_field *f = kl_type_field(t, v.sym);
-            if (f && merge(a, f->type, &items[j], &v))
-                return KL_ENOMEM;
+            int r = f ? merge(a, f->type, &items[j], &v, work) : 0;
+            if (r)
+                return r;
         } else {
             kept++;
         }

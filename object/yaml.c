@@ -222,12 +222,13 @@ static int merge_value(struct reader *r, const struct kl_value *v)
 // A complete value finds its place: as the root, an element, a key or a key's value.
 static int place(struct reader *r, struct kl_value v, uint32_t line, bool is_merge_key)
 {
-    if (r->depth == 0)
+    struct level *level = r->depth ? &r->levels[r->depth - 1] : NULL;
+    bool is_key = level && level->is_map && !level->has_key;
+    if (v.kind == KL_FLOAT && !is_key && check_number(r, &v))
+        return KL_EBADREQUEST;
+    if (!level || !level->is_map)
         return push(r, v);
-    struct level *level = &r->levels[r->depth - 1];
-    if (!level->is_map)
-        return push(r, v);
-    if (!level->has_key) {
+    if (is_key) {
         level->has_key = true;
         level->merging = is_merge_key;
         if (is_merge_key)
@@ -258,11 +259,6 @@ static int read_scalar(struct reader *r, const yaml_event_t *e)
     bool merge = kl_str_eqz(text, "<<") &&
                  (implicit || (tag && strcmp(tag, "tag:yaml.org,2002:merge") == 0));
     rc = kl_yaml_resolve(r->arena, tag, text, implicit, &v, r->err);
-    if (rc)
-        return rc;
-    bool is_key = r->depth && r->levels[r->depth - 1].is_map && !r->levels[r->depth - 1].has_key;
-    if (v.kind == KL_FLOAT && !is_key)
-        rc = check_number(r, &v);
     if (rc)
         return rc;
     r->steps++;
