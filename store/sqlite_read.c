@@ -111,7 +111,7 @@ static void read_range(struct kl_backend *b, struct kl_range_req *q, struct kl_s
     }
     bind_range(st, q->key, end, q->rev);
     sqlite3_bind_int64(st, 5, (int64_t)q->limit + 1);
-    int rc;
+    int rc = SQLITE_DONE;
     while (!q->code && (rc = sqlite3_step(st)) == SQLITE_ROW) {
         if (q->nkvs == q->limit) {
             q->more = true;

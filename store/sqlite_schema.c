@@ -181,6 +181,8 @@ static int check_path(struct kl_backend *b, struct kl_error *err)
         return r;
     // 0600 from the start; the WAL takes the file's mode.
     int fd = open(b->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 && errno == EISDIR)
+        return kl_error_set(err, KL_EINVALID, "datastore %s is a directory", b->path);
     if (fd < 0)
         return kl_error_errno(err, errno, "datastore %s", b->path);
     struct stat st;
@@ -219,6 +221,15 @@ static int query_text(struct kl_backend *b, const char *sql, char *ret, size_t n
         kl_sq_error(b, rc, err, sql);
     sqlite3_finalize(st);
     return rc ? (err ? err->code : KL_EIO) : 0;
+}
+
+static int query_int(struct kl_backend *b, const char *sql, int64_t *ret, struct kl_error *err)
+{
+    char text[32];
+    int r = query_text(b, sql, text, sizeof(text), err);
+    if (!r && !kl_str_to_i64(kl_str(text), ret))
+        r = kl_error_set(err, KL_ECORRUPT, "datastore %s: %s: %s", b->path, sql, text);
+    return r;
 }
 
 static int wal_hook(void *arg, sqlite3 *db, const char *name, int pages)
@@ -287,11 +298,12 @@ static int check_schema(struct kl_backend *b, struct kl_error *err)
     if (strcmp(have, "other") == 0)
         return kl_error_set(err, KL_EUNSUPPORTED,
                             "datastore %s is an SQLite database of something else", b->path);
-    r = query_text(b, "SELECT format_min FROM kv_meta WHERE k = 1", have, sizeof(have), err);
-    if (!r && atoi(have) > KL_SQ_FORMAT)
+    int64_t format = 0;
+    r = query_int(b, "SELECT format_min FROM kv_meta WHERE k = 1", &format, err);
+    if (!r && format > KL_SQ_FORMAT)
         r = kl_error_set(err, KL_EUNSUPPORTED,
-                         "datastore %s has format %d; this version of kinglet reads up to %d",
-                         b->path, atoi(have), KL_SQ_FORMAT);
+                         "datastore %s has format %lld; this version of kinglet reads up to %d",
+                         b->path, (long long)format, KL_SQ_FORMAT);
     return r;
 }
 
@@ -326,15 +338,15 @@ int kl_sq_open(struct kl_backend *b, struct kl_error *err)
     if (rc)
         return kl_sq_error(b, rc, err, "open");
     sqlite3_extended_result_codes(b->db, 1);
-    char page[16] = "";
+    int64_t page_bytes = 0;
     r = set_pragmas(b, err);
     if (!r && b->unclean)
         r = check_pages(b, err);
     if (!r)
         r = check_schema(b, err);
     if (!r)
-        r = query_text(b, "PRAGMA page_size", page, sizeof(page), err);
-    b->page_bytes = atoi(page);
+        r = query_int(b, "PRAGMA page_size", &page_bytes, err);
+    b->page_bytes = (int)page_bytes;
     return r;
 }
 
