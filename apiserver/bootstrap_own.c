@@ -71,7 +71,7 @@ static void add_service(struct kl_apiserver *s, struct kl_arena *a, struct kl_bo
             "\"type\":\"ClusterIP\",\"sessionAffinity\":\"None\","
             "\"ipFamilies\":[\"%s\"],\"ipFamilyPolicy\":\"SingleStack\","
             "\"internalTrafficPolicy\":\"Cluster\"},\"status\":{\"loadBalancer\":{}}}",
-            kl_apiserver_port(s), ip, ip, family));
+            port_of(s), ip, ip, family));
 }
 
 static void add_endpoints(struct kl_apiserver *s, struct kl_arena *a, struct kl_bootstrap_row *rows,
