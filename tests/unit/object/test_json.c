@@ -334,6 +334,92 @@ static void test_format(void **state)
     kl_buf_fini(&b);
 }
 
+// A schema made at run time, as for a custom resource: no perfect hash, names of its own, and more
+// fields than the decoder's bit set holds.
+static void test_dynamic_type(void **state)
+{
+    enum { FIELDS = 100 };
+    static const struct kl_type string = {.kind = KL_T_STRING};
+    static struct kl_field fields[FIELDS];
+    static uint16_t order[FIELDS];
+    struct kl_buf text, out;
+    kl_buf_init(&text, 1 << 16);
+    kl_buf_init(&out, 1 << 16);
+    for (int i = 0; i < FIELDS; i++) {
+        char name[80];
+        snprintf(name, sizeof(name), "customFieldWithAQuiteLongNameThatIsNoSymbolYet%02d", i);
+        fields[i] = (struct kl_field){
+            .type = &string, .sym = kl_sym_intern(kl_str(name)), .flags = KL_FIELD_PTR};
+        order[i] = (uint16_t)i;
+        kl_buf_printf(&text, "%c\"%s\":\"%d\"", i ? ',' : '{', name, i);
+    }
+    struct kl_type t = {.kind = KL_T_STRUCT, .fields = fields, .by_name = order, .nfields = FIELDS};
+    struct kl_str last = kl_sym_name(fields[FIELDS - 1].sym);
+    kl_buf_printf(&text, ",\"%.*s\":\"x\",\"other\":1}", KL_PRI(last));
+    struct kl_arena a;
+    struct kl_value v;
+    struct kl_error err;
+    struct kl_strict strict = {.n = 0};
+    kl_arena_init(&a, 0);
+    assert_int_equal(kl_json_decode(&a, &t, kl_buf_str(&text), &strict, &v, &err), 0);
+    assert_int_equal(v.n, FIELDS);
+    assert_int_equal(strict.n, 2);
+    assert_true(kl_str_starts(strict.messages[0], KL_STR("duplicate field \"customField")));
+    assert_string_equal(strict.messages[1].p, "unknown field \"other\"");
+    struct kl_object *o = kl_object_freeze(&t, &v);
+    kl_json_encode(&out, &t, &o->root, KL_STR(""));
+    assert_true(kl_json_compact(NULL, kl_buf_str(&out)));
+    assert_true(kl_str_ends(kl_buf_str(&out), KL_STR("Yet99\":\"x\"}")));
+    kl_object_unref(o);
+    kl_buf_fini(&text);
+    kl_buf_fini(&out);
+    kl_arena_fini(&a);
+}
+
+// Texts made to cost much more than their length end soon, one way or the other.
+static void test_hostile(void **state)
+{
+    static const struct {
+        const char *open, *repeat, *close;
+        int result;
+    } cases[] = {
+        {"{\"metadata\":{\"labels\":{", "\"k%zu\":\"\",", "\"k1\":\"\"}}}", 0},
+        {"{\"metadata\":{\"labels\":{", "\"k\":\"\",", "\"k\":\"\"}}}", 0},
+        {"{", "\"unknown\":[1,2],", "\"x\":1}", 0},
+        {"{", "\"unknown%zu\":{},", "\"x\":1}", 0},
+        {"{\"metadata\":{", "\"labels\":{\"k%zu\":\"\"},", "\"name\":\"x\"}}", KL_ELIMIT},
+        {"{\"spec\":{", "\"nodeName\":\"a\",", "\"nodeName\":\"b\"}}", 0},
+        {"{\"spec\":{\"containers\":[", "{},", "{}]}}", 0},
+    };
+    for (size_t i = 0; i < KL_COUNT(cases); i++) {
+        struct kl_buf text;
+        struct kl_arena a;
+        struct kl_value v;
+        struct kl_error err;
+        struct kl_strict strict = {.n = 0};
+        kl_buf_init(&text, 16 << 20);
+        kl_buf_puts(&text, kl_str(cases[i].open));
+        struct kl_str repeat = kl_str(cases[i].repeat);
+        ptrdiff_t number = kl_str_chr(repeat, '%');
+        for (size_t n = 0; text.n < (3 << 20); n++) {
+            if (number < 0) {
+                kl_buf_puts(&text, repeat);
+                continue;
+            }
+            kl_buf_append(&text, repeat.p, (size_t)number);
+            kl_buf_printf(&text, "%zu", n);
+            kl_buf_puts(&text, kl_str_from(repeat, (size_t)number + 3));
+        }
+        kl_buf_puts(&text, kl_str(cases[i].close));
+        kl_arena_init(&a, 256 << 20);
+        int r =
+            kl_json_decode(&a, kl_type(KL_TYPE_core_v1_Pod), kl_buf_str(&text), &strict, &v, &err);
+        assert_int_equal(r, cases[i].result);
+        kl_arena_fini(&a);
+        kl_buf_fini(&text);
+    }
+}
+
 // What upstream writes for an object that holds nothing.
 static void test_empty_objects(void **state)
 {
@@ -363,11 +449,12 @@ static void test_empty_objects(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cases),       cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_truncation),  cmocka_unit_test(test_bad_utf8),
-        cmocka_unit_test(test_write),       cmocka_unit_test(test_full_buffer),
-        cmocka_unit_test(test_small_arena), cmocka_unit_test(test_peek),
-        cmocka_unit_test(test_format),      cmocka_unit_test(test_empty_objects),
+        cmocka_unit_test(test_dynamic_type), cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_cases),        cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_truncation),   cmocka_unit_test(test_bad_utf8),
+        cmocka_unit_test(test_write),        cmocka_unit_test(test_full_buffer),
+        cmocka_unit_test(test_small_arena),  cmocka_unit_test(test_peek),
+        cmocka_unit_test(test_format),       cmocka_unit_test(test_empty_objects),
     };
     if (argc != 2)
         return 2;
