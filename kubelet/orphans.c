@@ -47,6 +47,8 @@ static void swept(struct kl_job *job)
     struct kl_kubelet *k = s->k;
     kl_map_fini(&s->known);
     free(s);
+    k->pods->ready = true;
+    kl_pods_sync_all(k->pods);
     kl_kubelet_release(k);
 }
 
@@ -54,18 +56,15 @@ void kl_pods_sweep_orphans(struct kl_pods *ps)
 {
     struct sweep *s = calloc(1, sizeof(*s));
     if (!s)
-        return;
+        abort();
     s->k = ps->k;
     kl_map_init(&s->known);
     bool whole = true;
     KL_MAP_EACH(&ps->by_uid, e) {
         whole = whole && !kl_map_set(&s->known, e->key, s, NULL);
     }
-    if (!whole) { // a pod left out would lose its directories
-        kl_map_fini(&s->known);
-        free(s);
-        return;
-    }
+    if (!whole)
+        abort(); // a pod left out would lose its directories
     s->job.work = sweep;
     s->job.done = swept;
     kl_kubelet_hold(ps->k);

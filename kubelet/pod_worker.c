@@ -438,14 +438,14 @@ void kl_pod_sync(struct kl_pod *p)
 {
     if (p->k->stopping)
         return;
-    if (p->life == KL_POD_LIVE && kl_pod_wants_end(p) && p->pods->listed)
+    if (p->life == KL_POD_LIVE && kl_pod_wants_end(p) && p->pods->ready)
         begin_end(p);
     if (p->busy) {
         p->dirty = true;
         return;
     }
     // Until both sides are known it cannot be said what is missing or too much.
-    if (!p->pods->listed || (!p->object && !p->gone) || !kl_runtime_is_up(p->k->runtime))
+    if (!p->pods->ready || (!p->object && !p->gone) || !kl_runtime_is_up(p->k->runtime))
         return;
     switch (p->life) {
     case KL_POD_LIVE:

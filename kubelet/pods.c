@@ -184,9 +184,9 @@ static void pods_synced(struct kl_handler *h)
         struct kl_pod *p = e->value;
         p->gone = p->gone || !p->object;
     }
-    // Before anything is started: a pod that comes later has a directory that is not swept.
-    if (ps->listed && !ps->swept) {
-        ps->swept = true;
+    // Before anything is started: what is made later is not swept.
+    if (ps->listed && !ps->sweeping) {
+        ps->sweeping = true;
         kl_pods_sweep_orphans(ps);
     }
     kl_pods_sync_all(ps);

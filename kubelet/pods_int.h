@@ -57,7 +57,7 @@ struct kl_pods {
     bool listed; // the runtime's pods are known
     bool listing, relist_again;
     bool synced; // the API server's are, too
-    bool swept;
+    bool sweeping, ready; // both are known and what was left behind is gone: pods may be acted on
     struct kl_timer relist;
 };
 
