@@ -165,7 +165,7 @@ int kl_http_respond_interim(struct kl_http_req *r, int status, const struct kl_h
                             size_t nh);
 // No answer: resets the stream, closes an HTTP/1.1 connection. on_close comes with KL_ECANCELED.
 void kl_http_abort(struct kl_http_req *r);
-// Closes the connection after this answer (GOAWAY on HTTP/2).
+// Before the answer: closes the connection after it (GOAWAY on HTTP/2).
 void kl_http_close_after(struct kl_http_req *r);
 // Sends 101 with these headers (Upgrade and Connection: Upgrade are added from `protocol`) and
 // gives the raw connection, with bytes that came early. HTTP/1.1 only (KL_EUNSUPPORTED otherwise).

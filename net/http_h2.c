@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// HTTP/2 on a server connection, over nghttp2. Everything that goes out is produced in `fill`, once
-// per loop iteration, so that frames of many streams leave in one write.
-#include "net/http_int.h"
-#include <nghttp2/nghttp2.h>
-#include <stdio.h>
+// HTTP/2 on a server connection, over nghttp2: requests coming in, and the connection. Everything
+// that goes out is produced in `fill`, once per loop iteration, so that frames of many streams
+// leave in one write.
+#include "net/http_h2.h"
 #include <stdlib.h>
 
 enum {
@@ -12,40 +11,7 @@ enum {
     // do it against CVE-2023-44487).
     RESET_BURST = 1000,
     RESET_PER_S = 33,
-    FRAME_MAX = 64 * 1024, // of DATA, when the peer allows more than 16 KiB
 };
-
-struct kl_h2 {
-    nghttp2_session *session;
-    struct kl_http_conn *conn;
-    int64_t reset_tokens;
-    uint64_t reset_at_ms;
-    bool goaway;
-};
-
-static void arm(struct kl_h2 *h, uint64_t at_ms)
-{
-    struct kl_conn *c = h->conn->c;
-    if (c && (!c->deadline || at_ms < c->deadline))
-        kl_conn_set_deadline(c, at_ms);
-}
-
-static uint64_t now_of(const struct kl_h2 *h)
-{
-    return kl_conn_now(h->conn->c);
-}
-
-static uint64_t progress_ms(const struct kl_h2 *h)
-{
-    return kl_http_conn_limits(h->conn)->progress_timeout_ms;
-}
-
-// The open request of a stream. After the connection was closed by a callback the pointers that
-// nghttp2 keeps are stale: nothing is looked up any more.
-static struct kl_http_req *req_of(const struct kl_h2 *h, int32_t id)
-{
-    return h->conn->c ? nghttp2_session_get_stream_user_data(h->session, id) : NULL;
-}
 
 // ---- Requests coming in
 
@@ -83,7 +49,7 @@ static int on_header(nghttp2_session *s, const nghttp2_frame *f, nghttp2_rcbuf *
                      nghttp2_rcbuf *value, uint8_t flags, void *arg)
 {
     struct kl_h2 *h = arg;
-    struct kl_http_req *r = req_of(h, f->hd.stream_id);
+    struct kl_http_req *r = kl_h2_req(h, f->hd.stream_id);
     if (!h->conn->c)
         return NGHTTP2_ERR_CALLBACK_FAILURE;
     if (!r || f->headers.cat != NGHTTP2_HCAT_REQUEST || r->headers_too_big)
@@ -112,7 +78,7 @@ static void request_complete(struct kl_h2 *h, struct kl_http_req *r, bool end)
     if (!r->path.p)
         kl_http_req_set_target(r, KL_STR("")); // CONNECT
     r->body_present = !end;
-    r->body_at_ms = now_of(h);
+    r->body_at_ms = kl_h2_now(h);
     if (kl_http_req_headers_done(r)) {
         nghttp2_submit_rst_stream(h->session, 0, r->stream_id, NGHTTP2_PROTOCOL_ERROR);
         return;
@@ -131,14 +97,14 @@ static int on_frame_recv(nghttp2_session *s, const nghttp2_frame *f, void *arg)
     struct kl_http_req *r;
     switch (f->hd.type) {
     case NGHTTP2_HEADERS:
-        r = req_of(h, f->hd.stream_id);
+        r = kl_h2_req(h, f->hd.stream_id);
         if (r && f->headers.cat == NGHTTP2_HCAT_REQUEST)
             request_complete(h, r, end);
         else if (r && end)
             kl_http_body_end(r); // trailers
         break;
     case NGHTTP2_DATA:
-        r = req_of(h, f->hd.stream_id);
+        r = kl_h2_req(h, f->hd.stream_id);
         if (r && end)
             kl_http_body_end(r);
         break;
@@ -152,7 +118,7 @@ static int on_data_chunk(nghttp2_session *s, uint8_t flags, int32_t id, const ui
                          void *arg)
 {
     struct kl_h2 *h = arg;
-    struct kl_http_req *r = req_of(h, id);
+    struct kl_http_req *r = kl_h2_req(h, id);
     if (!h->conn->c)
         return NGHTTP2_ERR_CALLBACK_FAILURE;
     // The connection's window opens at once: what one stream may hold back is bounded by its own.
@@ -161,14 +127,14 @@ static int on_data_chunk(nghttp2_session *s, uint8_t flags, int32_t id, const ui
         nghttp2_session_consume_stream(s, id, n);
         return 0;
     }
-    r->body_at_ms = now_of(h);
+    r->body_at_ms = kl_h2_now(h);
     kl_http_body_data(r, (struct kl_str){(const char *)p, n});
     return h->conn->c ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
 static bool spend_reset(struct kl_h2 *h)
 {
-    uint64_t now = now_of(h), passed_s = (now - h->reset_at_ms) / 1000;
+    uint64_t now = kl_h2_now(h), passed_s = (now - h->reset_at_ms) / 1000;
     if (passed_s) {
         h->reset_tokens += (int64_t)(passed_s * RESET_PER_S);
         if (h->reset_tokens > RESET_BURST)
@@ -181,7 +147,7 @@ static bool spend_reset(struct kl_h2 *h)
 static int on_stream_close(nghttp2_session *s, int32_t id, uint32_t code, void *arg)
 {
     struct kl_h2 *h = arg;
-    struct kl_http_req *r = req_of(h, id);
+    struct kl_http_req *r = kl_h2_req(h, id);
     if (!r)
         return h->conn->c ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
     nghttp2_session_set_stream_user_data(s, id, NULL);
@@ -194,218 +160,9 @@ static int on_stream_close(nghttp2_session *s, int32_t id, uint32_t code, void *
     if (by_client && !spend_reset(h))
         nghttp2_session_terminate_session(s, NGHTTP2_ENHANCE_YOUR_CALM);
     if (c->nreqs == 0)
-        kl_conn_set_deadline(c->c, now_of(h) + kl_http_conn_limits(c)->idle_timeout_ms);
+        kl_conn_set_deadline(c->c, kl_h2_now(h) + kl_http_conn_limits(c)->idle_timeout_ms);
     return 0;
 }
-
-// ---- Answers going out
-
-static ssize_t send_cb(nghttp2_session *s, const uint8_t *p, size_t n, int flags, void *arg)
-{
-    struct kl_h2 *h = arg;
-    if (!h->conn->c)
-        return NGHTTP2_ERR_CALLBACK_FAILURE;
-    struct kl_outq *q = kl_conn_out(h->conn->c);
-    if (q->bytes >= KL_CONN_OUT_HIGH)
-        return NGHTTP2_ERR_WOULDBLOCK;
-    return kl_outq_append(q, p, n) ? NGHTTP2_ERR_CALLBACK_FAILURE : (ssize_t)n;
-}
-
-static ssize_t frame_length(nghttp2_session *s, uint8_t frame_type, int32_t id, int32_t conn_window,
-                            int32_t stream_window, uint32_t max_frame, void *arg)
-{
-    int64_t n = conn_window < stream_window ? conn_window : stream_window;
-    n = n < (int64_t)max_frame ? n : (int64_t)max_frame;
-    return (ssize_t)(n < FRAME_MAX ? n : FRAME_MAX);
-}
-
-static int submit_trailers(nghttp2_session *s, struct kl_http_req *r)
-{
-    nghttp2_nv *nv = kl_arena_alloc(&r->arena, r->ntrailers * sizeof(*nv));
-    if (!nv)
-        return NGHTTP2_ERR_NOMEM;
-    for (size_t i = 0; i < r->ntrailers; i++)
-        nv[i] = (nghttp2_nv){(uint8_t *)r->trailers[i].name.p, (uint8_t *)r->trailers[i].value.p,
-                             r->trailers[i].name.n, r->trailers[i].value.n, 0};
-    return nghttp2_submit_trailer(s, r->stream_id, nv, r->ntrailers);
-}
-
-static ssize_t read_cb(nghttp2_session *s, int32_t id, uint8_t *buf, size_t length, uint32_t *flags,
-                       nghttp2_data_source *src, void *arg)
-{
-    struct kl_http_req *r = req_of(arg, id);
-    if (!r)
-        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-    kl_http_req_ref(r);
-    int rc = kl_http_resp_pull(r, length);
-    bool gone = r->closed;
-    size_t n = r->q_bytes < length ? r->q_bytes : length;
-    bool last = r->src_end && n == r->q_bytes;
-    bool bad_length = r->out_length >= 0 && (r->out_sent + (int64_t)n > r->out_length ||
-                                             (last && r->out_sent + (int64_t)n < r->out_length));
-    kl_http_req_unref(r);
-    if (rc || gone || bad_length)
-        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; // nghttp2 resets the stream
-    if (n == 0 && !last)
-        return NGHTTP2_ERR_DEFERRED;
-    *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
-    if (last) {
-        *flags |= NGHTTP2_DATA_FLAG_EOF;
-        if (r->ntrailers) {
-            *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-            if (submit_trailers(s, r))
-                return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-        }
-    }
-    return (ssize_t)n;
-}
-
-static int send_data_cb(nghttp2_session *s, nghttp2_frame *f, const uint8_t *framehd, size_t length,
-                        nghttp2_data_source *src, void *arg)
-{
-    struct kl_h2 *h = arg;
-    struct kl_http_req *r = req_of(h, f->hd.stream_id);
-    if (!r)
-        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-    struct kl_outq *q = kl_conn_out(h->conn->c);
-    if (q->bytes >= KL_CONN_OUT_HIGH)
-        return NGHTTP2_ERR_WOULDBLOCK;
-    if (kl_outq_append(q, framehd, 9) || kl_http_resp_move(r, q, length))
-        return NGHTTP2_ERR_CALLBACK_FAILURE;
-    r->out_at_ms = now_of(h);
-    return 0;
-}
-
-static int on_frame_send(nghttp2_session *s, const nghttp2_frame *f, void *arg)
-{
-    struct kl_h2 *h = arg;
-    if (f->hd.type == NGHTTP2_RST_STREAM) {
-        struct kl_http_req *r = req_of(h, f->hd.stream_id);
-        if (r)
-            r->reset_sent = true;
-        return 0;
-    }
-    if ((f->hd.type != NGHTTP2_DATA && f->hd.type != NGHTTP2_HEADERS) ||
-        !(f->hd.flags & NGHTTP2_FLAG_END_STREAM))
-        return 0;
-    struct kl_http_req *r = req_of(h, f->hd.stream_id);
-    if (!r)
-        return 0;
-    r->out_done = true;
-    // RFC 9113 8.1: an answer that is complete before the request; the rest is not wanted.
-    if (!r->body_eof)
-        nghttp2_submit_rst_stream(s, 0, r->stream_id, NGHTTP2_NO_ERROR);
-    return 0;
-}
-
-static int head(struct kl_http_req *r, int status, const struct kl_http_header *hd, size_t nh,
-                int64_t length, bool no_body)
-{
-    struct kl_h2 *h = r->conn->h2;
-    char status_text[16], length_text[24];
-    bool has_date = false;
-    nghttp2_nv stack[32], *nv = stack;
-    size_t n = 0;
-    if (nh + 3 > KL_COUNT(stack) && !(nv = kl_arena_alloc(&r->arena, (nh + 3) * sizeof(*nv))))
-        return KL_ENOMEM;
-#define PUT(name_, value_)                                                                         \
-    nv[n++] = (nghttp2_nv){(uint8_t *)(name_).p, (uint8_t *)(value_).p, (name_).n, (value_).n, 0}
-    snprintf(status_text, sizeof(status_text), "%03d", status);
-    PUT(KL_STR(":status"), kl_str(status_text));
-    for (size_t i = 0; i < nh; i++) {
-        if (kl_http_hop_header(hd[i].name))
-            continue;
-        if (kl_str_eqz(hd[i].name, "content-length") && (length >= 0 || !no_body))
-            continue;
-        has_date |= kl_str_eqz(hd[i].name, "date");
-        PUT(hd[i].name, hd[i].value);
-    }
-    if (!has_date)
-        PUT(KL_STR("date"), kl_http_worker_date(r->conn->worker));
-    if (length >= 0 && status != 204 && status != 304) {
-        snprintf(length_text, sizeof(length_text), "%lld", (long long)length);
-        PUT(KL_STR("content-length"), kl_str(length_text));
-    }
-#undef PUT
-    nghttp2_data_provider body = {.read_callback = read_cb};
-    bool ends = no_body || (r->src_end && r->q_bytes == 0 && !r->ntrailers);
-    int rc = nghttp2_submit_response(h->session, r->stream_id, nv, n, ends ? NULL : &body);
-    if (rc)
-        return KL_EINTERNAL;
-    r->out_at_ms = now_of(h);
-    if (r->close_after && !h->goaway) {
-        h->goaway = true;
-        nghttp2_submit_goaway(h->session, 0, nghttp2_session_get_last_proc_stream_id(h->session),
-                              NGHTTP2_NO_ERROR, NULL, 0);
-    }
-    arm(h, now_of(h) + progress_ms(h));
-    kl_conn_flush_soon(r->conn->c);
-    return 0;
-}
-
-static int interim(struct kl_http_req *r, int status, const struct kl_http_header *hd, size_t nh)
-{
-    char text[16];
-    snprintf(text, sizeof(text), "%03d", status);
-    nghttp2_nv *nv = kl_arena_alloc(&r->arena, (nh + 1) * sizeof(*nv));
-    if (!nv)
-        return KL_ENOMEM;
-    nv[0] = (nghttp2_nv){(uint8_t *)":status", (uint8_t *)text, 7, 3, 0};
-    for (size_t i = 0; i < nh; i++)
-        nv[i + 1] = (nghttp2_nv){(uint8_t *)hd[i].name.p, (uint8_t *)hd[i].value.p, hd[i].name.n,
-                                 hd[i].value.n, 0};
-    int rc = nghttp2_submit_headers(r->conn->h2->session, 0, r->stream_id, NULL, nv, nh + 1, NULL);
-    kl_conn_flush_soon(r->conn->c);
-    return rc < 0 ? KL_EINTERNAL : 0;
-}
-
-static void resume(struct kl_http_req *r)
-{
-    struct kl_h2 *h = r->conn->h2;
-    // Fails when the stream is not deferred, which is fine: then it will be asked anyway.
-    nghttp2_session_resume_data(h->session, r->stream_id);
-    r->out_at_ms = now_of(h);
-    arm(h, r->out_at_ms + progress_ms(h));
-    kl_conn_flush_soon(r->conn->c);
-}
-
-static void body_claimed(struct kl_http_req *r)
-{
-    struct kl_h2 *h = r->conn->h2;
-    if (r->body_eof)
-        return;
-    if (r->expects_continue && !r->body_unconsumed)
-        interim(r, 100, NULL, 0);
-    if (r->body_present)
-        nghttp2_session_set_local_window_size(h->session, 0, r->stream_id, KL_HTTP_BODY_WINDOW);
-    r->body_at_ms = now_of(h);
-    arm(h, now_of(h) + progress_ms(h));
-    kl_conn_flush_soon(r->conn->c);
-}
-
-static void body_consumed(struct kl_http_req *r, size_t n)
-{
-    struct kl_h2 *h = r->conn->h2;
-    nghttp2_session_consume_stream(h->session, r->stream_id, n);
-    r->body_at_ms = now_of(h);
-    kl_conn_flush_soon(r->conn->c);
-}
-
-static void abort_req(struct kl_http_req *r)
-{
-    r->reset_sent = true;
-    nghttp2_submit_rst_stream(r->conn->h2->session, 0, r->stream_id, NGHTTP2_INTERNAL_ERROR);
-    kl_conn_flush_soon(r->conn->c);
-}
-
-const struct kl_http_proto_ops kl_h2_proto_ops = {
-    .head = head,
-    .interim = interim,
-    .resume = resume,
-    .body_claimed = body_claimed,
-    .body_consumed = body_consumed,
-    .abort = abort_req,
-};
 
 // ---- The connection
 
@@ -460,12 +217,12 @@ static uint64_t stream_due(const struct kl_h2 *h, const struct kl_http_req *r)
 {
     uint64_t due = 0;
     if (r->responded && !r->out_done && !r->src_waiting)
-        due = r->out_at_ms + progress_ms(h);
+        due = r->out_at_ms + kl_h2_progress_ms(h);
     bool reading = !r->body_eof && !r->body_told &&
                    (r->body_mode == KL_BODY_WHOLE || r->body_mode == KL_BODY_STREAM) &&
                    r->body_unconsumed < KL_HTTP_BODY_WINDOW / 2;
-    if (reading && (!due || r->body_at_ms + progress_ms(h) < due))
-        due = r->body_at_ms + progress_ms(h);
+    if (reading && (!due || r->body_at_ms + kl_h2_progress_ms(h) < due))
+        due = r->body_at_ms + kl_h2_progress_ms(h);
     return due;
 }
 
@@ -473,7 +230,7 @@ static void on_deadline(void *arg)
 {
     struct kl_http_conn *c = arg;
     struct kl_h2 *h = c->h2;
-    uint64_t now = now_of(h), next = 0;
+    uint64_t now = kl_h2_now(h), next = 0;
     if (c->nreqs == 0) {
         // Idle for too long: GOAWAY, which ends a session without streams.
         if (nghttp2_session_terminate_session(h->session, NGHTTP2_NO_ERROR))
@@ -535,15 +292,12 @@ static int new_session(struct kl_h2 *h)
     if (!rc)
         rc = nghttp2_option_new(&opt);
     if (!rc) {
-        nghttp2_session_callbacks_set_send_callback(cbs, send_cb);
-        nghttp2_session_callbacks_set_send_data_callback(cbs, send_data_cb);
+        kl_h2_set_out_callbacks(cbs);
         nghttp2_session_callbacks_set_on_begin_headers_callback(cbs, on_begin_headers);
         nghttp2_session_callbacks_set_on_header_callback2(cbs, on_header);
         nghttp2_session_callbacks_set_on_frame_recv_callback(cbs, on_frame_recv);
         nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cbs, on_data_chunk);
         nghttp2_session_callbacks_set_on_stream_close_callback(cbs, on_stream_close);
-        nghttp2_session_callbacks_set_on_frame_send_callback(cbs, on_frame_send);
-        nghttp2_session_callbacks_set_data_source_read_length_callback(cbs, frame_length);
         nghttp2_option_set_no_auto_window_update(opt, 1);
         nghttp2_option_set_no_closed_streams(opt, 1);
         nghttp2_option_set_max_settings(opt, 32);

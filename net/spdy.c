@@ -265,8 +265,8 @@ static int on_control(struct kl_spdy *s, int type, int flags, struct kl_str p)
         close_with(s, 0, 0);
         return 0;
     case KL_SPDY_WINDOW_UPDATE:
-        // Our writes are held back by the connection; a peer with flow control of its own gets at
-        // most what the connection holds. RFC-less SPDY/3.1 lets it reset a stream for that.
+        // Not obeyed: spdystream, the only peer there is, neither sends nor obeys it, and a sender
+        // that waited for it would stand still after 64 KiB. The connection holds our writes back.
         return p.n == 8 ? 0 : KL_EPROTO;
     case KL_SPDY_SETTINGS:
     default:

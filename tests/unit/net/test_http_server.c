@@ -449,6 +449,47 @@ static void test_address_in_use(void **state)
     fixture_stop(&f);
 }
 
+static void answer_peer(void *arg, struct kl_http_req *r)
+{
+    kl_http_respond(r, 200, NULL, 0, kl_http_peer_ip(r));
+}
+
+static void count_stop(void *arg)
+{
+    event_add(arg, 1);
+}
+
+static void test_dual_stack(void **state)
+{
+    struct fixture f;
+    struct kl_error err;
+    struct kl_http_server *other;
+    fixture_start(&f, 1, false, NULL);
+    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    struct kl_http_server_opts o = {
+        .loops = f.loops, .nloops = 1, .handler = answer_peer, .arg = NULL};
+    assert_int_equal(kl_http_server_start(&o, &other, &err), 0);
+    int port = kl_http_server_port(other);
+    int fd = raw_connect(port);
+    raw_puts(fd, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    raw_read_until(fd, buf, sizeof(buf), NULL);
+    assert_non_null(strstr(buf, "\r\n\r\n127.0.0.1")); // not ::ffff:127.0.0.1
+    close(fd);
+    fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    in6.sin6_port = htons((uint16_t)port);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&in6, sizeof(in6)) == 0) {
+        raw_puts(fd, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        raw_read_until(fd, buf, sizeof(buf), NULL);
+        assert_non_null(strstr(buf, "\r\n\r\n::1"));
+    }
+    if (fd >= 0)
+        close(fd);
+    struct event stopped = EVENT_INIT;
+    kl_http_server_stop(other, 100, count_stop, &stopped);
+    event_wait(&stopped, 1);
+    fixture_stop(&f);
+}
+
 static void test_graceful_stop(void **state)
 {
     struct fixture f;
@@ -551,6 +592,7 @@ int main(void)
         cmocka_unit_test(test_idle_connections),
         cmocka_unit_test(test_max_connections),
         cmocka_unit_test(test_address_in_use),
+        cmocka_unit_test(test_dual_stack),
         cmocka_unit_test(test_graceful_stop),
         cmocka_unit_test(test_h2_garbage),
     };
