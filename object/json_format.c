@@ -56,7 +56,7 @@ bool kl_json_compact(struct kl_buf *out, struct kl_str text)
         return false;
     struct kl_str value = {from, (size_t)(p - from)};
     if (out && (flags & KL_JSON_SPACED))
-        kl_json_put_compact(out, value, false);
+        kl_json_put_compact(out, value);
     else if (out)
         kl_buf_puts(out, value);
     return true;

@@ -75,8 +75,8 @@ bool kl_json_to_double(struct kl_arena *a, struct kl_str text, double *ret);
 bool kl_json_base64_decode(struct kl_arena *a, struct kl_str text, struct kl_str *ret,
                            size_t *ret_bad);
 void kl_json_put_float(struct kl_buf *out, double d);
-// Text of raw JSON without the white space between tokens; with Go's HTML escapes when `html`.
-void kl_json_put_compact(struct kl_buf *out, struct kl_str text, bool html);
+// Valid JSON without the white space between tokens.
+void kl_json_put_compact(struct kl_buf *out, struct kl_str text);
 // Go's strconv.Quote.
 void kl_json_put_go_quoted(struct kl_buf *out, struct kl_str s);
 // `unknown field "a.b"` and its like, kept once each.

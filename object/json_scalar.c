@@ -129,7 +129,7 @@ static const char *read_raw(struct kl_json_decoder *d, const char *p, struct kl_
     if (flags & KL_JSON_SPACED) {
         struct kl_buf compact;
         kl_buf_init(&compact, text.n + 1);
-        kl_json_put_compact(&compact, text, false);
+        kl_json_put_compact(&compact, text);
         struct kl_str kept = kl_arena_dup(d->arena, kl_buf_str(&compact));
         if (compact.err || !kept.p)
             d->fatal = KL_ENOMEM;

@@ -224,38 +224,28 @@ bool kl_json_base64_decode(struct kl_arena *a, struct kl_str text, struct kl_str
     }
 }
 
-void kl_json_put_compact(struct kl_buf *out, struct kl_str text, bool html)
+void kl_json_put_compact(struct kl_buf *out, struct kl_str text)
 {
-    bool in_string = false;
-    const char *p = text.p, *end = p + text.n, *from = p;
-    for (; p < end; p++) {
-        unsigned char c = (unsigned char)*p;
-        size_t n = 0; // bytes to replace or to leave out
-        char escape[8];
-        escape[0] = 0;
-        if (c == '"') {
-            in_string = !in_string;
-        } else if (c == '\\') {
+    const char *p = text.p, *end = p + text.n;
+    if (kl_buf_reserve(out, text.n))
+        return;
+    char *to = out->p + out->n;
+    while ((p = kl_json_space(p, end)) < end) {
+        const char *from = p;
+        if (*p == '"') {
+            unsigned flags = 0;
+            p = kl_json_string_end(p + 1, end, &flags);
+            p = p ? p + 1 : end;
+        } else {
+            while (p < end && (unsigned char)*p > ' ' && *p != '"')
+                p++;
+        }
+        if (p == from) // a control character: not JSON, but not endless either
             p++;
-        } else if (!in_string && kl_json_is_space(c)) {
-            n = 1;
-        } else if (html && (c == '<' || c == '>' || c == '&')) {
-            n = 1;
-            snprintf(escape, sizeof(escape), "\\u00%02x", c);
-        } else if (html && c == 0xe2 && end - p >= 3 && (unsigned char)p[1] == 0x80 &&
-                   ((unsigned char)p[2] & 0xfe) == 0xa8) {
-            n = 3;
-            snprintf(escape, sizeof(escape), "\\u202%d", (unsigned char)p[2] & 15);
-        }
-        if (n) {
-            kl_buf_append(out, from, (size_t)(p - from));
-            kl_buf_puts(out, kl_str(escape));
-            p += n - 1;
-            from = p + 1;
-        }
+        memcpy(to, from, (size_t)(p - from));
+        to += p - from;
     }
-    if (end > from)
-        kl_buf_append(out, from, (size_t)(end - from));
+    out->n = (size_t)(to - out->p);
 }
 
 void kl_json_put_go_quoted(struct kl_buf *out, struct kl_str s)

@@ -94,7 +94,7 @@ struct kl_type {
     const uint16_t *by_pb;         // field indexes by rising wire number (outermost first)
     const uint16_t *by_name;       // field indexes by bytewise name; both are nfields long
     uint16_t nfields;
-    uint8_t kind;       // enum kl_type_kind
+    uint8_t kind;       // enum kl_type_kind; an array with a name is a message
     uint8_t format;     // enum kl_format
     uint8_t map_atomic; // mapType atomic (structs and maps)
     uint8_t in_openapi;
