@@ -12,7 +12,8 @@ struct kl_kv *kl_kv_new(struct kl_str key, struct kl_bytes *value)
     memset(kv, 0, sizeof(*kv));
     atomic_init(&kv->refs, 1);
     kv->key_len = (uint32_t)key.n;
-    memcpy(kv->key, key.p, key.n);
+    if (key.n)
+        memcpy(kv->key, key.p, key.n);
     kv->key[key.n] = 0;
     kv->value = kl_bytes_ref(value);
     return kv;

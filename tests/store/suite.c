@@ -869,6 +869,70 @@ static void restart_keeps(void **state)
     assert_int_equal(hs_put(&f->c, "k/299", "n", rev), rev + 1);
 }
 
+// Every minute: what is both older than five and further back than compact_keep_revs.
+static void auto_compact(void **state)
+{
+    struct hs_clock clock;
+    struct hs_store hs;
+    struct hs_client c;
+    struct kl_store_status st;
+    hs_clock_init(&clock);
+    struct kl_store_options o = {
+        .clock = &clock.clock, .auto_compact = true, .compact_keep_revs = 50};
+    hs_open(&hs, backend, &o);
+    hs_client_open(&c, &hs);
+    kl_rev old = 0;
+    for (int i = 0; i < 100; i++)
+        old = hs_put(&c, "auto", "v", -1);
+    // A minute at a time, as the policy samples the head; nothing may go before five have passed.
+    int64_t until = kl_mono_ms() + 20000;
+    for (int minute = 0; minute < 5; minute++) {
+        int64_t t = kl_mono_ms() + 40;
+        while (kl_mono_ms() < t)
+            sched_yield();
+        kl_store_status(hs.s, &st);
+        assert_int_equal(st.compact_rev, 0);
+        hs_clock_add(&clock, 60000);
+    }
+    do {
+        int64_t t = kl_mono_ms() + 40;
+        while (kl_mono_ms() < t)
+            sched_yield();
+        hs_clock_add(&clock, 60000);
+        kl_store_status(hs.s, &st);
+    } while (st.compact_rev != old - 50 && kl_mono_ms() < until);
+    assert_int_equal(st.compact_rev, old - 50);
+    while (st.physical_rev != old - 50 && kl_mono_ms() < until)
+        kl_store_status(hs.s, &st);
+    assert_int_equal(st.physical_rev, old - 50);
+    hs_client_close(&c);
+    hs_close(&hs);
+}
+
+// Freed pages go back to the disk in steps, and the WAL stays small.
+static void space_back(void **state)
+{
+    struct fix *f = *state;
+    struct kl_store_status st;
+    if (!on("sqlite"))
+        return;
+    struct kl_str value = {calloc(1, 64 << 10), 64 << 10};
+    for (int i = 0; i < 500; i++) {
+        assert_true(hs_put_bytes(&f->c, KL_STR("space"), value, -1) > 0);
+        kl_store_status(f->hs.s, &st);
+        assert_true(st.wal_bytes <= 64 << 20);
+    }
+    free((void *)value.p);
+    kl_rev rev = hs_del(&f->c, "space", -1);
+    assert_int_equal(hs_compact(&f->c, rev), 0);
+    int64_t until = kl_mono_ms() + 20000;
+    do
+        kl_store_status(f->hs.s, &st);
+    while (st.db_bytes > 4 << 20 && kl_mono_ms() < until);
+    assert_true(st.db_bytes <= 4 << 20);
+    assert_true(st.db_used_bytes < 1 << 20);
+}
+
 // What hangs on a transaction's operation hangs on the new version, once; or is given back.
 static atomic_int freed;
 
@@ -1004,6 +1068,8 @@ int main(int argc, char **argv)
         CASE(restart_keeps),
         cmocka_unit_test(attachments),
         cmocka_unit_test(stop_answers_all),
+        cmocka_unit_test(auto_compact),
+        CASE(space_back),
     };
     if (argc > 2)
         cmocka_set_test_filter(argv[2]);
