@@ -8,9 +8,9 @@
 // connection), else an Authorization: Bearer token, else system:anonymous. Returns 0 with a
 // reference in *ret, or KL_EUNAUTHORIZED when credentials were given and are not good.
 int kl_authenticate(struct kl_api_loop *al, struct kl_http_req *hr, struct kl_user **ret);
-// Impersonate-User, -Uid, -Group and -Extra-* headers: replaces *inout by whom the caller wants to be,
-// when they may. Without such headers nothing is done. KL_EFORBIDDEN, KL_EBADREQUEST: ret_fail is filled
-// (its texts are the arena's).
+// Impersonate-User, -Uid, -Group and -Extra-* headers: replaces *inout by whom the caller wants to
+// be, when they may. Without such headers nothing is done. KL_EFORBIDDEN, KL_EBADREQUEST: ret_fail
+// is filled (its texts are the arena's).
 int kl_impersonate(struct kl_api_loop *al, struct kl_http_req *hr, struct kl_arena *a,
                    struct kl_user **inout, struct kl_fail *ret_fail);
 
@@ -18,16 +18,18 @@ int kl_impersonate(struct kl_api_loop *al, struct kl_http_req *hr, struct kl_are
 struct kl_attrs {
     const struct kl_user *user;
     struct kl_str verb, group, version, plural, sub, ns, name; // resource requests
-    struct kl_str path;                                       // non-resource requests
+    struct kl_str path;                                        // non-resource requests
     bool is_resource;
     const struct kl_selector *fields; // parsed field selector, or NULL: what nodes list hangs on it
 };
-// Upstream's RBAC over the roles and bindings of the loop's newest view (cached by decision until one of
-// them changes). On refusal *ret_reason (arena) says why as upstream's RBAC authorizer does ("" mostly).
+// Upstream's RBAC over the roles and bindings of the loop's newest view (cached by decision until
+// one of them changes). On refusal *ret_reason (arena) says why as upstream's RBAC authorizer does
+// ("" mostly).
 bool kl_authorize(struct kl_api_loop *al, struct kl_arena *a, const struct kl_attrs *t,
                   struct kl_str *ret_reason);
 // The attributes of a request; and the check with the 403 filled in on refusal:
-// pods is forbidden: User "u" cannot list resource "pods" in API group "" in the namespace "default"
+// pods is forbidden: User "u" cannot list resource "pods" in API group "" in the namespace
+// "default"
 bool kl_authorize_req(struct kl_req *r);
 void kl_attrs_of_req(const struct kl_req *r, struct kl_attrs *ret);
 // `User "u" cannot get path "/x"` and the like; and NewForbidden with a text of its own.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // K3s' layout below the data directory:
-//   server/tls/{server-ca,client-ca,serving-kube-apiserver,client-admin,client-kube-apiserver}.{crt,key}
+//   server/tls/{server-ca,client-ca,serving-kube-apiserver,client-admin,
+//               client-kube-apiserver}.{crt,key}
 //   server/tls/service.key   server/token   server/node-token -> token
 //   agent/serving-kubelet.{crt,key}
 #include "apiserver/pki_int.h"

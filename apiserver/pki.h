@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cluster's certificates and keys (ECDSA P-256), kept under DATA/server/tls with K3s' file names,
-// made at first start and taken as they are afterwards (files placed by the user before win).
+// The cluster's certificates and keys (ECDSA P-256), kept under DATA/server/tls with K3s' file
+// names, made at first start and taken as they are afterwards (files placed by the user before
+// win).
 #pragma once
 #include "base/arena.h"
 #include "base/err.h"
@@ -11,20 +12,20 @@ struct kl_pki_options {
     const char *const *sans; // NULL-ended: further names and addresses of the serving certificate
     const char *service_ip;  // first address of the service range
     const char *cluster_domain;
-    const char *token;       // NULL: kept or made
+    const char *token; // NULL: kept or made
 };
 
 // PEM texts, NUL-terminated, and the token. One block; never logged.
 struct kl_pki {
-    struct kl_str server_ca, server_ca_key;   // signs serving certificates
-    struct kl_str client_ca, client_ca_key;   // signs client certificates
-    struct kl_str serving_cert, serving_key;  // of the API server
-    struct kl_str admin_cert, admin_key;      // system:masters
+    struct kl_str server_ca, server_ca_key;                    // signs serving certificates
+    struct kl_str client_ca, client_ca_key;                    // signs client certificates
+    struct kl_str serving_cert, serving_key;                   // of the API server
+    struct kl_str admin_cert, admin_key;                       // system:masters
     struct kl_str apiserver_client_cert, apiserver_client_key; // to kubelets: system:apiserver
     struct kl_str kubelet_serving_cert, kubelet_serving_key;   // of this node
-    struct kl_str service_key;                // signs ServiceAccount tokens (EC P-256)
-    struct kl_str token;                      // K10<sha256 of CA>::server:<secret>
-    struct kl_str cluster_domain;             // names the issuer of tokens; empty: cluster.local
+    struct kl_str service_key;    // signs ServiceAccount tokens (EC P-256)
+    struct kl_str token;          // K10<sha256 of CA>::server:<secret>
+    struct kl_str cluster_domain; // names the issuer of tokens; empty: cluster.local
     struct kl_arena arena;
 };
 
