@@ -79,8 +79,10 @@ static void on_poll(uv_poll_t *p, int status, int events)
         c->write_blocked = false;
         kl_conn_flush(c);
     }
-    if (c->state != KL_CONN_CLOSED && events & UV_READABLE)
+    if (c->state != KL_CONN_CLOSED && events & UV_READABLE) {
+        c->drained = false;
         kl_conn_read(c);
+    }
     if (c->state != KL_CONN_CLOSED && events & UV_DISCONNECT && !c->hup) {
         c->hup = true;
         if (c->paused && !c->eof && c->state == KL_CONN_OPEN)

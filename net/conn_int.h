@@ -55,6 +55,7 @@ struct kl_conn {
     SSL *ssl;
     BIO_METHOD *bio_method;
     bool paused, eof, write_blocked, hup, watch_hup;
+    bool drained; // the socket gave less than was asked for: the next event says when to ask again
     bool flush_queued, reread_queued, in_flush, want_shut, shut;
     int events; // what uv_poll is set to
     int open_handles;

@@ -38,6 +38,10 @@ static int bio_read(BIO *b, char *p, int n)
     struct kl_conn *c = BIO_get_data(b);
     BIO_clear_retry_flags(b);
     ssize_t r;
+    if (c->drained) { // polling is level-triggered: no need to be told EAGAIN
+        BIO_set_retry_read(b);
+        return -1;
+    }
     do
         r = recv(c->fd, p, (size_t)n, 0);
     while (r < 0 && errno == EINTR);
@@ -45,6 +49,8 @@ static int bio_read(BIO *b, char *p, int n)
         BIO_set_retry_read(b);
     else if (r == 0)
         BIO_set_flags(b, BIO_FLAGS_IN_EOF);
+    else if (r < n)
+        c->drained = true;
     return (int)r;
 }
 
