@@ -36,8 +36,9 @@ struct kl_loop {
     atomic_bool stop_asked;
     struct kl_task stop_task;
     struct queue mail, deferred; // the loop's own
-    // Busy time is what passed since the last poll began less what libuv spent waiting in it.
-    uint64_t turn_start_ns, turn_idle_ns;
+    // Busy time of a turn: from where libuv last read the clock, which it does when the poll returns
+    // and when an iteration begins. (UV_METRICS_IDLE_TIME would cost a second epoll_wait a turn.)
+    int64_t after_poll_us;
     atomic_llong over_5ms, over_25ms, over_100ms, max_us;
     pthread_t thread;
     bool joinable;
@@ -114,13 +115,15 @@ static void raise_to(atomic_llong *v, long long to)
         atomic_store_explicit(v, to, memory_order_relaxed); // one writer: the loop
 }
 
+static int64_t us_since_clock(struct kl_loop *l)
+{
+    return (int64_t)(uv_hrtime() / 1000) - (int64_t)uv_now(&l->uv) * 1000;
+}
+
 static void account_turn(struct kl_loop *l)
 {
-    uint64_t now = uv_hrtime(), idle = uv_metrics_idle_time(&l->uv);
-    uint64_t all = now - l->turn_start_ns, waited = idle - l->turn_idle_ns;
-    long long us = all > waited ? (long long)((all - waited) / 1000) : 0;
-    l->turn_start_ns = now;
-    l->turn_idle_ns = idle;
+    long long us = l->after_poll_us + us_since_clock(l);
+    l->after_poll_us = 0;
     raise_to(&l->max_us, us);
     if (us > 5000)
         atomic_fetch_add_explicit(&l->over_5ms, 1, memory_order_relaxed);
@@ -148,7 +151,9 @@ static void before_poll_cb(uv_prepare_t *h)
 
 static void after_poll_cb(uv_check_t *h)
 {
-    run_deferred(h->data);
+    struct kl_loop *l = h->data;
+    run_deferred(l);
+    l->after_poll_us = us_since_clock(l);
 }
 
 static void run_stop(struct kl_task *t)
@@ -171,7 +176,6 @@ int kl_loop_new(const char *name, struct kl_loop **ret_loop, struct kl_error *er
         return kl_error_errno(err, -r, "loop %s", name);
     }
     l->uv.data = l;
-    uv_loop_configure(&l->uv, UV_METRICS_IDLE_TIME);
     r = uv_async_init(&l->uv, &l->wake, wake_cb);
     if (r) {
         uv_loop_close(&l->uv);
@@ -194,8 +198,6 @@ void kl_loop_run(struct kl_loop *l)
     struct kl_loop *outer = current_loop;
     current_loop = l;
     uv_update_time(&l->uv);
-    l->turn_start_ns = uv_hrtime();
-    l->turn_idle_ns = uv_metrics_idle_time(&l->uv);
     uv_run(&l->uv, UV_RUN_DEFAULT);
     current_loop = outer;
 }
