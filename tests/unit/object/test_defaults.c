@@ -203,6 +203,44 @@ static void taint_time(void **state)
     kl_arena_fini(&a);
 }
 
+// A type made at run time: its schema carries the defaults, at every depth.
+static void schema_defaults(void **state)
+{
+    (void)state;
+    static const struct kl_type number = {.kind = KL_T_INTEGER, .format = KL_FMT_INT64};
+    static const struct kl_type text = {.kind = KL_T_STRING};
+    struct kl_field inner_fields[] = {
+        {.type = &text, .sym = KL_F_protocol, .default_json = "\"TCP\"", .flags = KL_FIELD_PTR},
+        {.type = &number, .sym = KL_F_port},
+    };
+    struct kl_type inner = {.kind = KL_T_STRUCT, .fields = inner_fields, .nfields = 2};
+    struct kl_type list = {.kind = KL_T_ARRAY, .elem = &inner};
+    struct kl_type map = {.kind = KL_T_MAP, .elem = &inner};
+    struct kl_field fields[] = {
+        {.type = &number, .sym = KL_F_replicas, .default_json = "3", .flags = KL_FIELD_PTR},
+        {.type = &list, .sym = KL_F_ports},
+        {.type = &map, .sym = KL_F_labels},
+        {.type = &inner, .sym = KL_F_spec, .default_json = "{}", .flags = KL_FIELD_PTR},
+    };
+    struct kl_type outer = {.kind = KL_T_STRUCT, .fields = fields, .nfields = 4};
+    struct kl_arena a;
+    struct kl_value v = kl_new_struct();
+    kl_arena_init(&a, 0);
+    kl_append(&a, kl_edit(&a, &v, KL_F_ports, KL_ARRAY), kl_new_struct());
+    kl_map_set_value(&a, kl_edit(&a, &v, KL_F_labels, KL_MAP), KL_STR("x"), kl_new_struct());
+    assert_int_equal(kl_default_object(&a, &outer, &v), 0);
+    assert_int_equal(kl_int_at(&v, 0, KL_F_replicas), 3);
+    const struct kl_value *const places[] = {kl_at(kl_get(&v, KL_F_ports), 0),
+                                             kl_map_value(kl_get(&v, KL_F_labels), KL_STR("x")),
+                                             kl_get(&v, KL_F_spec)};
+    for (size_t i = 0; i < KL_COUNT(places); i++)
+        assert_true(kl_str_eqz(kl_text(kl_get(places[i], KL_F_protocol)), "TCP"));
+    kl_set(&a, &v, KL_F_replicas, kl_int(0));
+    assert_int_equal(kl_default_object(&a, &outer, &v), 0);
+    assert_int_equal(kl_int_at(&v, 9, KL_F_replicas), 0);
+    kl_arena_fini(&a);
+}
+
 static void out_of_memory(void **state)
 {
     (void)state;
@@ -231,7 +269,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(recorded_objects), cmocka_unit_test(mirrored_fields),
         cmocka_unit_test(gated_fields),     cmocka_unit_test(taint_time),
-        cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(schema_defaults),  cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
