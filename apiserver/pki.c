@@ -51,7 +51,7 @@ static int open_ca(struct opening *g, const char *base, const char *cn, struct k
                    struct kl_str *key, struct kl_pki_pair *ret)
 {
     struct kl_arena *a = &g->p->arena;
-    const char *crt_path, *key_path;
+    const char *crt_path = NULL, *key_path = NULL;
     int rc = read_pair(g, base, &crt_path, &key_path, cert, key);
     if (rc)
         return rc;
@@ -78,7 +78,7 @@ static int open_leaf(struct opening *g, const char *base, const struct kl_pki_le
                      const struct kl_pki_pair *ca, struct kl_str *cert, struct kl_str *key)
 {
     struct kl_arena *a = &g->p->arena;
-    const char *crt_path, *key_path;
+    const char *crt_path = NULL, *key_path = NULL;
     int rc = read_pair(g, base, &crt_path, &key_path, cert, key);
     if (rc)
         return rc;
