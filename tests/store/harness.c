@@ -55,7 +55,8 @@ void hs_open(struct hs_store *hs, const char *backend, const struct kl_store_opt
     if (o)
         hs->o = *o;
     hs->o.extra = extra;
-    snprintf(hs->dir, sizeof(hs->dir), "/tmp/kl-store-XXXXXX");
+    const char *base = getenv("STORE_DIR");
+    snprintf(hs->dir, sizeof(hs->dir), "%.32s/kl-store-XXXXXX", base ? base : "/tmp");
     assert_non_null(mkdtemp(hs->dir));
     snprintf(hs->url, sizeof(hs->url), "%s://%s/state.db", backend, hs->dir);
     open_stores(hs);
