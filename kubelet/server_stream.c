@@ -31,7 +31,7 @@ struct session {
     int port;
     struct kl_ws *ws;
     struct kl_spdy *spdy;
-    struct kl_duplex *raw; // of the runtime, for a SPDY client
+    struct kl_duplex *transport; // the session's own, until it closes: only paused and resumed
     struct pipe pipes[CHANNELS];
     int open_pipes;
     bool ws_closed, ending, got_upgrade;
@@ -111,21 +111,17 @@ static void on_pipe_data(void *arg, struct kl_str data)
     char head = (char)p->channel;
     if (p->s->finishing || !p->s->ws)
         return;
+    // A message over the WebSocket's bound cannot come: the transport was paused long before.
     kl_ws_send(p->s->ws, KL_WS_BINARY, (struct kl_str){&head, 1}, data);
-    // One slow client stops its own streams only.
-    if (kl_ws_full(p->s->ws))
-        for (int i = STDOUT; i <= STDERR; i++)
-            if (p->s->pipes[i].d && !p->s->pipes[i].ended)
-                kl_duplex_pause(p->s->pipes[i].d);
+    // The runtime's side (moby/spdystream) knows no flow control: only a transport that is not
+    // read from slows it down, and what was read must not wait in a stream when it closes.
+    if (kl_ws_full(p->s->ws) && p->s->transport)
+        kl_duplex_pause(p->s->transport);
 }
 
 static void on_pipe_eof(void *arg)
 {
-    struct pipe *p = arg;
-    char msg[2] = {(char)CLOSE_CHANNEL, (char)p->channel};
-    if (p->s->v5 && p->channel != ERROR && p->s->ws && !p->s->finishing)
-        kl_ws_send(p->s->ws, KL_WS_BINARY, (struct kl_str){msg, 2}, KL_STR(""));
-    pipe_ended(p);
+    pipe_ended(arg); // v5 closes channels in the client's direction only
 }
 
 static void on_pipe_drain(void *arg)
@@ -145,6 +141,7 @@ static const struct kl_duplex_cbs pipe_cbs = {on_pipe_data, on_pipe_eof, on_pipe
 
 static void on_spdy_close(void *arg, int status)
 {
+    ((struct session *)arg)->transport = NULL;
     all_ended(arg);
 }
 
@@ -175,9 +172,8 @@ static void on_message(void *arg, enum kl_ws_op op, struct kl_str data)
 static void on_ws_drain(void *arg)
 {
     struct session *s = arg;
-    for (int i = STDOUT; i <= STDERR && !s->finishing; i++)
-        if (s->pipes[i].d && !s->pipes[i].ended)
-            kl_duplex_resume(s->pipes[i].d);
+    if (s->transport && !s->finishing)
+        kl_duplex_resume(s->transport);
 }
 
 static void on_ws_close(void *arg, int code, struct kl_str reason)
@@ -215,12 +211,16 @@ static void join_websocket(struct session *s, struct kl_duplex *d)
 {
     struct kl_error err;
     struct kl_ws_opts wo = {.max_message_bytes = MAX_MESSAGE_BYTES};
+    // No window updates: the runtime ignores them, and one that reaches it after it has closed is
+    // answered with a reset, which throws away what we have not read yet.
+    struct kl_spdy_opts so = {.initial_window = 1u << 30};
     struct kl_http_req *r = s->req;
-    if (kl_spdy_new(d, true, NULL, &spdy_cbs, s, &s->spdy, &err) || open_pipes(s, &err)) {
+    if (kl_spdy_new(d, true, &so, &spdy_cbs, s, &s->spdy, &err) || open_pipes(s, &err)) {
         kl_answer_text(r, 500, "%s", err.msg);
         finish(s);
         return;
     }
+    s->transport = d;
     kl_http_req_on_close(r, NULL, NULL);
     if (kl_ws_accept(r, s->protocol, NULL, 0, &wo, &s->ws, &err)) {
         kl_answer_text(r, 400, "%s", err.msg);
