@@ -2,11 +2,13 @@
 // Who is it? A client certificate, a bearer token, or nobody.
 #include "apiserver/authn_int.h"
 #include "apiserver/pki_int.h"
+#include "base/clock.h"
 #include "net/tls.h"
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/sha.h>
 #include <stdlib.h>
+#include <time.h>
 
 // ---- the key
 
@@ -149,9 +151,30 @@ void kl_authn_oidc_config(struct kl_apiserver *s, struct kl_buf *out)
 
 // ---- certificates
 
-static void free_user(void *u)
+// What is kept with a connection. A certificate that runs out ends what it was good for, as
+// upstream, which looks at it anew with every request.
+struct identity {
+    struct kl_user *user;
+    int64_t expires_s;
+};
+
+static void free_identity(void *p)
 {
-    kl_user_unref(u);
+    struct identity *id = p;
+    kl_user_unref(id->user);
+    free(id);
+}
+
+static void keep_identity(struct kl_http_req *hr, X509 *cert, struct kl_user *u)
+{
+    struct identity *id = malloc(sizeof *id);
+    struct tm tm;
+    if (!id || ASN1_TIME_to_tm(X509_get0_notAfter(cert), &tm) != 1) {
+        free(id);
+        return; // looked at again next time
+    }
+    *id = (struct identity){kl_user_ref(u), timegm(&tm)};
+    kl_http_conn_set_data(hr, id, free_identity);
 }
 
 // CN and O as upstream's CommonNameUserConversion; credential-id is the certificate's fingerprint.
@@ -184,18 +207,21 @@ static struct kl_user *user_of_cert(X509 *cert)
 // 1: *ret is who it is; 0: no certificate; negative: one that is not good.
 static int by_certificate(struct kl_http_req *hr, struct kl_user **ret)
 {
-    struct kl_user *u = kl_http_conn_data(hr);
-    if (u) {
-        *ret = kl_user_ref(u);
+    struct identity *id = kl_http_conn_data(hr);
+    if (id && kl_wall_ms() / 1000 > id->expires_s)
+        return KL_EUNAUTHORIZED;
+    if (id) {
+        *ret = kl_user_ref(id->user);
         return 1;
     }
     bool verified = false;
     X509 *cert = kl_http_peer_cert(hr, &verified, NULL);
     if (!cert)
         return 0;
-    if (!verified || !(u = user_of_cert(cert)))
+    struct kl_user *u = verified ? user_of_cert(cert) : NULL;
+    if (!u)
         return KL_EUNAUTHORIZED;
-    kl_http_conn_set_data(hr, kl_user_ref(u), free_user);
+    keep_identity(hr, cert, u);
     *ret = u;
     return 1;
 }
