@@ -257,7 +257,7 @@ struct kl_value kl_fail_status(struct kl_arena *a, const struct kl_fail *f)
     if (f->retry_after_s)
         kl_set(a, &d, KL_F_retryAfterSeconds, kl_int(f->retry_after_s));
     // NewUnauthorized, NewBadRequest and the like carry no details; resource errors always do.
-    if (d.n || f->http == 404 || f->http == 405)
+    if (d.n || f->http == 403 || f->http == 404 || f->http == 405 || f->http == 422)
         kl_set(a, &s, KL_F_details, d);
     kl_set(a, &s, KL_F_code, kl_int(f->http));
     return s;

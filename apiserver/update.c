@@ -298,8 +298,11 @@ static int apply_patch(struct kl_req *r, const struct kl_value *was, const struc
 {
     struct kl_error err = {0};
     int rc = kl_patch_apply(r, r->info.res->type, was, patch, ret, &err);
-    if (rc == KL_EINVALID)
-        kl_fail_set(r, 422, "Invalid", "%s", err.msg);
+    if (rc == KL_EINVALID) // NewGenericServerResponse keeps the wording to itself
+        kl_fail_set(r, 422, "Invalid",
+                    "the server rejected our request due to an error in our request");
+    else if (rc == KL_EINTERNAL) // an error that is no APIStatus
+        kl_fail_set(r, 500, "", "%s", err.msg);
     else if (rc)
         kl_fail_err(r, &err);
     return rc;
