@@ -8,7 +8,8 @@ void kl_call_fini(struct kl_call *call)
     call->object = NULL;
     for (size_t i = 0; i < call->n_items; i++)
         kl_object_unref(call->items[i]);
-    call->items = NULL; // the array is the arena's
+    free(call->items);
+    call->items = NULL;
     call->n_items = 0;
     if (call->memory) {
         kl_arena_fini(call->memory);

@@ -57,7 +57,7 @@ struct kl_call {
     int retry_after_s; // of a 429 or 503
     struct kl_object
         *object; // GET CREATE UPDATE PATCH DELETE (a Status or the object): one reference
-    struct kl_object **items; // LIST: n_items references
+    struct kl_object **items; // LIST: n_items references in a malloc'ed array
     size_t n_items;
     struct kl_str list_rv, list_continue; // LIST; memory of the call
 

@@ -3,6 +3,7 @@
 #include "client/https_int.h"
 #include "object/json.h"
 #include "object/protobuf.h"
+#include <stdlib.h>
 
 #define PROTOBUF "application/vnd.kubernetes.protobuf"
 
@@ -336,7 +337,7 @@ static int read_list(struct kl_call *call, struct kl_str text)
     if (rc < 0)
         return rc;
     const struct kl_value *items = kl_get(&list, KL_F_items);
-    call->items = kl_arena_zalloc(a, (kl_len(items) + 1) * sizeof(struct kl_object *));
+    call->items = calloc(kl_len(items) + 1, sizeof(struct kl_object *));
     if (!call->items)
         return kl_error_set(&call->err, KL_ENOMEM, "out of memory");
     for (KL_EACH(item, items)) {

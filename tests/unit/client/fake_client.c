@@ -526,11 +526,9 @@ static struct kl_object **select_objects(struct fake_cluster *f, struct kl_arena
 
 static int do_list(struct fake_cluster *f, struct kl_call *call)
 {
-    struct kl_object **list = select_objects(f, call->memory, call, &call->n_items);
-    call->items = kl_arena_alloc(call->memory, (call->n_items + 1) * sizeof(struct kl_object *));
+    call->items = select_objects(f, call->memory, call, &call->n_items);
     for (size_t i = 0; i < call->n_items; i++)
-        call->items[i] = kl_object_ref(list[i]);
-    free(list);
+        kl_object_ref(call->items[i]);
     call->list_rv = kl_arena_printf(call->memory, "%lld", (long long)f->rv);
     return 0;
 }
