@@ -370,6 +370,15 @@ static void start(struct kl_api_call *c, const struct kl_value *node, struct kl_
     }
 }
 
+bool kl_is_connect(const struct kl_req_info *i)
+{
+    static const char *const names[] = {"log", "exec", "attach", "portforward", "proxy"};
+    for (size_t k = 0; i->subres && k < KL_COUNT(names); k++)
+        if (kl_str_eqz(i->sub, names[k]))
+            return true;
+    return false;
+}
+
 void kl_connect_run(struct kl_api_call *c)
 {
     struct kl_req *r = &c->req;

@@ -167,7 +167,7 @@ static void run_resource(struct kl_api_call *c)
     }
     if (r->opts.pretty)
         c->spec.pretty = true;
-    if (r->info.subres && !r->info.subres->type) {
+    if (kl_is_connect(&r->info)) {
         kl_connect_run(c);
         return;
     }
@@ -195,7 +195,7 @@ static int negotiate(struct kl_api_call *c)
     struct kl_req *r = &c->req;
     if (!kl_spec_parse(kl_http_header(c->hr, KL_STR("accept")), r->info.is_resource, &c->spec))
         return 0;
-    if (!r->info.is_resource || (r->info.subres && !r->info.subres->type))
+    if (!r->info.is_resource || kl_is_connect(&r->info))
         return 0; // text and streams answer whatever is asked for
     kl_fail_set(r, 406, "NotAcceptable",
                 "only the following media types are accepted: application/json, application/yaml, "
