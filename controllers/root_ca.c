@@ -56,8 +56,7 @@ static void decide(struct kl_plan *p)
         return;
     }
     if (write)
-        write->ok_errors =
-            KL_OK_ERROR(KL_EEXISTS) | KL_OK_ERROR(KL_ENOTFOUND) | KL_OK_ERROR(KL_EFORBIDDEN);
+        write->ok_errors = KL_OK_ERROR(KL_EEXISTS) | KL_OK_ERROR(KL_ENOTFOUND);
 }
 
 static void on_namespace(struct kl_handler *h, struct kl_object *ns)

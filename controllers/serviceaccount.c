@@ -25,10 +25,9 @@ static void decide(struct kl_plan *p)
     kl_set(a, &account, KL_F_metadata, meta);
     struct kl_action *create =
         kl_plan_write(p, KL_VERB_CREATE, kl_res(KL_RES_core_v1_serviceaccounts), NULL, &account);
-    // The namespace may have gone, or begun to go, since.
+    // The namespace may have gone since. One that has begun to go refuses; the retry sees why.
     if (create)
-        create->ok_errors =
-            KL_OK_ERROR(KL_EEXISTS) | KL_OK_ERROR(KL_ENOTFOUND) | KL_OK_ERROR(KL_EFORBIDDEN);
+        create->ok_errors = KL_OK_ERROR(KL_EEXISTS) | KL_OK_ERROR(KL_ENOTFOUND);
 }
 
 static void on_namespace(struct kl_handler *h, struct kl_object *ns)
