@@ -158,8 +158,7 @@ static int remove_groups(const char *dir, int depth)
     int first = 0;
     for (struct dirent *e; (e = readdir(d));) {
         struct kl_path p;
-        if (e->d_type != DT_DIR || e->d_name[0] == '.' ||
-            !kl_path_set(&p, "%s/%s", dir, e->d_name))
+        if (e->d_type != DT_DIR || e->d_name[0] == '.' || !kl_path_set(&p, "%s/%s", dir, e->d_name))
             continue;
         int r = remove_groups(p.s, depth + 1);
         first = first ? first : r;
@@ -209,8 +208,8 @@ void kl_cgroup_join(const char *path, pid_t pid)
 
 void kl_cgroup_set_qos(const char *root, int64_t burstable_milli, int64_t allocatable_milli)
 {
-    struct kl_cgroup_values v = {.cpu_quota_us = -1, .cpu_period_us = 100000,
-                                 .memory_limit_bytes = -1};
+    struct kl_cgroup_values v = {
+        .cpu_quota_us = -1, .cpu_period_us = 100000, .memory_limit_bytes = -1};
     struct kl_path p;
     v.cpu_shares = kl_cpu_shares(allocatable_milli);
     if (kl_path_set(&p, "%s/kubepods", root))

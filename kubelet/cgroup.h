@@ -19,7 +19,7 @@ struct kl_cgroup_values {
 };
 int64_t kl_cpu_shares(int64_t milli_cpu);
 int64_t kl_cpu_quota(int64_t milli_cpu, int64_t period_us); // -1: no limit
-int64_t kl_cpu_weight(int64_t shares); // version 2's cpu.weight
+int64_t kl_cpu_weight(int64_t shares);                      // version 2's cpu.weight
 // Requests and limits of one container (spec value).
 void kl_cgroup_of_container(const struct kl_value *container, struct kl_cgroup_values *ret);
 // Of the whole pod: sums of containers, or the largest init container; limits only when all have.

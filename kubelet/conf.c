@@ -120,8 +120,8 @@ int kl_kubelet_conf_init(struct kl_kubelet_conf *c, const struct kl_kubelet_opti
         return r;
     c->node_name = copy_or(o->node_name, "");
     c->bridge_name = copy_or(o->bridge_name, "kinglet0");
-    c->node_ip = o->node_ip && *o->node_ip ? kl_strdup(kl_str(o->node_ip))
-                                           : find_address(c->bridge_name);
+    c->node_ip =
+        o->node_ip && *o->node_ip ? kl_strdup(kl_str(o->node_ip)) : find_address(c->bridge_name);
     c->pod_cidr_given = o->pod_cidr && *o->pod_cidr;
     c->pod_cidr = copy_or(o->pod_cidr, "10.42.0.0/24");
     c->cluster_cidr = copy_or(o->cluster_cidr, c->pod_cidr);
@@ -170,12 +170,12 @@ int kl_kubelet_conf_init(struct kl_kubelet_conf *c, const struct kl_kubelet_opti
 
 void kl_kubelet_conf_fini(struct kl_kubelet_conf *c)
 {
-    char *all[] = {c->node_name,      c->node_ip,       c->pod_cidr,      c->cluster_cidr,
-                   c->cluster_dns,    c->cluster_domain, c->containerd_bin, c->cni_bin_dir,
-                   c->bridge_name,    c->cgroup_root,   c->server_address, c->allowed_user,
-                   c->allowed_group,  c->provider_id, c->version,  c->data,          c->endpoint,
-                   c->socket,         c->pods_dir,      c->logs_dir,      c->images_dir,
-                   c->cni_conf_dir,   c->containerd_dir, c->cni_data_dir};
+    char *all[] = {c->node_name,     c->node_ip,        c->pod_cidr,       c->cluster_cidr,
+                   c->cluster_dns,   c->cluster_domain, c->containerd_bin, c->cni_bin_dir,
+                   c->bridge_name,   c->cgroup_root,    c->server_address, c->allowed_user,
+                   c->allowed_group, c->provider_id,    c->version,        c->data,
+                   c->endpoint,      c->socket,         c->pods_dir,       c->logs_dir,
+                   c->images_dir,    c->cni_conf_dir,   c->containerd_dir, c->cni_data_dir};
     for (size_t i = 0; i < KL_COUNT(all); i++)
         free(all[i]);
     free_list(c->node_labels);

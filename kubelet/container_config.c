@@ -6,7 +6,6 @@
 #include "object/json.h"
 #include <stdio.h>
 
-
 // The nearer of a container's and its pod's security context.
 static const struct kl_value *context(const struct kl_value *pod, const struct kl_value *c,
                                       kl_sym field)
@@ -60,8 +59,8 @@ static void service_env(struct kl_arena *a, struct kl_pod *p, struct kl_cri_key_
     // The master's Service is told to every pod, the namespace's others by enableServiceLinks.
     for (struct kl_entry *e; (e = kl_informer_next(p->k->service_informer, &it));) {
         struct kl_str ns = kl_meta_namespace(&e->object->root);
-        bool master = kl_str_eqz(ns, "default") &&
-                      kl_str_eqz(kl_meta_name(&e->object->root), "kubernetes");
+        bool master =
+            kl_str_eqz(ns, "default") && kl_str_eqz(kl_meta_name(&e->object->root), "kubernetes");
         if (master || (all && kl_str_eqz(ns, p->ns)))
             kl_env_of_service(a, &e->object->root, list, n, &cap);
     }
@@ -99,12 +98,11 @@ static void put_mount(struct kl_cri_container_config *c, struct kl_str to, struc
     m->container_path = to;
     m->host_path = from;
     m->readonly = read_only;
-    m->propagation =
-        kl_str_eqz(propagation, "Bidirectional")
-            ? KL_CRI_MOUNT_PROPAGATION_PROPAGATION_BIDIRECTIONAL
-        : kl_str_eqz(propagation, "HostToContainer")
-            ? KL_CRI_MOUNT_PROPAGATION_PROPAGATION_HOST_TO_CONTAINER
-            : KL_CRI_MOUNT_PROPAGATION_PROPAGATION_PRIVATE;
+    m->propagation = kl_str_eqz(propagation, "Bidirectional")
+                         ? KL_CRI_MOUNT_PROPAGATION_PROPAGATION_BIDIRECTIONAL
+                     : kl_str_eqz(propagation, "HostToContainer")
+                         ? KL_CRI_MOUNT_PROPAGATION_PROPAGATION_HOST_TO_CONTAINER
+                         : KL_CRI_MOUNT_PROPAGATION_PROPAGATION_PRIVATE;
 }
 
 static int put_mounts(struct kl_arena *a, struct kl_pod *p, const struct kl_container_inputs *in,
@@ -122,9 +120,10 @@ static int put_mounts(struct kl_arena *a, struct kl_pod *p, const struct kl_cont
         if (in->subpaths && in->subpaths[i].s[0])
             path = in->subpaths[i];
         else if (!p->volumes || !kl_volumes_path(p->volumes, name, &path))
-            return kl_error_set(err, KL_EINVALID, "cannot find volume \"%.*s\" to mount into "
-                                "container \"%.*s\"", KL_PRI(name),
-                                KL_PRI(kl_text_at(in->container, KL_F_name)));
+            return kl_error_set(err, KL_EINVALID,
+                                "cannot find volume \"%.*s\" to mount into "
+                                "container \"%.*s\"",
+                                KL_PRI(name), KL_PRI(kl_text_at(in->container, KL_F_name)));
         if (!kl_str_starts(to, KL_STR("/")))
             to = kl_arena_printf(a, "/%.*s", KL_PRI(to));
         own_hosts = own_hosts || kl_str_eqz(to, "/etc/hosts");
@@ -132,8 +131,7 @@ static int put_mounts(struct kl_arena *a, struct kl_pod *p, const struct kl_cont
                   kl_text_at(m, KL_F_mountPropagation));
     }
     if (in->hosts_file.n && !own_hosts)
-        put_mount(c, KL_STR("/etc/hosts"), in->hosts_file,
-                  false, KL_STR(""));
+        put_mount(c, KL_STR("/etc/hosts"), in->hosts_file, false, KL_STR(""));
     struct kl_str message = kl_text_at(in->container, KL_F_terminationMessagePath);
     if (in->termination_log.n)
         put_mount(c, message.n ? message : KL_STR("/dev/termination-log"), in->termination_log,
@@ -194,9 +192,9 @@ static int put_security(struct kl_arena *a, const struct kl_value *pod,
         KL_STR_INIT("/proc/timer_list"),  KL_STR_INIT("/proc/timer_stats"),
         KL_STR_INIT("/proc/sched_debug"), KL_STR_INIT("/proc/scsi"),
         KL_STR_INIT("/sys/firmware"),     KL_STR_INIT("/sys/devices/virtual/powercap")};
-    static struct kl_str readonly[] = {
-        KL_STR_INIT("/proc/bus"), KL_STR_INIT("/proc/fs"), KL_STR_INIT("/proc/irq"),
-        KL_STR_INIT("/proc/sys"), KL_STR_INIT("/proc/sysrq-trigger")};
+    static struct kl_str readonly[] = {KL_STR_INIT("/proc/bus"), KL_STR_INIT("/proc/fs"),
+                                       KL_STR_INIT("/proc/irq"), KL_STR_INIT("/proc/sys"),
+                                       KL_STR_INIT("/proc/sysrq-trigger")};
     const struct kl_value *c = in->container, *spec = kl_get(pod, KL_F_spec);
     struct kl_cri_linux_container_security_context *s =
         KL_ARENA_NEW(a, struct kl_cri_linux_container_security_context);
@@ -215,10 +213,10 @@ static int put_security(struct kl_arena *a, const struct kl_value *pod,
     int64_t gid = kl_int_or(context(pod, c, KL_F_runAsGroup), -1);
     if (gid >= 0 && (s->run_as_user || s->run_as_username.n))
         s->run_as_group = boxed(a, gid);
-    ns->network = kl_true_at(spec, KL_F_hostNetwork) ? KL_CRI_NAMESPACE_MODE_NODE
-                                                     : KL_CRI_NAMESPACE_MODE_POD;
-    ns->ipc = kl_true_at(spec, KL_F_hostIPC) ? KL_CRI_NAMESPACE_MODE_NODE
-                                             : KL_CRI_NAMESPACE_MODE_POD;
+    ns->network =
+        kl_true_at(spec, KL_F_hostNetwork) ? KL_CRI_NAMESPACE_MODE_NODE : KL_CRI_NAMESPACE_MODE_POD;
+    ns->ipc =
+        kl_true_at(spec, KL_F_hostIPC) ? KL_CRI_NAMESPACE_MODE_NODE : KL_CRI_NAMESPACE_MODE_POD;
     ns->pid = kl_true_at(spec, KL_F_hostPID)                 ? KL_CRI_NAMESPACE_MODE_NODE
               : kl_true_at(spec, KL_F_shareProcessNamespace) ? KL_CRI_NAMESPACE_MODE_POD
                                                              : KL_CRI_NAMESPACE_MODE_CONTAINER;
@@ -243,12 +241,10 @@ static int put_security(struct kl_arena *a, const struct kl_value *pod,
         s->supplemental_groups[s->n_supplemental_groups++] = kl_int_or(g, 0);
     if (kl_get(psc, KL_F_fsGroup))
         s->supplemental_groups[s->n_supplemental_groups++] = kl_int_at(psc, 0, KL_F_fsGroup);
-    put_profile(a, context(pod, c, KL_F_seccompProfile), false,
-                &s->seccomp);
+    put_profile(a, context(pod, c, KL_F_seccompProfile), false, &s->seccomp);
     if (context(pod, c, KL_F_appArmorProfile))
         put_profile(a, context(pod, c, KL_F_appArmorProfile), true, &s->apparmor);
-    bool unmasked =
-        kl_str_eqz(kl_text_at(c, KL_F_securityContext, KL_F_procMount), "Unmasked");
+    bool unmasked = kl_str_eqz(kl_text_at(c, KL_F_securityContext, KL_F_procMount), "Unmasked");
     if (!unmasked) {
         s->masked_paths = masked;
         s->n_masked_paths = KL_COUNT(masked);
@@ -300,8 +296,9 @@ static void put_labels(struct kl_arena *a, struct kl_pod *p, const struct kl_con
         {KL_STR("io.kubernetes.container.terminationMessagePolicy"),
          policy.n ? policy : KL_STR("File")},
         {KL_STR("io.kubernetes.pod.terminationGracePeriod"),
-         kl_arena_printf(a, "%lld", (long long)kl_int_at(kl_pod_root(p), 30, KL_F_spec,
-                                                         KL_F_terminationGracePeriodSeconds))},
+         kl_arena_printf(a, "%lld",
+                         (long long)kl_int_at(kl_pod_root(p), 30, KL_F_spec,
+                                              KL_F_terminationGracePeriodSeconds))},
     };
     c->labels = kl_arena_alloc(a, sizeof(labels));
     c->annotations = kl_arena_alloc(a, sizeof(annotations));

@@ -54,9 +54,9 @@ static bool overlay_works(const char *dir)
         if (!kl_path_set(&part[i], "%s/%s", base.s, names[i]) ||
             kl_fs_mkdirs(part[i].s, 0700, NULL))
             return false;
-    bool ok = kl_path_set(&opts, "lowerdir=%s,upperdir=%s,workdir=%s", part[0].s, part[1].s,
-                          part[2].s) &&
-              mount("overlay", part[3].s, "overlay", 0, opts.s) == 0;
+    bool ok =
+        kl_path_set(&opts, "lowerdir=%s,upperdir=%s,workdir=%s", part[0].s, part[1].s, part[2].s) &&
+        mount("overlay", part[3].s, "overlay", 0, opts.s) == 0;
     if (ok)
         umount2(part[3].s, MNT_DETACH);
     kl_fs_remove_tree(base.s, NULL);
@@ -241,7 +241,7 @@ static int spawn_containerd(struct kl_containerd *c, struct kl_error *err)
     int fd = open(log.s, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (big ? O_TRUNC : 0), 0600);
     if (fd < 0)
         return kl_error_errno(err, errno, "open %s", log.s);
-    char *args[] = {conf->containerd_bin, (char *)(uintptr_t)"--config", cfg.s, NULL};
+    char *args[] = {conf->containerd_bin, (char *)(uintptr_t) "--config", cfg.s, NULL};
     uv_stdio_container_t io[3] = {{.flags = UV_IGNORE},
                                   {.flags = UV_INHERIT_FD, .data.fd = fd},
                                   {.flags = UV_INHERIT_FD, .data.fd = fd}};

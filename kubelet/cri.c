@@ -95,12 +95,11 @@ void kl_cri_start(struct kl_cri *c, enum kl_cri_method method, const void *reque
     kl_buf_init(&b, MAX_REQUEST_BYTES);
     kl_cri_encode(&b, call->method->in, request);
     struct kl_bytes *bytes = kl_bytes_from_buf(&b);
-    int r = b.err ? kl_error_set(&call->err, b.err, "CRI request is too large")
+    int r = b.err      ? kl_error_set(&call->err, b.err, "CRI request is too large")
             : !c->grpc ? kl_error_set(&call->err, KL_ECANCELED, "the kubelet is stopping")
-            : !bytes
-                ? kl_error_set(&call->err, KL_ENOMEM, "out of memory")
-                : kl_grpc_unary(c->grpc, call->method->path, bytes, timeout_ms, end_call, call,
-                                &call->rpc, &call->err);
+            : !bytes   ? kl_error_set(&call->err, KL_ENOMEM, "out of memory")
+                     : kl_grpc_unary(c->grpc, call->method->path, bytes, timeout_ms, end_call, call,
+                                     &call->rpc, &call->err);
     kl_bytes_unref(bytes);
     kl_buf_fini(&b);
     if (r) {

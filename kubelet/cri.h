@@ -12,7 +12,7 @@ int kl_cri_new(struct kl_loop *loop, const char *endpoint, struct kl_cri **ret,
                struct kl_error *err);
 // Ends what is pending with KL_GRPC_CANCELED before it returns; later calls fail.
 void kl_cri_close(struct kl_cri *c);
-void kl_cri_free(struct kl_cri *c); // when no callback is owed any more; accepts NULL
+void kl_cri_free(struct kl_cri *c);      // when no callback is owed any more; accepts NULL
 void kl_cri_reconnect(struct kl_cri *c); // forget the back-off
 
 // Exactly once, later. code 0: reply is the decoded message, memory of the call. Else err says why,

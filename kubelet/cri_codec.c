@@ -139,8 +139,8 @@ static bool get_varint(struct kl_str *s, uint64_t *ret)
 
 struct wire {
     uint32_t n, type;
-    uint64_t value;       // type 0
-    struct kl_str bytes;  // type 2
+    uint64_t value;      // type 0
+    struct kl_str bytes; // type 2
 };
 
 static bool next_wire(struct kl_str *s, struct wire *w)

@@ -111,8 +111,8 @@ void kl_dns_for_pod(struct kl_arena *a, const struct kl_value *pod, struct kl_st
         add(&searches, kl_text(v));
     for (KL_EACH(v, kl_get(own, KL_F_options))) {
         struct kl_str name = kl_text_at(v, KL_F_name), value = kl_text_at(v, KL_F_value);
-        struct kl_str o = value.n ? kl_arena_printf(a, "%.*s:%.*s", KL_PRI(name), KL_PRI(value))
-                                  : name;
+        struct kl_str o =
+            value.n ? kl_arena_printf(a, "%.*s:%.*s", KL_PRI(name), KL_PRI(value)) : name;
         size_t i = 0;
         while (i < options.n && !kl_str_eq(option_name(options.items[i]), name))
             i++;

@@ -188,14 +188,15 @@ struct kl_str kl_resource_field_ref(struct kl_arena *a, const struct kl_env_sour
     struct kl_str name = kl_str_from(what, (size_t)dot + 1);
     bool cpu = kl_str_eqz(name, "cpu"), limits = kl_str_eqz(list, "limits");
     const struct kl_value *res = kl_get(c, KL_F_resources);
-    const struct kl_value *q = kl_map_value(kl_get(res, limits ? KL_F_limits : KL_F_requests), name);
+    const struct kl_value *q =
+        kl_map_value(kl_get(res, limits ? KL_F_limits : KL_F_requests), name);
     int64_t v = cpu ? kl_quantity_milli_of(kl_text(q)) : kl_quantity_value_of(kl_text(q));
     // A limit that is not set is what the node has.
     if ((!q || !v) && limits)
-        v = cpu                                      ? src->allocatable_milli_cpu
-            : kl_str_eqz(name, "memory")             ? src->allocatable_bytes
+        v = cpu                                     ? src->allocatable_milli_cpu
+            : kl_str_eqz(name, "memory")            ? src->allocatable_bytes
             : kl_str_eqz(name, "ephemeral-storage") ? src->allocatable_ephemeral_bytes
-                                                     : 0;
+                                                    : 0;
     struct kl_str d = kl_text_at(ref, KL_F_divisor);
     int64_t by = cpu ? kl_quantity_milli_of(d) : kl_quantity_value_of(d);
     if (by <= 0)
@@ -276,8 +277,8 @@ static int value_of(struct env *e, const struct kl_env_source *src, const struct
     return 0;
 }
 
-int kl_env_build(struct kl_arena *a, const struct kl_env_source *src,
-                 struct kl_cri_key_value **ret, size_t *ret_n, struct kl_error *err)
+int kl_env_build(struct kl_arena *a, const struct kl_env_source *src, struct kl_cri_key_value **ret,
+                 size_t *ret_n, struct kl_error *err)
 {
     struct env e = {.a = a};
     int r = 0;

@@ -18,8 +18,8 @@ struct kl_env_source {
 };
 
 // KL_EINVALID with the message of CreateContainerConfigError.
-int kl_env_build(struct kl_arena *a, const struct kl_env_source *src,
-                 struct kl_cri_key_value **ret, size_t *ret_n, struct kl_error *err);
+int kl_env_build(struct kl_arena *a, const struct kl_env_source *src, struct kl_cri_key_value **ret,
+                 size_t *ret_n, struct kl_error *err);
 // "$(NAME)" from the environment; "$$(NAME)" is "$(NAME)"; an unknown one stays as it is.
 struct kl_str kl_env_expand(struct kl_arena *a, struct kl_str text,
                             const struct kl_cri_key_value *env, size_t n);

@@ -42,10 +42,15 @@ int kl_fs_read(const char *path, struct kl_buf *out, struct kl_error *err)
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return kl_error_errno(err, errno, "open %s", path);
-    ssize_t n = 0;
-    while (!kl_buf_reserve(out, 4096) && (n = read(fd, out->p + out->n, out->cap - out->n)) > 0)
-        out->n += (size_t)n;
-    int e = errno;
+    ssize_t n;
+    int e = 0;
+    do {
+        char chunk[4096];
+        n = read(fd, chunk, sizeof(chunk));
+        e = errno;
+        if (n > 0)
+            kl_buf_append(out, chunk, (size_t)n);
+    } while (n > 0 && !out->err);
     close(fd);
     if (out->err)
         return kl_error_set(err, out->err, "read %s: %s", path, kl_err_text(out->err));

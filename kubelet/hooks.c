@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lifecycle handlers (postStart, preStop): exec, httpGet, sleep. tcpSocket is accepted and fails, as
-// upstream.
+// Lifecycle handlers (postStart, preStop): exec, httpGet, sleep. tcpSocket is accepted and fails,
+// as upstream.
 #include "kubelet/handler.h"
 #include "kubelet/pods_int.h"
 #include <stdio.h>

@@ -24,8 +24,17 @@ struct kl_images {
 
 static int import_archive(const struct kl_kubelet_conf *c, const char *path, struct kl_error *err)
 {
-    const char *const argv[] = {"ctr", "--address", c->socket, "--namespace", "k8s.io", "images",
-                                "import", "--snapshotter", kl_containerd_snapshotter(c), path, NULL};
+    const char *const argv[] = {"ctr",
+                                "--address",
+                                c->socket,
+                                "--namespace",
+                                "k8s.io",
+                                "images",
+                                "import",
+                                "--snapshotter",
+                                kl_containerd_snapshotter(c),
+                                path,
+                                NULL};
     return kl_run(argv, KL_STR(""), NULL, IMPORT_TIMEOUT_MS, err);
 }
 
@@ -235,7 +244,7 @@ void kl_images_free(struct kl_images *im)
     kl_timer_cancel(im->k->timers, &im->list);
     uv_fs_event_stop(im->watch);
     uv_close((uv_handle_t *)im->watch, free_handle);
-    KL_MAP_EACH(&im->done, e) {
+    KL_MAP_EACH (&im->done, e) {
         free(e->value);
     }
     kl_map_fini(&im->done);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Start and stop: makes the parts in order, and takes them down when nothing of theirs is under way.
+// Start and stop: makes the parts in order, and takes them down when nothing of theirs is under
+// way.
 #include "kubelet/kubelet.h"
 #include "client/recorder.h"
 #include "kubelet/cgroup.h"
+#include "kubelet/log_rotate.h"
 #include "kubelet/objcache.h"
 #include "kubelet/pods_int.h"
 #include "kubelet/probes.h"
@@ -93,8 +95,8 @@ static int make_parts(struct kl_kubelet *k, struct kl_error *err)
         (r = kl_cri_new(k->loop, k->conf.endpoint, &k->cri, err)) ||
         (r = kl_http_client_new(&ho, &k->http, err)))
         return r;
-    k->recorder = kl_recorder_new(k->client, k->timers, KL_STR("kubelet"),
-                                  kl_str(k->conf.node_name));
+    k->recorder =
+        kl_recorder_new(k->client, k->timers, KL_STR("kubelet"), kl_str(k->conf.node_name));
     k->informers = kl_informers_new(k->client, k->timers);
     k->cache = kl_object_cache_new(k->client, k->timers);
     k->probes = kl_probes_new(k);
@@ -114,6 +116,7 @@ static int make_parts(struct kl_kubelet *k, struct kl_error *err)
     if ((r = kl_images_new(k, &k->images, err)) || (r = kl_pods_new(k, &k->pods, err)) ||
         (r = kl_node_new(k, &k->node, err)) || (r = kl_kubelet_server_new(k, &k->server, err)))
         return r;
+    k->log_rotate = kl_log_rotate_new(k);
     r = kl_informers_start(k->informers);
     return r ? kl_error_set(err, r, "out of memory") : 0;
 }
@@ -164,6 +167,7 @@ int kl_kubelet_start(const struct kl_kubelet_options *o, struct kl_kubelet **ret
 static void free_parts(struct kl_kubelet *k)
 {
     kl_kubelet_server_free(k->server);
+    kl_log_rotate_free(k->log_rotate);
     kl_node_free(k->node);
     kl_pods_free(k->pods);
     kl_probes_free(k->probes);

@@ -40,6 +40,7 @@ struct kl_pods;
 struct kl_recorder;
 struct kl_kubelet_server;
 struct kl_probes;
+struct kl_log_rotate;
 struct kl_http_client;
 
 struct kl_kubelet {
@@ -60,6 +61,7 @@ struct kl_kubelet {
     struct kl_pods *pods;
     struct kl_kubelet_server *server;
     struct kl_probes *probes;
+    struct kl_log_rotate *log_rotate;
     struct kl_tls_ctx *tls;
     struct kl_http_client *http; // probes, hooks, containerd's streams
     void (*on_ready)(void *arg);
@@ -95,7 +97,7 @@ char *kl_asprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 // ---- containerd.c: our own instance, supervised
 int kl_containerd_new(struct kl_kubelet *k, struct kl_containerd **ret, struct kl_error *err);
-void kl_containerd_free(struct kl_containerd *c); // leaves the process running
+void kl_containerd_free(struct kl_containerd *c);                 // leaves the process running
 const char *kl_containerd_problem(const struct kl_containerd *c); // why it is not up, or NULL
 // Blocking: writes config.toml and the CNI configuration's directory; on a worker.
 int kl_containerd_write_config(const struct kl_kubelet_conf *c, struct kl_error *err);
@@ -121,7 +123,7 @@ int kl_images_new(struct kl_kubelet *k, struct kl_images **ret, struct kl_error 
 void kl_images_free(struct kl_images *im);
 void kl_images_runtime_up(struct kl_images *im);
 int kl_images_import_pause(const struct kl_kubelet_conf *c, struct kl_error *err); // blocking
-void kl_images_changed(struct kl_images *im); // one was pulled or removed
+void kl_images_changed(struct kl_images *im);                    // one was pulled or removed
 struct kl_str kl_images_status_json(const struct kl_images *im); // array for Node.status.images
 
 // ---- node.c

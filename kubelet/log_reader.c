@@ -30,8 +30,7 @@ bool kl_log_parse(struct kl_str line, struct kl_log_line *ret)
     return true;
 }
 
-bool kl_log_format(struct kl_log_filter *f, struct kl_str raw, struct kl_buf *out,
-                   size_t *ret_used)
+bool kl_log_format(struct kl_log_filter *f, struct kl_str raw, struct kl_buf *out, size_t *ret_used)
 {
     struct kl_str rest = raw;
     *ret_used = 0;

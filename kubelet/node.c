@@ -36,8 +36,8 @@ bool kl_node_registered(const struct kl_node *n)
 
 static const struct kl_value *node_root(const struct kl_node *n)
 {
-    struct kl_object *o = kl_informer_get(n->k->node_informer, KL_STR(""),
-                                          kl_str(n->k->conf.node_name));
+    struct kl_object *o =
+        kl_informer_get(n->k->node_informer, KL_STR(""), kl_str(n->k->conf.node_name));
     return o ? &o->root : NULL;
 }
 
@@ -93,11 +93,12 @@ static void compute_conditions(struct kl_node *n)
                   memory ? "KubeletHasInsufficientMemory" : "KubeletHasSufficientMemory",
                   memory ? "kubelet has insufficient memory available"
                          : "kubelet has sufficient memory available");
-    set_condition(n, KL_NODE_DISK, disk, disk ? "KubeletHasDiskPressure" : "KubeletHasNoDiskPressure",
+    set_condition(n, KL_NODE_DISK, disk,
+                  disk ? "KubeletHasDiskPressure" : "KubeletHasNoDiskPressure",
                   disk ? "kubelet has disk pressure" : "kubelet has no disk pressure");
-    set_condition(n, KL_NODE_PID, pids, pids ? "KubeletHasInsufficientPID" : "KubeletHasSufficientPID",
-                  pids ? "kubelet has insufficient PID available"
-                       : "kubelet has sufficient PID available");
+    set_condition(
+        n, KL_NODE_PID, pids, pids ? "KubeletHasInsufficientPID" : "KubeletHasSufficientPID",
+        pids ? "kubelet has insufficient PID available" : "kubelet has sufficient PID available");
     const char *why = n->k->runtime ? kl_runtime_problem(n->k->runtime)
                                     : "container runtime status check may not have completed yet";
     char msg[1100];
@@ -448,9 +449,11 @@ int kl_node_new(struct kl_kubelet *k, struct kl_node **ret, struct kl_error *err
     n->timer.cb = on_timer;
     n->burstable_milli = -1;
     kl_node_info_read(&n->info, "/");
-    n->handler = (struct kl_handler){
-        .add = node_seen, .update = node_updated, .remove = node_removed, .synced = node_synced,
-        .arg = n};
+    n->handler = (struct kl_handler){.add = node_seen,
+                                     .update = node_updated,
+                                     .remove = node_removed,
+                                     .synced = node_synced,
+                                     .arg = n};
     kl_informer_add_handler(k->node_informer, &n->handler);
     kl_lease_init(n);
     tell(n, "Starting", "Starting kubelet.");

@@ -3,8 +3,13 @@
 #include "kubelet/kubelet_int.h"
 #include "kubelet/node_info.h"
 
-enum kl_node_condition { KL_NODE_MEMORY, KL_NODE_DISK, KL_NODE_PID, KL_NODE_READY,
-                         KL_NODE_CONDITIONS };
+enum kl_node_condition {
+    KL_NODE_MEMORY,
+    KL_NODE_DISK,
+    KL_NODE_PID,
+    KL_NODE_READY,
+    KL_NODE_CONDITIONS
+};
 extern const char *const kl_node_condition_names[];
 
 struct kl_node_cond {

@@ -175,8 +175,12 @@ struct kl_object_use *kl_object_use_new(struct kl_object_cache *c, bool secret, 
             free_entry(e);
         return NULL;
     }
-    *u = (struct kl_object_use){.entry = e, .next = e->uses, .changed = changed, .arg = arg,
-                                .secret = secret, .name = {e->key.p + 2 + ns.n, name.n}};
+    *u = (struct kl_object_use){.entry = e,
+                                .next = e->uses,
+                                .changed = changed,
+                                .arg = arg,
+                                .secret = secret,
+                                .name = {e->key.p + 2 + ns.n, name.n}};
     e->uses = u;
     if (e->known)
         tell(e);

@@ -89,7 +89,10 @@ static int build(struct kl_buf *out, const struct kl_oci_image *im, struct blob 
     for (size_t i = 0; !r && i < im->nentries; i++) {
         const struct kl_oci_entry *e = &im->entries[i];
         bool dir = kl_str_ends(kl_str(e->path), KL_STR("/"));
-        r = put_tar(&layer->b, e->path, e->mode, e->link_target ? '2' : dir ? '5' : '0',
+        r = put_tar(&layer->b, e->path, e->mode,
+                    e->link_target ? '2'
+                    : dir          ? '5'
+                                   : '0',
                     e->link_target, e->data);
     }
     end_tar(&layer->b);
@@ -99,8 +102,7 @@ static int build(struct kl_buf *out, const struct kl_oci_image *im, struct blob 
     put_list(&config->b, "Env", im->env);
     put_list(&config->b, "Entrypoint", im->entrypoint);
     put_list(&config->b, "Cmd", im->cmd);
-    kl_buf_printf(&config->b,
-                  "},\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"sha256:%s\"]}}",
+    kl_buf_printf(&config->b, "},\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"sha256:%s\"]}}",
                   layer->digest);
     if ((r = seal(config)))
         return r;

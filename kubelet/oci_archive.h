@@ -7,7 +7,7 @@
 #include <sys/types.h>
 
 struct kl_oci_entry {
-    const char *path;        // "bin/sh", no leading slash; a directory ends in '/'
+    const char *path; // "bin/sh", no leading slash; a directory ends in '/'
     mode_t mode;
     const char *link_target; // a symbolic link
     struct kl_str data;

@@ -60,7 +60,7 @@ void kl_pods_sweep_orphans(struct kl_pods *ps)
     s->k = ps->k;
     kl_map_init(&s->known);
     bool whole = true;
-    KL_MAP_EACH(&ps->by_uid, e) {
+    KL_MAP_EACH (&ps->by_uid, e) {
         whole = whole && !kl_map_set(&s->known, e->key, s, NULL);
     }
     if (!whole)

@@ -13,11 +13,11 @@ struct kl_container_inputs {
     const struct kl_value *container;
     enum kl_ctr_kind kind;
     uint32_t attempt;
-    struct kl_str image_ref;       // what the runtime knows it by
-    int64_t image_uid;             // -1: not a number or not known
-    struct kl_str image_user;      // a name
-    struct kl_str termination_log; // host path of the file
-    struct kl_str hosts_file;      // host path, "" for none
+    struct kl_str image_ref;        // what the runtime knows it by
+    int64_t image_uid;              // -1: not a number or not known
+    struct kl_str image_user;       // a name
+    struct kl_str termination_log;  // host path of the file
+    struct kl_str hosts_file;       // host path, "" for none
     const struct kl_path *subpaths; // by volumeMount: the prepared host path, "" when not used
 };
 // KL_EINVALID: what CreateContainerConfigError says.

@@ -267,7 +267,8 @@ static bool plan_init(const struct kl_value *pod, const struct kl_value *contain
     case KL_CTR_RUNNING:
         if (!sidecar || !c->post_start_done)
             return false;
-        if (kl_get(container, KL_F_startupProbe) && c->probe[KL_PROBE_STARTUP] != KL_PROBE_SUCCESS) {
+        if (kl_get(container, KL_F_startupProbe) &&
+            c->probe[KL_PROBE_STARTUP] != KL_PROBE_SUCCESS) {
             if (c->probe[KL_PROBE_STARTUP] == KL_PROBE_FAILURE) {
                 plan_kill(p, c, "Init container %.*s failed startup probe", name);
                 plan_start(p, KL_CTR_INIT, i);
@@ -320,8 +321,8 @@ static bool plan_inits(const struct kl_value *pod, const struct kl_pod_rt *rt,
     bool initialized = false;
     for (KL_EACH(m, kl_pod_containers(pod, KL_CTR_MAIN))) {
         const struct kl_ctr *c = kl_rt_find(rt, kl_text_at(m, KL_F_name));
-        initialized = initialized ||
-                      (c && (c->state == KL_CTR_CREATED || c->state == KL_CTR_RUNNING));
+        initialized =
+            initialized || (c && (c->state == KL_CTR_CREATED || c->state == KL_CTR_RUNNING));
     }
     bool was = initialized;
     int first = p->nstart;
@@ -353,8 +354,7 @@ static bool plan_inits(const struct kl_value *pod, const struct kl_pod_rt *rt,
     return initialized;
 }
 
-void kl_pod_compute(const struct kl_value *pod, const struct kl_pod_rt *rt,
-                    struct kl_pod_plan *p)
+void kl_pod_compute(const struct kl_value *pod, const struct kl_pod_rt *rt, struct kl_pod_plan *p)
 {
     memset(p, 0, offsetof(struct kl_pod_plan, start));
     p->nstart = p->nkill = 0;

@@ -19,9 +19,9 @@ struct kl_ctr {
     bool has_hash;
     int exit_code;
     int64_t created_ns, started_ns, finished_ns;
-    bool stopping;     // a StopContainer is under way
-    bool oom;          // the kernel killed something in it
-    bool described;    // ContainerStatus has been read
+    bool stopping;  // a StopContainer is under way
+    bool oom;       // the kernel killed something in it
+    bool described; // ContainerStatus has been read
     bool post_start_done;
     uint8_t probe[KL_PROBE_KINDS]; // enum kl_probe_result
 };
@@ -41,7 +41,7 @@ struct kl_pod_rt {
 };
 struct kl_ctr *kl_rt_find(const struct kl_pod_rt *rt, struct kl_str name); // newest of the name
 struct kl_ctr *kl_rt_find_id(const struct kl_pod_rt *rt, struct kl_str id);
-void kl_rt_add_ctr(struct kl_pod_rt *rt, struct kl_ctr *c);           // keeps the order
+void kl_rt_add_ctr(struct kl_pod_rt *rt, struct kl_ctr *c); // keeps the order
 void kl_rt_add_sandbox(struct kl_pod_rt *rt, struct kl_sandbox *s);
 void kl_rt_fini(struct kl_pod_rt *rt);
 void kl_ctr_free(struct kl_ctr *c);
@@ -94,5 +94,5 @@ bool kl_ctr_ready(const struct kl_value *container, const struct kl_ctr *c);
 
 // What is to be stopped now, when the pod ends: the main containers at once, then sidecars in
 // reverse order, each when all that start after it have ended. NULL-ended into ret.
-int kl_pod_next_stops(const struct kl_value *pod, const struct kl_pod_rt *rt,
-                      struct kl_ctr **ret, int max);
+int kl_pod_next_stops(const struct kl_value *pod, const struct kl_pod_rt *rt, struct kl_ctr **ret,
+                      int max);

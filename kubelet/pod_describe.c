@@ -10,9 +10,9 @@
 
 enum {
     EXIT_TRIES = 12,
-    EXIT_FIRST_DELAY_MS = 10,  // doubled each time
-    MESSAGE_BYTES = 4096,      // of a termination message
-    LOG_TAIL_BYTES = 2048,     // of FallbackToLogsOnError, at most
+    EXIT_FIRST_DELAY_MS = 10, // doubled each time
+    MESSAGE_BYTES = 4096,     // of a termination message
+    LOG_TAIL_BYTES = 2048,    // of FallbackToLogsOnError, at most
     LOG_TAIL_LINES = 80,
 };
 
@@ -87,8 +87,8 @@ static uint32_t parse_hash(struct kl_str s)
 
 static void fill_ctr(struct kl_ctr *c, const struct kl_cri_container_status *s)
 {
-    struct kl_str attempt =
-        kl_cri_map_get(s->annotations, s->n_annotations, KL_STR("io.kubernetes.container.restartCount"));
+    struct kl_str attempt = kl_cri_map_get(s->annotations, s->n_annotations,
+                                           KL_STR("io.kubernetes.container.restartCount"));
     struct kl_str hash =
         kl_cri_map_get(s->annotations, s->n_annotations, KL_STR("io.kubernetes.container.hash"));
     int64_t n;
@@ -177,8 +177,9 @@ static bool wants_message(struct describe *d, const struct kl_cri_container_stat
 {
     struct kl_str path = kl_cri_map_get(s->annotations, s->n_annotations,
                                         KL_STR("io.kubernetes.container.terminationMessagePath"));
-    struct kl_str policy = kl_cri_map_get(
-        s->annotations, s->n_annotations, KL_STR("io.kubernetes.container.terminationMessagePolicy"));
+    struct kl_str policy =
+        kl_cri_map_get(s->annotations, s->n_annotations,
+                       KL_STR("io.kubernetes.container.terminationMessagePolicy"));
     for (size_t i = 0; i < s->n_mounts; i++)
         if (path.n && kl_str_eq(s->mounts[i].container_path, path))
             d->message_path = kl_strdup(s->mounts[i].host_path);
@@ -195,8 +196,7 @@ static void retry_ctr(struct kl_timer *t)
     ask_ctr(KL_CONTAINER_OF(t, struct describe, timer));
 }
 
-static void on_ctr(void *arg, enum kl_grpc_code code, const void *reply,
-                   const struct kl_error *err)
+static void on_ctr(void *arg, enum kl_grpc_code code, const void *reply, const struct kl_error *err)
 {
     struct describe *d = arg;
     struct kl_pod *p = d->pod;

@@ -35,8 +35,8 @@ static void on_sandbox(void *arg, enum kl_grpc_code code, const void *reply,
         int64_t delay = RETRY_MIN_MS << (p->prepare_fails < 4 ? p->prepare_fails : 4);
         p->prepare_fails++;
         if (!k->stopping)
-            kl_pod_event(p, "Warning", "FailedCreatePodSandBox",
-                         "Failed to create pod sandbox: %s", err->msg);
+            kl_pod_event(p, "Warning", "FailedCreatePodSandBox", "Failed to create pod sandbox: %s",
+                         err->msg);
         p->busy = p->dirty = false;
         kl_pod_wake_in(p, delay < RETRY_MAX_MS ? delay : RETRY_MAX_MS);
         kl_kubelet_release(k);
@@ -70,10 +70,11 @@ void kl_pod_create_sandbox(struct kl_pod *p, uint32_t attempt)
         return;
     }
     if (missing_dns)
-        kl_pod_event(p, "Warning", "MissingClusterDNS",
-                     "pod: \"%s\". kubelet does not have ClusterDNS IP configured and cannot create "
-                     "Pod using \"%.*s\" policy. Falling back to \"Default\" policy.",
-                     p->full, KL_PRI(kl_text_at(kl_pod_root(p), KL_F_spec, KL_F_dnsPolicy)));
+        kl_pod_event(
+            p, "Warning", "MissingClusterDNS",
+            "pod: \"%s\". kubelet does not have ClusterDNS IP configured and cannot create "
+            "Pod using \"%.*s\" policy. Falling back to \"Default\" policy.",
+            p->full, KL_PRI(kl_text_at(kl_pod_root(p), KL_F_spec, KL_F_dnsPolicy)));
     kl_kubelet_hold(p->k);
     kl_cri_start(p->k->cri, KL_CRI_RUN_POD_SANDBOX, &req, SANDBOX_TIMEOUT_MS, on_sandbox, p, NULL);
     kl_arena_fini(&a);
@@ -150,11 +151,10 @@ static void hook_done(void *arg, const struct kl_error *err)
     struct kl_ctr *c = kl_rt_find_id(&p->rt, kl_str(op->id));
     if (c && err && !p->k->stopping) {
         kl_ctr_event(p, ctr_name(op), "Warning", "FailedPostStartHook", "PostStartHook failed");
-        kl_pod_stop_ctr(p, c,
-                        kl_int_at(kl_pod_root(p), 30, KL_F_spec,
-                                  KL_F_terminationGracePeriodSeconds) *
-                            1000,
-                        "FailedPostStartHook");
+        kl_pod_stop_ctr(
+            p, c,
+            kl_int_at(kl_pod_root(p), 30, KL_F_spec, KL_F_terminationGracePeriodSeconds) * 1000,
+            "FailedPostStartHook");
     } else if (c) {
         c->post_start_done = true;
     }

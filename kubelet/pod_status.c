@@ -128,8 +128,8 @@ static void put_instances(struct kl_arena *a, struct kl_value *st, const struct 
 static void put_missing(struct kl_arena *a, struct kl_value *st, const struct kl_value *old)
 {
     if (kl_path(old, KL_F_state, KL_F_terminated)) {
-        kl_sym keep[] = {KL_F_state,   KL_F_lastState, KL_F_restartCount, KL_F_containerID,
-                         KL_F_imageID, KL_F_image};
+        kl_sym keep[] = {KL_F_state,       KL_F_lastState, KL_F_restartCount,
+                         KL_F_containerID, KL_F_imageID,   KL_F_image};
         for (size_t i = 0; i < KL_COUNT(keep); i++)
             if (kl_get(old, keep[i]))
                 kl_set(a, st, keep[i], *kl_get(old, keep[i]));
@@ -339,8 +339,8 @@ static struct kl_str two_lists(struct kl_arena *a, struct kl_buf *unknown, const
         s = kl_arena_printf(a, "containers with unknown status: %.*s]",
                             KL_PRI(kl_buf_str(unknown)));
     if (second->n)
-        s = kl_arena_printf(a, "%.*s%scontainers with %s status: %.*s]", KL_PRI(s),
-                            s.n ? ", " : "", second_word, KL_PRI(kl_buf_str(second)));
+        s = kl_arena_printf(a, "%.*s%scontainers with %s status: %.*s]", KL_PRI(s), s.n ? ", " : "",
+                            second_word, KL_PRI(kl_buf_str(second)));
     return s;
 }
 
@@ -392,10 +392,10 @@ static struct verdict containers_ready(struct kl_arena *a, const struct kl_statu
             if (kind == KL_CTR_INIT && !kl_ctr_is_sidecar(c))
                 continue;
             struct kl_str name = kl_text_at(c, KL_F_name);
-            const struct kl_value *s = find_status(
-                kl_get(st, kind == KL_CTR_INIT ? KL_F_initContainerStatuses
-                                               : KL_F_containerStatuses),
-                name);
+            const struct kl_value *s =
+                find_status(kl_get(st, kind == KL_CTR_INIT ? KL_F_initContainerStatuses
+                                                           : KL_F_containerStatuses),
+                            name);
             if (!s)
                 add_name(&unknown, name);
             else if (!kl_true_at(s, KL_F_ready))

@@ -10,8 +10,8 @@ struct kl_ctr_mem {
     struct kl_ctr_mem *next;
     char *name;
     struct kl_backoff crash, pull;
-    char *pull_error;        // of the last pull, for the back-off's message
-    char *reason, *message;  // why it does not run (waiting state), or NULL
+    char *pull_error;       // of the last pull, for the back-off's message
+    char *reason, *message; // why it does not run (waiting state), or NULL
 };
 
 struct kl_status_input {
@@ -21,8 +21,8 @@ struct kl_status_input {
     const struct kl_value *old; // PodStatus last written or the API's; may be NULL
     int64_t now_us;
     struct kl_str host_ip;
-    bool terminal;              // its containers will not be restarted any more
-    bool finished;              // and have all ended: nothing may be waiting or running
+    bool terminal;                        // its containers will not be restarted any more
+    bool finished;                        // and have all ended: nothing may be waiting or running
     const char *phase, *reason, *message; // forced (eviction, deadline, rejection); phase NULL: not
 };
 

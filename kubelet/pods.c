@@ -114,7 +114,7 @@ void kl_ctr_event(struct kl_pod *p, struct kl_str container, const char *type, c
 struct kl_pod *kl_pods_by_name(struct kl_pods *ps, struct kl_str ns, struct kl_str name)
 {
     struct kl_pod *found = NULL;
-    KL_MAP_EACH(&ps->by_uid, e) {
+    KL_MAP_EACH (&ps->by_uid, e) {
         struct kl_pod *p = e->value;
         if (kl_str_eqz(ns, p->ns) && kl_str_eqz(name, p->name) && (!found || !p->gone))
             found = p;
@@ -125,7 +125,7 @@ struct kl_pod *kl_pods_by_name(struct kl_pods *ps, struct kl_str ns, struct kl_s
 int kl_pods_running(const struct kl_pods *ps)
 {
     int n = 0;
-    KL_MAP_EACH(&ps->by_uid, e) {
+    KL_MAP_EACH (&ps->by_uid, e) {
         n += ((struct kl_pod *)e->value)->life < KL_POD_TERMINATED;
     }
     return n;
@@ -134,7 +134,7 @@ int kl_pods_running(const struct kl_pods *ps)
 void kl_pods_sync_all(struct kl_pods *ps)
 {
     // A sync may remove its pod, nothing adds one meanwhile.
-    KL_MAP_EACH(&ps->by_uid, e) {
+    KL_MAP_EACH (&ps->by_uid, e) {
         kl_pod_sync(e->value);
     }
 }
@@ -180,7 +180,7 @@ static void pods_synced(struct kl_handler *h)
     struct kl_pods *ps = h->arg;
     ps->synced = true;
     // What only the runtime knows was deleted while we were away.
-    KL_MAP_EACH(&ps->by_uid, e) {
+    KL_MAP_EACH (&ps->by_uid, e) {
         struct kl_pod *p = e->value;
         p->gone = p->gone || !p->object;
     }
@@ -287,7 +287,7 @@ static bool is_listed(const struct kl_cri_list_containers_response *r, const cha
 // Containers that are not listed and are older than the question have been removed.
 static void drop_unlisted(struct listing *l, const struct kl_cri_list_containers_response *r)
 {
-    KL_MAP_EACH(&l->ps->by_uid, e) {
+    KL_MAP_EACH (&l->ps->by_uid, e) {
         struct kl_pod *p = e->value;
         for (struct kl_ctr **at = &p->rt.ctrs; *at;) {
             struct kl_ctr *c = *at;
@@ -335,7 +335,8 @@ static void list_runtime(struct kl_pods *ps)
     struct listing *l = calloc(1, sizeof(*l));
     if (!l)
         return;
-    *l = (struct listing){.ps = ps, .left = 1, .started_ns = kl_timers_wall_us(ps->k->timers) * 1000};
+    *l = (struct listing){
+        .ps = ps, .left = 1, .started_ns = kl_timers_wall_us(ps->k->timers) * 1000};
     ps->listing = true;
     kl_kubelet_hold(ps->k);
     struct kl_cri_list_pod_sandbox_request req = {0};
@@ -354,7 +355,7 @@ void kl_pods_runtime_up(struct kl_pods *ps)
 
 void kl_pods_task_event(struct kl_pods *ps, enum kl_cri_task_event event, struct kl_str id)
 {
-    KL_MAP_EACH(&ps->by_uid, e) {
+    KL_MAP_EACH (&ps->by_uid, e) {
         struct kl_pod *p = e->value;
         struct kl_ctr *c = kl_rt_find_id(&p->rt, id);
         if (c && event == KL_TASK_OOM)
@@ -390,7 +391,7 @@ void kl_pods_free(struct kl_pods *ps)
     if (!ps)
         return;
     kl_timer_cancel(ps->k->timers, &ps->relist);
-    KL_MAP_EACH(&ps->by_uid, e) {
+    KL_MAP_EACH (&ps->by_uid, e) {
         kl_pod_unlink(e->value);
     }
     kl_map_fini(&ps->by_uid);

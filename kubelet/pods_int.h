@@ -31,11 +31,11 @@ struct kl_pod {
     struct kl_ctr_mem *mem;
     struct kl_volumes *volumes;
 
-    bool busy, dirty;  // one step at a time; dirty: look again after it
-    bool prepared;     // directories, cgroup and volumes are there
+    bool busy, dirty; // one step at a time; dirty: look again after it
+    bool prepared;    // directories, cgroup and volumes are there
     int prepare_fails;
-    int describing;    // reads of the runtime's state under way
-    int64_t grace_ms;  // what containers were told; -1: nothing yet
+    int describing;   // reads of the runtime's state under way
+    int64_t grace_ms; // what containers were told; -1: nothing yet
     int64_t stop_at_ms;
     const char *phase, *reason; // forced end
     char *message;
@@ -44,7 +44,7 @@ struct kl_pod {
     struct kl_cri_call *pull; // cancelled when the pod is to end
     bool freed_wanted;
 
-    struct kl_object *status;  // PodStatus last sent
+    struct kl_object *status; // PodStatus last sent
     bool status_sending, status_stale, delete_sent;
     struct kl_timer status_retry;
     int64_t first_seen_ms;
@@ -56,7 +56,7 @@ struct kl_pods {
     struct kl_handler handler;
     bool listed; // the runtime's pods are known
     bool listing, relist_again;
-    bool synced; // the API server's are, too
+    bool synced;          // the API server's are, too
     bool sweeping, ready; // both are known and what was left behind is gone: pods may be acted on
     struct kl_timer relist;
 };
@@ -95,10 +95,10 @@ bool kl_pod_wants_end(const struct kl_pod *p);
 // ---- pod_stop.c
 // Stops one container: preStop, SIGTERM, grace, SIGKILL. Asynchronous; ctr->stopping meanwhile.
 void kl_pod_stop_ctr(struct kl_pod *p, struct kl_ctr *c, int64_t grace_ms, const char *message);
-void kl_pod_stop_sandboxes(struct kl_pod *p);   // a step
-void kl_pod_remove_runtime(struct kl_pod *p);   // a step: removes sandboxes and containers
-void kl_pod_release(struct kl_pod *p);          // a step: volumes, cgroup
-void kl_pod_gc_ctrs(struct kl_pod *p);          // dead instances beyond one of each name
+void kl_pod_stop_sandboxes(struct kl_pod *p); // a step
+void kl_pod_remove_runtime(struct kl_pod *p); // a step: removes sandboxes and containers
+void kl_pod_release(struct kl_pod *p);        // a step: volumes, cgroup
+void kl_pod_gc_ctrs(struct kl_pod *p);        // dead instances beyond one of each name
 
 // ---- pod_describe.c: the runtime's state of one container or sandbox
 void kl_pod_describe_ctr(struct kl_pod *p, const char *id);

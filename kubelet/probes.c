@@ -270,7 +270,8 @@ void kl_probes_ctr_running(struct kl_probes *ps, struct kl_pod *p, struct kl_ctr
         w = calloc(1, sizeof(*w));
         if (!w)
             return;
-        *w = (struct prober){.set = ps, .next = ps->all, .pod = p, .kind = (enum kl_probe_kind)kind};
+        *w =
+            (struct prober){.set = ps, .next = ps->all, .pod = p, .kind = (enum kl_probe_kind)kind};
         w->id = kl_strdup(kl_str(c->id));
         w->timer.cb = on_timer;
         kl_arena_init(&w->a, 1024 * 1024);

@@ -180,7 +180,7 @@ static void start_containerd(const struct kl_kubelet_conf *c)
         posix_spawn_file_actions_addopen(&fa, fd, "/dev/null", O_RDWR, 0);
     posix_spawnattr_init(&at);
     posix_spawnattr_setflags(&at, POSIX_SPAWN_SETSID);
-    char *argv[] = {c->containerd_bin, (char *)(uintptr_t)"--config", cfg.s, NULL};
+    char *argv[] = {c->containerd_bin, (char *)(uintptr_t) "--config", cfg.s, NULL};
     if (posix_spawnp(&pid, c->containerd_bin, &fa, &at, argv, environ))
         kl_log(KL_LOG_WARN, "kubelet", "purge: containerd cannot be started");
     posix_spawnattr_destroy(&at);

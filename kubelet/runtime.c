@@ -6,11 +6,11 @@
 #include <stdlib.h>
 
 enum {
-    PROBE_FAST_MS = 50,    // while it starts
+    PROBE_FAST_MS = 50, // while it starts
     PROBE_SLOW_MS = 1000,
     FAST_PROBES = 100,
-    STATUS_MS = 30000,     // NetworkReady is looked at again
-    STATUS_FAST_MS = 250,  // as long as the network is not ready
+    STATUS_MS = 30000,    // NetworkReady is looked at again
+    STATUS_FAST_MS = 250, // as long as the network is not ready
 };
 
 struct kl_runtime {
@@ -53,8 +53,10 @@ const char *kl_runtime_problem(const struct kl_runtime *r)
     if (kl_runtime_is_up(r))
         return r->network_ready ? NULL : r->problem.msg;
     const char *c = kl_containerd_problem(r->k->containerd);
-    return c ? c : r->problem.code ? r->problem.msg : "container runtime status check may not have "
-                                                      "completed yet";
+    return c                 ? c
+           : r->problem.code ? r->problem.msg
+                             : "container runtime status check may not have "
+                               "completed yet";
 }
 
 static void go_down(struct kl_runtime *r)

@@ -2,8 +2,8 @@
 #include "kubelet/cgroup.h"
 #include "kubelet/pod_config.h"
 
-static int put_kv(struct kl_arena *a, struct kl_cri_kv **list, size_t *n, const struct kl_value *map,
-                  const struct kl_cri_kv *more, size_t nmore)
+static int put_kv(struct kl_arena *a, struct kl_cri_kv **list, size_t *n,
+                  const struct kl_value *map, const struct kl_cri_kv *more, size_t nmore)
 {
     struct kl_cri_kv *kv = kl_arena_zalloc(a, (kl_len(map) + nmore + 1) * sizeof(*kv));
     if (!kv)
@@ -69,7 +69,8 @@ static void put_linux(struct kl_arena *a, struct kl_pod *p, struct kl_cri_pod_sa
 {
     const struct kl_value *pod = kl_pod_root(p), *spec = kl_get(pod, KL_F_spec);
     const struct kl_value *sc = kl_get(spec, KL_F_securityContext);
-    struct kl_cri_linux_pod_sandbox_config *l = KL_ARENA_NEW(a, struct kl_cri_linux_pod_sandbox_config);
+    struct kl_cri_linux_pod_sandbox_config *l =
+        KL_ARENA_NEW(a, struct kl_cri_linux_pod_sandbox_config);
     struct kl_cri_linux_sandbox_security_context *s =
         KL_ARENA_NEW(a, struct kl_cri_linux_sandbox_security_context);
     struct kl_cri_namespace_option *ns = KL_ARENA_NEW(a, struct kl_cri_namespace_option);
@@ -79,10 +80,10 @@ static void put_linux(struct kl_arena *a, struct kl_pod *p, struct kl_cri_pod_sa
         return;
     kl_cgroup_pod_path(path, 512, p->k->conf.cgroup_root, kl_pod_qos(pod), kl_str(p->uid));
     l->cgroup_parent = kl_str(path);
-    ns->network = kl_true_at(spec, KL_F_hostNetwork) ? KL_CRI_NAMESPACE_MODE_NODE
-                                                     : KL_CRI_NAMESPACE_MODE_POD;
-    ns->ipc = kl_true_at(spec, KL_F_hostIPC) ? KL_CRI_NAMESPACE_MODE_NODE
-                                             : KL_CRI_NAMESPACE_MODE_POD;
+    ns->network =
+        kl_true_at(spec, KL_F_hostNetwork) ? KL_CRI_NAMESPACE_MODE_NODE : KL_CRI_NAMESPACE_MODE_POD;
+    ns->ipc =
+        kl_true_at(spec, KL_F_hostIPC) ? KL_CRI_NAMESPACE_MODE_NODE : KL_CRI_NAMESPACE_MODE_POD;
     ns->pid = kl_true_at(spec, KL_F_hostPID)                 ? KL_CRI_NAMESPACE_MODE_NODE
               : kl_true_at(spec, KL_F_shareProcessNamespace) ? KL_CRI_NAMESPACE_MODE_POD
                                                              : KL_CRI_NAMESPACE_MODE_CONTAINER;
@@ -142,8 +143,7 @@ int kl_sandbox_config(struct kl_arena *a, struct kl_pod *p, uint32_t attempt,
         {KL_STR("io.kubernetes.pod.namespace"), kl_str(p->ns)},
         {KL_STR("io.kubernetes.pod.uid"), kl_str(p->uid)},
     };
-    const struct kl_cri_kv annotations[] = {
-        {KL_STR("kubernetes.io/config.source"), KL_STR("api")}};
+    const struct kl_cri_kv annotations[] = {{KL_STR("kubernetes.io/config.source"), KL_STR("api")}};
     if (put_kv(a, &c->labels, &c->n_labels, kl_meta_labels(pod), labels, KL_COUNT(labels)) ||
         put_kv(a, &c->annotations, &c->n_annotations, kl_meta_annotations(pod), annotations,
                KL_COUNT(annotations)))

@@ -71,8 +71,7 @@ static bool allowed(struct kl_kubelet *k, struct kl_http_req *r)
     X509 *cert = kl_http_peer_cert(r, &verified, NULL);
     struct kl_str cn, *orgs;
     size_t norgs;
-    if (!cert || !verified ||
-        kl_tls_cert_user(cert, kl_http_req_arena(r), &cn, &orgs, &norgs))
+    if (!cert || !verified || kl_tls_cert_user(cert, kl_http_req_arena(r), &cn, &orgs, &norgs))
         return false;
     if (k->conf.allowed_user[0] && kl_str_eqz(cn, k->conf.allowed_user))
         return true;
@@ -87,7 +86,8 @@ static void serve_pods(struct kl_kubelet *k, struct kl_http_req *r)
     static const struct kl_http_header h[] = {KL_HTTP_HEADER("content-type", "application/json")};
     struct kl_buf b;
     kl_buf_init(&b, 64 * 1024 * 1024);
-    kl_buf_puts(&b, KL_STR("{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\"metadata\":{},\"items\":["));
+    kl_buf_puts(&b,
+                KL_STR("{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\"metadata\":{},\"items\":["));
     bool first = true;
     size_t it = 0;
     for (struct kl_entry *e; (e = kl_informer_next(k->pod_informer, &it)); first = false) {

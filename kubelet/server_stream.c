@@ -3,7 +3,8 @@
 // v4.channel.k8s.io. A SPDY client is joined to it byte by byte. A WebSocket client (what kubectl
 // opens first) speaks v5.channel.k8s.io or v4: its channels are joined to SPDY streams one by one.
 //
-//   channel 0 stdin, 1 stdout, 2 stderr, 3 error (a Status at the end), 4 resize; v5: 255 N closes N
+//   channel 0 stdin, 1 stdout, 2 stderr, 3 error (a Status at the end), 4 resize; v5: 255 N closes
+//   N
 #include "kubelet/server_int.h"
 #include "net/http_client.h"
 #include "net/spdy.h"
@@ -300,8 +301,8 @@ static void on_end(void *arg, struct kl_http_call *call, int status, const struc
 static void dial_runtime(struct session *s)
 {
     static const struct kl_http_call_cbs cbs = {on_headers, NULL, on_upgrade, on_end};
-    struct kl_http_header h[MAX_COMMAND / 256] = {
-        {KL_STR("upgrade"), KL_STR("SPDY/3.1")}, {KL_STR("connection"), KL_STR("Upgrade")}};
+    struct kl_http_header h[MAX_COMMAND / 256] = {{KL_STR("upgrade"), KL_STR("SPDY/3.1")},
+                                                  {KL_STR("connection"), KL_STR("Upgrade")}};
     size_t nh = 2, n;
     bool ws = kl_ws_is_upgrade(s->req);
     if (ws)
@@ -367,8 +368,7 @@ static void have_url(struct session *s, enum kl_grpc_code code, struct kl_str ur
 }
 
 // The three answers are alike: one URL.
-static void on_url(void *arg, enum kl_grpc_code code, const void *reply,
-                   const struct kl_error *err)
+static void on_url(void *arg, enum kl_grpc_code code, const void *reply, const struct kl_error *err)
 {
     const struct kl_cri_exec_response *r = reply;
     _Static_assert(offsetof(struct kl_cri_exec_response, url) ==
@@ -422,10 +422,10 @@ static void ask(struct session *s, struct kl_pod *p, const struct kl_ctr *c,
     }
     bool tty = kl_query_true(a, route->query, "tty");
     s->wanted[ERROR] = true;
-    s->wanted[STDIN] = kl_query_true(a, route->query, "input") ||
-                       kl_query_true(a, route->query, "stdin");
-    s->wanted[STDOUT] = kl_query_true(a, route->query, "output") ||
-                        kl_query_true(a, route->query, "stdout");
+    s->wanted[STDIN] =
+        kl_query_true(a, route->query, "input") || kl_query_true(a, route->query, "stdin");
+    s->wanted[STDOUT] =
+        kl_query_true(a, route->query, "output") || kl_query_true(a, route->query, "stdout");
     s->wanted[STDERR] = !tty && (kl_query_true(a, route->query, "error") ||
                                  kl_query_true(a, route->query, "stderr"));
     s->wanted[RESIZE] = tty;
@@ -447,17 +447,18 @@ void kl_serve_stream(struct kl_kubelet *k, struct kl_http_req *r, const struct k
     bool forward = kl_str_eqz(route->verb, "portForward");
     const struct kl_ctr *c = p ? kl_rt_find(&p->rt, route->container) : NULL;
     if (!p || (!forward && !c) || (forward && !p->rt.sandboxes)) {
-        kl_answer_text(r, 404, p && !forward ? "container not found (\"%.*s\")"
-                                             : "pod does not exist%.*s",
+        kl_answer_text(r, 404,
+                       p && !forward ? "container not found (\"%.*s\")" : "pod does not exist%.*s",
                        KL_PRI(p && !forward ? route->container : KL_STR("")));
         return;
     }
     bool ws = kl_ws_is_upgrade(r);
-    int protocol = ws && !forward ? kl_ws_choose_protocol(r, ws_protocols, KL_COUNT(ws_protocols))
-                                  : -1;
+    int protocol =
+        ws && !forward ? kl_ws_choose_protocol(r, ws_protocols, KL_COUNT(ws_protocols)) : -1;
     if (!kl_http_is_upgrade(r) || (ws && protocol < 0)) {
-        kl_answer_text(r, 400, ws ? "no WebSocket protocol of those offered is known"
-                                  : "Upgrade request required");
+        kl_answer_text(r, 400,
+                       ws ? "no WebSocket protocol of those offered is known"
+                          : "Upgrade request required");
         return;
     }
     struct session *s = calloc(1, sizeof(*s));

@@ -161,14 +161,14 @@ static int plan_subpaths(struct kl_start_files *f, struct kl_pod *p,
         size_t i = (size_t)(m - mounts->items);
         struct kl_str sub = kl_text_at(m, KL_F_subPath), expr = kl_text_at(m, KL_F_subPathExpr);
         if (expr.n) {
-            struct kl_env_source src = {
-                .pod = kl_pod_root(p),
-                .container = container,
-                .pod_ip = kl_str(p->rt.sandboxes ? p->rt.sandboxes->ips[0] : ""),
-                .host_ip = kl_str(p->k->conf.node_ip),
-                .node_name = kl_str(p->k->conf.node_name),
-                .object = find_object,
-                .arg = p};
+            struct kl_env_source src = {.pod = kl_pod_root(p),
+                                        .container = container,
+                                        .pod_ip =
+                                            kl_str(p->rt.sandboxes ? p->rt.sandboxes->ips[0] : ""),
+                                        .host_ip = kl_str(p->k->conf.node_ip),
+                                        .node_name = kl_str(p->k->conf.node_name),
+                                        .object = find_object,
+                                        .arg = p};
             int r = env ? 0 : kl_env_build(&f->a, &src, &env, &nenv, &f->err);
             if (r)
                 return r;
@@ -177,8 +177,10 @@ static int plan_subpaths(struct kl_start_files *f, struct kl_pod *p,
         if (!sub.n)
             continue;
         if (bad_subpath(sub))
-            return kl_error_set(&f->err, KL_EINVALID, "unable to provision SubPath `%.*s`: must "
-                                "not contain '..' or be absolute", KL_PRI(sub));
+            return kl_error_set(&f->err, KL_EINVALID,
+                                "unable to provision SubPath `%.*s`: must "
+                                "not contain '..' or be absolute",
+                                KL_PRI(sub));
         f->subs[i] = kl_arena_dup(&f->a, sub);
         if (!kl_volumes_path(p->volumes, kl_text_at(m, KL_F_name), &f->roots[i]))
             return kl_error_set(&f->err, KL_EINVALID, "cannot find volume \"%.*s\"",

@@ -12,8 +12,8 @@ struct kl_start_files {
     struct kl_job job;
     struct kl_pod *pod;
     struct kl_arena a;
-    struct kl_path *roots;    // of the volumes
-    struct kl_str *subs;      // expanded subPaths
+    struct kl_path *roots; // of the volumes
+    struct kl_str *subs;   // expanded subPaths
     struct kl_str hosts_text;
     struct kl_path ctr_dir;
     struct kl_error err;

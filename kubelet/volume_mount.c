@@ -66,10 +66,11 @@ static int check_host_path(const struct kl_volume_work *w, struct kl_error *err)
     static const struct {
         const char *type, *what;
         mode_t mode;
-    } kinds[] = {{"DirectoryOrCreate", "directory", S_IFDIR}, {"Directory", "directory", S_IFDIR},
-                 {"FileOrCreate", "file", S_IFREG},           {"File", "file", S_IFREG},
-                 {"Socket", "socket file", S_IFSOCK},         {"CharDevice", "character device", S_IFCHR},
-                 {"BlockDevice", "block device", S_IFBLK}};
+    } kinds[] = {
+        {"DirectoryOrCreate", "directory", S_IFDIR}, {"Directory", "directory", S_IFDIR},
+        {"FileOrCreate", "file", S_IFREG},           {"File", "file", S_IFREG},
+        {"Socket", "socket file", S_IFSOCK},         {"CharDevice", "character device", S_IFCHR},
+        {"BlockDevice", "block device", S_IFBLK}};
     for (size_t i = 0; i < KL_COUNT(kinds); i++)
         if (kl_str_eqz(type, kinds[i].type) && (!there || (st.st_mode & S_IFMT) != kinds[i].mode))
             return kl_error_set(err, KL_EINVALID, "hostPath type check failed: %s is not a %s",

@@ -9,9 +9,9 @@ enum kl_volume_kind kl_volume_kind_of(const struct kl_value *v)
     static const struct {
         kl_sym field;
         enum kl_volume_kind kind;
-    } kinds[] = {{KL_F_emptyDir, KL_VOLUME_EMPTY_DIR}, {KL_F_hostPath, KL_VOLUME_HOST_PATH},
+    } kinds[] = {{KL_F_emptyDir, KL_VOLUME_EMPTY_DIR},   {KL_F_hostPath, KL_VOLUME_HOST_PATH},
                  {KL_F_configMap, KL_VOLUME_CONFIG_MAP}, {KL_F_secret, KL_VOLUME_SECRET},
-                 {KL_F_projected, KL_VOLUME_PROJECTED}, {KL_F_downwardAPI, KL_VOLUME_DOWNWARD}};
+                 {KL_F_projected, KL_VOLUME_PROJECTED},  {KL_F_downwardAPI, KL_VOLUME_DOWNWARD}};
     for (size_t i = 0; i < KL_COUNT(kinds); i++)
         if (kl_get(v, kinds[i].field))
             return kinds[i].kind;
@@ -20,9 +20,9 @@ enum kl_volume_kind kl_volume_kind_of(const struct kl_value *v)
 
 const char *kl_volume_dir_name(enum kl_volume_kind kind)
 {
-    static const char *const names[] = {"kubernetes.io~empty-dir",    "kubernetes.io~host-path",
-                                        "kubernetes.io~configmap",    "kubernetes.io~secret",
-                                        "kubernetes.io~projected",    "kubernetes.io~downward-api",
+    static const char *const names[] = {"kubernetes.io~empty-dir",  "kubernetes.io~host-path",
+                                        "kubernetes.io~configmap",  "kubernetes.io~secret",
+                                        "kubernetes.io~projected",  "kubernetes.io~downward-api",
                                         "kubernetes.io~unsupported"};
     return names[kind];
 }
@@ -99,9 +99,9 @@ static int add_downward(struct kl_payload_source *src, struct kl_volume_work *w,
 {
     for (KL_EACH(item, items)) {
         const struct kl_value *field = kl_get(item, KL_F_fieldRef);
-        struct kl_str s = field ? kl_field_ref(src->a, src->env, kl_text_at(field, KL_F_fieldPath))
-                                : kl_resource_field_ref(src->a, src->env,
-                                                        kl_get(item, KL_F_resourceFieldRef));
+        struct kl_str s =
+            field ? kl_field_ref(src->a, src->env, kl_text_at(field, KL_F_fieldPath))
+                  : kl_resource_field_ref(src->a, src->env, kl_get(item, KL_F_resourceFieldRef));
         if (!s.p)
             return kl_error_set(err, KL_EINVALID, "unsupported fieldPath: %.*s",
                                 KL_PRI(kl_text_at(field, KL_F_fieldPath)));

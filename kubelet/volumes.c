@@ -8,8 +8,8 @@
 #include <stdlib.h>
 
 enum {
-    UPDATE_DELAY_MS = 500,       // several changes make one write
-    OBJECT_WAIT_MS = 10000,      // an API server that does not answer
+    UPDATE_DELAY_MS = 500,  // several changes make one write
+    OBJECT_WAIT_MS = 10000, // an API server that does not answer
     TOKEN_RETRY_MS = 5000,
     WORK_BYTES = 256 * 1024 * 1024,
 };
@@ -54,8 +54,7 @@ bool kl_volumes_path(const struct kl_volumes *v, struct kl_str name, struct kl_p
             continue;
         enum kl_volume_kind kind = kl_volume_kind_of(vol);
         if (kind == KL_VOLUME_HOST_PATH)
-            return kl_path_set(ret, "%.*s",
-                               KL_PRI(kl_text_at(vol, KL_F_hostPath, KL_F_path)));
+            return kl_path_set(ret, "%.*s", KL_PRI(kl_text_at(vol, KL_F_hostPath, KL_F_path)));
         return kl_path_set(ret, "%s/%s/volumes/%s/%.*s", v->k->conf.pods_dir, v->pod->uid,
                            kl_volume_dir_name(kind), KL_PRI(name));
     }
@@ -341,8 +340,8 @@ static int describe_work(struct kl_volumes *v, struct work *w)
     struct kl_env_source env = {.pod = pod,
                                 .host_ip = kl_str(p->k->conf.node_ip),
                                 .node_name = kl_str(p->k->conf.node_name),
-                                .pod_ip = p->rt.sandboxes ? kl_str(p->rt.sandboxes->ips[0])
-                                                          : KL_STR(""),
+                                .pod_ip =
+                                    p->rt.sandboxes ? kl_str(p->rt.sandboxes->ips[0]) : KL_STR(""),
                                 .object = find_object,
                                 .arg = v};
     kl_node_allocatable(p->k, &env.allocatable_milli_cpu, &env.allocatable_bytes,
@@ -446,8 +445,7 @@ void kl_volumes_setup(struct kl_volumes *v, void (*cb)(void *arg, const struct k
     v->state = WAITING;
     kl_timer_after(v->k->timers, &v->wait, OBJECT_WAIT_MS);
     if (next || v->tokens)
-        kl_timer_after(v->k->timers, &v->update,
-                       next ? next - kl_kubelet_now_ms(v->k) : 1000);
+        kl_timer_after(v->k->timers, &v->update, next ? next - kl_kubelet_now_ms(v->k) : 1000);
     step(v);
 }
 

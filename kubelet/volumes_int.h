@@ -22,9 +22,9 @@ enum kl_volume_kind {
 struct kl_volume_work {
     enum kl_volume_kind kind;
     struct kl_str name;
-    struct kl_path path;    // on the host
-    bool tmpfs;             // emptyDir of medium Memory; all atomic ones but ConfigMaps
-    int64_t size_bytes;     // of a tmpfs; 0: the kernel's default
+    struct kl_path path; // on the host
+    bool tmpfs;          // emptyDir of medium Memory; all atomic ones but ConfigMaps
+    int64_t size_bytes;  // of a tmpfs; 0: the kernel's default
     struct kl_str host_type;
     struct kl_atomic_file *files;
     size_t nfiles, cap;
@@ -36,10 +36,10 @@ struct kl_token {
     struct kl_token *next;
     char *audience; // "" is the API server's
     int64_t expiration_s;
-    char *token;    // NULL: not there yet
+    char *token; // NULL: not there yet
     int64_t expires_ms, refresh_at_ms;
     bool asking;
-    char *error;    // of the last request
+    char *error; // of the last request
 };
 struct kl_payload_source {
     struct kl_arena *a;

@@ -62,9 +62,8 @@ static bool selected(const struct kl_watch_call *w, const struct kl_object *o)
     struct kl_arena a;
     struct kl_selector s;
     kl_arena_init(&a, 0);
-    bool yes = !w->field_selector.n ||
-               (!kl_field_selector_parse(&a, w->field_selector, &s, NULL) &&
-                kl_field_selector_matches(w->res, &s, &o->root));
+    bool yes = !w->field_selector.n || (!kl_field_selector_parse(&a, w->field_selector, &s, NULL) &&
+                                        kl_field_selector_matches(w->res, &s, &o->root));
     kl_arena_fini(&a);
     return yes;
 }
@@ -369,15 +368,15 @@ void fake_apply(struct fake_api *f, const struct kl_resource *res, const char *j
     on_loop(&s);
 }
 
-static void delete(struct sync *s)
+static void delete (struct sync *s)
 {
     struct row **at = find(s->f, s->res, kl_str(s->ns), kl_str(s->name));
     if (!*at)
         return;
     const struct kl_value *root = &(*at)->o->root;
-    int64_t grace = s->grace_s >= 0 ? s->grace_s
-                                    : kl_int_at(root, 30, KL_F_spec,
-                                                KL_F_terminationGracePeriodSeconds);
+    int64_t grace = s->grace_s >= 0
+                        ? s->grace_s
+                        : kl_int_at(root, 30, KL_F_spec, KL_F_terminationGracePeriodSeconds);
     if (s->res != kl_res(KL_RES_core_v1_pods) || grace == 0) {
         drop(s->f, at);
         return;

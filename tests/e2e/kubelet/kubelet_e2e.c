@@ -98,11 +98,12 @@ static bool is_ready(const struct kl_value *root, const void *arg)
 static void pod(const char *name, const char *spec, const char *container)
 {
     char *json;
-    if (asprintf(&json,
-                 "{\"metadata\":{\"name\":\"%s\",\"namespace\":\"default\",\"labels\":{\"app\":\"x\"}"
-                 "},\"spec\":{\"nodeName\":\"node1\",\"terminationGracePeriodSeconds\":2,%s"
-                 "\"containers\":[{\"name\":\"c\",\"image\":\"busybox:test\",%s}]}}",
-                 name, spec, container) < 0)
+    if (asprintf(
+            &json,
+            "{\"metadata\":{\"name\":\"%s\",\"namespace\":\"default\",\"labels\":{\"app\":\"x\"}"
+            "},\"spec\":{\"nodeName\":\"node1\",\"terminationGracePeriodSeconds\":2,%s"
+            "\"containers\":[{\"name\":\"c\",\"image\":\"busybox:test\",%s}]}}",
+            name, spec, container) < 0)
         abort();
     fake_apply(api, POD, json);
     free(json);
@@ -198,15 +199,18 @@ static void remove_pod(const char *name)
 static void simple(void)
 {
     int64_t t = kl_mono_ms();
-    pod("p1", "", "\"command\":[\"sh\",\"-c\",\"echo hello; trap 'exit 0' TERM; while true; do sleep 0.1; done\"]");
+    pod("p1", "",
+        "\"command\":[\"sh\",\"-c\",\"echo hello; trap 'exit 0' TERM; while true; do sleep 0.1; "
+        "done\"]");
     bool ok = wait_for("p1", is_ready, NULL, 20000);
     printf("   ready in %lld ms\n", (long long)(kl_mono_ms() - t));
     check(ok, "a pod becomes ready");
     if (!ok)
         dump(POD, "p1");
     check(!strcmp(read_log("p1", 0), "hello\n"), "its log is written");
-    check(fake_has_event(api, "p1", "Started", "Container started") || (poll(NULL, 0, 500), 
-          fake_has_event(api, "p1", "Started", "Container started")), "event Started");
+    check(fake_has_event(api, "p1", "Started", "Container started") ||
+              (poll(NULL, 0, 500), fake_has_event(api, "p1", "Started", "Container started")),
+          "event Started");
 }
 
 static void adoption(void)
@@ -230,16 +234,19 @@ static void adoption(void)
 static void restarts(void)
 {
     int two = 2;
-    pod("crash", "", "\"command\":[\"sh\",\"-c\",\"echo run; echo why > /dev/termination-log; exit 3\"]");
+    pod("crash", "",
+        "\"command\":[\"sh\",\"-c\",\"echo run; echo why > /dev/termination-log; exit 3\"]");
     check(wait_for("crash", waits_for, "CrashLoopBackOff", 20000), "CrashLoopBackOff");
     struct kl_object *o = fake_get(api, POD, "default", "crash");
     const struct kl_value *last = kl_path(ctr(&o->root), KL_F_lastState, KL_F_terminated);
-    check(kl_int_at(last, 0, KL_F_exitCode) == 3 && kl_str_eqz(kl_text_at(last, KL_F_reason), "Error") &&
+    check(kl_int_at(last, 0, KL_F_exitCode) == 3 &&
+              kl_str_eqz(kl_text_at(last, KL_F_reason), "Error") &&
               kl_str_eqz(kl_text_at(last, KL_F_message), "why\n"),
           "last state says exit code, reason and termination message");
     struct kl_str msg = kl_text_at(ctr(&o->root), KL_F_state, KL_F_waiting, KL_F_message);
-    check(kl_str_starts(msg, KL_STR("back-off 10s restarting failed container=c pod=crash_default(")),
-          "the back-off's message");
+    check(
+        kl_str_starts(msg, KL_STR("back-off 10s restarting failed container=c pod=crash_default(")),
+        "the back-off's message");
     kl_object_unref(o);
     bool ok = wait_for("crash", restarted, &two, 20000);
     check(ok, "it is restarted after the back-off");
@@ -250,8 +257,11 @@ static void restarts(void)
 
 static void completes(void)
 {
-    pod("done", "\"restartPolicy\":\"Never\",\"initContainers\":[{\"name\":\"i\",\"image\":\"busybox:test\","
-        "\"command\":[\"sh\",\"-c\",\"echo x > /w/f\"],\"volumeMounts\":[{\"name\":\"w\",\"mountPath\":\"/w\"}]}],"
+    pod("done",
+        "\"restartPolicy\":\"Never\",\"initContainers\":[{\"name\":\"i\",\"image\":\"busybox:"
+        "test\","
+        "\"command\":[\"sh\",\"-c\",\"echo x > "
+        "/w/f\"],\"volumeMounts\":[{\"name\":\"w\",\"mountPath\":\"/w\"}]}],"
         "\"volumes\":[{\"name\":\"w\",\"emptyDir\":{}}],",
         "\"command\":[\"cat\",\"/w/f\"],\"volumeMounts\":[{\"name\":\"w\",\"mountPath\":\"/w\"}]");
     bool ok = wait_for("done", has_phase, "Succeeded", 20000);
@@ -268,29 +278,43 @@ static void completes(void)
 static void volumes(void)
 {
     fake_apply(api, kl_res(KL_RES_core_v1_configmaps),
-               "{\"metadata\":{\"name\":\"cm\",\"namespace\":\"default\"},\"data\":{\"a\":\"1\",\"b\":\"two\"}}");
-    fake_apply(api, kl_res(KL_RES_core_v1_secrets),
-               "{\"metadata\":{\"name\":\"s\",\"namespace\":\"default\"},\"data\":{\"pw\":\"c2VjcmV0\"}}");
+               "{\"metadata\":{\"name\":\"cm\",\"namespace\":\"default\"},\"data\":{\"a\":\"1\","
+               "\"b\":\"two\"}}");
+    fake_apply(
+        api, kl_res(KL_RES_core_v1_secrets),
+        "{\"metadata\":{\"name\":\"s\",\"namespace\":\"default\"},\"data\":{\"pw\":\"c2VjcmV0\"}}");
     pod("vol",
-        "\"serviceAccountName\":\"sa\",\"volumes\":[{\"name\":\"cm\",\"configMap\":{\"name\":\"cm\"}},"
+        "\"serviceAccountName\":\"sa\",\"volumes\":[{\"name\":\"cm\",\"configMap\":{\"name\":"
+        "\"cm\"}},"
         "{\"name\":\"s\",\"secret\":{\"secretName\":\"s\",\"defaultMode\":256}},"
         "{\"name\":\"m\",\"emptyDir\":{\"medium\":\"Memory\",\"sizeLimit\":\"1Mi\"}},"
         "{\"name\":\"h\",\"hostPath\":{\"path\":\"/etc\",\"type\":\"Directory\"}},"
-        "{\"name\":\"p\",\"projected\":{\"sources\":[{\"serviceAccountToken\":{\"path\":\"token\",\"expirationSeconds\":3607}},"
-        "{\"downwardAPI\":{\"items\":[{\"path\":\"labels\",\"fieldRef\":{\"fieldPath\":\"metadata.labels\"}}]}}]}}],",
-        "\"env\":[{\"name\":\"X\",\"value\":\"v-$(Y)\"},{\"name\":\"Y\",\"valueFrom\":{\"configMapKeyRef\":{\"name\":\"cm\",\"key\":\"b\"}}},"
-        "{\"name\":\"Z\",\"value\":\"$(Y)-$$(Y)-$(NO)\"},{\"name\":\"PW\",\"valueFrom\":{\"secretKeyRef\":{\"name\":\"s\",\"key\":\"pw\"}}},"
+        "{\"name\":\"p\",\"projected\":{\"sources\":[{\"serviceAccountToken\":{\"path\":\"token\","
+        "\"expirationSeconds\":3607}},"
+        "{\"downwardAPI\":{\"items\":[{\"path\":\"labels\",\"fieldRef\":{\"fieldPath\":\"metadata."
+        "labels\"}}]}}]}}],",
+        "\"env\":[{\"name\":\"X\",\"value\":\"v-$(Y)\"},{\"name\":\"Y\",\"valueFrom\":{"
+        "\"configMapKeyRef\":{\"name\":\"cm\",\"key\":\"b\"}}},"
+        "{\"name\":\"Z\",\"value\":\"$(Y)-$$(Y)-$(NO)\"},{\"name\":\"PW\",\"valueFrom\":{"
+        "\"secretKeyRef\":{\"name\":\"s\",\"key\":\"pw\"}}},"
         "{\"name\":\"IP\",\"valueFrom\":{\"fieldRef\":{\"fieldPath\":\"status.podIP\"}}},"
-        "{\"name\":\"CPU\",\"valueFrom\":{\"resourceFieldRef\":{\"resource\":\"limits.cpu\",\"divisor\":\"1m\"}}}],"
+        "{\"name\":\"CPU\",\"valueFrom\":{\"resourceFieldRef\":{\"resource\":\"limits.cpu\","
+        "\"divisor\":\"1m\"}}}],"
         "\"resources\":{\"limits\":{\"cpu\":\"250m\",\"memory\":\"64Mi\"}},"
-        "\"volumeMounts\":[{\"name\":\"cm\",\"mountPath\":\"/cm\"},{\"name\":\"s\",\"mountPath\":\"/s\"},{\"name\":\"m\",\"mountPath\":\"/m\"},"
-        "{\"name\":\"h\",\"mountPath\":\"/h\",\"readOnly\":true},{\"name\":\"p\",\"mountPath\":\"/p\"},{\"name\":\"cm\",\"mountPath\":\"/one\",\"subPath\":\"a\"}],"
-        "\"command\":[\"sh\",\"-c\",\"echo $X $Z $PW $CPU; cat /cm/a /s/pw /p/token /p/labels /one; echo; df /m | tail -1 | cut -d' ' -f1; test -n \\\"$IP\\\" && echo ip; "
-        "hostname; grep -c search /etc/resolv.conf; grep vol /etc/hosts | wc -l; test -f /h/passwd && echo host; while [ \\\"$(cat /cm/a)\\\" = 1 ]; do sleep 0.1; done; cat /cm/a; echo; sleep 1000\"]");
+        "\"volumeMounts\":[{\"name\":\"cm\",\"mountPath\":\"/"
+        "cm\"},{\"name\":\"s\",\"mountPath\":\"/s\"},{\"name\":\"m\",\"mountPath\":\"/m\"},"
+        "{\"name\":\"h\",\"mountPath\":\"/h\",\"readOnly\":true},{\"name\":\"p\",\"mountPath\":\"/"
+        "p\"},{\"name\":\"cm\",\"mountPath\":\"/one\",\"subPath\":\"a\"}],"
+        "\"command\":[\"sh\",\"-c\",\"echo $X $Z $PW $CPU; cat /cm/a /s/pw /p/token /p/labels "
+        "/one; echo; df /m | tail -1 | cut -d' ' -f1; test -n \\\"$IP\\\" && echo ip; "
+        "hostname; grep -c search /etc/resolv.conf; grep vol /etc/hosts | wc -l; test -f /h/passwd "
+        "&& echo host; while [ \\\"$(cat /cm/a)\\\" = 1 ]; do sleep 0.1; done; cat /cm/a; echo; "
+        "sleep 1000\"]");
     bool ok = wait_for("vol", is_ready, NULL, 20000);
     check(ok, "a pod with volumes becomes ready");
     poll(NULL, 0, 700);
-    const char *want = "v-$(Y) two-$(Y)-$(NO) secret 250\n1secretfake.token.valueapp=\"x\"1\ntmpfs\nip\nvol\n1\n1\nhost\n";
+    const char *want = "v-$(Y) two-$(Y)-$(NO) secret "
+                       "250\n1secretfake.token.valueapp=\"x\"1\ntmpfs\nip\nvol\n1\n1\nhost\n";
     char *log = read_log("vol", 0);
     ok = ok && !strcmp(log, want);
     check(ok, "environment and volumes hold what they should");
@@ -298,16 +322,21 @@ static void volumes(void)
         printf("want:\n%s\ngot:\n%s\n", want, log);
         dump(POD, "vol");
     }
-    fake_apply(api, kl_res(KL_RES_core_v1_configmaps),
-               "{\"metadata\":{\"name\":\"cm\",\"namespace\":\"default\"},\"data\":{\"a\":\"new\"}}");
+    fake_apply(
+        api, kl_res(KL_RES_core_v1_configmaps),
+        "{\"metadata\":{\"name\":\"cm\",\"namespace\":\"default\"},\"data\":{\"a\":\"new\"}}");
     int64_t end = kl_mono_ms() + 5000;
     while (!strstr(log = read_log("vol", 0), "host\nnew") && kl_mono_ms() < end)
         poll(NULL, 0, 50);
     check(strstr(log, "host\nnew") != NULL, "a changed ConfigMap reaches the running container");
     remove_pod("vol");
-    pod("nomap", "\"volumes\":[{\"name\":\"v\",\"configMap\":{\"name\":\"missing\"}}],", "\"command\":[\"sleep\",\"9\"]");
+    pod("nomap", "\"volumes\":[{\"name\":\"v\",\"configMap\":{\"name\":\"missing\"}}],",
+        "\"command\":[\"sleep\",\"9\"]");
     end = kl_mono_ms() + 5000;
-    while (!fake_has_event(api, "nomap", "FailedMount", "MountVolume.SetUp failed for volume \"v\" : configmap \"missing\" not found") && kl_mono_ms() < end)
+    while (!fake_has_event(
+               api, "nomap", "FailedMount",
+               "MountVolume.SetUp failed for volume \"v\" : configmap \"missing\" not found") &&
+           kl_mono_ms() < end)
         poll(NULL, 0, 50);
     check(kl_mono_ms() < end, "FailedMount names the missing ConfigMap");
     remove_pod("nomap");
@@ -318,9 +347,13 @@ static void bad_images(void)
     pod("noimg", "", "\"imagePullPolicy\":\"Never\",\"command\":[\"x\"]");
     struct kl_object *o = fake_get(api, POD, "default", "noimg");
     kl_object_unref(o);
-    check(wait_for("noimg", waits_for, "RunContainerError", 15000) || wait_for("noimg", waits_for, "CrashLoopBackOff", 1), "a command that is not there");
+    check(wait_for("noimg", waits_for, "RunContainerError", 15000) ||
+              wait_for("noimg", waits_for, "CrashLoopBackOff", 1),
+          "a command that is not there");
     remove_pod("noimg");
-    char *json = strdup("{\"metadata\":{\"name\":\"never\",\"namespace\":\"default\"},\"spec\":{\"nodeName\":\"node1\",\"containers\":[{\"name\":\"c\",\"image\":\"nope:1\",\"imagePullPolicy\":\"Never\"}]}}");
+    char *json = strdup("{\"metadata\":{\"name\":\"never\",\"namespace\":\"default\"},\"spec\":{"
+                        "\"nodeName\":\"node1\",\"containers\":[{\"name\":\"c\",\"image\":\"nope:"
+                        "1\",\"imagePullPolicy\":\"Never\"}]}}");
     fake_apply(api, POD, json);
     free(json);
     check(wait_for("never", waits_for, "ErrImageNeverPull", 15000), "ErrImageNeverPull");
@@ -329,10 +362,16 @@ static void bad_images(void)
 
 static void probes(void)
 {
-    pod("probe", "", "\"readinessProbe\":{\"exec\":{\"command\":[\"test\",\"-f\",\"/tmp/r\"]},\"periodSeconds\":1},"
-        "\"livenessProbe\":{\"httpGet\":{\"path\":\"/\",\"port\":8080},\"periodSeconds\":1,\"failureThreshold\":1,\"initialDelaySeconds\":1},"
-        "\"startupProbe\":{\"tcpSocket\":{\"port\":8080},\"periodSeconds\":1,\"failureThreshold\":10},"
-        "\"command\":[\"sh\",\"-c\",\"mkdir -p /tmp/w; echo ok > /tmp/w/index.html; sleep 1; httpd -p 8080 -h /tmp/w; sleep 2; touch /tmp/r; sleep 3; kill $(ps | grep httpd | grep -v grep | awk '{print $1}'); sleep 100\"]");
+    pod("probe", "",
+        "\"readinessProbe\":{\"exec\":{\"command\":[\"test\",\"-f\",\"/tmp/"
+        "r\"]},\"periodSeconds\":1},"
+        "\"livenessProbe\":{\"httpGet\":{\"path\":\"/"
+        "\",\"port\":8080},\"periodSeconds\":1,\"failureThreshold\":1,\"initialDelaySeconds\":1},"
+        "\"startupProbe\":{\"tcpSocket\":{\"port\":8080},\"periodSeconds\":1,\"failureThreshold\":"
+        "10},"
+        "\"command\":[\"sh\",\"-c\",\"mkdir -p /tmp/w; echo ok > /tmp/w/index.html; sleep 1; httpd "
+        "-p 8080 -h /tmp/w; sleep 2; touch /tmp/r; sleep 3; kill $(ps | grep httpd | grep -v grep "
+        "| awk '{print $1}'); sleep 100\"]");
     check(wait_for("probe", has_phase, "Running", 15000), "it runs");
     struct kl_object *o = fake_get(api, POD, "default", "probe");
     check(!is_ready(&o->root, NULL), "not ready before its probe says so");

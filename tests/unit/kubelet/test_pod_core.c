@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+// The pod state machine: spec and runtime state in, plan and status out; time is a number.
+#include "kubelet_test.h"
+#include "client/helpers.h"
+#include "kubelet/pod_core.h"
+#include "kubelet/pod_status.h"
+
+struct world {
+    struct kl_arena a;
+    struct kl_value pod;
+    struct kl_pod_rt rt;
+    struct kl_pod_plan plan;
+    struct kl_ctr_mem *mem;
+    int64_t clock_ns;
+};
+
+static void begin(struct world *w, const char *spec)
+{
+    memset(w, 0, sizeof(*w));
+    kl_arena_init(&w->a, 0);
+    struct kl_str json = kl_arena_printf(
+        &w->a,
+        "{\"metadata\":{\"name\":\"p\",\"namespace\":\"n\",\"uid\":\"u\",\"generation\":3},"
+        "\"spec\":%s}",
+        spec);
+    w->pod = from_json(&w->a, POD_TYPE, json.p);
+    w->clock_ns = 1700000000000000000;
+}
+
+static void end(struct world *w)
+{
+    kl_rt_fini(&w->rt);
+    kl_arena_fini(&w->a);
+}
+
+static void sandbox(struct world *w, bool ready)
+{
+    struct kl_sandbox *s = calloc(1, sizeof(*s));
+    s->id = strdup("sb");
+    s->ready = s->described = true;
+    s->ready = ready;
+    s->created_ns = w->clock_ns += 1000;
+    strcpy(s->ips[0], "10.1.0.2");
+    kl_rt_add_sandbox(&w->rt, s);
+}
+
+static struct kl_ctr *ctr(struct world *w, const char *name, enum kl_ctr_state state, int exit_code)
+{
+    struct kl_ctr *c = calloc(1, sizeof(*c));
+    struct kl_ctr *old = kl_rt_find(&w->rt, kl_str(name));
+    c->id = strdup(name);
+    c->name = strdup(name);
+    c->state = state;
+    c->exit_code = exit_code;
+    c->attempt = old ? old->attempt + 1 : 0;
+    c->reason = strdup(exit_code ? "Error" : "Completed");
+    c->created_ns = w->clock_ns += 1000;
+    c->started_ns = c->finished_ns = c->created_ns;
+    c->post_start_done = true;
+    kl_rt_add_ctr(&w->rt, c);
+    return c;
+}
+
+static void compute(struct world *w)
+{
+    kl_pod_compute(&w->pod, &w->rt, &w->plan);
+}
+
+static void assert_starts(struct world *w, const char *want) // "i0 m1"
+{
+    char got[200] = "";
+    for (int i = 0; i < w->plan.nstart; i++)
+        snprintf(got + strlen(got), sizeof(got) - strlen(got), "%s%c%d", i ? " " : "",
+                 "ime"[w->plan.start[i].kind], w -> plan.start[i].index);
+    assert_string_equal(got, want);
+}
+
+static struct kl_value status_of(struct world *w, const struct kl_value *old, bool terminal)
+{
+    struct kl_value st;
+    struct kl_status_input in = {.pod = &w->pod,
+                                 .rt = &w->rt,
+                                 .mem = w->mem,
+                                 .old = old,
+                                 .now_us = w->clock_ns / 1000,
+                                 .host_ip = KL_STR("192.0.2.1"),
+                                 .terminal = terminal,
+                                 .finished = terminal};
+    assert_int_equal(kl_pod_status_build(&w->a, &in, &st), 0);
+    return st;
+}
+
+static void starts_in_order(void **state)
+{
+    struct world w;
+    begin(&w,
+          "{\"containers\":[{\"name\":\"a\",\"image\":\"i\"},{\"name\":\"b\",\"image\":\"i\"}],"
+          "\"initContainers\":[{\"name\":\"x\",\"image\":\"i\"},{\"name\":\"s\",\"image\":\"i\","
+          "\"restartPolicy\":\"Always\"}]}");
+    compute(&w);
+    assert_true(w.plan.create_sandbox && w.plan.kill_pod);
+    assert_int_equal(w.plan.sandbox_attempt, 0);
+    assert_starts(&w, "i0");
+    sandbox(&w, true);
+    compute(&w);
+    assert_false(w.plan.create_sandbox);
+    assert_starts(&w, "i0");
+    struct kl_ctr *x = ctr(&w, "x", KL_CTR_RUNNING, 0);
+    compute(&w);
+    assert_starts(&w, "");
+    x->state = KL_CTR_EXITED;
+    compute(&w);
+    assert_starts(&w, "i1"); // the sidecar
+    struct kl_ctr *s = ctr(&w, "s", KL_CTR_RUNNING, 0);
+    s->post_start_done = false;
+    compute(&w);
+    assert_starts(&w, ""); // until its postStart hook has run
+    s->post_start_done = true;
+    compute(&w);
+    assert_starts(&w, "m0 m1");
+    ctr(&w, "a", KL_CTR_RUNNING, 0);
+    ctr(&w, "b", KL_CTR_RUNNING, 0);
+    compute(&w);
+    assert_starts(&w, "");
+    assert_false(w.plan.kill_pod);
+    s->state = KL_CTR_EXITED; // a sidecar that ends is started again, also later
+    compute(&w);
+    assert_starts(&w, "i1");
+    end(&w);
+}
+
+static void restart_policies(void **state)
+{
+    static const struct {
+        const char *policy;
+        int exit_code;
+        bool again, finished;
+    } cases[] = {{"Always", 0, true, false},    {"Always", 1, true, false},
+                 {"OnFailure", 0, false, true}, {"OnFailure", 1, true, false},
+                 {"Never", 0, false, true},     {"Never", 1, false, true}};
+    for (size_t i = 0; i < KL_COUNT(cases); i++) {
+        struct world w;
+        char spec[300];
+        snprintf(spec, sizeof(spec),
+                 "{\"restartPolicy\":\"%s\",\"containers\":[{\"name\":\"a\",\"image\":\"i\"}]}",
+                 cases[i].policy);
+        begin(&w, spec);
+        sandbox(&w, true);
+        ctr(&w, "a", KL_CTR_EXITED, cases[i].exit_code);
+        compute(&w);
+        assert_starts(&w, cases[i].again ? "m0" : "");
+        assert_int_equal(w.plan.kill_pod, cases[i].finished);
+        struct kl_value st = status_of(&w, NULL, cases[i].finished);
+        assert_str(kl_text_at(&st, KL_F_phase), !cases[i].finished   ? "Running"
+                                                : cases[i].exit_code ? "Failed"
+                                                                     : "Succeeded");
+        end(&w);
+    }
+}
+
+static void failed_init_ends_pod(void **state)
+{
+    struct world w;
+    begin(&w, "{\"restartPolicy\":\"Never\",\"containers\":[{\"name\":\"a\",\"image\":\"i\"}],"
+              "\"initContainers\":[{\"name\":\"x\",\"image\":\"i\"}]}");
+    sandbox(&w, true);
+    ctr(&w, "x", KL_CTR_EXITED, 2);
+    compute(&w);
+    assert_true(w.plan.kill_pod);
+    assert_starts(&w, "");
+    struct kl_value st = status_of(&w, NULL, false);
+    assert_str(kl_text_at(&st, KL_F_phase), "Failed");
+    end(&w);
+}
+
+static void changed_image_restarts(void **state)
+{
+    struct world w;
+    begin(&w, "{\"containers\":[{\"name\":\"a\",\"image\":\"new\"}]}");
+    sandbox(&w, true);
+    struct kl_ctr *c = ctr(&w, "a", KL_CTR_RUNNING, 0);
+    c->has_hash = true;
+    c->hash = 1;
+    compute(&w);
+    assert_int_equal(w.plan.nkill, 1);
+    assert_string_equal(w.plan.kill[0].message,
+                        "Container a definition changed, will be restarted");
+    c->hash = kl_ctr_hash(kl_pod_container(&w.pod, KL_STR("a"), NULL));
+    compute(&w);
+    assert_int_equal(w.plan.nkill, 0);
+    c->probe[KL_PROBE_LIVENESS] = KL_PROBE_FAILURE;
+    compute(&w);
+    assert_string_equal(w.plan.kill[0].message,
+                        "Container a failed liveness probe, will be restarted");
+    end(&w);
+}
+
+static void lost_sandbox_is_replaced(void **state)
+{
+    struct world w;
+    begin(&w, "{\"containers\":[{\"name\":\"a\",\"image\":\"i\"}]}");
+    sandbox(&w, false);
+    ctr(&w, "a", KL_CTR_EXITED, 137);
+    compute(&w);
+    assert_true(w.plan.create_sandbox);
+    assert_int_equal(w.plan.sandbox_attempt, 1);
+    end(&w);
+}
+
+static void back_off_doubles_and_resets(void **state)
+{
+    struct kl_backoff b = {0};
+    int64_t now = 1000000, until;
+    static const int64_t want[] = {10, 20, 40, 80, 160, 300, 300};
+    for (size_t i = 0; i < KL_COUNT(want); i++) {
+        assert_false(kl_backoff_holds(&b, now, now + b.value_ms, NULL));
+        kl_backoff_next(&b, now, now);
+        assert_int_equal(b.value_ms, want[i] * 1000);
+        assert_true(kl_backoff_holds(&b, now, now + b.value_ms - 1, &until));
+        assert_int_equal(until, now + b.value_ms);
+        now += b.value_ms;
+    }
+    now += 2 * KL_BACKOFF_MAX_MS + 1; // ten quiet minutes
+    assert_false(kl_backoff_holds(&b, now, now, NULL));
+    kl_backoff_next(&b, now, now);
+    assert_int_equal(b.value_ms, KL_BACKOFF_BASE_MS);
+}
+
+static void stops_sidecars_last(void **state)
+{
+    struct world w;
+    struct kl_ctr *stops[8];
+    begin(&w, "{\"containers\":[{\"name\":\"a\",\"image\":\"i\"}],\"initContainers\":["
+              "{\"name\":\"s1\",\"image\":\"i\",\"restartPolicy\":\"Always\"},"
+              "{\"name\":\"s2\",\"image\":\"i\",\"restartPolicy\":\"Always\"}]}");
+    struct kl_ctr *s1 = ctr(&w, "s1", KL_CTR_RUNNING, 0);
+    struct kl_ctr *s2 = ctr(&w, "s2", KL_CTR_RUNNING, 0);
+    struct kl_ctr *a = ctr(&w, "a", KL_CTR_RUNNING, 0);
+    assert_int_equal(kl_pod_next_stops(&w.pod, &w.rt, stops, 8), 1);
+    assert_ptr_equal(stops[0], a);
+    a->stopping = true;
+    assert_int_equal(kl_pod_next_stops(&w.pod, &w.rt, stops, 8), 0);
+    a->state = KL_CTR_EXITED;
+    assert_int_equal(kl_pod_next_stops(&w.pod, &w.rt, stops, 8), 1);
+    assert_ptr_equal(stops[0], s2);
+    s2->state = KL_CTR_EXITED;
+    assert_int_equal(kl_pod_next_stops(&w.pod, &w.rt, stops, 8), 1);
+    assert_ptr_equal(stops[0], s1);
+    end(&w);
+}
+
+static const struct kl_value *condition(const struct kl_value *st, const char *type)
+{
+    return kl_condition_find(kl_get(st, KL_F_conditions), type);
+}
+
+static void status_words(void **state)
+{
+    struct world w;
+    begin(&w,
+          "{\"containers\":[{\"name\":\"a\",\"image\":\"i\"},{\"name\":\"b\",\"image\":\"i\"}]}");
+    struct kl_value st = status_of(&w, NULL, false);
+    const struct kl_value *c = kl_at(kl_get(&st, KL_F_containerStatuses), 0);
+    assert_str(kl_text_at(c, KL_F_state, KL_F_waiting, KL_F_reason), "ContainerCreating");
+    assert_str(kl_text_at(&st, KL_F_phase), "Pending");
+    assert_str(kl_text_at(condition(&st, "Ready"), KL_F_reason), "ContainersNotReady");
+    assert_str(kl_text_at(condition(&st, "Ready"), KL_F_message),
+               "containers with unready status: [a b]");
+    assert_str(kl_text_at(condition(&st, "PodReadyToStartContainers"), KL_F_status), "False");
+    assert_str(kl_text_at(condition(&st, "Initialized"), KL_F_status), "True");
+    assert_int_equal(kl_int_at(condition(&st, "Ready"), 0, KL_F_observedGeneration), 3);
+    sandbox(&w, true);
+    ctr(&w, "a", KL_CTR_RUNNING, 0);
+    ctr(&w, "b", KL_CTR_EXITED, 3);
+    struct kl_ctr_mem m = {.name = (char *)"b",
+                           .reason = (char *)"CrashLoopBackOff",
+                           .message = (char *)"back-off 10s restarting failed container=b pod=p"};
+    w.mem = &m;
+    st = status_of(&w, NULL, false);
+    c = kl_at(kl_get(&st, KL_F_containerStatuses), 1);
+    assert_str(kl_text_at(c, KL_F_state, KL_F_waiting, KL_F_reason), "CrashLoopBackOff");
+    assert_int_equal(kl_int_at(c, 0, KL_F_lastState, KL_F_terminated, KL_F_exitCode), 3);
+    assert_str(kl_text_at(&st, KL_F_phase), "Running");
+    assert_str(kl_text_at(&st, KL_F_podIP), "10.1.0.2");
+    assert_str(kl_text_at(&st, KL_F_qosClass), "BestEffort");
+    // A condition that stays keeps its time.
+    int64_t since = kl_int_at(condition(&st, "Ready"), 0, KL_F_lastTransitionTime);
+    struct kl_value old = st;
+    w.clock_ns += 5000000000;
+    st = status_of(&w, &old, false);
+    assert_int_equal(kl_int_at(condition(&st, "Ready"), 0, KL_F_lastTransitionTime), since);
+    end(&w);
+}
+
+static void patch_names_what_went(void **state)
+{
+    struct world w;
+    struct kl_str json;
+    begin(&w, "{\"containers\":[{\"name\":\"a\",\"image\":\"i\"}]}");
+    sandbox(&w, true);
+    ctr(&w, "a", KL_CTR_RUNNING, 0);
+    struct kl_value st = status_of(&w, NULL, false);
+    struct kl_object *o = kl_object_freeze(kl_pod_status_type(), &st);
+    assert_int_equal(kl_pod_status_patch(&w.a, KL_STR("u"), NULL, o, &json), 0);
+    assert_non_null(memmem(json.p, json.n, "\"uid\":\"u\"", 9));
+    assert_non_null(memmem(json.p, json.n, "\"message\":null", 14));
+    assert_non_null(memmem(json.p, json.n, "{\"$patch\":\"replace\"}", 20));
+    kl_object_unref(o);
+    end(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(starts_in_order),          cmocka_unit_test(restart_policies),
+        cmocka_unit_test(failed_init_ends_pod),     cmocka_unit_test(changed_image_restarts),
+        cmocka_unit_test(lost_sandbox_is_replaced), cmocka_unit_test(back_off_doubles_and_resets),
+        cmocka_unit_test(stops_sidecars_last),      cmocka_unit_test(status_words),
+        cmocka_unit_test(patch_names_what_went),
+    };
+    return cmocka_run_group_tests_name("kubelet/pod_core", tests, NULL, NULL);
+}
