@@ -62,10 +62,10 @@ static void make_ready(const struct kl_value *pod)
     snprintf(ns, sizeof(ns), "%.*s", KL_PRI(kl_meta_namespace(pod)));
     snprintf(name, sizeof(name), "%.*s", KL_PRI(kl_meta_name(pod)));
     snprintf(patch, sizeof(patch),
-             "{\"spec\":{\"nodeName\":\"node\"},\"status\":{\"phase\":\"Running\",\"conditions\":[{"
+             "{%s\"status\":{\"phase\":\"Running\",\"conditions\":[{"
              "\"type\":\"Ready\","
              "\"status\":\"True\",\"lastTransitionTime\":\"%s\"}]}}",
-             now);
+             h.keep_node ? "" : "\"spec\":{\"nodeName\":\"node\"},", now);
     fake_patch(h.f, PODS, ns, name, "any", patch); // a subresource that covers all
 }
 

@@ -18,6 +18,7 @@ struct harness {
     int64_t ready_ms, stop_ms;                   // [1000, 1000]
     bool (*may_run)(const struct kl_value *pod); // NULL: all may; others stay pending
     bool no_kubelet;
+    bool keep_node; // pods get their nodes from a scheduler
 };
 extern struct harness h;
 

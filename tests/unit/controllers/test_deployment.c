@@ -278,7 +278,7 @@ static void old_replicasets_are_cleaned_up(void **state)
     apply_deployment(1, "v1", "");
     fake_patch(h.f, DEPLOYMENTS, "ns", "web", NULL, "{\"spec\":{\"revisionHistoryLimit\":2}}");
     for (int i = 1; i <= 5; i++) {
-        char image[8];
+        char image[16];
         snprintf(image, sizeof(image), "v%d", i);
         set_image(image);
         harness_run(10000);

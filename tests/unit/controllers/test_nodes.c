@@ -11,14 +11,14 @@ enum { MAX_NODES = 8 };
 static bool alive[MAX_NODES];
 static int nnodes;
 
-static void node_name(char name[16], int i)
+static void node_name(char name[24], int i)
 {
-    snprintf(name, 16, "node-%d", i);
+    snprintf(name, 24, "node-%d", i);
 }
 
 static void post_status(int i, const char *ready)
 {
-    char json[1024], name[16], now[KL_TIME_TEXT];
+    char json[1024], name[24], now[KL_TIME_TEXT];
     node_name(name, i);
     kl_time_text(kl_timers_wall_us(h.ts), now);
     snprintf(json, sizeof(json),
@@ -30,7 +30,7 @@ static void post_status(int i, const char *ready)
 
 static void renew_lease(int i)
 {
-    char json[512], name[16], now[KL_TIME_TEXT];
+    char json[512], name[24], now[KL_TIME_TEXT];
     node_name(name, i);
     kl_microtime_text(kl_timers_wall_us(h.ts), now);
     snprintf(json, sizeof(json),
@@ -75,7 +75,7 @@ static void start_with(int n)
     h.no_kubelet = true;
     nnodes = n;
     for (int i = 0; i < n; i++) {
-        char json[256], name[16];
+        char json[256], name[24];
         node_name(name, i);
         snprintf(
             json, sizeof(json),
