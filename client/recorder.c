@@ -276,13 +276,13 @@ void kl_recorder_event(struct kl_recorder *r, const struct kl_object_ref *about,
         .rv = kl_arena_dup(a, about->rv),
         .field_path = kl_arena_dup(a, about->field_path),
     };
-    e->type = type;
+    e->type = kl_arena_dup(a, kl_str(type)).p;
     e->reason = kl_arena_dup(a, kl_str(reason)).p;
     e->message = kl_arena_dup(a, c.message);
     e->count = c.count;
     e->first_us = c.first_us;
     e->now_us = now_us;
-    if (!e->reason || !e->message.p) {
+    if (!e->type || !e->reason || !e->message.p) {
         r->dropped++;
         free_told(e);
         return;

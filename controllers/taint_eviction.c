@@ -180,7 +180,13 @@ static void on_pod_update(struct kl_handler *h, struct kl_object *old, struct kl
 
 static void on_pod_remove(struct kl_handler *h, struct kl_object *pod)
 {
-    on_pod(h, pod);
+    struct evictions *c = h->arg;
+    struct kl_arena a;
+    kl_arena_init(&a, 4096);
+    struct kl_str key = kl_key_of(&a, &pod->root);
+    if (key.p)
+        free(kl_map_del(&c->doomed, key));
+    kl_arena_fini(&a);
 }
 
 static void look_at_pods(struct evictions *c, struct kl_str node)
