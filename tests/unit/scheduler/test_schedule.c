@@ -243,7 +243,7 @@ static void scalars_are_counted(void **state)
 
 static void packing_spreads_and_fills_up(void **state)
 {
-    char name[16];
+    char name[24];
     int taken[4] = {0};
     for (int i = 0; i < 4; i++) {
         snprintf(name, sizeof(name), "n%d", i);
@@ -268,7 +268,7 @@ static void packing_spreads_and_fills_up(void **state)
 
 static void a_large_cluster_is_sampled(void **state)
 {
-    char name[16];
+    char name[24];
     for (int i = 0; i < 1000; i++) {
         snprintf(name, sizeof(name), "n%d", i);
         add_node(name, "", "", 4, 4000, 110);

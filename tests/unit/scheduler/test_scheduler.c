@@ -119,7 +119,7 @@ static void without_nodes(void **state)
 
 static void assumed_pods_count_at_once(void **state)
 {
-    char name[16];
+    char name[24];
     add_node("n", 4);
     for (int i = 0; i < 10; i++) {
         snprintf(name, sizeof(name), "p%d", i);
