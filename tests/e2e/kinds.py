@@ -2,7 +2,8 @@
 """One object of every built-in kind that can be created, and the row that `kubectl get` shows of it.
 
 KINDS: resource → (cells of its row, the object). Name `every`; namespaced ones go into the namespace
-`kinds`. AGE stands for an age of seconds or minutes, TIME for a time, * for any text.
+`kinds`. AGE stands for an age of seconds or minutes, TIME for a time, * for any text, ? for one that
+is there once a controller has been at it.
 """
 
 NAMESPACE = "kinds"
@@ -61,7 +62,7 @@ KINDS = {
                            "apiVersion": "v1"}}),
     "limitranges": (["every", "TIME"], {
         "apiVersion": "v1", "kind": "LimitRange", "metadata": meta(),
-        "spec": {"limits": [{"type": "Pod", "max": {"cpu": "64"}}]}}),
+        "spec": {"limits": [{"type": "PersistentVolumeClaim", "max": {"storage": "9Gi"}}]}}),
     "namespaces": (["every", "Active", "AGE"], {
         "apiVersion": "v1", "kind": "Namespace", "metadata": meta()}),
     "nodes": (["every", "Unknown", "worker", "AGE"], {
@@ -85,7 +86,7 @@ KINDS = {
     "replicationcontrollers": (["every", "0", "0", "0", "AGE"], {
         "apiVersion": "v1", "kind": "ReplicationController", "metadata": meta(),
         "spec": {"replicas": 0, "selector": {"app": "every"}, "template": pod_template()}}),
-    "resourcequotas": (["every", "AGE"], {
+    "resourcequotas": (["every", "?", "AGE"], {
         "apiVersion": "v1", "kind": "ResourceQuota", "metadata": meta(),
         "spec": {"hard": {"pods": "10"}}}),
     "secrets": (["every", "Opaque", "1", "AGE"], {
@@ -127,12 +128,11 @@ KINDS = {
                       "listKind": "EveryList"},
             "versions": [{"name": "v1", "served": False, "storage": True, "schema": {
                 "openAPIV3Schema": {"type": "object"}}}]}}),
-    "apiservices.apiregistration.k8s.io": (["v1.none.example.com", "kinds/none", "*", "AGE"], {
+    "apiservices.apiregistration.k8s.io": (["v1.none.example.com", "Local", "*", "AGE"], {
         "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
         "metadata": meta("v1.none.example.com"),
         "spec": {"group": "none.example.com", "version": "v1", "groupPriorityMinimum": 1000,
-                 "versionPriority": 1, "insecureSkipTLSVerify": True,
-                 "service": {"namespace": NAMESPACE, "name": "none"}}}),
+                 "versionPriority": 1}}),
     "controllerrevisions.apps": (["every", "<none>", "1", "AGE"], {
         "apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": meta(), "revision": 1,
         "data": {"a": 1}}),

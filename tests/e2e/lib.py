@@ -325,14 +325,16 @@ def deployment(name, image="busybox:1", replicas=1, command=None, **spec):
 
 # ---- the runner
 
-def run(module=None):
-    """Runs the tests of the calling program and exits: 0 unless one failed."""
-    module = module or sys.modules["__main__"]
+def run(*servers):
+    """Starts the servers, runs the tests of the calling program and exits: 0 unless one failed."""
+    module = sys.modules["__main__"]
     name = os.path.basename(module.__file__)
     tests = [(n[5:], f) for n, f in vars(module).items() if n.startswith("test_") and callable(f)]
     if len(sys.argv) > 1:
         tests = [t for t in tests if any(word in t[0] for word in sys.argv[1:])]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    for s in servers:
+        s.start()
     failed = 0
     for test, function in tests:
         began = time.monotonic()
