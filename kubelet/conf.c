@@ -16,7 +16,8 @@ char *kl_strdup(struct kl_str s)
     char *p = malloc(s.n + 1);
     if (!p)
         abort();
-    memcpy(p, s.p, s.n);
+    if (s.n)
+        memcpy(p, s.p, s.n);
     p[s.n] = 0;
     return p;
 }

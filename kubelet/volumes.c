@@ -177,6 +177,7 @@ static void on_token(struct kl_call *call)
         int64_t life = t->expires_ms - now;
         t->refresh_at_ms = now + (life * 8 / 10 < 86400000 ? life * 8 / 10 : 86400000);
     }
+    kl_object_unref(call->body);
     kl_call_fini(call);
     kl_arena_fini(&tc->a);
     free(tc);
