@@ -266,3 +266,17 @@ void kl_pki_free(struct kl_pki *p)
     kl_arena_fini(&p->arena);
     free(p);
 }
+
+int kl_pki_client_cert(const struct kl_pki *p, struct kl_arena *a, const char *user,
+                       const char *const *groups, struct kl_str *ret_cert, struct kl_str *ret_key,
+                       struct kl_error *err)
+{
+    struct kl_pki_pair ca;
+    struct kl_pki_leaf leaf = {.cn = user, .orgs = groups};
+    int rc = kl_pki_load(p->client_ca, p->client_ca_key, "client-ca", &ca, err);
+    if (rc)
+        return rc;
+    rc = kl_pki_make_leaf(a, &leaf, &ca, ret_cert, ret_key, err);
+    kl_pki_pair_fini(&ca);
+    return rc;
+}

@@ -31,6 +31,11 @@ struct kl_pki {
 
 int kl_pki_open(const struct kl_pki_options *o, struct kl_pki **ret, struct kl_error *err);
 void kl_pki_free(struct kl_pki *p); // wipes the keys
+// A client certificate for a user and groups (NULL-ended or NULL), valid for a year; the PEM texts
+// go into the arena.
+int kl_pki_client_cert(const struct kl_pki *p, struct kl_arena *a, const char *user,
+                       const char *const *groups, struct kl_str *ret_cert, struct kl_str *ret_key,
+                       struct kl_error *err);
 // Writes an admin kubeconfig (mode 0600, atomically) for https://host:port.
 int kl_pki_write_kubeconfig(const struct kl_pki *p, const char *path, const char *host, int port,
                             struct kl_error *err);

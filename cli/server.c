@@ -5,6 +5,7 @@
 #include "apiserver/pki.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "client/https.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/machine.h"
@@ -29,7 +30,7 @@ struct options {
     const char *config, *bind_address, *advertise_address, *data_dir, *datastore, *token;
     const char *kubeconfig, *kubeconfig_mode, *cluster_cidr, *service_cidr, *cluster_dns;
     const char *cluster_domain, *node_name, *node_ip, *runtime_endpoint, *disable, *bridge_name;
-    const char *cgroup_root, *log_format;
+    const char *cgroup_root, *log_format, *transport;
     struct kl_flag_list tls_san, node_label, node_taint, kubelet_arg;
     int port, kubelet_port, v, max_pods, api_loops;
     bool disable_agent, disable_controllers, disable_scheduler, debug, help;
@@ -81,6 +82,10 @@ static const struct kl_flag flags[] = {
      "components", "No controllers"},
     {"disable-scheduler", 0, NULL, KL_FLAG_BOOL, AT(disable_scheduler), NULL, "false", "components",
      "No scheduler"},
+    {"client-transport", 0, "KINGLET_CLIENT_TRANSPORT", KL_FLAG_STRING, AT(transport), "NAME",
+     "in-process", "components",
+     "How controllers, scheduler and kubelet reach the API: in-process, or https like a remote "
+     "node"},
     {"node-name", 0, "KINGLET_NODE_NAME", KL_FLAG_STRING, AT(node_name), "NAME", NULL, "agent/node",
      "Name of the node (host name)"},
     {"node-ip", 'i', "KINGLET_NODE_IP", KL_FLAG_STRING, AT(node_ip), "ADDR", NULL,
@@ -127,14 +132,39 @@ struct server {
 
 // ---- the parts on other loops
 
+static const char *local_host(const struct server *s)
+{
+    const char *h = s->o.bind_address;
+    return !h || !*h || !strcmp(h, "0.0.0.0") || !strcmp(h, "::") ? "127.0.0.1" : h;
+}
+
+// The same user over either transport: by name within the process, by certificate over HTTPS.
+static struct kl_client *make_client(struct server *s, struct kl_loop *loop, const char *user,
+                                     const char *const *groups, const char *agent)
+{
+    if (strcmp(s->o.transport, "https"))
+        return kl_apiserver_client(s->api, loop, user, groups, agent);
+    struct kl_error err = {0};
+    struct kl_arena a;
+    struct kl_client *c = NULL;
+    kl_arena_init(&a, 1 << 20);
+    struct kl_https_options o = {.loop = loop, .ca = s->pki->server_ca, .user_agent = agent};
+    o.server = kl_arena_printf(&a, "https://%s:%d", local_host(s), kl_apiserver_port(s->api));
+    if (kl_pki_client_cert(s->pki, &a, user, groups, &o.cert, &o.key, &err) ||
+        kl_https_client_new(&o, &c, &err))
+        kl_log(KL_LOG_ERROR, "server", "client user=%s: %s", user, err.msg);
+    kl_arena_fini(&a);
+    return c;
+}
+
 static struct kl_client *client_for(void *arg, const char *user)
 {
     struct server *s = arg;
     static const char *const account_groups[] = {"system:serviceaccounts",
                                                  "system:serviceaccounts:kube-system", NULL};
     bool account = kl_str_starts(kl_str(user), KL_STR("system:serviceaccount:"));
-    return kl_apiserver_client(s->api, s->controllers_loop, user, account ? account_groups : NULL,
-                               "kube-controller-manager");
+    return make_client(s, s->controllers_loop, user, account ? account_groups : NULL,
+                       "kube-controller-manager");
 }
 
 static void run_controllers(struct kl_task *t)
@@ -152,8 +182,8 @@ static void run_controllers(struct kl_task *t)
     }
     if (!s->o.disable_scheduler) {
         struct kl_scheduler_options o = {0};
-        s->scheduler_client = kl_apiserver_client(s->api, s->controllers_loop,
-                                                  "system:kube-scheduler", NULL, "kube-scheduler");
+        s->scheduler_client =
+            make_client(s, s->controllers_loop, "system:kube-scheduler", NULL, "kube-scheduler");
         if (!s->scheduler_client ||
             kl_scheduler_start(s->controllers_loop, s->scheduler_client, &o, &s->scheduler, &err))
             kl_log(KL_LOG_ERROR, "server", "scheduler: %s", err.msg);
@@ -199,9 +229,7 @@ static void on_ready(void *arg)
     struct server *s = arg;
     struct kl_error err = {0};
     int port = kl_apiserver_port(s->api);
-    const char *host = s->o.bind_address && *s->o.bind_address ? s->o.bind_address : "127.0.0.1";
-    if (!strcmp(host, "0.0.0.0") || !strcmp(host, "::"))
-        host = "127.0.0.1";
+    const char *host = local_host(s);
     if (kl_pki_write_kubeconfig(s->pki, s->kubeconfig, host, port, &err))
         kl_log(KL_LOG_ERROR, "server", "kubeconfig: %s", err.msg);
     else if (strcmp(s->o.kubeconfig_mode, "600"))
@@ -302,6 +330,9 @@ static int parse(struct server *s, int argc, char **argv, struct kl_error *err)
             return kl_error_errno(err, errno, "current directory");
         o->data_dir = kl_arena_printf(&s->arena, "%s/%s", cwd, o->data_dir).p;
     }
+    if (strcmp(o->transport, "in-process") && strcmp(o->transport, "https"))
+        return kl_error_set(err, KL_EINVALID, "--client-transport is in-process or https, not %s",
+                            o->transport);
     s->kubeconfig = kl_kubeconfig_path(&s->arena, o->kubeconfig, o->data_dir);
     if (!o->node_ip)
         o->node_ip = kl_machine_address(&s->arena);
