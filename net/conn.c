@@ -101,7 +101,8 @@ void kl_conn_update_events(struct kl_conn *c)
         want = UV_WRITABLE;
     } else {
         bool reading = c->state == KL_CONN_HANDSHAKE || !c->paused || c->state == KL_CONN_LINGER;
-        if (reading && !c->eof)
+        bool resting = c->rest_until && c->state == KL_CONN_OPEN;
+        if (reading && !c->eof && !resting)
             want |= UV_READABLE;
         // A paused reader still learns that the peer has gone.
         if (!reading && !c->hup && c->watch_hup)
@@ -120,9 +121,12 @@ void kl_conn_update_events(struct kl_conn *c)
 
 static uint64_t next_due(const struct kl_conn *c)
 {
-    if (c->stall_deadline && (!c->deadline || c->stall_deadline < c->deadline))
-        return c->stall_deadline;
-    return c->deadline;
+    uint64_t due = c->deadline;
+    if (c->stall_deadline && (!due || c->stall_deadline < due))
+        due = c->stall_deadline;
+    if (c->rest_until && (!due || c->rest_until < due))
+        due = c->rest_until;
+    return due;
 }
 
 static void on_timer(uv_timer_t *t);
@@ -137,11 +141,37 @@ void kl_conn_arm_timer(struct kl_conn *c)
     uv_timer_start(&c->timer, on_timer, due > now ? due - now : 0, 0);
 }
 
+// Reads without asking the poll first: a peer that was busy a moment ago has sent more, and one
+// that goes on like this never gets back to the poll.
+static void end_rest(struct kl_conn *c)
+{
+    c->rest_until = 0;
+    if (c->state == KL_CONN_OPEN && !c->paused && !c->eof) {
+        c->drained = false;
+        kl_conn_read(c);
+    }
+    kl_conn_update_events(c);
+}
+
+void kl_conn_rest(struct kl_conn *c)
+{
+    if (c->state != KL_CONN_OPEN || c->rest_until)
+        return;
+    c->rest_until = kl_conn_now(c) + KL_CONN_REST_MS;
+    kl_conn_arm_timer(c);
+    kl_conn_update_events(c);
+}
+
 static void on_timer(uv_timer_t *t)
 {
     struct kl_conn *c = t->data;
     uint64_t now = kl_conn_now(c);
     c->timer_due = 0;
+    if (c->rest_until && c->rest_until <= now) {
+        end_rest(c);
+        if (c->state == KL_CONN_CLOSED)
+            return;
+    }
     if (c->stall_deadline && c->stall_deadline <= now) {
         struct kl_error err;
         kl_error_set(&err, KL_ETIMEOUT, "the peer did not read for %u ms", c->stall_ms);

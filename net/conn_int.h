@@ -19,6 +19,7 @@ enum {
     KL_CONN_OUT_LOW = 128 * 1024,   // below this on_fill is asked for more
     KL_CONN_OUT_HIGH = 256 * 1024,  // on_fill stops here
     KL_CONN_OUT_MAX = 1024 * 1024,  // never more than about this (one source's last slice may pass)
+    KL_CONN_REST_MS = 1,            // see kl_conn_rest
 };
 
 enum kl_conn_state {
@@ -61,7 +62,7 @@ struct kl_conn {
     int open_handles;
     uv_poll_t poll;
     uv_timer_t timer;
-    uint64_t timer_due, deadline, stall_deadline; // loop time in ms; 0: none
+    uint64_t timer_due, deadline, stall_deadline, rest_until; // loop time in ms; 0: none
     uint32_t stall_ms;
     struct kl_outq out;
     struct kl_buf cipher; // TLS records that the socket did not take yet
@@ -87,6 +88,9 @@ static inline struct kl_outq *kl_conn_out(struct kl_conn *c)
 }
 void kl_conn_flush_soon(struct kl_conn *c); // write in this iteration, after the callbacks
 void kl_conn_pause(struct kl_conn *c, bool paused);
+// What comes next can wait for a moment (KL_CONN_REST_MS): it is read together then, instead of
+// with a wake-up for each packet.
+void kl_conn_rest(struct kl_conn *c);
 // Once, at an absolute uv_now; 0: none. The callee sets the next.
 void kl_conn_set_deadline(struct kl_conn *c, uint64_t at_ms);
 static inline uint64_t kl_conn_now(const struct kl_conn *c)

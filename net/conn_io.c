@@ -255,6 +255,8 @@ void kl_conn_read(struct kl_conn *c)
             c->ops->on_read(c->arg, (struct kl_str){buf, (size_t)n});
         if (c->state == KL_CONN_CLOSED || (c->paused && c->state != KL_CONN_LINGER))
             return;
+        if (c->rest_until)
+            return; // what OpenSSL holds is read with the rest
         if (!c->ssl && (size_t)n < sizeof(buf))
             return; // level-triggered: more will be announced
     }

@@ -148,7 +148,7 @@ struct kl_http_source {
     // call returns, so keep one call's slices to about 64 KiB unless they are shared anyway.
     int (*pull)(void *arg, struct kl_http_chunk *chunks, int max, bool *ret_end);
     // Exactly once, after the last pull: END was sent, or the request closed. May be NULL. Comes
-    // before the request's on_close.
+    // before the request's on_close. Never when kl_http_respond_stream itself failed.
     void (*close)(void *arg);
 };
 // content-length among the headers is honoured (what is pulled must then add up); without it

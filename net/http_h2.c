@@ -20,6 +20,7 @@ static int on_begin_headers(nghttp2_session *s, const nghttp2_frame *f, void *ar
     struct kl_h2 *h = arg;
     if (f->hd.type != NGHTTP2_HEADERS || f->headers.cat != NGHTTP2_HCAT_REQUEST || !h->conn->c)
         return 0;
+    h->saw_other = true;
     struct kl_http_req *r = kl_http_req_new(h->conn, &kl_h2_proto_ops, 20);
     if (!r)
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
@@ -95,6 +96,10 @@ static int on_frame_recv(nghttp2_session *s, const nghttp2_frame *f, void *arg)
     struct kl_h2 *h = arg;
     bool end = f->hd.flags & NGHTTP2_FLAG_END_STREAM;
     struct kl_http_req *r;
+    if (f->hd.type == NGHTTP2_WINDOW_UPDATE)
+        h->saw_window = true;
+    else
+        h->saw_other = true;
     switch (f->hd.type) {
     case NGHTTP2_HEADERS:
         r = kl_h2_req(h, f->hd.stream_id);
@@ -121,6 +126,7 @@ static int on_data_chunk(nghttp2_session *s, uint8_t flags, int32_t id, const ui
     struct kl_http_req *r = kl_h2_req(h, id);
     if (!h->conn->c)
         return NGHTTP2_ERR_CALLBACK_FAILURE;
+    h->saw_other = true;
     // The connection's window opens at once: what one stream may hold back is bounded by its own.
     nghttp2_session_consume_connection(s, n);
     if (!r) {
@@ -181,10 +187,26 @@ static void fill(void *arg)
         kl_http_conn_drain(c);
 }
 
+// A client that is sent many events (50 watches on one connection, say) answers each few KiB with
+// WINDOW_UPDATEs in packets of their own. While nothing waits for them there is no hurry: reading
+// them one by one would cost more than sending the events. The second in a row starts it, so that
+// a client that just said something is read at once.
+static void rest_after_windows(struct kl_h2 *h)
+{
+    uint64_t now = kl_h2_now(h);
+    bool again = h->window_at_ms + 2 * KL_CONN_REST_MS >= now;
+    if (!h->saw_window || h->saw_other)
+        return;
+    h->window_at_ms = now;
+    if (again)
+        kl_conn_rest(h->conn->c);
+}
+
 static void on_read(void *arg, struct kl_str data)
 {
     struct kl_http_conn *c = arg;
     struct kl_h2 *h = c->h2;
+    h->saw_window = h->saw_other = false;
     ssize_t n = nghttp2_session_mem_recv(h->session, (const uint8_t *)data.p, data.n);
     if (!c->c)
         return;
@@ -200,6 +222,8 @@ static void on_read(void *arg, struct kl_str data)
     }
     if (nghttp2_session_want_write(h->session) || !nghttp2_session_want_read(h->session))
         kl_conn_flush_soon(c->c);
+    else
+        rest_after_windows(h);
 }
 
 static void on_eof(void *arg)

@@ -11,6 +11,9 @@ struct kl_h2 {
     int64_t reset_tokens;
     uint64_t reset_at_ms;
     bool goaway;
+    // Of the current read: WINDOW_UPDATE, and any other frame. When only the first came last.
+    bool saw_window, saw_other;
+    uint64_t window_at_ms;
 };
 
 static inline uint64_t kl_h2_now(const struct kl_h2 *h)

@@ -40,7 +40,8 @@ static int start(struct kl_http_req *r, int status, const struct kl_http_header 
     r->responded = true;
     int rc = r->ops->head(r, status, h, nh, length, r->no_body);
     if (rc) {
-        // Nothing useful can be said on this stream any more.
+        // Nothing useful can be said on this stream any more; the source stays its caller's.
+        r->src_closed = true;
         r->ops->abort(r);
         return rc;
     }

@@ -19,6 +19,9 @@ struct kl_tls_ctx {
 
 // Forward secrecy and AEAD only: what HTTP/2 allows (RFC 9113 9.2.2).
 static const char tls12_ciphers[] = "ECDHE+AESGCM:ECDHE+CHACHA20";
+// In Go's order of preference, not OpenSSL's: 128 bits are enough, and 10 rounds instead of 14.
+static const char tls13_ciphers[] =
+    "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 static const unsigned char alpn_both[] = "\x02h2\x08http/1.1";
 static const unsigned char alpn_http1[] = "\x08http/1.1";
 enum { TICKET_LIFETIME_S = 3600 };
@@ -172,7 +175,8 @@ static int new_ssl_ctx(const SSL_METHOD *m, SSL_CTX **ret, struct kl_error *err)
     // One recv for a record's header and body.
     SSL_CTX_set_read_ahead(ctx, 1);
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-    if (SSL_CTX_set_cipher_list(ctx, tls12_ciphers) != 1) {
+    if (SSL_CTX_set_cipher_list(ctx, tls12_ciphers) != 1 ||
+        SSL_CTX_set_ciphersuites(ctx, tls13_ciphers) != 1) {
         SSL_CTX_free(ctx);
         return kl_tls_error(err, KL_EINTERNAL, "TLS ciphers");
     }
