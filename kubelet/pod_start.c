@@ -400,6 +400,17 @@ static char *with_tag(struct kl_str image)
     return kl_asprintf("%.*s%s", KL_PRI(image), tagged ? "" : ":latest");
 }
 
+// The runtime knows no instance: one that the status knows has been lost, and counts.
+static uint32_t attempt_after_loss(const struct kl_pod *p, struct kl_str name)
+{
+    static const kl_sym lists[] = {KL_F_containerStatuses, KL_F_initContainerStatuses};
+    for (size_t i = 0; i < KL_COUNT(lists); i++)
+        for (KL_EACH(s, kl_path(kl_pod_root(p), KL_F_status, lists[i])))
+            if (kl_str_eq(kl_text_at(s, KL_F_name), name) && kl_text_at(s, KL_F_containerID).n)
+                return (uint32_t)kl_int_at(s, 0, KL_F_restartCount) + 1;
+    return 0;
+}
+
 void kl_pod_start_ctr(struct kl_pod *p, enum kl_ctr_kind kind, size_t index)
 {
     struct kl_start_op *op = calloc(1, sizeof(*op));
@@ -411,7 +422,7 @@ void kl_pod_start_ctr(struct kl_pod *p, enum kl_ctr_kind kind, size_t index)
     op->kind = kind;
     op->image_uid = -1;
     const struct kl_ctr *last = kl_rt_find(&p->rt, ctr_name(op));
-    op->attempt = last ? last->attempt + 1 : 0;
+    op->attempt = last ? last->attempt + 1 : attempt_after_loss(p, ctr_name(op));
     op->image = with_tag(kl_text_at(op->container, KL_F_image));
     op->sandbox_id = kl_strdup(kl_str(p->rt.sandboxes->id));
     p->busy = true;

@@ -3,6 +3,7 @@
 // archive of the busybox image (busybox_image.py) named docker.io/library/busybox:test.
 //
 //   kubelet_e2e DIR ARCHIVE [step]
+//   kubelet_e2e DIR purge
 #include "base/clock.h"
 #include "base/log.h"
 #include "fake_api.h"
@@ -394,6 +395,17 @@ int main(int argc, char **argv)
     if (argc < 3)
         return 2;
     dir = argv[1];
+    if (!strcmp(argv[2], "purge")) {
+        struct kl_kubelet_options o = {
+            .data_dir = dir, .bridge_name = "kltest0", .cgroup_root = "/kltest"};
+        char left[1100];
+        snprintf(left, sizeof(left), "%s/agent", dir);
+        check(kl_kubelet_purge(&o, &err) == 0, "purge");
+        check(access(left, F_OK) != 0, "purge leaves no data");
+        check(access("/sys/class/net/kltest0", F_OK) != 0, "purge leaves no interface");
+        printf("%d passed, %d failed\n", passed, failed);
+        return failed != 0;
+    }
     only = argc > 3 ? argv[3] : NULL;
     kl_log_setup(getenv("DEBUG") ? KL_LOG_DEBUG : KL_LOG_INFO, false);
     char cmd[1200];
