@@ -370,8 +370,10 @@ static void probes(void)
         "\",\"port\":8080},\"periodSeconds\":1,\"failureThreshold\":1,\"initialDelaySeconds\":1},"
         "\"startupProbe\":{\"tcpSocket\":{\"port\":8080},\"periodSeconds\":1,\"failureThreshold\":"
         "10},"
-        "\"command\":[\"sh\",\"-c\",\"mkdir -p /tmp/w; echo ok > /tmp/w/index.html; sleep 1; httpd "
-        "-p 8080 -h /tmp/w; sleep 2; touch /tmp/r; sleep 3; kill $(ps | grep httpd | grep -v grep "
+        "\"command\":[\"sh\",\"-c\",\"mkdir -p /tmp/www; echo ok > /tmp/www/index.html; sleep 1; "
+        "httpd "
+        "-p 8080 -h /tmp/www; sleep 2; touch /tmp/r; sleep 3; kill $(ps | grep httpd | grep -v "
+        "grep "
         "| awk '{print $1}'); sleep 100\"]");
     check(wait_for("probe", has_phase, "Running", 15000), "it runs");
     struct kl_object *o = fake_get(api, POD, "default", "probe");
