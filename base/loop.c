@@ -36,8 +36,9 @@ struct kl_loop {
     atomic_bool stop_asked;
     struct kl_task stop_task;
     struct queue mail, deferred; // the loop's own
-    // Busy time of a turn: from where libuv last read the clock, which it does when the poll returns
-    // and when an iteration begins. (UV_METRICS_IDLE_TIME would cost a second epoll_wait a turn.)
+    // Busy time of a turn: from where libuv last read the clock, which it does when the poll
+    // returns and when an iteration begins. (UV_METRICS_IDLE_TIME would cost a second epoll_wait a
+    // turn.)
     int64_t after_poll_us;
     atomic_llong over_5ms, over_25ms, over_100ms, max_us;
     pthread_t thread;

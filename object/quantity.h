@@ -11,9 +11,10 @@ struct kl_quantity {
 
 // Parses as ParseQuantity does; the error text is upstream's. Values below 1n round up.
 int kl_quantity_parse(struct kl_str s, struct kl_quantity *ret, struct kl_error *err);
-// What upstream prints for a quantity read from this text: the text itself where ParseQuantity keeps
-// it ("1.500" stays), else the canonical form ("1.5" gives "1500m"); also exact beyond the range of
-// `nano`. *ret refers to s, a constant or the arena. Callers that read JSON trim white space before.
+// What upstream prints for a quantity read from this text: the text itself where ParseQuantity
+// keeps it ("1.500" stays), else the canonical form ("1.5" gives "1500m"); also exact beyond the
+// range of `nano`. *ret refers to s, a constant or the arena. Callers that read JSON trim white
+// space before.
 int kl_quantity_normalize(struct kl_arena *a, struct kl_str s, struct kl_str *ret,
                           struct kl_error *err);
 // Canonical form ("1500m", "64Mi", "1e3"); at most KL_QUANTITY_TEXT bytes with the NUL.

@@ -13,8 +13,8 @@ int kl_time_parse(struct kl_str s, int64_t *ret_us, struct kl_error *err);
 // As time.Parse with metav1.RFC3339Micro: a fraction of at least six digits must be there.
 int kl_microtime_parse(struct kl_str s, int64_t *ret_us, struct kl_error *err);
 #define KL_TIME_TEXT 40
-size_t kl_time_text(int64_t us, char ret[KL_TIME_TEXT]);       // 2006-01-02T15:04:05Z
-size_t kl_microtime_text(int64_t us, char ret[KL_TIME_TEXT]);  // 2006-01-02T15:04:05.000000Z
-int kl_duration_parse(struct kl_str s, int64_t *ret_ns);       // Go's time.ParseDuration; KL_EINVALID
-size_t kl_duration_text(int64_t ns, char ret[KL_TIME_TEXT]);   // Go's Duration.String
+size_t kl_time_text(int64_t us, char ret[KL_TIME_TEXT]);      // 2006-01-02T15:04:05Z
+size_t kl_microtime_text(int64_t us, char ret[KL_TIME_TEXT]); // 2006-01-02T15:04:05.000000Z
+int kl_duration_parse(struct kl_str s, int64_t *ret_ns);     // Go's time.ParseDuration; KL_EINVALID
+size_t kl_duration_text(int64_t ns, char ret[KL_TIME_TEXT]); // Go's Duration.String
 size_t kl_human_duration(int64_t seconds, char ret[KL_TIME_TEXT]); // duration.HumanDuration: 5d3h
