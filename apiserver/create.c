@@ -29,7 +29,7 @@ struct create {
     int name_tries;
 };
 
-static int convert_to_storage(struct kl_req *r, struct kl_value *v)
+int kl_draft_to_storage(struct kl_req *r, struct kl_value *v)
 {
     const struct kl_resource *st = kl_resource_storage(r->info.res);
     struct kl_error err = {0};
@@ -134,18 +134,17 @@ void kl_create_draft(struct kl_req *r, struct kl_value draft)
 {
     const struct kl_resource *st = kl_resource_storage(r->info.res);
     struct create *c = KL_ARENA_NEW(r->arena, struct create);
-    struct kl_value *m = kl_edit(r->arena, &draft, KL_F_metadata, KL_STRUCT);
-    if (!c || !m) {
+    if (!c) {
         kl_fail_oom(r);
         kl_req_fail(r);
         return;
     }
-    struct kl_str ns = kl_meta_namespace(&draft);
-    if (r->info.res->namespaced && !ns.n) {
-        kl_set(r->arena, m, KL_F_namespace, kl_string(r->info.ns));
-    } else if (r->info.res->namespaced && !kl_str_eq(ns, r->info.ns)) {
-        kl_fail_bad(r, "the namespace of the provided object does not match the namespace sent on "
-                       "the request");
+    if (kl_meta_take_namespace(r, &draft)) {
+        kl_req_fail(r);
+        return;
+    }
+    if (kl_meta_rv(&draft).n && !kl_str_eqz(kl_meta_rv(&draft), "0")) {
+        kl_fail_set(r, 500, "", "resourceVersion should not be set on objects to be created");
         kl_req_fail(r);
         return;
     }
@@ -156,7 +155,7 @@ void kl_create_draft(struct kl_req *r, struct kl_value draft)
         kl_req_fail(r);
         return;
     }
-    if (convert_to_storage(r, &draft)) {
+    if (kl_draft_to_storage(r, &draft)) {
         kl_req_fail(r);
         return;
     }

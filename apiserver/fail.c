@@ -311,8 +311,27 @@ void kl_req_ok_status(struct kl_req *r, struct kl_str uid)
     if (uid.n)
         kl_set(a, &d, KL_F_uid, kl_string(uid));
     kl_set(a, &s, KL_F_details, d);
-    kl_req_ok_value(r, 200, kl_type_by_name(KL_STR("io.k8s.apimachinery.pkg.apis.meta.v1.Status")),
-                    "v1", "Status", s);
+    kl_req_ok_value(r, 200, kl_type(KL_TYPE_meta_v1_Status), "v1", "Status", s);
+}
+
+void kl_req_ok_success(struct kl_req *r, int http)
+{
+    struct kl_value s = kl_new_struct();
+    kl_set(r->arena, &s, KL_F_metadata, kl_new_struct());
+    kl_set(r->arena, &s, KL_F_status, kl_stringz("Success"));
+    kl_set(r->arena, &s, KL_F_code, kl_int(http));
+    kl_req_ok_value(r, http, kl_type(KL_TYPE_meta_v1_Status), "v1", "Status", s);
+}
+
+void kl_req_warn(struct kl_req *r, struct kl_str text)
+{
+    struct kl_str *w = kl_arena_alloc(r->arena, (r->nwarnings + 1) * sizeof *w);
+    if (!w)
+        return;
+    if (r->nwarnings)
+        memcpy(w, r->warnings, r->nwarnings * sizeof *w);
+    w[r->nwarnings++] = text;
+    r->warnings = w;
 }
 
 void kl_req_keep_bytes(struct kl_req *r, struct kl_bytes *b)

@@ -20,7 +20,8 @@ static void out_of_memory(struct kl_gather *g)
 }
 
 // ---- continue tokens: base64url of {"v":"meta.k8s.io/v1","rv":N,"start":"KEY"}, as upstream's, so
-// that a token survives a change of server.
+// that a token survives a change of server. The start is relative to the prefix of what was asked
+// for, never to more: a token made up by a client reaches nothing that the request may not.
 
 static struct kl_str token_make(struct kl_arena *a, kl_rev rev, struct kl_str start)
 {
@@ -41,31 +42,59 @@ static struct kl_str token_make(struct kl_arena *a, kl_rev rev, struct kl_str st
     return (struct kl_str){out, n};
 }
 
+static int bad_token(struct kl_req *r, const char *why)
+{
+    kl_fail_bad(r, "continue key is not valid%s", why);
+    return KL_EBADREQUEST;
+}
+
+// path.Clean leaves it as it is: what is appended to a prefix then stays below it.
+static bool is_clean(struct kl_str start)
+{
+    struct kl_str part;
+    if (start.n && start.p[0] == '/')
+        start = kl_str_from(start, 1);
+    while (kl_str_split(&start, '/', &part))
+        if (!part.n || kl_str_eqz(part, ".") || kl_str_eqz(part, ".."))
+            return false;
+    return true;
+}
+
 static int token_read(struct kl_req *r, struct kl_str token, kl_rev *ret_rev,
                       struct kl_str *ret_start)
 {
     size_t n = token.n, padded = (n + 3) / 4 * 4;
-    char *in = n && n <= CONTINUE_MAX ? kl_arena_alloc(r->arena, padded) : NULL;
+    if (!n || n > CONTINUE_MAX || n % 4 == 1 || kl_str_chr(token, '=') >= 0)
+        return bad_token(r, ": illegal base64 data");
+    char *in = kl_arena_alloc(r->arena, padded);
     unsigned char *out = in ? kl_arena_alloc(r->arena, padded) : NULL;
     struct kl_value v;
     struct kl_error err = {0};
-    if (out) {
-        for (size_t i = 0; i < padded; i++) {
-            char ch = i < n ? token.p[i] : '=';
-            in[i] = (char)(ch == '-' ? '+' : ch == '_' ? '/' : ch);
-        }
-        int got = EVP_DecodeBlock(out, (const unsigned char *)in, (int)padded);
-        struct kl_str text = {(char *)out, got < 0 ? 0 : (size_t)got - (padded - n)};
-        if (got > 0 && !kl_json_parse(r->arena, text, NULL, &v, &err)) {
-            *ret_rev = kl_int_or(kl_map_value(&v, KL_STR("rv")), 0);
-            *ret_start = kl_text(kl_map_value(&v, KL_STR("start")));
-            if (kl_str_eqz(kl_text(kl_map_value(&v, KL_STR("v"))), "meta.k8s.io/v1") &&
-                ret_start->n && *ret_rev != 0)
-                return 0;
-        }
+    if (!out)
+        return kl_fail_oom(r), KL_ENOMEM;
+    for (size_t i = 0; i < padded; i++) {
+        char ch = i < n ? token.p[i] : '=';
+        in[i] = (char)(ch == '-' ? '+' : ch == '_' ? '/' : ch);
     }
-    kl_fail_bad(r, "continue key is not valid: illegal base64 data or content");
-    return KL_EBADREQUEST;
+    int got = EVP_DecodeBlock(out, (const unsigned char *)in, (int)padded);
+    if (got < (int)(padded - n))
+        return bad_token(r, ": illegal base64 data");
+    struct kl_str text = {(char *)out, (size_t)got - (padded - n)};
+    if (kl_json_parse(r->arena, text, NULL, &v, &err))
+        return bad_token(r, ": invalid JSON");
+    kl_rev rev = kl_int_or(kl_map_value(&v, KL_STR("rv")), 0);
+    struct kl_str start = kl_text(kl_map_value(&v, KL_STR("start")));
+    if (!kl_str_eqz(kl_text(kl_map_value(&v, KL_STR("v"))), "meta.k8s.io/v1"))
+        return bad_token(r, ": server does not recognize this encoded version");
+    if (!rev)
+        return bad_token(r, ": incorrect encoded start resourceVersion (version meta.k8s.io/v1)");
+    if (!start.n)
+        return bad_token(r, ": encoded start key empty (version meta.k8s.io/v1)");
+    if (!is_clean(start))
+        return bad_token(r, "");
+    *ret_rev = rev;
+    *ret_start = start.p[0] == '/' ? kl_str_from(start, 1) : start;
+    return 0;
 }
 
 // ---- collecting
@@ -105,20 +134,18 @@ static int wanted(struct kl_gather *g, struct kl_kv *kv)
     return kl_filter_matches(&g->filter, o);
 }
 
-static void page_full(struct kl_gather *g, int64_t left)
+// Negative: r->fail is set. An answer cut short without a token would look complete.
+static int page_full(struct kl_gather *g, int64_t left)
 {
     struct kl_str last = kl_kv_key(g->kvs[g->n - 1]);
-    struct kl_str base = kl_str_from(last, strlen(g->r->info.res->etcd_prefix) + 1);
-    struct kl_str start = kl_arena_dup(g->r->arena, base);
-    // The key after the last one: its name and a NUL byte.
-    char *p = kl_arena_alloc(g->r->arena, start.n + 1);
-    if (p) {
-        memcpy(p, start.p, start.n);
-        p[start.n] = 0;
-        g->next = token_make(g->r->arena, g->rev, (struct kl_str){p, start.n + 1});
-    }
+    // The key after the last one: its name and the NUL byte that stands behind every key.
+    struct kl_str start = {last.p + g->prefix.n, last.n - g->prefix.n + 1};
+    g->next = token_make(g->r->arena, g->rev, start);
+    if (!g->next.p)
+        return kl_fail_oom(g->r), KL_ENOMEM;
     if (kl_filter_is_open(&g->filter))
         g->remaining = left;
+    return 0;
 }
 
 static void slice(struct kl_gather *g)
@@ -129,9 +156,9 @@ static void slice(struct kl_gather *g)
     for (unsigned i = 1; (kv = kl_iter_next(&g->it)); i++) {
         int rc = wanted(g, kv);
         if (rc > 0 && limit > 0 && (int64_t)g->n == limit) {
-            page_full(g, g->it.left + 1);
+            rc = page_full(g, g->it.left + 1);
             kl_store_hold_view(g->r->srv->o.store, g->view);
-            finish(g, 0);
+            finish(g, rc);
             return;
         }
         if (rc > 0)
@@ -141,7 +168,7 @@ static void slice(struct kl_gather *g)
             return;
         }
         if (i % 32 == 0 && kl_mono_ns() > until) {
-            kl_loop_defer(g->r->al->loop, &g->task);
+            kl_loop_post(g->r->al->loop, &g->task); // the next turn: I/O comes first
             return;
         }
     }
@@ -196,10 +223,9 @@ static void on_history(struct kl_range_at *q)
     for (size_t i = 0; i < q->nkvs; i++) {
         int rc = wanted(g, q->kvs[i]);
         if (rc > 0 && limit > 0 && (int64_t)g->n == limit) {
-            page_full(g, -1);
-            g->remaining = -1;
+            rc = page_full(g, -1);
             kl_range_at_fini(q);
-            finish(g, 0);
+            finish(g, rc);
             return;
         }
         if (rc > 0)
@@ -214,11 +240,14 @@ static void on_history(struct kl_range_at *q)
     if (more) {
         struct kl_str last = kl_kv_key(q->kvs[q->nkvs - 1]);
         char *p = kl_arena_alloc(g->r->arena, last.n + 1);
-        if (p) {
-            memcpy(p, last.p, last.n);
-            p[last.n] = 0;
-            g->from = (struct kl_str){p, last.n + 1};
+        if (!p) {
+            kl_range_at_fini(q);
+            out_of_memory(g);
+            return;
         }
+        memcpy(p, last.p, last.n);
+        p[last.n] = 0;
+        g->from = (struct kl_str){p, last.n + 1};
     }
     kl_range_at_fini(q);
     if (more)
@@ -344,15 +373,15 @@ void kl_gather_start(struct kl_gather *g)
         }
         if (g->exact < 0)
             g->exact = 0; // upstream's "inconsistent continue": the newest, from there on
-        g->from = kl_arena_printf(r->arena, "%s/", r->info.res->etcd_prefix);
-        char *p = kl_arena_alloc(r->arena, g->from.n + start.n);
+        // Behind the prefix, which a list of many ends with a slash.
+        char *p = kl_arena_alloc(r->arena, g->prefix.n + start.n);
         if (!p) {
             out_of_memory(g);
             return;
         }
-        memcpy(p, g->from.p, g->from.n);
-        memcpy(p + g->from.n, start.p, start.n);
-        g->from = (struct kl_str){p, g->from.n + start.n};
+        memcpy(p, g->prefix.p, g->prefix.n);
+        memcpy(p + g->prefix.n, start.p, start.n);
+        g->from = (struct kl_str){p, g->prefix.n + start.n};
     } else if (rv && (o->rv_match == KL_RV_MATCH_EXACT ||
                       (o->rv_match == KL_RV_MATCH_UNSET && o->limit > 0))) {
         g->exact = rv;

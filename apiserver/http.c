@@ -66,6 +66,11 @@ void kl_http_answer(struct kl_req *r)
     struct kl_api_call *c = kl_api_call_of(r);
     struct kl_http_header h[MAX_HEADERS];
     char retry[16];
+    if (r->result == KL_RESULT_LIST) {
+        r->result = KL_RESULT_NONE;
+        kl_list_answer(c, r->list);
+        return;
+    }
     struct kl_bytes *body = kl_encode_result(r, &c->spec);
     if (!body) {
         kl_http_abort(c->hr);

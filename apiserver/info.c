@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/info.h"
 #include "apiserver/server_int.h"
+#include "object/names.h"
 
 static int hex_digit(char c)
 {
@@ -69,10 +70,10 @@ bool kl_query_has(struct kl_str query, struct kl_str name)
     return false;
 }
 
-// As strconv.ParseBool through Go's query conversion: "", "true", "1" are true.
+// runtime.Convert_Slice_string_To_bool: all but "false" and "0" is true.
 static bool parse_flag(struct kl_str v)
 {
-    return !(kl_str_eqz(v, "false") || kl_str_eqz(v, "0") || kl_str_eqz(v, "False"));
+    return !(kl_str_ieq(v, KL_STR("false")) || kl_str_eqz(v, "0"));
 }
 
 // The path's parts, leading and trailing slashes trimmed.
@@ -117,8 +118,10 @@ void kl_req_info_parse(struct kl_arena *a, struct kl_str method, struct kl_str p
                        struct kl_str query, struct kl_req_info *ret)
 {
     struct kl_str parts[32];
-    size_t n = split_path(path, parts, KL_COUNT(parts)), at = 0;
-    *ret = (struct kl_req_info){.path = path, .verb = lower_method(a, method)};
+    // Decoded before it is cut, as Go does: an escaped slash is one, never part of a name.
+    struct kl_str plain = kl_percent_decode(a, path, false);
+    size_t n = split_path(plain, parts, KL_COUNT(parts)), at = 0;
+    *ret = (struct kl_req_info){.path = plain, .verb = lower_method(a, method)};
     if (n < 3)
         return;
     bool core = kl_str_eqz(parts[0], "api");
@@ -129,10 +132,10 @@ void kl_req_info_parse(struct kl_arena *a, struct kl_str method, struct kl_str p
     if (!core) {
         if (n - at < 3)
             return;
-        ret->group = kl_percent_decode(a, parts[at++], false);
+        ret->group = parts[at++];
     }
     ret->is_resource = true;
-    ret->version = kl_percent_decode(a, parts[at++], false);
+    ret->version = parts[at++];
     bool special_watch = kl_str_eqz(parts[at], "watch") && n - at >= 2;
     if (special_watch) {
         at++;
@@ -152,30 +155,25 @@ void kl_req_info_parse(struct kl_arena *a, struct kl_str method, struct kl_str p
         ret->op = KL_VERB_COUNT;
     }
     if (kl_str_eqz(parts[at], "namespaces") && n - at > 1) {
-        ret->ns = kl_percent_decode(a, parts[at + 1], false);
+        ret->ns = parts[at + 1];
         if (n - at > 2 && !kl_str_eqz(parts[at + 2], "status") &&
             !kl_str_eqz(parts[at + 2], "finalize"))
             at += 2;
     }
-    ret->plural = kl_percent_decode(a, parts[at], false);
+    ret->plural = parts[at];
     if (n - at >= 2)
-        ret->name = kl_percent_decode(a, parts[at + 1], false);
+        ret->name = parts[at + 1];
     if (n - at >= 3 && !special_watch)
-        ret->sub = kl_percent_decode(a, parts[at + 2], false);
+        ret->sub = parts[at + 2];
     if (n - at >= 4)
-        ret->rest = (struct kl_str){parts[at + 3].p, (size_t)(path.p + path.n - parts[at + 3].p)};
+        ret->rest = (struct kl_str){parts[at + 3].p, (size_t)(plain.p + plain.n - parts[at + 3].p)};
     if (!ret->name.n && ret->op == KL_VERB_GET)
         set_op(ret, is_watch_query(a, query) ? KL_VERB_WATCH : KL_VERB_LIST);
-    else if (ret->name.n && ret->op == KL_VERB_GET && !ret->sub.n && is_watch_query(a, query))
-        set_op(ret, KL_VERB_WATCH);
     if (!ret->name.n && ret->op == KL_VERB_DELETE)
         set_op(ret, KL_VERB_DELETECOLLECTION);
     ret->res = kl_resource_find(ret->group, ret->version, ret->plural);
     if (ret->res && ret->sub.n)
         ret->subres = kl_resource_sub(ret->res, ret->sub);
-    // The name in a cluster-scoped namespaces request is the namespace too, as upstream has it.
-    if (ret->res && !ret->res->namespaced && !kl_str_eqz(ret->plural, "namespaces"))
-        ret->ns = KL_STR("");
 }
 
 static int bad_value(struct kl_req *r, const char *name, struct kl_str v, const char *why)
@@ -190,6 +188,23 @@ static int parse_int(struct kl_req *r, const char *name, struct kl_str v, int64_
         return 0;
     kl_fail_bad(r, "strconv.ParseInt: parsing \"%.*s\": invalid syntax", KL_PRI(v));
     return KL_EBADREQUEST;
+}
+
+enum { SECONDS_MAX = 1 << 30 };
+
+// Seconds that arithmetic on times can bear.
+static int parse_seconds(struct kl_req *r, const char *name, struct kl_str v, int64_t *ret)
+{
+    int rc = parse_int(r, name, v, ret);
+    if (!rc && *ret > SECONDS_MAX)
+        *ret = SECONDS_MAX;
+    return rc;
+}
+
+// BeforeDelete: negative values mean one second.
+static int64_t clamp_grace(int64_t seconds)
+{
+    return seconds < 0 ? 1 : seconds > SECONDS_MAX ? SECONDS_MAX : seconds;
 }
 
 static int parse_propagation(struct kl_req *r, struct kl_str v, enum kl_propagation *ret)
@@ -212,10 +227,15 @@ static int parse_propagation(struct kl_req *r, struct kl_str v, enum kl_propagat
     return 0;
 }
 
+// Selectors are options of lists, watches and collections: elsewhere they mean nothing, least of
+// all to the authoriser, for which a selected name counts as the name of a list or watch.
 static int parse_selectors(struct kl_req *r)
 {
     struct kl_req_opts *o = &r->opts;
     struct kl_error err = {0};
+    bool reads = r->info.op == KL_VERB_LIST || r->info.op == KL_VERB_WATCH;
+    if (!reads && r->info.op != KL_VERB_DELETECOLLECTION)
+        return 0;
     if (o->label_selector.n) {
         if (kl_label_selector_parse(r->arena, o->label_selector, &o->labels, &err)) {
             kl_fail_bad(r, "%s", err.msg);
@@ -230,7 +250,8 @@ static int parse_selectors(struct kl_req *r)
         }
         for (size_t i = 0; i < o->fields.n; i++) {
             const struct kl_requirement *q = &o->fields.reqs[i];
-            if (q->op == KL_OP_EQ && kl_str_eqz(q->key, "metadata.name"))
+            if (reads && q->op == KL_OP_EQ && kl_str_eqz(q->key, "metadata.name") &&
+                !kl_name_path_segment(q->values[0]))
                 o->name_from_fields = q->values[0];
         }
     }
@@ -284,7 +305,7 @@ int kl_req_opts_parse(struct kl_req *r, struct kl_str query)
             o->send_initial_events = parse_flag(v);
             o->send_initial_events_set = true;
         } else if (kl_str_eqz(name, "timeoutSeconds"))
-            rc = v.n ? parse_int(r, "timeoutSeconds", v, &o->timeout_s) : 0;
+            rc = v.n ? parse_seconds(r, "timeoutSeconds", v, &o->timeout_s) : 0;
         else if (kl_str_eqz(name, "pretty"))
             o->pretty = parse_flag(v);
         else if (kl_str_eqz(name, "fieldManager"))
@@ -315,9 +336,10 @@ int kl_req_opts_parse(struct kl_req *r, struct kl_str query)
                             KL_PRI(v));
                 return KL_EINVALID;
             }
-        } else if (kl_str_eqz(name, "gracePeriodSeconds"))
-            rc = v.n ? parse_int(r, "gracePeriodSeconds", v, &o->grace_seconds) : 0;
-        else if (kl_str_eqz(name, "propagationPolicy"))
+        } else if (kl_str_eqz(name, "gracePeriodSeconds") && v.n) {
+            rc = parse_int(r, "gracePeriodSeconds", v, &o->grace_seconds);
+            o->grace_seconds = clamp_grace(o->grace_seconds);
+        } else if (kl_str_eqz(name, "propagationPolicy"))
             rc = v.n ? parse_propagation(r, v, &o->propagation) : 0;
         else if (kl_str_eqz(name, "orphanDependents") && v.n)
             o->propagation = parse_flag(v) ? KL_PROPAGATE_ORPHAN : KL_PROPAGATE_BACKGROUND;
@@ -339,23 +361,36 @@ int kl_req_delete_options_body(struct kl_req *r)
 {
     if (!r->body.n)
         return 0;
-    const struct kl_type *t =
-        kl_type_by_name(KL_STR("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"));
     struct kl_value v;
     struct kl_error err = {0};
-    if (kl_body_decode(r, t, NULL, &v, &err)) {
+    if (kl_body_decode(r, kl_type(KL_TYPE_meta_v1_DeleteOptions), NULL, &v, &err)) {
         kl_fail_err(r, &err);
         return err.code;
     }
+    return kl_req_delete_options(r, &v);
+}
+
+int kl_req_delete_options(struct kl_req *r, const struct kl_value *options)
+{
     struct kl_req_opts *o = &r->opts;
-    o->grace_seconds = kl_int_at(&v, o->grace_seconds, KL_F_gracePeriodSeconds);
+    struct kl_value v = options ? *options : kl_new_struct();
+    const struct kl_value *grace = kl_get(&v, KL_F_gracePeriodSeconds);
+    if (grace)
+        o->grace_seconds = clamp_grace(kl_int_or(grace, 0));
     o->precondition_uid = kl_text_at(&v, KL_F_preconditions, KL_F_uid);
     o->precondition_rv = kl_text_at(&v, KL_F_preconditions, KL_F_resourceVersion);
     if (kl_len(kl_get(&v, KL_F_dryRun)))
         o->dry_run = true;
     const struct kl_value *orphan = kl_get(&v, KL_F_orphanDependents);
+    struct kl_str p = kl_text(kl_get(&v, KL_F_propagationPolicy));
+    if (orphan && p.n) {
+        struct kl_field_errors e = {.arena = r->arena};
+        kl_field_invalid(&e, KL_STR("propagationPolicy"), p,
+                         "orphanDependents and deletionPropagation cannot be both set");
+        kl_fail_invalid(r, KL_STR("DeleteOptions"), KL_STR("meta.k8s.io"), KL_STR(""), &e);
+        return KL_EINVALID;
+    }
     if (orphan)
         o->propagation = kl_is_true(orphan) ? KL_PROPAGATE_ORPHAN : KL_PROPAGATE_BACKGROUND;
-    struct kl_str p = kl_text(kl_get(&v, KL_F_propagationPolicy));
     return p.n ? parse_propagation(r, p, &o->propagation) : 0;
 }

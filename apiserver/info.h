@@ -19,5 +19,7 @@ struct kl_str kl_percent_decode(struct kl_arena *a, struct kl_str s, bool plus_i
 // Fills r->opts from the query (ListOptions, CreateOptions, ...) for r->info, selectors parsed and
 // checked; KL_EBADREQUEST and others fill r->fail.
 int kl_req_opts_parse(struct kl_req *r, struct kl_str query);
-// DeleteOptions sent as body: r->body, r->body_media.
+// DeleteOptions sent as body: r->body, r->body_media; or as a value within something else (NULL:
+// none). Negative: r->fail is set.
 int kl_req_delete_options_body(struct kl_req *r);
+int kl_req_delete_options(struct kl_req *r, const struct kl_value *options);

@@ -25,6 +25,8 @@ struct call {
 static void free_call(struct call *x)
 {
     kl_gather_fini(&x->gather);
+    if (x->req.result == KL_RESULT_LIST)
+        kl_gather_fini(x->req.list);
     kl_req_fini(&x->req);
     kl_object_unref(x->body);
     kl_arena_fini(&x->arena);
@@ -53,7 +55,7 @@ static void take_object(struct call *x, struct kl_call *c)
 {
     const struct kl_type *type;
     const struct kl_value *root;
-    if (x->req.result == KL_RESULT_NONE)
+    if (x->req.result == KL_RESULT_NONE || x->req.result == KL_RESULT_LIST)
         return;
     if (kl_req_result_root(&x->req, &type, &root, &c->err) == 0)
         c->object = kl_object_ref(x->req.frozen);
@@ -167,7 +169,8 @@ static int set_opts(struct call *x, const struct kl_call *c)
                               .precondition_rv = keep(a, c->precondition_rv),
                               .field_validation = KL_VALIDATE_IGNORE};
     if ((o->label_selector.n && kl_label_selector_parse(a, o->label_selector, &o->labels, &err)) ||
-        (o->field_selector.n && kl_field_selector_parse(a, o->field_selector, &o->fields, &err))) {
+        (o->field_selector.n && (kl_field_selector_parse(a, o->field_selector, &o->fields, &err) ||
+                                 kl_field_selector_check(c->res, &o->fields, &err)))) {
         kl_fail_err(&x->req, &err);
         return err.code;
     }
@@ -338,7 +341,7 @@ static void pull(struct watch *x)
         return;
     }
     x->queued = true; // others on the loop first
-    kl_loop_defer(x->client->al->loop, &x->start);
+    kl_loop_post(x->client->al->loop, &x->start);
 }
 
 static void wake_watch(struct kl_watcher *w, void *arg)
@@ -384,7 +387,8 @@ static void begin_watch(struct watch *x)
     if ((c->label_selector.n &&
          kl_label_selector_parse(&x->arena, c->label_selector, &x->labels, &err)) ||
         (c->field_selector.n &&
-         kl_field_selector_parse(&x->arena, c->field_selector, &x->fields, &err)) ||
+         (kl_field_selector_parse(&x->arena, c->field_selector, &x->fields, &err) ||
+          kl_field_selector_check(c->res, &x->fields, &err))) ||
         !may_watch(x, &err)) {
         end_watch(x, &err);
         return;

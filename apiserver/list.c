@@ -2,6 +2,7 @@
 // LIST over HTTP: gathers, then streams the answer by pull. Where the cached encodings serve, an
 // item costs one slice of shared bytes.
 #include "apiserver/gather.h"
+#include "apiserver/metrics.h"
 #include "base/clock.h"
 #include "object/protobuf.h"
 #include "object/table.h"
@@ -13,7 +14,8 @@ enum { PIECE_BYTES = 48 * 1024 };
 
 struct list {
     struct kl_api_call *call;
-    struct kl_gather g;
+    struct kl_gather *g;
+    struct kl_gather own; // of a LIST; a collection that was deleted brings its own
     size_t at;
     bool head_sent, tail_sent, cached;
     struct kl_bytes *head, *tail;
@@ -95,7 +97,7 @@ static void put_json_head(struct kl_buf *b, struct list *l)
     const struct kl_spec *s = &l->call->spec;
     if (s->form == KL_FORM_TABLE) {
         kl_buf_puts(b, KL_STR("{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\","));
-        put_list_meta(b, &l->g);
+        put_list_meta(b, l->g);
         kl_buf_puts(b, KL_STR(",\"columnDefinitions\":"));
         kl_buf_puts(b, kl_table_columns_json(res));
         kl_buf_puts(b, KL_STR(",\"rows\":["));
@@ -107,7 +109,7 @@ static void put_json_head(struct kl_buf *b, struct list *l)
     else
         kl_buf_puts(b, KL_STR("{\"kind\":\"PartialObjectMetadataList\","
                               "\"apiVersion\":\"meta.k8s.io/v1\","));
-    put_list_meta(b, &l->g);
+    put_list_meta(b, l->g);
     kl_buf_puts(b, KL_STR(",\"items\":["));
 }
 
@@ -140,13 +142,13 @@ static void put_pb_head(struct kl_buf *head, struct kl_buf *tail, struct list *l
     const struct kl_resource *res = l->call->req.info.res;
     struct kl_buf meta;
     kl_buf_init(&meta, 64 * 1024);
-    put_pb_list_meta(&meta, &l->g);
+    put_pb_list_meta(&meta, l->g);
     size_t raw = meta.n;
-    for (size_t i = 0; i < l->g.n; i++) {
-        struct kl_bytes *b = kl_kv_attached(l->g.kvs[i], KL_CACHE_PROTOBUF);
+    for (size_t i = 0; i < l->g->n; i++) {
+        struct kl_bytes *b = kl_kv_attached(l->g->kvs[i], KL_CACHE_PROTOBUF);
         raw += 1 + varint_size(b->n) + b->n;
     }
-    struct kl_str kind = kl_arena_printf(l->g.r->arena, "%sList", res->kind);
+    struct kl_str kind = kl_arena_printf(l->g->r->arena, "%sList", res->kind);
     kl_pb_begin_envelope(head, kl_str(res->api_version), kind, raw);
     kl_buf_puts(head, kl_buf_str(&meta));
     kl_pb_end_envelope(tail);
@@ -174,8 +176,8 @@ static int pull_cached(struct list *l, struct kl_http_chunk *chunks, int max)
 {
     bool pb = l->call->spec.media == KL_MEDIA_PROTOBUF;
     int n = 0;
-    while (l->at < l->g.n && n + 2 <= max) {
-        struct kl_kv *kv = l->g.kvs[l->at];
+    while (l->at < l->g->n && n + 2 <= max) {
+        struct kl_kv *kv = l->g->kvs[l->at];
         struct kl_bytes *b = kl_kv_attached(kv, pb ? KL_CACHE_PROTOBUF : KL_CACHE_JSON);
         if (pb) {
             char mem[16];
@@ -201,8 +203,8 @@ static int pull_made(struct list *l, struct kl_http_chunk *chunks)
     struct kl_buf b;
     int64_t until = kl_mono_ns() + KL_GATHER_SLICE_US * 1000;
     kl_buf_init(&b, KL_MAX_ARENA_BYTES);
-    while (l->at < l->g.n && b.n < PIECE_BYTES && kl_mono_ns() < until) {
-        struct kl_object *o = kl_cache_object(l->g.kvs[l->at], r->info.res, &err);
+    while (l->at < l->g->n && b.n < PIECE_BYTES && kl_mono_ns() < until) {
+        struct kl_object *o = kl_cache_object(l->g->kvs[l->at], r->info.res, &err);
         if (l->at++)
             kl_buf_putc(&b, ',');
         if (!o || kl_encode_item(&b, r, &l->call->spec, o, &err)) {
@@ -225,7 +227,7 @@ static int pull_list(void *arg, struct kl_http_chunk *chunks, int max, bool *ret
         put_chunk(&chunks[0], kl_bytes_ref(l->head), 0);
         return 1;
     }
-    if (l->at < l->g.n)
+    if (l->at < l->g->n)
         return l->cached ? pull_cached(l, chunks, max) : pull_made(l, chunks);
     *ret_end = true;
     put_chunk(&chunks[0], kl_bytes_ref(l->tail), 0);
@@ -235,12 +237,10 @@ static int pull_list(void *arg, struct kl_http_chunk *chunks, int max, bool *ret
 static void close_list(void *arg)
 {
     struct list *l = arg;
-    struct kl_http_req *hr = l->call->hr;
-    kl_gather_fini(&l->g);
+    kl_gather_fini(l->g);
     kl_bytes_unref(l->head);
     kl_bytes_unref(l->tail);
-    kl_req_fini(&l->call->req);
-    kl_http_req_unref(hr);
+    kl_api_call_release(l->call); // frees l
 }
 
 static const struct kl_http_source list_source = {.pull = pull_list, .close = close_list};
@@ -256,8 +256,8 @@ static void answer_whole(struct list *l)
     kl_buf_init(&out, 4 * KL_MAX_ARENA_BYTES);
     json.media = KL_MEDIA_JSON;
     put_json_head(&b, l);
-    for (size_t i = 0; i < l->g.n && !b.err; i++) {
-        struct kl_object *o = kl_cache_object(l->g.kvs[i], r->info.res, &err);
+    for (size_t i = 0; i < l->g->n && !b.err; i++) {
+        struct kl_object *o = kl_cache_object(l->g->kvs[i], r->info.res, &err);
         if (i)
             kl_buf_putc(&b, ',');
         if (!o || kl_encode_item(&b, r, &json, o, &err))
@@ -272,7 +272,7 @@ static void answer_whole(struct list *l)
         kl_json_pretty(&out, kl_buf_str(&b), 2);
         kl_buf_putc(&out, '\n');
     }
-    kl_gather_fini(&l->g);
+    kl_gather_fini(l->g);
     if (b.err || out.err) {
         kl_fail_internal(r, "the list is too large for this form");
         kl_req_fail(r);
@@ -283,16 +283,11 @@ static void answer_whole(struct list *l)
     kl_buf_fini(&out);
 }
 
-static void on_gathered(struct kl_gather *g, int code)
+static void answer(struct list *l)
 {
-    struct list *l = KL_CONTAINER_OF(g, struct list, g);
+    struct kl_gather *g = l->g;
     struct kl_req *r = &l->call->req;
     const struct kl_spec *s = &l->call->spec;
-    if (code) {
-        kl_gather_fini(g);
-        kl_req_fail(r);
-        return;
-    }
     if (s->media == KL_MEDIA_YAML || s->pretty) {
         answer_whole(l);
         return;
@@ -323,32 +318,65 @@ static void on_gathered(struct kl_gather *g, int code)
                                  {KL_STR("content-length"), {length, 0}}};
     h[2].value.n = (size_t)snprintf(length, sizeof length, "%zu", total);
     bool sized = l->cached && s->media == KL_MEDIA_JSON;
+    kl_api_metrics_request(r, 200);
     if (kl_http_respond_stream(l->call->hr, 200, h, sized ? 3 : 2, &list_source, l))
         close_list(l);
+}
+
+static void on_gathered(struct kl_gather *g, int code)
+{
+    struct list *l = KL_CONTAINER_OF(g, struct list, own);
+    if (code) {
+        kl_gather_fini(g);
+        kl_req_fail(&l->call->req);
+    } else {
+        answer(l);
+    }
+}
+
+static struct list *new_list(struct kl_api_call *c, struct kl_gather *g)
+{
+    struct list *l = KL_ARENA_NEW(c->req.arena, struct list);
+    if (!l)
+        return NULL;
+    if (c->spec.form == KL_FORM_PARTIAL)
+        c->spec.form = KL_FORM_PARTIAL_LIST;
+    if (c->spec.media == KL_MEDIA_PROTOBUF && !kl_spec_is_cached(&c->req, &c->spec))
+        c->spec.media = KL_MEDIA_JSON; // forms made for one answer are JSON here
+    l->call = c;
+    l->g = g ? g : &l->own;
+    l->cached = kl_spec_is_cached(&c->req, &c->spec) && !c->spec.pretty;
+    return l;
 }
 
 void kl_list_run(struct kl_api_call *c)
 {
     struct kl_req *r = &c->req;
-    struct list *l = KL_ARENA_NEW(r->arena, struct list);
+    struct list *l = new_list(c, NULL);
+    if (!l || kl_list_options_check(r, false)) {
+        if (!l)
+            kl_fail_oom(r);
+        kl_req_fail(r);
+        return;
+    }
+    l->own = (struct kl_gather){.r = r,
+                                .done = on_gathered,
+                                .want_json = l->cached && c->spec.media == KL_MEDIA_JSON,
+                                .want_protobuf = l->cached && c->spec.media == KL_MEDIA_PROTOBUF};
+    kl_gather_start(&l->own);
+}
+
+void kl_list_answer(struct kl_api_call *c, struct kl_gather *g)
+{
+    struct list *l = new_list(c, g);
     if (!l) {
-        kl_fail_oom(r);
-        kl_req_fail(r);
+        kl_gather_fini(g);
+        kl_fail_oom(&c->req);
+        kl_req_fail(&c->req);
         return;
     }
-    if (kl_list_options_check(r, false)) {
-        kl_req_fail(r);
-        return;
-    }
-    if (c->spec.form == KL_FORM_PARTIAL)
-        c->spec.form = KL_FORM_PARTIAL_LIST;
-    if (c->spec.media == KL_MEDIA_PROTOBUF && !kl_spec_is_cached(r, &c->spec))
-        c->spec.media = KL_MEDIA_JSON; // forms made for one answer are JSON here
-    l->call = c;
-    l->cached = kl_spec_is_cached(r, &c->spec) && !c->spec.pretty;
-    l->g.r = r;
-    l->g.done = on_gathered;
-    l->g.want_json = l->cached && c->spec.media == KL_MEDIA_JSON;
-    l->g.want_protobuf = l->cached && c->spec.media == KL_MEDIA_PROTOBUF;
-    kl_gather_start(&l->g);
+    l->cached = false; // what was gathered for another end has no encodings ready
+    if (c->spec.media == KL_MEDIA_PROTOBUF)
+        c->spec.media = KL_MEDIA_JSON;
+    answer(l);
 }

@@ -22,16 +22,31 @@ struct kl_str kl_generate_name(struct kl_arena *a, struct kl_str prefix)
     return kl_arena_printf(a, "%.*s%s", KL_PRI(prefix), suffix);
 }
 
+int kl_meta_take_namespace(struct kl_req *r, struct kl_value *draft)
+{
+    struct kl_arena *a = r->arena;
+    struct kl_str ns = kl_meta_namespace(draft);
+    struct kl_value *m = kl_edit(a, draft, KL_F_metadata, KL_STRUCT);
+    if (!m)
+        return kl_fail_oom(r), KL_ENOMEM;
+    if (!r->info.res->namespaced) {
+        kl_unset(a, m, KL_F_namespace);
+    } else if (!ns.n) {
+        kl_set(a, m, KL_F_namespace, kl_string(r->info.ns));
+    } else if (!kl_str_eq(ns, r->info.ns)) {
+        kl_fail_bad(r, "the namespace of the provided object does not match the namespace sent on "
+                       "the request");
+        return KL_EBADREQUEST;
+    }
+    return 0;
+}
+
 int kl_meta_before_create(struct kl_req *r, const struct kl_strategy *s, struct kl_value *draft)
 {
     struct kl_arena *a = r->arena;
     struct kl_value *m = kl_edit(a, draft, KL_F_metadata, KL_STRUCT);
     if (!m)
         return kl_fail_oom(r), KL_ENOMEM;
-    if (kl_text(kl_get(m, KL_F_resourceVersion)).n) {
-        kl_fail_bad(r, "resourceVersion should not be set on objects to be created");
-        return KL_EBADREQUEST;
-    }
     char *uuid = kl_arena_alloc(a, 37);
     if (!uuid)
         return kl_fail_oom(r), KL_ENOMEM;
@@ -40,6 +55,7 @@ int kl_meta_before_create(struct kl_req *r, const struct kl_strategy *s, struct 
     kl_set(a, m, KL_F_creationTimestamp, kl_time(kl_wall_ms() / 1000 * 1000000));
     kl_unset(a, m, KL_F_deletionTimestamp);
     kl_unset(a, m, KL_F_deletionGracePeriodSeconds);
+    kl_unset(a, m, KL_F_resourceVersion); // "0"
     kl_unset(a, m, KL_F_selfLink);
     kl_unset(a, m, KL_F_generation);
     if (s->flags & KL_STRAT_GENERATION)

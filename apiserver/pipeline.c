@@ -2,28 +2,50 @@
 // From an authenticated request to what answers it.
 #include "apiserver/auth.h"
 #include "apiserver/strategy.h"
+#include "object/names.h"
+
+static int no_such_path(struct kl_req *r)
+{
+    kl_fail_set(r, 404, "NotFound", "the server could not find the requested resource");
+    return KL_ENOTFOUND;
+}
+
+// A path segment that would leave its place in the store's key (generic registry's key functions).
+static int check_name(struct kl_req *r, const char *what, struct kl_str name)
+{
+    const char *why = name.n ? kl_name_path_segment(name) : NULL;
+    if (!why)
+        return 0;
+    kl_fail_bad(r, "%s parameter invalid: \"%.*s\": %s", what, KL_PRI(name), why);
+    return KL_EBADREQUEST;
+}
 
 // What the path names, or the refusal.
 static int check_target(struct kl_req *r)
 {
     const struct kl_req_info *i = &r->info;
-    if (!i->res || (i->sub.n && !i->subres)) {
-        kl_fail_set(r, 404, "NotFound", "the server could not find the requested resource");
-        return KL_ENOTFOUND;
-    }
+    int rc;
+    if (!i->res || (i->sub.n && !i->subres))
+        return no_such_path(r);
+    bool in_ns = i->ns.n && i->res->namespaced;
+    // The one path of a cluster-scoped resource with a namespace in it is the namespace's own.
+    if (i->ns.n && !in_ns &&
+        !(i->res->index == KL_RES_core_v1_namespaces && kl_str_eq(i->ns, i->name)))
+        return no_such_path(r);
     uint32_t verbs = i->subres ? i->subres->verbs : i->res->verbs;
     if (i->op == KL_VERB_COUNT || !(verbs & KL_VERB_BIT(i->op)))
         return kl_fail_method(r), KL_EMETHOD;
-    if (i->res->namespaced && !i->ns.n && i->op != KL_VERB_LIST && i->op != KL_VERB_WATCH &&
-        i->op != KL_VERB_DELETECOLLECTION) {
-        if (i->op == KL_VERB_CREATE && !i->res->etcd_prefix)
-            return 0; // reviews may be cluster-scoped
+    if (i->res->namespaced && !in_ns && i->name.n)
+        return no_such_path(r);
+    // Over all namespaces one can only list and watch.
+    if (i->res->namespaced && !in_ns && i->op != KL_VERB_LIST && i->op != KL_VERB_WATCH)
         return kl_fail_method(r), KL_EMETHOD;
-    }
     if (i->op == KL_VERB_CREATE && i->name.n && !i->sub.n)
         return kl_fail_method(r), KL_EMETHOD;
     if (!i->name.n && (i->op == KL_VERB_UPDATE || i->op == KL_VERB_PATCH))
         return kl_fail_method(r), KL_EMETHOD;
+    if ((rc = check_name(r, "Namespace", i->ns)) || (rc = check_name(r, "Name", i->name)))
+        return rc;
     return 0;
 }
 

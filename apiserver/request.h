@@ -15,16 +15,17 @@
 
 struct kl_apiserver;
 struct kl_api_loop;
+struct kl_gather;
 
 // RequestInfo (apiserver/pkg/endpoints/request).
 struct kl_req_info {
     bool is_resource;
-    struct kl_str path;             // raw path, for non-resource requests
-    struct kl_str verb;             // "get", "list", ... or the lower-case method of non-resources
-    enum kl_verb op;                // of a resource request
+    struct kl_str path; // percent-decoded, for non-resource requests
+    struct kl_str verb; // "get", "list", ... or the lower-case method of non-resources
+    enum kl_verb op;    // of a resource request
     struct kl_str prefix, group, version, plural, sub, ns, name;
-    struct kl_str rest;             // path behind the subresource (proxy)
-    const struct kl_resource *res;  // NULL: no such resource
+    struct kl_str rest;                  // path behind the subresource (proxy)
+    const struct kl_resource *res;       // NULL: no such resource
     const struct kl_subresource *subres; // NULL: none asked, or no such
 };
 
@@ -33,22 +34,22 @@ enum kl_form { KL_FORM_OBJECT, KL_FORM_TABLE, KL_FORM_PARTIAL, KL_FORM_PARTIAL_L
 enum kl_include_object { KL_INCLUDE_METADATA, KL_INCLUDE_NONE, KL_INCLUDE_OBJECT };
 enum kl_rv_match { KL_RV_MATCH_UNSET, KL_RV_MATCH_EXACT, KL_RV_MATCH_NOT_OLDER };
 
-// ListOptions, CreateOptions, DeleteOptions, ... as far as they came by query, DeleteOptions body or
-// struct kl_call.
+// ListOptions, CreateOptions, DeleteOptions, ... as far as they came by query, DeleteOptions body
+// or struct kl_call.
 struct kl_req_opts {
     struct kl_str label_selector, field_selector, resource_version, cont, field_manager;
-    struct kl_selector labels, fields;  // parsed; n == 0: everything
-    struct kl_str name_from_fields;     // metadata.name=X was among the field selector's terms
+    struct kl_selector labels, fields; // parsed; n == 0: everything
+    struct kl_str name_from_fields;    // metadata.name=X was among the field selector's terms
     enum kl_rv_match rv_match;
     int64_t limit;
-    int64_t timeout_s;                  // -1: not given
+    int64_t timeout_s; // -1: not given
     bool watch, bookmarks, send_initial_events, send_initial_events_set;
     bool dry_run, force, pretty;
     enum kl_field_validation field_validation;
     enum kl_patch_type patch_type;
     enum kl_include_object include;
     // DeleteOptions
-    int64_t grace_seconds;              // -1: not given
+    int64_t grace_seconds; // -1: not given
     enum kl_propagation propagation;
     struct kl_str precondition_uid, precondition_rv;
 };
@@ -58,8 +59,8 @@ struct kl_cause {
     struct kl_str reason, message, field;
 };
 struct kl_fail {
-    int http;                  // 0: no failure
-    struct kl_str reason;      // "NotFound", ...
+    int http;             // 0: no failure
+    struct kl_str reason; // "NotFound", ...
     struct kl_str message;
     struct kl_str kind, group, name, uid; // details
     struct kl_cause *causes;
@@ -72,42 +73,44 @@ enum kl_result_kind {
     KL_RESULT_FAIL,   // req->fail
     KL_RESULT_KV,     // an object of info.res as stored: `kv`
     KL_RESULT_OBJECT, // `value` of `type`
+    KL_RESULT_LIST,   // `list`, of info.res (DELETECOLLECTION): the done callback lets go of it
 };
 
 struct kl_req {
     struct kl_apiserver *srv;
     struct kl_api_loop *al;
     struct kl_arena *arena;
-    struct kl_user *user;      // referenced
+    struct kl_user *user; // referenced
     struct kl_req_info info;
     struct kl_req_opts opts;
     struct kl_str user_agent;
 
     // what was sent
-    struct kl_str body;              // bytes of body_media
+    struct kl_str body; // bytes of body_media
     enum kl_media body_media;
-    struct kl_object *body_object;   // in-process callers send this instead; borrowed
+    struct kl_object *body_object; // in-process callers send this instead; borrowed
 
     // what came of it; valid when done is called
     enum kl_result_kind result;
-    int http;                        // 200, 201, 202
+    int http; // 200, 201, 202
     struct kl_fail fail;
-    struct kl_kv *kv;                // referenced; released by kl_req_fini
+    struct kl_kv *kv; // referenced; released by kl_req_fini
     const struct kl_type *type;
     struct kl_str api_version, kind; // of `value`
     struct kl_value value;
-    struct kl_object *frozen;        // referenced, when value belongs to it; released by kl_req_fini
-    struct kl_str *warnings;         // texts of Warning headers
+    struct kl_gather *list;
+    struct kl_object *frozen; // referenced, when value belongs to it; released by kl_req_fini
+    struct kl_str *warnings;  // texts of Warning headers
     size_t nwarnings;
 
-    void (*done)(struct kl_req *);   // exactly once, maybe from within the function that started it
+    void (*done)(struct kl_req *); // exactly once, maybe from within the function that started it
     void *arg;
-    bool canceled;                   // the caller went away: the result is not wanted
+    bool canceled; // the caller went away: the result is not wanted
 
-    void *work;                      // the stage's own state
-    struct kl_bytes *kept[4];        // referenced until kl_req_fini; kl_req_keep_bytes
+    void *work;               // the stage's own state
+    struct kl_bytes *kept[4]; // referenced until kl_req_fini; kl_req_keep_bytes
     size_t nkept;
-    struct kl_write *write;          // the running write machine, for strategies that add to it
+    struct kl_write *write; // the running write machine, for strategies that add to it
 };
 
 void kl_req_fini(struct kl_req *r); // user, kv, frozen, kept; not the arena
@@ -117,16 +120,21 @@ void kl_req_keep_bytes(struct kl_req *r, struct kl_bytes *b);
 // ---- ends of a request. Each sets the result and calls done; `return kl_fail_...(r, ...)`.
 void kl_req_done(struct kl_req *r);
 void kl_req_ok_kv(struct kl_req *r, int http, struct kl_kv *kv); // takes a reference of its own
-void kl_req_ok_value(struct kl_req *r, int http, const struct kl_type *type, const char *api_version,
-                     const char *kind, struct kl_value v);
+void kl_req_ok_value(struct kl_req *r, int http, const struct kl_type *type,
+                     const char *api_version, const char *kind, struct kl_value v);
 // metav1.Status with status Success and details of the request's resource, as DELETE answers.
 void kl_req_ok_status(struct kl_req *r, struct kl_str uid);
+// A Status that says Success and nothing else, as binding and eviction answer.
+void kl_req_ok_success(struct kl_req *r, int http);
 void kl_req_fail(struct kl_req *r); // r->fail is filled already
+
+// Adds the text (borrowed) of a Warning header.
+void kl_req_warn(struct kl_req *r, struct kl_str text);
 
 // ---- filling r->fail with upstream's wording (apimachinery api/errors); they do not call done.
 struct kl_fail *kl_fail_set(struct kl_req *r, int http, const char *reason, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
-struct kl_fail *kl_fail_not_found(struct kl_req *r);                 // pods "x" not found
+struct kl_fail *kl_fail_not_found(struct kl_req *r); // pods "x" not found
 struct kl_fail *kl_fail_not_found_of(struct kl_req *r, struct kl_str group, struct kl_str plural,
                                      struct kl_str name);
 struct kl_fail *kl_fail_exists(struct kl_req *r, struct kl_str name);
@@ -148,7 +156,8 @@ struct kl_field_errors {
     size_t n, cap;
 };
 // type: one of FieldValueRequired, FieldValueInvalid, FieldValueDuplicate, FieldValueForbidden,
-// FieldValueNotSupported, FieldValueTooLong, FieldValueTooMany, FieldValueNotFound, FieldValueTypeInvalid.
+// FieldValueNotSupported, FieldValueTooLong, FieldValueTooMany, FieldValueNotFound,
+// FieldValueTypeInvalid.
 void kl_field_error(struct kl_field_errors *e, const char *type, struct kl_str field,
                     const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 // Wording of field.Error: "Required value: detail", `Invalid value: "v": detail`, ...

@@ -90,6 +90,8 @@ void kl_http_answer_text(struct kl_req *r, int status, const char *content_type,
 
 // ---- list.c, watch.c: own the request from here on and end it.
 void kl_list_run(struct kl_api_call *c);
+// Answers with what was gathered; takes over the gather's references.
+void kl_list_answer(struct kl_api_call *c, struct kl_gather *g);
 void kl_watch_run(struct kl_api_call *c);
 // Closes all watches of the loop: the server stops.
 void kl_watch_close_all(struct kl_api_loop *al);

@@ -9,6 +9,9 @@ enum {
     KL_STRAT_NEEDS_RV = 1 << 2,       // no unconditional update
     KL_STRAT_KEEP_STATUS = 1 << 3,    // status sent on create stays (nodes)
     KL_STRAT_RETURN_DELETED = 1 << 4, // DELETE answers the object, not a Status
+    KL_STRAT_ORPHANS = 1 << 5,        // dependents stay unless the deletion says otherwise
+    KL_STRAT_NO_GC = 1 << 6,          // has no dependents: propagation means nothing
+    KL_STRAT_ANNOTATED = 1 << 7,      // annotations count for the generation too
 };
 
 struct kl_strategy {
@@ -36,6 +39,8 @@ int kl_admit_update(struct kl_req *r, struct kl_value *draft, const struct kl_va
 int kl_admit_delete(struct kl_req *r, const struct kl_value *old);
 
 // ---- meta.c
+// EnsureObjectNamespaceMatchesRequestNamespace. Negative: r->fail is set.
+int kl_meta_take_namespace(struct kl_req *r, struct kl_value *draft);
 // BeforeCreate: namespace, name, uid, creationTimestamp ... Negative: r->fail is set.
 int kl_meta_before_create(struct kl_req *r, const struct kl_strategy *s, struct kl_value *draft);
 void kl_meta_validate(struct kl_req *r, const struct kl_strategy *s, const struct kl_value *now,
@@ -59,10 +64,10 @@ struct kl_write {
     const struct kl_resource *res; // what is written (not r->info.res for side writes)
     struct kl_str key;
     int (*transform)(struct kl_write *w, struct kl_object *stored, struct kl_value *draft);
-    // Called when it is over; NULL answers the request with the object. `kv` is the version
-    // written, or the stored one for NOTHING and REMOVE; it keeps what w->draft refers to alive. It
+    // Called when it is over, with the object as it is now (as it was, for REMOVE; as it would be,
+    // for a dry run), which lives during the call; NULL answers the request with the object. It
     // must end the request.
-    void (*finish)(struct kl_write *w, enum kl_write_verdict verdict, struct kl_kv *kv);
+    void (*finish)(struct kl_write *w, struct kl_object *now);
     void *arg;
     bool exact;         // a lost race is a Conflict, not another try
     bool fresh;         // create: a key that exists is AlreadyExists
@@ -87,20 +92,32 @@ struct kl_write {
     int verdict;
     int tries;
 };
+// For transforms: another key that this write must find at `expect` (0: absent) and sets. `value`
+// is borrowed until the request's end. At most KL_WRITE_EXTRA.
+void kl_write_put_too(struct kl_write *w, struct kl_str key, kl_rev expect, struct kl_bytes *value);
 // Reads the newest version from the view and runs the machine. w lives in the request's arena.
 void kl_write_start(struct kl_write *w);
 
 // ---- create.c, for others: runs a create of a draft in info.res' version.
 void kl_create_draft(struct kl_req *r, struct kl_value draft);
+// Takes a draft from the version of the request to the stored one. Negative: r->fail is set.
+int kl_draft_to_storage(struct kl_req *r, struct kl_value *draft);
 // Common tail of update and patch: `draft` in the storage version over `stored`; verdict as above.
 int kl_update_prepare(struct kl_req *r, struct kl_object *stored, struct kl_value *draft);
-// Applies a patch of r->opts.patch_type to an untyped tree.
-int kl_patch_apply(struct kl_req *r, const struct kl_type *type, const struct kl_value *was,
-                   const struct kl_value *patch, struct kl_value *ret, struct kl_error *err);
+// The three steps of a patch of r->opts.patch_type: r->body to an untyped value, onto an untyped
+// tree, and the result back to a typed draft (by r->opts.field_validation). Negative: r->fail is
+// set.
+int kl_patch_parse(struct kl_req *r, struct kl_value *ret);
+int kl_patch_run(struct kl_req *r, const struct kl_type *type, const struct kl_value *was,
+                 const struct kl_value *patch, struct kl_value *ret);
+int kl_patch_retype(struct kl_req *r, const struct kl_type *type, const struct kl_value *patch,
+                    const struct kl_value *patched, struct kl_value *draft);
 
-// ---- delete.c: for the eviction subresource: a deletion with the options in r->opts, answered by
-// a Status; and whether a PodDisruptionBudget refuses it now (true: r->fail is set).
-void kl_registry_evict(struct kl_req *r);
-bool kl_eviction_refused(struct kl_req *r);
+// ---- delete.c, for others: the transform of a deletion by the options in r->opts; and what goes
+// with an object that is removed (KL_WRITE_REMOVE or negative).
+int kl_delete_transform(struct kl_write *w, struct kl_object *stored, struct kl_value *draft);
+int kl_release(struct kl_req *r, const struct kl_value *old);
+// ---- eviction.c
+void kl_eviction_run(struct kl_req *r);
 // A pod bound: also reached by creating a Binding.
 void kl_binding_run(struct kl_req *r);

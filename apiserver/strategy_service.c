@@ -85,9 +85,7 @@ static int retry(struct kl_write *w)
 
 static void add_put(struct kl_write *w, struct kl_str key, kl_rev expect, struct kl_bytes *value)
 {
-    w->extra_cmp[w->nextra_cmp++] = (struct kl_compare){
-        .key = key, .target = KL_COMPARE_MOD, .result = KL_COMPARE_EQ, .num = expect};
-    w->extra_op[w->nextra_op++] = (struct kl_op){.kind = KL_OP_PUT, .key = key, .value = value};
+    kl_write_put_too(w, key, expect, value);
     w->extra_failed = retry;
 }
 

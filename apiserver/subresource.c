@@ -81,17 +81,9 @@ static int transform_scale(struct kl_write *w, struct kl_object *stored, struct 
     return rc;
 }
 
-static void finish_scale(struct kl_write *w, enum kl_write_verdict v, struct kl_kv *kv)
+static void finish_scale(struct kl_write *w, struct kl_object *now)
 {
-    struct kl_error err = {0};
-    struct kl_object *o = kl_cache_object(kv, w->res, &err);
-    (void)v;
-    if (o) {
-        answer_scale(w->r, &o->root);
-        return;
-    }
-    kl_fail_err(w->r, &err);
-    kl_req_fail(w->r);
+    answer_scale(w->r, &now->root);
 }
 
 static int decode_scale(struct kl_req *r, struct kl_object *stored, struct kl_value *ret)
@@ -102,25 +94,20 @@ static int decode_scale(struct kl_req *r, struct kl_object *stored, struct kl_va
             return kl_fail_err(r, &err), err.code;
         return 0;
     }
-    struct kl_value was, untyped = kl_new_map(), patch;
-    struct kl_object *shown = NULL;
-    was = scale_of(r->arena, &stored->root);
-    if (!(shown = kl_object_freeze(r->info.subres->type, &was)))
-        return kl_fail_oom(r), KL_ENOMEM;
-    int rc = kl_untyped_from_typed(r->arena, shown->type, &shown->root, &untyped);
-    if (!rc)
-        rc = kl_json_parse(r->arena, r->body, NULL, &patch, &err);
-    if (!rc)
-        rc = kl_patch_apply(r, r->info.subres->type, &untyped, &patch, ret, &err);
-    if (!rc)
-        rc = kl_typed_from_untyped(r->arena, r->info.subres->type, ret, NULL, ret, &err);
-    struct kl_value copy;
-    if (!rc && !(rc = kl_copy(r->arena, ret, &copy)))
-        *ret = copy;
+    struct kl_value was = scale_of(r->arena, &stored->root), untyped, patch, patched, copy;
+    struct kl_object *shown = kl_object_freeze(r->info.subres->type, &was);
+    if (!shown || kl_untyped_from_typed(r->arena, shown->type, &shown->root, &untyped))
+        kl_fail_oom(r);
+    else if (!kl_patch_parse(r, &patch) &&
+             !kl_patch_run(r, shown->type, &untyped, &patch, &patched) &&
+             !kl_patch_retype(r, shown->type, &patch, &patched, ret)) {
+        if (kl_copy(r->arena, ret, &copy)) // it refers to strings of `shown`
+            kl_fail_oom(r);
+        else
+            *ret = copy;
+    }
     kl_object_unref(shown);
-    if (rc && !r->fail.http)
-        kl_fail_err(r, &err);
-    return rc;
+    return r->fail.http ? KL_EINVALID : 0;
 }
 
 static void run_scale(struct kl_req *r)
@@ -149,7 +136,9 @@ static void run_scale(struct kl_req *r)
     }
     s->replicas = kl_int_at(&sent, 0, KL_F_spec, KL_F_replicas);
     s->uid = kl_meta_uid(&sent);
-    s->rv = r->info.op == KL_VERB_UPDATE ? kl_meta_rv(&sent) : KL_STR("");
+    s->rv = kl_meta_rv(&sent);
+    if (r->info.op == KL_VERB_PATCH && kl_str_eq(s->rv, kl_meta_rv(&o->root)))
+        s->rv = KL_STR(""); // shown, not asked for
     if (s->replicas < 0) {
         struct kl_field_errors e = {.arena = r->arena};
         kl_field_error(&e, "FieldValueInvalid", KL_STR("spec.replicas"),
@@ -235,16 +224,10 @@ static int transform_binding(struct kl_write *w, struct kl_object *stored, struc
     return kl_append(a, list, c) ? KL_ENOMEM : KL_WRITE_PUT;
 }
 
-static void finish_binding(struct kl_write *w, enum kl_write_verdict v, struct kl_kv *kv)
+static void finish_binding(struct kl_write *w, struct kl_object *now)
 {
-    struct kl_value s = kl_new_struct();
-    (void)v, (void)kv;
-    kl_set(w->r->arena, &s, KL_F_metadata, kl_new_struct());
-    kl_set(w->r->arena, &s, KL_F_status, kl_stringz("Success"));
-    kl_set(w->r->arena, &s, KL_F_code, kl_int(201));
-    kl_req_ok_value(w->r, 201,
-                    kl_type_by_name(KL_STR("io.k8s.apimachinery.pkg.apis.meta.v1.Status")), "v1",
-                    "Status", s);
+    (void)now;
+    kl_req_ok_success(w->r, 201);
 }
 
 void kl_binding_run(struct kl_req *r)
@@ -276,29 +259,6 @@ void kl_binding_run(struct kl_req *r)
     kl_write_start(&b->w);
 }
 
-// ---- eviction: a deletion that budgets may refuse
-
-static void run_eviction(struct kl_req *r)
-{
-    struct kl_error err = {0};
-    struct kl_value sent;
-    if (kl_body_decode(r, r->info.subres->type, r->info.res, &sent, &err)) {
-        kl_fail_err(r, &err);
-        kl_req_fail(r);
-        return;
-    }
-    const struct kl_value *o = kl_get(&sent, KL_F_deleteOptions);
-    r->opts.grace_seconds = kl_int_at(o, -1, KL_F_gracePeriodSeconds);
-    r->opts.precondition_uid = kl_text_at(o, KL_F_preconditions, KL_F_uid);
-    r->opts.dry_run |= kl_len(kl_get(o, KL_F_dryRun)) > 0;
-    r->body = KL_STR("");
-    if (kl_eviction_refused(r)) {
-        kl_req_fail(r);
-        return;
-    }
-    kl_registry_evict(r);
-}
-
 struct row {
     const char *sub;
     void (*run)(struct kl_req *r);
@@ -307,7 +267,7 @@ struct row {
 static const struct row rows[] = {
     {"scale", run_scale},
     {"binding", kl_binding_run},
-    {"eviction", run_eviction},
+    {"eviction", kl_eviction_run},
     {"token", kl_token_request_run},
 };
 

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // UPDATE and PATCH, of whole objects and of the status subresource (upstream's Store.Update and
 // handlers/patch.go).
+#include "apiserver/lease.h"
 #include "apiserver/strategy.h"
 #include "base/clock.h"
 #include "object/convert.h"
 #include "object/defaults.h"
 #include "object/patch.h"
-#include "object/yaml.h"
 #include "watchcache/filter.h"
-#include <stdio.h>
+
+enum { PATCH_SHOWN_MAX = 64 * 1024 };
 
 struct update {
     struct kl_write w;
@@ -22,15 +23,13 @@ static bool is_status(const struct kl_req *r)
 }
 
 // What the status subresource may not change comes from the stored object, and the other way round.
-static void keep_other_half(struct kl_req *r, const struct kl_strategy *s, struct kl_value *draft,
-                            const struct kl_value *old)
+static void keep_other_half(struct kl_req *r, struct kl_value *draft, const struct kl_value *old)
 {
     struct kl_arena *a = r->arena;
     const struct kl_type *t = kl_resource_storage(r->info.res)->type;
     bool status = is_status(r);
     if (!status && !kl_resource_sub(r->info.res, KL_STR("status")))
         return;
-    (void)s;
     for (uint16_t i = 0; i < t->nfields; i++) {
         kl_sym f = t->fields[i].sym;
         if (f == KL_F_metadata || f == KL_F_apiVersion || f == KL_F_kind)
@@ -45,9 +44,12 @@ static void keep_other_half(struct kl_req *r, const struct kl_strategy *s, struc
     }
 }
 
-static bool spec_changed(const struct kl_type *t, const struct kl_value *now,
-                         const struct kl_value *old)
+static bool spec_changed(const struct kl_strategy *s, const struct kl_type *t,
+                         const struct kl_value *now, const struct kl_value *old)
 {
+    if ((s->flags & KL_STRAT_ANNOTATED) &&
+        !kl_value_equal(kl_meta_annotations(now), kl_meta_annotations(old)))
+        return true;
     for (uint16_t i = 0; i < t->nfields; i++) {
         kl_sym f = t->fields[i].sym;
         if (f == KL_F_metadata || f == KL_F_status || f == KL_F_apiVersion || f == KL_F_kind)
@@ -69,8 +71,7 @@ static void copy_meta(struct kl_arena *a, struct kl_value *m, const struct kl_va
 }
 
 // rest.BeforeUpdate for metadata.
-static int before_update(struct kl_req *r, const struct kl_strategy *s, struct kl_value *draft,
-                         const struct kl_value *old)
+static int before_update(struct kl_req *r, struct kl_value *draft, const struct kl_value *old)
 {
     struct kl_arena *a = r->arena;
     const struct kl_value *om = kl_get(old, KL_F_metadata);
@@ -98,7 +99,6 @@ static int before_update(struct kl_req *r, const struct kl_strategy *s, struct k
         copy_meta(a, m, om, KL_F_ownerReferences);
         copy_meta(a, m, om, KL_F_finalizers);
     }
-    (void)s;
     return 0;
 }
 
@@ -107,12 +107,12 @@ static int check_rv(struct kl_req *r, const struct kl_strategy *s, const struct 
 {
     struct kl_str rv = kl_meta_rv(draft);
     if (!rv.n || kl_str_eqz(rv, "0")) {
-        if (!(s->flags & KL_STRAT_NEEDS_RV) || r->info.op == KL_VERB_PATCH)
+        if (!(s->flags & KL_STRAT_NEEDS_RV))
             return 0;
         struct kl_field_errors e = {.arena = r->arena};
         kl_field_error(&e, "FieldValueInvalid", KL_STR("metadata.resourceVersion"),
                        "Invalid value: 0: must be specified for an update");
-        kl_fail_invalid(r, kl_str(r->info.res->kind), r->info.group, r->info.name, &e);
+        kl_fail_invalid(r, r->info.plural, r->info.group, r->info.name, &e); // the plural, as there
         return KL_EINVALID;
     }
     if (kl_str_eq(rv, kl_meta_rv(old)))
@@ -141,9 +141,9 @@ int kl_update_prepare(struct kl_req *r, struct kl_object *stored, struct kl_valu
     const struct kl_strategy *s = kl_strategy_of(st);
     const struct kl_value *old = &stored->root;
     int rc;
-    if ((rc = check_rv(r, s, draft, old)) || (rc = before_update(r, s, draft, old)))
+    if ((rc = check_rv(r, s, draft, old)) || (rc = before_update(r, draft, old)))
         return rc;
-    keep_other_half(r, s, draft, old);
+    keep_other_half(r, draft, old);
     kl_drop_gated(r->arena, st->type, draft, old);
     if ((rc = kl_admit_update(r, draft, old)))
         return rc;
@@ -154,33 +154,22 @@ int kl_update_prepare(struct kl_req *r, struct kl_object *stored, struct kl_valu
     if (!now)
         return kl_fail_oom(r), KL_ENOMEM;
     if ((s->flags & KL_STRAT_GENERATION) && !is_status(r) &&
-        spec_changed(st->type, &now->root, old)) {
+        spec_changed(s, st->type, &now->root, old)) {
         struct kl_value *m = kl_edit(r->arena, draft, KL_F_metadata, KL_STRUCT);
         kl_set(r->arena, m, KL_F_generation,
                kl_int(kl_int_at(old, 0, KL_F_metadata, KL_F_generation) + 1));
     }
     struct kl_field_errors e = {.arena = r->arena};
     kl_meta_validate(r, s, &now->root, old, &e);
-    if (s->validate)
+    // Of a status alone the rules of the rest say nothing: an object that broke none when it was
+    // made must not lose its status to a newer rule.
+    if (s->validate && !is_status(r))
         s->validate(r, &now->root, old, &e);
     if (e.n)
         kl_fail_invalid(r, kl_str(r->info.res->kind), r->info.group, r->info.name, &e);
     bool gone = removed_by_update(r, &now->root);
     kl_object_unref(now);
-    return e.n ? KL_EINVALID : gone ? KL_WRITE_REMOVE : KL_WRITE_PUT;
-}
-
-static int to_storage(struct kl_req *r, struct kl_value *v)
-{
-    const struct kl_resource *st = kl_resource_storage(r->info.res);
-    struct kl_error err = {0};
-    struct kl_value out;
-    if (st == r->info.res || !kl_convert_needed(r->info.res, st))
-        return 0;
-    if (kl_convert(r->arena, r->info.res, st, v, &out, &err))
-        return kl_fail_err(r, &err), err.code;
-    *v = out;
-    return 0;
+    return e.n ? KL_EINVALID : gone ? kl_release(r, old) : KL_WRITE_PUT;
 }
 
 static int transform_update(struct kl_write *w, struct kl_object *stored, struct kl_value *draft)
@@ -191,34 +180,26 @@ static int transform_update(struct kl_write *w, struct kl_object *stored, struct
         return kl_fail_not_found(r), KL_ENOTFOUND;
     *draft = u->sent;
     draft->owned = 0;
-    int rc = to_storage(r, draft);
+    int rc = kl_draft_to_storage(r, draft);
     return rc ? rc : kl_update_prepare(r, stored, draft);
 }
 
+// The object is the one of the URL (checkName).
 static int check_identity(struct kl_req *r, struct kl_value *draft)
 {
-    struct kl_arena *a = r->arena;
-    struct kl_value *m = kl_edit(a, draft, KL_F_metadata, KL_STRUCT);
-    if (!m)
-        return kl_fail_oom(r), KL_ENOMEM;
-    struct kl_str name = kl_text(kl_get(m, KL_F_name)), ns = kl_text(kl_get(m, KL_F_namespace));
+    struct kl_str name = kl_meta_name(draft);
+    int rc = kl_meta_take_namespace(r, draft);
+    if (rc || kl_str_eq(name, r->info.name))
+        return rc;
     if (!name.n)
-        kl_set(a, m, KL_F_name, kl_string(r->info.name));
-    else if (!kl_str_eq(name, r->info.name)) {
+        kl_fail_bad(r,
+                    "the name of the object (%.*s based on URL) was undeterminable: name must be "
+                    "provided",
+                    KL_PRI(r->info.name));
+    else
         kl_fail_bad(r, "the name of the object (%.*s) does not match the name on the URL (%.*s)",
                     KL_PRI(name), KL_PRI(r->info.name));
-        return KL_EBADREQUEST;
-    }
-    if (r->info.res->namespaced && !ns.n)
-        kl_set(a, m, KL_F_namespace, kl_string(r->info.ns));
-    else if (r->info.res->namespaced && !kl_str_eq(ns, r->info.ns)) {
-        kl_fail_bad(r,
-                    "the namespace of the object (%.*s) does not match the namespace on the "
-                    "request (%.*s)",
-                    KL_PRI(ns), KL_PRI(r->info.ns));
-        return KL_EBADREQUEST;
-    }
-    return 0;
+    return KL_EBADREQUEST;
 }
 
 static struct update *new_update(struct kl_req *r,
@@ -234,6 +215,28 @@ static struct update *new_update(struct kl_req *r,
     }
     u->w = (struct kl_write){.r = r, .res = r->info.res, .key = key, .transform = transform};
     return u;
+}
+
+static void with_lease(void *arg, int64_t lease, const struct kl_error *err)
+{
+    struct update *u = arg;
+    if (err) {
+        kl_fail_err(u->w.r, err);
+        kl_req_fail(u->w.r);
+        return;
+    }
+    u->w.lease = lease;
+    kl_write_start(&u->w);
+}
+
+// An Event lives as long again after each change.
+static void start_update(struct update *u)
+{
+    struct kl_req *r = u->w.r;
+    if (kl_resource_storage(r->info.res)->index == KL_RES_core_v1_events && !r->opts.dry_run)
+        kl_event_lease(r->al, with_lease, u);
+    else
+        kl_write_start(&u->w);
 }
 
 void kl_registry_update(struct kl_req *r)
@@ -264,7 +267,7 @@ void kl_registry_update(struct kl_req *r)
     }
     struct kl_str rv = kl_meta_rv(&u->sent);
     u->w.exact = rv.n && !kl_str_eqz(rv, "0");
-    kl_write_start(&u->w);
+    start_update(u);
 }
 
 // ---- PATCH
@@ -280,61 +283,106 @@ static int whole_untyped(struct kl_req *r, struct kl_object *o, struct kl_value 
     return 0;
 }
 
-int kl_patch_apply(struct kl_req *r, const struct kl_type *type, const struct kl_value *was,
-                   const struct kl_value *patch, struct kl_value *ret, struct kl_error *err)
+// NewGenericServerResponse(422): what exactly was wrong is not told.
+static int unprocessable(struct kl_req *r)
 {
-    switch (r->opts.patch_type) {
-    case KL_PATCH_JSON:
-        return kl_patch_json(r->arena, was, patch, ret, err);
-    case KL_PATCH_MERGE:
-        return kl_patch_merge(r->arena, was, patch, ret, err);
-    default:
-        return kl_patch_strategic(r->arena, type, was, patch, ret, err);
-    }
+    kl_fail_set(r, 422, "Invalid",
+                "the server rejected our request due to an error in our request");
+    return KL_EINVALID;
 }
 
-static int apply_patch(struct kl_req *r, const struct kl_value *was, const struct kl_value *patch,
-                       struct kl_value *ret)
+int kl_patch_run(struct kl_req *r, const struct kl_type *type, const struct kl_value *was,
+                 const struct kl_value *patch, struct kl_value *ret)
 {
     struct kl_error err = {0};
-    int rc = kl_patch_apply(r, r->info.res->type, was, patch, ret, &err);
-    if (rc == KL_EINVALID) // NewGenericServerResponse keeps the wording to itself
-        kl_fail_set(r, 422, "Invalid",
-                    "the server rejected our request due to an error in our request");
-    else if (rc == KL_EINTERNAL) // an error that is no APIStatus
-        kl_fail_set(r, 500, "", "%s", err.msg);
-    else if (rc)
+    enum kl_patch_type t = r->opts.patch_type;
+    int rc = t == KL_PATCH_JSON    ? kl_patch_json(r->arena, was, patch, ret, &err)
+             : t == KL_PATCH_MERGE ? kl_patch_merge(r->arena, was, patch, ret, &err)
+                                   : kl_patch_strategic(r->arena, type, was, patch, ret, &err);
+    if (rc == KL_EINVALID)
+        return unprocessable(r);
+    if (rc)
         kl_fail_err(r, &err);
     return rc;
 }
 
-static int retype(struct kl_req *r, const struct kl_value *untyped, struct kl_value *draft)
+// The patch as upstream shows it: the patched JSON, or Go's %+v of a strategic patch's map.
+static void put_go(struct kl_buf *b, const struct kl_value *v)
+{
+    size_t i = 0;
+    switch (v->kind) {
+    case KL_MAP:
+        kl_buf_puts(b, KL_STR("map["));
+        for (KL_MAP_EACH_KEY(kv, v)) {
+            kl_buf_printf(b, "%s%.*s:", i++ ? " " : "", KL_PRI(kl_text(kv)));
+            put_go(b, kv + 1);
+        }
+        kl_buf_putc(b, ']');
+        return;
+    case KL_ARRAY:
+        kl_buf_putc(b, '[');
+        for (KL_EACH(x, v)) {
+            kl_buf_puts(b, i++ ? KL_STR(" ") : KL_STR(""));
+            put_go(b, x);
+        }
+        kl_buf_putc(b, ']');
+        return;
+    case KL_STRING:
+        kl_buf_puts(b, kl_text(v));
+        return;
+    case KL_NULL:
+        kl_buf_puts(b, KL_STR("<nil>"));
+        return;
+    default:
+        kl_json_write(b, v);
+    }
+}
+
+static int refuse_patch(struct kl_req *r, const struct kl_value *patch,
+                        const struct kl_value *patched, const char *why)
+{
+    struct kl_field_errors e = {.arena = r->arena};
+    struct kl_buf b;
+    kl_buf_init(&b, PATCH_SHOWN_MAX);
+    if (r->opts.patch_type == KL_PATCH_STRATEGIC)
+        put_go(&b, patch);
+    else
+        kl_json_write(&b, patched);
+    kl_field_invalid(&e, KL_STR("patch"), kl_buf_str(&b), why);
+    kl_buf_fini(&b);
+    kl_fail_invalid(r, KL_STR(""), KL_STR(""), KL_STR(""), &e);
+    return KL_EINVALID;
+}
+
+static struct kl_str join_strict(struct kl_arena *a, const struct kl_strict *s)
+{
+    struct kl_buf b;
+    kl_buf_init(&b, PATCH_SHOWN_MAX);
+    kl_buf_puts(&b, KL_STR("strict decoding error: "));
+    for (size_t i = 0; i < s->n; i++)
+        kl_buf_printf(&b, "%s%.*s", i ? ", " : "", KL_PRI(s->messages[i]));
+    struct kl_str out = kl_arena_dup(a, kl_buf_str(&b));
+    kl_buf_fini(&b);
+    return out.p ? out : KL_STR("strict decoding error");
+}
+
+int kl_patch_retype(struct kl_req *r, const struct kl_type *type, const struct kl_value *patch,
+                    const struct kl_value *patched, struct kl_value *draft)
 {
     struct kl_error err = {0};
     struct kl_strict *strict = NULL;
     if (r->opts.field_validation != KL_VALIDATE_IGNORE)
         strict = KL_ARENA_NEW(r->arena, struct kl_strict);
-    if (kl_typed_from_untyped(r->arena, r->info.res->type, untyped, strict, draft, &err)) {
-        kl_fail_set(r, 422, "Invalid", "%s \"%.*s\" is invalid: %s", r->info.res->kind,
-                    KL_PRI(r->info.name), err.msg);
-        r->fail.kind = kl_str(r->info.res->kind);
-        r->fail.group = r->info.group;
-        r->fail.name = r->info.name;
-        return KL_EINVALID;
-    }
+    int rc = kl_typed_from_untyped(r->arena, type, patched, strict, draft, &err);
+    if (rc == KL_ENOMEM)
+        return kl_fail_oom(r), rc;
+    if (rc)
+        return refuse_patch(r, patch, patched, err.msg);
     if (!strict || !strict->n)
         return 0;
-    if (r->opts.field_validation == KL_VALIDATE_STRICT) {
-        struct kl_buf b;
-        kl_buf_init(&b, 8192);
-        for (size_t i = 0; i < strict->n; i++)
-            kl_buf_printf(&b, "%s%.*s", i ? ", " : "", KL_PRI(strict->messages[i]));
-        kl_fail_set(r, 422, "Invalid", "%s \"%.*s\" is invalid: patch: Invalid value: %.*s",
-                    r->info.res->kind, KL_PRI(r->info.name), KL_PRI(kl_buf_str(&b)));
-        kl_buf_fini(&b);
-        return KL_EBADREQUEST;
-    }
-    r->warnings = strict->messages;
+    if (r->opts.field_validation == KL_VALIDATE_STRICT)
+        return refuse_patch(r, patch, patched, join_strict(r->arena, strict).p);
+    r->warnings = strict->messages; // of the last try
     r->nwarnings = strict->n;
     return 0;
 }
@@ -353,14 +401,14 @@ static int transform_patch(struct kl_write *w, struct kl_object *stored, struct 
         return kl_fail_err(r, &err), err.code;
     rc = whole_untyped(r, shown, &was);
     if (!rc)
-        rc = apply_patch(r, &was, &u->patch, &now);
+        rc = kl_patch_run(r, r->info.res->type, &was, &u->patch, &now);
     if (!rc)
-        rc = retype(r, &now, draft);
+        rc = kl_patch_retype(r, r->info.res->type, &u->patch, &now, draft);
     if (!rc && (rc = check_identity(r, draft)) == 0 &&
         kl_default_object(r->arena, r->info.res->type, draft))
         rc = (kl_fail_oom(r), KL_ENOMEM);
     if (!rc)
-        rc = to_storage(r, draft);
+        rc = kl_draft_to_storage(r, draft);
     if (!rc)
         rc = kl_update_prepare(r, stored, draft);
     // The draft may refer to strings of the converted copy: both live in memory that outlasts it.
@@ -375,27 +423,35 @@ static int transform_patch(struct kl_write *w, struct kl_object *stored, struct 
     return rc;
 }
 
-void kl_registry_patch(struct kl_req *r)
+int kl_patch_parse(struct kl_req *r, struct kl_value *ret)
 {
     struct kl_error err = {0};
+    bool list = r->opts.patch_type == KL_PATCH_JSON;
+    int rc = kl_json_parse(r->arena, r->body, NULL, ret, &err);
+    if (rc == KL_EBADREQUEST)
+        rc = kl_error_wrap(&err, "error decoding patch");
+    else if (!rc && !kl_is(ret, list ? KL_ARRAY : KL_MAP))
+        rc =
+            kl_error_set(&err, KL_EBADREQUEST,
+                         "error decoding patch: json: cannot unmarshal %s into Go value of type %s",
+                         kl_is(ret, KL_ARRAY)    ? "array"
+                         : kl_is(ret, KL_MAP)    ? "object"
+                         : kl_is(ret, KL_STRING) ? "string"
+                         : kl_is(ret, KL_BOOL)   ? "bool"
+                                                 : "number",
+                         list ? "[]handlers.jsonPatchOp" : "map[string]interface {}");
+    if (rc)
+        kl_fail_err(r, &err);
+    return rc;
+}
+
+void kl_registry_patch(struct kl_req *r)
+{
     struct update *u = new_update(r, transform_patch);
     if (!u)
         return;
-    int rc = r->body_media == KL_MEDIA_YAML
-                 ? kl_yaml_parse(r->arena, r->body, NULL, &u->patch, &err)
-                 : kl_json_parse(r->arena, r->body, NULL, &u->patch, &err);
-    if (!rc && r->opts.patch_type == KL_PATCH_JSON && !kl_is(&u->patch, KL_ARRAY))
-        rc = kl_error_set(&err, KL_EBADREQUEST,
-                          "error decoding patch: json: cannot unmarshal object into Go value of "
-                          "type jsonpatch.Patch");
-    if (!rc && r->opts.patch_type != KL_PATCH_JSON && !kl_is(&u->patch, KL_MAP))
-        rc = kl_error_set(&err, KL_EBADREQUEST,
-                          "error decoding patch: json: cannot unmarshal into Go value of type "
-                          "map[string]interface {}");
-    if (rc) {
-        kl_fail_err(r, &err);
+    if (kl_patch_parse(r, &u->patch))
         kl_req_fail(r);
-        return;
-    }
-    kl_write_start(&u->w);
+    else
+        start_update(u);
 }

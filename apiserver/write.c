@@ -17,19 +17,40 @@ static void drop(struct kl_write *w)
     w->bytes = NULL;
 }
 
-static void end(struct kl_write *w)
+// The machine is over: what it held is let go only after the request was answered, since names and
+// values in the answer may lie in it. The request's end may free w itself.
+struct held {
+    struct kl_kv *stored;
+    struct kl_object *object;
+};
+
+static struct held end(struct kl_write *w)
 {
-    drop(w);
-    kl_kv_unref(w->stored);
+    struct held h = {w->stored, w->object};
+    kl_bytes_unref(w->bytes);
     w->stored = NULL;
+    w->object = NULL;
+    w->bytes = NULL;
+    return h;
+}
+
+static void let_go(struct held h)
+{
+    kl_object_unref(h.object);
+    kl_kv_unref(h.stored);
 }
 
 static void fail(struct kl_write *w)
 {
-    end(w);
-    kl_req_fail(w->r);
+    struct kl_req *r = w->r;
+    struct held h = end(w);
+    if (!r->fail.http) // a negative verdict without words
+        kl_fail_oom(r);
+    kl_req_fail(r);
+    let_go(h);
 }
 
+// Answers with w->object.
 static void answer_object(struct kl_write *w, int http)
 {
     struct kl_req *r = w->r;
@@ -44,56 +65,86 @@ static void answer_object(struct kl_write *w, int http)
     r->type = r->frozen->type;
     r->api_version = kl_str(r->info.res->api_version);
     r->kind = kl_str(r->info.res->kind);
-    end(w);
+    struct held h = end(w);
     kl_req_done(r);
+    let_go(h);
 }
 
-// `kv` is borrowed.
+static void finish_with(struct kl_write *w, struct kl_object *now)
+{
+    struct held h = end(w);
+    w->finish(w, now);
+    let_go(h);
+}
+
+static void answer_removed(struct kl_write *w)
+{
+    struct kl_req *r = w->r;
+    if (!w->status_answer) {
+        answer_object(w, 200);
+        return;
+    }
+    struct kl_str uid = kl_arena_dup(r->arena, kl_meta_uid(&w->object->root));
+    struct held h = end(w);
+    kl_req_ok_status(r, uid);
+    let_go(h);
+}
+
+// `kv` (borrowed) is the version written, or the stored one when nothing was.
 static void succeed(struct kl_write *w, struct kl_kv *kv)
 {
     struct kl_req *r = w->r;
+    struct kl_error err = {0};
     if (w->finish) {
-        end(w);
-        w->finish(w, (enum kl_write_verdict)w->verdict, kv);
+        struct kl_object *now =
+            w->verdict == KL_WRITE_REMOVE ? w->object : kl_cache_object(kv, w->res, &err);
+        if (now) {
+            finish_with(w, now);
+            return;
+        }
+        kl_fail_err(r, &err);
+        fail(w);
         return;
     }
     if (w->verdict == KL_WRITE_REMOVE) {
-        if (!w->status_answer) {
-            answer_object(w, 200);
-            return;
-        }
-        struct kl_str uid = kl_arena_dup(r->arena, kl_meta_uid(&w->object->root));
-        end(w);
-        kl_req_ok_status(r, uid);
+        answer_removed(w);
         return;
     }
     int http = w->verdict == KL_WRITE_PUT && !w->stored ? 201 : 200;
-    kl_kv_ref(kv);
-    end(w);
+    struct held h = end(w);
     kl_req_ok_kv(r, http, kv);
-    kl_kv_unref(kv);
+    let_go(h);
+}
+
+// As if it had been written.
+static void succeed_dry(struct kl_write *w)
+{
+    if (w->finish)
+        finish_with(w, w->object);
+    else if (w->verdict == KL_WRITE_REMOVE)
+        answer_removed(w);
+    else
+        answer_object(w, w->stored ? 200 : 201);
 }
 
 static void lost(struct kl_write *w, struct kl_kv *found)
 {
     struct kl_req *r = w->r;
     kl_rev was = w->stored ? w->stored->mod_rev : 0, is = found ? found->mod_rev : 0;
+    int rc = 0;
     if (was == is && w->extra_failed) {
-        if (w->extra_failed(w) < 0) {
-            kl_kv_unref(found);
-            fail(w);
-            return;
-        }
+        rc = w->extra_failed(w);
     } else if (w->fresh && found) {
-        kl_kv_unref(found);
-        kl_fail_exists(r, r->info.name.n ? r->info.name : kl_meta_name(&w->draft));
-        fail(w);
-        return;
+        rc = KL_EEXISTS;
+        kl_fail_exists(r, kl_meta_name(&w->draft));
     } else if (w->exact || ++w->tries > MAX_TRIES) {
-        kl_kv_unref(found);
+        rc = KL_ECONFLICT;
         kl_fail_conflict(r, r->info.name,
                          "the object has been modified; please apply your changes to the latest "
                          "version and try again");
+    }
+    if (rc < 0) {
+        kl_kv_unref(found);
         fail(w);
         return;
     }
@@ -123,10 +174,15 @@ static void on_txn(struct kl_txn *t)
         return;
     }
     struct kl_kv *kv = kl_kv_ref(w->verdict == KL_WRITE_PUT ? w->then[0].kv : w->then[0].prev);
+    kl_rev rev = w->verdict == KL_WRITE_PUT ? kv->mod_rev : t->rev;
+    struct kl_object *o =
+        w->verdict == KL_WRITE_PUT || !w->status_answer ? kl_object_with_rv(w->object, rev) : NULL;
     if (w->verdict == KL_WRITE_PUT) {
         // A watcher on another loop may have decoded it already; then that one stays.
-        struct kl_object *o = kl_object_with_rv(w->object, kv->mod_rev);
         kl_cache_attach_object(kv, o);
+    } else if (o) { // what was removed carries the revision of its removal
+        kl_object_unref(w->object);
+        w->object = o;
     }
     kl_txn_fini(t);
     succeed(w, kv);
@@ -191,15 +247,17 @@ static void step(struct kl_write *w)
     }
     const struct kl_resource *st = kl_resource_storage(w->res);
     struct kl_value *meta = kl_edit(r->arena, &w->draft, KL_F_metadata, KL_STRUCT);
-    if (meta && w->verdict == KL_WRITE_PUT)
+    if (meta && w->verdict == KL_WRITE_PUT && !r->opts.dry_run)
         kl_unset(r->arena, meta, KL_F_resourceVersion);
+    else if (meta && r->opts.dry_run && stored)
+        kl_set(r->arena, meta, KL_F_resourceVersion, kl_string(kl_meta_rv(&stored->root)));
     if (!meta || !(w->object = kl_object_freeze(st->type, &w->draft))) {
         kl_fail_oom(r);
         fail(w);
         return;
     }
     if (r->opts.dry_run) {
-        answer_object(w, w->stored ? 200 : 201);
+        succeed_dry(w);
         return;
     }
     if (w->verdict == KL_WRITE_PUT) {
@@ -217,6 +275,13 @@ static void step(struct kl_write *w)
         }
     }
     submit(w);
+}
+
+void kl_write_put_too(struct kl_write *w, struct kl_str key, kl_rev expect, struct kl_bytes *value)
+{
+    w->extra_cmp[w->nextra_cmp++] = (struct kl_compare){
+        .key = key, .target = KL_COMPARE_MOD, .result = KL_COMPARE_EQ, .num = expect};
+    w->extra_op[w->nextra_op++] = (struct kl_op){.kind = KL_OP_PUT, .key = key, .value = value};
 }
 
 void kl_write_start(struct kl_write *w)
