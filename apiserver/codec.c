@@ -17,58 +17,169 @@ static struct kl_str version_of(struct kl_str api_version)
     return slash < 0 ? api_version : kl_str_from(api_version, (size_t)slash + 1);
 }
 
-// transformDecodeError
-static int refuse(struct kl_req *r, const struct kl_type *type, struct kl_str api_version,
-                  struct kl_str kind, struct kl_error *err, const char *what)
+enum { SUMMARY_BYTES = 30 };
+
+// summarizeData: what was sent, as text when it looks like JSON, else in hexadecimal.
+static struct kl_str summarize(struct kl_arena *a, struct kl_str data)
 {
+    size_t n = data.n < SUMMARY_BYTES ? data.n : SUMMARY_BYTES;
+    const char *more = data.n > n ? " ..." : "";
+    struct kl_buf b;
+    if (!data.n)
+        return KL_STR("<empty>");
+    if (data.p[0] == '{')
+        return kl_arena_printf(a, "%.*s%s", (int)n, data.p, more);
+    kl_buf_init(&b, 256);
+    for (size_t i = 0; i < n; i++)
+        kl_buf_printf(&b, "%02x", (unsigned char)data.p[i]);
+    kl_buf_puts(&b, kl_str(more));
+    struct kl_str out = kl_arena_dup(a, kl_buf_str(&b));
+    kl_buf_fini(&b);
+    return out;
+}
+
+// transformDecodeError; without an expected resource (DeleteOptions) the error stands alone.
+static int refuse(struct kl_req *r, const struct kl_type *type, const struct kl_resource *expect,
+                  struct kl_str api_version, struct kl_str kind, struct kl_error *err,
+                  const char *what)
+{
+    if (!expect)
+        return kl_error_set(err, KL_EBADREQUEST, "%s", what);
     if (kind.n)
         return kl_error_set(err, KL_EBADREQUEST,
                             "%.*s in version \"%.*s\" cannot be handled as a %s: %s", KL_PRI(kind),
                             KL_PRI(version_of(api_version)), short_kind(type), what);
-    struct kl_str head = r->body;
-    if (head.n > 30)
-        head.n = 30;
-    bool text = kl_utf8_valid(head);
+    struct kl_str head = summarize(r->arena, r->body);
     return kl_error_set(err, KL_EBADREQUEST,
-                        "the object provided is unrecognized (must be of type %s): %s (%.*s%s)",
-                        short_kind(type), what, text ? (int)head.n : 0, head.p,
-                        r->body.n > 30 ? " ..." : "");
+                        "the object provided is unrecognized (must be of type %s): %s (%.*s)",
+                        short_kind(type), what, KL_PRI(head));
 }
 
-static int decode_media(struct kl_req *r, const struct kl_type *type, struct kl_strict *strict,
-                        struct kl_value *ret, struct kl_str *ret_av, struct kl_str *ret_kind,
-                        struct kl_error *err)
+// What upstream's look at apiVersion and kind says before anything else is decoded: the type of a
+// document that is no object, or of a kind that is no string. NULL when it has nothing to say.
+static const char *peek_complaint(struct kl_arena *a, struct kl_str text)
 {
-    struct kl_arena *a = r->arena;
-    int rc;
-    if (r->body_media == KL_MEDIA_PROTOBUF) {
-        struct kl_envelope env;
-        if ((rc = kl_pb_open(r->body, &env, err)))
-            return rc;
-        *ret_av = env.api_version;
-        *ret_kind = env.kind;
-        return kl_pb_decode(a, type, env.raw, ret, err);
+    static const char into[] =
+        "Go value of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind "
+        "string \"json:\\\"kind,omitempty\\\"\" }";
+    struct kl_str t = kl_str_trim(text);
+    struct kl_value v;
+    struct kl_error ignored;
+    if (!t.n || t.p[0] == 'n')
+        return NULL;
+    const char *is = t.p[0] == '['                    ? "array"
+                     : t.p[0] == '"'                  ? "string"
+                     : t.p[0] == 't' || t.p[0] == 'f' ? "bool"
+                     : t.p[0] == '{'                  ? NULL
+                                                      : "number";
+    if (is)
+        return kl_arena_printf(a,
+                               "couldn't get version/kind; json parse error: json: cannot "
+                               "unmarshal %s into %s",
+                               is, into)
+            .p;
+    if (kl_json_parse(a, text, NULL, &v, &ignored))
+        return NULL;
+    static const char *const fields[] = {"apiVersion", "kind"};
+    static const char *const kinds[] = {[KL_BOOL] = "bool",
+                                        [KL_INT] = "number",
+                                        [KL_FLOAT] = "number",
+                                        [KL_ARRAY] = "array",
+                                        [KL_MAP] = "object"};
+    for (size_t i = 0; i < 2; i++) {
+        const struct kl_value *f = kl_map_value(&v, kl_str(fields[i]));
+        if (f && f->kind != KL_STRING && f->kind != KL_NULL)
+            return kl_arena_printf(a,
+                                   "couldn't get version/kind; json parse error: json: cannot "
+                                   "unmarshal %s into Go struct field .%s of type string",
+                                   kinds[f->kind], fields[i])
+                .p;
     }
-    if (r->body_media == KL_MEDIA_YAML) {
-        struct kl_value untyped;
-        if ((rc = kl_yaml_parse(a, r->body, strict, &untyped, err)))
-            return rc;
-        *ret_av = kl_text(kl_map_value(&untyped, KL_STR("apiVersion")));
-        *ret_kind = kl_text(kl_map_value(&untyped, KL_STR("kind")));
-        return kl_typed_from_untyped(a, type, &untyped, strict, ret, err);
+    return NULL;
+}
+
+static struct kl_str group_of(struct kl_str api_version)
+{
+    ptrdiff_t slash = kl_str_chr(api_version, '/');
+    return slash < 0 ? KL_STR("") : (struct kl_str){api_version.p, (size_t)slash};
+}
+
+struct decoded {
+    struct kl_str api_version, kind;
+    const char *complaint;      // about the head of the document
+    const struct kl_type *type; // what the document says it is; NULL: no such kind
+};
+
+static void judge_head(struct kl_req *r, const struct kl_type *type, struct decoded *d)
+{
+    (void)r;
+    d->type = type;
+    if (d->kind.n && d->api_version.n)
+        d->type = kl_type_by_kind(group_of(d->api_version), version_of(d->api_version), d->kind);
+}
+
+static int decode_protobuf(struct kl_req *r, const struct kl_type *type, struct decoded *d,
+                           struct kl_value *ret, struct kl_error *err)
+{
+    struct kl_envelope env;
+    int rc = kl_pb_open(r->body, &env, err);
+    if (rc)
+        return rc;
+    d->api_version = env.api_version;
+    d->kind = env.kind;
+    judge_head(r, type, d);
+    return d->type ? kl_pb_decode(r->arena, d->type, env.raw, ret, err) : 0;
+}
+
+static int decode_yaml(struct kl_req *r, const struct kl_type *type, struct kl_strict *strict,
+                       struct decoded *d, struct kl_value *ret, struct kl_error *err)
+{
+    struct kl_value untyped;
+    int rc = kl_yaml_parse(r->arena, r->body, strict, &untyped, err);
+    if (rc)
+        return rc;
+    if (!kl_is(&untyped, KL_MAP) && !kl_is(&untyped, KL_NULL)) {
+        struct kl_buf b;
+        kl_buf_init(&b, KL_MAX_ARENA_BYTES);
+        kl_json_write(&b, &untyped);
+        d->complaint = peek_complaint(r->arena, kl_buf_str(&b));
+        kl_buf_fini(&b);
+        return KL_EBADREQUEST;
     }
-    rc = kl_json_decode(a, type, r->body, strict, ret, err);
+    d->api_version = kl_text(kl_map_value(&untyped, KL_STR("apiVersion")));
+    d->kind = kl_text(kl_map_value(&untyped, KL_STR("kind")));
+    judge_head(r, type, d);
+    return d->type ? kl_typed_from_untyped(r->arena, d->type, &untyped, strict, ret, err) : 0;
+}
+
+static int decode_json(struct kl_req *r, const struct kl_type *type, struct kl_strict *strict,
+                       struct decoded *d, struct kl_value *ret, struct kl_error *err)
+{
+    int rc = kl_json_decode(r->arena, type, r->body, strict, ret, err);
     if (!rc) {
-        *ret_av = kl_text(kl_get(ret, KL_F_apiVersion));
-        *ret_kind = kl_text(kl_get(ret, KL_F_kind));
-    } else {
-        kl_json_peek_gvk(r->body, ret_av, ret_kind);
+        d->api_version = kl_text(kl_get(ret, KL_F_apiVersion));
+        d->kind = kl_text(kl_get(ret, KL_F_kind));
+        judge_head(r, type, d);
+    } else if (strstr(err->msg, "couldn't get version/kind") == NULL) {
+        d->complaint = peek_complaint(r->arena, r->body);
+        if (!d->complaint) {
+            kl_json_peek_gvk(r->body, &d->api_version, &d->kind);
+            judge_head(r, type, d);
+        }
+    }
+    // A document of another kind is judged as what it says it is.
+    if (d->type && d->type != type) {
+        if (strict)
+            strict->n = 0;
+        err->code = 0;
+        rc = kl_json_decode(r->arena, d->type, r->body, strict, ret, err);
     }
     return rc;
 }
 
-static int report_strict(struct kl_req *r, const struct kl_type *type, struct kl_strict *s,
-                         struct kl_str av, struct kl_str kind, struct kl_error *err)
+static int report_strict(struct kl_req *r, const struct kl_type *type,
+                         const struct kl_resource *expect, struct kl_strict *s,
+                         const struct decoded *d, struct kl_error *err)
 {
     if (!s->n)
         return 0;
@@ -90,12 +201,65 @@ static int report_strict(struct kl_req *r, const struct kl_type *type, struct kl
         kl_buf_printf(&b, "%s%.*s", i ? ", " : "", KL_PRI(s->messages[i]));
     struct kl_str text = kl_arena_dup(r->arena, kl_buf_str(&b));
     kl_buf_fini(&b);
-    return refuse(r, type, av, kind, err, text.p ? text.p : "strict decoding error");
+    return refuse(r, type, expect, d->api_version, d->kind, err,
+                  text.p ? text.p : "strict decoding error");
+}
+
+// The apiVersion and kind that the body of this request must have: the resource's or, where a
+// subresource takes a type of its own, that one's.
+static void expected_kind(const struct kl_req *r, const struct kl_type *type,
+                          const struct kl_resource *expect, struct kl_str *ret_group,
+                          const char **ret_version, const char **ret_kind)
+{
+    const struct kl_subresource *s = r->info.subres;
+    bool sub = s && s->type == type && expect->type != type;
+    *ret_group = kl_str(sub ? s->group : expect->group);
+    *ret_version = sub ? s->version : expect->version;
+    *ret_kind = sub ? s->kind : expect->kind;
+}
+
+static int check_kind(struct kl_req *r, const struct kl_type *type,
+                      const struct kl_resource *expect, const struct decoded *d,
+                      struct kl_error *err)
+{
+    struct kl_str why, group;
+    const char *version, *kind;
+    if (!d->type) {
+        why = kl_arena_printf(r->arena,
+                              "no kind \"%.*s\" is registered for version \"%.*s\" in scheme "
+                              "\"pkg/runtime/scheme.go:111\"",
+                              KL_PRI(d->kind), KL_PRI(d->api_version));
+        return refuse(r, type, expect, d->api_version, d->kind, err, why.p ? why.p : "");
+    }
+    if (!expect) {
+        if (d->type == type)
+            return 0;
+        return kl_error_set(err, KL_EBADREQUEST,
+                            "no kind \"%.*s\" is registered for version \"%.*s\" in scheme "
+                            "\"pkg/runtime/scheme.go:111\"",
+                            KL_PRI(d->kind), KL_PRI(d->api_version));
+    }
+    expected_kind(r, type, expect, &group, &version, &kind);
+    if (d->kind.n && !kl_str_eqz(d->kind, kind)) {
+        why = kl_arena_printf(r->arena, "converting (%.*s.%.*s) to (%s.%s): unknown conversion",
+                              KL_PRI(version_of(d->api_version)), KL_PRI(d->kind), version, kind);
+        return refuse(r, type, expect, d->api_version, d->kind, err, why.p ? why.p : "");
+    }
+    if (d->api_version.n && (!kl_str_eqz(version_of(d->api_version), version) ||
+                             !kl_str_eq(group_of(d->api_version), group)))
+        return kl_error_set(err, KL_EBADREQUEST,
+                            "the API version in the data (%.*s) does not match the expected API "
+                            "version (%.*s%s%s)",
+                            KL_PRI(d->api_version), KL_PRI(group), group.n ? "/" : "", version);
+    return 0;
 }
 
 int kl_body_decode(struct kl_req *r, const struct kl_type *type, const struct kl_resource *expect,
                    struct kl_value *ret, struct kl_error *err)
 {
+    struct decoded d = {0};
+    struct kl_strict *strict = NULL;
+    int rc;
     if (r->body_object) {
         if (r->body_object->type == type) {
             *ret = kl_object_draft(r->body_object);
@@ -104,40 +268,24 @@ int kl_body_decode(struct kl_req *r, const struct kl_type *type, const struct kl
         return kl_error_set(err, KL_EBADREQUEST, "object of type %s where %s is expected",
                             r->body_object->type->name, type->name);
     }
-    struct kl_str av = KL_STR(""), kind = KL_STR("");
-    struct kl_strict *strict = NULL;
     if (r->opts.field_validation != KL_VALIDATE_IGNORE &&
         !(strict = KL_ARENA_NEW(r->arena, struct kl_strict)))
         return kl_error_set(err, KL_ENOMEM, "out of memory");
-    if (decode_media(r, type, strict, ret, &av, &kind, err)) {
-        if (err->code == KL_ENOMEM || err->code == KL_ETOOLARGE)
-            return err->code;
-        struct kl_str why = kl_arena_dup(r->arena, kl_str(err->msg));
-        return refuse(r, type, av, kind, err, why.p ? why.p : "");
+    if (r->body_media == KL_MEDIA_PROTOBUF)
+        rc = decode_protobuf(r, type, &d, ret, err);
+    else if (r->body_media == KL_MEDIA_YAML)
+        rc = decode_yaml(r, type, strict, &d, ret, err);
+    else
+        rc = decode_json(r, type, strict, &d, ret, err);
+    if (rc == KL_ENOMEM || rc == KL_ETOOLARGE)
+        return rc;
+    if (rc && (d.type || !d.kind.n || d.complaint)) {
+        struct kl_str why = kl_arena_dup(r->arena, kl_str(d.complaint ? d.complaint : err->msg));
+        return refuse(r, type, expect, d.api_version, d.kind, err, why.p ? why.p : "");
     }
-    const char *want_av = expect ? expect->api_version : NULL;
-    const char *want_kind = expect ? expect->kind : NULL;
-    if (expect && r->info.subres && r->info.subres->type == type) {
-        want_kind = r->info.subres->kind;
-        want_av = *r->info.subres->group ? kl_arena_printf(r->arena, "%s/%s", r->info.subres->group,
-                                                           r->info.subres->version)
-                                               .p
-                                         : r->info.subres->version;
-    }
-    if (want_kind && kind.n && !kl_str_eqz(kind, want_kind)) {
-        struct kl_str why = kl_arena_printf(
-            r->arena, "converting (%.*s.%.*s) to (%s.%s): unknown conversion",
-            KL_PRI(version_of(av)), KL_PRI(kind), expect->version, short_kind(type));
-        return refuse(r, type, av, kind, err, why.p ? why.p : "");
-    }
-    if (want_av && av.n && !kl_str_eqz(av, want_av))
-        return kl_error_set(err, KL_EBADREQUEST,
-                            "the API version in the data (%.*s) does not match the expected API "
-                            "version (%s)",
-                            KL_PRI(av), want_av);
-    if (strict)
-        return report_strict(r, type, strict, av, kind, err);
-    return 0;
+    if ((rc = check_kind(r, type, expect, &d, err)))
+        return rc;
+    return strict ? report_strict(r, type, expect, strict, &d, err) : 0;
 }
 
 struct kl_object *kl_object_in_version(const struct kl_resource *res, struct kl_object *o,
