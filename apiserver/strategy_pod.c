@@ -30,6 +30,10 @@ int kl_pod_prepare_create(struct kl_req *r, struct kl_value *draft)
 {
     struct kl_arena *a = r->arena;
     struct kl_value st = kl_new_struct();
+    // A negative grace meant "as short as possible" once; it is written as what it does.
+    if (kl_int_at(draft, 0, KL_F_spec, KL_F_terminationGracePeriodSeconds) < 0)
+        kl_set(a, kl_edit(a, draft, KL_F_spec, KL_STRUCT), KL_F_terminationGracePeriodSeconds,
+               kl_int(1));
     kl_set(a, &st, KL_F_phase, kl_stringz("Pending"));
     kl_set(a, &st, KL_F_qosClass, kl_stringz(qos_class(draft)));
     if (kl_len(kl_path(draft, KL_F_spec, KL_F_schedulingGates))) {
@@ -251,11 +255,6 @@ static void validate_spec(struct kl_req *r, const struct kl_value *spec, const c
     check_containers(r, spec, KL_F_initContainers, base, "initContainers", e);
     check_enum(r, kl_get(spec, KL_F_restartPolicy), base, "restartPolicy", restarts, e);
     check_enum(r, kl_get(spec, KL_F_dnsPolicy), base, "dnsPolicy", dns, e);
-    int64_t grace = kl_int_at(spec, 0, KL_F_terminationGracePeriodSeconds);
-    if (grace < 0)
-        kl_field_error(e, "FieldValueInvalid",
-                       kl_arena_printf(r->arena, "%s.terminationGracePeriodSeconds", base),
-                       "Invalid value: %lld: must be greater than or equal to 0", (long long)grace);
     const struct kl_value *active = kl_get(spec, KL_F_activeDeadlineSeconds);
     if (active && kl_int_or(active, 0) < 1)
         kl_field_error(e, "FieldValueInvalid",
