@@ -22,6 +22,7 @@ struct kl_lease_op {
     int64_t id;
     int64_t ttl_ms;           // 0: the lease goes
     int64_t deadline_wall_ms; // since 1970
+    int64_t deadline_mono_ms; // the core's for its own: what the wall clock does does not matter
 };
 
 // Everything that is made durable together. Owned by whoever holds it: propose lends it to the back

@@ -330,10 +330,9 @@ static void publish_rows(struct kl_store *s, struct kl_batch *b, struct kl_view 
     atomic_store_explicit(&s->stat.rev, v->rev, memory_order_relaxed);
     atomic_store_explicit(&s->stat.compact_rev, v->compact_rev, memory_order_relaxed);
     atomic_store_explicit(&s->stat.keys, v->root ? v->root->count : 0, memory_order_relaxed);
-    atomic_store_explicit(
-        &s->stat.ring_bytes,
-        (long long)(ring->bytes + (ring->n ? ring->chunk[ring->n - 1]->bytes : 0)),
-        memory_order_relaxed);
+    atomic_store_explicit(&s->stat.ring_bytes,
+                          (long long)(ring->bytes + (ring->n ? ring->chunk[ring->n - 1]->held : 0)),
+                          memory_order_relaxed);
     atomic_fetch_add_explicit(&s->stat.rows, (long long)b->nrows, memory_order_relaxed);
     atomic_fetch_add_explicit(&s->stat.batches, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&s->stat.txns, (long long)b->ntxns, memory_order_relaxed);
@@ -384,7 +383,7 @@ static int index_outside(struct kl_store *s, struct kl_batch *b, struct kl_index
 static int apply_outside(struct kl_store *s, struct kl_batch *b)
 {
     assert(b->base_rev >= s->view->rev);
-    struct kl_index x;
+    struct kl_index x = {0};
     struct kl_ring_room room;
     struct kl_view *v = calloc(1, sizeof(*v));
     size_t bytes = 0;
@@ -393,14 +392,15 @@ static int apply_outside(struct kl_store *s, struct kl_batch *b)
     kl_ring_room_init(&room, s->o.ring_bytes);
     if (!v || kl_ring_reserve(&room, kl_ring_need(&room, b->nrows, bytes)) ||
         index_outside(s, b, &x)) {
-        if (v)
-            kl_node_unref(x.root);
+        kl_node_unref(x.root);
         free(v);
         kl_ring_room_fini(&room);
         return KL_ENOMEM;
     }
     for (size_t i = 0; i < b->nrows; i++)
         b->rows[i].kv->hooks = s->o.hooks;
+    for (size_t i = 0; i < b->nleases; i++)
+        b->leases[i].deadline_mono_ms = 0; // another process's clock
     v->root = x.root;
     publish_rows(s, b, v, &room);
     kl_ring_room_fini(&room);

@@ -116,14 +116,17 @@ void kl_store_arm_timer(struct kl_store *s)
 
 static void next_read(struct kl_store *s)
 {
-    struct kl_read *rd = s->reads;
-    if (s->reading || !rd)
+    if (s->starting_reads) // one that is refused ends while it starts
         return;
-    s->reads = rd->next;
-    if (!s->reads)
-        s->reads_end = &s->reads;
-    s->reading = true;
-    rd->start(rd, s);
+    s->starting_reads = true;
+    for (struct kl_read *rd; !s->reading && (rd = s->reads);) {
+        s->reads = rd->next;
+        if (!s->reads)
+            s->reads_end = &s->reads;
+        s->reading = true;
+        rd->start(rd, s);
+    }
+    s->starting_reads = false;
 }
 
 static void run_read(struct kl_task *t)
@@ -228,13 +231,13 @@ static void set_defaults(struct kl_store_options *o)
 
 static void free_store(struct kl_store *s)
 {
+    kl_loop_unref(s->loop); // requests that came while it stopped are refused here
     kl_leases_fini(s);
     kl_node_unref(s->spec.root);
     kl_view_unref(s->view);
     for (int i = 0; i < KL_HOLD_MAX; i++)
         kl_view_unref(s->held[i].view);
     kl_ring_room_fini(&s->room);
-    kl_loop_unref(s->loop);
     pthread_mutex_destroy(&s->readers_mu);
     pthread_mutex_destroy(&s->held_mu);
     pthread_mutex_destroy(&s->text_mu);

@@ -78,7 +78,8 @@ static void page_arrived(struct kl_task *t)
     *at = p->next;
     r->npages--;
     for (size_t i = 0; i < p->q.nrows; i++)
-        p->bytes += kl_kv_value(p->q.rows[i].kv).n + 512;
+        p->bytes += kl_kv_value(p->q.rows[i].kv).n +
+                    (p->q.rows[i].prev ? kl_kv_value(p->q.rows[i].prev).n : 0) + 512;
     r->held_bytes += p->bytes;
     p->refs = 1;
     if (!r->closed) {
@@ -93,11 +94,44 @@ static void page_arrived(struct kl_task *t)
     unref_page(r, p);
 }
 
+static void cut_page(struct kl_rows_req *q, size_t n)
+{
+    while (q->nrows > n) {
+        struct kl_event *e = &q->rows[--q->nrows];
+        kl_kv_unref(e->kv);
+        kl_kv_unref(e->prev);
+    }
+}
+
+// The back end may have stored what is not published yet: nobody may hear of that. And a page that
+// is full ends with a whole transaction (the last row's id is its revision), unless it is all of
+// one.
+static void trim_page(struct kl_rows_req *q, kl_rev published)
+{
+    size_t n = q->nrows;
+    while (n && q->rows[n - 1].kv->mod_rev > published)
+        n--;
+    if (q->through > published)
+        q->through = published;
+    cut_page(q, n);
+    if (!n || q->rows[n - 1].kv->id != q->through || q->rows[n - 1].kv->mod_rev == q->through)
+        return;
+    kl_rev part = q->rows[n - 1].kv->mod_rev;
+    while (n && q->rows[n - 1].kv->mod_rev == part)
+        n--;
+    if (n) {
+        cut_page(q, n);
+        q->through = q->rows[n - 1].kv->id;
+    }
+}
+
 // On the core's loop.
 static void rows_done(struct kl_rows_req *q)
 {
     struct kl_hist_page *p = KL_CONTAINER_OF(q, struct kl_hist_page, q);
     struct kl_loop *loop = p->reader->loop;
+    if (!q->code)
+        trim_page(q, p->reader->store->view->rev);
     kl_store_read_done(p->reader->store);
     kl_loop_post(loop, &p->task);
 }
@@ -105,7 +139,12 @@ static void rows_done(struct kl_rows_req *q)
 static void start_read(struct kl_read *rd, struct kl_store *s)
 {
     struct kl_hist_page *p = KL_CONTAINER_OF(rd, struct kl_hist_page, read);
-    s->ops->read_rows(s->backend, &p->q);
+    if (s->stopping) {
+        p->q.code = KL_ECANCELED;
+        rows_done(&p->q);
+    } else {
+        s->ops->read_rows(s->backend, &p->q);
+    }
 }
 
 void kl_hist_want(struct kl_watch *w)

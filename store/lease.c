@@ -8,7 +8,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { MIN_TTL_S = 1, RETRY_MS = 1000, EXPIRE_AT_ONCE = 256 };
+enum { MIN_TTL_S = 1, RETRY_MS = 1000 };
 
 // A grant, keep-alive or revocation on its way through the queue.
 struct work {
@@ -17,6 +17,7 @@ struct work {
     int64_t id;
     struct kl_lease_req *req; // NULL: expiry
     bool last;                // of a revocation: the lease goes with these keys
+    int64_t expiring_keys;    // counted in kl_leases
 };
 
 static struct kl_str id_str(const int64_t *id)
@@ -120,13 +121,20 @@ static void set_deadline(struct kl_store *s, struct kl_lease *l, const struct kl
     int64_t left = op->deadline_wall_ms - kl_store_wall_ms(s);
     left = left < 0 ? 0 : left > op->ttl_ms ? op->ttl_ms : left;
     l->ttl_ms = op->ttl_ms;
-    l->deadline_wall_ms = op->deadline_wall_ms;
-    l->deadline_mono_ms = kl_store_mono_ms(s) + left;
-    l->pending = false;
-    if (l->heap_at == SIZE_MAX)
-        heap_add(&s->leases, l);
-    else
+    if (!op->deadline_mono_ms)
+        l->deadline_mono_ms = kl_store_mono_ms(s) + left;
+    else if (l->deadline_mono_ms < op->deadline_mono_ms) // a newer one may be on its way
+        l->deadline_mono_ms = op->deadline_mono_ms;
+    if (l->heap_at != SIZE_MAX)
         heap_fix(&s->leases, l->heap_at);
+    else if (!l->revoking) // otherwise it goes, or comes back here when that fails
+        heap_add(&s->leases, l);
+}
+
+static int64_t remaining_ms(struct kl_store *s, const struct kl_lease *l)
+{
+    int64_t left = l->deadline_mono_ms - kl_store_mono_ms(s);
+    return left > 0 ? left : 0;
 }
 
 int kl_lease_reserve(struct kl_store *s, const struct kl_lease_op *op)
@@ -185,10 +193,12 @@ void kl_lease_row_applied(struct kl_store *s, const struct kl_row *row)
 void kl_lease_op_applied(struct kl_store *s, const struct kl_lease_op *op)
 {
     struct kl_lease *l = find_lease(s, op->id);
-    if (op->ttl_ms && l)
+    if (op->ttl_ms && l) {
+        l->pending = false;
         set_deadline(s, l, op);
-    else if (l)
+    } else if (l) {
         drop_lease(s, l);
+    }
     atomic_store_explicit(&s->stat.leases, (long long)s->leases.by_id.n, memory_order_relaxed);
 }
 
@@ -217,6 +227,12 @@ static int batch_lease(struct kl_store *s, struct kl_lease_op op)
     return kl_batch_add_lease(s->fill, op);
 }
 
+static struct kl_lease_op new_deadline(struct kl_store *s, int64_t id, int64_t ttl_ms)
+{
+    return (struct kl_lease_op){id, ttl_ms, kl_store_wall_ms(s) + ttl_ms,
+                                kl_store_mono_ms(s) + ttl_ms};
+}
+
 static enum kl_eval eval_grant(struct kl_store *s, struct work *w)
 {
     struct kl_lease_req *q = w->req;
@@ -228,7 +244,7 @@ static enum kl_eval eval_grant(struct kl_store *s, struct work *w)
     while (!id || find_lease(s, id))
         id = (int64_t)(kl_rand_u64() >> 1);
     int64_t ttl_s = q->ttl_s < MIN_TTL_S ? MIN_TTL_S : q->ttl_s;
-    struct kl_lease_op op = {id, ttl_s * 1000, kl_store_wall_ms(s) + ttl_s * 1000};
+    struct kl_lease_op op = new_deadline(s, id, ttl_s * 1000);
     struct kl_lease *l = add_lease(s, id);
     if (!l || batch_lease(s, op)) {
         if (l)
@@ -241,14 +257,19 @@ static enum kl_eval eval_grant(struct kl_store *s, struct work *w)
 
 static enum kl_eval eval_keepalive(struct kl_store *s, struct work *w)
 {
-    const struct kl_lease *l = find_lease(s, w->id);
+    struct kl_lease *l = find_lease(s, w->id);
     if (!l || l->pending || l->revoking) {
         w->txn.code =
             kl_error_set(&w->txn.err, KL_ENOTFOUND, "etcdserver: requested lease not found");
         return KL_EVAL_ANSWER;
     }
-    struct kl_lease_op op = {w->id, l->ttl_ms, kl_store_wall_ms(s) + l->ttl_ms};
-    return batch_lease(s, op) ? KL_EVAL_NOMEM : KL_EVAL_BATCH;
+    struct kl_lease_op op = new_deadline(s, w->id, l->ttl_ms);
+    if (batch_lease(s, op))
+        return KL_EVAL_NOMEM;
+    // At once, so that it does not expire while this is being written: it will be acknowledged. If
+    // not, the lease lives no longer than its TTL from here all the same.
+    set_deadline(s, l, &op);
+    return KL_EVAL_BATCH;
 }
 
 // Up to KL_LEASE_BATCH_KEYS deletions, and the lease itself with the last of them.
@@ -315,17 +336,17 @@ static void work_done(struct kl_txn *txn)
     struct kl_lease_req *q = w->req;
     bool revoke = txn->internal == KL_WORK_REVOKE;
     kl_txn_fini(txn);
-    if (revoke && !txn->code && !w->last && !s->stopping) {
+    if (revoke && !txn->code && !w->last) {
         atomic_fetch_add_explicit(&s->queued, 1, memory_order_relaxed);
-        kl_commit_enqueue(s, txn); // the next keys
+        kl_commit_enqueue(s, txn); // the next keys; a store that stops cancels
         return;
     }
+    s->leases.expiring_keys -= w->expiring_keys;
     if (revoke && txn->code && l) {
         l->revoking = false;
         if (!q && txn->code != KL_ECANCELED) { // expiry tries again
             l->deadline_mono_ms = kl_store_mono_ms(s) + RETRY_MS;
             heap_add(&s->leases, l);
-            kl_store_arm_timer(s);
         } else if (l->heap_at == SIZE_MAX) {
             heap_add(&s->leases, l);
         }
@@ -342,12 +363,17 @@ static void work_done(struct kl_txn *txn)
         q->id = w->id;
         if (!q->code && l && !revoke) {
             q->ttl_s = l->ttl_ms / 1000;
-            q->remaining_ms = l->deadline_mono_ms - kl_store_mono_ms(s);
+            q->remaining_ms = remaining_ms(s, l);
         }
         answer_req(q);
     }
+    bool expiry = w->expiring_keys > 0;
     free(txn->body.then);
     free(w);
+    if (expiry && !s->stopping) { // there is room for the next ones
+        kl_lease_expire(s);
+        kl_store_arm_timer(s);
+    }
 }
 
 static struct work *new_work(struct kl_store *s, int kind, int64_t id, struct kl_lease_req *req)
@@ -389,9 +415,7 @@ static void answer_ttl(struct kl_store *s, struct kl_lease_req *q)
         return;
     }
     q->ttl_s = l->ttl_ms / 1000;
-    q->remaining_ms = l->deadline_mono_ms - kl_store_mono_ms(s);
-    if (q->remaining_ms < 0)
-        q->remaining_ms = 0;
+    q->remaining_ms = remaining_ms(s, l);
     if (!q->want_keys || !l->nkeys)
         return;
     q->kvs = malloc((size_t)l->nkeys * sizeof(*q->kvs));
@@ -481,23 +505,36 @@ void kl_lease_req_fini(struct kl_lease_req *q)
 
 // ---- expiry ----
 
+// Few at a time, so that clients' writes wait for few deletions however many leases end at once.
+static bool may_expire(const struct kl_leases *ls)
+{
+    return ls->n && ls->expiring_keys < KL_LEASE_BATCH_KEYS;
+}
+
 int64_t kl_lease_next_ms(struct kl_store *s)
 {
-    return s->leases.n ? s->leases.heap[0]->deadline_mono_ms : INT64_MAX;
+    return may_expire(&s->leases) ? s->leases.heap[0]->deadline_mono_ms : INT64_MAX;
 }
 
 void kl_lease_expire(struct kl_store *s)
 {
     int64_t now = kl_store_mono_ms(s);
-    for (int i = 0; i < EXPIRE_AT_ONCE && s->leases.n; i++) {
+    while (may_expire(&s->leases)) {
         struct kl_lease *l = s->leases.heap[0];
         if (l->deadline_mono_ms > now)
             return;
         struct work *w = new_work(s, KL_WORK_REVOKE, l->id, NULL);
-        if (!w)
+        if (!w) { // without memory: again soon, not at once
+            l->deadline_mono_ms = now + RETRY_MS;
+            heap_fix(&s->leases, 0);
             return;
+        }
         heap_remove(&s->leases, l);
         l->revoking = true;
+        w->expiring_keys = l->nkeys < 1                     ? 1
+                           : l->nkeys < KL_LEASE_BATCH_KEYS ? l->nkeys
+                                                            : KL_LEASE_BATCH_KEYS;
+        s->leases.expiring_keys += w->expiring_keys;
         atomic_fetch_add_explicit(&s->queued, 1, memory_order_relaxed);
         kl_commit_enqueue(s, &w->txn);
     }

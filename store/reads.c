@@ -131,7 +131,8 @@ static void range_done(struct kl_range_req *q)
 static void start_range(struct kl_read *rd, struct kl_store *s)
 {
     struct range_work *w = KL_CONTAINER_OF(rd, struct range_work, read);
-    w->q.code = check_rev(s->view, w->at->rev, &w->q.err);
+    w->q.code = s->stopping ? kl_error_set(&w->q.err, KL_ECANCELED, "the store is stopping")
+                            : check_rev(s->view, w->at->rev, &w->q.err);
     if (w->q.code)
         range_done(&w->q);
     else
@@ -200,7 +201,12 @@ static void value_done(struct kl_value_req *q)
 static void start_value(struct kl_read *rd, struct kl_store *s)
 {
     struct value_work *w = KL_CONTAINER_OF(rd, struct value_work, read);
-    s->ops->read_value(s->backend, &w->q);
+    if (s->stopping) {
+        w->q.code = kl_error_set(&w->q.err, KL_ECANCELED, "the store is stopping");
+        value_done(&w->q);
+    } else {
+        s->ops->read_value(s->backend, &w->q);
+    }
 }
 
 int kl_store_load_value(struct kl_store *s, struct kl_load_value *lv, struct kl_error *err)

@@ -100,7 +100,8 @@ static void close_sqlite(struct kl_backend *b)
         sqlite3_finalize(b->stmt[i]);
     if (b->db && sqlite3_close(b->db) != SQLITE_OK) // checkpoints and removes the WAL
         kl_log(KL_LOG_ERROR, "store", "close path=%s: %s", b->path, sqlite3_errmsg(b->db));
-    kl_sq_reserve_release(b);
+    if (b->loop) // otherwise the file may be another process's, and so is its reserve
+        kl_sq_reserve_release(b);
     free(b->path);
     free(b);
 }

@@ -10,6 +10,7 @@ enum {
     KL_SQ_CACHE_KIB = 2048,
     KL_SQ_CHECKPOINT_BYTES = 4 << 20, // when idle; between batches at half the reserve
     KL_SQ_CHECKPOINT_IDLE_MS = 100,
+    KL_SQ_WAL_MAX_BYTES = 64 << 20, // no more batches while it cannot be checkpointed
     KL_SQ_RESERVE_MAX = 16 << 20,
     KL_SQ_RESERVE_MIN = 1 << 20,
     KL_SQ_VACUUM_PAGES = 64, // of one step
@@ -50,7 +51,6 @@ struct kl_backend {
     int wal_pages; // as the WAL hook says
     bool unclean;
     bool closing;
-    bool doubtful; // a commit failed in its fsync and nothing was written over it since
     uv_timer_t idle, reserve_timer;
     int reserve_fd;
     int64_t reserve_bytes;
@@ -78,6 +78,7 @@ void kl_sq_read_value(struct kl_backend *b, struct kl_value_req *q);
 void kl_sq_compact_step(struct kl_backend *b, struct kl_step_req *q);
 void kl_sq_tidy(struct kl_backend *b, struct kl_tidy_req *q);
 int kl_sq_checkpoint(struct kl_backend *b, bool truncate);
+int kl_sq_wal_room(struct kl_backend *b, struct kl_error *err); // for one more batch
 void kl_sq_after_commit(struct kl_backend *b);
 void kl_sq_update_sizes(struct kl_backend *b);
 // The reserve: a file whose blocks are given back when the disk is full, so that deletions work.

@@ -139,17 +139,33 @@ int kl_sq_run(struct kl_backend *b, enum kl_sq_stmt which, struct kl_error *err)
 
 // ---- refusals before anything is touched ----
 
+// A new directory's name must be on the disk before anything in it is acknowledged.
+static int sync_dir(const char *path)
+{
+    int fd = open(path[0] ? path : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int r = fd < 0 || fsync(fd) ? errno : 0;
+    if (fd >= 0)
+        close(fd);
+    return r == EINVAL || r == EACCES ? 0 : r; // a file system or parent that has no say in it
+}
+
 static int make_parents(struct kl_backend *b, struct kl_error *err)
 {
+    char *parent = b->path[0] == '/' ? b->path : NULL; // the slash before the directory's name
     for (char *p = strchr(b->path + 1, '/'); p; p = strchr(p + 1, '/')) {
         *p = 0;
-        int r = mkdir(b->path, 0700), e = errno;
-        if (r && e != EEXIST) {
-            kl_error_errno(err, e, "datastore directory %s", b->path);
-            *p = '/';
-            return err ? err->code : KL_EIO;
+        int e = mkdir(b->path, 0700) ? errno : 0;
+        if (!e) {
+            if (parent)
+                *parent = 0;
+            e = sync_dir(parent ? b->path : ".");
+            if (parent)
+                *parent = '/';
         }
         *p = '/';
+        if (e && e != EEXIST)
+            return kl_error_errno(err, e, "datastore directory %.*s", (int)(p - b->path), b->path);
+        parent = p;
     }
     return 0;
 }

@@ -47,6 +47,14 @@ int kl_sq_checkpoint(struct kl_backend *b, bool truncate)
     return rc;
 }
 
+int kl_sq_wal_room(struct kl_backend *b, struct kl_error *err)
+{
+    if (wal_bytes(b) < KL_SQ_WAL_MAX_BYTES)
+        return 0;
+    int rc = kl_sq_checkpoint(b, false);
+    return rc ? kl_sq_error(b, rc, err, "checkpoint") : 0;
+}
+
 static void run_idle(uv_timer_t *t)
 {
     struct kl_backend *b = t->data;
@@ -137,9 +145,9 @@ void kl_sq_tidy(struct kl_backend *b, struct kl_tidy_req *q)
 {
     int64_t pages = pragma_int(b, KL_SQ_PAGES), unused = pragma_int(b, KL_SQ_FREELIST);
     int64_t keep = q->full ? 0 : pages / 20 > KEEP_FREE_PAGES ? pages / 20 : KEEP_FREE_PAGES;
-    if (unused > keep) {
+    struct kl_error err;
+    if (unused > keep && kl_sq_wal_room(b, &err) == 0) {
         sqlite3_stmt *st;
-        struct kl_error err;
         // Its progress is made by stepping: one row a page.
         if ((st = kl_sq_get(b, KL_SQ_VACUUM, &err))) {
             while (sqlite3_step(st) == SQLITE_ROW)

@@ -102,7 +102,7 @@ static int settle_commit(struct kl_backend *b)
     return r;
 }
 
-static int commit(struct kl_backend *b, struct kl_error *err)
+static int commit(struct kl_backend *b, bool *ret_doubtful, struct kl_error *err)
 {
     sqlite3_stmt *st = kl_sq_get(b, KL_SQ_COMMIT, err);
     if (!st)
@@ -113,17 +113,20 @@ static int commit(struct kl_backend *b, struct kl_error *err)
         return 0;
     int r = kl_sq_error(b, rc, err, "commit");
     // A write that failed left no whole commit frame; anything else might have.
-    b->doubtful = (rc & 0xff) != SQLITE_FULL && rc != SQLITE_IOERR_WRITE;
+    *ret_doubtful = (rc & 0xff) != SQLITE_FULL && rc != SQLITE_IOERR_WRITE;
     return r;
 }
 
 void kl_sq_write(struct kl_backend *b, struct kl_batch *batch)
 {
     struct kl_error *err = &batch->err;
+    bool doubtful = false;
     // The reserve was given up for a checkpoint, so the rules of a full disk begin here.
     bool full = b->reserve_bytes && b->reserve_fd < 0 && !batch->full;
     int r = full ? kl_error_set(err, KL_ENOSPC, "datastore %s: no space left on device", b->path)
-                 : kl_sq_run(b, KL_SQ_BEGIN, err);
+                 : kl_sq_wal_room(b, err);
+    if (!r)
+        r = kl_sq_run(b, KL_SQ_BEGIN, err);
     if (!r)
         r = insert_rows(b, batch, err);
     if (!r)
@@ -131,19 +134,16 @@ void kl_sq_write(struct kl_backend *b, struct kl_batch *batch)
     if (!r)
         r = write_meta(b, batch, err);
     if (!r)
-        r = commit(b, err);
+        r = commit(b, &doubtful, err);
     batch->code = r;
     if (!r) {
-        b->doubtful = false;
         b->rev = batch->last_rev;
         return;
     }
     struct kl_error ignored;
     if (!sqlite3_get_autocommit(b->db))
         kl_sq_run(b, KL_SQ_ROLLBACK, &ignored);
-    if (b->doubtful && settle_commit(b) == 0)
-        b->doubtful = false;
-    if (b->doubtful)
+    if (doubtful && settle_commit(b))
         batch->code = KL_EMAYBE;
     if (r == KL_ENOSPC) {
         kl_sq_reserve_release(b);

@@ -35,7 +35,7 @@ struct kl_queue {
 };
 
 struct kl_lease {
-    int64_t id, ttl_ms, deadline_wall_ms, deadline_mono_ms;
+    int64_t id, ttl_ms, deadline_mono_ms;
     bool pending;  // granted in a batch that is not durable yet
     bool revoking; // no new keys
     struct kl_kv *keys;
@@ -48,6 +48,7 @@ struct kl_leases {
     struct kl_lease **heap;
     size_t n, cap;
     int64_t unapplied_puts; // rows with a lease in batches that are not applied
+    int64_t expiring_keys;  // about what the expiries under way have in the queue
 };
 
 struct kl_held {
@@ -100,7 +101,7 @@ struct kl_store {
     struct kl_queue head_waiting, head_next; // waiting for this one; for the one after it
 
     struct kl_read *reads, **reads_end;
-    bool reading;
+    bool reading, starting_reads;
 
     struct kl_leases leases;
     struct kl_compaction compaction;

@@ -344,7 +344,9 @@ static int next_scan(struct kl_watch *w, struct kl_event *evs, int max)
     int n = 0;
     kl_rev cursor = w->cursor;
     const struct kl_event *e = NULL;
-    for (int budget = SCAN_BUDGET; budget && (e = kl_ring_next(&at)); budget--) {
+    bool whole = true; // the budget ends between transactions
+    for (int budget = SCAN_BUDGET; (budget > 0 || !whole) && (e = kl_ring_next(&at)); budget--) {
+        whole = e->kv->id == e->kv->mod_rev;
         if (watch_wants(w, e->kv)) {
             if (n == max)
                 break;
