@@ -12,7 +12,7 @@ enum { ERROR_BODY_MAX = 64 * 1024, QUEUE_HIGH = 256 * 1024, MAX_FORWARDED = 48 }
 struct stream {
     struct kl_api_call *call;
     struct kl_http_call *up; // to the kubelet; NULL once it ended
-    bool is_log, answered, upstream_ended, closed;
+    bool is_log, answered, upstream_ended, closed, failed;
     int status; // of the kubelet's answer
     struct kl_buf error_body;
     // log: what the kubelet sent and the client has not taken
@@ -23,23 +23,35 @@ struct stream {
     size_t nup;
 };
 
-static void free_stream(struct stream *s)
+static void drop_queue(struct stream *s)
 {
     for (size_t i = 0; i < s->nqueue; i++)
         kl_bytes_unref(s->queue[i]);
     free(s->queue);
     kl_buf_fini(&s->error_body);
+    kl_http_req_on_close(s->call->hr, NULL, NULL);
+}
+
+static void free_stream(struct stream *s)
+{
+    drop_queue(s);
     kl_api_call_release(s->call); // frees s: the request's arena
 }
 
 static void fail_stream(struct stream *s)
 {
-    struct kl_req *r = &s->call->req;
-    for (size_t i = 0; i < s->nqueue; i++)
-        kl_bytes_unref(s->queue[i]);
-    free(s->queue);
-    kl_buf_fini(&s->error_body);
-    kl_req_fail(r);
+    drop_queue(s);
+    kl_req_fail(&s->call->req);
+}
+
+// The client went away: the kubelet need not go on.
+static void on_client_close(void *arg, struct kl_http_req *hr, int status)
+{
+    struct stream *s = arg;
+    (void)hr, (void)status;
+    s->closed = true;
+    if (s->up)
+        kl_http_call_cancel(s->up); // on_end runs inside and frees
 }
 
 // ---- log: pull from the queue
@@ -48,6 +60,8 @@ static int pull_log(void *arg, struct kl_http_chunk *chunks, int max, bool *ret_
 {
     struct stream *s = arg;
     int n = 0;
+    if (s->failed)
+        return KL_ENOMEM; // cut off: a log with a hole in it must not look whole
     while (n < max && (size_t)n < s->nqueue) {
         chunks[n] = (struct kl_http_chunk){.bytes = s->queue[n], .n = s->queue[n]->n};
         s->queued_bytes -= s->queue[n]->n;
@@ -68,11 +82,10 @@ static void close_log(void *arg)
 {
     struct stream *s = arg;
     s->closed = true;
-    if (s->up) {
+    if (s->up)
         kl_http_call_cancel(s->up); // on_end runs inside and frees
-        return;
-    }
-    free_stream(s);
+    else
+        free_stream(s);
 }
 
 static const struct kl_http_source log_source = {.pull = pull_log, .close = close_log};
@@ -83,7 +96,6 @@ static void on_headers(void *arg, struct kl_http_call *up, int status,
     struct stream *s = arg;
     struct kl_arena *a = s->call->req.arena;
     s->status = status;
-    (void)up;
     for (size_t i = 0; i < nh && s->nup < MAX_FORWARDED; i++)
         s->up_headers[s->nup++] =
             (struct kl_http_header){kl_arena_dup(a, h[i].name), kl_arena_dup(a, h[i].value)};
@@ -92,8 +104,11 @@ static void on_headers(void *arg, struct kl_http_call *up, int status,
     struct kl_http_header out[] = {KL_HTTP_HEADER("content-type", "text/plain"),
                                    KL_HTTP_HEADER("cache-control", "no-cache, private")};
     s->answered = true;
-    if (kl_http_respond_stream(s->call->hr, 200, out, KL_COUNT(out), &log_source, s))
+    kl_http_req_on_close(s->call->hr, NULL, NULL); // the source's close comes from now on
+    if (kl_http_respond_stream(s->call->hr, 200, out, KL_COUNT(out), &log_source, s)) {
         s->closed = true;
+        kl_http_call_cancel(up);
+    }
 }
 
 static void on_data(void *arg, struct kl_http_call *up, struct kl_str data)
@@ -103,17 +118,23 @@ static void on_data(void *arg, struct kl_http_call *up, struct kl_str data)
         kl_buf_puts(&s->error_body, data);
         return;
     }
-    if (s->nqueue == s->cap) {
+    struct kl_bytes *b = s->failed ? NULL : kl_bytes_new(data);
+    if (b && s->nqueue == s->cap) {
         size_t cap = s->cap ? 2 * s->cap : 16;
         struct kl_bytes **q = realloc(s->queue, cap * sizeof *q);
-        if (!q)
-            return;
-        s->queue = q;
-        s->cap = cap;
+        if (q) {
+            s->queue = q;
+            s->cap = cap;
+        } else {
+            kl_bytes_unref(b);
+            b = NULL;
+        }
     }
-    struct kl_bytes *b = kl_bytes_new(data);
-    if (!b)
+    if (!b) {
+        s->failed = true;
+        kl_http_resume(s->call->hr);
         return;
+    }
     s->queue[s->nqueue++] = b;
     s->queued_bytes += b->n;
     if (s->queued_bytes > QUEUE_HIGH && !s->paused) {
@@ -143,8 +164,10 @@ static void on_upgrade(void *arg, struct kl_http_call *up, struct kl_duplex *d)
         if (is_handshake_header(s->up_headers[i].name))
             out[n++] = s->up_headers[i];
     s->answered = true;
+    kl_http_req_on_close(s->call->hr, NULL, NULL); // the tunnel sees to itself
     if (kl_http_upgrade(s->call->hr, protocol, out, n, &client, &err)) {
         kl_duplex_close(d);
+        kl_http_abort(s->call->hr);
         return;
     }
     kl_splice_start(client, d, NULL, NULL);
@@ -176,12 +199,13 @@ static void on_end(void *arg, struct kl_http_call *up, int status, const struct 
     (void)up;
     s->up = NULL;
     s->upstream_ended = true;
-    if (!s->answered) {
-        refuse(s, status, err);
+    s->failed |= s->answered && status < 0;
+    if (s->closed || (s->answered && !s->is_log)) {
+        free_stream(s);
         return;
     }
-    if (s->closed || !s->is_log) {
-        free_stream(s);
+    if (!s->answered) {
+        refuse(s, status, err);
         return;
     }
     kl_http_resume(s->call->hr);
@@ -367,7 +391,9 @@ static void start(struct kl_api_call *c, const struct kl_value *node, struct kl_
     if (kl_http_call_start(al->http, &spec, &up_cbs, s, &s->up, &err)) {
         kl_fail_err(r, &err);
         fail_stream(s);
+        return;
     }
+    kl_http_req_on_close(c->hr, on_client_close, s);
 }
 
 bool kl_is_connect(const struct kl_req_info *i)
@@ -423,7 +449,12 @@ void kl_connect_run(struct kl_api_call *c)
     if (!forward)
         kl_buf_printf(&b, "/%.*s", KL_PRI(container));
     put_query(&b, r, kl_http_query(c->hr));
-    struct kl_str target = kl_arena_dup(r->arena, kl_buf_str(&b));
+    struct kl_str target = b.err ? (struct kl_str){0} : kl_arena_dup(r->arena, kl_buf_str(&b));
     kl_buf_fini(&b);
+    if (!target.p) {
+        kl_fail_oom(r);
+        kl_req_fail(r);
+        return;
+    }
     start(c, &node->root, target);
 }

@@ -7,16 +7,6 @@
 #include "object/table.h"
 #include "object/yaml.h"
 
-static const struct kl_type *meta_type(const char *name)
-{
-    struct kl_arena a;
-    kl_arena_init(&a, 4096);
-    struct kl_str full = kl_arena_printf(&a, "io.k8s.apimachinery.pkg.apis.meta.v1.%s", name);
-    const struct kl_type *t = kl_type_by_name(full);
-    kl_arena_fini(&a);
-    return t;
-}
-
 static void put_head(struct kl_buf *out, struct kl_str api_version, struct kl_str kind)
 {
     kl_buf_printf(out, "\"kind\":\"%.*s\",\"apiVersion\":\"%.*s\",", KL_PRI(kind),
@@ -76,7 +66,7 @@ void kl_encode_value(struct kl_buf *out, const struct kl_spec *s, const struct k
 void kl_encode_partial(struct kl_buf *out, const struct kl_spec *s, const struct kl_object *o,
                        bool head)
 {
-    const struct kl_type *t = meta_type("PartialObjectMetadata");
+    const struct kl_type *t = kl_type(KL_TYPE_meta_v1_PartialObjectMetadata);
     struct kl_value members[1], v = {.kind = KL_STRUCT, .n = 1, .items = members};
     const struct kl_value *meta = kl_get(&o->root, KL_F_metadata);
     if (meta) {
@@ -99,15 +89,20 @@ void kl_encode_partial(struct kl_buf *out, const struct kl_spec *s, const struct
 void kl_encode_row(struct kl_buf *out, const struct kl_req *r, const struct kl_spec *s,
                    const struct kl_object *o, int64_t now_us)
 {
+    bool scale = o->type == kl_type(KL_TYPE_autoscaling_v1_Scale);
     kl_buf_putc(out, '{');
-    kl_table_cells(out, r->info.res, &o->root, now_us);
+    if (scale)
+        kl_table_scale_cells(out, &o->root, now_us);
+    else
+        kl_table_cells(out, r->info.res, &o->root, now_us);
     if (s->include == KL_INCLUDE_METADATA) {
         kl_buf_puts(out, KL_STR(",\"object\":"));
         kl_encode_partial(out, s, o, true);
     } else if (s->include == KL_INCLUDE_OBJECT) {
         kl_buf_puts(out, KL_STR(",\"object\":"));
-        put_typed_json(out, o->type, kl_str(r->info.res->api_version), kl_str(r->info.res->kind),
-                       &o->root);
+        put_typed_json(out, o->type,
+                       scale ? KL_STR("autoscaling/v1") : kl_str(r->info.res->api_version),
+                       scale ? KL_STR("Scale") : kl_str(r->info.res->kind), &o->root);
     } else {
         kl_buf_puts(out, KL_STR(",\"object\":null"));
     }
@@ -117,13 +112,14 @@ void kl_encode_row(struct kl_buf *out, const struct kl_req *r, const struct kl_s
 static void put_table_of_one(struct kl_buf *out, const struct kl_req *r, const struct kl_spec *s,
                              const struct kl_object *o)
 {
+    bool scale = o->type == kl_type(KL_TYPE_autoscaling_v1_Scale);
     struct kl_str rv = kl_meta_rv(&o->root);
     kl_buf_puts(out,
                 KL_STR("{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{"));
     if (rv.n)
         kl_buf_printf(out, "\"resourceVersion\":\"%.*s\"", KL_PRI(rv));
     kl_buf_puts(out, KL_STR("},\"columnDefinitions\":"));
-    kl_buf_puts(out, kl_table_columns_json(r->info.res));
+    kl_buf_puts(out, scale ? kl_table_scale_columns_json() : kl_table_columns_json(r->info.res));
     kl_buf_puts(out, KL_STR(",\"rows\":["));
     kl_encode_row(out, r, s, o, kl_wall_ms() * 1000);
     kl_buf_puts(out, KL_STR("]}"));
@@ -193,7 +189,7 @@ static struct kl_bytes *encode_fail(struct kl_req *r, const struct kl_spec *s)
 {
     struct kl_spec plain = *s;
     struct kl_value v = kl_fail_status(r->arena, &r->fail);
-    struct kl_object *o = kl_object_freeze(meta_type("Status"), &v);
+    struct kl_object *o = kl_object_freeze(kl_type(KL_TYPE_meta_v1_Status), &v);
     if (!o)
         return NULL;
     struct kl_buf out;
@@ -222,14 +218,20 @@ struct kl_bytes *kl_encode_result(struct kl_req *r, const struct kl_spec *s)
     }
     struct kl_buf out, json;
     kl_buf_init(&out, KL_MAX_ARENA_BYTES);
-    bool of_resource = r->result == KL_RESULT_KV || (r->info.res && type == r->info.res->type);
-    if (of_resource && s->form == KL_FORM_TABLE) {
-        kl_buf_init(&json, KL_MAX_ARENA_BYTES);
-        put_table_of_one(&json, r, s, r->frozen);
-        finish_text(&out, s, kl_buf_str(&json));
-        kl_buf_fini(&json);
+    bool of_resource = r->result == KL_RESULT_KV || (r->info.res && type == r->info.res->type) ||
+                       type == kl_type(KL_TYPE_autoscaling_v1_Scale);
+    if (of_resource && s->form != KL_FORM_OBJECT && s->media == KL_MEDIA_PROTOBUF) {
+        kl_encode_partial(&out, s, r->frozen, true); // no Table was agreed to
     } else if (of_resource && s->form != KL_FORM_OBJECT) {
-        kl_encode_partial(&out, s, r->frozen, true);
+        kl_buf_init(&json, KL_MAX_ARENA_BYTES);
+        if (s->form == KL_FORM_TABLE)
+            put_table_of_one(&json, r, s, r->frozen);
+        else
+            kl_encode_partial(&json, s, r->frozen, true);
+        finish_text(&out, s, kl_buf_str(&json));
+        if (json.err)
+            out.err = json.err;
+        kl_buf_fini(&json);
     } else {
         bool kv = r->result == KL_RESULT_KV;
         kl_encode_value(&out, s, type, kv ? kl_str(r->info.res->api_version) : r->api_version,

@@ -127,6 +127,21 @@ struct kl_fail *kl_fail_err(struct kl_req *r, const struct kl_error *err)
     return f;
 }
 
+struct kl_fail *kl_fail_too_large(struct kl_req *r, kl_rev asked)
+{
+    struct kl_fail *f =
+        kl_fail_set(r, 504, "Timeout", "Too large resource version: %lld, current: %lld",
+                    (long long)asked, (long long)kl_view_rev(kl_req_view(r)));
+    f->retry_after_s = 1;
+    f->causes = KL_ARENA_NEW(r->arena, struct kl_cause);
+    if (f->causes) {
+        f->ncauses = 1;
+        f->causes[0] = (struct kl_cause){.reason = KL_STR("ResourceVersionTooLarge"),
+                                         .message = KL_STR("Too large resource version")};
+    }
+    return f;
+}
+
 // ---- field errors
 
 void kl_field_error(struct kl_field_errors *e, const char *type, struct kl_str field,

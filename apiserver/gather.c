@@ -276,16 +276,7 @@ static void ask_history(struct kl_gather *g)
 
 static void too_large(struct kl_gather *g)
 {
-    kl_rev now = kl_view_rev(kl_req_view(g->r));
-    kl_fail_set(g->r, 504, "Timeout", "Too large resource version: %lld, current: %lld",
-                (long long)g->at_least, (long long)now);
-    g->r->fail.retry_after_s = 1;
-    g->r->fail.causes = KL_ARENA_NEW(g->r->arena, struct kl_cause);
-    if (g->r->fail.causes) {
-        g->r->fail.ncauses = 1;
-        g->r->fail.causes[0] = (struct kl_cause){.reason = KL_STR("ResourceVersionTooLarge"),
-                                                 .message = KL_STR("Too large resource version")};
-    }
+    kl_fail_too_large(g->r, g->at_least);
     finish(g, KL_ETIMEOUT);
 }
 

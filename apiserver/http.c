@@ -45,8 +45,11 @@ static size_t common_headers(struct kl_req *r, struct kl_http_header *h, const c
 void kl_api_call_release(struct kl_api_call *c)
 {
     struct kl_http_req *hr = c->hr;
+    struct kl_api_loop *al = c->req.al;
     kl_req_fini(&c->req);
     kl_http_req_unref(hr); // frees c
+    if (al)
+        kl_api_loop_leave(al);
 }
 
 void kl_http_answer_text(struct kl_req *r, int status, const char *content_type, struct kl_str text)
@@ -233,6 +236,14 @@ void kl_http_handle(void *arg, struct kl_http_req *hr)
     r->user_agent = kl_http_header(hr, KL_STR("user-agent"));
     r->opts.field_validation = KL_VALIDATE_WARN;
     c->spec.media = KL_MEDIA_JSON;
+    if (r->al)
+        kl_api_loop_enter(r->al);
+    if (!r->al || !r->al->reader) { // the loop has just begun, or ends
+        kl_fail_set(r, 503, "ServiceUnavailable", "the server is starting or stopping");
+        r->fail.retry_after_s = 1;
+        kl_req_fail(r);
+        return;
+    }
     kl_req_info_parse(a, kl_http_method(hr), kl_http_path(hr), kl_http_query(hr), &r->info);
     if (kl_authenticate(r->al, hr, &r->user)) {
         kl_fail_set(r, 401, "Unauthorized", "Unauthorized");

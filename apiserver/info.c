@@ -3,6 +3,8 @@
 #include "apiserver/server_int.h"
 #include "object/names.h"
 
+enum { FIELD_MANAGER_MAX = 128 };
+
 static int hex_digit(char c)
 {
     if (c >= '0' && c <= '9')
@@ -207,6 +209,31 @@ static int64_t clamp_grace(int64_t seconds)
     return seconds < 0 ? 1 : seconds > SECONDS_MAX ? SECONDS_MAX : seconds;
 }
 
+// An option that upstream's validation of the option types refuses: 422 about ListOptions,
+// CreateOptions and so on.
+static int bad_option(struct kl_req *r, const char *type, const char *field, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+static int bad_option(struct kl_req *r, const char *type, const char *field, const char *fmt, ...)
+{
+    static const char *const kinds[KL_VERB_COUNT] = {[KL_VERB_GET] = "GetOptions",
+                                                     [KL_VERB_LIST] = "ListOptions",
+                                                     [KL_VERB_WATCH] = "ListOptions",
+                                                     [KL_VERB_CREATE] = "CreateOptions",
+                                                     [KL_VERB_UPDATE] = "UpdateOptions",
+                                                     [KL_VERB_PATCH] = "PatchOptions",
+                                                     [KL_VERB_DELETE] = "DeleteOptions",
+                                                     [KL_VERB_DELETECOLLECTION] = "DeleteOptions"};
+    struct kl_field_errors e = {.arena = r->arena};
+    va_list ap;
+    va_start(ap, fmt);
+    struct kl_str m = kl_arena_vprintf(r->arena, fmt, ap);
+    va_end(ap);
+    const char *kind = r->info.op < KL_VERB_COUNT ? kinds[r->info.op] : "ListOptions";
+    kl_field_error(&e, type, kl_str(field), "%.*s", KL_PRI(m));
+    kl_fail_invalid(r, kl_str(kind), KL_STR("meta.k8s.io"), KL_STR(""), &e);
+    return KL_EINVALID;
+}
+
 static int parse_propagation(struct kl_req *r, struct kl_str v, enum kl_propagation *ret)
 {
     if (kl_str_eqz(v, "Orphan"))
@@ -216,13 +243,10 @@ static int parse_propagation(struct kl_req *r, struct kl_str v, enum kl_propagat
     else if (kl_str_eqz(v, "Foreground"))
         *ret = KL_PROPAGATE_FOREGROUND;
     else {
-        kl_fail_bad(r,
-                    "invalid DeleteOptions: propagationPolicy: Unsupported value: \"%.*s\": "
-                    "supported values: \"Foreground\", \"Background\", \"Orphan\"",
-                    KL_PRI(v));
-        r->fail.http = 422;
-        r->fail.reason = KL_STR("Invalid");
-        return KL_EINVALID;
+        return bad_option(r, "FieldValueNotSupported", "propagationPolicy",
+                          "Unsupported value: \"%.*s\": supported values: \"Foreground\", "
+                          "\"Background\", \"Orphan\", \"nil\"",
+                          KL_PRI(v));
     }
     return 0;
 }
@@ -268,11 +292,10 @@ static int parse_rv_match(struct kl_req *r, struct kl_str v)
     else if (kl_str_eqz(v, "NotOlderThan"))
         o->rv_match = KL_RV_MATCH_NOT_OLDER;
     else {
-        kl_fail_set(r, 422, "Invalid",
-                    "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Unsupported "
-                    "value: \"%.*s\": supported values: \"Exact\", \"NotOlderThan\"",
-                    KL_PRI(v));
-        return KL_EINVALID;
+        return bad_option(r, "FieldValueNotSupported", "resourceVersionMatch",
+                          "Unsupported value: \"%.*s\": supported values: \"Exact\", "
+                          "\"NotOlderThan\", \"\"",
+                          KL_PRI(v));
     }
     return 0;
 }
@@ -308,17 +331,19 @@ int kl_req_opts_parse(struct kl_req *r, struct kl_str query)
             rc = v.n ? parse_seconds(r, "timeoutSeconds", v, &o->timeout_s) : 0;
         else if (kl_str_eqz(name, "pretty"))
             o->pretty = parse_flag(v);
-        else if (kl_str_eqz(name, "fieldManager"))
+        else if (kl_str_eqz(name, "fieldManager")) {
             o->field_manager = v;
+            if (v.n > FIELD_MANAGER_MAX)
+                return bad_option(r, "FieldValueTooLong", "fieldManager",
+                                  "Too long: may not be more than %d bytes", FIELD_MANAGER_MAX);
+        }
         else if (kl_str_eqz(name, "force"))
             o->force = parse_flag(v);
         else if (kl_str_eqz(name, "dryRun")) {
             if (!kl_str_eqz(v, "All")) {
-                kl_fail_set(r, 422, "Invalid",
-                            "CreateOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: "
-                            "[]string{\"%.*s\"}: supported values: \"All\"",
-                            KL_PRI(v));
-                return KL_EINVALID;
+                return bad_option(r, "FieldValueNotSupported", "dryRun",
+                                  "Unsupported value: [\"%.*s\"]: supported values: \"All\"",
+                                  KL_PRI(v));
             }
             o->dry_run = true;
         } else if (kl_str_eqz(name, "fieldValidation")) {
@@ -329,12 +354,10 @@ int kl_req_opts_parse(struct kl_req *r, struct kl_str query)
             else if (kl_str_eqz(v, "Ignore"))
                 o->field_validation = KL_VALIDATE_IGNORE;
             else {
-                kl_fail_set(r, 422, "Invalid",
-                            "CreateOptions.meta.k8s.io \"\" is invalid: fieldValidation: "
-                            "Unsupported value: \"%.*s\": supported values: \"Ignore\", \"Warn\", "
-                            "\"Strict\"",
-                            KL_PRI(v));
-                return KL_EINVALID;
+                return bad_option(r, "FieldValueNotSupported", "fieldValidation",
+                                  "Unsupported value: \"%.*s\": supported values: \"\", "
+                                  "\"Ignore\", \"Strict\", \"Warn\"",
+                                  KL_PRI(v));
             }
         } else if (kl_str_eqz(name, "gracePeriodSeconds") && v.n) {
             rc = parse_int(r, "gracePeriodSeconds", v, &o->grace_seconds);

@@ -24,6 +24,7 @@ struct call {
 
 static void free_call(struct call *x)
 {
+    struct kl_api_loop *al = x->req.al;
     kl_gather_fini(&x->gather);
     if (x->req.result == KL_RESULT_LIST)
         kl_gather_fini(x->req.list);
@@ -31,6 +32,7 @@ static void free_call(struct call *x)
     kl_object_unref(x->body);
     kl_arena_fini(&x->arena);
     free(x);
+    kl_api_loop_leave(al);
 }
 
 // Maps a failure back to the code that a caller tests for.
@@ -208,6 +210,7 @@ static void start_call(struct kl_client *base, struct kl_call *c)
     if (!x)
         abort(); // nothing to report it with
     kl_arena_init(&x->arena, KL_MAX_ARENA_BYTES);
+    kl_api_loop_enter(k->al);
     x->asked = c;
     x->body = kl_object_ref(c->body);
     c->transport = x;

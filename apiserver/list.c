@@ -30,12 +30,12 @@ int kl_req_rv(struct kl_req *r, struct kl_str text, kl_rev *ret_rev)
         return 0;
     if (kl_str_to_i64(text, ret_rev) && *ret_rev > 0)
         return 0;
-    kl_fail_bad(r, "Invalid value: \"%.*s\": strconv.ParseUint: parsing \"%.*s\": invalid syntax",
-                KL_PRI(text), KL_PRI(text));
-    struct kl_field_errors e = {.arena = r->arena};
-    kl_field_error(&e, "FieldValueInvalid", KL_STR("resourceVersion"), "%.*s",
-                   KL_PRI(r->fail.message));
-    kl_fail_invalid(r, KL_STR("ListOptions"), KL_STR("meta.k8s.io"), KL_STR(""), &e);
+    // A watch hands the bare error on, which is then an unknown one.
+    bool watch = r->info.op == KL_VERB_WATCH;
+    kl_fail_set(r, watch ? 500 : 400, watch ? "" : "BadRequest",
+                "%sresourceVersion: Invalid value: \"%.*s\": strconv.ParseUint: parsing \"%.*s\": "
+                "invalid syntax",
+                watch ? "" : "invalid resource version: ", KL_PRI(text), KL_PRI(text));
     return KL_EINVALID;
 }
 
@@ -55,8 +55,6 @@ int kl_list_options_check(struct kl_req *r, bool watch)
                                "resourceVersionMatch is forbidden for watch unless "
                                "sendInitialEvents is provided");
     } else {
-        if (o->send_initial_events_set)
-            kl_field_forbidden(&e, initial, "sendInitialEvents is forbidden for list");
         if (has_match && o->cont.n)
             kl_field_forbidden(&e, match,
                                "resourceVersionMatch is forbidden when continue is provided");
@@ -65,7 +63,9 @@ int kl_list_options_check(struct kl_req *r, bool watch)
                 &e, match, "resourceVersionMatch is forbidden unless resourceVersion is provided");
         else if (o->rv_match == KL_RV_MATCH_EXACT && kl_str_eqz(o->resource_version, "0"))
             kl_field_forbidden(
-                &e, match, "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"");
+                &e, match, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+        if (o->send_initial_events_set)
+            kl_field_forbidden(&e, initial, "sendInitialEvents is forbidden for list");
         if (o->cont.n && o->resource_version.n && !kl_str_eqz(o->resource_version, "0")) {
             kl_fail_bad(r, "specifying resource version is not allowed when using continue");
             return KL_EBADREQUEST;

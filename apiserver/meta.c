@@ -103,15 +103,13 @@ static void check_owners(struct kl_req *r, const struct kl_value *owners, struct
                   {KL_F_kind, "kind"},
                   {KL_F_name, "name"},
                   {KL_F_uid, "uid"}};
-    size_t i = 0;
     struct kl_str controller = KL_STR("");
     for (KL_EACH(o, owners)) {
         for (size_t k = 0; k < KL_COUNT(needed); k++)
             if (!kl_text(kl_get(o, needed[k].field)).n)
-                kl_field_required(e,
-                                  kl_arena_printf(r->arena, "metadata.ownerReferences[%zu].%s", i,
-                                                  needed[k].name),
-                                  "must not be empty");
+                kl_field_invalid(
+                    e, kl_arena_printf(r->arena, "metadata.ownerReferences.%s", needed[k].name),
+                    KL_STR(""), "must not be empty");
         if (kl_is_true(kl_get(o, KL_F_controller))) {
             if (controller.n)
                 kl_field_error(e, "FieldValueInvalid", KL_STR("metadata.ownerReferences"),
@@ -120,7 +118,6 @@ static void check_owners(struct kl_req *r, const struct kl_value *owners, struct
                                KL_PRI(controller), KL_PRI(kl_text(kl_get(o, KL_F_name))));
             controller = kl_text(kl_get(o, KL_F_name));
         }
-        i++;
     }
 }
 
@@ -133,6 +130,10 @@ static void check_finalizers(struct kl_req *r, const struct kl_value *list,
         struct kl_str s = kl_text(f);
         struct kl_str path = kl_arena_printf(r->arena, "metadata.finalizers[%zu]", i++);
         const char *why = kl_name_qualified(r->arena, s);
+        // Core kinds know their own finalizers and otherwise want qualified names.
+        if (!why && kl_str_chr(s, '/') < 0 && !kl_str_eqz(s, "orphan") &&
+            !kl_str_eqz(s, "foregroundDeletion") && !kl_str_eqz(s, "kubernetes"))
+            why = "name is neither a standard finalizer name nor is it fully qualified";
         if (why)
             kl_field_invalid(e, path, s, why);
         orphan |= kl_str_eqz(s, "orphan");

@@ -147,6 +147,8 @@ struct kl_fail *kl_fail_method(struct kl_req *r);
 struct kl_fail *kl_fail_internal(struct kl_req *r, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 struct kl_fail *kl_fail_oom(struct kl_req *r);
+// NewTooLargeResourceVersionError
+struct kl_fail *kl_fail_too_large(struct kl_req *r, kl_rev asked);
 
 // A list of field errors (field.ErrorList) gathered by validation; kl_fail_invalid makes the 422:
 // `Pod "x" is invalid: [spec.a: Required value, ...]`.

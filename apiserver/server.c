@@ -46,11 +46,23 @@ static void loop_begin(struct kl_task *t)
         last_loop_ready(s);
 }
 
+void kl_api_loop_leave(struct kl_api_loop *al)
+{
+    if (--al->calls || !al->ending)
+        return;
+    kl_loop_post(al->loop, al->ending);
+    al->ending = NULL;
+}
+
 static void loop_end(struct kl_task *t)
 {
     struct loop_task *x = KL_CONTAINER_OF(t, struct loop_task, task);
     struct kl_apiserver *s = x->al->srv;
     struct kl_api_loop *al = x->al;
+    if (al->calls) { // their connections are gone, their transactions may not be
+        al->ending = t;
+        return;
+    }
     if (al->timer_ready)
         uv_close((uv_handle_t *)&al->stream_timer, NULL);
     if (al->http)

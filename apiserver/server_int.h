@@ -30,6 +30,8 @@ struct kl_api_loop {
     struct kl_watch_stream *streams; // open watches, for bookmarks and time-outs
     uv_timer_t stream_timer;
     bool timer_ready;
+    int calls;              // requests that are not over: their memory is at the loop
+    struct kl_task *ending; // what waits for the last of them
     int64_t event_lease, event_lease_until_ms; // lease.c
     int event_lease_keys;
 };
@@ -56,6 +58,13 @@ struct kl_apiserver {
 
 // The part of the server that belongs to the current thread's loop; NULL on a foreign thread.
 struct kl_api_loop *kl_api_loop_of(struct kl_apiserver *srv, const struct kl_loop *loop);
+
+// A request begins and is over. The loop's end waits for the last one.
+static inline void kl_api_loop_enter(struct kl_api_loop *al)
+{
+    al->calls++;
+}
+void kl_api_loop_leave(struct kl_api_loop *al);
 
 static inline struct kl_view *kl_req_view(const struct kl_req *r)
 {

@@ -154,6 +154,10 @@ static void validate_workload(struct kl_req *r, const struct kl_value *now,
     if (old && !kl_value_equal(sel, kl_path(old, KL_F_spec, KL_F_selector)))
         kl_field_error(e, "FieldValueInvalid", KL_STR("spec.selector"),
                        "Invalid value: field is immutable");
+    static const char *const always[] = {"Always", NULL};
+    struct kl_str policy = kl_text_at(now, KL_F_spec, KL_F_template, KL_F_spec, KL_F_restartPolicy);
+    if (policy.n && !kl_str_eqz(policy, "Always"))
+        kl_field_unsupported(e, KL_STR("spec.template.spec.restartPolicy"), policy, always);
     kl_validate_pod_template(r, kl_path(now, KL_F_spec, KL_F_template), "spec.template", e);
 }
 

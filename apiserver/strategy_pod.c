@@ -49,10 +49,52 @@ int kl_pod_prepare_create(struct kl_req *r, struct kl_value *draft)
     return kl_set(a, draft, KL_F_status, st);
 }
 
+static const struct kl_value *container_named(const struct kl_value *list, struct kl_str name)
+{
+    for (KL_EACH(c, list))
+        if (kl_str_eq(kl_text(kl_get(c, KL_F_name)), name))
+            return c;
+    return NULL;
+}
+
+// dropNonEphemeralContainerUpdates, dropNonResizeUpdates: these subresources change one thing and
+// leave the rest of the pod as it is.
+static int take_part(struct kl_req *r, struct kl_value *draft, const struct kl_value *old)
+{
+    struct kl_arena *a = r->arena;
+    struct kl_value sent = *draft;
+    static const kl_sym lists[] = {KL_F_containers, KL_F_initContainers};
+    static const kl_sym open[] = {KL_F_resources, KL_F_resizePolicy};
+    *draft = *old;
+    draft->owned = 0;
+    struct kl_value *spec = kl_edit(a, draft, KL_F_spec, KL_STRUCT);
+    if (!spec)
+        return kl_fail_oom(r), KL_ENOMEM;
+    if (kl_str_eqz(r->info.sub, "ephemeralcontainers")) {
+        const struct kl_value *v = kl_path(&sent, KL_F_spec, KL_F_ephemeralContainers);
+        int rc = v ? kl_set(a, spec, KL_F_ephemeralContainers, *v)
+                   : kl_unset(a, spec, KL_F_ephemeralContainers);
+        return rc ? (kl_fail_oom(r), rc) : 0;
+    }
+    for (size_t l = 0; l < KL_COUNT(lists); l++)
+        for (size_t i = 0; i < kl_len(kl_get(spec, lists[l])); i++) {
+            const struct kl_value *c = kl_at(kl_get(spec, lists[l]), i);
+            const struct kl_value *from =
+                container_named(kl_path(&sent, KL_F_spec, lists[l]), kl_text(kl_get(c, KL_F_name)));
+            for (size_t k = 0; from && k < KL_COUNT(open); k++) {
+                const struct kl_value *v = kl_get(from, open[k]);
+                struct kl_value *to = kl_edit_at(a, kl_edit(a, spec, lists[l], KL_ARRAY), i);
+                if (v ? kl_set(a, to, open[k], *v) : kl_unset(a, to, open[k]))
+                    return kl_fail_oom(r), KL_ENOMEM;
+            }
+        }
+    return 0;
+}
+
 int kl_pod_prepare_update(struct kl_req *r, struct kl_value *draft, const struct kl_value *old)
 {
-    (void)r, (void)draft, (void)old;
-    return 0;
+    bool part = kl_str_eqz(r->info.sub, "ephemeralcontainers") || kl_str_eqz(r->info.sub, "resize");
+    return part ? take_part(r, draft, old) : 0;
 }
 
 int64_t kl_pod_grace(struct kl_req *r, const struct kl_value *pod)
@@ -300,6 +342,26 @@ static bool same_but_mutable(struct kl_req *r, const struct kl_value *now,
     return kl_value_equal(&x, &y);
 }
 
+// They are only ever added (ValidatePodEphemeralContainersUpdate).
+static void validate_ephemeral(struct kl_req *r, const struct kl_value *spec,
+                               const struct kl_value *old, struct kl_field_errors *e)
+{
+    const struct kl_value *list = kl_get(spec, KL_F_ephemeralContainers);
+    check_containers(r, spec, KL_F_ephemeralContainers, "spec", "ephemeralContainers", e);
+    for (KL_EACH(was, kl_get(old, KL_F_ephemeralContainers))) {
+        struct kl_str name = kl_text(kl_get(was, KL_F_name));
+        const struct kl_value *now = container_named(list, name);
+        if (!now)
+            kl_field_error(e, "FieldValueForbidden", KL_STR("spec.ephemeralContainers"),
+                           "Forbidden: existing ephemeral containers \"%.*s\" may not be removed\n",
+                           KL_PRI(name));
+        else if (!kl_value_equal(now, was))
+            kl_field_error(e, "FieldValueForbidden", KL_STR("spec.ephemeralContainers"),
+                           "Forbidden: existing ephemeral containers \"%.*s\" may not be changed\n",
+                           KL_PRI(name));
+    }
+}
+
 void kl_pod_validate(struct kl_req *r, const struct kl_value *now, const struct kl_value *old,
                      struct kl_field_errors *e)
 {
@@ -307,7 +369,11 @@ void kl_pod_validate(struct kl_req *r, const struct kl_value *now, const struct 
     if (kl_str_eqz(r->info.sub, "status") || kl_str_eqz(r->info.sub, "binding"))
         return;
     validate_spec(r, spec, "spec", e);
-    if (old && !e->n && !same_but_mutable(r, spec, kl_get(old, KL_F_spec)))
+    if (kl_str_eqz(r->info.sub, "ephemeralcontainers")) {
+        validate_ephemeral(r, spec, kl_path(old, KL_F_spec), e);
+        return;
+    }
+    if (old && !e->n && !r->info.sub.n && !same_but_mutable(r, spec, kl_get(old, KL_F_spec)))
         kl_field_forbidden(
             e, KL_STR("spec"),
             "pod updates may not change fields other than `spec.containers[*].image`,"

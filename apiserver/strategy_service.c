@@ -140,9 +140,9 @@ static int choose_ip(struct kl_req *r, struct kl_value *draft, struct kl_value *
     struct kl_bytes *b = ip_object(r, ip, r->info.ns, kl_meta_name(draft), &now);
     if (!b)
         return kl_fail_oom(r), KL_ENOMEM;
+    kl_req_keep_bytes(r, b);
     if (!r->opts.dry_run)
         add_put(r->write, ip_key(a, ip), 0, b);
-    kl_req_keep_bytes(r, b);
     struct kl_value ips = kl_new_array();
     kl_append(a, &ips, kl_string(ip));
     kl_set(a, spec, KL_F_clusterIP, kl_string(ip));
@@ -156,74 +156,199 @@ static bool bit(const uint8_t *bits, uint32_t i)
     return bits[i / 8] >> (i % 8) & 1;
 }
 
-static int choose_ports(struct kl_req *r, struct kl_value *spec, const struct kl_value *old_spec)
+static bool needs_node_ports(const struct kl_value *spec)
 {
-    uint8_t bits[NODE_PORT_COUNT / 8] = {0};
-    struct kl_arena *a = r->arena;
-    struct kl_kv *kv = kl_view_get(kl_req_view(r), NODE_PORTS_KEY);
-    struct kl_str was = kv ? kl_kv_value(kv) : KL_STR("");
-    bool changed = false;
-    memcpy(bits, was.p, was.n < sizeof bits ? was.n : sizeof bits);
-    for (KL_EACH(p, kl_get(old_spec, KL_F_ports))) {
-        int64_t n = kl_int_at(p, 0, KL_F_nodePort) - NODE_PORT_FIRST;
-        if (n >= 0 && n < NODE_PORT_COUNT) {
-            bits[n / 8] &= (uint8_t) ~(1u << (n % 8));
-            changed = true;
-        }
-    }
     struct kl_str type = kl_text(kl_get(spec, KL_F_type));
-    bool wants = kl_str_eqz(type, "NodePort") ||
-                 (kl_str_eqz(type, "LoadBalancer") &&
-                  (!kl_get(spec, KL_F_allocateLoadBalancerNodePorts) ||
-                   kl_is_true(kl_get(spec, KL_F_allocateLoadBalancerNodePorts))));
-    size_t count = kl_len(kl_get(spec, KL_F_ports));
-    for (size_t i = 0; i < count; i++) {
-        const struct kl_value *p = kl_at(kl_get(spec, KL_F_ports), i);
-        int64_t port = kl_int_at(p, 0, KL_F_nodePort);
+    return kl_str_eqz(type, "NodePort") || kl_str_eqz(type, "LoadBalancer");
+}
+
+static bool needs_health_port(const struct kl_value *spec)
+{
+    return kl_str_eqz(kl_text(kl_get(spec, KL_F_type)), "LoadBalancer") &&
+           kl_str_eqz(kl_text(kl_get(spec, KL_F_externalTrafficPolicy)), "Local");
+}
+
+static bool wants_node_ports(const struct kl_value *spec)
+{
+    const struct kl_value *asked = kl_get(spec, KL_F_allocateLoadBalancerNodePorts);
+    return needs_node_ports(spec) &&
+           (!kl_str_eqz(kl_text(kl_get(spec, KL_F_type)), "LoadBalancer") || !asked ||
+            kl_is_true(asked));
+}
+
+// The range as this write finds it and leaves it.
+struct ports {
+    uint8_t bits[NODE_PORT_COUNT / 8], mine[NODE_PORT_COUNT / 8];
+};
+
+static void release_port(struct ports *p, int64_t port)
+{
+    int64_t n = port - NODE_PORT_FIRST;
+    if (n >= 0 && n < NODE_PORT_COUNT)
+        p->bits[n / 8] &= (uint8_t) ~(1u << (n % 8));
+}
+
+// NULL, or why not. A port may serve several protocols of one Service.
+static const char *claim_port(struct ports *p, int64_t port)
+{
+    int64_t n = port - NODE_PORT_FIRST;
+    if (n < 0 || n >= NODE_PORT_COUNT)
+        return "provided port is not in the valid range. The range of valid ports is 30000-32767";
+    if (bit(p->bits, (uint32_t)n) && !bit(p->mine, (uint32_t)n))
+        return "provided port is already allocated";
+    p->bits[n / 8] |= (uint8_t)(1u << (n % 8));
+    p->mine[n / 8] |= (uint8_t)(1u << (n % 8));
+    return NULL;
+}
+
+// From a random place upward; 0: the range is full.
+static int64_t free_port(const struct ports *p)
+{
+    uint32_t start = (uint32_t)(kl_rand_u64() % NODE_PORT_COUNT);
+    for (uint32_t k = 0; k < NODE_PORT_COUNT; k++)
+        if (!bit(p->bits, (start + k) % NODE_PORT_COUNT))
+            return NODE_PORT_FIRST + (start + k) % NODE_PORT_COUNT;
+    return 0;
+}
+
+// The node port that a Service port has: of the same number, and protocol if there is one.
+static int64_t node_port_of(const struct kl_value *spec, const struct kl_value *port,
+                            bool same_protocol)
+{
+    for (KL_EACH(q, kl_get(spec, KL_F_ports)))
+        if (kl_int_at(q, 0, KL_F_port) == kl_int_at(port, 0, KL_F_port) &&
+            (!same_protocol ||
+             kl_str_eq(kl_text(kl_get(q, KL_F_protocol)), kl_text(kl_get(port, KL_F_protocol)))) &&
+            kl_int_at(q, 0, KL_F_nodePort))
+            return kl_int_at(q, 0, KL_F_nodePort);
+    return 0;
+}
+
+static int set_node_port(struct kl_req *r, struct kl_value *spec, size_t i, int64_t port)
+{
+    struct kl_value *list = kl_edit(r->arena, spec, KL_F_ports, KL_ARRAY);
+    struct kl_value *e = list ? kl_edit_at(r->arena, list, i) : NULL;
+    int rc = port ? kl_set(r->arena, e, KL_F_nodePort, kl_int(port))
+                  : kl_unset(r->arena, e, KL_F_nodePort);
+    return rc ? (kl_fail_oom(r), rc) : 0;
+}
+
+static int no_port(struct kl_req *r)
+{
+    kl_fail_internal(r, "failed to allocate a nodePort: range is full");
+    return KL_EINTERNAL;
+}
+
+static int claim_ports(struct kl_req *r, struct ports *p, struct kl_value *spec,
+                       const struct kl_value *old_spec)
+{
+    bool wants = wants_node_ports(spec);
+    for (size_t i = 0; i < kl_len(kl_get(spec, KL_F_ports)); i++) {
+        const struct kl_value *sp = kl_at(kl_get(spec, KL_F_ports), i);
+        int64_t port = kl_int_at(sp, 0, KL_F_nodePort);
         if (!port && !wants)
             continue;
-        if (!port) {
-            // What the port had before it keeps.
-            const struct kl_value *q = kl_at(kl_get(old_spec, KL_F_ports), i);
-            port = kl_int_at(q, 0, KL_F_nodePort);
-        }
-        if (!port) {
-            uint32_t start = (uint32_t)(kl_rand_u64() % NODE_PORT_COUNT), k = 0;
-            while (k < NODE_PORT_COUNT && bit(bits, (start + k) % NODE_PORT_COUNT))
-                k++;
-            if (k == NODE_PORT_COUNT)
-                return kl_fail_internal(r, "failed to allocate a nodePort: range is full"),
-                       KL_EINTERNAL;
-            port = NODE_PORT_FIRST + (start + k) % NODE_PORT_COUNT;
-        }
-        int64_t n = port - NODE_PORT_FIRST;
-        if (n < 0 || n >= NODE_PORT_COUNT || bit(bits, (uint32_t)n)) {
-            struct kl_field_errors e = {.arena = a};
-            kl_field_error(
-                &e, "FieldValueInvalid", kl_arena_printf(a, "spec.ports[%zu].nodePort", i),
-                "Invalid value: %lld: %s", (long long)port,
-                n < 0 || n >= NODE_PORT_COUNT
-                    ? "provided port is not in the valid range. The range of valid ports "
-                      "is 30000-32767"
-                    : "provided port is already allocated");
+        if (!port)
+            port = node_port_of(old_spec, sp, true);
+        if (!port)
+            port = node_port_of(spec, sp, false);
+        if (!port && !(port = free_port(p)))
+            return no_port(r);
+        const char *why = claim_port(p, port);
+        if (why) {
+            struct kl_field_errors e = {.arena = r->arena};
+            kl_field_error(&e, "FieldValueInvalid",
+                           kl_arena_printf(r->arena, "spec.ports[%zu].nodePort", i),
+                           "Invalid value: %lld: %s", (long long)port, why);
             kl_fail_invalid(r, KL_STR("Service"), KL_STR(""), r->info.name, &e);
             return KL_EINVALID;
         }
-        bits[n / 8] |= (uint8_t)(1u << (n % 8));
-        changed = true;
-        struct kl_value *ports = kl_edit(a, spec, KL_F_ports, KL_ARRAY);
-        struct kl_value *e = ports ? kl_edit_at(a, ports, i) : NULL;
-        if (!e || kl_set(a, e, KL_F_nodePort, kl_int(port)))
-            return kl_fail_oom(r), KL_ENOMEM;
+        int rc = set_node_port(r, spec, i, port);
+        if (rc)
+            return rc;
     }
-    if (!changed || r->opts.dry_run || (was.n == sizeof bits && !memcmp(was.p, bits, sizeof bits)))
-        return 0;
-    struct kl_bytes *b = kl_bytes_new((struct kl_str){(char *)bits, sizeof bits});
+    return 0;
+}
+
+static int claim_health_port(struct kl_req *r, struct ports *p, struct kl_value *spec,
+                             const struct kl_value *old_spec)
+{
+    int64_t port = kl_int_at(spec, 0, KL_F_healthCheckNodePort);
+    if (!port && needs_health_port(old_spec))
+        port = kl_int_at(old_spec, 0, KL_F_healthCheckNodePort);
+    if (!port && !(port = free_port(p)))
+        return no_port(r);
+    const char *why = claim_port(p, port);
+    if (why) {
+        kl_fail_internal(r, "failed to allocate requested HealthCheck NodePort %lld: %s",
+                         (long long)port, why);
+        return KL_EINTERNAL;
+    }
+    return kl_set(r->arena, spec, KL_F_healthCheckNodePort, kl_int(port));
+}
+
+static int choose_ports(struct kl_req *r, struct kl_value *spec, const struct kl_value *old_spec)
+{
+    struct ports p = {0};
+    struct kl_kv *kv = kl_view_get(kl_req_view(r), NODE_PORTS_KEY);
+    struct kl_str was = kv ? kl_kv_value(kv) : KL_STR("");
+    int rc = 0;
+    memcpy(p.bits, was.p, was.n < sizeof p.bits ? was.n : sizeof p.bits);
+    if (needs_node_ports(old_spec))
+        for (KL_EACH(q, kl_get(old_spec, KL_F_ports)))
+            release_port(&p, kl_int_at(q, 0, KL_F_nodePort));
+    release_port(&p, kl_int_at(old_spec, 0, KL_F_healthCheckNodePort));
+    if (needs_node_ports(spec))
+        rc = claim_ports(r, &p, spec, old_spec);
+    if (!rc && needs_health_port(spec))
+        rc = claim_health_port(r, &p, spec, old_spec);
+    static const uint8_t none[sizeof p.bits];
+    const void *before = was.n == sizeof p.bits ? was.p : (const char *)none;
+    if (rc || r->opts.dry_run || !memcmp(before, p.bits, sizeof p.bits))
+        return rc;
+    struct kl_bytes *b = kl_bytes_new((struct kl_str){(char *)p.bits, sizeof p.bits});
     if (!b)
         return kl_fail_oom(r), KL_ENOMEM;
-    add_put(r->write, NODE_PORTS_KEY, kv ? kv->mod_rev : 0, b);
     kl_req_keep_bytes(r, b);
+    add_put(r->write, NODE_PORTS_KEY, kv ? kv->mod_rev : 0, b);
     return 0;
+}
+
+static void release_ip(struct kl_req *r, const struct kl_value *old_spec)
+{
+    struct kl_str ip = kl_text(kl_get(old_spec, KL_F_clusterIP));
+    if (r->opts.dry_run || !ip.n || headless(ip))
+        return;
+    struct kl_str key = ip_key(r->arena, ip);
+    if (key.p && kl_view_get(kl_req_view(r), key))
+        r->write->extra_op[r->write->nextra_op++] =
+            (struct kl_op){.kind = KL_OP_DELETE, .key = key};
+}
+
+// What a Service of the old type needed and one of the new type must not have goes unasked, if the
+// client sent it back as it was (dropTypeDependentFields).
+static int drop_dependent(struct kl_req *r, struct kl_value *spec, const struct kl_value *os)
+{
+    size_t n = kl_len(kl_get(spec, KL_F_ports));
+    int rc = 0;
+    if (needs_node_ports(os) && !needs_node_ports(spec)) {
+        bool same = n == kl_len(kl_get(os, KL_F_ports));
+        for (size_t i = 0; i < n && same; i++)
+            same = kl_int_at(kl_at(kl_get(spec, KL_F_ports), i), 0, KL_F_nodePort) ==
+                   kl_int_at(kl_at(kl_get(os, KL_F_ports), i), 0, KL_F_nodePort);
+        for (size_t i = 0; i < n && same && !rc; i++)
+            rc = set_node_port(r, spec, i, 0);
+    }
+    if (needs_health_port(os) && !needs_health_port(spec) &&
+        kl_int_at(spec, 0, KL_F_healthCheckNodePort) == kl_int_at(os, 0, KL_F_healthCheckNodePort))
+        kl_unset(r->arena, spec, KL_F_healthCheckNodePort);
+    if (kl_str_eqz(kl_text(kl_get(spec, KL_F_type)), "ExternalName")) {
+        static const kl_sym gone[] = {KL_F_clusterIP, KL_F_clusterIPs, KL_F_ipFamilies,
+                                      KL_F_ipFamilyPolicy};
+        for (size_t i = 0; i < KL_COUNT(gone); i++)
+            kl_unset(r->arena, spec, gone[i]);
+    }
+    return rc;
 }
 
 static int families(struct kl_req *r, struct kl_value *spec)
@@ -268,34 +393,26 @@ int kl_service_prepare_update(struct kl_req *r, struct kl_value *draft, const st
         return 0;
     bool external = kl_str_eqz(kl_text(kl_get(spec, KL_F_type)), "ExternalName");
     bool was_external = kl_str_eqz(kl_text(kl_get(os, KL_F_type)), "ExternalName");
-    for (size_t i = 0; !external && !was_external && i < KL_COUNT(kept); i++) {
-        const struct kl_value *v = kl_get(os, kept[i]);
-        if (v)
-            kl_set_default(a, spec, kept[i], *v);
-    }
-    if (external) {
-        kl_unset(a, spec, KL_F_clusterIP);
-        kl_unset(a, spec, KL_F_clusterIPs);
-    } else if (was_external) {
+    if (was_external && !external)
         return kl_service_prepare_create(r, draft);
+    int rc = drop_dependent(r, spec, os);
+    if (rc)
+        return rc;
+    for (size_t i = 0; !external && i < KL_COUNT(kept); i++) {
+        const struct kl_value *v = kl_get(os, kept[i]);
+        if (v && kl_set_default(a, spec, kept[i], *v))
+            return kl_fail_oom(r), KL_ENOMEM;
     }
+    if (external && !was_external)
+        release_ip(r, os);
     return choose_ports(r, spec, os);
 }
 
 // The claims of a Service that goes.
 int kl_service_release(struct kl_req *r, const struct kl_value *old)
 {
-    struct kl_str ip = kl_text_at(old, KL_F_spec, KL_F_clusterIP);
     struct kl_value none = kl_new_struct();
-    if (r->opts.dry_run)
-        return 0;
-    if (ip.n && !headless(ip)) {
-        struct kl_str key = ip_key(r->arena, ip);
-        struct kl_kv *kv = kl_view_get(kl_req_view(r), key);
-        if (kv)
-            r->write->extra_op[r->write->nextra_op++] =
-                (struct kl_op){.kind = KL_OP_DELETE, .key = key};
-    }
+    release_ip(r, kl_get(old, KL_F_spec));
     return choose_ports(r, &none, kl_get(old, KL_F_spec));
 }
 
@@ -327,6 +444,9 @@ void kl_service_validate(struct kl_req *r, const struct kl_value *now, const str
             kl_field_error(
                 e, "FieldValueInvalid", kl_arena_printf(r->arena, "%.*s.port", KL_PRI(at)),
                 "Invalid value: %lld: must be between 1 and 65535, inclusive", (long long)port);
+        if (kl_int_at(p, 0, KL_F_nodePort) && !needs_node_ports(spec) && !external)
+            kl_field_forbidden(e, kl_arena_printf(r->arena, "%.*s.nodePort", KL_PRI(at)),
+                               "may not be used when `type` is 'ClusterIP'");
         if (n > 1 && !name.n)
             kl_field_required(e, kl_arena_printf(r->arena, "%.*s.name", KL_PRI(at)), "");
         for (size_t k = 0; k < i; k++)

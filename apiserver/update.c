@@ -78,11 +78,15 @@ static int before_update(struct kl_req *r, struct kl_value *draft, const struct 
     struct kl_value *m = kl_edit(a, draft, KL_F_metadata, KL_STRUCT);
     if (!m)
         return kl_fail_oom(r), KL_ENOMEM;
-    struct kl_str uid = kl_text(kl_get(m, KL_F_uid));
-    if (uid.n && !kl_str_eq(uid, kl_text(kl_get(om, KL_F_uid)))) {
+    struct kl_str uid = kl_text(kl_get(m, KL_F_uid)), is = kl_text(kl_get(om, KL_F_uid));
+    bool patch = r->info.op == KL_VERB_PATCH; // what a patch changes is for validation to refuse
+    if (uid.n && !kl_str_eq(uid, is) && !patch) {
+        struct kl_str key = kl_object_key(r->arena, r->info.res, r->info.ns, r->info.name);
         kl_fail_conflict(r, r->info.name,
-                         "Precondition failed: UID in precondition: %.*s, UID in object meta: %.*s",
-                         KL_PRI(uid), KL_PRI(kl_text(kl_get(om, KL_F_uid))));
+                         "StorageError: invalid object, Code: 4, Key: %.*s, ResourceVersion: 0, "
+                         "AdditionalErrorMsg: Precondition failed: UID in precondition: %.*s, UID "
+                         "in object meta: %.*s",
+                         KL_PRI(key), KL_PRI(uid), KL_PRI(is));
         return KL_ECONFLICT;
     }
     static const kl_sym kept[] = {KL_F_uid,
@@ -91,7 +95,7 @@ static int before_update(struct kl_req *r, struct kl_value *draft, const struct 
                                   KL_F_deletionGracePeriodSeconds,
                                   KL_F_generation,
                                   KL_F_generateName};
-    for (size_t i = 0; i < KL_COUNT(kept); i++)
+    for (size_t i = patch && uid.n; i < KL_COUNT(kept); i++)
         copy_meta(a, m, om, kept[i]);
     kl_unset(a, m, KL_F_selfLink);
     if (is_status(r)) {
@@ -117,6 +121,11 @@ static int check_rv(struct kl_req *r, const struct kl_strategy *s, const struct 
     }
     if (kl_str_eq(rv, kl_meta_rv(old)))
         return 0;
+    int64_t number;
+    if (!kl_str_to_i64(rv, &number) || number < 0) {
+        kl_fail_set(r, 500, "", "strconv.ParseUint: parsing \"%.*s\": invalid syntax", KL_PRI(rv));
+        return KL_EBADREQUEST;
+    }
     kl_fail_conflict(
         r, r->info.name,
         "the object has been modified; please apply your changes to the latest version "

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // WATCH over HTTP: a watcher (watchcache/) pulled by the socket. Frames are slices of the shared
 // encodings; bookmarks and time-outs come from one timer for all streams of a loop.
+#include "apiserver/metrics.h"
 #include "apiserver/server_int.h"
 #include "base/clock.h"
 #include "base/rand.h"
@@ -24,8 +25,8 @@ struct kl_watch_stream {
     struct kl_bytes *tail;
     int64_t end_ms, bookmark_ms;
     kl_rev bookmarked;
-    bool bookmark_due, ended, failed, table_head_sent, cached, stopping;
-    struct kl_fail fail;
+    bool bookmark_due, ended, table_head_sent, cached;
+    struct kl_error *refused; // why there is no watcher: told as the only event
     struct kl_watch_stream *next, **pprev;
 };
 
@@ -255,7 +256,8 @@ static int put_error(struct kl_watch_stream *w, const struct kl_error *err, stru
     struct kl_spec plain = w->call->spec;
     if (err->code == KL_ECOMPACTED)
         kl_fail_set(r, 410, "Expired", "too old resource version: %.*s (%lld)",
-                    KL_PRI(r->opts.resource_version), (long long)kl_view_rev(kl_req_view(r)));
+                    KL_PRI(r->opts.resource_version),
+                    (long long)kl_view_compact_rev(kl_req_view(r)));
     else
         kl_fail_err(r, err);
     plain.form = KL_FORM_OBJECT;
@@ -271,6 +273,14 @@ static int put_error(struct kl_watch_stream *w, const struct kl_error *err, stru
     return frame ? 1 : KL_ENOMEM;
 }
 
+// Cut off in the middle: what this pull has made already is nobody's.
+static int give_up(struct kl_http_chunk *chunks, int n, int code)
+{
+    for (int i = 0; i < n; i++)
+        kl_bytes_unref(chunks[i].bytes);
+    return code;
+}
+
 static int pull_watch(void *arg, struct kl_http_chunk *chunks, int max, bool *ret_end)
 {
     struct kl_watch_stream *w = arg;
@@ -279,7 +289,7 @@ static int pull_watch(void *arg, struct kl_http_chunk *chunks, int max, bool *re
     size_t bytes = 0;
     int n = 0;
     while (!w->ended && n + 3 <= max && bytes < 64 * 1024) {
-        int rc = kl_watcher_next(w->watcher, &e, &err);
+        int rc = w->refused ? w->refused->code : kl_watcher_next(w->watcher, &e, &err);
         if (rc == 0)
             break;
         if (rc > 0 && e.type == KL_EVENT_BOOKMARK)
@@ -287,21 +297,21 @@ static int pull_watch(void *arg, struct kl_http_chunk *chunks, int max, bool *re
         else if (rc > 0)
             rc = put_event(w, &e, chunks + n);
         else
-            rc = put_error(w, &err, chunks + n);
+            rc = put_error(w, w->refused ? w->refused : &err, chunks + n);
         if (rc < 0)
-            return rc;
+            return give_up(chunks, n, rc);
         for (int i = 0; i < rc; i++)
             bytes += chunks[n + i].n;
         n += rc;
     }
     kl_rev rev;
-    if (w->bookmark_due && n + 1 <= max && kl_watcher_progress(w->watcher, &rev)) {
+    if (!w->ended && w->bookmark_due && n + 1 <= max && kl_watcher_progress(w->watcher, &rev)) {
         if (rev == w->bookmarked) {
             w->bookmark_due = false;
         } else {
             int rc = put_bookmark(w, rev, false, chunks + n);
             if (rc < 0)
-                return rc;
+                return give_up(chunks, n, rc);
             n += rc;
         }
     }
@@ -313,7 +323,6 @@ static int pull_watch(void *arg, struct kl_http_chunk *chunks, int max, bool *re
 static void close_stream(void *arg)
 {
     struct kl_watch_stream *w = arg;
-    struct kl_http_req *hr = w->call->hr;
     if (w->pprev) {
         *w->pprev = w->next;
         if (w->next)
@@ -323,8 +332,7 @@ static void close_stream(void *arg)
     for (int i = 0; i < 4; i++)
         kl_bytes_unref(w->head[i]);
     kl_bytes_unref(w->tail);
-    kl_req_fini(&w->call->req);
-    kl_http_req_unref(hr);
+    kl_api_call_release(w->call); // frees w
 }
 
 static const struct kl_http_source watch_source = {.pull = pull_watch, .close = close_stream};
@@ -400,14 +408,6 @@ static void choose_start(struct kl_req *r, kl_rev rv, struct kl_watcher_options 
     o->initial = !rv;
 }
 
-static void too_old(struct kl_api_call *c, kl_rev rv)
-{
-    struct kl_req *r = &c->req;
-    kl_fail_set(r, 410, "Expired", "too old resource version: %lld (%lld)", (long long)rv,
-                (long long)kl_view_compact_rev(kl_req_view(r)));
-    kl_req_fail(r);
-}
-
 void kl_watch_run(struct kl_api_call *c)
 {
     struct kl_req *r = &c->req;
@@ -423,9 +423,8 @@ void kl_watch_run(struct kl_api_call *c)
         kl_req_fail(r);
         return;
     }
-    if (c->spec.media == KL_MEDIA_YAML) {
+    if (c->spec.media == KL_MEDIA_YAML)
         c->spec.media = KL_MEDIA_JSON; // upstream has no stream of YAML either
-    }
     if (c->spec.form == KL_FORM_PARTIAL_LIST)
         c->spec.form = KL_FORM_PARTIAL;
     c->spec.pretty = false;
@@ -440,16 +439,22 @@ void kl_watch_run(struct kl_api_call *c)
                                    .wake = wake_stream,
                                    .arg = w};
     choose_start(r, rv, &o);
-    int rc = kl_watcher_start(r->al->reader, &o, &w->watcher, &err);
-    if (rc) {
+    if (o.initial && rv > kl_view_rev(kl_req_view(r))) {
+        // Nobody was ever told of a revision that this loop's view has not reached.
+        kl_fail_too_large(r, rv);
         kl_bytes_unref(w->tail);
-        if (rc == KL_ECOMPACTED) {
-            too_old(c, rv);
-            return;
-        }
-        kl_fail_err(r, &err);
         kl_req_fail(r);
         return;
+    }
+    // Past the parsing of its options a watch fails with an event, not with the answer.
+    if (kl_watcher_start(r->al->reader, &o, &w->watcher, &err)) {
+        if (!(w->refused = kl_arena_alloc(r->arena, sizeof err))) {
+            kl_bytes_unref(w->tail);
+            kl_fail_oom(r);
+            kl_req_fail(r);
+            return;
+        }
+        *w->refused = err;
     }
     int64_t timeout_s = r->opts.timeout_s > 0
                             ? r->opts.timeout_s
@@ -460,6 +465,7 @@ void kl_watch_run(struct kl_api_call *c)
                                 ? timeout_s * 1000 - BOOKMARK_BEFORE_END_MS
                                 : BOOKMARK_MS);
     enlist(r->al, w);
+    kl_api_metrics_request(r, 200);
     struct kl_http_header h[] = {
         KL_HTTP_HEADER("cache-control", "no-cache, private"),
         {KL_STR("content-type"), kl_str(kl_spec_content_type(&c->spec, true))}};

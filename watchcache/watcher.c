@@ -3,7 +3,9 @@
 #include "watchcache/watcher.h"
 #include <stdlib.h>
 
-enum { EVENTS = 32 };
+// What does not match costs time without a caller to notice: after so many in a row the loop's
+// other work comes first.
+enum { EVENTS = 32, MISSES_MAX = 256 };
 
 enum watcher_state { WATCHER_LIST, WATCHER_END, WATCHER_FOLLOW };
 
@@ -19,6 +21,10 @@ struct kl_watcher {
     int n, at;
     struct kl_event held;   // handed out last: referenced until the next call
     struct kl_object *gone; // the last event's object that left the filter
+    int misses;             // since something was handed out or control went back
+    struct kl_loop *loop;
+    struct kl_task resume; // posted while `resuming`: then it frees what was stopped
+    bool resuming, stopped;
 };
 
 static void wake_watch(struct kl_watch *w)
@@ -34,6 +40,7 @@ int kl_watcher_start(struct kl_reader *r, const struct kl_watcher_options *o,
     if (!w)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     w->o = *o;
+    w->loop = kl_loop_current();
     w->watch.wake = wake_watch;
     kl_arena_init(&w->arena, 64 * 1024);
     struct kl_str prefix = kl_filter_prefix(&w->arena, &o->filter), end = KL_STR("");
@@ -91,7 +98,33 @@ void kl_watcher_stop(struct kl_watcher *w)
     kl_object_unref(w->gone);
     kl_view_unref(w->view);
     kl_arena_fini(&w->arena);
-    free(w);
+    w->stopped = true;
+    if (!w->resuming)
+        free(w);
+}
+
+static void run_resume(struct kl_task *t)
+{
+    struct kl_watcher *w = KL_CONTAINER_OF(t, struct kl_watcher, resume);
+    w->resuming = false;
+    if (w->stopped)
+        free(w);
+    else
+        w->o.wake(w, w->o.arg);
+}
+
+// Another version that is nothing to the filter: true when it was the last for this turn.
+static bool missed(struct kl_watcher *w)
+{
+    if (++w->misses < MISSES_MAX)
+        return false;
+    w->misses = 0;
+    if (!w->resuming) {
+        w->resuming = true;
+        w->resume.run = run_resume;
+        kl_loop_post(w->loop, &w->resume);
+    }
+    return true;
 }
 
 // What one change of the log is to this filter: 1 with *ret, 0 when it is nothing.
@@ -101,6 +134,8 @@ static int judge_event(struct kl_watcher *w, const struct kl_event *e, struct kl
     const struct kl_filter *f = &w->o.filter;
     bool open = kl_filter_is_open(f), was = e->prev != NULL, is = !e->kv->deleted;
     struct kl_object *now = NULL, *before = NULL;
+    if (!is && !was) // what went is not known any more: only a new list tells
+        return kl_error_set(err, KL_ECOMPACTED, "too old resource version");
     if (is && !(now = kl_cache_object(e->kv, f->res, err)))
         return KL_ECORRUPT;
     if (is && !open)
@@ -134,6 +169,8 @@ static int judge_event(struct kl_watcher *w, const struct kl_event *e, struct kl
     return 1;
 }
 
+enum { PAUSED = 2 }; // next_of_...: nothing now, more after the others' turn
+
 static int next_of_list(struct kl_watcher *w, struct kl_watcher_event *ret, struct kl_error *err)
 {
     struct kl_kv *kv;
@@ -141,8 +178,11 @@ static int next_of_list(struct kl_watcher *w, struct kl_watcher_event *ret, stru
         struct kl_object *o = kl_cache_object(kv, w->o.filter.res, err);
         if (!o)
             return KL_ECORRUPT;
-        if (!kl_filter_matches(&w->o.filter, o))
+        if (!kl_filter_matches(&w->o.filter, o)) {
+            if (missed(w))
+                return PAUSED;
             continue;
+        }
         *ret = (struct kl_watcher_event){
             .type = KL_EVENT_ADDED, .kv = kv, .object = o, .rev = kv->mod_rev};
         return 1;
@@ -172,15 +212,21 @@ static int next_of_log(struct kl_watcher *w, struct kl_watcher_event *ret, struc
         int rc = judge_event(w, &w->held, ret, err);
         if (rc)
             return rc;
+        if (missed(w))
+            return PAUSED;
     }
 }
 
 int kl_watcher_next(struct kl_watcher *w, struct kl_watcher_event *ret, struct kl_error *err)
 {
-    if (w->state == WATCHER_LIST) {
-        int rc = next_of_list(w, ret, err);
-        if (rc)
-            return rc;
+    int rc = 0;
+    if (w->state == WATCHER_LIST)
+        rc = next_of_list(w, ret, err);
+    if (rc == PAUSED)
+        return 0;
+    if (rc) {
+        w->misses = 0;
+        return rc;
     }
     if (w->state == WATCHER_END) {
         w->state = WATCHER_FOLLOW;
@@ -188,7 +234,11 @@ int kl_watcher_next(struct kl_watcher *w, struct kl_watcher_event *ret, struct k
             .type = KL_EVENT_BOOKMARK, .rev = w->list_rev, .initial_end = true};
         return 1;
     }
-    return next_of_log(w, ret, err);
+    rc = next_of_log(w, ret, err);
+    if (rc == PAUSED)
+        return 0;
+    w->misses = 0;
+    return rc;
 }
 
 bool kl_watcher_progress(struct kl_watcher *w, kl_rev *ret_rev)
