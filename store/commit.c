@@ -308,7 +308,7 @@ static void publish_rows(struct kl_store *s, struct kl_batch *b, struct kl_view 
     atomic_init(&v->refs, 1);
     v->rev = b->last_rev;
     v->compact_rev = b->compact_rev > old->compact_rev ? b->compact_rev : old->compact_rev;
-    v->written = old->written + (int64_t)b->bytes;
+    v->written = old->written;
     v->ring = kl_ring_ref(old->ring);
     v->last_n = old->last_n;
     for (size_t i = 0; i < b->nrows; i++) {
@@ -320,8 +320,9 @@ static void publish_rows(struct kl_store *s, struct kl_batch *b, struct kl_view 
             row->op->attach[k] = NULL;
         }
         kl_lease_row_applied(s, row);
-        kl_ring_append(room, &v->ring, &v->last_n, &(struct kl_event){row->kv, row->prev},
-                       &replaced);
+        struct kl_event ev = {row->kv, row->prev};
+        v->written += (int64_t)kl_event_held(&ev);
+        kl_ring_append(room, &v->ring, &v->last_n, &ev, &replaced);
     }
     for (size_t i = 0; i < b->nleases; i++)
         kl_lease_op_applied(s, &b->leases[i]);

@@ -109,7 +109,7 @@ static void drop_oldest(struct kl_ring *r, size_t max_bytes, uint32_t max_chunks
         const struct kl_kv *last = c->ev[c->n - 1].kv;
         r->floor_id = last->id;
         r->floor_rev = last->mod_rev;
-        r->bytes -= c->bytes;
+        r->bytes -= c->held;
         unref_chunk(c);
     }
     memmove(r->chunk, r->chunk + k, (r->n - k) * sizeof(r->chunk[0]));
@@ -126,19 +126,20 @@ void kl_ring_append(struct kl_ring_room *room, struct kl_ring **ring, uint32_t *
             *ring = r = replace_ring(room, r);
         *replaced = true;
         if (c)
-            r->bytes += c->bytes;
+            r->bytes += c->held;
         drop_oldest(r, room->max_bytes, room->max_chunks);
         c = room->spare_chunks;
         room->spare_chunks = c->spare_next;
         room->nspare--;
         atomic_init(&c->refs, 1);
         c->n = 0;
-        c->bytes = 0;
+        c->bytes = c->held = 0;
         r->chunk[r->n++] = c;
     }
     c->ev[c->n] = (struct kl_event){kl_kv_ref(ev->kv), kl_kv_ref(ev->prev)};
     c->n++;
     c->bytes += kl_event_bytes(ev);
+    c->held += kl_event_held(ev);
     *last_n = c->n;
 }
 

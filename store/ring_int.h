@@ -9,8 +9,9 @@ enum { KL_RING_CHUNK = 256, KL_RING_CHUNK_BYTES = 256 << 10 };
 
 struct kl_ring_chunk {
     atomic_uint refs;
-    uint32_t n; // the committer's
-    size_t bytes;
+    uint32_t n;   // the committer's
+    size_t bytes; // closes the chunk
+    size_t held;  // what it keeps in memory: more, when keys were deleted
     struct kl_ring_chunk *spare_next;
     struct kl_event ev[KL_RING_CHUNK];
 };
@@ -19,7 +20,7 @@ struct kl_ring {
     atomic_uint refs;
     uint32_t n;
     kl_rev floor_id, floor_rev; // of the newest event that is no longer here
-    size_t bytes;               // of all chunks but the last
+    size_t bytes;               // held by all chunks but the last
     struct kl_ring_chunk *chunk[];
 };
 
@@ -76,4 +77,14 @@ static inline size_t kl_event_bytes(const struct kl_event *e)
 {
     return sizeof(struct kl_event) + sizeof(struct kl_kv) + e->kv->key_len + kl_kv_value(e->kv).n +
            64;
+}
+
+// A deletion keeps alive, alone of all, what it deleted; and what watchers are told of it is a copy
+// of that.
+static inline size_t kl_event_held(const struct kl_event *e)
+{
+    size_t n = kl_event_bytes(e);
+    if (e->kv->deleted && e->prev)
+        n += sizeof(struct kl_kv) + e->prev->key_len + 2 * kl_kv_value(e->prev).n + 64;
+    return n;
 }

@@ -61,7 +61,7 @@ int kl_store_compact(struct kl_store *s, struct kl_compact_wait *c, struct kl_er
 // that the next page of a list at this revision comes from memory on whatever loop. Any thread.
 #define KL_HOLD_MS (5 * 60 * 1000)
 #define KL_HOLD_MAX 32
-#define KL_HOLD_BYTES (64u << 20)
+#define KL_HOLD_BYTES (8u << 20) // as stored; decoded and encoded it is up to eight times that
 void kl_store_hold_view(struct kl_store *s, struct kl_view *v);
 // A reference to a view at exactly rev: the reader's own or a held one. KL_EAGAIN: not in memory,
 // use kl_store_range_at; KL_ECOMPACTED; KL_EFUTUREREV.
