@@ -110,11 +110,25 @@ struct decoded {
     const struct kl_type *type; // what the document says it is; NULL: no such kind
 };
 
+// Versions that are served no more but that upstream's scheme still knows: their documents are
+// refused for the version, not for the kind.
+static bool is_retired(struct kl_str api_version)
+{
+    static const char *const retired[] = {
+        "extensions/v1beta1",  "apps/v1beta1",        "apps/v1beta2",
+        "batch/v1beta1",       "policy/v1beta1",      "networking.k8s.io/v1beta1",
+        "autoscaling/v2beta1", "autoscaling/v2beta2", "rbac.authorization.k8s.io/v1beta1"};
+    for (size_t i = 0; i < KL_COUNT(retired); i++)
+        if (kl_str_eqz(api_version, retired[i]))
+            return true;
+    return false;
+}
+
 static void judge_head(struct kl_req *r, const struct kl_type *type, struct decoded *d)
 {
     (void)r;
     d->type = type;
-    if (d->kind.n && d->api_version.n)
+    if (d->kind.n && d->api_version.n && !is_retired(d->api_version))
         d->type = kl_type_by_kind(group_of(d->api_version), version_of(d->api_version), d->kind);
 }
 

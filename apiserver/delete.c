@@ -18,6 +18,9 @@ static bool has_finalizer(const struct kl_value *root, struct kl_str name)
 static int check_preconditions(struct kl_req *r, const struct kl_value *o)
 {
     struct kl_str uid = r->opts.precondition_uid, rv = r->opts.precondition_rv;
+    struct kl_str plural = r->info.plural;
+    r->info.plural =
+        kl_str(r->info.res->kind); // BeforeDelete names the kind where others name the resource
     if (uid.n && !kl_str_eq(uid, kl_meta_uid(o))) {
         kl_fail_conflict(r, r->info.name,
                          "the UID in the precondition (%.*s) does not match the UID in record "
@@ -32,6 +35,7 @@ static int check_preconditions(struct kl_req *r, const struct kl_value *o)
                          KL_PRI(rv), KL_PRI(kl_meta_rv(o)));
         return KL_ECONFLICT;
     }
+    r->info.plural = plural;
     return 0;
 }
 

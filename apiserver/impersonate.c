@@ -20,6 +20,23 @@ static void fail(struct kl_fail *f, int http, const char *reason, struct kl_str 
 }
 
 // False: no such header. *ret_rc negative: refused.
+// Go's print of what was asked for.
+static struct kl_str without_user(struct kl_arena *a, const struct wish *w)
+{
+    struct kl_buf b;
+    kl_buf_init(&b, 64 * 1024);
+    kl_buf_printf(&b,
+                  "requested &user.DefaultInfo{Name:\"\", UID:\"%.*s\", Groups:", KL_PRI(w->uid));
+    kl_buf_puts(&b, w->ngroups ? KL_STR("[]string{") : KL_STR("[]string(nil)"));
+    for (size_t i = 0; i < w->ngroups; i++)
+        kl_buf_printf(&b, "%s\"%.*s\"", i ? ", " : "", KL_PRI(w->groups[i]));
+    kl_buf_printf(&b, "%s, Extra:map[string][]string(nil)} without impersonating a user name",
+                  w->ngroups ? "}" : "");
+    struct kl_str out = kl_arena_dup(a, kl_buf_str(&b));
+    kl_buf_fini(&b);
+    return out;
+}
+
 static bool read_headers(struct kl_http_req *hr, struct kl_arena *a, struct wish *w,
                          struct kl_fail *f, int *ret_rc)
 {
@@ -51,9 +68,7 @@ static bool read_headers(struct kl_http_req *hr, struct kl_arena *a, struct wish
         any = true;
     }
     if (any && !w->user.n) {
-        fail(f, 500, "InternalError",
-             KL_STR(
-                 "Internal error occurred: requested impersonation without impersonating a user"));
+        fail(f, 400, "BadRequest", without_user(a, w));
         *ret_rc = KL_EBADREQUEST;
     }
     return any;

@@ -215,14 +215,11 @@ static int bad_option(struct kl_req *r, const char *type, const char *field, con
     __attribute__((format(printf, 4, 5)));
 static int bad_option(struct kl_req *r, const char *type, const char *field, const char *fmt, ...)
 {
-    static const char *const kinds[KL_VERB_COUNT] = {[KL_VERB_GET] = "GetOptions",
-                                                     [KL_VERB_LIST] = "ListOptions",
-                                                     [KL_VERB_WATCH] = "ListOptions",
-                                                     [KL_VERB_CREATE] = "CreateOptions",
-                                                     [KL_VERB_UPDATE] = "UpdateOptions",
-                                                     [KL_VERB_PATCH] = "PatchOptions",
-                                                     [KL_VERB_DELETE] = "DeleteOptions",
-                                                     [KL_VERB_DELETECOLLECTION] = "DeleteOptions"};
+    static const char *const kinds[KL_VERB_COUNT] = {
+        [KL_VERB_GET] = "GetOptions",       [KL_VERB_LIST] = "ListOptions",
+        [KL_VERB_WATCH] = "ListOptions",    [KL_VERB_CREATE] = "CreateOptions",
+        [KL_VERB_UPDATE] = "UpdateOptions", [KL_VERB_PATCH] = "PatchOptions",
+        [KL_VERB_DELETE] = "DeleteOptions", [KL_VERB_DELETECOLLECTION] = "DeleteOptions"};
     struct kl_field_errors e = {.arena = r->arena};
     va_list ap;
     va_start(ap, fmt);
@@ -336,8 +333,7 @@ int kl_req_opts_parse(struct kl_req *r, struct kl_str query)
             if (v.n > FIELD_MANAGER_MAX)
                 return bad_option(r, "FieldValueTooLong", "fieldManager",
                                   "Too long: may not be more than %d bytes", FIELD_MANAGER_MAX);
-        }
-        else if (kl_str_eqz(name, "force"))
+        } else if (kl_str_eqz(name, "force"))
             o->force = parse_flag(v);
         else if (kl_str_eqz(name, "dryRun")) {
             if (!kl_str_eqz(v, "All")) {

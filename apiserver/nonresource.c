@@ -17,8 +17,7 @@ struct route {
 
 static void not_found(struct kl_api_call *c)
 {
-    kl_fail_set(&c->req, 404, "NotFound", "the server could not find the requested resource");
-    kl_req_fail(&c->req);
+    kl_http_answer_text(&c->req, 404, "text/plain; charset=utf-8", KL_STR("404 page not found\n"));
 }
 
 // ---- health: checks by name

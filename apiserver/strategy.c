@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The table of kinds with ways of their own, and the small ones' code. Larger ones have files:
-// strategy_pod.c, strategy_service.c.
+// strategy_pod.c, strategy_service.c, strategy_data.c, strategy_workload.c.
 #include "apiserver/strategy_int.h"
 #include "apiserver/auth.h"
 #include "base/clock.h"
@@ -94,122 +94,6 @@ static int prepare_job(struct kl_req *r, struct kl_value *draft)
     return kl_map_set_value(a, match, KL_STR("batch.kubernetes.io/controller-uid"), kl_string(uid));
 }
 
-// Secret.stringData is write-only: it goes into data.
-static int fold_string_data(struct kl_req *r, struct kl_value *draft)
-{
-    const struct kl_value *sd = kl_get(draft, KL_F_stringData);
-    if (!sd)
-        return 0;
-    struct kl_value *data = kl_edit(r->arena, draft, KL_F_data, KL_MAP);
-    if (!data)
-        return kl_fail_oom(r), KL_ENOMEM;
-    for (KL_MAP_EACH_KEY(kv, sd)) {
-        struct kl_str v = kl_text(kv + 1);
-        kl_map_set_value(r->arena, data, kl_text(kv),
-                         (struct kl_value){.kind = KL_BYTES, .n = (uint32_t)v.n, .s = v.p});
-    }
-    kl_unset(r->arena, draft, KL_F_stringData);
-    return 0;
-}
-
-static int update_secret(struct kl_req *r, struct kl_value *draft, const struct kl_value *old)
-{
-    (void)old;
-    return fold_string_data(r, draft);
-}
-
-// ---- validation of the kinds that have nothing else here
-
-// spec.selector of the workloads: must be there, match the template, and never change.
-static void validate_workload(struct kl_req *r, const struct kl_value *now,
-                              const struct kl_value *old, struct kl_field_errors *e)
-{
-    const struct kl_value *sel = kl_path(now, KL_F_spec, KL_F_selector);
-    const struct kl_value *labels =
-        kl_path(now, KL_F_spec, KL_F_template, KL_F_metadata, KL_F_labels);
-    struct kl_selector s;
-    struct kl_error err = {0};
-    int64_t replicas = kl_int_at(now, 0, KL_F_spec, KL_F_replicas);
-    if (replicas < 0)
-        kl_field_error(e, "FieldValueInvalid", KL_STR("spec.replicas"),
-                       "Invalid value: %lld: must be greater than or equal to 0",
-                       (long long)replicas);
-    if (!sel)
-        kl_field_required(e, KL_STR("spec.selector"), "");
-    else if (!kl_len(kl_get(sel, KL_F_matchLabels)) && !kl_len(kl_get(sel, KL_F_matchExpressions)))
-        kl_field_error(e, "FieldValueInvalid", KL_STR("spec.selector"),
-                       "Invalid value: {}: empty selector is invalid for deployment");
-    else if (kl_label_selector_from(r->arena, sel, &s, &err))
-        kl_field_error(e, "FieldValueInvalid", KL_STR("spec.selector"), "Invalid value: %s",
-                       err.msg);
-    else if (!kl_selector_matches(&s, labels)) {
-        struct kl_buf b;
-        kl_buf_init(&b, 1 << 20);
-        kl_json_write(&b, labels);
-        kl_field_error(e, "FieldValueInvalid", KL_STR("spec.template.metadata.labels"),
-                       "Invalid value: %.*s: `selector` does not match template `labels`",
-                       KL_PRI(kl_buf_str(&b)));
-        kl_buf_fini(&b);
-    }
-    if (old && !kl_value_equal(sel, kl_path(old, KL_F_spec, KL_F_selector)))
-        kl_field_error(e, "FieldValueInvalid", KL_STR("spec.selector"),
-                       "Invalid value: field is immutable");
-    static const char *const always[] = {"Always", NULL};
-    struct kl_str policy = kl_text_at(now, KL_F_spec, KL_F_template, KL_F_spec, KL_F_restartPolicy);
-    if (policy.n && !kl_str_eqz(policy, "Always"))
-        kl_field_unsupported(e, KL_STR("spec.template.spec.restartPolicy"), policy, always);
-    kl_validate_pod_template(r, kl_path(now, KL_F_spec, KL_F_template), "spec.template", e);
-}
-
-static void validate_job(struct kl_req *r, const struct kl_value *now, const struct kl_value *old,
-                         struct kl_field_errors *e)
-{
-    const struct kl_value *t = kl_path(now, KL_F_spec, KL_F_template);
-    struct kl_str policy = kl_text_at(t, KL_F_spec, KL_F_restartPolicy);
-    kl_validate_pod_template(r, t, "spec.template", e);
-    static const char *const allowed[] = {"OnFailure", "Never", NULL};
-    if (!kl_str_eqz(policy, "OnFailure") && !kl_str_eqz(policy, "Never"))
-        kl_field_unsupported(e, KL_STR("spec.template.spec.restartPolicy"), policy, allowed);
-    if (old && !kl_value_equal(t, kl_path(old, KL_F_spec, KL_F_template)))
-        kl_field_error(e, "FieldValueInvalid", KL_STR("spec.template"),
-                       "Invalid value: field is immutable");
-}
-
-static void validate_config_map(struct kl_req *r, const struct kl_value *now,
-                                const struct kl_value *old, struct kl_field_errors *e)
-{
-    static const kl_sym maps[] = {KL_F_data, KL_F_binaryData};
-    size_t total = 0;
-    for (size_t i = 0; i < 2; i++)
-        for (KL_MAP_EACH_KEY(kv, kl_get(now, maps[i]))) {
-            struct kl_str key = kl_text(kv);
-            bool bad = !key.n || key.n > 253 || kl_str_eqz(key, ".") || kl_str_eqz(key, "..");
-            for (size_t k = 0; k < key.n && !bad; k++)
-                bad = !((key.p[k] >= 'a' && key.p[k] <= 'z') ||
-                        (key.p[k] >= 'A' && key.p[k] <= 'Z') ||
-                        (key.p[k] >= '0' && key.p[k] <= '9') || strchr("-_.", key.p[k]));
-            if (bad)
-                kl_field_invalid(
-                    e,
-                    kl_arena_printf(r->arena, "%s[%.*s]", i ? "binaryData" : "data", KL_PRI(key)),
-                    key,
-                    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' "
-                    "(e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation "
-                    "is '[-._a-zA-Z0-9]+')");
-            total += kl_text(kv + 1).n;
-        }
-    if (total > 1024 * 1024)
-        kl_field_error(e, "FieldValueTooLong", KL_STR(""),
-                       "Too long: may not be more than %d bytes", 1024 * 1024);
-    if (old && kl_is_true(kl_get(old, KL_F_immutable))) {
-        if (!kl_is_true(kl_get(now, KL_F_immutable)))
-            kl_field_forbidden(e, KL_STR("immutable"),
-                               "field is immutable when `immutable` is set");
-        if (!kl_value_equal(kl_get(now, KL_F_data), kl_get(old, KL_F_data)))
-            kl_field_forbidden(e, KL_STR("data"), "field is immutable when `immutable` is set");
-    }
-}
-
 static int check_rbac_create(struct kl_req *r, struct kl_value *draft)
 {
     return kl_rbac_check_escalation(r, draft, NULL);
@@ -256,16 +140,17 @@ static const struct kl_strategy strategies[] = {
     {KL_RES_core_v1_persistentvolumeclaims, RETURNS, NULL, phase_pending},
     {KL_RES_core_v1_persistentvolumes, RETURNS, NULL, prepare_pv},
     {KL_RES_core_v1_replicationcontrollers, GEN | ORPHANS},
-    {KL_RES_core_v1_secrets, 0, NULL, fold_string_data, update_secret},
-    {KL_RES_core_v1_configmaps, 0, NULL, NULL, NULL, validate_config_map},
+    {KL_RES_core_v1_secrets, 0, NULL, NULL, NULL, kl_secret_validate},
+    {KL_RES_core_v1_configmaps, 0, NULL, NULL, NULL, kl_config_map_validate},
     {KL_RES_core_v1_limitranges, CREATES},
     {KL_RES_core_v1_events, CREATES | KL_STRAT_NO_GC},
     {KL_RES_core_v1_endpoints, CREATES},
-    {KL_RES_apps_v1_deployments, GEN | KL_STRAT_ANNOTATED, NULL, NULL, NULL, validate_workload},
-    {KL_RES_apps_v1_replicasets, GEN, NULL, NULL, NULL, validate_workload},
-    {KL_RES_apps_v1_daemonsets, GEN, NULL, NULL, NULL, validate_workload},
-    {KL_RES_apps_v1_statefulsets, GEN, NULL, NULL, NULL, validate_workload},
-    {KL_RES_batch_v1_jobs, GEN | ORPHANS, NULL, prepare_job, NULL, validate_job},
+    {KL_RES_apps_v1_deployments, GEN | KL_STRAT_ANNOTATED, NULL, NULL, NULL,
+     kl_deployment_validate},
+    {KL_RES_apps_v1_replicasets, GEN, NULL, NULL, NULL, kl_workload_validate},
+    {KL_RES_apps_v1_daemonsets, GEN, NULL, NULL, NULL, kl_workload_validate},
+    {KL_RES_apps_v1_statefulsets, GEN, NULL, NULL, NULL, kl_workload_validate},
+    {KL_RES_batch_v1_jobs, GEN | ORPHANS, NULL, prepare_job, NULL, kl_job_validate},
     {KL_RES_batch_v1_cronjobs, GEN},
     {KL_RES_networking_v1_ingresses, GEN},
     {KL_RES_networking_v1_ingressclasses, GEN},

@@ -17,3 +17,13 @@ int kl_service_prepare_update(struct kl_req *r, struct kl_value *draft, const st
 void kl_service_validate(struct kl_req *r, const struct kl_value *now, const struct kl_value *old,
                          struct kl_field_errors *e);
 int kl_service_release(struct kl_req *r, const struct kl_value *old);
+void kl_config_map_validate(struct kl_req *r, const struct kl_value *now,
+                            const struct kl_value *old, struct kl_field_errors *e);
+void kl_secret_validate(struct kl_req *r, const struct kl_value *now, const struct kl_value *old,
+                        struct kl_field_errors *e);
+void kl_deployment_validate(struct kl_req *r, const struct kl_value *now,
+                            const struct kl_value *old, struct kl_field_errors *e);
+void kl_workload_validate(struct kl_req *r, const struct kl_value *now, const struct kl_value *old,
+                          struct kl_field_errors *e);
+void kl_job_validate(struct kl_req *r, const struct kl_value *now, const struct kl_value *old,
+                     struct kl_field_errors *e);

@@ -109,6 +109,16 @@ static int choose_ip(struct kl_req *r, struct kl_value *draft, struct kl_value *
     if (!parse_cidr(r->srv->o.service_cidr, &base, &size))
         return kl_fail_internal(r, "service CIDR %s is not usable", r->srv->o.service_cidr),
                KL_EINTERNAL;
+    struct in6_addr any;
+    struct in_addr v4;
+    const char *text = kl_arena_dup(a, ip).p;
+    if (ip.n && inet_pton(AF_INET, text, &v4) != 1 && inet_pton(AF_INET6, text, &any) != 1) {
+        struct kl_field_errors e = {.arena = a};
+        kl_field_invalid(&e, KL_STR("spec.clusterIPs[0]"), ip,
+                         "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+        kl_fail_invalid(r, KL_STR("Service"), KL_STR(""), r->info.name, &e);
+        return KL_EINVALID;
+    }
     if (ip.n) {
         struct in_addr want;
         uint32_t n = inet_pton(AF_INET, kl_arena_dup(a, ip).p, &want) == 1 ? ntohl(want.s_addr) : 0;
@@ -447,6 +457,12 @@ void kl_service_validate(struct kl_req *r, const struct kl_value *now, const str
         if (kl_int_at(p, 0, KL_F_nodePort) && !needs_node_ports(spec) && !external)
             kl_field_forbidden(e, kl_arena_printf(r->arena, "%.*s.nodePort", KL_PRI(at)),
                                "may not be used when `type` is 'ClusterIP'");
+        const struct kl_value *target = kl_get(p, KL_F_targetPort);
+        if (!target || (kl_is(target, KL_INT) && (target->i < 1 || target->i > 65535)))
+            kl_field_error(e, "FieldValueInvalid",
+                           kl_arena_printf(r->arena, "%.*s.targetPort", KL_PRI(at)),
+                           "Invalid value: %lld: must be between 1 and 65535, inclusive",
+                           (long long)kl_int_or(target, 0));
         if (n > 1 && !name.n)
             kl_field_required(e, kl_arena_printf(r->arena, "%.*s.name", KL_PRI(at)), "");
         for (size_t k = 0; k < i; k++)

@@ -242,11 +242,8 @@ void kl_binding_run(struct kl_req *r)
     }
     if (!r->info.name.n)
         r->info.name = kl_meta_name(&b->sent);
-    struct kl_field_errors e = {.arena = r->arena};
-    if (!kl_text_at(&b->sent, KL_F_target, KL_F_name).n)
-        kl_field_required(&e, KL_STR("target.name"), "");
-    if (e.n) {
-        kl_fail_invalid(r, KL_STR("Binding"), KL_STR(""), r->info.name, &e);
+    if (!kl_text_at(&b->sent, KL_F_target, KL_F_name).n) {
+        kl_fail_set(r, 500, "", "target.name: Required value"); // a bare field.Error, as upstream
         kl_req_fail(r);
         return;
     }
