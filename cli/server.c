@@ -9,13 +9,13 @@
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/machine.h"
+#include "cli/trim.h"
 #include "cli/version.h"
 #include "controllers/controllers.h"
 #include "kubelet/kubelet.h"
 #include "scheduler/scheduler.h"
 #include "watchcache/cache.h"
 #include <errno.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -473,8 +473,8 @@ int kl_cmd_server(int argc, char **argv)
     struct kl_error err = {0};
     s.began_ms = kl_mono_ms();
     kl_arena_init(&s.arena, 16 << 20);
-    mallopt(M_ARENA_MAX, 2); // an arena for each thread would be memory that lies idle
     signal(SIGPIPE, SIG_IGN);
+    kl_trim_init();
     raise_file_limit();
     if (parse(&s, argc, argv, &err)) {
         fprintf(stderr, "kinglet: %s\n", err.msg);
@@ -496,6 +496,7 @@ int kl_cmd_server(int argc, char **argv)
         fprintf(stderr, "kinglet: %s\n", err.msg);
         return 1;
     }
+    kl_trim_start(s.loops[0]);
     kl_loop_run(s.loops[0]);
     end(&s);
     kl_log(KL_LOG_INFO, "server", "stopped");

@@ -327,6 +327,8 @@ static void publish_rows(struct kl_store *s, struct kl_batch *b, struct kl_view 
     for (size_t i = 0; i < b->nleases; i++)
         kl_lease_op_applied(s, &b->leases[i]);
     kl_store_publish(s, v);
+    if (replaced) // a few hundred events later
+        kl_store_trim_held(s);
     const struct kl_ring *ring = v->ring;
     atomic_store_explicit(&s->stat.rev, v->rev, memory_order_relaxed);
     atomic_store_explicit(&s->stat.compact_rev, v->compact_rev, memory_order_relaxed);
