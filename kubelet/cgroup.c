@@ -192,6 +192,18 @@ int kl_cgroup_remove(const char *path, struct kl_error *err)
     return first ? kl_error_errno(err, first, "remove cgroup %s", path) : 0;
 }
 
+int kl_cgroup_remove_pod(const char *root, struct kl_str uid, struct kl_error *err)
+{
+    int first = 0;
+    for (int q = KL_QOS_GUARANTEED; q <= KL_QOS_BESTEFFORT; q++) {
+        char path[512];
+        kl_cgroup_pod_path(path, sizeof(path), root, (enum kl_qos)q, uid);
+        int r = kl_cgroup_remove(path, err);
+        first = first ? first : r;
+    }
+    return first;
+}
+
 void kl_cgroup_join(const char *path, pid_t pid)
 {
     struct hierarchies h;
@@ -222,27 +234,32 @@ void kl_cgroup_set_qos(const char *root, int64_t burstable_milli, int64_t alloca
         kl_cgroup_make_pod(p.s, &v, NULL);
 }
 
-void kl_cgroup_each_pod(const char *root, void (*cb)(void *arg, const char *path, const char *uid),
-                        void *arg)
+static bool prune_groups(const char *dir, int depth)
 {
-    static const char *const classes[] = {"", "/burstable", "/besteffort"};
+    DIR *d = depth < 8 ? opendir(dir) : NULL;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        struct kl_path p;
+        if (e->d_type == DT_DIR && e->d_name[0] != '.' && kl_path_set(&p, "%s/%s", dir, e->d_name))
+            prune_groups(p.s, depth + 1);
+    }
+    if (d)
+        closedir(d);
+    return !rmdir(dir) || errno == ENOENT;
+}
+
+void kl_cgroup_prune(const char *path)
+{
     struct hierarchies h;
     find_hierarchies(&h);
-    for (int i = 0; i < h.n; i++) {
-        if (!h.m[i].memory && !(h.m[i].v2 && h.pure_v2))
-            continue;
-        for (size_t q = 0; q < KL_COUNT(classes); q++) {
-            struct kl_path dir, path;
-            DIR *d = kl_path_set(&dir, "%s%s/kubepods%s", h.m[i].path, root, classes[q])
-                         ? opendir(dir.s)
-                         : NULL;
-            for (struct dirent *e; d && (e = readdir(d));)
-                if (!strncmp(e->d_name, "pod", 3) && e->d_type == DT_DIR &&
-                    kl_path_set(&path, "%s/kubepods%s/%s", root, classes[q], e->d_name))
-                    cb(arg, path.s, e->d_name + 3);
-            if (d)
-                closedir(d);
+    // The kernel takes a moment to let go of what has ended.
+    for (int tries = 0, left = 1; left && tries < 25; tries++) {
+        left = 0;
+        for (int i = 0; i < h.n; i++) {
+            struct kl_path p;
+            if (kl_path_set(&p, "%s%s", h.m[i].path, path) && !prune_groups(p.s, 0))
+                left++;
         }
-        return;
+        if (left)
+            poll(NULL, 0, 20);
     }
 }

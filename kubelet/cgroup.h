@@ -35,12 +35,13 @@ void kl_cgroup_pod_path(char *buf, size_t n, const char *root, enum kl_qos qos, 
 
 // Blocking. Makes the pod's group in every hierarchy that has limits, and sets them.
 int kl_cgroup_make_pod(const char *path, const struct kl_cgroup_values *v, struct kl_error *err);
+// The same by the pod's uid, whatever its class.
+int kl_cgroup_remove_pod(const char *root, struct kl_str uid, struct kl_error *err);
 // Kills what is left in it and removes it everywhere. 0 when nothing is left.
 int kl_cgroup_remove(const char *path, struct kl_error *err);
 // Makes the group and moves the process there, where that is possible; else does nothing.
 void kl_cgroup_join(const char *path, pid_t pid);
 // The groups of QoS classes: their shares follow the sum of their pods' requests.
 void kl_cgroup_set_qos(const char *root, int64_t burstable_milli, int64_t allocatable_milli);
-// Names of pod groups found below ROOT/kubepods: calls back with the group's path and the uid.
-void kl_cgroup_each_pod(const char *root, void (*cb)(void *arg, const char *path, const char *uid),
-                        void *arg);
+// Removes groups in which nobody is: the parents of pods, which other kubelets may share.
+void kl_cgroup_prune(const char *path);

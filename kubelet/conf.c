@@ -33,6 +33,32 @@ char *kl_asprintf(const char *fmt, ...)
     return p;
 }
 
+char *kl_text_clean(struct kl_str s)
+{
+    // A byte that is no UTF-8 becomes U+FFFD, as Go writes it.
+    char *out = malloc(s.n * 3 + 1);
+    size_t n = 0;
+    if (!out)
+        abort();
+    while (s.n) {
+        size_t len = 1;
+        while (len < 4 && len < s.n && ((unsigned char)s.p[len] & 0xc0) == 0x80)
+            len++;
+        while (len > 1 && !kl_utf8_valid((struct kl_str){s.p, len}))
+            len--;
+        if (kl_utf8_valid((struct kl_str){s.p, len}) && s.p[0]) {
+            memcpy(out + n, s.p, len);
+            n += len;
+        } else {
+            memcpy(out + n, "\xef\xbf\xbd", 3);
+            n += 3;
+        }
+        s = kl_str_from(s, len);
+    }
+    out[n] = 0;
+    return out;
+}
+
 static char *copy_or(const char *s, const char *otherwise)
 {
     return kl_strdup(kl_str(s && *s ? s : otherwise));

@@ -127,7 +127,8 @@ static int put_mounts(struct kl_arena *a, struct kl_pod *p, const struct kl_cont
         if (!kl_str_starts(to, KL_STR("/")))
             to = kl_arena_printf(a, "/%.*s", KL_PRI(to));
         own_hosts = own_hosts || kl_str_eqz(to, "/etc/hosts");
-        put_mount(c, to, kl_arena_dup(a, kl_str(path.s)), kl_true_at(m, KL_F_readOnly),
+        put_mount(c, to, kl_arena_dup(a, kl_str(path.s)),
+                  kl_true_at(m, KL_F_readOnly) || kl_volume_is_read_only(kl_pod_root(p), name),
                   kl_text_at(m, KL_F_mountPropagation));
     }
     if (in->hosts_file.n && !own_hosts)

@@ -263,7 +263,9 @@ static int spawn_containerd(struct kl_containerd *c, struct kl_error *err)
     proc->data = c;
     uv_unref((uv_handle_t *)proc);
     c->proc = proc;
-    kl_cgroup_join("/kinglet/containerd", (pid_t)proc->pid);
+    struct kl_path group;
+    if (kl_path_set(&group, "%s/kinglet/containerd", conf->cgroup_root))
+        kl_cgroup_join(group.s, (pid_t)proc->pid);
     char text[32];
     int n = snprintf(text, sizeof(text), "%d\n", proc->pid);
     struct kl_path pidfile;

@@ -91,7 +91,7 @@ int kl_fs_write_atomic(const char *path, struct kl_str data, mode_t mode, struct
 
 int kl_fs_write_in_place(const char *path, struct kl_str data, mode_t mode, struct kl_error *err)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
     if (fd < 0)
         return kl_error_errno(err, errno, "create %s", path);
     int bad = write_all(fd, data) || fchmod(fd, mode);
@@ -106,35 +106,55 @@ bool kl_fs_exists(const char *path)
     return lstat(path, &st) == 0;
 }
 
-static int remove_at(int dirfd, const char *name, dev_t dev, int depth)
+enum { MAX_DEPTH = 64, MAX_ROUNDS = 100000 };
+
+// A removal: a directory that lies too deep is moved up to the top and taken in a later round, so
+// that a tree of any depth needs few descriptors and little stack.
+struct removal {
+    int top; // -1: not open yet
+    dev_t dev;
+    unsigned moved;
+};
+
+static int remove_at(struct removal *rm, int dirfd, const char *name, int depth)
 {
     if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
         return 0;
     if (errno != EISDIR && errno != EPERM)
         return errno;
-    if (depth > 256)
-        return ELOOP;
+    if (depth > MAX_DEPTH) {
+        char up[32];
+        snprintf(up, sizeof(up), ".kinglet-%d-%u", (int)gettid(), rm->moved++);
+        return renameat(dirfd, name, rm->top, up) && errno != ENOENT ? errno : 0;
+    }
     int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return errno == ENOENT ? 0 : errno;
     struct stat st;
-    if (fstat(fd, &st) || st.st_dev != dev) {
+    if (fstat(fd, &st) || st.st_dev != rm->dev) {
         close(fd);
         return EBUSY; // a mount point: its content is not ours
     }
+    if (depth == 0)
+        rm->top = fd;
     DIR *d = fdopendir(fd);
     if (!d) {
         close(fd);
         return ENOMEM;
     }
     int first = 0;
-    for (struct dirent *e; (e = readdir(d));) {
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
-            continue;
-        int r = remove_at(fd, e->d_name, dev, depth + 1);
-        if (r && !first)
-            first = r;
-    }
+    unsigned before;
+    do {
+        before = rm->moved;
+        for (struct dirent *e; (e = readdir(d));) {
+            if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+                continue;
+            int r = remove_at(rm, fd, e->d_name, depth + 1);
+            if (r && !first)
+                first = r;
+        }
+        rewinddir(d);
+    } while (depth == 0 && rm->moved != before && rm->moved < MAX_ROUNDS);
     closedir(d);
     if (unlinkat(dirfd, name, AT_REMOVEDIR) && errno != ENOENT && !first)
         first = errno;
@@ -147,7 +167,8 @@ int kl_fs_remove_tree(const char *path, struct kl_error *err)
     if (lstat(path, &st))
         return errno == ENOENT || errno == ENOTDIR ? 0
                                                    : kl_error_errno(err, errno, "stat %s", path);
-    int e = remove_at(AT_FDCWD, path, st.st_dev, 0);
+    struct removal rm = {-1, st.st_dev, 0};
+    int e = remove_at(&rm, AT_FDCWD, path, 0);
     return e ? kl_error_errno(err, e, "remove %s", path) : 0;
 }
 

@@ -39,7 +39,8 @@ struct kl_str kl_handler_host(struct kl_pod *p)
 }
 
 int kl_handler_http(struct kl_pod *p, const struct kl_value *http, struct kl_str container,
-                    uint32_t timeout_ms, kl_http_fetch_cb cb, void *arg, struct kl_error *err)
+                    uint32_t timeout_ms, kl_http_fetch_cb cb, void *arg,
+                    struct kl_http_call **ret_or_null, struct kl_error *err)
 {
     const struct kl_value *spec = kl_pod_container(kl_pod_root(p), container, NULL);
     int port = kl_handler_port(kl_get(http, KL_F_port), spec, err);
@@ -82,7 +83,7 @@ int kl_handler_http(struct kl_pod *p, const struct kl_value *http, struct kl_str
                                    .nheaders = nh,
                                    .timeout_ms = timeout_ms};
     if (!r)
-        r = kl_http_fetch(p->k->http, &cs, MAX_PROBE_BODY, cb, arg, NULL, err);
+        r = kl_http_fetch(p->k->http, &cs, MAX_PROBE_BODY, cb, arg, ret_or_null, err);
     kl_tls_ctx_unref(tls);
     kl_arena_fini(&a);
     return r;

@@ -217,6 +217,8 @@ static void stop_on_loop(struct kl_task *t)
 {
     struct kl_kubelet *k = KL_CONTAINER_OF(t, struct kl_kubelet, stop_task);
     k->stopping = true;
+    if (k->pods)
+        kl_pods_stop(k->pods);
     if (k->server)
         kl_kubelet_server_stop(k->server);
     if (k->http) {

@@ -93,6 +93,8 @@ void kl_kubelet_conf_fini(struct kl_kubelet_conf *c);
 
 // A copy on the heap with a NUL; aborts when memory is out (start-up and small names only).
 char *kl_strdup(struct kl_str s);
+// A copy that the API server takes: what is no UTF-8, or NUL, is U+FFFD there.
+char *kl_text_clean(struct kl_str s);
 char *kl_asprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 // ---- containerd.c: our own instance, supervised

@@ -9,12 +9,14 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { CHECK_MS = 10000, MAX_BYTES = 10 * 1024 * 1024, MAX_FILES = 5, MAX_ROTATED = 64 };
 
 struct kl_log_rotate {
     struct kl_kubelet *k;
     struct kl_timer timer;
+    int under_way; // checks; while there are any, none is added
 };
 
 struct rotation {
@@ -29,14 +31,16 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-// Files "N.log.TIMESTAMP" beyond what is kept; the names sort by age.
-static void remove_old(const char *path)
+// Files "N.log.TIMESTAMP" but for the newest `keep`; the names sort by age.
+static void remove_rotated(const char *path, int keep)
 {
     struct kl_path dir, p;
     char *names[MAX_ROTATED];
     int n = 0;
     kl_path_set(&dir, "%s", path);
     char *base = strrchr(dir.s, '/');
+    if (!base)
+        return;
     *base++ = 0;
     size_t len = strlen(base);
     DIR *d = opendir(dir.s);
@@ -47,11 +51,16 @@ static void remove_old(const char *path)
         closedir(d);
     qsort(names, (size_t)n, sizeof(names[0]), by_name);
     for (int i = 0; i < n; i++) {
-        // One of the files kept is the log itself.
-        if (i < n - (MAX_FILES - 1) && kl_path_set(&p, "%s/%s", dir.s, names[i]))
+        if (i < n - keep && kl_path_set(&p, "%s/%s", dir.s, names[i]))
             kl_fs_remove_tree(p.s, NULL);
         free(names[i]);
     }
+}
+
+void kl_logs_remove(const char *path)
+{
+    remove_rotated(path, 0);
+    unlink(path);
 }
 
 static void rotate(struct kl_job *job)
@@ -61,19 +70,25 @@ static void rotate(struct kl_job *job)
     struct tm tm;
     char stamp[32];
     time_t now = time(NULL);
-    if (stat(r->path, &st) || st.st_size < MAX_BYTES)
+    if (stat(r->path, &st)) {
+        // Renamed by a rotation that did not come to its end: the runtime makes it anew.
+        r->rotated = errno == ENOENT;
+        return;
+    }
+    if (st.st_size < MAX_BYTES)
         return;
     gmtime_r(&now, &tm);
     strftime(stamp, sizeof(stamp), "%Y%m%d-%H%M%S", &tm);
     r->renamed = kl_asprintf("%s.%s", r->path, stamp);
     r->rotated = rename(r->path, r->renamed) == 0;
     if (r->rotated)
-        remove_old(r->path);
+        remove_rotated(r->path, MAX_FILES - 1); // the log itself is one of them
 }
 
 static void free_rotation(struct rotation *r)
 {
     struct kl_kubelet *k = r->k;
+    k->log_rotate->under_way--;
     free(r->path);
     free(r->id);
     free(r->renamed);
@@ -86,7 +101,8 @@ static void on_reopened(void *arg, enum kl_grpc_code code, const void *reply,
 {
     struct rotation *r = arg;
     // Still writing to the renamed file: it gets its name back, nothing is lost.
-    if (code && code != KL_GRPC_NOT_FOUND && !kl_fs_exists(r->path) && rename(r->renamed, r->path))
+    if (code && r->renamed && code != KL_GRPC_NOT_FOUND && !kl_fs_exists(r->path) &&
+        rename(r->renamed, r->path))
         kl_log(KL_LOG_WARN, "kubelet", "log %s: rotation failed: %s", r->path, err->msg);
     free_rotation(r);
 }
@@ -109,7 +125,7 @@ static void on_timer(struct kl_timer *t)
     if (k->stopping)
         return;
     kl_timer_after(k->timers, &lr->timer, CHECK_MS);
-    if (!kl_runtime_is_up(k->runtime))
+    if (!kl_runtime_is_up(k->runtime) || lr->under_way)
         return;
     KL_MAP_EACH (&k->pods->by_uid, e) {
         struct kl_pod *p = e->value;
@@ -122,6 +138,7 @@ static void on_timer(struct kl_timer *t)
             *r = (struct rotation){.job = {.work = rotate, .done = rotated}, .k = k};
             r->path = kl_strdup(kl_str(c->log_path));
             r->id = kl_strdup(kl_str(c->id));
+            lr->under_way++;
             kl_kubelet_hold(k);
             kl_pool_submit(k->pool, &r->job);
         }

@@ -7,3 +7,5 @@ struct kl_log_rotate;
 
 struct kl_log_rotate *kl_log_rotate_new(struct kl_kubelet *k); // NULL: out of memory
 void kl_log_rotate_free(struct kl_log_rotate *lr);             // accepts NULL
+// Blocking: a log and all that was rotated away from it.
+void kl_logs_remove(const char *path);

@@ -15,6 +15,7 @@
 enum {
     REPORT_MS = 5 * 60 * 1000,
     RETRY_MS = 500,
+    WARM_UP_MS = 10 * 1000,
     TEXT_BYTES = 1024 * 1024,
     EVICT_MEMORY_BYTES = 100 * 1024 * 1024,
     EVICT_DISK_PERCENT = 5,
@@ -141,6 +142,7 @@ static void adopt_conditions(struct kl_node *n, const struct kl_value *root)
         n->conditions[i].since_s = kl_int_at(c, 0, KL_F_lastTransitionTime) / 1000000;
         n->conditions[i].told = n->conditions[i].status ? 2 : 1;
     }
+    n->was_ready = n->conditions[KL_NODE_READY].status;
 }
 
 const char *const kl_node_condition_names[] = {"MemoryPressure", "DiskPressure", "PIDPressure",
@@ -333,6 +335,19 @@ static void refresh_qos(struct kl_node *n)
     kl_pool_submit(n->k->pool, &q->job);
 }
 
+// A Node that was Ready is not said NotReady because its kubelet has just been restarted: the
+// runtime gets a few seconds to answer.
+static bool is_warming_up(struct kl_node *n)
+{
+    struct kl_kubelet *k = n->k;
+    int64_t left = n->begun_ms + WARM_UP_MS - kl_timers_now_ms(k->timers);
+    n->seen_ready = n->seen_ready || (k->runtime && !kl_runtime_problem(k->runtime));
+    if (!n->was_ready || n->seen_ready || left <= 0)
+        return false;
+    kl_timer_after(k->timers, &n->timer, left); // the runtime's answer comes before
+    return true;
+}
+
 static void on_timer(struct kl_timer *t)
 {
     struct kl_node *n = KL_CONTAINER_OF(t, struct kl_node, timer);
@@ -350,6 +365,8 @@ static void on_timer(struct kl_timer *t)
             create_node(n);
         return;
     }
+    if (is_warming_up(n))
+        return;
     compute_conditions(n);
     refresh_qos(n);
     struct kl_str images = kl_images_status_json(k->images);
@@ -448,6 +465,7 @@ int kl_node_new(struct kl_kubelet *k, struct kl_node **ret, struct kl_error *err
     n->k = k;
     n->timer.cb = on_timer;
     n->burstable_milli = -1;
+    n->begun_ms = kl_timers_now_ms(k->timers);
     kl_node_info_read(&n->info, "/");
     n->handler = (struct kl_handler){.add = node_seen,
                                      .update = node_updated,

@@ -25,6 +25,8 @@ struct kl_node {
     struct kl_node_info info;
     struct kl_node_cond conditions[KL_NODE_CONDITIONS];
     bool registered, writing, changed;
+    bool was_ready, seen_ready; // by the stored Node; in this process
+    int64_t begun_ms;
     int64_t written_ms, burstable_milli;
     uint64_t images_hash;
     struct kl_timer timer;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What pods of earlier starts left behind when nobody was there to clean up: directories, logs and
 // cgroups whose pod neither the API server nor the runtime knows. Looked for once, when both lists
-// are complete.
+// are complete. Groups without a directory are left alone: kubelets with other data directories may
+// have the same cgroup root.
 #include "kubelet/cgroup.h"
 #include "kubelet/pods_int.h"
 #include <dirent.h>
@@ -12,13 +13,6 @@ struct sweep {
     struct kl_kubelet *k;
     struct kl_map known; // uids; read by the worker only
 };
-
-static void remove_cgroup(void *arg, const char *path, const char *uid)
-{
-    struct sweep *s = arg;
-    if (!kl_map_get(&s->known, kl_str(uid)))
-        kl_cgroup_remove(path, NULL);
-}
 
 static void sweep(struct kl_job *job)
 {
@@ -32,13 +26,15 @@ static void sweep(struct kl_job *job)
             if (e->d_name[0] == '.' || !kl_path_set(&p, "%s/%s", dirs[i], e->d_name) ||
                 kl_map_get(&s->known, kl_str(uid ? uid + 1 : e->d_name)))
                 continue;
+            // Its group goes first: the directory is what says that the group was ours.
+            if (!i && kl_cgroup_remove_pod(s->k->conf.cgroup_root, kl_str(e->d_name), NULL))
+                continue;
             if (!kl_fs_unmount_below(p.s, NULL))
                 kl_fs_remove_tree(p.s, NULL);
         }
         if (d)
             closedir(d);
     }
-    kl_cgroup_each_pod(s->k->conf.cgroup_root, remove_cgroup, s);
 }
 
 static void swept(struct kl_job *job)

@@ -157,6 +157,21 @@ uint32_t kl_ctr_hash(const struct kl_value *c)
     return h;
 }
 
+void kl_ctr_adopt_probes(const struct kl_value *status, struct kl_ctr *c)
+{
+    static const kl_sym lists[] = {KL_F_containerStatuses, KL_F_initContainerStatuses};
+    for (size_t i = 0; i < KL_COUNT(lists); i++)
+        for (KL_EACH(s, kl_get(status, lists[i]))) {
+            struct kl_str id = kl_text_at(s, KL_F_containerID);
+            if (!kl_str_ends(id, kl_str(c->id)) || id.n < strlen(c->id) + 3)
+                continue;
+            if (kl_true_at(s, KL_F_started) && !c->probe[KL_PROBE_STARTUP])
+                c->probe[KL_PROBE_STARTUP] = KL_PROBE_SUCCESS;
+            if (kl_true_at(s, KL_F_ready) && !c->probe[KL_PROBE_READINESS])
+                c->probe[KL_PROBE_READINESS] = KL_PROBE_SUCCESS;
+        }
+}
+
 bool kl_ctr_started(const struct kl_value *container, const struct kl_ctr *c)
 {
     if (!c || c->state != KL_CTR_RUNNING || !c->post_start_done)

@@ -23,6 +23,7 @@ struct kl_ctr {
     bool oom;       // the kernel killed something in it
     bool described; // ContainerStatus has been read
     bool post_start_done;
+    bool adopted; // found running: what its probes said is still to be taken from the Pod's status
     uint8_t probe[KL_PROBE_KINDS]; // enum kl_probe_result
 };
 
@@ -88,6 +89,9 @@ const struct kl_value *kl_pod_container(const struct kl_value *pod, struct kl_st
                                         enum kl_ctr_kind *ret_kind);
 const struct kl_value *kl_pod_containers(const struct kl_value *pod, enum kl_ctr_kind kind);
 
+// What an earlier kubelet's probes said of this very instance, by the Pod's status; what probes of
+// this one have found stays.
+void kl_ctr_adopt_probes(const struct kl_value *status, struct kl_ctr *c);
 // A running container counts as started once its startup probe (if any) has succeeded.
 bool kl_ctr_started(const struct kl_value *container, const struct kl_ctr *c);
 bool kl_ctr_ready(const struct kl_value *container, const struct kl_ctr *c);

@@ -9,8 +9,9 @@
 #include <unistd.h>
 
 enum {
-    EXIT_TRIES = 12,
+    EXIT_TRIES = 20,
     EXIT_FIRST_DELAY_MS = 10, // doubled each time
+    EXIT_MAX_DELAY_MS = 1000, // the kubelet's end waits as long at most
     MESSAGE_BYTES = 4096,     // of a termination message
     LOG_TAIL_BYTES = 2048,    // of FallbackToLogsOnError, at most
     LOG_TAIL_LINES = 80,
@@ -150,8 +151,11 @@ static void read_message(struct kl_job *job)
     struct describe *d = KL_CONTAINER_OF(job, struct describe, job);
     struct kl_buf b;
     kl_buf_init(&b, 1024 * 1024);
-    int fd = d->message_path ? open(d->message_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
-    if (fd >= 0 && !kl_buf_reserve(&b, MESSAGE_BYTES)) {
+    // What is mounted there may be the container's own: a FIFO must not hold the worker.
+    int fd = d->message_path ? open(d->message_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+                             : -1;
+    struct stat st;
+    if (fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode) && !kl_buf_reserve(&b, MESSAGE_BYTES)) {
         ssize_t n = read(fd, b.p, MESSAGE_BYTES);
         b.n = n > 0 ? (size_t)n : 0;
     }
@@ -159,8 +163,8 @@ static void read_message(struct kl_job *job)
         close(fd);
     if (!b.n && d->fall_back && d->log_path)
         read_tail(d->log_path, &b);
-    if (b.n && kl_utf8_valid(kl_buf_str(&b)))
-        d->message = kl_strdup(kl_buf_str(&b));
+    if (b.n)
+        d->message = kl_text_clean(kl_buf_str(&b));
     kl_buf_fini(&b);
 }
 
@@ -181,7 +185,7 @@ static bool wants_message(struct describe *d, const struct kl_cri_container_stat
         kl_cri_map_get(s->annotations, s->n_annotations,
                        KL_STR("io.kubernetes.container.terminationMessagePolicy"));
     for (size_t i = 0; i < s->n_mounts; i++)
-        if (path.n && kl_str_eq(s->mounts[i].container_path, path))
+        if (path.n && !d->message_path && kl_str_eq(s->mounts[i].container_path, path))
             d->message_path = kl_strdup(s->mounts[i].host_path);
     d->fall_back = kl_str_eqz(policy, "FallbackToLogsOnError") && s->exit_code != 0;
     if (d->fall_back && s->log_path.n)
@@ -211,7 +215,7 @@ static void on_ctr(void *arg, enum kl_grpc_code code, const void *reply, const s
     if (d->tries_left > 0 && s->state == KL_CRI_CONTAINER_STATE_CONTAINER_RUNNING) {
         d->tries_left--;
         kl_timer_after(p->k->timers, &d->timer, d->delay_ms);
-        d->delay_ms *= 2;
+        d->delay_ms = d->delay_ms * 2 < EXIT_MAX_DELAY_MS ? d->delay_ms * 2 : EXIT_MAX_DELAY_MS;
         return;
     }
     struct kl_ctr *c = kl_rt_find_id(&p->rt, kl_str(d->id));
@@ -224,7 +228,7 @@ static void on_ctr(void *arg, enum kl_grpc_code code, const void *reply, const s
             kl_cri_map_get(s->labels, s->n_labels, KL_STR("io.kubernetes.container.name")));
         c->created_ns = s->created_at;
         // Found running: its start, hooks included, was an earlier kubelet's.
-        c->post_start_done = true;
+        c->post_start_done = c->adopted = true;
         kl_rt_add_ctr(&p->rt, c);
     }
     bool ended = c->state != KL_CTR_EXITED || !c->described;

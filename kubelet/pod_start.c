@@ -149,12 +149,11 @@ static void hook_done(void *arg, const struct kl_error *err)
     struct kl_start_op *op = arg;
     struct kl_pod *p = op->pod;
     struct kl_ctr *c = kl_rt_find_id(&p->rt, kl_str(op->id));
-    if (c && err && !p->k->stopping) {
+    if (abandoned(op)) {
+        // Cut short: the pod's end stops the container.
+    } else if (c && err) {
         kl_ctr_event(p, ctr_name(op), "Warning", "FailedPostStartHook", "PostStartHook failed");
-        kl_pod_stop_ctr(
-            p, c,
-            kl_int_at(kl_pod_root(p), 30, KL_F_spec, KL_F_terminationGracePeriodSeconds) * 1000,
-            "FailedPostStartHook");
+        kl_pod_stop_ctr(p, c, kl_pod_grace_ms(p), "FailedPostStartHook");
     } else if (c) {
         c->post_start_done = true;
     }

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stopping and removing: containers, sandboxes, and what else a pod holds.
 #include "kubelet/cgroup.h"
+#include "kubelet/log_rotate.h"
 #include "kubelet/pods_int.h"
 #include "kubelet/probes.h"
 #include "kubelet/volumes.h"
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
-enum { MIN_GRACE_AFTER_HOOK_MS = 2000, STOP_SLACK_MS = 120000, RETRY_MS = 1000 };
+// Nobody is killed without a word (minimumGracePeriodInSeconds).
+enum { MIN_GRACE_MS = 2000, STOP_SLACK_MS = 120000, RETRY_MS = 1000 };
 
 struct stop {
     struct kl_pod *pod;
@@ -23,6 +24,7 @@ static void on_stopped(void *arg, enum kl_grpc_code code, const void *reply,
     struct kl_pod *p = s->pod;
     struct kl_kubelet *k = p->k;
     struct kl_ctr *c = kl_rt_find_id(&p->rt, kl_str(s->id));
+    p->stops--;
     if (c && !k->stopping) {
         c->stopping = false;
         if (code && code != KL_GRPC_NOT_FOUND) {
@@ -40,8 +42,8 @@ static void on_stopped(void *arg, enum kl_grpc_code code, const void *reply,
 static void send_stop(struct stop *s)
 {
     int64_t left = s->deadline_ms - kl_timers_now_ms(s->pod->k->timers);
-    if (left < 0)
-        left = 0;
+    if (left < MIN_GRACE_MS)
+        left = MIN_GRACE_MS;
     struct kl_cri_stop_container_request req = {.container_id = kl_str(s->id),
                                                 .timeout = (left + 999) / 1000};
     kl_cri_start(s->pod->k->cri, KL_CRI_STOP_CONTAINER, &req, (uint32_t)(left + STOP_SLACK_MS),
@@ -51,12 +53,9 @@ static void send_stop(struct stop *s)
 static void after_hook(void *arg, const struct kl_error *err)
 {
     struct stop *s = arg;
-    int64_t now = kl_timers_now_ms(s->pod->k->timers);
     struct kl_ctr *c = kl_rt_find_id(&s->pod->rt, kl_str(s->id));
-    if (err && c)
+    if (err && c && !s->pod->k->stopping)
         kl_ctr_event(s->pod, kl_str(c->name), "Warning", "FailedPreStopHook", "PreStopHook failed");
-    if (s->deadline_ms < now + MIN_GRACE_AFTER_HOOK_MS)
-        s->deadline_ms = now + MIN_GRACE_AFTER_HOOK_MS;
     send_stop(s);
 }
 
@@ -72,13 +71,14 @@ void kl_pod_stop_ctr(struct kl_pod *p, struct kl_ctr *c, int64_t grace_ms, const
     s->id = kl_strdup(kl_str(c->id));
     s->deadline_ms = kl_timers_now_ms(p->k->timers) + (grace_ms > 0 ? grace_ms : 0);
     c->stopping = true;
+    p->stops++;
     kl_kubelet_hold(p->k);
     if (message)
         kl_ctr_event(p, kl_str(c->name), "Normal", "Killing", "%s", message);
     if (hook && first && grace_ms > 0 && c->state == KL_CTR_RUNNING)
         kl_hook_run(p, hook, c, grace_ms, after_hook, s);
     else
-        send_stop(s);
+        send_stop(s); // beside a preStop that still runs, when the grace period was cut short
 }
 
 // ---- sandboxes, one after the other
@@ -212,12 +212,7 @@ static void remove_cgroup(struct kl_job *job)
 {
     struct cleaning *c = KL_CONTAINER_OF(job, struct cleaning, job);
     // Of a pod that only the runtime knows the class is not known: all three are looked at.
-    for (int q = KL_QOS_GUARANTEED; q <= KL_QOS_BESTEFFORT; q++) {
-        char path[512];
-        kl_cgroup_pod_path(path, sizeof(path), c->cgroup_root, (enum kl_qos)q, kl_str(c->uid));
-        int r = kl_cgroup_remove(path, &c->err);
-        c->status = r ? r : c->status;
-    }
+    c->status = kl_cgroup_remove_pod(c->cgroup_root, kl_str(c->uid), &c->err);
 }
 
 static void cgroup_removed(struct kl_job *job)
@@ -274,6 +269,37 @@ static void on_ctr_removed(void *arg, enum kl_grpc_code code, const void *reply,
     kl_kubelet_release(arg);
 }
 
+struct log_removal {
+    struct kl_job job;
+    struct kl_kubelet *k;
+    char *path;
+};
+
+// The log and what was rotated away from it.
+static void remove_logs(struct kl_job *job)
+{
+    kl_logs_remove(KL_CONTAINER_OF(job, struct log_removal, job)->path);
+}
+
+static void logs_removed(struct kl_job *job)
+{
+    struct log_removal *l = KL_CONTAINER_OF(job, struct log_removal, job);
+    kl_kubelet_release(l->k);
+    free(l->path);
+    free(l);
+}
+
+static void begin_log_removal(struct kl_kubelet *k, const char *path)
+{
+    struct log_removal *l = calloc(1, sizeof(*l));
+    if (!l)
+        abort();
+    *l = (struct log_removal){
+        {.work = remove_logs, .done = logs_removed}, k, kl_strdup(kl_str(path))};
+    kl_kubelet_hold(k);
+    kl_pool_submit(k->pool, &l->job);
+}
+
 void kl_pod_gc_ctrs(struct kl_pod *p)
 {
     for (struct kl_ctr **at = &p->rt.ctrs; *at;) {
@@ -289,7 +315,7 @@ void kl_pod_gc_ctrs(struct kl_pod *p)
         kl_kubelet_hold(p->k);
         kl_cri_start(p->k->cri, KL_CRI_REMOVE_CONTAINER, &req, 120000, on_ctr_removed, p->k, NULL);
         if (c->log_path)
-            unlink(c->log_path);
+            begin_log_removal(p->k, c->log_path);
         *at = c->next;
         kl_ctr_free(c);
     }

@@ -11,6 +11,7 @@
 
 enum {
     DEFAULT_GRACE_S = 30,
+    MAX_GRACE_S = 30 * 86400, // timers and the call's time-out bear it
     PREPARE_RETRY_MIN_MS = 500,
     PREPARE_RETRY_MAX_MS = 122000, // as upstream's volume operations
     STATUS_RETRY_MS = 1000,
@@ -186,14 +187,15 @@ void kl_pod_status_push(struct kl_pod *p)
 
 // ---- the end of a pod
 
-static int64_t wanted_grace_ms(const struct kl_pod *p)
+int64_t kl_pod_grace_ms(const struct kl_pod *p)
 {
     const struct kl_value *root = kl_pod_root(p);
     const struct kl_value *v = kl_path(root, KL_F_metadata, KL_F_deletionGracePeriodSeconds);
     if (!v)
         v = kl_path(root, KL_F_spec, KL_F_terminationGracePeriodSeconds);
     int64_t s = kl_int_or(v, DEFAULT_GRACE_S);
-    return (s > 0 ? s : 0) * 1000;
+    s = s < MAX_GRACE_S ? s : MAX_GRACE_S;
+    return (s > 1 ? s : 1) * 1000; // "no matter what, we always supply a grace period of 1"
 }
 
 static bool any_running(const struct kl_pod *p)
@@ -211,11 +213,12 @@ static void begin_end(struct kl_pod *p)
     p->grace_ms = -1;
     if (p->pull)
         kl_cri_cancel(p->pull);
+    kl_hooks_cancel(p); // a postStart that would hold the end up
 }
 
 static void sync_terminating(struct kl_pod *p)
 {
-    int64_t now = kl_timers_now_ms(p->k->timers), grace = wanted_grace_ms(p);
+    int64_t now = kl_timers_now_ms(p->k->timers), grace = kl_pod_grace_ms(p);
     bool shorter = p->grace_ms >= 0 && grace < p->grace_ms;
     if (p->grace_ms < 0 || shorter) {
         p->grace_ms = grace;
@@ -290,7 +293,7 @@ static void sync_released(struct kl_pod *p)
 
 static void sync_removing(struct kl_pod *p)
 {
-    if (p->status_sending || p->describing || any_running(p)) {
+    if (p->status_sending || p->describing || p->stops || p->hooks || any_running(p)) {
         kl_pod_wake_in(p, 200);
         return;
     }
@@ -417,7 +420,7 @@ static void sync_live(struct kl_pod *p)
         if (any_running(p)) {
             for (struct kl_ctr *c = p->rt.ctrs; c; c = c->next)
                 if (!c->stopping && (c->state == KL_CTR_RUNNING || c->state == KL_CTR_UNKNOWN))
-                    kl_pod_stop_ctr(p, c, wanted_grace_ms(p), NULL);
+                    kl_pod_stop_ctr(p, c, kl_pod_grace_ms(p), NULL);
         } else if (ready_sandbox(p)) {
             kl_pod_stop_sandboxes(p);
         } else {
@@ -427,7 +430,7 @@ static void sync_live(struct kl_pod *p)
         return;
     }
     for (int i = 0; i < plan.nkill; i++)
-        kl_pod_stop_ctr(p, plan.kill[i].ctr, wanted_grace_ms(p), plan.kill[i].message);
+        kl_pod_stop_ctr(p, plan.kill[i].ctr, kl_pod_grace_ms(p), plan.kill[i].message);
     start_next(p, &plan);
     if (!p->busy)
         kl_pod_gc_ctrs(p);
@@ -447,6 +450,7 @@ void kl_pod_sync(struct kl_pod *p)
     // Until both sides are known it cannot be said what is missing or too much.
     if (!p->pods->ready || (!p->object && !p->gone) || !kl_runtime_is_up(p->k->runtime))
         return;
+    kl_probes_adopt(p->k->probes, p);
     switch (p->life) {
     case KL_POD_LIVE:
         sync_live(p);

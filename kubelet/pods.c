@@ -86,7 +86,13 @@ static void tell_event(struct kl_pod *p, struct kl_str field_path, const char *t
     ref.field_path = field_path;
     char msg[1024];
     vsnprintf(msg, sizeof(msg), fmt, ap);
-    kl_recorder_event(p->k->recorder, &ref, type, reason, kl_str(msg));
+    char *clean = kl_text_clean(kl_str(msg)); // commands print what they like
+    struct kl_str text = kl_str(clean);
+    if (text.n > sizeof(msg) - 1) // it grew, and is cut between characters
+        for (text.n = sizeof(msg) - 1; ((unsigned char)text.p[text.n] & 0xc0) == 0x80;)
+            text.n--;
+    kl_recorder_event(p->k->recorder, &ref, type, reason, text);
+    free(clean);
 }
 
 void kl_pod_event(struct kl_pod *p, const char *type, const char *reason, const char *fmt, ...)
@@ -238,6 +244,21 @@ static struct kl_pod *pod_of_labels(struct kl_pods *ps, const struct kl_cri_kv *
 static void on_containers(void *arg, enum kl_grpc_code code, const void *reply,
                           const struct kl_error *err);
 
+// Sandboxes that somebody else removed: asked for by name, they are found missing.
+static void ask_about_unlisted(struct listing *l, const struct kl_cri_list_pod_sandbox_response *r)
+{
+    KL_MAP_EACH (&l->ps->by_uid, e) {
+        struct kl_pod *p = e->value;
+        for (const struct kl_sandbox *s = p->rt.sandboxes; s && !p->busy; s = s->next) {
+            bool listed = s->created_ns >= l->started_ns;
+            for (size_t i = 0; i < r->n_items && !listed; i++)
+                listed = kl_str_eqz(r->items[i].id, s->id);
+            if (!listed)
+                kl_pod_describe_sandbox(p, s->id);
+        }
+    }
+}
+
 static void on_sandboxes(void *arg, enum kl_grpc_code code, const void *reply,
                          const struct kl_error *err)
 {
@@ -271,6 +292,7 @@ static void on_sandboxes(void *arg, enum kl_grpc_code code, const void *reply,
             kl_pod_describe_sandbox(p, have->id);
         }
     }
+    ask_about_unlisted(l, r);
     // The containers come after the sandboxes, so that a pod's sandbox is known first.
     struct kl_cri_list_containers_request req = {0};
     kl_cri_start(l->ps->k->cri, KL_CRI_LIST_CONTAINERS, &req, 60000, on_containers, l, NULL);
@@ -384,6 +406,13 @@ int kl_pods_new(struct kl_kubelet *k, struct kl_pods **ret, struct kl_error *err
     kl_informer_add_handler(k->pod_informer, &ps->handler);
     *ret = ps;
     return 0;
+}
+
+void kl_pods_stop(struct kl_pods *ps)
+{
+    KL_MAP_EACH (&ps->by_uid, e) {
+        kl_hooks_cancel(e->value);
+    }
 }
 
 void kl_pods_free(struct kl_pods *ps)

@@ -34,7 +34,9 @@ struct kl_pod {
     bool busy, dirty; // one step at a time; dirty: look again after it
     bool prepared;    // directories, cgroup and volumes are there
     int prepare_fails;
-    int describing;   // reads of the runtime's state under way
+    int describing; // reads of the runtime's state under way
+    int stops;      // StopContainer calls and the hooks before them: they point at the pod
+    struct kl_hook *hooks;
     int64_t grace_ms; // what containers were told; -1: nothing yet
     int64_t stop_at_ms;
     const char *phase, *reason; // forced end
@@ -68,6 +70,7 @@ static inline const struct kl_value *kl_pod_root(const struct kl_pod *p)
 
 // ---- pods.c
 int kl_pods_new(struct kl_kubelet *k, struct kl_pods **ret, struct kl_error *err);
+void kl_pods_stop(struct kl_pods *ps); // cuts short what would hold the kubelet's end up
 void kl_pods_free(struct kl_pods *ps);
 void kl_pods_runtime_up(struct kl_pods *ps);
 void kl_pods_task_event(struct kl_pods *ps, enum kl_cri_task_event event, struct kl_str id);
@@ -91,6 +94,7 @@ void kl_mem_reason(struct kl_ctr_mem *m, const char *reason, struct kl_str messa
 void kl_pod_force_end(struct kl_pod *p, const char *phase, const char *reason, const char *message);
 void kl_pod_status_push(struct kl_pod *p);
 bool kl_pod_wants_end(const struct kl_pod *p);
+int64_t kl_pod_grace_ms(const struct kl_pod *p); // 1 s to 30 days
 
 // ---- pod_stop.c
 // Stops one container: preStop, SIGTERM, grace, SIGKILL. Asynchronous; ctr->stopping meanwhile.
@@ -115,6 +119,8 @@ void kl_pod_start_ctr(struct kl_pod *p, enum kl_ctr_kind kind, size_t index);
 void kl_hook_run(struct kl_pod *p, const struct kl_value *handler, const struct kl_ctr *c,
                  int64_t timeout_ms, void (*cb)(void *arg, const struct kl_error *err_or_null),
                  void *arg);
+// Cuts short what runs: the callbacks come soon, with an error or without.
+void kl_hooks_cancel(struct kl_pod *p);
 
 // Where things of a pod are. Each a path under DATA/agent.
 void kl_pod_dir(const struct kl_pod *p, struct kl_path *ret);

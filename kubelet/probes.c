@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { MAX_TIMEOUT_S = 86400 };
+
 struct prober {
     struct kl_probes *set;
     struct prober *next;
@@ -82,12 +84,13 @@ static void next_in(struct prober *w, const struct kl_value *probe)
 
 static void note(struct prober *w, bool ok, const char *output)
 {
-    struct kl_ctr *c;
-    const struct kl_value *container, *probe = spec_of(w, &c, &container);
+    struct kl_ctr *c = NULL;
     struct kl_kubelet *k = w->set->k;
+    // The pod of a dead one may have been freed.
+    const struct kl_value *container, *probe = w->dead ? NULL : spec_of(w, &c, &container);
     w->asking = false;
     kl_arena_reset(&w->a);
-    if (w->dead || !probe || k->stopping) {
+    if (!probe || k->stopping) {
         free_prober(w);
         kl_kubelet_release(k);
         return;
@@ -221,7 +224,7 @@ static void ask_handler(struct prober *w, const struct kl_value *probe,
         kl_cri_start(k->cri, KL_CRI_EXEC_SYNC, &req, timeout_ms + 2000, on_exec, w, NULL);
     } else if (http) {
         if (kl_handler_http(w->pod, http, kl_text_at(container, KL_F_name), timeout_ms, on_http, w,
-                            &err))
+                            NULL, &err))
             note(w, false, err.msg);
     } else if (tcp) {
         int port = kl_handler_port(kl_get(tcp, KL_F_port), container, &err);
@@ -252,9 +255,23 @@ static void ask(struct prober *w)
         return;
     }
     int64_t timeout = kl_int_at(probe, 1, KL_F_timeoutSeconds);
+    timeout = timeout < MAX_TIMEOUT_S ? timeout : MAX_TIMEOUT_S;
     w->asking = true;
     kl_kubelet_hold(k);
     ask_handler(w, probe, container, (uint32_t)(timeout > 0 ? timeout : 1) * 1000);
+}
+
+void kl_probes_adopt(struct kl_probes *ps, struct kl_pod *p)
+{
+    for (struct kl_ctr *c = p->rt.ctrs; c && p->object; c = c->next) {
+        if (!c->adopted)
+            continue;
+        c->adopted = false;
+        if (c->state != KL_CTR_RUNNING)
+            continue;
+        kl_ctr_adopt_probes(kl_get(kl_pod_root(p), KL_F_status), c);
+        kl_probes_ctr_running(ps, p, c); // at the first try the Pod may not have been known
+    }
 }
 
 void kl_probes_ctr_running(struct kl_probes *ps, struct kl_pod *p, struct kl_ctr *c)

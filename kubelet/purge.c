@@ -196,11 +196,33 @@ static void keep_first(struct kl_error *first, const struct kl_error *e)
         *first = *e;
 }
 
+// Those of our pods; their parents only when nobody else's are there.
+static int remove_cgroups(const struct kl_kubelet_conf *c, struct kl_error *err)
+{
+    struct kl_path p;
+    int first = 0;
+    DIR *d = opendir(c->pods_dir);
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (e->d_name[0] != '.') {
+            int r = kl_cgroup_remove_pod(c->cgroup_root, kl_str(e->d_name), err);
+            first = first ? first : r;
+        }
+    if (d)
+        closedir(d);
+    static const char *const parents[] = {"kubepods", "kinglet"};
+    for (size_t i = 0; i < KL_COUNT(parents); i++)
+        if (kl_path_set(&p, "%s/%s", c->cgroup_root, parents[i]))
+            kl_cgroup_prune(p.s);
+    if (c->cgroup_root[0])
+        kl_cgroup_prune(c->cgroup_root);
+    return first;
+}
+
 int kl_kubelet_purge(const struct kl_kubelet_options *o, struct kl_error *err)
 {
     struct kl_kubelet_conf c;
     struct kl_error first = {0}, e = {0};
-    struct kl_path cfg, p;
+    struct kl_path cfg;
     int r = kl_kubelet_conf_init(&c, o, err);
     if (r)
         return r;
@@ -215,12 +237,9 @@ int kl_kubelet_purge(const struct kl_kubelet_options *o, struct kl_error *err)
         end_matching("--config", cfg.s, SIGTERM);
         end_matching("containerd-shim", c.socket, SIGKILL);
     }
-    if (kl_path_set(&p, "%s/kubepods", c.cgroup_root) && kl_cgroup_remove(p.s, &e))
+    if (remove_cgroups(&c, &e))
         keep_first(&first, &e);
-    if (c.cgroup_root[0])
-        kl_cgroup_remove(c.cgroup_root, NULL);
     if (c.own_containerd) {
-        kl_cgroup_remove("/kinglet", NULL);
         kl_cni_purge(&c);
         unlink(c.socket);
     }

@@ -2,6 +2,8 @@
 #include "kubelet/cgroup.h"
 #include "kubelet/pod_config.h"
 
+// What is ours is not the user's to say: a Pod's own label of the name is left out, as a runtime
+// takes the last one, and its sandbox would be found as another pod's.
 static int put_kv(struct kl_arena *a, struct kl_cri_kv **list, size_t *n,
                   const struct kl_value *map, const struct kl_cri_kv *more, size_t nmore)
 {
@@ -11,8 +13,13 @@ static int put_kv(struct kl_arena *a, struct kl_cri_kv **list, size_t *n,
     *n = 0;
     for (size_t i = 0; i < nmore; i++)
         kv[(*n)++] = more[i];
-    for (KL_MAP_EACH_KEY(key, map))
-        kv[(*n)++] = (struct kl_cri_kv){kl_text(key), kl_text(key + 1)};
+    for (KL_MAP_EACH_KEY(key, map)) {
+        bool ours = false;
+        for (size_t i = 0; i < nmore; i++)
+            ours = ours || kl_str_eq(more[i].key, kl_text(key));
+        if (!ours)
+            kv[(*n)++] = (struct kl_cri_kv){kl_text(key), kl_text(key + 1)};
+    }
     *list = kv;
     return 0;
 }

@@ -17,6 +17,7 @@ struct log_stream {
     struct kl_kubelet *k;
     struct kl_http_req *req; // NULL once it has closed
     char *path, *pod_uid, *ctr_id;
+    bool rewatch; // another file has the name now
     bool follow, finished, failed, reading, changed, started_answer;
     struct kl_log_filter filter;
     int64_t tail; // -1: all
@@ -26,7 +27,7 @@ struct log_stream {
     ino_t inode;
     int64_t offset;
     struct kl_buf raw, out;
-    bool eof, limit, opened;
+    bool eof, limit, opened, left; // left: the file was rotated away, its end is being read
     struct kl_error err;
     // what was read and not yet taken
     struct kl_bytes *ready;
@@ -106,7 +107,13 @@ static void read_some(struct kl_job *job)
             kl_error_errno(&s->err, errno, "read %s", s->path);
             return;
         }
-        if (n == 0 && rotated(s)) {
+        if (n == 0 && !s->left && rotated(s)) {
+            s->left = true; // something may have come before the runtime let go of it
+            continue;
+        }
+        if (n == 0 && s->left) {
+            s->left = false;
+            s->rewatch = true;
             close(s->fd);
             s->fd = -1;
             kl_buf_clear(&s->raw);
@@ -145,6 +152,11 @@ static void on_idle(struct kl_timer *t)
 
 static void wait_for_change(struct log_stream *s)
 {
+    if (s->watch && s->rewatch) {
+        uv_fs_event_stop(s->watch);
+        uv_fs_event_start(s->watch, on_changed, s->path, 0);
+    }
+    s->rewatch = false;
     if (!s->watch && (s->watch = calloc(1, sizeof(*s->watch)))) {
         uv_fs_event_init(kl_loop_uv(s->k->loop), s->watch);
         s->watch->data = s;

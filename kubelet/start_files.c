@@ -42,7 +42,8 @@ static int open_subpath(const char *root, const char *sub)
                 slash = strrchr(part.s, '/');
                 if (slash)
                     *slash = 0;
-                int up = slash ? open_beneath(base, part.s, O_PATH | O_DIRECTORY) : dup(base);
+                int up = slash ? open_beneath(base, part.s, O_PATH | O_DIRECTORY)
+                               : fcntl(base, F_DUPFD_CLOEXEC, 0);
                 if (slash)
                     *slash = '/';
                 if (up >= 0) {

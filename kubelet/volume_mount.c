@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Directories, tmpfs and host paths of volumes; on a worker.
 #include "kubelet/volumes_int.h"
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -21,29 +20,27 @@ static int make_tmpfs(struct kl_volume_work *w, struct kl_error *err)
     return 0;
 }
 
-// The group owns the tree, directories hand it on (volume_linux.go).
-static int give_group(int dirfd, const char *name, gid_t gid, int depth)
+// Once only: from then on the containers may have set modes and owners of their own, which neither
+// an update nor a restart takes back, and have put links there that root must not follow.
+static int make_empty_dir(struct kl_volume_work *w, struct kl_error *err)
 {
-    struct stat st;
-    if (depth > 64 || fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW))
-        return errno;
-    if (fchownat(dirfd, name, (uid_t)-1, gid, AT_SYMLINK_NOFOLLOW))
-        return errno;
-    if (S_ISLNK(st.st_mode))
+    if (kl_fs_exists(w->made.s) && (!w->tmpfs || kl_fs_is_mount_point(w->path.s)))
         return 0;
-    bool dir = S_ISDIR(st.st_mode);
-    mode_t mode = (st.st_mode & 07777) | 0660 | (dir ? S_ISGID | 0110 : 0);
-    if (fchmodat(dirfd, name, mode, 0))
-        return errno;
-    int fd = dir ? openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
-    DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-    int r = 0;
-    for (struct dirent *e; !r && d && (e = readdir(d));)
-        if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
-            r = give_group(fd, e->d_name, gid, depth + 1);
-    if (d)
-        closedir(d);
-    return r;
+    int r = kl_fs_mkdirs(w->path.s, 0755, err);
+    if (!r && w->tmpfs)
+        r = make_tmpfs(w, err);
+    if (r)
+        return r;
+    bool group = w->gid != (gid_t)-1; // what is made in it gets the group, too
+    if (group && lchown(w->path.s, (uid_t)-1, w->gid))
+        return kl_error_errno(err, errno, "applying fsGroup to %s", w->path.s);
+    if (chmod(w->path.s, group ? 02777 : 0777))
+        return kl_error_errno(err, errno, "chmod %s", w->path.s);
+    char *slash = strrchr(w->made.s, '/');
+    *slash = 0;
+    r = kl_fs_mkdirs(w->made.s, 0750, err);
+    *slash = '/';
+    return r ? r : kl_fs_write_in_place(w->made.s, KL_STR(""), 0640, err);
 }
 
 static int check_host_path(const struct kl_volume_work *w, struct kl_error *err)
@@ -82,15 +79,10 @@ int kl_volume_make(struct kl_volume_work *w, struct kl_error *err)
 {
     if (w->kind == KL_VOLUME_HOST_PATH)
         return check_host_path(w, err);
+    if (w->kind == KL_VOLUME_EMPTY_DIR)
+        return make_empty_dir(w, err);
     int r = kl_fs_mkdirs(w->path.s, 0755, err);
     if (!r && w->tmpfs)
         r = make_tmpfs(w, err);
-    if (r)
-        return r;
-    if (w->kind != KL_VOLUME_EMPTY_DIR)
-        return kl_atomic_write(w->path.s, w->files, w->nfiles, w->gid, NULL, err);
-    if (chmod(w->path.s, 0777))
-        return kl_error_errno(err, errno, "chmod %s", w->path.s);
-    int e = w->gid != (gid_t)-1 ? give_group(AT_FDCWD, w->path.s, w->gid, 0) : 0;
-    return e ? kl_error_errno(err, e, "applying fsGroup to %s", w->path.s) : 0;
+    return r ? r : kl_atomic_write(w->path.s, w->files, w->nfiles, w->gid, NULL, err);
 }

@@ -27,6 +27,18 @@ const char *kl_volume_dir_name(enum kl_volume_kind kind)
     return names[kind];
 }
 
+// The kubelet writes these by name as root: nobody in a container may move what is in them.
+bool kl_volume_is_read_only(const struct kl_value *pod, struct kl_str name)
+{
+    for (KL_EACH(v, kl_path(pod, KL_F_spec, KL_F_volumes)))
+        if (kl_str_eq(kl_text_at(v, KL_F_name), name)) {
+            enum kl_volume_kind kind = kl_volume_kind_of(v);
+            return kind == KL_VOLUME_CONFIG_MAP || kind == KL_VOLUME_SECRET ||
+                   kind == KL_VOLUME_PROJECTED || kind == KL_VOLUME_DOWNWARD;
+        }
+    return false;
+}
+
 static int add_file(struct kl_payload_source *src, struct kl_volume_work *w, struct kl_str path,
                     struct kl_str data, mode_t mode, struct kl_error *err)
 {

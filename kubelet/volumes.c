@@ -258,6 +258,8 @@ static void run_work(struct kl_job *job)
         struct kl_path p;
         if (!w->status && kl_path_set(&p, "%s/volumes", w->dir.s))
             w->status = kl_fs_remove_tree(p.s, &w->err);
+        if (!w->status && kl_path_set(&p, "%s/plugins", w->dir.s))
+            w->status = kl_fs_remove_tree(p.s, &w->err);
         if (!w->status && kl_path_set(&p, "%s/volume-subpaths", w->dir.s))
             w->status = kl_fs_remove_tree(p.s, &w->err);
         return;
@@ -351,8 +353,11 @@ static int describe_work(struct kl_volumes *v, struct work *w)
     w->items = kl_arena_zalloc(&w->a, (kl_len(volumes) + 1) * sizeof(*w->items));
     const struct kl_value *group = kl_path(pod, KL_F_spec, KL_F_securityContext, KL_F_fsGroup);
     for (KL_EACH(vol, volumes)) {
+        enum kl_volume_kind kind = kl_volume_kind_of(vol);
+        if (v->made && (kind == KL_VOLUME_EMPTY_DIR || kind == KL_VOLUME_HOST_PATH))
+            continue; // an update changes nothing of these
         struct kl_volume_work *i = &w->items[w->n++];
-        i->kind = kl_volume_kind_of(vol);
+        i->kind = kind;
         i->name = kl_arena_dup(&w->a, kl_text_at(vol, KL_F_name));
         i->gid = (gid_t)kl_int_or(group, -1);
         i->host_type = kl_arena_dup(&w->a, kl_text_at(vol, KL_F_hostPath, KL_F_type));
@@ -361,9 +366,13 @@ static int describe_work(struct kl_volumes *v, struct work *w)
                    i->kind == KL_VOLUME_SECRET || i->kind == KL_VOLUME_PROJECTED ||
                    i->kind == KL_VOLUME_DOWNWARD;
         i->size_bytes = size.n ? kl_quantity_value_of(size) : 0;
-        int r = kl_volumes_path(v, i->name, &i->path)
-                    ? kl_volume_payload(&src, vol, i, &w->err)
-                    : kl_error_set(&w->err, KL_ELIMIT, "path too long");
+        bool fits = kl_volumes_path(v, i->name, &i->path);
+        if (kind == KL_VOLUME_EMPTY_DIR)
+            fits = kl_path_set(&i->made, "%s/plugins/%s/%.*s/ready", w->dir.s,
+                               kl_volume_dir_name(kind), KL_PRI(i->name)) &&
+                   fits;
+        int r = fits ? kl_volume_payload(&src, vol, i, &w->err)
+                     : kl_error_set(&w->err, KL_ELIMIT, "path too long");
         if (r) {
             kl_error_wrap(&w->err, "MountVolume.SetUp failed for volume \"%.*s\" ",
                           KL_PRI(i->name));

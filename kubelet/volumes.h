@@ -18,6 +18,8 @@ void kl_volumes_pod_changed(struct kl_volumes *v); // labels or annotations, for
 void kl_volumes_teardown(struct kl_volumes *v, void (*cb)(void *arg, const struct kl_error *err),
                          void *arg);
 void kl_volumes_free(struct kl_volumes *v); // ends watching; leaves what is mounted. Accepts NULL
+// Whether containers may only read it, whatever their volumeMounts say.
+bool kl_volume_is_read_only(const struct kl_value *pod, struct kl_str name);
 // The host's path of a volume of the pod's spec; false when there is no such volume.
 bool kl_volumes_path(const struct kl_volumes *v, struct kl_str name, struct kl_path *ret);
 // For what is no volume but needs the same objects: ConfigMaps and Secrets of the environment.

@@ -23,6 +23,7 @@ struct kl_volume_work {
     enum kl_volume_kind kind;
     struct kl_str name;
     struct kl_path path; // on the host
+    struct kl_path made; // emptyDir: the file that says it has been made, "" for others
     bool tmpfs;          // emptyDir of medium Memory; all atomic ones but ConfigMaps
     int64_t size_bytes;  // of a tmpfs; 0: the kernel's default
     struct kl_str host_type;
