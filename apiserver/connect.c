@@ -429,7 +429,7 @@ void kl_connect_run(struct kl_api_call *c)
     struct kl_str on = kl_text_at(&pod->root, KL_F_spec, KL_F_nodeName);
     if (!on.n) {
         if (kl_str_eqz(r->info.sub, "log")) {
-            kl_http_answer_text(r, 200, "text/plain", KL_STR(""));
+            kl_http_answer_text(r, 204, "text/plain", KL_STR(""));
             return;
         }
         kl_fail_bad(r, "pod %.*s does not have a host assigned", KL_PRI(r->info.name));

@@ -13,7 +13,8 @@ struct kl_spec {
     bool discovery_v2, discovery_v2beta1; // as=APIGroupDiscoveryList
 };
 
-// Reads an Accept header. KL_ENOTACCEPTABLE when nothing of it can be given; `objects` says that
+// Reads an Accept header. KL_ENOTACCEPTABLE when nothing of it can be given, KL_EUNSUPPORTED when a
+// media type could but not in the form it asks for; `objects` says that
 // the answer is of resources (Table and Partial forms possible).
 int kl_spec_parse(struct kl_str accept, bool objects, struct kl_spec *ret);
 const char *kl_spec_content_type(const struct kl_spec *s, bool watch);

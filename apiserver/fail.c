@@ -242,6 +242,11 @@ struct kl_fail *kl_fail_invalid(struct kl_req *r, struct kl_str kind, struct kl_
 
 // ---- Status
 
+static bool has_empty_details(int http)
+{
+    return (http >= 403 && http <= 405) || http == 422;
+}
+
 struct kl_value kl_fail_status(struct kl_arena *a, const struct kl_fail *f)
 {
     struct kl_value s = kl_new_struct(), d = kl_new_struct(), causes = kl_new_array();
@@ -272,7 +277,7 @@ struct kl_value kl_fail_status(struct kl_arena *a, const struct kl_fail *f)
     if (f->retry_after_s)
         kl_set(a, &d, KL_F_retryAfterSeconds, kl_int(f->retry_after_s));
     // NewUnauthorized, NewBadRequest and the like carry no details; resource errors always do.
-    if (d.n || f->http == 403 || f->http == 404 || f->http == 405 || f->http == 422)
+    if (d.n || f->bare_details || has_empty_details(f->http))
         kl_set(a, &s, KL_F_details, d);
     kl_set(a, &s, KL_F_code, kl_int(f->http));
     return s;

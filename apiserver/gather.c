@@ -44,7 +44,7 @@ static struct kl_str token_make(struct kl_arena *a, kl_rev rev, struct kl_str st
 
 static int bad_token(struct kl_req *r, const char *why)
 {
-    kl_fail_bad(r, "continue key is not valid%s", why);
+    kl_fail_bad(r, "invalid continue token: continue key is not valid%s", why ? why : "");
     return KL_EBADREQUEST;
 }
 
@@ -81,11 +81,15 @@ static int token_read(struct kl_req *r, struct kl_str token, kl_rev *ret_rev,
         return bad_token(r, ": illegal base64 data");
     struct kl_str text = {(char *)out, (size_t)got - (padded - n)};
     if (kl_json_parse(r->arena, text, NULL, &v, &err))
-        return bad_token(r, ": invalid JSON");
+        return bad_token(r, kl_arena_printf(r->arena, ": %s", err.msg).p);
     kl_rev rev = kl_int_or(kl_map_value(&v, KL_STR("rv")), 0);
     struct kl_str start = kl_text(kl_map_value(&v, KL_STR("start")));
-    if (!kl_str_eqz(kl_text(kl_map_value(&v, KL_STR("v"))), "meta.k8s.io/v1"))
-        return bad_token(r, ": server does not recognize this encoded version");
+    struct kl_str version = kl_text(kl_map_value(&v, KL_STR("v")));
+    if (!kl_str_eqz(version, "meta.k8s.io/v1"))
+        return bad_token(r, kl_arena_printf(r->arena,
+                                            ": server does not recognize this encoded version %.*s",
+                                            KL_PRI(version))
+                                .p);
     if (!rev)
         return bad_token(r, ": incorrect encoded start resourceVersion (version meta.k8s.io/v1)");
     if (!start.n)
@@ -186,7 +190,10 @@ static void walk_view(struct kl_gather *g, struct kl_view *v) // takes the refer
     g->rev = kl_view_rev(v);
     g->task.run = run_slice;
     kl_iter_init(&g->it, v, g->from, g->end);
-    slice(g);
+    if (kl_loop_is_late(g->r->al->loop)) // many came at once
+        kl_loop_post(g->r->al->loop, &g->task);
+    else
+        slice(g);
 }
 
 // ---- revisions that no view in memory has: from history, in pages

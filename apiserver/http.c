@@ -56,8 +56,8 @@ void kl_http_answer_text(struct kl_req *r, int status, const char *content_type,
 {
     struct kl_api_call *c = kl_api_call_of(r);
     struct kl_http_header h[MAX_HEADERS];
-    size_t n = common_headers(r, h, content_type);
-    if (kl_str_starts(kl_str(content_type), KL_STR("text/plain")))
+    size_t n = status == 204 ? 0 : common_headers(r, h, content_type);
+    if (status != 204 && kl_str_starts(kl_str(content_type), KL_STR("text/plain")))
         put_header(h, &n, "x-content-type-options", KL_STR("nosniff"));
     kl_api_metrics_request(r, status);
     kl_http_respond(c->hr, status, h, n, text);
@@ -114,10 +114,8 @@ static int take_media(struct kl_req *r, struct kl_str content_type)
         r->opts.patch_type = patch_type_of(content_type);
         r->body_media = KL_MEDIA_JSON;
         if (r->opts.patch_type == KL_PATCH_NONE || r->opts.patch_type == KL_PATCH_APPLY) {
-            kl_fail_set(r, 415, "UnsupportedMediaType",
-                        "the body of the request was in an unknown format - accepted media types "
-                        "include: application/json-patch+json, application/merge-patch+json, "
-                        "application/strategic-merge-patch+json");
+            kl_fail_set(r, 415, "UnsupportedMediaType", "415: Unsupported Media Type")
+                ->bare_details = true;
             return KL_EMEDIATYPE;
         }
         return 0;
@@ -157,6 +155,15 @@ static void on_body(void *arg, struct kl_http_req *hr, int status, struct kl_str
     kl_pipeline_dispatch(r);
 }
 
+// A path of a group that nobody serves falls through to Go's mux upstream, which answers text.
+static bool is_known_group(struct kl_str group)
+{
+    for (uint16_t i = 0; i < kl_ngroups; i++)
+        if (kl_str_eqz(group, kl_groups[i].name))
+            return true;
+    return false;
+}
+
 static void run_resource(struct kl_api_call *c)
 {
     struct kl_req *r = &c->req;
@@ -165,7 +172,11 @@ static void run_resource(struct kl_api_call *c)
     int rc = kl_req_opts_parse(r, kl_http_query(c->hr));
     bad = r->fail;
     if (kl_pipeline_check(r)) {
-        kl_req_fail(r);
+        if (r->fail.http == 404 && !is_known_group(r->info.group))
+            kl_http_answer_text(r, 404, "text/plain; charset=utf-8",
+                                KL_STR("404 page not found\n"));
+        else
+            kl_req_fail(r);
         return;
     }
     if (rc) {
@@ -175,6 +186,7 @@ static void run_resource(struct kl_api_call *c)
     }
     if (r->opts.pretty)
         c->spec.pretty = true;
+    c->spec.include = r->opts.include;
     if (kl_is_connect(&r->info)) {
         kl_connect_run(c);
         return;
@@ -201,13 +213,22 @@ static void run_resource(struct kl_api_call *c)
 static int negotiate(struct kl_api_call *c)
 {
     struct kl_req *r = &c->req;
-    if (!kl_spec_parse(kl_http_header(c->hr, KL_STR("accept")), r->info.is_resource, &c->spec))
+    int rc = kl_spec_parse(kl_http_header(c->hr, KL_STR("accept")), r->info.is_resource, &c->spec);
+    if (!rc)
         return 0;
     if (!r->info.is_resource || kl_is_connect(&r->info))
         return 0; // text and streams answer whatever is asked for
+    if (rc == KL_EUNSUPPORTED) {
+        kl_fail_set(r, 406, "NotAcceptable",
+                    "only the following media types are accepted: application/json, "
+                    "application/yaml, application/vnd.kubernetes.protobuf");
+        return rc;
+    }
     kl_fail_set(r, 406, "NotAcceptable",
-                "only the following media types are accepted: application/json, application/yaml, "
-                "application/vnd.kubernetes.protobuf");
+                "406: Not Acceptable\n\nAvailable representations: application/json, "
+                "application/yaml, application/vnd.kubernetes.protobuf, "
+                "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch")
+        ->bare_details = true;
     return KL_ENOTACCEPTABLE;
 }
 

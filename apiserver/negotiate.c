@@ -105,11 +105,15 @@ int kl_spec_parse(struct kl_str accept, bool objects, struct kl_spec *ret)
             c[j] = c[j - 1];
             c[j - 1] = t;
         }
-    for (size_t i = 0; i < n; i++)
+    int rc = KL_ENOTACCEPTABLE;
+    for (size_t i = 0; i < n; i++) {
         if (c[i].q && take_clause(&c[i], objects, ret))
             return 0;
+        if (c[i].q && ret->media != KL_MEDIA_NONE)
+            rc = KL_EUNSUPPORTED;
+    }
     *ret = (struct kl_spec){.media = KL_MEDIA_JSON};
-    return KL_ENOTACCEPTABLE;
+    return rc;
 }
 
 const char *kl_spec_content_type(const struct kl_spec *s, bool watch)

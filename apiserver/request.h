@@ -66,6 +66,7 @@ struct kl_fail {
     struct kl_cause *causes;
     size_t ncauses;
     int retry_after_s;
+    bool bare_details; // details are written even when they say nothing
 };
 
 enum kl_result_kind {
@@ -110,7 +111,8 @@ struct kl_req {
     void *work;               // the stage's own state
     struct kl_bytes *kept[4]; // referenced until kl_req_fini; kl_req_keep_bytes
     size_t nkept;
-    struct kl_write *write; // the running write machine, for strategies that add to it
+    struct kl_strict *patch_strict; // what strict reading of a patch found, or NULL
+    struct kl_write *write;         // the running write machine, for strategies that add to it
 };
 
 void kl_req_fini(struct kl_req *r); // user, kv, frozen, kept; not the arena

@@ -132,7 +132,7 @@ static const struct kl_strategy strategies[] = {
      kl_pod_validate, NULL, kl_pod_grace},
     {KL_RES_core_v1_namespaces, 0, kl_name_dns1123_label, prepare_namespace, update_namespace},
     {KL_RES_core_v1_nodes, KL_STRAT_KEEP_STATUS},
-    {KL_RES_core_v1_services, CREATES | RETURNS, kl_name_dns1035_label, kl_service_prepare_create,
+    {KL_RES_core_v1_services, CREATES | RETURNS, kl_name_dns1123_label, kl_service_prepare_create,
      kl_service_prepare_update, kl_service_validate, kl_service_release},
     {KL_RES_core_v1_podtemplates, GEN | RETURNS},
     {KL_RES_core_v1_serviceaccounts, RETURNS},

@@ -310,7 +310,9 @@ int kl_patch_run(struct kl_req *r, const struct kl_type *type, const struct kl_v
                                    : kl_patch_strategic(r->arena, type, was, patch, ret, &err);
     if (rc == KL_EINVALID)
         return unprocessable(r);
-    if (rc)
+    if (rc == KL_EINTERNAL) // an error that is no APIStatus
+        kl_fail_set(r, 500, "", "%s", err.msg);
+    else if (rc)
         kl_fail_err(r, &err);
     return rc;
 }
@@ -382,6 +384,8 @@ int kl_patch_retype(struct kl_req *r, const struct kl_type *type, const struct k
     struct kl_strict *strict = NULL;
     if (r->opts.field_validation != KL_VALIDATE_IGNORE)
         strict = KL_ARENA_NEW(r->arena, struct kl_strict);
+    if (strict && r->patch_strict)
+        *strict = *r->patch_strict;
     int rc = kl_typed_from_untyped(r->arena, type, patched, strict, draft, &err);
     if (rc == KL_ENOMEM)
         return kl_fail_oom(r), rc;
@@ -436,8 +440,11 @@ int kl_patch_parse(struct kl_req *r, struct kl_value *ret)
 {
     struct kl_error err = {0};
     bool list = r->opts.patch_type == KL_PATCH_JSON;
-    int rc = kl_json_parse(r->arena, r->body, NULL, ret, &err);
-    if (rc == KL_EBADREQUEST)
+    if (!list && r->opts.field_validation != KL_VALIDATE_IGNORE)
+        r->patch_strict =
+            KL_ARENA_NEW(r->arena, struct kl_strict); // without memory: not looked for
+    int rc = kl_json_parse(r->arena, r->body, r->patch_strict, ret, &err);
+    if (rc == KL_EBADREQUEST && r->opts.patch_type != KL_PATCH_STRATEGIC)
         rc = kl_error_wrap(&err, "error decoding patch");
     else if (!rc && !kl_is(ret, list ? KL_ARRAY : KL_MAP))
         rc =

@@ -276,8 +276,8 @@ static int open_level(struct reader *r, bool is_map, const yaml_char_t *anchor_n
     if (rc)
         return rc;
     if (r->depth == KL_JSON_DEPTH_MAX)
-        return kl_error_set(r->err, KL_EBADREQUEST, "yaml: line %zu: exceeded max depth of %d",
-                            line + 1, KL_JSON_DEPTH_MAX);
+        return kl_error_set(r->err, KL_EBADREQUEST, "yaml: exceeded max depth of %d",
+                            KL_JSON_DEPTH_MAX);
     if (r->depth == r->levels_cap) {
         size_t cap = r->levels_cap ? r->levels_cap * 2 : 32;
         void *p = realloc(r->levels, cap * sizeof(*r->levels));
