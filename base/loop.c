@@ -18,6 +18,7 @@
 
 enum {
     MAIL_PER_TURN = 512,     // tasks before I/O gets its turn again
+    LATE_US = 3000,          // and the time they may take together
     DEFERRED_PER_TURN = 4096 // the same for tasks that defer tasks that defer tasks
 };
 
@@ -99,8 +100,12 @@ static void take_mail(struct kl_loop *l)
 static void run_mail(struct kl_loop *l)
 {
     struct kl_task *t;
-    for (int i = 0; i < MAIL_PER_TURN && (t = pop_task(&l->mail)); i++)
+    uint64_t start_ns = uv_hrtime();
+    for (int i = 0; i < MAIL_PER_TURN && (t = pop_task(&l->mail)); i++) {
         t->run(t);
+        if (uv_hrtime() - start_ns > LATE_US * 1000)
+            break;
+    }
 }
 
 static void wake_cb(uv_async_t *a)
@@ -110,15 +115,15 @@ static void wake_cb(uv_async_t *a)
     run_mail(l);
 }
 
+static int64_t us_since_clock(const struct kl_loop *l)
+{
+    return (int64_t)(uv_hrtime() / 1000) - (int64_t)uv_now(&l->uv) * 1000;
+}
+
 static void raise_to(atomic_llong *v, long long to)
 {
     if (to > atomic_load_explicit(v, memory_order_relaxed))
         atomic_store_explicit(v, to, memory_order_relaxed); // one writer: the loop
-}
-
-static int64_t us_since_clock(struct kl_loop *l)
-{
-    return (int64_t)(uv_hrtime() / 1000) - (int64_t)uv_now(&l->uv) * 1000;
 }
 
 static void account_turn(struct kl_loop *l)
@@ -277,6 +282,11 @@ uv_loop_t *kl_loop_uv(struct kl_loop *l)
 const char *kl_loop_name(const struct kl_loop *l)
 {
     return l->name;
+}
+
+bool kl_loop_is_late(const struct kl_loop *l)
+{
+    return us_since_clock(l) > LATE_US;
 }
 
 bool kl_loop_is_current(const struct kl_loop *l)

@@ -32,6 +32,9 @@ struct kl_loop *kl_loop_current(void); // the loop whose thread this is, or NULL
 // Any thread: runs t->run(t) on the loop, in the order of posting by one thread. Never fails,
 // never blocks; wakes the loop once for many posts.
 void kl_loop_post(struct kl_loop *l, struct kl_task *t);
+// This loop only: this iteration has taken 3 ms so far. Work that comes in slices posts the next
+// one, or its first, and leaves the rest of the iteration to others.
+bool kl_loop_is_late(const struct kl_loop *l);
 // This loop only: runs t in this iteration, after the callbacks now running.
 void kl_loop_defer(struct kl_loop *l, struct kl_task *t);
 
