@@ -96,8 +96,9 @@ void rig_stop(struct rig *g)
 
 // ---- the client
 
-static void use_certificate(SSL *ssl, const struct kl_pki *p)
+void rig_use_admin(struct rig *g, SSL *ssl)
 {
+    const struct kl_pki *p = g->pki;
     BIO *b = BIO_new_mem_buf(p->admin_cert.p, (int)p->admin_cert.n);
     X509 *x = PEM_read_bio_X509(b, NULL, NULL, NULL);
     BIO_free(b);
@@ -161,7 +162,7 @@ void rig_request(struct rig *g, const char *method, const char *path, const char
                            : "",
                        body_n);
     *ret = (struct rig_answer){0};
-    use_certificate(ssl, g->pki);
+    rig_use_admin(g, ssl);
     if (!connect(fd, (struct sockaddr *)&to, sizeof to) && SSL_set_fd(ssl, fd) == 1 &&
         SSL_connect(ssl) == 1 && SSL_write(ssl, req, len) == len &&
         (!body_n || SSL_write(ssl, body, (int)body_n) == (int)body_n))

@@ -4,6 +4,7 @@
 #pragma once
 #include "apiserver/apiserver.h"
 #include "apiserver/pki.h"
+#include <openssl/ssl.h>
 #include <semaphore.h>
 
 enum { RIG_LOOPS_MAX = 4 };
@@ -32,6 +33,8 @@ struct rig_answer {
 void rig_request(struct rig *g, const char *method, const char *path, const char *headers,
                  const char *body, size_t body_n, struct rig_answer *ret);
 void rig_answer_fini(struct rig_answer *a);
+// Makes a connection the admin's.
+void rig_use_admin(struct rig *g, SSL *ssl);
 // The text of the first "member":"value" of the answer's body, into buf; "" when absent.
 const char *rig_member(const struct rig_answer *a, const char *member, char *buf, size_t n);
 
