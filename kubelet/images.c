@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-enum { IMPORT_TIMEOUT_MS = 600000, MAX_STATUS_IMAGES = 50, SETTLE_MS = 1000 };
+enum { IMPORT_TIMEOUT_MS = 600000, MAX_STATUS_IMAGES = 50, SETTLE_MS = 1000, RETRY_MS = 60000 };
 
 struct kl_images {
     struct kl_kubelet *k;
@@ -19,7 +19,8 @@ struct kl_images {
     struct kl_job job;
     struct kl_map done; // archive's path → "size:mtime" imported
     struct kl_buf status;
-    int imported; // by the last job
+    bool loaded;          // what an earlier start imported
+    int imported, failed; // by the last job
 };
 
 static int import_archive(const struct kl_kubelet_conf *c, const char *path, struct kl_error *err)
@@ -62,11 +63,64 @@ int kl_images_import_pause(const struct kl_kubelet_conf *c, struct kl_error *err
 
 // ---- archives, on a worker; the map is the job's while it runs
 
+// "STAMP PATH" lines beside the images that they speak of: who loses one loses the other.
+static bool done_path(const struct kl_images *im, struct kl_path *p)
+{
+    return kl_path_set(p, "%s/root/imported", im->k->conf.containerd_dir);
+}
+
+static void set_done(struct kl_images *im, struct kl_str path, struct kl_str stamp)
+{
+    void *old = NULL;
+    char *copy = kl_strdup(stamp);
+    if (kl_map_set(&im->done, path, copy, &old))
+        free(copy);
+    free(old);
+}
+
+static void load_done(struct kl_images *im)
+{
+    struct kl_path p;
+    struct kl_buf b;
+    if (im->loaded || !im->k->conf.own_containerd)
+        return;
+    im->loaded = true;
+    kl_buf_init(&b, 1024 * 1024);
+    if (done_path(im, &p) && !kl_fs_read(p.s, &b, NULL)) {
+        struct kl_str rest = kl_buf_str(&b), line;
+        while (kl_str_split(&rest, '\n', &line)) {
+            ptrdiff_t at = kl_str_chr(line, ' ');
+            if (at > 0)
+                set_done(im, kl_str_from(line, (size_t)at + 1),
+                         (struct kl_str){line.p, (size_t)at});
+        }
+    }
+    kl_buf_fini(&b);
+}
+
+static void store_done(struct kl_images *im)
+{
+    struct kl_path p;
+    struct kl_buf b;
+    struct kl_error err;
+    if (!im->k->conf.own_containerd || !done_path(im, &p))
+        return;
+    kl_buf_init(&b, 1024 * 1024);
+    KL_MAP_EACH (&im->done, e) {
+        kl_buf_printf(&b, "%s %.*s\n", (const char *)e->value, KL_PRI(e->key));
+    }
+    if (b.err || kl_fs_write_atomic(p.s, kl_buf_str(&b), 0600, &err))
+        kl_log(KL_LOG_WARN, "kubelet", "image archives will be imported again: %s",
+               b.err ? kl_err_text(b.err) : err.msg);
+    kl_buf_fini(&b);
+}
+
 static void import_all(struct kl_job *job)
 {
     struct kl_images *im = KL_CONTAINER_OF(job, struct kl_images, job);
     const char *dir = im->k->conf.images_dir;
-    im->imported = 0;
+    im->imported = im->failed = 0;
+    load_done(im);
     kl_fs_mkdirs(dir, 0755, NULL);
     DIR *d = opendir(dir);
     for (struct dirent *e; d && (e = readdir(d));) {
@@ -85,16 +139,17 @@ static void import_all(struct kl_job *job)
             continue;
         if (import_archive(&im->k->conf, p.s, &err)) {
             kl_log(KL_LOG_ERROR, "kubelet", "image archive %s: %s", p.s, err.msg);
-        } else {
-            kl_log(KL_LOG_INFO, "kubelet", "imported image archive %s", p.s);
-            im->imported++;
+            im->failed++; // the runtime may have died meanwhile
+            continue;
         }
-        void *old = NULL;
-        kl_map_set(&im->done, kl_str(p.s), kl_strdup(kl_str(stamp)), &old);
-        free(old);
+        kl_log(KL_LOG_INFO, "kubelet", "imported image archive %s", p.s);
+        im->imported++;
+        set_done(im, kl_str(p.s), kl_str(stamp));
     }
     if (d)
         closedir(d);
+    if (im->imported)
+        store_done(im);
 }
 
 static void list_images(struct kl_images *im);
@@ -107,6 +162,8 @@ static void import_done(struct kl_job *job)
     if (!k->stopping) {
         if (im->again)
             kl_timer_after(k->timers, &im->scan, SETTLE_MS);
+        else if (im->failed)
+            kl_timer_after(k->timers, &im->scan, RETRY_MS);
         if (im->imported)
             kl_timer_after(k->timers, &im->list, SETTLE_MS);
     }

@@ -163,7 +163,8 @@ void kl_ctr_adopt_probes(const struct kl_value *status, struct kl_ctr *c)
     for (size_t i = 0; i < KL_COUNT(lists); i++)
         for (KL_EACH(s, kl_get(status, lists[i]))) {
             struct kl_str id = kl_text_at(s, KL_F_containerID);
-            if (!kl_str_ends(id, kl_str(c->id)) || id.n < strlen(c->id) + 3)
+            ptrdiff_t colon = kl_str_chr(id, ':'); // "containerd://ID"
+            if (colon < 0 || !kl_str_eqz(kl_str_from(id, (size_t)colon + 3), c->id))
                 continue;
             if (kl_true_at(s, KL_F_started) && !c->probe[KL_PROBE_STARTUP])
                 c->probe[KL_PROBE_STARTUP] = KL_PROBE_SUCCESS;

@@ -360,8 +360,11 @@ static bool pull_held_back(struct kl_pod *p, const struct kl_value *spec)
     char msg[1400];
     snprintf(msg, sizeof(msg), "Back-off pulling image \"%.*s\"",
              KL_PRI(kl_text_at(spec, KL_F_image)));
-    if (!m->reason || strcmp(m->reason, "ImagePullBackOff"))
+    if (!m->reason || strcmp(m->reason, "ImagePullBackOff")) {
         kl_ctr_event(p, kl_text_at(spec, KL_F_name), "Normal", "BackOff", "%s", msg);
+        kl_ctr_event(p, kl_text_at(spec, KL_F_name), "Warning", "Failed",
+                     "Error: ImagePullBackOff");
+    }
     snprintf(msg + strlen(msg), sizeof(msg) - strlen(msg), ": %s", m->pull_error);
     kl_mem_reason(m, "ImagePullBackOff", kl_str(msg));
     kl_pod_wake_in(p, until - now + 1);

@@ -9,6 +9,8 @@
 #include "kubelet/fsutil.h"
 #include "kubelet/log_reader.h"
 #include "kubelet/pod_config.h"
+#include "kubelet/volumes.h"
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -279,13 +281,139 @@ static void cri_bad_input(void **state)
     kl_buf_fini(&b);
 }
 
+// A container may leave directories nested as deep as it likes.
+static void removes_deep_trees(void **state)
+{
+    char top[] = "/tmp/kubelet-deep-XXXXXX";
+    assert_non_null(mkdtemp(top));
+    int fd = open(top, O_RDONLY | O_DIRECTORY);
+    for (int i = 0; i < 3000; i++) {
+        assert_int_equal(mkdirat(fd, "d", 0755), 0);
+        int down = openat(fd, "d", O_RDONLY | O_DIRECTORY);
+        if (i % 100 == 0)
+            close(openat(fd, "f", O_CREAT | O_WRONLY, 0600));
+        close(fd);
+        fd = down;
+    }
+    close(fd);
+    struct kl_error err = {0};
+    if (kl_fs_remove_tree(top, &err))
+        fail_msg("%s", err.msg);
+    assert_false(kl_fs_exists(top));
+}
+
+// Root writes what a link names to nobody.
+static void writes_through_no_link(void **state)
+{
+    char top[] = "/tmp/kubelet-link-XXXXXX";
+    assert_non_null(mkdtemp(top));
+    struct kl_path target, link;
+    struct kl_buf b;
+    kl_path_set(&target, "%s/target", top);
+    kl_path_set(&link, "%s/link", top);
+    assert_int_equal(kl_fs_write_in_place(target.s, KL_STR("old"), 0600, NULL), 0);
+    assert_int_equal(symlink("target", link.s), 0);
+    assert_true(kl_fs_write_in_place(link.s, KL_STR("new"), 0600, NULL) != 0);
+    kl_buf_init(&b, 4096);
+    assert_int_equal(kl_fs_read(target.s, &b, NULL), 0);
+    assert_str(kl_buf_str(&b), "old");
+    kl_buf_fini(&b);
+    assert_int_equal(kl_fs_remove_tree(top, NULL), 0);
+}
+
+static void cleans_text(void **state)
+{
+    static const char *const cases[][2] = {
+        {"", ""},
+        {"plain", "plain"},
+        {"\xc3\xa9\xe2\x82\xac\xf0\x9f\x90\xa7", "\xc3\xa9\xe2\x82\xac\xf0\x9f\x90\xa7"},
+        {"a\xff"
+         "b",
+         "a\xef\xbf\xbd"
+         "b"},
+        {"cut \xe2\x82", "cut \xef\xbf\xbd\xef\xbf\xbd"},
+        {"\xc3(", "\xef\xbf\xbd("}};
+    for (size_t i = 0; i < KL_COUNT(cases); i++) {
+        char *got = kl_text_clean(kl_str(cases[i][0]));
+        assert_string_equal(got, cases[i][1]);
+        assert_true(kl_utf8_valid(kl_str(got)));
+        free(got);
+    }
+}
+
+static void volumes_of_the_api_are_read_only(void **state)
+{
+    struct kl_arena a;
+    kl_arena_init(&a, 0);
+    struct kl_value pod = from_json(
+        &a, POD_TYPE,
+        "{\"spec\":{\"volumes\":[{\"name\":\"c\",\"configMap\":{\"name\":\"x\"}},"
+        "{\"name\":\"s\",\"secret\":{\"secretName\":\"x\"}},"
+        "{\"name\":\"p\",\"projected\":{\"sources\":[]}},{\"name\":\"d\",\"downwardAPI\":{}},"
+        "{\"name\":\"e\",\"emptyDir\":{}},{\"name\":\"h\",\"hostPath\":{\"path\":\"/x\"}}]}}");
+    for (const char *name = "cspd"; *name; name++)
+        assert_true(kl_volume_is_read_only(&pod, (struct kl_str){name, 1}));
+    for (const char *name = "ehx"; *name; name++)
+        assert_false(kl_volume_is_read_only(&pod, (struct kl_str){name, 1}));
+    kl_arena_fini(&a);
+}
+
+// Labels by which a sandbox is found again cannot be set by a Pod's own labels.
+static void sandbox_labels_are_ours(void **state)
+{
+    struct kl_arena a;
+    kl_arena_init(&a, 0);
+    struct kl_value root =
+        from_json(&a, POD_TYPE,
+                  "{\"metadata\":{\"name\":\"p\",\"namespace\":\"n\",\"uid\":\"mine\",\"labels\":{"
+                  "\"app\":\"x\","
+                  "\"io.kubernetes.pod.uid\":\"victim\"},\"annotations\":{"
+                  "\"kubernetes.io/config.source\":\"file\"}},\"spec\":{\"containers\":[]}}");
+    struct kl_kubelet k = {.conf = {.cgroup_root = (char *)(uintptr_t) "",
+                                    .cluster_dns = (char *)(uintptr_t) "",
+                                    .logs_dir = (char *)(uintptr_t) "/x",
+                                    .cluster_domain = (char *)(uintptr_t) "d"}};
+    struct kl_pod p = {.k = &k,
+                       .uid = (char *)(uintptr_t) "mine",
+                       .ns = (char *)(uintptr_t) "n",
+                       .name = (char *)(uintptr_t) "p",
+                       .object = kl_object_freeze(kl_type_by_name(kl_str(POD_TYPE)), &root)};
+    struct kl_cri_pod_sandbox_config *c;
+    struct kl_error err;
+    bool missing;
+    assert_int_equal(kl_sandbox_config(&a, &p, 0, &c, &missing, &err), 0);
+    int uids = 0, apps = 0;
+    for (size_t i = 0; i < c->n_labels; i++) {
+        apps += kl_str_eqz(c->labels[i].key, "app");
+        if (!kl_str_eqz(c->labels[i].key, "io.kubernetes.pod.uid"))
+            continue;
+        uids++;
+        assert_str(c->labels[i].value, "mine");
+    }
+    assert_int_equal(uids, 1);
+    assert_int_equal(apps, 1);
+    assert_int_equal(c->n_annotations, 1);
+    assert_str(c->annotations[0].value, "api");
+    kl_object_unref(p.object);
+    kl_arena_fini(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(env_expansion),  cmocka_unit_test(env_sources),
-        cmocka_unit_test(log_lines),      cmocka_unit_test(atomic_writes),
-        cmocka_unit_test(numbers),        cmocka_unit_test(resolv_conf),
-        cmocka_unit_test(cri_round_trip), cmocka_unit_test(cri_bad_input),
+        cmocka_unit_test(env_expansion),
+        cmocka_unit_test(env_sources),
+        cmocka_unit_test(log_lines),
+        cmocka_unit_test(atomic_writes),
+        cmocka_unit_test(numbers),
+        cmocka_unit_test(resolv_conf),
+        cmocka_unit_test(cri_round_trip),
+        cmocka_unit_test(cri_bad_input),
+        cmocka_unit_test(removes_deep_trees),
+        cmocka_unit_test(writes_through_no_link),
+        cmocka_unit_test(cleans_text),
+        cmocka_unit_test(volumes_of_the_api_are_read_only),
+        cmocka_unit_test(sandbox_labels_are_ours),
     };
     return cmocka_run_group_tests_name("kubelet/parts", tests, NULL, NULL);
 }

@@ -309,13 +309,43 @@ static void patch_names_what_went(void **state)
     end(&w);
 }
 
+// After a restart the probes' last word is in the Pod's status; of another instance it says
+// nothing.
+static void probes_are_adopted(void **state)
+{
+    struct kl_arena a;
+    kl_arena_init(&a, 0);
+    struct kl_value pod = from_json(
+        &a, POD_TYPE,
+        "{\"status\":{\"containerStatuses\":[{\"name\":\"c\",\"containerID\":\"containerd://abc\","
+        "\"started\":true,\"ready\":true}]}}");
+    char same[] = "abc", other[] = "bc";
+    struct kl_ctr c = {.id = same}, o = {.id = other}, f = {.id = same};
+    const struct kl_value *status = kl_get(&pod, KL_F_status);
+    kl_ctr_adopt_probes(status, &c);
+    assert_int_equal(c.probe[KL_PROBE_STARTUP], KL_PROBE_SUCCESS);
+    assert_int_equal(c.probe[KL_PROBE_READINESS], KL_PROBE_SUCCESS);
+    assert_int_equal(c.probe[KL_PROBE_LIVENESS], KL_PROBE_UNKNOWN);
+    kl_ctr_adopt_probes(status, &o);
+    assert_int_equal(o.probe[KL_PROBE_READINESS], KL_PROBE_UNKNOWN);
+    f.probe[KL_PROBE_READINESS] = KL_PROBE_FAILURE;
+    kl_ctr_adopt_probes(status, &f);
+    assert_int_equal(f.probe[KL_PROBE_READINESS], KL_PROBE_FAILURE);
+    kl_arena_fini(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(starts_in_order),          cmocka_unit_test(restart_policies),
-        cmocka_unit_test(failed_init_ends_pod),     cmocka_unit_test(changed_image_restarts),
-        cmocka_unit_test(lost_sandbox_is_replaced), cmocka_unit_test(back_off_doubles_and_resets),
-        cmocka_unit_test(stops_sidecars_last),      cmocka_unit_test(status_words),
+        cmocka_unit_test(probes_are_adopted),
+        cmocka_unit_test(starts_in_order),
+        cmocka_unit_test(restart_policies),
+        cmocka_unit_test(failed_init_ends_pod),
+        cmocka_unit_test(changed_image_restarts),
+        cmocka_unit_test(lost_sandbox_is_replaced),
+        cmocka_unit_test(back_off_doubles_and_resets),
+        cmocka_unit_test(stops_sidecars_last),
+        cmocka_unit_test(status_words),
         cmocka_unit_test(patch_names_what_went),
     };
     return cmocka_run_group_tests_name("kubelet/pod_core", tests, NULL, NULL);
