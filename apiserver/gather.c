@@ -60,7 +60,7 @@ static bool is_clean(struct kl_str start)
     return true;
 }
 
-static int token_read(struct kl_req *r, struct kl_str token, kl_rev *ret_rev,
+int kl_continue_parse(struct kl_req *r, struct kl_str token, kl_rev *ret_rev,
                       struct kl_str *ret_start)
 {
     size_t n = token.n, padded = (n + 3) / 4 * 4;
@@ -365,7 +365,7 @@ void kl_gather_start(struct kl_gather *g)
         g->end = kl_prefix_end(g->prefix, mem);
     if (o->cont.n) {
         struct kl_str start;
-        if (token_read(r, o->cont, &g->exact, &start)) {
+        if (kl_continue_parse(r, o->cont, &g->exact, &start)) {
             finish(g, KL_EBADREQUEST);
             return;
         }

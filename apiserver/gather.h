@@ -37,5 +37,9 @@ struct kl_gather {
     bool waiting;
 };
 
+// A continue token's revision (negative: the newest) and where to go on, relative to the prefix of
+// what is listed and never above it. Negative: r->fail is set.
+int kl_continue_parse(struct kl_req *r, struct kl_str token, kl_rev *ret_rev,
+                      struct kl_str *ret_start);
 void kl_gather_start(struct kl_gather *g);
 void kl_gather_fini(struct kl_gather *g);
