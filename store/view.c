@@ -144,6 +144,9 @@ static void run_reader(struct kl_task *t)
     kl_reader_view(r);
     kl_reader_dispatch(r);
     run_waits(r);
+    // Newer still, or without memory to lend it: again, when what is lent has come back.
+    if ((r->view != r->seen || atomic_load(&r->slot)) && !atomic_exchange(&r->posted, true))
+        kl_loop_post(r->loop, &r->task);
 }
 
 void kl_reader_wait_rev(struct kl_reader *r, struct kl_reader_wait *w)

@@ -207,7 +207,7 @@ void kl_reader_dispatch(struct kl_reader *r)
     if (v == seen)
         return;
     if (!kl_reader_retire(r, seen))
-        return; // no memory: at the next view
+        return; // no memory: run_reader tries again
     if (r->nwatches && v->ring->floor_id > seen->rev) {
         KL_MAP_EACH (&r->buckets, e)
             unsync_list(((struct kl_watch_bucket *)e->value)->watches, seen->rev);
