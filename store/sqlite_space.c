@@ -52,7 +52,11 @@ int kl_sq_wal_room(struct kl_backend *b, struct kl_error *err)
     if (wal_bytes(b) < KL_SQ_WAL_MAX_BYTES)
         return 0;
     int rc = kl_sq_checkpoint(b, false);
-    return rc ? kl_sq_error(b, rc, err, "checkpoint") : 0;
+    return rc ? kl_error_set(err, kl_sq_code(b, rc),
+                             "datastore %s: its write-ahead log is full and cannot be written "
+                             "back: %s",
+                             b->path, sqlite3_errstr(rc))
+              : 0;
 }
 
 static void run_idle(uv_timer_t *t)
