@@ -103,9 +103,8 @@ class Server:
     def __init__(self, *flags, data=None, node=False, env=None):
         self.data = data or temp_dir()
         self.port = free_port()
-        self.flags = ["--data-dir", self.data, "--https-listen-port", str(self.port),
-                      "--bind-address", "127.0.0.1"]
-        self.flags += list(flags) + ([] if node else ["--disable-agent"])
+        self.flags = ["--data-dir", self.data, "--https-listen-port", str(self.port), *flags]
+        self.flags += [] if node else ["--disable-agent", "--bind-address", "127.0.0.1"]
         self.env = dict(os.environ, **(env or {}))
         self.log = os.path.join(self.data, "server.log")
         self.kubeconfig = os.path.join(self.data, "server/cred/admin.kubeconfig")
