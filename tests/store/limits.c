@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { HIST_ROWS = 1800 };
+
 // ---- gate://: memory://, but a proposed batch waits at the gate ----
 
 extern const struct kl_backend_ops kl_backend_memory;
@@ -228,7 +230,7 @@ static void history_ahead(void **state)
     struct fix *f = *state;
     char key[32], *big = calloc(1, 2000);
     kl_rev first = 0;
-    for (int i = 0; i < 2000; i++) { // far more than the ring holds
+    for (int i = 0; i < HIST_ROWS; i++) { // the last page begins below the ring
         snprintf(key, sizeof(key), "h/%d", i);
         kl_rev rev = hs_put_bytes(&f->c, kl_str(key), (struct kl_str){big, 2000}, -1);
         first = first ? first : rev;
@@ -241,17 +243,17 @@ static void history_ahead(void **state)
     kl_rev head = hs_rev(&f->c);
     struct hs_watch w = {0};
     assert_int_equal(hs_watch_start(&w, &f->c, "h/", "h0", first), 0);
-    hs_watch_wait(&w, 2000);
+    hs_watch_wait(&w, HIST_ROWS);
     hs_watch_wait_rev(&w, head);
     turn_core(&f->c);
-    assert_int_equal(w.n, 2000);
+    assert_int_equal(w.n, HIST_ROWS);
     assert_int_equal(w.progress, head);
     assert_false(atomic_load(&p.done));
     open_gate();
-    hs_watch_wait(&w, 2001);
-    assert_int_equal(w.n, 2001);
-    assert_int_equal(w.ev[2000].rev, head + 1);
-    assert_null(w.ev[2000].value);
+    hs_watch_wait(&w, HIST_ROWS + 1);
+    assert_int_equal(w.n, HIST_ROWS + 1);
+    assert_int_equal(w.ev[HIST_ROWS].rev, head + 1);
+    assert_null(w.ev[HIST_ROWS].value);
     hs_watch_fini(&w);
     for (int64_t until = kl_mono_ms() + 20000; !atomic_load(&p.done); sched_yield())
         assert_true(kl_mono_ms() < until);
