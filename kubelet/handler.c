@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kubelet/handler.h"
 #include <ctype.h>
+#include <stdlib.h>
 
 enum { MAX_HEADERS = 64, MAX_PROBE_BODY = 10 * 1024 };
 
@@ -36,6 +37,57 @@ struct kl_str kl_handler_host(struct kl_pod *p)
     if (kl_true_at(kl_pod_root(p), KL_F_spec, KL_F_hostNetwork))
         return kl_str(p->k->conf.node_ip);
     return kl_str(p->rt.sandboxes ? p->rt.sandboxes->ips[0] : "");
+}
+
+// Only the status is wanted. The body is read for a while, as a peer may mind when it is not.
+struct visit {
+    kl_http_fetch_cb cb;
+    void *arg;
+    int status;
+    size_t bytes;
+    bool enough;
+};
+
+static void on_headers(void *arg, struct kl_http_call *call, int status,
+                       const struct kl_http_header *h, size_t nh)
+{
+    ((struct visit *)arg)->status = status;
+}
+
+static void on_data(void *arg, struct kl_http_call *call, struct kl_str data)
+{
+    struct visit *v = arg;
+    v->bytes += data.n;
+    if (v->bytes > MAX_PROBE_BODY && !v->enough) {
+        v->enough = true;
+        kl_http_call_cancel(call);
+    }
+}
+
+static void on_end(void *arg, struct kl_http_call *call, int status, const struct kl_error *err)
+{
+    struct visit *v = arg;
+    v->cb(v->arg, status && !v->enough ? status : v->status, KL_STR(""), err);
+    free(v);
+}
+
+static int visit(struct kl_http_client *c, const struct kl_http_call_spec *spec,
+                 kl_http_fetch_cb cb, void *arg, struct kl_http_call **ret_or_null,
+                 struct kl_error *err)
+{
+    static const struct kl_http_call_cbs cbs = {
+        .on_headers = on_headers, .on_data = on_data, .on_end = on_end};
+    struct kl_http_call *call;
+    struct visit *v = calloc(1, sizeof(*v));
+    if (!v)
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    *v = (struct visit){.cb = cb, .arg = arg};
+    int r = kl_http_call_start(c, spec, &cbs, v, &call, err);
+    if (r)
+        free(v);
+    else if (ret_or_null)
+        *ret_or_null = call;
+    return r;
 }
 
 int kl_handler_http(struct kl_pod *p, const struct kl_value *http, struct kl_str container,
@@ -83,7 +135,7 @@ int kl_handler_http(struct kl_pod *p, const struct kl_value *http, struct kl_str
                                    .nheaders = nh,
                                    .timeout_ms = timeout_ms};
     if (!r)
-        r = kl_http_fetch(p->k->http, &cs, MAX_PROBE_BODY, cb, arg, ret_or_null, err);
+        r = visit(p->k->http, &cs, cb, arg, ret_or_null, err);
     kl_tls_ctx_unref(tls);
     kl_arena_fini(&a);
     return r;

@@ -11,7 +11,8 @@ int kl_handler_port(const struct kl_value *port, const struct kl_value *containe
                     struct kl_error *err);
 // The pod's address; "" when it has none.
 struct kl_str kl_handler_host(struct kl_pod *p);
-// Sends the request of an httpGet action. cb as kl_http_fetch's; on failure no callback.
+// Sends the request of an httpGet action. cb as kl_http_fetch's, without the
+// body, however long that is; on failure no callback.
 int kl_handler_http(struct kl_pod *p, const struct kl_value *http, struct kl_str container,
                     uint32_t timeout_ms, kl_http_fetch_cb cb, void *arg,
                     struct kl_http_call **ret_or_null, struct kl_error *err);

@@ -261,12 +261,37 @@ void kl_pod_release(struct kl_pod *p)
     kl_volumes_teardown(p->volumes, volumes_gone, p);
 }
 
-// ---- dead containers: the newest instance of each name and one before it stay
+// ---- dead sandboxes and containers: the newest of each container's name and one before it stay
 
 static void on_ctr_removed(void *arg, enum kl_grpc_code code, const void *reply,
                            const struct kl_error *err)
 {
     kl_kubelet_release(arg);
+}
+
+// Sandboxes that a later one has replaced and that hold no container (evictSandboxes): one whose
+// making was broken off keeps an address and a network namespace.
+void kl_pod_gc_sandboxes(struct kl_pod *p)
+{
+    for (const struct kl_ctr *c = p->rt.ctrs; c; c = c->next)
+        if (!c->sandbox_id)
+            return; // not known yet
+    for (struct kl_sandbox **at = p->rt.sandboxes ? &p->rt.sandboxes->next : NULL; at && *at;) {
+        struct kl_sandbox *s = *at;
+        bool used = s->ready || !s->described;
+        for (const struct kl_ctr *c = p->rt.ctrs; c && !used; c = c->next)
+            used = !strcmp(c->sandbox_id, s->id);
+        if (used) {
+            at = &s->next;
+            continue;
+        }
+        struct kl_cri_remove_pod_sandbox_request req = {.pod_sandbox_id = kl_str(s->id)};
+        kl_kubelet_hold(p->k);
+        kl_cri_start(p->k->cri, KL_CRI_REMOVE_POD_SANDBOX, &req, 120000, on_ctr_removed, p->k,
+                     NULL);
+        *at = s->next;
+        kl_sandbox_free(s);
+    }
 }
 
 struct log_removal {

@@ -435,8 +435,10 @@ static void sync_live(struct kl_pod *p)
     for (int i = 0; i < plan.nkill; i++)
         kl_pod_stop_ctr(p, plan.kill[i].ctr, kl_pod_grace_ms(p), plan.kill[i].message);
     start_next(p, &plan);
-    if (!p->busy)
+    if (!p->busy) {
         kl_pod_gc_ctrs(p);
+        kl_pod_gc_sandboxes(p);
+    }
     kl_pod_status_push(p);
 }
 

@@ -344,6 +344,8 @@ static void on_containers(void *arg, enum kl_grpc_code code, const void *reply,
         } else if ((int)have->state != c->state) {
             kl_pod_describe_ctr(p, have->id);
         }
+        if (have && !have->sandbox_id) // an adopted one's: its status does not say
+            have->sandbox_id = kl_strdup(c->pod_sandbox_id);
     }
     if (!code)
         drop_unlisted(l, r);

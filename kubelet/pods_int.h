@@ -102,7 +102,8 @@ void kl_pod_stop_ctr(struct kl_pod *p, struct kl_ctr *c, int64_t grace_ms, const
 void kl_pod_stop_sandboxes(struct kl_pod *p); // a step
 void kl_pod_remove_runtime(struct kl_pod *p); // a step: removes sandboxes and containers
 void kl_pod_release(struct kl_pod *p);        // a step: volumes, cgroup
-void kl_pod_gc_ctrs(struct kl_pod *p);        // dead instances beyond one of each name
+void kl_pod_gc_sandboxes(struct kl_pod *p);
+void kl_pod_gc_ctrs(struct kl_pod *p); // dead instances beyond one of each name
 
 // ---- pod_describe.c: the runtime's state of one container or sandbox
 void kl_pod_describe_ctr(struct kl_pod *p, const char *id);

@@ -82,8 +82,12 @@ static void next_in(struct prober *w, const struct kl_value *probe)
     kl_timer_after(w->set->k->timers, &w->timer, (period > 0 ? period : 10) * 1000);
 }
 
-static void note(struct prober *w, bool ok, const char *output)
+// UNKNOWN: it could not be asked. That says nothing of the container and is not counted.
+enum answer { FAILED, SUCCEEDED, UNKNOWN };
+
+static void note(struct prober *w, enum answer answer, const char *output)
 {
+    bool ok = answer == SUCCEEDED;
     struct kl_ctr *c = NULL;
     struct kl_kubelet *k = w->set->k;
     // The pod of a dead one may have been freed.
@@ -92,6 +96,14 @@ static void note(struct prober *w, bool ok, const char *output)
     kl_arena_reset(&w->a);
     if (!probe || k->stopping) {
         free_prober(w);
+        kl_kubelet_release(k);
+        return;
+    }
+    if (answer == UNKNOWN) {
+        kl_ctr_event(w->pod, kl_str(c->name), "Warning", "Unhealthy",
+                     "%s probe errored and resulted in unknown state: %s", kind_names[w->kind],
+                     output);
+        next_in(w, probe);
         kl_kubelet_release(k);
         return;
     }
@@ -133,7 +145,11 @@ static void on_exec(void *arg, enum kl_grpc_code code, const void *reply,
         snprintf(out, sizeof(out), "%s", err->msg);
     else
         snprintf(out, sizeof(out), "%.*s%.*s", KL_PRI(r->stdout), KL_PRI(r->stderr));
-    note(w, !code && r->exit_code == 0, out);
+    note(w,
+         code && code != KL_GRPC_DEADLINE_EXCEEDED ? UNKNOWN
+         : !code && r->exit_code == 0              ? SUCCEEDED
+                                                   : FAILED,
+         out);
 }
 
 static void on_http(void *arg, int status, struct kl_str body, const struct kl_error *err)
@@ -143,7 +159,7 @@ static void on_http(void *arg, int status, struct kl_str body, const struct kl_e
         snprintf(out, sizeof(out), "%s", err->msg);
     else
         snprintf(out, sizeof(out), "HTTP probe failed with statuscode: %d", status);
-    note(arg, status >= 200 && status < 400, out);
+    note(arg, status >= 200 && status < 400 ? SUCCEEDED : FAILED, out);
 }
 
 // ---- tcp
@@ -166,7 +182,7 @@ static void finish_tcp(struct prober *w, bool ok, const char *out)
     t->prober = NULL;
     kl_timer_cancel(w->set->k->timers, &w->timer);
     uv_close((uv_handle_t *)&t->tcp, free_tcp);
-    note(w, ok, out);
+    note(w, ok ? SUCCEEDED : FAILED, out);
 }
 
 static void on_connect(uv_connect_t *req, int status)
@@ -225,18 +241,18 @@ static void ask_handler(struct prober *w, const struct kl_value *probe,
     } else if (http) {
         if (kl_handler_http(w->pod, http, kl_text_at(container, KL_F_name), timeout_ms, on_http, w,
                             NULL, &err))
-            note(w, false, err.msg);
+            note(w, UNKNOWN, err.msg);
     } else if (tcp) {
         int port = kl_handler_port(kl_get(tcp, KL_F_port), container, &err);
         struct kl_str host = kl_text_at(tcp, KL_F_host);
         host = kl_arena_dup(&w->a, host.n ? host : kl_handler_host(w->pod));
         if (port < 0 || connect_tcp(w, host.p, port, &err)) {
-            note(w, false, err.msg);
+            note(w, UNKNOWN, err.msg);
             return;
         }
         kl_timer_after(k->timers, &w->timer, timeout_ms);
     } else {
-        note(w, false, "probe handler is not supported");
+        note(w, UNKNOWN, "missing probe handler");
     }
 }
 
