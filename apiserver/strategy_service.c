@@ -3,6 +3,7 @@
 // address is its IPAddress object, on a port a bit of the range allocation; both are written in the
 // Service's own transaction, so no crash or race leaves one without the other.
 #include "apiserver/strategy_int.h"
+#include "base/cidr.h"
 #include "base/rand.h"
 #include "watchcache/filter.h"
 #include <arpa/inet.h>
@@ -14,24 +15,6 @@ enum { NODE_PORT_FIRST = 30000, NODE_PORT_COUNT = 2768, IP_TRIES = 256 };
 static bool headless(struct kl_str ip)
 {
     return kl_str_eqz(ip, "None");
-}
-
-static bool parse_cidr(const char *cidr, uint32_t *ret_base, uint32_t *ret_size)
-{
-    char text[64];
-    const char *slash = strchr(cidr, '/');
-    struct in_addr a;
-    int64_t bits;
-    if (!slash || (size_t)(slash - cidr) >= sizeof text ||
-        !kl_str_to_i64(kl_str(slash + 1), &bits) || bits < 8 || bits > 30)
-        return false;
-    memcpy(text, cidr, (size_t)(slash - cidr));
-    text[slash - cidr] = 0;
-    if (inet_pton(AF_INET, text, &a) != 1)
-        return false;
-    *ret_size = 1u << (32 - bits);
-    *ret_base = ntohl(a.s_addr) & ~(*ret_size - 1);
-    return true;
 }
 
 static struct kl_str ip_text(struct kl_arena *a, uint32_t ip)
@@ -103,10 +86,11 @@ static int taken(struct kl_req *r, struct kl_str ip)
 static int choose_ip(struct kl_req *r, struct kl_value *draft, struct kl_value *spec)
 {
     uint32_t base, size;
+    int prefix;
     struct kl_arena *a = r->arena;
     struct kl_view *v = kl_req_view(r);
     struct kl_str ip = kl_text(kl_get(spec, KL_F_clusterIP));
-    if (!parse_cidr(r->srv->o.service_cidr, &base, &size))
+    if (!kl_cidr4_parse(r->srv->o.service_cidr, &base, &prefix))
         return kl_fail_internal(r, "service CIDR %s is not usable", r->srv->o.service_cidr),
                KL_EINTERNAL;
     struct in6_addr any;
@@ -119,6 +103,7 @@ static int choose_ip(struct kl_req *r, struct kl_value *draft, struct kl_value *
         kl_fail_invalid(r, KL_STR("Service"), KL_STR(""), r->info.name, &e);
         return KL_EINVALID;
     }
+    size = 1u << (32 - prefix);
     if (ip.n) {
         struct in_addr want;
         uint32_t n = inet_pton(AF_INET, kl_arena_dup(a, ip).p, &want) == 1 ? ntohl(want.s_addr) : 0;

@@ -80,9 +80,16 @@ static int read_file(struct parse *p, const char *path, struct kl_str *ret)
         return kl_error_errno(p->err, errno, "config file %s", path);
     char *text = kl_arena_alloc(p->a, CONFIG_MAX);
     size_t n = text ? fread(text, 1, CONFIG_MAX, f) : 0;
+    bool failed = ferror(f);
     fclose(f);
     *ret = (struct kl_str){text, n};
-    return text ? 0 : kl_error_set(p->err, KL_ENOMEM, "out of memory");
+    if (!text)
+        return kl_error_set(p->err, KL_ENOMEM, "out of memory");
+    if (failed)
+        return kl_error_set(p->err, KL_EIO, "config file %s: cannot be read", path);
+    return n < CONFIG_MAX ? 0
+                          : kl_error_set(p->err, KL_ETOOLARGE, "config file %s: over %d bytes",
+                                         path, CONFIG_MAX);
 }
 
 static int scalar(struct parse *p, const struct kl_flag *f, const struct kl_value *v)
@@ -168,7 +175,9 @@ int kl_flags_parse(const struct kl_flag *flags, size_t n, void *options, struct 
                    int argc, char **argv, const char *config_file, struct kl_error *err)
 {
     struct parse p = {flags, n, options, a, kl_arena_zalloc(a, n), err};
-    const char *asked = config_of(argc, argv);
+    // Only commands that have the flag read a file: another command's keys are not its own.
+    bool reads = find_flag(&p, KL_STR("config")) != NULL;
+    const char *asked = reads ? config_of(argc, argv) : NULL;
     int rc = 0;
     if (!p.set_by)
         return kl_error_set(err, KL_ENOMEM, "out of memory");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/machine.h"
+#include "base/cidr.h"
 #include "object/names.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -68,24 +69,6 @@ int kl_machine_node_name(const char *given, char *ret, size_t n, struct kl_error
     return why ? kl_error_set(err, KL_EINVALID, "node name %s: %s", ret, why) : 0;
 }
 
-static bool parse_cidr(const char *cidr, uint32_t *ret_base, int *ret_bits)
-{
-    char text[INET_ADDRSTRLEN];
-    const char *slash = strchr(cidr, '/');
-    struct in_addr in;
-    int64_t bits;
-    if (!slash || (size_t)(slash - cidr) >= sizeof text ||
-        !kl_str_to_i64(kl_str(slash + 1), &bits) || bits < 8 || bits > 30)
-        return false;
-    memcpy(text, cidr, (size_t)(slash - cidr));
-    text[slash - cidr] = 0;
-    if (inet_pton(AF_INET, text, &in) != 1)
-        return false;
-    *ret_bits = (int)bits;
-    *ret_base = ntohl(in.s_addr) & ~((1u << (32 - bits)) - 1);
-    return true;
-}
-
 static const char *address_text(struct kl_arena *a, uint32_t ip, const char *suffix)
 {
     return kl_arena_printf(a, "%u.%u.%u.%u%s", ip >> 24, ip >> 16 & 255, ip >> 8 & 255, ip & 255,
@@ -97,7 +80,7 @@ const char *kl_nth_address(struct kl_arena *a, const char *cidr, unsigned n)
 {
     uint32_t base;
     int bits;
-    if (!parse_cidr(cidr, &base, &bits) || n >= (1u << (32 - bits)) - 1)
+    if (!kl_cidr4_parse(cidr, &base, &bits) || n >= (1u << (32 - bits)) - 1)
         return NULL;
     return address_text(a, base + n, "");
 }
@@ -106,7 +89,7 @@ const char *kl_first_node_cidr(struct kl_arena *a, const char *cidr)
 {
     uint32_t base;
     int bits;
-    if (!parse_cidr(cidr, &base, &bits))
+    if (!kl_cidr4_parse(cidr, &base, &bits))
         return NULL;
     return bits >= 24 ? cidr : address_text(a, base, "/24");
 }
