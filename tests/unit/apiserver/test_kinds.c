@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+// Kinds and subresources with ways of their own.
+#include "rig.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#define NS "/api/v1/namespaces/default"
+#define POD_SPEC "\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"i\"}]}"
+#define MERGE "content-type: application/merge-patch+json\r\n"
+#define STRATEGIC "content-type: application/strategic-merge-patch+json\r\n"
+#define TABLE "accept: application/json;as=Table;v=v1;g=meta.k8s.io\r\n"
+
+static struct rig rig;
+
+static int set_up(void **state)
+{
+    (void)state;
+    rig_start(&rig, 2);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    rig_stop(&rig);
+    return 0;
+}
+
+#define RUN(rows) rig_rows(&rig, rows, KL_COUNT(rows))
+
+static void test_pods(void **state)
+{
+    static const struct rig_row rows[] = {
+        {"POST",
+         NS "/pods",
+         "{\"metadata\":{\"name\":\"p\"}," POD_SPEC "}",
+         403,
+         {"serviceaccount \\\"default\\\" not found"}},
+        {"POST", NS "/serviceaccounts", "{\"metadata\":{\"name\":\"default\"}}", 201, {NULL}},
+        {"POST",
+         NS "/pods",
+         "{\"metadata\":{\"name\":\"p\",\"labels\":{\"a\":\"b\"}}," POD_SPEC "}",
+         201,
+         {"\"qosClass\":\"BestEffort\"", "\"generation\":1", "kube-api-access-",
+          "\"preemptionPolicy\"", "not-ready"}},
+        {"POST", NS "/pods/p/binding", "{\"target\":{}}", 500, {"target.name: Required value"}},
+        {"POST",
+         NS "/pods/p/binding?dryRun=All",
+         "{\"target\":{\"name\":\"n\"}}",
+         201,
+         {"\"status\":\"Success\""}},
+        {"POST",
+         NS "/pods/p/binding",
+         "{\"target\":{\"name\":\"n\"}}",
+         201,
+         {"\"status\":\"Success\""}},
+        {"POST",
+         NS "/pods/p/binding",
+         "{\"target\":{\"name\":\"m\"}}",
+         409,
+         {"pod p is already assigned to node \\\"n\\\""}},
+        {"PATCH",
+         NS "/pods/p",
+         "{\"spec\":{\"nodeName\":\"m\"}}",
+         422,
+         {"pod updates may not change fields other than"},
+         MERGE},
+        {"PATCH",
+         NS "/pods/p/ephemeralcontainers",
+         "{\"spec\":{\"nodeName\":\"m\",\"ephemeralContainers\":[{\"name\":\"e\",\"image\":\"i\"}]}"
+         "}",
+         200,
+         {"\"ephemeralContainers\":[{\"name\":\"e\"", "\"nodeName\":\"n\""},
+         STRATEGIC},
+        {"PATCH",
+         NS "/pods/p/ephemeralcontainers",
+         "{\"spec\":{\"ephemeralContainers\":null}}",
+         422,
+         {"may not be removed"},
+         MERGE},
+        {"PATCH",
+         NS "/pods/p/status",
+         "{\"status\":{\"phase\":\"Running\"}}",
+         200,
+         {"\"phase\":\"Running\""},
+         MERGE},
+        // A budget without room refuses, one with room is used up by one eviction.
+        {"POST",
+         "/apis/policy/v1/namespaces/default/poddisruptionbudgets",
+         "{\"metadata\":{\"name\":\"b\"},\"spec\":{\"selector\":{\"matchLabels\":{\"a\":\"b\"}}}}",
+         201,
+         {NULL}},
+        {"PATCH",
+         "/apis/policy/v1/namespaces/default/poddisruptionbudgets/b/status",
+         "{\"status\":{\"observedGeneration\":1,\"desiredHealthy\":1,\"currentHealthy\":0}}",
+         200,
+         {NULL},
+         MERGE},
+        {"POST",
+         NS "/pods/p/eviction",
+         "{\"metadata\":{\"name\":\"q\"}}",
+         400,
+         {"name in URL does not match name in Eviction object"}},
+        {"POST",
+         NS "/pods/p/eviction",
+         "{\"metadata\":{\"name\":\"p\"}}",
+         429,
+         {"Cannot evict pod as it would violate the pod's disruption budget.",
+          "The disruption budget b needs 1 healthy pods and has 0 currently"}},
+        {"PATCH",
+         "/apis/policy/v1/namespaces/default/poddisruptionbudgets/b/status",
+         "{\"status\":{\"disruptionsAllowed\":1}}",
+         200,
+         {NULL},
+         MERGE},
+        {"POST",
+         NS "/pods/p/eviction",
+         "{\"metadata\":{\"name\":\"p\"}}",
+         201,
+         {"\"status\":\"Success\""}},
+        {"GET",
+         "/apis/policy/v1/namespaces/default/poddisruptionbudgets/b",
+         NULL,
+         200,
+         {"\"disruptionsAllowed\":0", "\"disruptedPods\":{\"p\":\""}},
+        // Grace: 30 s as the pod has it, only ever shortened, none to end it.
+        {"GET", NS "/pods/p", NULL, 200, {"\"deletionGracePeriodSeconds\":30", "\"generation\":"}},
+        {"DELETE",
+         NS "/pods/p?gracePeriodSeconds=60",
+         NULL,
+         200,
+         {"\"deletionGracePeriodSeconds\":30"}},
+        {"DELETE",
+         NS "/pods/p?gracePeriodSeconds=5",
+         NULL,
+         200,
+         {"\"deletionGracePeriodSeconds\":5"}},
+        {"DELETE", NS "/pods/p?gracePeriodSeconds=0", NULL, 200, {"\"name\":\"p\""}},
+        {"GET", NS "/pods/p", NULL, 404, {"not found"}},
+    };
+    (void)state;
+    RUN(rows);
+}
+
+#define DEPLOYMENTS "/apis/apps/v1/namespaces/default/deployments"
+#define TEMPLATE                                                                                   \
+    "\"selector\":{\"matchLabels\":{\"a\":\"b\"}},\"template\":{\"metadata\":{\"labels\":{"        \
+    "\"a\":\"b\"}}," POD_SPEC "}"
+
+static void test_scale(void **state)
+{
+    static const struct rig_row rows[] = {
+        {"POST",
+         DEPLOYMENTS,
+         "{\"metadata\":{\"name\":\"d\"},\"spec\":{\"replicas\":2," TEMPLATE "}}",
+         201,
+         {"\"generation\":1"}},
+        {"GET",
+         DEPLOYMENTS "/d/scale",
+         NULL,
+         200,
+         {"\"kind\":\"Scale\",\"apiVersion\":\"autoscaling/v1\"", "\"spec\":{\"replicas\":2}",
+          "\"selector\":\"a=b\""}},
+        {"GET", DEPLOYMENTS "/d/scale", NULL, 200, {"\"Desired\"", "\"kind\":\"Table\""}, TABLE},
+        {"PUT",
+         DEPLOYMENTS "/d/scale",
+         "{\"metadata\":{\"name\":\"d\"},\"spec\":{\"replicas\":3}}",
+         200,
+         {"\"spec\":{\"replicas\":3}"}},
+        {"PATCH",
+         DEPLOYMENTS "/d/scale",
+         "{\"spec\":{\"replicas\":4}}",
+         200,
+         {"\"spec\":{\"replicas\":4}"},
+         STRATEGIC},
+        {"PATCH",
+         DEPLOYMENTS "/d/scale?dryRun=All",
+         "{\"spec\":{\"replicas\":9}}",
+         200,
+         {"\"kind\":\"Scale\"", "\"spec\":{\"replicas\":9}"},
+         MERGE},
+        {"PUT",
+         DEPLOYMENTS "/d/scale",
+         "{\"spec\":{\"replicas\":-1}}",
+         422,
+         {"must be greater than or equal to 0"}},
+        {"GET", DEPLOYMENTS "/d", NULL, 200, {"\"replicas\":4", "\"generation\":3"}},
+        {"PATCH",
+         DEPLOYMENTS "/d",
+         "{\"metadata\":{\"annotations\":{\"x\":\"y\"}}}",
+         200,
+         {"\"generation\":4"},
+         MERGE},
+        {"PATCH",
+         DEPLOYMENTS "/d",
+         "{\"metadata\":{\"labels\":{\"x\":\"y\"}}}",
+         200,
+         {"\"generation\":4"},
+         MERGE},
+        {"PATCH",
+         DEPLOYMENTS "/d/status",
+         "{\"status\":{\"replicas\":1}}",
+         200,
+         {"\"generation\":4", "\"status\":{\"replicas\":1"},
+         MERGE},
+        {"PATCH",
+         DEPLOYMENTS "/d",
+         "{\"spec\":{\"template\":{\"spec\":{\"restartPolicy\":\"Never\"}}}}",
+         422,
+         {"Unsupported value: \\\"Never\\\": supported values: \\\"Always\\\""},
+         MERGE},
+        {"GET", DEPLOYMENTS "/none/scale", NULL, 404, {"deployments.apps \\\"none\\\" not found"}},
+    };
+    (void)state;
+    RUN(rows);
+}
+
+static void test_services(void **state)
+{
+    static const struct rig_row rows[] = {
+        {"POST",
+         NS "/services",
+         "{\"metadata\":{\"name\":\"s\"},\"spec\":{\"type\":\"NodePort\",\"clusterIP\":\"10.43.0."
+         "9\","
+         "\"ports\":[{\"name\":\"a\",\"port\":53,\"protocol\":\"UDP\",\"nodePort\":30053},{"
+         "\"name\":"
+         "\"b\",\"port\":53,\"protocol\":\"TCP\"}]}}",
+         201,
+         {"\"clusterIPs\":[\"10.43.0.9\"]",
+          "\"protocol\":\"TCP\",\"port\":53,\"targetPort\":53,\"nodePort\":30053"}},
+        {"GET",
+         "/apis/networking.k8s.io/v1/ipaddresses/10.43.0.9",
+         NULL,
+         200,
+         {"\"name\":\"s\"", "\"resource\":\"services\""}},
+        {"POST",
+         NS "/services",
+         "{\"metadata\":{\"name\":\"t\"},\"spec\":{\"clusterIP\":\"10.43.0.9\",\"ports\":[{"
+         "\"port\":1"
+         "}]}}",
+         422,
+         {"provided IP is already allocated"}},
+        {"POST",
+         NS "/services",
+         "{\"metadata\":{\"name\":\"t\"},\"spec\":{\"clusterIP\":\"10.44.0.9\",\"ports\":[{"
+         "\"port\":1"
+         "}]}}",
+         422,
+         {"is not in the valid range. The range of valid IPs is 10.43.0.0/24"}},
+        {"POST",
+         NS "/services",
+         "{\"metadata\":{\"name\":\"t\"},\"spec\":{\"type\":\"NodePort\",\"ports\":[{\"port\":1,"
+         "\"nodePort\":30053}]}}",
+         422,
+         {"spec.ports[0].nodePort", "provided port is already allocated"}},
+        {"POST",
+         NS "/services",
+         "{\"metadata\":{\"name\":\"t\"},\"spec\":{\"type\":\"NodePort\",\"ports\":[{\"port\":1,"
+         "\"nodePort\":53}]}}",
+         422,
+         {"The range of valid ports is 30000-32767"}},
+        {"POST",
+         NS "/services?dryRun=All",
+         "{\"metadata\":{\"name\":\"t\"},\"spec\":{\"clusterIP\":\"10.43.0.8\",\"ports\":[{"
+         "\"port\":1"
+         "}]}}",
+         201,
+         {"10.43.0.8"}},
+        {"GET", "/apis/networking.k8s.io/v1/ipaddresses/10.43.0.8", NULL, 404, {"not found"}},
+        {"PATCH",
+         NS "/services/s",
+         "{\"spec\":{\"clusterIP\":\"10.43.0.7\"}}",
+         422,
+         {"may not change once set"},
+         MERGE},
+        // Back to ClusterIP the node ports are free again.
+        {"PATCH",
+         NS "/services/s",
+         "{\"spec\":{\"type\":\"ClusterIP\"}}",
+         200,
+         {"!nodePort"},
+         MERGE},
+        {"POST",
+         NS "/services",
+         "{\"metadata\":{\"name\":\"t\"},\"spec\":{\"type\":\"NodePort\",\"ports\":[{\"port\":1,"
+         "\"nodePort\":30053}]}}",
+         201,
+         {"30053"}},
+        // As ExternalName it gives its address back, and gets another when it wants one again.
+        {"PATCH",
+         NS "/services/s",
+         "{\"spec\":{\"type\":\"ExternalName\",\"externalName\":\"x.y\"}}",
+         200,
+         {"!clusterIP"},
+         MERGE},
+        {"GET", "/apis/networking.k8s.io/v1/ipaddresses/10.43.0.9", NULL, 404, {"not found"}},
+        {"PATCH",
+         NS "/services/s",
+         "{\"spec\":{\"type\":\"ClusterIP\",\"clusterIP\":\"10.43.0.9\"}}",
+         200,
+         {"\"clusterIP\":\"10.43.0.9\""},
+         MERGE},
+        // The claims go with the Service, also when a finalizer held it.
+        {"PATCH",
+         NS "/services/s",
+         "{\"metadata\":{\"finalizers\":[\"a.b/c\"]}}",
+         200,
+         {NULL},
+         MERGE},
+        {"DELETE", NS "/services/s", NULL, 200, {"deletionTimestamp"}},
+        {"GET", "/apis/networking.k8s.io/v1/ipaddresses/10.43.0.9", NULL, 200, {NULL}},
+        {"PATCH", NS "/services/s", "{\"metadata\":{\"finalizers\":null}}", 200, {NULL}, MERGE},
+        {"GET", "/apis/networking.k8s.io/v1/ipaddresses/10.43.0.9", NULL, 404, {"not found"}},
+        {"DELETE", NS "/services/t", NULL, 200, {"\"name\":\"t\""}},
+        {"POST",
+         NS "/services",
+         "{\"metadata\":{\"name\":\"v\"},\"spec\":{\"type\":\"LoadBalancer\","
+         "\"externalTrafficPolicy\":\"Local\",\"ports\":[{\"port\":1,\"nodePort\":30053}]}}",
+         201,
+         {"\"healthCheckNodePort\":3"}},
+    };
+    (void)state;
+    RUN(rows);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pods), cmocka_unit_test(test_scale),
+                                       cmocka_unit_test(test_services)};
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
