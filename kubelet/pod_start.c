@@ -2,6 +2,7 @@
 // Starting a sandbox, and starting a container: image, files, create, start, postStart.
 #include "kubelet/pod_config.h"
 #include "kubelet/probes.h"
+#include "kubelet/pull_auth.h"
 #include "kubelet/start_files.h"
 #include "kubelet/volumes.h"
 #include <stdio.h>
@@ -14,6 +15,7 @@ enum {
     RETRY_MAX_MS = 10000,
     HOOK_TIMEOUT_MS = 600000,
     ARENA_BYTES = 64 * 1024 * 1024,
+    MAX_AUTHS = 32,
 };
 
 // What the server said, without "rpc error: code = X desc = ".
@@ -93,6 +95,7 @@ struct kl_start_op {
     int64_t image_uid;
     char *id, *sandbox_id;
     bool pulled;
+    size_t auth, nauths; // credentials of imagePullSecrets that were refused
     int64_t pull_started_ms;
     struct kl_start_files files;
 };
@@ -282,6 +285,8 @@ static void image_failed(struct kl_start_op *op, const char *reason, const char 
     fail_op(op, reason, message);
 }
 
+static void send_pull(struct kl_start_op *op);
+
 static void on_pulled(void *arg, enum kl_grpc_code code, const void *reply,
                       const struct kl_error *err)
 {
@@ -294,6 +299,11 @@ static void on_pulled(void *arg, enum kl_grpc_code code, const void *reply,
         end_op(op);
         return;
     }
+    if (code && ++op->auth < op->nauths) {
+        send_pull(op); // with the next credentials
+        return;
+    }
+    op->auth = 0;
     if (code) {
         int64_t now = kl_kubelet_now_ms(p->k);
         kl_ctr_event(p, ctr_name(op), "Warning", "Failed", "Failed to pull image \"%.*s\": %s",
@@ -311,15 +321,35 @@ static void on_pulled(void *arg, enum kl_grpc_code code, const void *reply,
     ask_image(op);
 }
 
+static void send_pull(struct kl_start_op *op)
+{
+    struct kl_pod *p = op->pod;
+    struct kl_arena a;
+    struct kl_cri_auth_config auths[MAX_AUTHS];
+    struct kl_cri_image_spec spec = {.image = kl_str(op->image)};
+    struct kl_cri_pull_image_request req = {.image = &spec};
+    size_t n = 0;
+    kl_arena_init(&a, ARENA_BYTES);
+    for (KL_EACH(s, kl_path(kl_pod_root(p), KL_F_spec, KL_F_imagePullSecrets))) {
+        struct kl_object *o =
+            p->volumes ? kl_volumes_object(p->volumes, true, kl_text_at(s, KL_F_name)) : NULL;
+        if (o)
+            kl_pull_auths(&a, &o->root, spec.image, auths, &n, MAX_AUTHS);
+    }
+    op->nauths = n;
+    if (op->auth < n)
+        req.auth = &auths[op->auth];
+    kl_cri_start(p->k->cri, KL_CRI_PULL_IMAGE, &req, 0, on_pulled, op, &p->pull);
+    kl_arena_fini(&a);
+}
+
 static void pull(struct kl_start_op *op)
 {
     struct kl_pod *p = op->pod;
-    struct kl_cri_image_spec spec = {.image = kl_str(op->image)};
-    struct kl_cri_pull_image_request req = {.image = &spec};
     kl_ctr_event(p, ctr_name(op), "Normal", "Pulling", "Pulling image \"%.*s\"",
                  KL_PRI(kl_text_at(op->container, KL_F_image)));
     op->pull_started_ms = kl_timers_now_ms(p->k->timers);
-    kl_cri_start(p->k->cri, KL_CRI_PULL_IMAGE, &req, 0, on_pulled, op, &p->pull);
+    send_pull(op);
 }
 
 static void tell_present(struct kl_start_op *op, const struct kl_cri_image *image)

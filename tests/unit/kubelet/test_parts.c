@@ -9,6 +9,7 @@
 #include "kubelet/fsutil.h"
 #include "kubelet/log_reader.h"
 #include "kubelet/pod_config.h"
+#include "kubelet/pull_auth.h"
 #include "kubelet/volumes.h"
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -398,6 +399,42 @@ static void sandbox_labels_are_ours(void **state)
     kl_arena_fini(&a);
 }
 
+static void pull_credentials(void **state)
+{
+    static const struct {
+        const char *key, *image;
+        bool match;
+    } cases[] = {{"https://index.docker.io/v1/", "busybox:1", true},
+                 {"https://index.docker.io/v1/", "docker.io/library/busybox:1", true},
+                 {"https://index.docker.io/v1/", "quay.io/a/b", false},
+                 {"quay.io", "quay.io/a/b:1", true},
+                 {"quay.io/a", "quay.io/b/c", false},
+                 {"http://quay.io:5000", "quay.io/a/b", false},
+                 {"127.0.0.1:5000", "127.0.0.1:5000/x", true},
+                 {"*.example.com", "r.example.com/x", true},
+                 {"*.example.com", "example.com/x", false},
+                 {"*.example.com", "a.r.example.com/x", false}};
+    for (size_t i = 0; i < KL_COUNT(cases); i++) {
+        struct kl_arena a;
+        struct kl_cri_auth_config list[2];
+        size_t n = 0;
+        char *config = kl_asprintf("{\"auths\":{\"%s\":{\"auth\":\"dTpwOnc=\"}}}", cases[i].key);
+        kl_arena_init(&a, 0);
+        struct kl_value secret = kl_new_struct();
+        struct kl_value *data = kl_edit(&a, &secret, KL_F_data, KL_MAP);
+        kl_map_set_value(&a, data, KL_STR(".dockerconfigjson"), kl_string(kl_str(config)));
+        kl_pull_auths(&a, &secret, kl_str(cases[i].image), list, &n, KL_COUNT(list));
+        if (n != cases[i].match)
+            fail_msg("%s for %s: %zu", cases[i].key, cases[i].image, n);
+        if (n) {
+            assert_str(list[0].username, "u");
+            assert_str(list[0].password, "p:w");
+        }
+        kl_arena_fini(&a);
+        free(config);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -414,6 +451,7 @@ int main(void)
         cmocka_unit_test(cleans_text),
         cmocka_unit_test(volumes_of_the_api_are_read_only),
         cmocka_unit_test(sandbox_labels_are_ours),
+        cmocka_unit_test(pull_credentials),
     };
     return cmocka_run_group_tests_name("kubelet/parts", tests, NULL, NULL);
 }
