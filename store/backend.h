@@ -80,7 +80,7 @@ struct kl_range_req {
     void (*done)(struct kl_range_req *q);
     struct kl_str key, end;
     kl_rev rev;
-    size_t limit;
+    size_t limit, max_bytes; // `more` also when the values are about as big as that
     bool want_count;
     int code;
     struct kl_error err;

@@ -118,8 +118,9 @@ static void drop_lease(struct kl_store *s, struct kl_lease *l)
 static void set_deadline(struct kl_store *s, struct kl_lease *l, const struct kl_lease_op *op)
 {
     // Never longer than granted, whatever the clocks of others or of an earlier boot say.
-    int64_t left = op->deadline_wall_ms - kl_store_wall_ms(s);
-    left = left < 0 ? 0 : left > op->ttl_ms ? op->ttl_ms : left;
+    int64_t wall = kl_store_wall_ms(s);
+    int64_t left = op->deadline_wall_ms > wall ? op->deadline_wall_ms - wall : 0;
+    left = left > op->ttl_ms ? op->ttl_ms : left;
     l->ttl_ms = op->ttl_ms;
     if (!op->deadline_mono_ms)
         l->deadline_mono_ms = kl_store_mono_ms(s) + left;

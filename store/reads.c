@@ -5,7 +5,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { RANGE_MAX = 10000 };
+enum { RANGE_MAX = 10000, RANGE_BYTES = 4 << 20 };
 
 // ---- held views ----
 
@@ -156,6 +156,7 @@ int kl_store_range_at(struct kl_store *s, struct kl_range_at *at, struct kl_erro
     w->q.end = at->end;
     w->q.rev = at->rev;
     w->q.limit = at->limit > 0 && at->limit < RANGE_MAX ? (size_t)at->limit : RANGE_MAX;
+    w->q.max_bytes = RANGE_BYTES;
     w->q.want_count = at->want_count;
     kl_store_read(s, &w->read);
     return 0;

@@ -112,12 +112,15 @@ static void read_range(struct kl_backend *b, struct kl_range_req *q, struct kl_s
     bind_range(st, q->key, end, q->rev);
     sqlite3_bind_int64(st, 5, (int64_t)q->limit + 1);
     int rc = SQLITE_DONE;
+    size_t bytes = 0;
     while (!q->code && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-        if (q->nkvs == q->limit) {
+        if (q->nkvs == q->limit || bytes >= q->max_bytes) {
             q->more = true;
             break;
         }
         q->code = add_range_kv(b, q, st);
+        if (!q->code)
+            bytes += kl_kv_value(q->kvs[q->nkvs - 1]).n;
     }
     if (!q->code && rc != SQLITE_ROW && rc != SQLITE_DONE)
         q->code = kl_sq_error(b, rc, &q->err, "range");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Opening the file: what is refused, the pragmas, the tables, the statements, loading.
 #include "store/sqlite_int.h"
+#include "store/lease.h"
 #include "base/log.h"
 #include "base/rand.h"
 #include <errno.h>
@@ -440,7 +441,10 @@ static int load_leases(struct kl_backend *b, struct kl_loaded *l, struct kl_erro
     while (!r && (rc = sqlite3_step(st)) == SQLITE_ROW) {
         struct kl_lease_op op = {sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1),
                                  sqlite3_column_int64(st, 2)};
-        if (l->lease(l->arg, op))
+        if (op.ttl_ms <= 0 || op.ttl_ms > KL_LEASE_MAX_TTL * 1000)
+            r = kl_error_set(err, KL_ECORRUPT, "datastore %s is damaged: lease %llx lasts %lld ms",
+                             b->path, (unsigned long long)op.id, (long long)op.ttl_ms);
+        else if (l->lease(l->arg, op))
             r = kl_error_set(err, KL_ENOMEM, "out of memory");
     }
     if (!r && rc != SQLITE_DONE)
@@ -453,21 +457,30 @@ int kl_sq_load(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err)
 {
     sqlite3_stmt *st = NULL;
     int rc = sqlite3_prepare_v2(b->db,
-                                "SELECT rev, compact_rev, physical_rev, cluster_id, member_id"
-                                " FROM kv_meta WHERE k = 1",
+                                "SELECT rev, compact_rev, physical_rev, cluster_id, member_id,"
+                                " (SELECT MAX(id) FROM kine) FROM kv_meta WHERE k = 1",
                                 -1, &st, NULL);
+    kl_rev newest = 0;
     if (!rc && (rc = sqlite3_step(st)) == SQLITE_ROW) {
         b->rev = l->rev = sqlite3_column_int64(st, 0);
         l->compact_rev = sqlite3_column_int64(st, 1);
         l->physical_rev = sqlite3_column_int64(st, 2);
         l->cluster_id = (uint64_t)sqlite3_column_int64(st, 3);
         l->member_id = (uint64_t)sqlite3_column_int64(st, 4);
+        newest = sqlite3_column_int64(st, 5);
         rc = 0;
     } else if (rc == SQLITE_DONE) {
         rc = SQLITE_CORRUPT;
     }
     int r = rc ? kl_sq_error(b, rc, err, "kv_meta") : 0;
     sqlite3_finalize(st);
+    if (!r && (l->rev < 1 || l->rev > INT64_MAX / 2 || newest > l->rev || l->compact_rev < 0 ||
+               l->compact_rev > l->rev || l->physical_rev < 0 || l->physical_rev > l->compact_rev))
+        r = kl_error_set(err, KL_ECORRUPT,
+                         "datastore %s is damaged: revision %lld, newest row %lld, compacted to "
+                         "%lld and %lld",
+                         b->path, (long long)l->rev, (long long)newest, (long long)l->compact_rev,
+                         (long long)l->physical_rev);
     if (!r)
         r = load_leases(b, l, err); // before the keys that hang on them
     if (!r)

@@ -71,8 +71,10 @@ int kl_store_view_at(struct kl_reader *r, kl_rev rev, struct kl_view **ret_v, st
 struct kl_range_at {
     struct kl_str key, end; // borrowed until cb
     kl_rev rev;
-    int64_t limit;   // 0 and anything above 10,000 means 10,000: continue after the last key
-    bool want_count; // of the whole range
+    // 0 and anything above 10,000 means 10,000. There may be fewer, as values are bounded to about
+    // 4 MiB: when `more` is set, continue after the last key.
+    int64_t limit;
+    bool want_count;                   // of the whole range
     void (*cb)(struct kl_range_at *q); // exactly once, later, on the submitting loop
     struct kl_loop *loop;
     int code; // KL_ECOMPACTED, KL_EFUTUREREV, KL_EIO

@@ -799,6 +799,42 @@ static void old_revisions(void **state)
 
 // ---- slow watchers and a small ring ----
 
+// Old states of big values come in pages that memory can hold.
+static void old_big_values(void **state)
+{
+    struct fix *f = *state;
+    struct hs_client *c = &f->c;
+    enum { N = 12, SIZE = 1000000 };
+    char *big = calloc(1, SIZE), key[16];
+    kl_rev rev = 0;
+    for (int i = 0; i < N; i++) {
+        snprintf(key, sizeof(key), "big/%02d", i);
+        rev = hs_put_bytes(c, kl_str(key), (struct kl_str){big, SIZE}, 0);
+        assert_true(rev > 0);
+    }
+    free(big);
+    hs_put(c, "big/00", "new", -1);
+    struct kl_str from = KL_STR("big/");
+    int pages = 0, n = 0;
+    for (bool more = true; more; pages++) {
+        struct kl_range_at q = {.key = from, .end = KL_STR("big0"), .rev = rev, .want_count = true};
+        assert_int_equal(hs_range_at(c, &q), 0);
+        assert_int_equal(q.count, N - n);
+        assert_true(q.nkvs > 0);
+        for (size_t i = 0; i < q.nkvs; i++) {
+            snprintf(key, sizeof(key), "big/%02d", n++);
+            assert_true(kl_str_eqz(kl_kv_key(q.kvs[i]), key));
+            assert_int_equal(kl_kv_value(q.kvs[i]).n, SIZE);
+        }
+        from = (struct kl_str){key, strlen(key) + 1}; // with its NUL
+        more = q.more;
+        kl_range_at_fini(&q);
+    }
+    assert_int_equal(n, N);
+    if (on("sqlite")) // elsewhere the values are in memory already
+        assert_int_equal(pages, 3);
+}
+
 static void slow_watcher(void **state)
 {
     struct hs_store hs;
@@ -1064,6 +1100,7 @@ int main(int argc, char **argv)
         CASE(lease_life),
         cmocka_unit_test(lease_expiry),
         CASE(old_revisions),
+        CASE(old_big_values),
         cmocka_unit_test(slow_watcher),
         CASE(restart_keeps),
         cmocka_unit_test(attachments),
