@@ -260,6 +260,70 @@ static void history_ahead(void **state)
     kl_txn_fini(&p.txn);
 }
 
+// ---- transactions in history ----
+
+struct whole {
+    struct kl_watch w;
+    int events, split;
+    atomic_int seen;
+};
+
+static void take_whole(struct kl_watch *kw)
+{
+    struct whole *w = KL_CONTAINER_OF(kw, struct whole, w);
+    struct kl_event ev[64];
+    for (int n; (n = kl_watch_next(kw, ev, 64)) > 0;) {
+        w->events += n;
+        w->split += ev[n - 1].kv->id != ev[n - 1].kv->mod_rev; // the last row has it as its id
+    }
+    atomic_store(&w->seen, w->events);
+}
+
+static void start_whole(struct hs_client *c, void *arg)
+{
+    struct whole *w = arg;
+    w->w.wake = take_whole;
+    assert_int_equal(kl_watch_start(&w->w, c->reader, KL_STR("t/"), KL_STR("t0"), 2, NULL), 0);
+}
+
+static void stop_whole(struct hs_client *c, void *arg)
+{
+    kl_watch_stop(&((struct whole *)arg)->w);
+}
+
+// A page of history ends where a transaction does.
+static void whole_pages(void **state)
+{
+    struct hs_store hs;
+    struct hs_client c;
+    enum { TXNS = 500, OPS = 3 };
+    hs_open(&hs, "sqlite", NULL);
+    hs_client_open(&c, &hs);
+    for (int n = 0; n < TXNS; n++) {
+        struct kl_op op[OPS];
+        char key[OPS][16];
+        for (int i = 0; i < OPS; i++) {
+            snprintf(key[i], sizeof(key[i]), "t/%d", i);
+            op[i] = (struct kl_op){.kind = KL_OP_PUT, .key = kl_str(key[i])};
+        }
+        struct kl_txn txn = {.body = {.then = op, .nthen = OPS}};
+        assert_int_equal(hs_txn(&c, &txn), 0);
+        kl_txn_fini(&txn);
+    }
+    hs_client_close(&c);
+    hs_reopen(&hs); // the ring is empty: all of it comes from the file, 500 rows at a time
+    hs_client_open(&c, &hs);
+    struct whole w = {.events = 0};
+    hs_run(&c, start_whole, &w);
+    for (int64_t until = kl_mono_ms() + 20000; atomic_load(&w.seen) < TXNS * OPS; sched_yield())
+        assert_true(kl_mono_ms() < until);
+    hs_run(&c, stop_whole, &w);
+    assert_int_equal(w.events, TXNS * OPS);
+    assert_int_equal(w.split, 0);
+    hs_client_close(&c);
+    hs_close(&hs);
+}
+
 // ---- the WAL ----
 
 static int64_t wal_size(const struct hs_store *hs)
@@ -536,9 +600,13 @@ int main(int argc, char **argv)
     install_vfs();
 #define GATE(f) cmocka_unit_test_setup_teardown(f, setup_gate, teardown_gate)
     const struct CMUnitTest tests[] = {
-        GATE(renewal_in_flight),       GATE(jump_in_flight),
-        GATE(history_ahead),           cmocka_unit_test(wal_bound),
-        cmocka_unit_test(lease_storm), cmocka_unit_test(wal_without_checkpoints),
+        GATE(renewal_in_flight),
+        GATE(jump_in_flight),
+        GATE(history_ahead),
+        cmocka_unit_test(whole_pages),
+        cmocka_unit_test(wal_bound),
+        cmocka_unit_test(lease_storm),
+        cmocka_unit_test(wal_without_checkpoints),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
