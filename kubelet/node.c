@@ -466,7 +466,7 @@ int kl_node_new(struct kl_kubelet *k, struct kl_node **ret, struct kl_error *err
     n->timer.cb = on_timer;
     n->burstable_milli = -1;
     n->begun_ms = kl_timers_now_ms(k->timers);
-    kl_node_info_read(&n->info, "/");
+    kl_node_info_read(&n->info, k->conf.data); // the file system that its pressure is of
     n->handler = (struct kl_handler){.add = node_seen,
                                      .update = node_updated,
                                      .remove = node_removed,
