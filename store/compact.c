@@ -168,6 +168,8 @@ static void step_done(struct kl_step_req *q)
         kl_log(KL_LOG_WARN, "store", "compaction step failed, tries again: %s window=%lld",
                kl_err_text(q->code), (long long)c->window);
         c->retry_ms = kl_store_mono_ms(s) + RETRY_MS;
+        if (q->code == KL_ENOSPC && !s->full) // the reserve was given up for it
+            kl_commit_set_full(s, true);
         // A full disk may have room for a smaller step.
         c->window = c->window / 4 > WINDOW_MIN ? c->window / 4 : WINDOW_MIN;
     } else {
