@@ -351,6 +351,7 @@ static void *read_history(void *arg)
         kl_rev head = hs_rev(&c);
         assert_int_equal(hs_watch_start(&w, &c, "w/", "w0", 2), 0);
         hs_watch_wait_rev(&w, head);
+        hs_watch_stop(&w);
         h->rows += (long)w.n;
         hs_watch_fini(&w);
         struct kl_range_at q = {.key = KL_STR("w/"), .end = KL_STR("w0"), .rev = head / 2 + 1};
