@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // CPU time of the whole process per 1 KiB create, at 1, 32 and 1000 submitters, and what an idle
-// store and a full one cost in memory.  store-bench [URL-WITHOUT-PATH] [COUNT]
+// store and a full one cost in memory.  store_bench [URL-WITHOUT-PATH] [COUNT]
 #include "store/store.h"
 #include "base/clock.h"
 #include <stdio.h>
