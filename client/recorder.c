@@ -26,6 +26,7 @@ struct told {
 };
 
 struct kl_recorder {
+    uint64_t last_stamp; // in the name of the newest Event
     struct kl_client *client;
     struct kl_timers *timers;
     struct kl_correlator *correlator;
@@ -128,8 +129,12 @@ static struct kl_object *make_event(struct kl_recorder *r, struct told *e)
     struct kl_arena *a = &e->arena;
     // Objects without a namespace have their events in "default", as client-go.
     struct kl_str ns = e->about.ns.n ? e->about.ns : KL_STR("default");
-    e->name = kl_arena_printf(a, "%.*s.%llx", KL_PRI(e->about.name),
-                              (unsigned long long)e->now_us * 1000 + kl_rand_u64() % 1000);
+    // Nanoseconds as client-go has them, and never the same twice: a name that is taken loses its
+    // Event.
+    uint64_t stamp = (uint64_t)e->now_us * 1000 + kl_rand_u64() % 1000;
+    r->last_stamp = stamp > r->last_stamp ? stamp : r->last_stamp + 1;
+    e->name =
+        kl_arena_printf(a, "%.*s.%llx", KL_PRI(e->about.name), (unsigned long long)r->last_stamp);
     if (!e->name.p)
         return NULL;
     struct kl_value root = kl_new_struct();
