@@ -219,8 +219,10 @@ class Server:
             with open(files[key], "wb") as f:
                 f.write(base64.b64decode(data))
         self.port = int(re.search(r"^\s*server:\s*https://127.0.0.1:(\d+)", text, re.M).group(1))
-        self.ssl = ssl.create_default_context(cafile=files["certificate-authority"])
-        self.ssl.load_cert_chain(files["client-certificate"], files["client-key"])
+        # Whole before it is seen: other threads may connect while the server starts again.
+        mine = ssl.create_default_context(cafile=files["certificate-authority"])
+        mine.load_cert_chain(files["client-certificate"], files["client-key"])
+        self.ssl = mine
         self.ssl_anonymous = ssl.create_default_context(cafile=files["certificate-authority"])
 
     def connect(self, timeout=30, anonymous=False):
