@@ -280,24 +280,48 @@ bool kl_subresource_run(struct kl_req *r)
 
 // ---- kinds without storage
 
+// The one component that the API server can ask: its store, under the name clients know.
+// Controllers and scheduler may be anywhere, and say by their work whether they are well.
+static void run_component_status(struct kl_req *r)
+{
+    struct kl_arena *a = r->arena;
+    struct kl_store_status st;
+    struct kl_value o = kl_new_struct(), meta = kl_new_struct(), c = kl_new_struct();
+    struct kl_value conditions = kl_new_array(), items = kl_new_array(), list = kl_new_struct();
+    kl_store_status(r->srv->o.store, &st);
+    bool well = !st.last_error;
+    kl_set(a, &meta, KL_F_name, kl_stringz("etcd-0"));
+    kl_set(a, &c, KL_F_type, kl_stringz("Healthy"));
+    kl_set(a, &c, KL_F_status, kl_stringz(well ? "True" : "False"));
+    kl_set(a, &c, well ? KL_F_message : KL_F_error,
+           kl_string(well ? KL_STR("ok") : kl_arena_dup(a, kl_str(st.last_error_text))));
+    kl_append(a, &conditions, c);
+    kl_set(a, &o, KL_F_metadata, meta);
+    kl_set(a, &o, KL_F_conditions, conditions);
+    if (r->info.op == KL_VERB_GET) {
+        if (kl_str_eqz(r->info.name, "etcd-0")) {
+            kl_req_ok_value(r, 200, r->info.res->type, "v1", "ComponentStatus", o);
+            return;
+        }
+        kl_fail_not_found(r);
+        kl_req_fail(r);
+        return;
+    }
+    kl_append(a, &items, o);
+    kl_set(a, &list, KL_F_metadata, kl_new_struct());
+    kl_set(a, &list, KL_F_items, items);
+    kl_req_ok_value(r, 200, r->info.res->list_type, "v1", "ComponentStatusList", list);
+}
+
 bool kl_virtual_run(struct kl_req *r)
 {
     switch (r->info.res->index) {
     case KL_RES_core_v1_bindings:
         kl_binding_run(r);
         return true;
-    case KL_RES_core_v1_componentstatuses: {
-        struct kl_value list = kl_new_struct();
-        if (r->info.op == KL_VERB_GET) {
-            kl_fail_not_found(r);
-            kl_req_fail(r);
-            return true;
-        }
-        kl_set(r->arena, &list, KL_F_metadata, kl_new_struct());
-        kl_set(r->arena, &list, KL_F_items, kl_new_array());
-        kl_req_ok_value(r, 200, r->info.res->list_type, "v1", "ComponentStatusList", list);
+    case KL_RES_core_v1_componentstatuses:
+        run_component_status(r);
         return true;
-    }
     default:
         if (!kl_str_starts(kl_str(r->info.res->group), KL_STR("authe")) &&
             !kl_str_starts(kl_str(r->info.res->group), KL_STR("autho")))

@@ -210,7 +210,6 @@ static void run_kubelet(struct kl_task *t)
                                    .runtime_endpoint = s->o.runtime_endpoint,
                                    .bridge_name = s->o.bridge_name,
                                    .cgroup_root = s->o.cgroup_root,
-                                   .server_address = s->o.bind_address,
                                    .port = s->o.kubelet_port,
                                    .max_pods = s->o.max_pods,
                                    .tls_cert.pem = s->pki->kubelet_serving_cert,
@@ -439,8 +438,11 @@ static int begin(struct server *s, struct kl_error *err)
     return start_loops(s, err);
 }
 
+// The store first: it answers to loops, which must still be there.
 static void end(struct server *s)
 {
+    if (s->store)
+        kl_store_stop(s->store);
     for (int i = 1; i < s->nloops; i++)
         kl_loop_stop(s->loops[i]);
     if (s->controllers_loop)
@@ -453,8 +455,6 @@ static void end(struct server *s)
     kl_loop_unref(s->kubelet_loop);
     kl_loop_unref(s->loops[0]);
     kl_apiserver_free(s->api);
-    if (s->store)
-        kl_store_stop(s->store);
     kl_pki_free(s->pki);
 }
 

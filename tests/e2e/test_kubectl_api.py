@@ -186,8 +186,6 @@ def test_get_forms():
     holds(yaml, r"\AapiVersion: v1$", r"^data:$", r"^  key: value 0$", r"^kind: ConfigMap$",
           r"^  creationTimestamp: \"\d{4}-", r"^  namespace: forms$", r"^  uid: [0-9a-f-]{36}$")
     check("managedFields" not in yaml, "managedFields are hidden")
-    holds(k(*n, "get", "cm", "cm0", "-o", "yaml", "--show-managed-fields"),
-          r"^    manager: kubectl-client-side-apply$")
     err = server.kubectl_fails(*n, "get", "cm", "nosuch")
     equal(err, 'Error from server (NotFound): configmaps "nosuch" not found\n')
     equal(server.try_kubectl(*n, "get", "pods").err, "No resources found in forms namespace.\n")
