@@ -119,8 +119,9 @@ def test_deployment_becomes_ready():
 
 
 def test_logs():
+    # Two streams are two pipes to the runtime: what is written at once may be logged in either order.
     server.apply(main_pod("talker", "i=0; while [ $i -lt 50 ]; do echo line $i; i=$((i+1)); done; "
-                          "echo to stderr >&2; exec sleep 1000"))
+                          "sleep 1; echo to stderr >&2; exec sleep 1000"))
     wait_running("talker")
     wait_for(lambda: "to stderr" in k("logs", "talker"), "all lines")
     lines = k("logs", "talker").splitlines()
