@@ -28,7 +28,7 @@ static bool cmdline_has(pid_t pid, const char *a, const char *b)
     struct kl_buf buf;
     kl_buf_init(&buf, 65536);
     kl_path_set(&p, "/proc/%d/cmdline", (int)pid);
-    bool yes = !kl_fs_read(p.s, &buf, NULL) && memmem(buf.p, buf.n, a, strlen(a)) &&
+    bool yes = !kl_fs_read(p.s, &buf, NULL) && buf.n && memmem(buf.p, buf.n, a, strlen(a)) &&
                memmem(buf.p, buf.n, b, strlen(b));
     kl_buf_fini(&buf);
     return yes;
