@@ -134,7 +134,6 @@ static int listen_https(struct kl_apiserver *s, struct kl_error *err)
 // Every loop can read now: requests may come.
 static void last_loop_ready(struct kl_apiserver *s)
 {
-    atomic_store(&s->readers_ready, true);
     s->boot_task.run = begin_bootstrap;
     kl_loop_post(s->loops[0].loop, &s->boot_task);
 }

@@ -45,7 +45,6 @@ struct kl_apiserver {
     int nloops;
     atomic_bool ready; // bootstrap objects are written
     atomic_bool stopping;
-    atomic_bool readers_ready;
     void (*ready_cb)(void *arg);
     void *ready_arg;
     void (*stop_done)(void *arg);

@@ -31,7 +31,7 @@ struct options {
     const char *kubeconfig, *kubeconfig_mode, *cluster_cidr, *service_cidr, *cluster_dns;
     const char *cluster_domain, *node_name, *node_ip, *runtime_endpoint, *disable, *bridge_name;
     const char *cgroup_root, *log_format, *transport;
-    struct kl_flag_list tls_san, node_label, node_taint, kubelet_arg;
+    struct kl_flag_list tls_san, node_label, node_taint;
     int port, kubelet_port, v, max_pods, api_loops;
     bool disable_agent, disable_controllers, disable_scheduler, debug, help;
 };
@@ -125,9 +125,8 @@ struct server {
     struct kl_task step; // the next step of stopping, on loops[0]
     int steps;
     uv_signal_t signals[2];
-    bool stopping, ready;
+    bool stopping;
     const char *kubeconfig;
-    int status;
 };
 
 // ---- the parts on other loops
@@ -233,7 +232,6 @@ static void on_ready(void *arg)
         kl_log(KL_LOG_ERROR, "server", "kubeconfig: %s", err.msg);
     else if (strcmp(s->o.kubeconfig_mode, "600"))
         chmod(s->kubeconfig, (mode_t)strtol(s->o.kubeconfig_mode, NULL, 8));
-    s->ready = true;
     if (s->controllers_loop)
         kl_loop_post(s->controllers_loop, &s->start_controllers);
     if (s->kubelet_loop)
