@@ -116,8 +116,8 @@ static void put_escaped(struct line *l, const char *msg, size_t n, bool json)
 
 void kl_log_write(enum kl_log_level level, const char *component, const char *fmt, ...)
 {
-    static const char *const human[] = {"ERROR", "WARN ", "INFO ", "DEBUG"};
-    static const char *const word[] = {"error", "warn", "info", "debug"};
+    static const char *const human[] = {"", "ERROR", "WARN ", "INFO ", "DEBUG"};
+    static const char *const word[] = {"", "error", "warn", "info", "debug"};
     int saved_errno = errno;
     bool json = atomic_load_explicit(&log_json, memory_order_relaxed);
 

@@ -4,7 +4,8 @@
 #pragma once
 #include <stdbool.h>
 
-enum kl_log_level { KL_LOG_ERROR, KL_LOG_WARN, KL_LOG_INFO, KL_LOG_DEBUG };
+// KL_LOG_NONE is a level to set, not to write at.
+enum kl_log_level { KL_LOG_NONE, KL_LOG_ERROR, KL_LOG_WARN, KL_LOG_INFO, KL_LOG_DEBUG };
 
 void kl_log_setup(enum kl_log_level level, bool json);
 bool kl_log_on(enum kl_log_level level);

@@ -319,9 +319,7 @@ static void cuts(void **state)
 
 int main(void)
 {
-    kl_log_setup(KL_LOG_WARN, false);
-    if (!getenv("STORE_LOG") && !freopen("/dev/null", "w", stderr))
-        return 1;
+    kl_log_setup(getenv("STORE_LOG") ? KL_LOG_WARN : KL_LOG_NONE, false); // each fault logs a line
     if (access("/dev/shm", W_OK) == 0)
         setenv("STORE_DIR", "/dev/shm", 0); // the disk that is tested is ours
     plain_vfs = power_vfs_install();

@@ -217,7 +217,8 @@ void power_settle(void)
         if (!there)
             continue;
         FILE *f = fopen(d->name, "wb");
-        if (!f || fwrite(d->disk, 1, (size_t)d->size, f) != (size_t)d->size || fclose(f))
+        size_t n = (size_t)d->size;
+        if (!f || (n && fwrite(d->disk, 1, n, f) != n) || fclose(f))
             abort();
     }
     pthread_mutex_unlock(&power.mu);
