@@ -25,6 +25,14 @@ struct kl_lease_op {
     int64_t deadline_mono_ms; // the core's for its own: what the wall clock does does not matter
 };
 
+// A transaction of this batch that another server forwarded (store/forward.h): stored with the
+// batch, so that when the answer is lost that server can see in the log how its transaction ended.
+struct kl_forwarded {
+    uint64_t server, seq; // who sent it, and that one's own count
+    uint32_t row_at, row_n;
+    bool succeeded;
+};
+
 // Everything that is made durable together. Owned by whoever holds it: propose lends it to the back
 // end until kl_core_applied or kl_core_failed; kl_core_applied takes an outside one.
 struct kl_batch {
@@ -36,6 +44,8 @@ struct kl_batch {
     size_t nrows, cap_rows;
     struct kl_lease_op *leases;
     size_t nleases, cap_leases;
+    struct kl_forwarded *forwarded;
+    size_t nforwarded, cap_forwarded;
     kl_rev compact_rev; // 0: this batch does not compact
     bool full;          // evaluated by the rules of a full disk: only deletions and small updates
     size_t bytes;
@@ -148,12 +158,28 @@ struct kl_loaded {
     int (*lease)(void *arg, struct kl_lease_op op);
 };
 
+#define KL_LEADER_NONE UINT64_MAX
+
+// A store that is filled from another one (store/transfer/), between open and load.
+struct kl_import {
+    bool force;      // what is there goes; otherwise KL_EEXISTS when there is anything
+    kl_rev rev;      // the store's revision afterwards; everything below is compacted
+    uint64_t source; // identity of what is copied: an import that was cut goes on with the same
+    kl_rev through;  // result: rows with id up to here are there already
+};
+
 struct kl_backend_ops {
     const char *scheme; // of the URL, without "://"
     // `rest` is what follows "://". Blocking, before the core runs.
     int (*open)(struct kl_store *core, struct kl_str rest, struct kl_backend **ret_b,
                 struct kl_error *err);
     int (*load)(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err);
+    // Blocking, before load: begin; rows in ascending order of id, each call durable when it
+    // returns; end with the leases, after which the store opens. A store with an unfinished import
+    // does not load (KL_EUNAVAILABLE, one sentence). NULL: cannot be filled.
+    int (*import_begin)(struct kl_backend *b, struct kl_import *im, struct kl_error *err);
+    int (*import_rows)(struct kl_backend *b, const struct kl_batch *batch, struct kl_error *err);
+    int (*import_end)(struct kl_backend *b, const struct kl_import *im, struct kl_error *err);
     // From now on outside batches may come.
     void (*start)(struct kl_backend *b); // may be NULL
     // One at a time. Ends in kl_core_applied(b) or kl_core_failed(b, code): KL_ECONFLICT when the
@@ -161,6 +187,10 @@ struct kl_backend_ops {
     // only when it cannot be resolved.
     void (*propose)(struct kl_backend *b, struct kl_batch *batch);
     void (*confirm_head)(struct kl_backend *b, struct kl_head_req *q); // NULL: RAM is the authority
+    // Who evaluates: 0 this server; KL_LEADER_NONE nobody known: transactions wait; else the id of
+    // the server they are forwarded to. NULL: always this one. Core's loop; a change is told by
+    // kl_core_leader_changed.
+    uint64_t (*leader)(struct kl_backend *b);
     void (*read_rows)(struct kl_backend *b, struct kl_rows_req *q);
     void (*read_range)(struct kl_backend *b, struct kl_range_req *q);
     void (*read_value)(struct kl_backend *b, struct kl_value_req *q);
@@ -177,10 +207,16 @@ struct kl_loop *kl_core_loop(struct kl_store *c);
 uint64_t kl_core_origin(const struct kl_store *c);
 const struct kl_kv_hooks *kl_core_hooks(const struct kl_store *c);
 int64_t kl_core_wall_ms(const struct kl_store *c);
+const struct kl_store_options *kl_core_options(const struct kl_store *c);
 
 // In order of revision. The batch that was proposed: durable now; never fails. An outside batch:
 // takes it; KL_ENOMEM means not taken, offer it again.
 int kl_core_applied(struct kl_store *c, struct kl_batch *b);
+// The log was set back (a restored backup, a lagging replica promoted) and goes on at a higher
+// revision: `l` as load would give it. Replaces index and leases, compacts everything below, so
+// that every watcher relists. KL_ENOMEM: offer again.
+int kl_core_reset(struct kl_store *c, int (*load)(void *arg, struct kl_loaded *l), void *arg);
+void kl_core_leader_changed(struct kl_store *c);
 // The proposed batch is not stored and never will be (or KL_EMAYBE). b->err says why.
 void kl_core_failed(struct kl_store *c, struct kl_batch *b, int code);
 

@@ -41,6 +41,11 @@ int64_t kl_core_wall_ms(const struct kl_store *s)
     return kl_store_wall_ms(s);
 }
 
+const struct kl_store_options *kl_core_options(const struct kl_store *s)
+{
+    return &s->o;
+}
+
 void kl_store_set_error(struct kl_store *s, int code, const char *text)
 {
     kl_log(KL_LOG_ERROR, "store", "batch not stored: %s", text[0] ? text : kl_err_text(code));

@@ -12,6 +12,7 @@
 
 struct kl_store;
 struct kl_backend_ops;
+struct kl_peers;
 
 // Time as the store sees it; tests bring their own. Any thread.
 struct kl_store_clock {
@@ -30,6 +31,10 @@ struct kl_store_options {
     int64_t compact_every_ms;           // [1 min]
     size_t max_queue;                   // transactions waiting, beyond which KL_ETOOMANY [65536]
     const struct kl_store_clock *clock; // [base/clock.h]
+    const char *cafile, *certfile, *keyfile; // TLS to a database or a remote etcd [none]
+    bool take_over;                          // change a kine datastore in place [refuse, say what]
+    bool no_fsync;                           // etcd's --unsafe-no-fsync
+    struct kl_peers *peers;                  // the other servers (store/peer/peers.h) [none]
     const struct kl_backend_ops *const *extra; // more back ends, NULL-terminated [none]
 };
 

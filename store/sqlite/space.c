@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Room on the disk: checkpoints, giving free pages back, and the reserve that keeps deletions
 // possible when the disk is full.
-#include "store/sqlite_int.h"
+#include "store/sqlite/sqlite_int.h"
 #include "base/log.h"
 #include <errno.h>
 #include <fcntl.h>

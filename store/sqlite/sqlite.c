@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The ops of sqlite://: requests go to the writer's loop, do their bounded blocking work there and
 // come back to the core's.
-#include "store/sqlite_int.h"
+#include "store/sqlite/sqlite_int.h"
 #include "base/log.h"
 #include <stdlib.h>
 

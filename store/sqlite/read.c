@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // History: pages of rows, ranges at an old revision, values. Bounded, on the writer's thread
 // between batches, so that no reader ever holds the WAL back.
-#include "store/sqlite_int.h"
+#include "store/sqlite/sqlite_int.h"
 #include <stdlib.h>
 
 enum { PREV = 8 }; // column where the previous version begins

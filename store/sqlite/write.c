@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One batch is one transaction with one fsync.
-#include "store/sqlite_int.h"
+#include "store/sqlite/sqlite_int.h"
 #include "base/fault.h"
 #include "base/log.h"
 

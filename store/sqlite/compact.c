@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One step of compaction: a window of the primary key, so that a step costs what its window holds,
 // however much history there is.
-#include "store/sqlite_int.h"
+#include "store/sqlite/sqlite_int.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include <stdlib.h>

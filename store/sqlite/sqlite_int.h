@@ -60,7 +60,7 @@ struct kl_backend {
     atomic_llong db_bytes, used_bytes, wal_bytes;
 };
 
-// sqlite_schema.c: on the opener's thread.
+// schema.c: on the opener's thread.
 int kl_sq_open(struct kl_backend *b, struct kl_error *err);
 int kl_sq_load(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err);
 int kl_sq_error(struct kl_backend *b, int rc, struct kl_error *err, const char *what);
@@ -70,7 +70,7 @@ sqlite3_stmt *kl_sq_get(struct kl_backend *b, enum kl_sq_stmt which, struct kl_e
 int kl_sq_run(struct kl_backend *b, enum kl_sq_stmt which,
               struct kl_error *err); // no rows expected
 
-// sqlite_write.c, _read.c, _compact.c, _space.c: on the writer's loop.
+// write.c, read.c, compact.c, space.c: on the writer's loop.
 void kl_sq_write(struct kl_backend *b, struct kl_batch *batch); // sets batch->code, err
 void kl_sq_read_rows(struct kl_backend *b, struct kl_rows_req *q);
 void kl_sq_read_range(struct kl_backend *b, struct kl_range_req *q);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Opening the file: what is refused, the pragmas, the tables, the statements, loading.
-#include "store/sqlite_int.h"
+#include "store/sqlite/sqlite_int.h"
 #include "store/lease.h"
 #include "base/log.h"
 #include "base/rand.h"
