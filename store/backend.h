@@ -66,6 +66,7 @@ void kl_batch_free(struct kl_batch *b);
 // For outside batches and loading. Takes the reference to kv.
 int kl_batch_add_row(struct kl_batch *b, struct kl_kv *kv);
 int kl_batch_add_lease(struct kl_batch *b, struct kl_lease_op op);
+int kl_batch_add_forwarded(struct kl_batch *b, struct kl_forwarded f);
 // A version with one reference. `value` gets its own reference.
 struct kl_kv *kl_kv_new(struct kl_str key, struct kl_bytes *value);
 
@@ -153,6 +154,7 @@ struct kl_backend_sizes {
 struct kl_loaded {
     kl_rev rev, compact_rev, physical_rev;
     uint64_t cluster_id, member_id;
+    bool continues; // kl_core_reset only: it is the log that was followed so far, just further on
     void *arg;
     int (*kv)(void *arg, struct kl_kv *kv); // takes the reference; in key order
     int (*lease)(void *arg, struct kl_lease_op op);
@@ -162,10 +164,13 @@ struct kl_loaded {
 
 // A store that is filled from another one (store/transfer/), between open and load.
 struct kl_import {
-    bool force;      // what is there goes; otherwise KL_EEXISTS when there is anything
-    kl_rev rev;      // the store's revision afterwards; everything below is compacted
-    uint64_t source; // identity of what is copied: an import that was cut goes on with the same
-    kl_rev through;  // result: rows with id up to here are there already
+    bool force;         // what is there goes; otherwise KL_EEXISTS when there is anything
+    bool restart;       // a cut import of the same source begins anew as well
+    uint64_t source;    // identity of what is copied: a cut import of the same goes on
+    kl_rev base_rev;    // the source's revision now; result: when what goes on was begun
+    kl_rev through;     // result: rows with id up to here are there already
+    kl_rev rev;         // for import_end: the store's revision afterwards
+    kl_rev compact_rev; // for import_end: compacted to here, logically and physically
 };
 
 struct kl_backend_ops {
@@ -174,9 +179,12 @@ struct kl_backend_ops {
     int (*open)(struct kl_store *core, struct kl_str rest, struct kl_backend **ret_b,
                 struct kl_error *err);
     int (*load)(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err);
-    // Blocking, before load: begin; rows in ascending order of id, each call durable when it
-    // returns; end with the leases, after which the store opens. A store with an unfinished import
-    // does not load (KL_EUNAVAILABLE, one sentence). NULL: cannot be filled.
+    // Blocking, before load. begin: remembers source and base_rev durably, or finds them; without
+    // force anything else that is there (keys, a revision above 1, a cut import of another source)
+    // is KL_EEXISTS. rows: in ascending order of id, with value, and with prev where the row that
+    // it replaces was copied as well (only its id and create_rev count); leases with any batch;
+    // durable when it returns. end: the revisions, a new history id; load may follow. A store with
+    // a cut import does not load (KL_EUNAVAILABLE, one sentence). NULL: cannot be filled.
     int (*import_begin)(struct kl_backend *b, struct kl_import *im, struct kl_error *err);
     int (*import_rows)(struct kl_backend *b, const struct kl_batch *batch, struct kl_error *err);
     int (*import_end)(struct kl_backend *b, const struct kl_import *im, struct kl_error *err);
@@ -210,12 +218,20 @@ int64_t kl_core_wall_ms(const struct kl_store *c);
 const struct kl_store_options *kl_core_options(const struct kl_store *c);
 
 // In order of revision. The batch that was proposed: durable now; never fails. An outside batch:
-// takes it; KL_ENOMEM means not taken, offer it again.
+// takes it; KL_ENOMEM means not taken, offer it again. An outside batch may have leases, a
+// compaction or forwarded transactions only (last_rev is base_rev then), and revisions that nobody
+// has may lie before it (base_rev above the last one's last_rev).
 int kl_core_applied(struct kl_store *c, struct kl_batch *b);
 // The log was set back (a restored backup, a lagging replica promoted) and goes on at a higher
-// revision: `l` as load would give it. Replaces index and leases, compacts everything below, so
-// that every watcher relists. KL_ENOMEM: offer again.
+// revision: `l` as load would give it, versions that nobody else has. Replaces index and leases;
+// everything below l->rev counts as compacted (the back end has stored that before), so that every
+// watcher relists. With l->continues (a snapshot of the same log was installed) l->compact_rev
+// counts instead and watchers go on from read_rows. A proposed batch still ends in kl_core_failed.
+// KL_ENOMEM: offer again. KL_EINVALID: l->rev is below what was applied; nothing is changed. What
+// load fails with is passed on.
 int kl_core_reset(struct kl_store *c, int (*load)(void *arg, struct kl_loaded *l), void *arg);
+// ops->leader says something else now. What was not proposed goes where it says; what is proposed
+// still ends in kl_core_applied or kl_core_failed.
 void kl_core_leader_changed(struct kl_store *c);
 // The proposed batch is not stored and never will be (or KL_EMAYBE). b->err says why.
 void kl_core_failed(struct kl_store *c, struct kl_batch *b, int code);
