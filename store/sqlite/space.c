@@ -66,11 +66,22 @@ static void run_idle(uv_timer_t *t)
         kl_sq_checkpoint(b, false);
 }
 
+static int64_t reserve_want(const char *path)
+{
+    struct statfs fs;
+    if (statfs(path, &fs))
+        return KL_SQ_RESERVE_MAX;
+    int64_t want = (int64_t)fs.f_blocks * fs.f_bsize / 16;
+    want = want > KL_SQ_RESERVE_MAX ? KL_SQ_RESERVE_MAX : want;
+    return want < KL_SQ_RESERVE_MIN ? KL_SQ_RESERVE_MIN : want;
+}
+
 // The file may have to grow by all that is in the WAL, so on a full disk a checkpoint succeeds only
 // if the reserve is bigger than the WAL ever gets; and less is left for it once that was given up.
 static int64_t wal_limit(const struct kl_backend *b)
 {
-    int64_t reserve = b->reserve_bytes ? b->reserve_bytes : KL_SQ_RESERVE_MAX;
+    // Before there is one, by what it will be: the disk may be full a moment after it was made.
+    int64_t reserve = b->reserve_bytes ? b->reserve_bytes : reserve_want(b->path);
     return b->reserve_fd >= 0 || !b->reserve_bytes ? reserve / 2 : reserve / 4;
 }
 
@@ -96,19 +107,13 @@ static void reserve_path(const struct kl_backend *b, char *ret, size_t n)
 void kl_sq_reserve_make(struct kl_backend *b)
 {
     char path[4096];
-    struct statfs fs;
     if (b->reserve_fd >= 0)
         return;
     reserve_path(b, path, sizeof(path));
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0 || fstatfs(fd, &fs)) {
-        if (fd >= 0)
-            close(fd);
+    if (fd < 0)
         return;
-    }
-    int64_t want = (int64_t)fs.f_blocks * fs.f_bsize / 16;
-    want = want > KL_SQ_RESERVE_MAX ? KL_SQ_RESERVE_MAX : want;
-    want = want < KL_SQ_RESERVE_MIN ? KL_SQ_RESERVE_MIN : want;
+    int64_t want = reserve_want(b->path);
     if (fallocate(fd, 0, 0, want)) { // ENOSPC, or a file system that cannot promise blocks
         close(fd);
         unlink(path);

@@ -12,8 +12,8 @@ enum {
     KL_SQ_CHECKPOINT_IDLE_MS = 100,
     KL_SQ_WAL_MAX_BYTES = 64 << 20, // no more batches while it cannot be checkpointed
     KL_SQ_RESERVE_MAX = 16 << 20,
-    KL_SQ_RESERVE_MIN = 1 << 20,
-    KL_SQ_VACUUM_PAGES = 64, // of one step
+    KL_SQ_RESERVE_MIN = 4 << 20, // twice the WAL's limit; a batch of 1 MiB may be above that
+    KL_SQ_VACUUM_PAGES = 64,     // of one step
 };
 
 enum kl_sq_stmt {

@@ -8,7 +8,7 @@ import subprocess
 from lib import Server, Skip, check, config_map, equal, holds, run, temp_dir, wait_for
 
 CMS = "/api/v1/namespaces/default/configmaps"
-SIZE = 128 << 20
+SIZE = 24 << 20
 server = None
 kept = []
 
