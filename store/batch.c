@@ -20,6 +20,7 @@ void kl_batch_free(struct kl_batch *b)
     }
     free(b->rows);
     free(b->leases);
+    free(b->forwarded);
     kl_node_unref(b->root);
     free(b->view); // still empty: a published one belongs to the store
     free(b);
@@ -63,5 +64,19 @@ int kl_batch_add_lease(struct kl_batch *b, struct kl_lease_op op)
         b->cap_leases = cap;
     }
     b->leases[b->nleases++] = op;
+    return 0;
+}
+
+int kl_batch_add_forwarded(struct kl_batch *b, struct kl_forwarded f)
+{
+    if (b->nforwarded == b->cap_forwarded) {
+        size_t cap = b->cap_forwarded ? b->cap_forwarded * 2 : 8;
+        struct kl_forwarded *p = realloc(b->forwarded, cap * sizeof(*p));
+        if (!p)
+            return KL_ENOMEM;
+        b->forwarded = p;
+        b->cap_forwarded = cap;
+    }
+    b->forwarded[b->nforwarded++] = f;
     return 0;
 }

@@ -383,6 +383,16 @@ static int index_outside(struct kl_store *s, struct kl_batch *b, struct kl_index
     return r;
 }
 
+void kl_commit_moved(struct kl_store *s)
+{
+    if (s->inflight) {
+        s->stale = true; // what is evaluated stands on a state that is gone
+    } else {
+        drop_fill(s);
+        reset_spec(s, s->view->root);
+    }
+}
+
 static int apply_outside(struct kl_store *s, struct kl_batch *b)
 {
     assert(b->base_rev >= s->view->rev);
@@ -408,12 +418,7 @@ static int apply_outside(struct kl_store *s, struct kl_batch *b)
     publish_rows(s, b, v, &room);
     kl_ring_room_fini(&room);
     kl_batch_free(b);
-    if (s->inflight) {
-        s->stale = true; // what is evaluated stands on a state that is gone
-    } else {
-        drop_fill(s);
-        reset_spec(s, s->view->root);
-    }
+    kl_commit_moved(s);
     return 0;
 }
 

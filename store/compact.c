@@ -164,7 +164,9 @@ static void step_done(struct kl_step_req *q)
     struct kl_store *s = KL_CONTAINER_OF(q, struct kl_store, compaction.step);
     struct kl_compaction *c = &s->compaction;
     c->stepping = false;
-    if (q->code) {
+    if (c->outdated) {
+        c->outdated = false;
+    } else if (q->code) {
         kl_log(KL_LOG_WARN, "store", "compaction step failed, tries again: %s window=%lld",
                kl_err_text(q->code), (long long)c->window);
         c->retry_ms = kl_store_mono_ms(s) + RETRY_MS;

@@ -160,52 +160,6 @@ void kl_store_read_done(struct kl_store *s)
 
 // ---- opening ----
 
-static int load_kv(void *arg, struct kl_kv *kv)
-{
-    struct kl_store *s = arg;
-    kv->hooks = s->o.hooks;
-    int r = kl_index_put(&s->spec, kv);
-    if (!r)
-        kl_lease_row_applied(s, &(struct kl_row){.kv = kv});
-    kl_kv_unref(kv);
-    return r;
-}
-
-static int load_lease(void *arg, struct kl_lease_op op)
-{
-    return kl_leases_load(arg, op);
-}
-
-static int load_store(struct kl_store *s, struct kl_error *err)
-{
-    struct kl_loaded l = {.arg = s, .kv = load_kv, .lease = load_lease};
-    int r = s->ops->load(s->backend, &l, err);
-    if (r)
-        return r;
-    s->origin = l.member_id ? l.member_id : kl_rand_u64() | 1;
-    s->cluster_id = l.cluster_id;
-    s->compaction.physical = l.physical_rev;
-    struct kl_view *v = calloc(1, sizeof(*v));
-    struct kl_ring *ring = kl_ring_new(&s->room, l.rev);
-    if (!v || !ring) {
-        free(v);
-        free(ring);
-        return kl_error_set(err, KL_ENOMEM, "out of memory");
-    }
-    atomic_init(&v->refs, 1);
-    v->rev = l.rev;
-    v->compact_rev = l.compact_rev;
-    v->ring = ring;
-    v->root = kl_node_ref(s->spec.root);
-    s->spec.gen = ++s->gen;
-    s->view = v;
-    atomic_store(&s->stat.rev, v->rev);
-    atomic_store(&s->stat.compact_rev, v->compact_rev);
-    atomic_store(&s->stat.physical_rev, l.physical_rev);
-    atomic_store(&s->stat.keys, v->root ? v->root->count : 0);
-    return 0;
-}
-
 static const struct kl_backend_ops *find_backend(const struct kl_store_options *o,
                                                  struct kl_str scheme)
 {
@@ -218,6 +172,30 @@ static const struct kl_backend_ops *find_backend(const struct kl_store_options *
             return *p;
     }
     return NULL;
+}
+
+// All schemes there are, for the error that names an unknown one.
+static int unknown_scheme(const struct kl_store_options *o, const char *url, struct kl_error *err)
+{
+    char list[512];
+    size_t n = 0;
+    const struct kl_backend_ops *const *tables[] = {kl_backends, o->extra};
+    for (size_t i = 0; i < KL_COUNT(tables); i++) {
+        for (const struct kl_backend_ops *const *p = tables[i]; p && *p; p++) {
+            int k = snprintf(list + n, sizeof(list) - n, "%s%s://", n ? ", " : "", (*p)->scheme);
+            n += k > 0 && n + (size_t)k < sizeof(list) ? (size_t)k : 0;
+        }
+    }
+    const char *sep = strstr(url, "://");
+    // Not the whole URL: it may hold a password.
+    if (!sep)
+        return kl_error_set(err, KL_EUNSUPPORTED,
+                            "the datastore's URL does not begin with the kind of datastore; there "
+                            "are %.*s",
+                            (int)n, list);
+    return kl_error_set(err, KL_EUNSUPPORTED,
+                        "datastore %.*s: no such kind of datastore; there are %.*s",
+                        (int)(sep - url) + 3, url, (int)n, list);
 }
 
 static void set_defaults(struct kl_store_options *o)
@@ -237,7 +215,7 @@ static void set_defaults(struct kl_store_options *o)
 static void free_store(struct kl_store *s)
 {
     kl_loop_unref(s->loop); // requests that came while it stopped are refused here
-    kl_leases_fini(s);
+    kl_leases_fini(&s->leases);
     kl_node_unref(s->spec.root);
     kl_view_unref(s->view);
     for (int i = 0; i < KL_HOLD_MAX; i++)
@@ -270,10 +248,7 @@ int kl_store_open(const char *url, const struct kl_store_options *o, struct kl_s
     struct kl_str scheme = {url, sep ? (size_t)(sep - url) : 0};
     const struct kl_backend_ops *ops = sep ? find_backend(o ? o : &none, scheme) : NULL;
     if (!ops)
-        return kl_error_set(err, KL_EUNSUPPORTED,
-                            "datastore %s: no such kind of datastore; use sqlite://PATH or "
-                            "memory://",
-                            url);
+        return unknown_scheme(o ? o : &none, url, err);
     struct kl_store *s = calloc(1, sizeof(*s));
     if (!s)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
@@ -296,7 +271,7 @@ int kl_store_open(const char *url, const struct kl_store_options *o, struct kl_s
     r = ops->open(s, kl_str(sep + 3), &s->backend, err);
     if (r)
         goto fail;
-    r = load_store(s, err);
+    r = kl_store_load(s, err);
     if (!r)
         r = kl_loop_start(s->loop, err);
     if (r) {

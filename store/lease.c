@@ -151,12 +151,12 @@ int kl_leases_load(struct kl_store *s, struct kl_lease_op op)
     return 0;
 }
 
-void kl_leases_fini(struct kl_store *s)
+void kl_leases_fini(struct kl_leases *ls)
 {
-    KL_MAP_EACH (&s->leases.by_id, e)
+    KL_MAP_EACH (&ls->by_id, e)
         free(e->value);
-    kl_map_fini(&s->leases.by_id);
-    free(s->leases.heap);
+    kl_map_fini(&ls->by_id);
+    free(ls->heap);
 }
 
 // ---- applied ----

@@ -69,6 +69,7 @@ struct kl_compaction {
     int nsamples;
     int64_t next_auto_ms;
     bool auto_queued;
+    bool outdated; // the step under way is of a log that was set back
     int64_t retry_ms;
 };
 
@@ -134,6 +135,9 @@ void kl_store_read_done(struct kl_store *s);
 void kl_store_count_watch(struct kl_store *s, int d); // any thread
 void kl_store_maybe_stop(struct kl_store *s);
 
+// load.c
+int kl_store_load(struct kl_store *s, struct kl_error *err);
+
 // view.c
 void kl_store_publish(struct kl_store *s, struct kl_view *v);
 void kl_store_add_reader(struct kl_store *s, struct kl_reader *r);
@@ -164,10 +168,11 @@ void kl_commit_answer(struct kl_store *s, struct kl_txn *txn);
 void kl_commit_fini(struct kl_store *s);
 void kl_commit_cancel(struct kl_store *s); // answers what is only queued
 void kl_commit_set_full(struct kl_store *s, bool full);
+void kl_commit_moved(struct kl_store *s); // a newer state was published: evaluate on that
 
 // lease.c
 int kl_leases_load(struct kl_store *s, struct kl_lease_op op);
-void kl_leases_fini(struct kl_store *s);
+void kl_leases_fini(struct kl_leases *ls);
 enum kl_eval kl_lease_eval(struct kl_store *s, struct kl_txn *txn); // WORK_LEASE, WORK_REVOKE
 void kl_lease_row_applied(struct kl_store *s, const struct kl_row *row);
 void kl_lease_op_applied(struct kl_store *s, const struct kl_lease_op *op);

@@ -67,8 +67,10 @@ static void sql(const char *text)
 
 static void wrong_urls(void **state)
 {
-    refused("postgres://x", KL_EUNSUPPORTED, "no such kind of datastore");
-    refused("nonsense", KL_EUNSUPPORTED, "nonsense");
+    refused("bogus://u:secret@x", KL_EUNSUPPORTED,
+            "datastore bogus://: no such kind of datastore; "
+            "there are sqlite://, ");
+    refused("nonsense", KL_EUNSUPPORTED, "does not begin with the kind of datastore; there are");
     refused("sqlite://", KL_EINVALID, "a path is needed");
     refused("sqlite:///proc/kl/state.db", KL_ENOTFOUND, "/proc/kl");
     refused("sqlite:///tmp", KL_EINVALID, "/tmp");
