@@ -251,6 +251,16 @@ void kl_conn_pause(struct kl_conn *c, bool paused)
     kl_conn_update_events(c);
 }
 
+struct kl_outq *kl_conn_queue(struct kl_conn *c)
+{
+    return &c->out;
+}
+
+SSL *kl_conn_ssl(const struct kl_conn *c)
+{
+    return c->ssl;
+}
+
 void kl_conn_set_ops(struct kl_conn *c, const struct kl_conn_ops *ops, void *arg)
 {
     c->ops = ops;

@@ -11,7 +11,7 @@
 
 struct kl_tls_ctx {
     atomic_uint refs;
-    bool server, verify;
+    bool server, verify, any_name;
     pthread_mutex_t lock; // over what follows
     SSL_CTX *ssl;
     char *server_name;
@@ -204,8 +204,15 @@ static int make_server(const struct kl_tls_server_opts *o, SSL_CTX **ret, struct
         rc = load_key(ctx, &o->key, err);
     if (!rc && pem_given(&o->client_ca)) {
         rc = load_cas(ctx, &o->client_ca, true, err);
-        SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, accept_any);
+        if (o->mutual)
+            SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+        else
+            SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, accept_any);
+    } else if (!rc && o->mutual) {
+        rc = kl_error_set(err, KL_EINVALID, "CA bundle: not given");
     }
+    if (o->mutual)
+        SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
     if (rc)
         SSL_CTX_free(ctx);
     else
@@ -232,6 +239,8 @@ static int make_client(const struct kl_tls_client_opts *o, SSL_CTX **ret, struct
             rc = load_key(ctx, &o->key, err);
     }
     SSL_CTX_set_verify(ctx, o->insecure_skip_verify ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
+    if (o->mutual)
+        SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
     if (rc)
         SSL_CTX_free(ctx);
     else
@@ -272,6 +281,7 @@ int kl_tls_client_new(const struct kl_tls_client_opts *o, struct kl_tls_ctx **re
     if (rc)
         return rc;
     (*ret)->verify = !o->insecure_skip_verify;
+    (*ret)->any_name = o->mutual;
     if (o->server_name && !((*ret)->server_name = strdup(o->server_name))) {
         kl_tls_ctx_unref(*ret);
         *ret = NULL;
@@ -334,6 +344,7 @@ int kl_tls_ctx_reload_client(struct kl_tls_ctx *c, const struct kl_tls_client_op
     c->ssl = fresh;
     c->server_name = name;
     c->verify = !o->insecure_skip_verify;
+    c->any_name = o->mutual;
     pthread_mutex_unlock(&c->lock);
     SSL_CTX_free(old);
     free(old_name);
@@ -364,7 +375,7 @@ int kl_tls_ssl_new(struct kl_tls_ctx *c, const char *host, bool no_http2, SSL **
     int ok = 1;
     pthread_mutex_lock(&c->lock);
     SSL *ssl = SSL_new(c->ssl);
-    if (ssl && !c->server) {
+    if (ssl && !c->server && !c->any_name) {
         const char *name = c->server_name ? c->server_name : host;
         if (name)
             ok = set_identity(ssl, name, c->verify);

@@ -24,6 +24,7 @@ struct kl_tls_server_opts {
     // on with an untrusted one, as kube-apiserver does (tls.RequestClientCert); whether it was
     // trusted stands in kl_http_peer_cert(). Several CAs may be concatenated.
     struct kl_tls_pem client_ca;
+    bool mutual;   // one of client_ca is required, and TLS 1.3: between our own servers
     bool no_http2; // offer only http/1.1 in ALPN
 };
 
@@ -32,6 +33,7 @@ struct kl_tls_client_opts {
     struct kl_tls_pem cert, key; // optional client certificate
     const char *server_name;     // SNI and the name checked; NULL: the host that is dialled
     bool insecure_skip_verify;   // --insecure-skip-tls-verify
+    bool mutual;                 // TLS 1.3; the caller checks who it is, here only the CA
     bool no_http2;
 };
 
