@@ -49,8 +49,8 @@ struct kl_sql_value {
 // ---- statements: prepared on first use on each connection ----
 
 // Rows of kine, the columns of KL_SQL_KV: id, name, deleted, create_revision, version, lease_id,
-// txn_rev (NULL: id), prev_revision (NULL or 0: none), value (NULL: a deletion).
-enum { KL_SQL_KV_COLUMNS = 9, KL_SQL_MAX_COLUMNS = 2 * KL_SQL_KV_COLUMNS, KL_SQL_MAX_PARAMS = 8 };
+// txn_rev (NULL: id), value (NULL: a deletion).
+enum { KL_SQL_KV_COLUMNS = 8, KL_SQL_MAX_COLUMNS = 2 * KL_SQL_KV_COLUMNS, KL_SQL_MAX_PARAMS = 8 };
 
 enum kl_sql_stmt {
     // () -> history_id, epoch, batch_seq, rev, compact_rev, physical_rev, chain, writer,
@@ -178,7 +178,7 @@ struct kl_sql_new {
 
 //   kine(id PK, name, created, deleted, create_revision, prev_revision, lease, value, old_value,
 //        version, lease_id, txn_rev), explicit ids; a covering index kl_cover on (name, id DESC)
-//        with deleted, create_revision, version, lease_id, txn_rev, prev_revision; unique (name,
+//        with deleted, create_revision, version, lease_id, txn_rev; unique (name,
 //        prev_revision) kine_name_prev_revision_uindex
 //   kv_meta(k PK CHECK (k = 1), format, format_min, rev, compact_rev, physical_rev, epoch,
 //   batch_seq,
@@ -234,8 +234,9 @@ struct kl_sql_driver {
     // Without rows. *ret_rows: how many were changed; may be NULL.
     int (*exec)(struct kl_sql_conn *c, enum kl_sql_stmt which, const struct kl_sql_value *params,
                 size_t nparams, int64_t *ret_rows, struct kl_error *err);
-    // Outside of begin and end every statement is a transaction.
-    int (*begin)(struct kl_sql_conn *c, struct kl_error *err);
+    // Outside of begin and end every statement is a transaction. Snapshot: read only, and all
+    // statements see one state (REPEATABLE READ).
+    int (*begin)(struct kl_sql_conn *c, bool snapshot, struct kl_error *err);
     int (*end)(struct kl_sql_conn *c, bool commit, struct kl_error *err);
 
     // One whole transaction in as few round trips as possible: locks kv_meta's row and checks it
