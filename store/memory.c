@@ -9,7 +9,9 @@ struct kl_backend {
     struct kl_store *core;
     struct kl_event *rows;
     size_t n, cap;
-    kl_rev rev;
+    kl_rev rev, compact_rev;
+    struct kl_lease_op *leases; // imported, until they are loaded
+    size_t nleases;
     atomic_llong bytes;
 };
 
@@ -30,47 +32,6 @@ static int open_memory(struct kl_store *core, struct kl_str rest, struct kl_back
     return 0;
 }
 
-static int load_memory(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err)
-{
-    l->rev = b->rev;
-    l->compact_rev = l->physical_rev = 0;
-    l->cluster_id = kl_rand_u64() | 1;
-    l->member_id = kl_rand_u64() | 1;
-    return 0;
-}
-
-static void run_propose(struct kl_task *t)
-{
-    struct kl_batch *batch = KL_CONTAINER_OF(t, struct kl_batch, task);
-    struct kl_backend *b = batch->backend;
-    if (b->n + batch->nrows > b->cap) {
-        size_t cap = b->cap ? b->cap : 64;
-        while (cap < b->n + batch->nrows)
-            cap *= 2;
-        struct kl_event *rows = realloc(b->rows, cap * sizeof(*rows));
-        if (!rows) {
-            kl_core_failed(b->core, batch, KL_ENOMEM);
-            return;
-        }
-        b->rows = rows;
-        b->cap = cap;
-    }
-    for (size_t i = 0; i < batch->nrows; i++) {
-        struct kl_event *e = &b->rows[b->n++];
-        *e = (struct kl_event){kl_kv_ref(batch->rows[i].kv), kl_kv_ref(batch->rows[i].prev)};
-        atomic_fetch_add_explicit(&b->bytes, row_bytes(e), memory_order_relaxed);
-    }
-    b->rev = batch->last_rev;
-    kl_core_applied(b->core, batch);
-}
-
-static void propose(struct kl_backend *b, struct kl_batch *batch)
-{
-    batch->backend = b;
-    batch->task.run = run_propose;
-    kl_loop_defer(kl_core_loop(b->core), &batch->task);
-}
-
 // The first row with an id above `after`, or with a mod_rev of at least min_rev.
 static size_t find_row(const struct kl_backend *b, kl_rev after, kl_rev min_rev)
 {
@@ -84,6 +45,128 @@ static size_t find_row(const struct kl_backend *b, kl_rev after, kl_rev min_rev)
             hi = mid;
     }
     return lo;
+}
+
+static int cmp_version(const void *a, const void *b)
+{
+    const struct kl_kv *x = *(struct kl_kv *const *)a, *y = *(struct kl_kv *const *)b;
+    int c = kl_str_cmp(kl_kv_key(x), kl_kv_key(y));
+    return c ? c : (x->id > y->id) - (x->id < y->id);
+}
+
+static int load_kvs(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err)
+{
+    // Imported rows: the newest version of each key, in key order.
+    struct kl_kv **newest = malloc((b->n ? b->n : 1) * sizeof(*newest));
+    if (!newest)
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    for (size_t i = 0; i < b->n; i++)
+        newest[i] = b->rows[i].kv;
+    qsort(newest, b->n, sizeof(*newest), cmp_version);
+    int r = 0;
+    for (size_t i = 0; !r && i < b->n; i++) {
+        bool last = i + 1 == b->n || !kl_str_eq(kl_kv_key(newest[i]), kl_kv_key(newest[i + 1]));
+        if (last && !newest[i]->deleted)
+            r = l->kv(l->arg, kl_kv_ref(newest[i]));
+    }
+    free(newest);
+    return r ? kl_error_set(err, KL_ENOMEM, "out of memory") : 0;
+}
+
+static int load_memory(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err)
+{
+    int r = 0;
+    l->rev = b->rev;
+    l->compact_rev = l->physical_rev = b->compact_rev;
+    l->cluster_id = kl_rand_u64() | 1;
+    l->member_id = kl_rand_u64() | 1;
+    for (size_t i = 0; !r && i < b->nleases; i++) {
+        if (l->lease(l->arg, b->leases[i]))
+            r = kl_error_set(err, KL_ENOMEM, "out of memory");
+    }
+    free(b->leases);
+    b->leases = NULL;
+    b->nleases = 0;
+    return r ? r : load_kvs(b, l, err);
+}
+
+static int room_for(struct kl_backend *b, size_t more)
+{
+    if (b->n + more <= b->cap)
+        return 0;
+    size_t cap = b->cap ? b->cap : 64;
+    while (cap < b->n + more)
+        cap *= 2;
+    struct kl_event *rows = realloc(b->rows, cap * sizeof(*rows));
+    if (!rows)
+        return KL_ENOMEM;
+    b->rows = rows;
+    b->cap = cap;
+    return 0;
+}
+
+static void add_row(struct kl_backend *b, struct kl_kv *kv, struct kl_kv *prev)
+{
+    struct kl_event *e = &b->rows[b->n++];
+    *e = (struct kl_event){kl_kv_ref(kv), kl_kv_ref(prev)};
+    atomic_fetch_add_explicit(&b->bytes, row_bytes(e), memory_order_relaxed);
+}
+
+// ---- filled from another store: within one process, so never cut ----
+
+static int import_begin(struct kl_backend *b, struct kl_import *im, struct kl_error *err)
+{
+    im->through = 0;
+    return 0;
+}
+
+static int import_rows(struct kl_backend *b, const struct kl_batch *batch, struct kl_error *err)
+{
+    struct kl_lease_op *leases =
+        realloc(b->leases, (b->nleases + batch->nleases + 1) * sizeof(*leases));
+    if (leases)
+        b->leases = leases;
+    if (!leases || room_for(b, batch->nrows))
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    for (size_t i = 0; i < batch->nrows; i++) {
+        // What is before it is only known by its id: the row itself, when it is here.
+        struct kl_kv *prev = batch->rows[i].prev;
+        size_t at = prev ? find_row(b, prev->id - 1, 0) : b->n;
+        bool here = at < b->n && b->rows[at].kv->id == prev->id;
+        add_row(b, batch->rows[i].kv, here ? b->rows[at].kv : NULL);
+    }
+    if (batch->nleases)
+        memcpy(b->leases + b->nleases, batch->leases, batch->nleases * sizeof(*leases));
+    b->nleases += batch->nleases;
+    return 0;
+}
+
+static int import_end(struct kl_backend *b, const struct kl_import *im, struct kl_error *err)
+{
+    b->rev = im->rev;
+    b->compact_rev = im->compact_rev;
+    return 0;
+}
+
+static void run_propose(struct kl_task *t)
+{
+    struct kl_batch *batch = KL_CONTAINER_OF(t, struct kl_batch, task);
+    struct kl_backend *b = batch->backend;
+    if (room_for(b, batch->nrows)) {
+        kl_core_failed(b->core, batch, KL_ENOMEM);
+        return;
+    }
+    for (size_t i = 0; i < batch->nrows; i++)
+        add_row(b, batch->rows[i].kv, batch->rows[i].prev);
+    b->rev = batch->last_rev;
+    kl_core_applied(b->core, batch);
+}
+
+static void propose(struct kl_backend *b, struct kl_batch *batch)
+{
+    batch->backend = b;
+    batch->task.run = run_propose;
+    kl_loop_defer(kl_core_loop(b->core), &batch->task);
 }
 
 static void run_rows(struct kl_task *t)
@@ -111,13 +194,6 @@ static void read_rows(struct kl_backend *b, struct kl_rows_req *q)
     }
     q->task.run = run_rows;
     kl_loop_defer(kl_core_loop(b->core), &q->task);
-}
-
-static int cmp_version(const void *a, const void *b)
-{
-    const struct kl_kv *x = *(struct kl_kv *const *)a, *y = *(struct kl_kv *const *)b;
-    int c = kl_str_cmp(kl_kv_key(x), kl_kv_key(y));
-    return c ? c : (x->id > y->id) - (x->id < y->id);
 }
 
 static void run_range(struct kl_task *t)
@@ -240,6 +316,7 @@ static void close_memory(struct kl_backend *b)
         kl_kv_unref(b->rows[i].prev);
     }
     free(b->rows);
+    free(b->leases);
     free(b);
 }
 
@@ -248,6 +325,9 @@ const struct kl_backend_ops kl_backend_memory = {
     .scheme = "memory",
     .open = open_memory,
     .load = load_memory,
+    .import_begin = import_begin,
+    .import_rows = import_rows,
+    .import_end = import_end,
     .propose = propose,
     .read_rows = read_rows,
     .read_range = read_range,

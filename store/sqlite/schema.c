@@ -216,7 +216,7 @@ static int check_path(struct kl_backend *b, struct kl_error *err)
 
 // ---- the connection ----
 
-static int exec(struct kl_backend *b, const char *sql, struct kl_error *err)
+int kl_sq_exec(struct kl_backend *b, const char *sql, struct kl_error *err)
 {
     int rc = sqlite3_exec(b->db, sql, NULL, NULL, NULL);
     return rc ? kl_sq_error(b, rc, err, sql) : 0;
@@ -240,7 +240,7 @@ static int query_text(struct kl_backend *b, const char *sql, char *ret, size_t n
     return rc ? (err ? err->code : KL_EIO) : 0;
 }
 
-static int query_int(struct kl_backend *b, const char *sql, int64_t *ret, struct kl_error *err)
+int kl_sq_query_int(struct kl_backend *b, const char *sql, int64_t *ret, struct kl_error *err)
 {
     char text[32];
     int r = query_text(b, sql, text, sizeof(text), err);
@@ -267,14 +267,14 @@ static int set_pragmas(struct kl_backend *b, struct kl_error *err)
                                 "BEGIN IMMEDIATE; COMMIT;"; // takes the lock now
     char mode[32];
     sqlite3_busy_timeout(b->db, 1000); // a predecessor may be on its way out
-    int r = exec(b, before, err);
+    int r = kl_sq_exec(b, before, err);
     if (!r)
         r = query_text(b, "PRAGMA journal_mode=WAL", mode, sizeof(mode), err);
     if (!r && strcmp(mode, "wal") != 0)
         r = kl_error_set(err, KL_EUNSUPPORTED, "datastore %s: write-ahead log refused (%s)",
                          b->path, mode);
     if (!r)
-        r = exec(b, after, err);
+        r = kl_sq_exec(b, after, err);
     sqlite3_wal_hook(b->db, wal_hook, b); // after wal_autocheckpoint, which has one of its own
     return r;
 }
@@ -285,13 +285,13 @@ static int create_schema(struct kl_backend *b, struct kl_error *err)
     snprintf(sql, sizeof(sql), "INSERT INTO kv_meta VALUES(1,%d,%d,1,0,0,1,0,%lld,%lld,%lld)",
              KL_SQ_FORMAT, KL_SQ_FORMAT, (long long)(kl_rand_u64() >> 1 | 1),
              (long long)(kl_rand_u64() >> 1 | 1), (long long)(kl_rand_u64() >> 1 | 1));
-    int r = exec(b, "BEGIN IMMEDIATE", err);
+    int r = kl_sq_exec(b, "BEGIN IMMEDIATE", err);
     if (!r)
-        r = exec(b, schema_sql, err);
+        r = kl_sq_exec(b, schema_sql, err);
     if (!r)
-        r = exec(b, sql, err);
+        r = kl_sq_exec(b, sql, err);
     if (!r)
-        r = exec(b, "COMMIT", err);
+        r = kl_sq_exec(b, "COMMIT", err);
     return r;
 }
 
@@ -316,7 +316,7 @@ static int check_schema(struct kl_backend *b, struct kl_error *err)
         return kl_error_set(err, KL_EUNSUPPORTED,
                             "datastore %s is an SQLite database of something else", b->path);
     int64_t format = 0;
-    r = query_int(b, "SELECT format_min FROM kv_meta WHERE k = 1", &format, err);
+    r = kl_sq_query_int(b, "SELECT format_min FROM kv_meta WHERE k = 1", &format, err);
     if (!r && format > KL_SQ_FORMAT)
         r = kl_error_set(err, KL_EUNSUPPORTED,
                          "datastore %s has format %lld; this version of kinglet reads up to %d",
@@ -362,7 +362,7 @@ int kl_sq_open(struct kl_backend *b, struct kl_error *err)
     if (!r)
         r = check_schema(b, err);
     if (!r)
-        r = query_int(b, "PRAGMA page_size", &page_bytes, err);
+        r = kl_sq_query_int(b, "PRAGMA page_size", &page_bytes, err);
     b->page_bytes = (int)page_bytes;
     return r;
 }
@@ -472,7 +472,7 @@ int kl_sq_load(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err)
     } else if (rc == SQLITE_DONE) {
         rc = SQLITE_CORRUPT;
     }
-    int r = rc ? kl_sq_error(b, rc, err, "kv_meta") : 0;
+    int r = rc ? kl_sq_error(b, rc, err, "kv_meta") : kl_sq_import_refuse(b, err);
     sqlite3_finalize(st);
     if (!r && (l->rev < 1 || l->rev > INT64_MAX / 2 || newest > l->rev || l->compact_rev < 0 ||
                l->compact_rev > l->rev || l->physical_rev < 0 || l->physical_rev > l->compact_rev))

@@ -72,6 +72,8 @@ int kl_sq_run(struct kl_backend *b, enum kl_sq_stmt which,
 
 // write.c, read.c, compact.c, space.c: on the writer's loop.
 void kl_sq_write(struct kl_backend *b, struct kl_batch *batch); // sets batch->code, err
+int kl_sq_insert_rows(struct kl_backend *b, const struct kl_batch *batch, struct kl_error *err);
+int kl_sq_write_leases(struct kl_backend *b, const struct kl_batch *batch, struct kl_error *err);
 void kl_sq_read_rows(struct kl_backend *b, struct kl_rows_req *q);
 void kl_sq_read_range(struct kl_backend *b, struct kl_range_req *q);
 void kl_sq_read_value(struct kl_backend *b, struct kl_value_req *q);
@@ -86,3 +88,13 @@ void kl_sq_reserve_make(struct kl_backend *b);
 void kl_sq_reserve_release(struct kl_backend *b);
 // Decodes columns col.. (id, name, deleted, create_revision, version, lease_id, txn_rev, value).
 struct kl_kv *kl_sq_column_kv(struct kl_backend *b, sqlite3_stmt *st, int col);
+
+// schema.c: one statement without rows; the first column of the first row as a number.
+int kl_sq_exec(struct kl_backend *b, const char *sql, struct kl_error *err);
+int kl_sq_query_int(struct kl_backend *b, const char *sql, int64_t *ret, struct kl_error *err);
+
+// import.c: on the opener's thread, before load.
+int kl_sq_import_begin(struct kl_backend *b, struct kl_import *im, struct kl_error *err);
+int kl_sq_import_rows(struct kl_backend *b, const struct kl_batch *batch, struct kl_error *err);
+int kl_sq_import_end(struct kl_backend *b, const struct kl_import *im, struct kl_error *err);
+int kl_sq_import_refuse(struct kl_backend *b, struct kl_error *err); // a cut one is not loaded

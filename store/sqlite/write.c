@@ -31,7 +31,7 @@ static void bind_kv(sqlite3_stmt *st, const struct kl_row *row)
         sqlite3_bind_null(st, 10);
 }
 
-static int insert_rows(struct kl_backend *b, const struct kl_batch *batch, struct kl_error *err)
+int kl_sq_insert_rows(struct kl_backend *b, const struct kl_batch *batch, struct kl_error *err)
 {
     sqlite3_stmt *st = kl_sq_get(b, KL_SQ_INSERT, err);
     if (!st)
@@ -47,7 +47,7 @@ static int insert_rows(struct kl_backend *b, const struct kl_batch *batch, struc
     return 0;
 }
 
-static int write_leases(struct kl_backend *b, const struct kl_batch *batch, struct kl_error *err)
+int kl_sq_write_leases(struct kl_backend *b, const struct kl_batch *batch, struct kl_error *err)
 {
     for (size_t i = 0; i < batch->nleases; i++) {
         const struct kl_lease_op *op = &batch->leases[i];
@@ -128,9 +128,9 @@ void kl_sq_write(struct kl_backend *b, struct kl_batch *batch)
     if (!r)
         r = kl_sq_run(b, KL_SQ_BEGIN, err);
     if (!r)
-        r = insert_rows(b, batch, err);
+        r = kl_sq_insert_rows(b, batch, err);
     if (!r)
-        r = write_leases(b, batch, err);
+        r = kl_sq_write_leases(b, batch, err);
     if (!r)
         r = write_meta(b, batch, err);
     if (!r)
