@@ -55,19 +55,20 @@ enum { KL_SQL_KV_COLUMNS = 8, KL_SQL_MAX_COLUMNS = 2 * KL_SQL_KV_COLUMNS, KL_SQL
 enum kl_sql_stmt {
     // () -> history_id, epoch, batch_seq, rev, compact_rev, physical_rev, chain, writer,
     // format_min,
-    // cluster_id, import_source, and the server's wall time in ms since 1970. One row.
+    // cluster_id, import_source (NULL: none), import_base (NULL), and the database's wall time in
+    // ms
+    // since 1970. One row.
     KL_SQL_HEAD,
     // As KL_SQL_HEAD, and locks the row until the transaction ends: with it taken, no commit is
     // under way, in whatever session.
     KL_SQL_LOCK,
-    // (after_seq, through_seq) -> history_id, batch_seq, rev, compact_rev of kv_meta, and for each
-    // row of kv_batch with after_seq < batch_seq <= through_seq in order: batch_seq, epoch,
-    // writer_id,
-    // nonce, base_rev, n, compact_rev, extra (NULL: empty), chain. Without such a row one row with
-    // NULLs. All of one snapshot.
+    // (after_seq, through_seq) -> history_id, batch_seq, rev, epoch of kv_meta, and for each row of
+    // kv_batch with after_seq < batch_seq <= through_seq, in order: batch_seq, writer_id, nonce,
+    // base_rev, n, compact_rev, extra (NULL: empty), chain. Without such a row one row with NULLs.
+    // All of one snapshot.
     KL_SQL_BATCHES,
-    // (nonce, writer_id) -> batch_seq of the row of kv_batch, or no row
-    KL_SQL_NONCE,
+    // (seq) -> nonce, writer_id, chain of that row of kv_batch, or no row
+    KL_SQL_BATCH,
     // (after_id, through_id) -> KL_SQL_KV of kine, in order of id, without joins
     KL_SQL_FEED,
     // (after_name, limit) -> KL_SQL_KV of the newest row of each name > after_name that is not a
@@ -97,10 +98,8 @@ enum kl_sql_stmt {
     KL_SQL_STEP_ROWS,
     // (through): raises kv_meta.physical_rev; 0 rows when it is there already
     KL_SQL_STEP_DONE,
-    // (seq): deletes the rows of kv_batch up to seq
+    // (ms, limit): deletes those of the `limit` oldest rows of kv_batch whose at_ms is < ms
     KL_SQL_TRIM_BATCHES,
-    // (ms) -> the greatest batch_seq of kv_batch with at_ms < ms, or no row or NULL
-    KL_SQL_TRIM_FROM,
     // (id, address, version, heartbeat_ms, started_ms): inserts or updates a row of kv_peer
     KL_SQL_PEER_PUT,
     KL_SQL_PEER_DEL, // (id)
@@ -110,17 +109,14 @@ enum kl_sql_stmt {
     // (history_id, rev, chain): sets kv_meta's history_id, rev, compact_rev = rev,
     // batch_seq = batch_seq + 1,000,000, epoch = epoch + 1, chain: after a rollback
     KL_SQL_NEW_HISTORY,
-    // (source, force): sets kv_meta.import_source (NULL: no import) where force is not 0 or it is
-    // NULL; the others are the parts of an import
-    KL_SQL_IMPORT_SOURCE,
+    // (source, base_rev): sets kv_meta.import_source and import_base
+    KL_SQL_IMPORT_BEGIN,
     KL_SQL_IMPORT_NEWEST, // () -> MAX(id) of kine (NULL: none)
-    // (rev, compact_rev, history_id, chain): the end of an import, import_source goes
+    // (rev, compact_rev, history_id, chain): sets them, physical_rev = compact_rev, batch_seq =
+    // batch_seq + 1,000,000, epoch = epoch + 1, import_source and import_base NULL
     KL_SQL_IMPORT_END,
-    KL_SQL_CLEAR_ROWS, // (limit): deletes about as many rows of kine
-    KL_SQL_CLEAR_LEASES,
-    KL_SQL_CLEAR_BATCHES,
-    KL_SQL_SIZES, // () -> bytes of the tables and their indexes, bytes that are in use (NULL:
-                  // unknown)
+    // () -> bytes of the tables with their indexes, bytes of these that are in use (NULL: unknown)
+    KL_SQL_SIZES,
     KL_SQL_STMTS
 };
 
@@ -132,6 +128,7 @@ struct kl_sql_commit {
     int64_t seq;                  // the batch's; kv_meta.batch_seq must be seq - 1
     int64_t epoch;                // kv_meta.epoch must be this
     int64_t history_id;           // kv_meta.history_id must be this
+    int64_t prev_chain;           // kv_meta.chain must be this
     int64_t writer_id, nonce;
     int64_t chain;       // afterwards
     int64_t now_ms;      // kv_batch.at_ms: this server's idea of the database's wall time
@@ -183,7 +180,7 @@ struct kl_sql_new {
 //   kv_meta(k PK CHECK (k = 1), format, format_min, rev, compact_rev, physical_rev, epoch,
 //   batch_seq,
 //        chain, cluster_id, history_id, writer (id of the batch leader, 0: nobody), import_source
-//        NULL)
+//        NULL, import_base NULL)
 //   kv_batch(batch_seq PK, epoch, writer_id, nonce, base_rev, n, compact_rev, chain, at_ms, extra
 //        NULL) and no other index: it is short
 //   kv_lease(id PK, ttl_ms, deadline_ms)
@@ -240,14 +237,17 @@ struct kl_sql_driver {
     int (*end)(struct kl_sql_conn *c, bool commit, struct kl_error *err);
 
     // One whole transaction in as few round trips as possible: locks kv_meta's row and checks it
-    // against seq, epoch and history_id (otherwise KL_ECONFLICT and nothing changed), raises rev to
-    // batch->last_rev, batch_seq, chain and compact_rev (never lowers that), inserts the rows,
-    // stores and deletes the leases, inserts the row of kv_batch, notifies, commits durably.
+    // against seq, epoch, history_id and prev_chain (otherwise KL_ECONFLICT and nothing changed),
+    // raises rev to batch->last_rev, batch_seq, chain and compact_rev (never lowers that), inserts
+    // the rows, stores and deletes the leases, inserts the row of kv_batch, notifies, commits
+    // durably.
     int (*commit)(struct kl_sql_conn *c, const struct kl_sql_commit *m, struct kl_error *err);
     // Rows alone, and leases, of an import; inside begin and end.
     int (*insert)(struct kl_sql_conn *c, const struct kl_row *rows, size_t n, struct kl_error *err);
     int (*insert_leases)(struct kl_sql_conn *c, const struct kl_lease_op *ops, size_t n,
                          struct kl_error *err);
+    // Empties kine, kv_lease and kv_batch; outside of begin and end.
+    int (*clear)(struct kl_sql_conn *c, struct kl_error *err);
     // Deletes rows of kine by their ids (ascending), as one statement or few.
     int (*delete_rows)(struct kl_sql_conn *c, const kl_rev *ids, size_t n, int64_t *ret_rows,
                        struct kl_error *err);
