@@ -232,6 +232,8 @@ static enum kl_eval evaluate(struct kl_store *s, struct kl_txn *txn)
 {
     if (txn->internal == KL_WORK_COMPACT)
         return kl_compact_eval(s, txn);
+    if (kl_fence_refuses(s, txn))
+        return KL_EVAL_ANSWER;
     return txn->internal == KL_WORK_TXN ? kl_eval_txn(s, txn) : kl_lease_eval(s, txn);
 }
 
@@ -255,6 +257,7 @@ static void run_pump(struct kl_task *t)
             break;
         propose_fill(s);
     }
+    kl_fence_check(s);
     kl_store_maybe_stop(s);
 }
 

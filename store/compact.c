@@ -201,7 +201,8 @@ static void tidy_done(struct kl_tidy_req *q)
 void kl_compact_run(struct kl_store *s)
 {
     struct kl_compaction *c = &s->compaction;
-    if (s->stopping || c->stepping || c->tidying || kl_store_mono_ms(s) < c->retry_ms)
+    if (s->o.read_only || s->stopping || c->stepping || c->tidying ||
+        kl_store_mono_ms(s) < c->retry_ms)
         return;
     if (c->physical < s->view->compact_rev) {
         if (!c->window)
@@ -225,7 +226,8 @@ int64_t kl_compact_next_ms(struct kl_store *s)
 {
     const struct kl_compaction *c = &s->compaction;
     int64_t next = s->o.auto_compact ? c->next_auto_ms : INT64_MAX;
-    bool behind = !c->stepping && !c->tidying && c->physical < s->view->compact_rev;
+    bool behind =
+        !s->o.read_only && !c->stepping && !c->tidying && c->physical < s->view->compact_rev;
     return behind && c->retry_ms < next ? c->retry_ms : next;
 }
 

@@ -240,7 +240,7 @@ static void run_start(struct kl_task *t)
     kl_commit_pump(s);
 }
 
-int kl_store_open(const char *url, const struct kl_store_options *o, struct kl_store **ret_s,
+int kl_store_make(const char *url, const struct kl_store_options *o, struct kl_store **ret_s,
                   struct kl_error *err)
 {
     static const struct kl_store_options none;
@@ -266,25 +266,47 @@ int kl_store_open(const char *url, const struct kl_store_options *o, struct kl_s
     kl_ring_room_init(&s->room, s->o.ring_bytes);
     kl_store_metrics_init();
     int r = kl_loop_new("kl-store", &s->loop, err);
+    if (!r)
+        r = ops->open(s, kl_str(sep + 3), &s->backend, err);
     if (r)
-        goto fail;
-    r = ops->open(s, kl_str(sep + 3), &s->backend, err);
-    if (r)
-        goto fail;
-    r = kl_store_load(s, err);
+        free_store(s);
+    else
+        *ret_s = s;
+    return r;
+}
+
+void kl_store_unmake(struct kl_store *s)
+{
+    if (!s)
+        return;
+    s->ops->close(s->backend);
+    free_store(s);
+}
+
+int kl_store_begin(struct kl_store *s, struct kl_error *err)
+{
+    int r = kl_store_load(s, err);
     if (!r)
         r = kl_loop_start(s->loop, err);
     if (r) {
-        ops->close(s->backend);
-        goto fail;
+        kl_store_unmake(s);
+        return r;
     }
     s->pump.run = run_start;
     s->pumping = true;
     kl_loop_post(s->loop, &s->pump);
-    *ret_s = s;
     return 0;
-fail:
-    free_store(s);
+}
+
+int kl_store_open(const char *url, const struct kl_store_options *o, struct kl_store **ret_s,
+                  struct kl_error *err)
+{
+    struct kl_store *s = NULL;
+    int r = kl_store_make(url, o, &s, err);
+    if (!r)
+        r = kl_store_begin(s, err);
+    if (!r)
+        *ret_s = s;
     return r;
 }
 
@@ -308,6 +330,7 @@ static void run_stop(struct kl_task *t)
     s->stopping = true;
     kl_commit_cancel(s);
     kl_compact_cancel(s);
+    kl_fence_check(s);
     kl_commit_pump(s);
 }
 

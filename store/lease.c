@@ -514,13 +514,16 @@ static bool may_expire(const struct kl_leases *ls)
 
 int64_t kl_lease_next_ms(struct kl_store *s)
 {
-    return may_expire(&s->leases) ? s->leases.heap[0]->deadline_mono_ms : INT64_MAX;
+    if (!may_expire(&s->leases))
+        return INT64_MAX;
+    int64_t due = s->leases.heap[0]->deadline_mono_ms;
+    return kl_store_fenced(s) && due < kl_fence_next_ms(s) ? kl_fence_next_ms(s) : due;
 }
 
 void kl_lease_expire(struct kl_store *s)
 {
     int64_t now = kl_store_mono_ms(s);
-    while (may_expire(&s->leases)) {
+    while (may_expire(&s->leases) && !kl_store_fenced(s)) {
         struct kl_lease *l = s->leases.heap[0];
         if (l->deadline_mono_ms > now)
             return;

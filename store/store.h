@@ -34,7 +34,8 @@ struct kl_store_options {
     const char *cafile, *certfile, *keyfile; // TLS to a database or a remote etcd [none]
     bool take_over;                          // change a kine datastore in place [refuse, say what]
     bool no_fsync;                           // etcd's --unsafe-no-fsync
-    struct kl_peers *peers;                  // the other servers (store/peer/peers.h) [none]
+    bool read_only;         // nothing changes: no write is taken, nothing expires or is compacted
+    struct kl_peers *peers; // the other servers (store/peer/peers.h) [none]
     const struct kl_backend_ops *const *extra; // more back ends, NULL-terminated [none]
 };
 
@@ -61,6 +62,21 @@ struct kl_compact_wait {
     struct kl_store *store;
 };
 int kl_store_compact(struct kl_store *s, struct kl_compact_wait *c, struct kl_error *err);
+
+// Refuses every write for the next `ms` (KL_EUNAVAILABLE, also leases and what would expire) and
+// answers when what came before is durable: `rev` then stands still. ms 0 takes the fence away.
+struct kl_fence_req {
+    int64_t ms;
+    void (*cb)(struct kl_fence_req *f); // exactly once, later, on the submitting loop
+    struct kl_loop *loop;               // NULL: the submitting thread's
+    int code;                           // KL_ECANCELED: the store stopped
+    struct kl_error err;
+    kl_rev rev;
+    struct kl_task task; // the store's
+    struct kl_fence_req *next;
+    struct kl_store *store;
+};
+int kl_store_fence(struct kl_store *s, struct kl_fence_req *f, struct kl_error *err);
 
 // Old revisions. Keeps v for KL_HOLD_MS (bounded also by number and by what it keeps alive), so
 // that the next page of a list at this revision comes from memory on whatever loop. Any thread.

@@ -110,6 +110,9 @@ struct kl_store {
     bool full, checking_space;
     int64_t full_budget, full_check_ms;
 
+    struct kl_fence_req *fences; // that wait for what is in flight
+    int64_t fence_until_ms;
+
     bool stopping;
     struct kl_task stop_task;
 
@@ -125,7 +128,12 @@ struct kl_store {
     char last_error_text[256];
 };
 
-// core.c
+// core.c: the steps of kl_store_open. make: the back end is open, nothing is loaded. begin: loads
+// and starts, or frees s. unmake: instead of begin.
+int kl_store_make(const char *url, const struct kl_store_options *o, struct kl_store **ret_s,
+                  struct kl_error *err);
+int kl_store_begin(struct kl_store *s, struct kl_error *err);
+void kl_store_unmake(struct kl_store *s);
 int64_t kl_store_mono_ms(const struct kl_store *s);
 int64_t kl_store_wall_ms(const struct kl_store *s);
 void kl_store_arm_timer(struct kl_store *s);
@@ -181,6 +189,12 @@ void kl_lease_batch_undone(struct kl_store *s, struct kl_batch *b);
 bool kl_lease_usable(struct kl_store *s, int64_t id);
 int64_t kl_lease_next_ms(struct kl_store *s); // mono time of the first deadline, INT64_MAX: none
 void kl_lease_expire(struct kl_store *s);
+
+// fence.c
+bool kl_store_fenced(const struct kl_store *s);
+bool kl_fence_refuses(struct kl_store *s, struct kl_txn *txn); // sets txn->code
+void kl_fence_check(struct kl_store *s);                       // answers when nothing is in flight
+int64_t kl_fence_next_ms(const struct kl_store *s);            // when it ends
 
 // compact.c
 enum kl_eval kl_compact_eval(struct kl_store *s, struct kl_txn *txn);
