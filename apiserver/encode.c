@@ -33,8 +33,7 @@ static void put_yaml(struct kl_buf *out, struct kl_str json)
     kl_arena_fini(&a);
 }
 
-// Turns compact JSON in `json` into what the client asked for.
-static void finish_text(struct kl_buf *out, const struct kl_spec *s, struct kl_str json)
+void kl_encode_text(struct kl_buf *out, const struct kl_spec *s, struct kl_str json)
 {
     if (s->media == KL_MEDIA_YAML) {
         put_yaml(out, json);
@@ -57,7 +56,7 @@ void kl_encode_value(struct kl_buf *out, const struct kl_spec *s, const struct k
     struct kl_buf json;
     kl_buf_init(&json, KL_MAX_ARENA_BYTES);
     put_typed_json(&json, type, av, kind, v);
-    finish_text(out, s, kl_buf_str(&json));
+    kl_encode_text(out, s, kl_buf_str(&json));
     if (json.err)
         out->err = json.err;
     kl_buf_fini(&json);
@@ -228,7 +227,7 @@ struct kl_bytes *kl_encode_result(struct kl_req *r, const struct kl_spec *s)
             put_table_of_one(&json, r, s, r->frozen);
         else
             kl_encode_partial(&json, s, r->frozen, true);
-        finish_text(&out, s, kl_buf_str(&json));
+        kl_encode_text(&out, s, kl_buf_str(&json));
         if (json.err)
             out.err = json.err;
         kl_buf_fini(&json);

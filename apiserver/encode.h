@@ -28,6 +28,9 @@ struct kl_bytes *kl_encode_result(struct kl_req *r, const struct kl_spec *s);
 void kl_encode_value(struct kl_buf *out, const struct kl_spec *s, const struct kl_type *type,
                      struct kl_str api_version, struct kl_str kind, const struct kl_value *v);
 
+// Compact JSON as the text that the client asked for: YAML, pretty or as it is, and a newline.
+void kl_encode_text(struct kl_buf *out, const struct kl_spec *s, struct kl_str json);
+
 // One object of a list or watch in the version, form and media of the request, as JSON text or
 // protobuf message without envelope, appended to out. For forms that are not cached.
 int kl_encode_item(struct kl_buf *out, const struct kl_req *r, const struct kl_spec *s,

@@ -6,7 +6,6 @@
 #include "base/clock.h"
 #include "object/protobuf.h"
 #include "object/table.h"
-#include "object/yaml.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -155,6 +154,67 @@ static void put_pb_head(struct kl_buf *head, struct kl_buf *tail, struct list *l
     kl_buf_fini(&meta);
 }
 
+// ---- YAML and pretty text: the list without its items is rewritten as a whole and cut where they
+// go
+
+static bool is_rewritten(const struct list *l)
+{
+    return l->call->spec.media == KL_MEDIA_YAML || l->call->spec.pretty;
+}
+
+static void put_rewritten_item(struct kl_buf *out, const struct list *l, struct kl_str json)
+{
+    const struct kl_spec *s = &l->call->spec;
+    struct kl_buf text;
+    struct kl_str rest, line;
+    kl_buf_init(&text, KL_MAX_ARENA_BYTES);
+    if (s->media == KL_MEDIA_YAML) { // a list of one is indented as one of many
+        struct kl_buf one;
+        kl_buf_init(&one, KL_MAX_ARENA_BYTES);
+        kl_buf_putc(&one, '[');
+        kl_buf_puts(&one, json);
+        kl_buf_putc(&one, ']');
+        kl_encode_text(out, s, kl_buf_str(&one));
+        out->err = out->err ? out->err : one.err;
+        kl_buf_fini(&one);
+        return;
+    }
+    kl_encode_text(&text, s, json);
+    rest = kl_str_trim(kl_buf_str(&text));
+    while (kl_str_split(&rest, '\n', &line)) {
+        kl_buf_puts(out, KL_STR("\n    "));
+        kl_buf_puts(out, line);
+    }
+    out->err = out->err ? out->err : text.err;
+    kl_buf_fini(&text);
+}
+
+// Rewrites the list without items that stands in `head` and cuts it: the rest goes to `tail`.
+static void rewrite_head(struct list *l, struct kl_buf *head, struct kl_buf *tail)
+{
+    const struct kl_spec *s = &l->call->spec;
+    bool yaml = s->media == KL_MEDIA_YAML;
+    const char *items = s->form == KL_FORM_TABLE ? "rows" : "items";
+    struct kl_str empty =
+        kl_arena_printf(l->call->req.arena, yaml ? "\n%s: []\n" : "\n  \"%s\": []", items);
+    struct kl_buf text;
+    kl_buf_init(&text, 4 << 20);
+    kl_buf_puts(head, KL_STR("]}"));
+    kl_encode_text(&text, s, kl_buf_str(head));
+    head->n = 0;
+    head->err = head->err ? head->err : text.err;
+    const char *at = empty.p && text.n ? memmem(text.p, text.n, empty.p, empty.n) : NULL;
+    if (!at || !l->g->n) {
+        kl_buf_puts(head, kl_buf_str(&text));
+    } else {
+        size_t cut = (size_t)(at - text.p) + empty.n - (yaml ? strlen(" []\n") : strlen("]"));
+        kl_buf_append(head, text.p, cut);
+        kl_buf_puts(yaml ? head : tail, yaml ? KL_STR("\n") : KL_STR("\n  ]"));
+        kl_buf_puts(tail, kl_str_from(kl_buf_str(&text), (size_t)(at - text.p) + empty.n));
+    }
+    kl_buf_fini(&text);
+}
+
 // ---- the stream
 
 static struct kl_bytes *take(struct kl_buf *b)
@@ -199,18 +259,32 @@ static int pull_cached(struct list *l, struct kl_http_chunk *chunks, int max)
 static int pull_made(struct list *l, struct kl_http_chunk *chunks)
 {
     struct kl_req *r = &l->call->req;
+    struct kl_spec json = l->call->spec;
     struct kl_error err = {0};
-    struct kl_buf b;
+    struct kl_buf b, item;
+    bool rewritten = is_rewritten(l);
+    int rc = 0;
     int64_t until = kl_mono_ns() + KL_GATHER_SLICE_US * 1000;
     kl_buf_init(&b, KL_MAX_ARENA_BYTES);
+    kl_buf_init(&item, KL_MAX_ARENA_BYTES);
+    if (rewritten)
+        json.media = KL_MEDIA_JSON;
     while (l->at < l->g->n && b.n < PIECE_BYTES && kl_mono_ns() < until) {
         struct kl_object *o = kl_cache_object(l->g->kvs[l->at], r->info.res, &err);
-        if (l->at++)
+        if (l->at++ && l->call->spec.media != KL_MEDIA_YAML)
             kl_buf_putc(&b, ',');
-        if (!o || kl_encode_item(&b, r, &l->call->spec, o, &err)) {
-            kl_buf_fini(&b);
-            return KL_EINTERNAL;
+        kl_buf_clear(&item);
+        if (!o || kl_encode_item(rewritten ? &item : &b, r, &json, o, &err)) {
+            rc = KL_EINTERNAL;
+            break;
         }
+        if (rewritten)
+            put_rewritten_item(&b, l, kl_buf_str(&item));
+    }
+    kl_buf_fini(&item);
+    if (rc) {
+        kl_buf_fini(&b);
+        return rc;
     }
     struct kl_bytes *made = take(&b);
     if (!made)
@@ -230,6 +304,8 @@ static int pull_list(void *arg, struct kl_http_chunk *chunks, int max, bool *ret
     if (l->at < l->g->n)
         return l->cached ? pull_cached(l, chunks, max) : pull_made(l, chunks);
     *ret_end = true;
+    if (!l->tail->n) // an empty list in one piece
+        return 0;
     put_chunk(&chunks[0], kl_bytes_ref(l->tail), 0);
     return 1;
 }
@@ -245,53 +321,11 @@ static void close_list(void *arg)
 
 static const struct kl_http_source list_source = {.pull = pull_list, .close = close_list};
 
-// YAML and pretty text need the whole: built as JSON, then rewritten.
-static void answer_whole(struct list *l)
-{
-    struct kl_req *r = &l->call->req;
-    struct kl_spec json = l->call->spec;
-    struct kl_error err = {0};
-    struct kl_buf b, out;
-    kl_buf_init(&b, KL_MAX_ARENA_BYTES);
-    kl_buf_init(&out, 4 * KL_MAX_ARENA_BYTES);
-    json.media = KL_MEDIA_JSON;
-    put_json_head(&b, l);
-    for (size_t i = 0; i < l->g->n && !b.err; i++) {
-        struct kl_object *o = kl_cache_object(l->g->kvs[i], r->info.res, &err);
-        if (i)
-            kl_buf_putc(&b, ',');
-        if (!o || kl_encode_item(&b, r, &json, o, &err))
-            b.err = KL_EINTERNAL;
-    }
-    kl_buf_puts(&b, KL_STR("]}"));
-    if (!b.err && l->call->spec.media == KL_MEDIA_YAML) {
-        struct kl_value v;
-        if (kl_json_parse(r->arena, kl_buf_str(&b), NULL, &v, &err) || kl_yaml_write(&out, &v))
-            b.err = KL_EINTERNAL;
-    } else if (!b.err) {
-        kl_json_pretty(&out, kl_buf_str(&b), 2);
-        kl_buf_putc(&out, '\n');
-    }
-    kl_gather_fini(l->g);
-    if (b.err || out.err) {
-        kl_fail_internal(r, "the list is too large for this form");
-        kl_req_fail(r);
-    } else {
-        kl_http_answer_text(r, 200, kl_spec_content_type(&l->call->spec, false), kl_buf_str(&out));
-    }
-    kl_buf_fini(&b);
-    kl_buf_fini(&out);
-}
-
 static void answer(struct list *l)
 {
     struct kl_gather *g = l->g;
     struct kl_req *r = &l->call->req;
     const struct kl_spec *s = &l->call->spec;
-    if (s->media == KL_MEDIA_YAML || s->pretty) {
-        answer_whole(l);
-        return;
-    }
     struct kl_buf head, tail;
     kl_buf_init(&head, 1 << 20);
     kl_buf_init(&tail, 4096);
@@ -299,7 +333,10 @@ static void answer(struct list *l)
         put_pb_head(&head, &tail, l);
     } else {
         put_json_head(&head, l);
-        kl_buf_puts(&tail, KL_STR("]}\n"));
+        if (is_rewritten(l))
+            rewrite_head(l, &head, &tail);
+        else
+            kl_buf_puts(&tail, KL_STR("]}\n"));
     }
     size_t total = head.n + tail.n + g->encoded_bytes - (g->n && s->media == KL_MEDIA_JSON);
     l->head = take(&head);

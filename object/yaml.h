@@ -8,4 +8,4 @@ int kl_yaml_parse(struct kl_arena *a, struct kl_str text, struct kl_strict *stri
                   struct kl_value *ret_untyped, struct kl_error *err);
 // Splits a stream at document marks; false when exhausted. For manifests.
 bool kl_yaml_next_document(struct kl_str *rest, struct kl_str *ret_document);
-int kl_yaml_write(struct kl_buf *out, const struct kl_value *untyped); // keys in the tree's order
+int kl_yaml_write(struct kl_buf *out, const struct kl_value *untyped); // keys in go-yaml's order

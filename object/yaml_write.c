@@ -2,6 +2,7 @@
 // Untyped values to YAML through libyaml's emitter, in the styles that go-yaml v2 chooses.
 #include "object/json_int.h"
 #include "object/yaml_int.h"
+#include <stdlib.h>
 #include <yaml.h>
 
 static int write_cb(void *arg, unsigned char *p, size_t n)
@@ -51,7 +52,7 @@ static bool emit_array(yaml_emitter_t *e, const struct kl_value *v)
     return yaml_sequence_end_event_initialize(&event) && yaml_emitter_emit(e, &event);
 }
 
-static bool emit_map(yaml_emitter_t *e, const struct kl_value *v)
+static bool emit_sorted(yaml_emitter_t *e, const struct kl_value *v, const struct kl_value **keys)
 {
     yaml_event_t event;
     yaml_mapping_style_t style = v->n ? YAML_BLOCK_MAPPING_STYLE : YAML_FLOW_MAPPING_STYLE;
@@ -59,9 +60,67 @@ static bool emit_map(yaml_emitter_t *e, const struct kl_value *v)
         !yaml_emitter_emit(e, &event))
         return false;
     for (size_t i = 0; i < v->n; i++)
-        if (!emit_string(e, kl_text(&v->items[2 * i])) || !emit_value(e, &v->items[2 * i + 1]))
+        if (!emit_string(e, kl_text(keys[i])) || !emit_value(e, keys[i] + 1))
             return false;
     return yaml_mapping_end_event_initialize(&event) && yaml_emitter_emit(e, &event);
+}
+
+static bool is_letter(unsigned char c)
+{
+    return (c | 0x20) - 'a' < 26u || c >= 0x80;
+}
+
+static bool is_digit(unsigned char c)
+{
+    return c - '0' < 10u;
+}
+
+static int64_t read_number(struct kl_str s, size_t *at, int64_t n)
+{
+    for (; *at < s.n && is_digit((unsigned char)s.p[*at]); ++*at)
+        n = n < INT64_MAX / 16 ? n * 10 + (s.p[*at] - '0') : n;
+    return n;
+}
+
+// go-yaml v2's order of keys: letters behind all else, runs of digits as numbers.
+static int cmp_key(const void *x, const void *y)
+{
+    struct kl_str a = kl_text(*(const struct kl_value *const *)x);
+    struct kl_str b = kl_text(*(const struct kl_value *const *)y);
+    size_t i = 0, ai, bi;
+    while (i < a.n && i < b.n && a.p[i] == b.p[i])
+        i++;
+    if (i == a.n || i == b.n)
+        return (a.n > b.n) - (a.n < b.n);
+    unsigned char ca = (unsigned char)a.p[i], cb = (unsigned char)b.p[i];
+    bool la = is_letter(ca), lb = is_letter(cb);
+    if (la && lb)
+        return ca < cb ? -1 : 1;
+    if (la || lb)
+        return lb ? -1 : 1;
+    int64_t zeros = 0; // a zero behind other digits counts
+    for (size_t j = i; (ca == '0' || cb == '0') && j && is_digit((unsigned char)a.p[j - 1]); j--)
+        zeros |= a.p[j - 1] != '0';
+    ai = bi = i;
+    int64_t na = read_number(a, &ai, zeros), nb = read_number(b, &bi, zeros);
+    if (na != nb)
+        return na < nb ? -1 : 1;
+    if (ai != bi)
+        return ai < bi ? -1 : 1;
+    return ca < cb ? -1 : 1;
+}
+
+static bool emit_map(yaml_emitter_t *e, const struct kl_value *v)
+{
+    const struct kl_value **keys = malloc((v->n ? v->n : 1) * sizeof(struct kl_value *));
+    if (!keys)
+        return false;
+    for (size_t i = 0; i < v->n; i++)
+        keys[i] = &v->items[2 * i];
+    qsort(keys, v->n, sizeof(*keys), cmp_key);
+    bool ok = emit_sorted(e, v, keys);
+    free(keys);
+    return ok;
 }
 
 static bool emit_value(yaml_emitter_t *e, const struct kl_value *v)
