@@ -281,7 +281,7 @@ static void put_labels(struct kl_arena *a, struct kl_pod *p, const struct kl_con
                        struct kl_cri_container_config *c)
 {
     const struct kl_value *ctr = in->container;
-    const struct kl_cri_kv labels[] = {
+    const struct kl_proto_kv labels[] = {
         {KL_STR("io.kubernetes.container.name"), kl_text_at(ctr, KL_F_name)},
         {KL_STR("io.kubernetes.pod.name"), kl_str(p->name)},
         {KL_STR("io.kubernetes.pod.namespace"), kl_str(p->ns)},
@@ -289,7 +289,7 @@ static void put_labels(struct kl_arena *a, struct kl_pod *p, const struct kl_con
     };
     struct kl_str path = kl_text_at(ctr, KL_F_terminationMessagePath);
     struct kl_str policy = kl_text_at(ctr, KL_F_terminationMessagePolicy);
-    const struct kl_cri_kv annotations[] = {
+    const struct kl_proto_kv annotations[] = {
         {KL_STR("io.kubernetes.container.hash"), kl_arena_printf(a, "%x", kl_ctr_hash(ctr))},
         {KL_STR("io.kubernetes.container.restartCount"), kl_arena_printf(a, "%u", in->attempt)},
         {KL_STR("io.kubernetes.container.terminationMessagePath"),

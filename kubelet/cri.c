@@ -14,7 +14,7 @@ struct kl_cri {
 struct kl_cri_call {
     struct kl_cri *cri;
     struct kl_grpc_call *rpc; // NULL: it failed before it was sent
-    const struct kl_cri_method_desc *method;
+    const struct kl_proto_method *method;
     kl_cri_cb cb;
     void *arg;
     struct kl_task failed;
@@ -68,7 +68,7 @@ static void end_call(void *arg, enum kl_grpc_code code, struct kl_str reply,
     void *msg = NULL;
     struct kl_arena a;
     kl_arena_init(&a, MAX_REPLY_MEMORY);
-    if (code == KL_GRPC_OK && kl_cri_decode(&a, call->method->out, reply, &msg, &bad)) {
+    if (code == KL_GRPC_OK && kl_proto_decode(&a, call->method->out, reply, &msg, &bad)) {
         code = KL_GRPC_INTERNAL;
         err = &bad;
     }
@@ -93,7 +93,7 @@ void kl_cri_start(struct kl_cri *c, enum kl_cri_method method, const void *reque
     *call = (struct kl_cri_call){.cri = c, .method = &kl_cri_methods[method], .cb = cb, .arg = arg};
     struct kl_buf b;
     kl_buf_init(&b, MAX_REQUEST_BYTES);
-    kl_cri_encode(&b, call->method->in, request);
+    kl_proto_encode(&b, call->method->in, request);
     struct kl_bytes *bytes = kl_bytes_from_buf(&b);
     int r = b.err      ? kl_error_set(&call->err, b.err, "CRI request is too large")
             : !c->grpc ? kl_error_set(&call->err, KL_ECANCELED, "the kubelet is stopping")
@@ -124,17 +124,17 @@ static void on_event_message(void *arg, struct kl_grpc_call *call, struct kl_str
     kl_arena_init(&a, 1024 * 1024);
     void *msg;
     const struct kl_cri_events_envelope *env = NULL;
-    if (!kl_cri_decode(&a, &kl_cri_events_envelope_desc, message, &msg, NULL))
+    if (!kl_proto_decode(&a, &kl_cri_events_envelope_desc, message, &msg, NULL))
         env = msg;
     if (env && env->event && kl_str_eqz(env->namespace, "k8s.io")) {
         if (kl_str_eqz(env->topic, "/tasks/exit") &&
-            !kl_cri_decode(&a, &kl_cri_events_task_exit_desc, env->event->value, &msg, NULL)) {
+            !kl_proto_decode(&a, &kl_cri_events_task_exit_desc, env->event->value, &msg, NULL)) {
             const struct kl_cri_events_task_exit *e = msg;
             if (kl_str_eq(e->id, e->container_id)) // else an exec's end
                 c->events.on_event(c->events.arg, KL_TASK_EXIT, e->container_id);
         } else if (kl_str_eqz(env->topic, "/tasks/oom") &&
-                   !kl_cri_decode(&a, &kl_cri_events_task_oom_desc, env->event->value, &msg,
-                                  NULL)) {
+                   !kl_proto_decode(&a, &kl_cri_events_task_oom_desc, env->event->value, &msg,
+                                    NULL)) {
             const struct kl_cri_events_task_oom *e = msg;
             c->events.on_event(c->events.arg, KL_TASK_OOM, e->container_id);
         }
@@ -161,7 +161,7 @@ int kl_cri_watch_events(struct kl_cri *c, const struct kl_cri_events *e, struct 
                                                   .n_filters = KL_COUNT(filters)};
     struct kl_buf b;
     kl_buf_init(&b, 4096);
-    kl_cri_encode(&b, &kl_cri_events_subscribe_request_desc, &req);
+    kl_proto_encode(&b, &kl_cri_events_subscribe_request_desc, &req);
     struct kl_bytes *bytes = kl_bytes_from_buf(&b);
     kl_buf_fini(&b);
     if (!bytes)

@@ -2,7 +2,7 @@
 // The container runtime: CRI calls with decoded messages, and containerd's stream of task events.
 // One loop.
 #pragma once
-#include "kubelet/cri_codec.h"
+#include "kubelet/cri_gen.h"
 #include "net/grpc.h"
 
 struct kl_cri;

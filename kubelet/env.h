@@ -3,7 +3,7 @@
 // makeEnvironmentVariables; third_party/forked/golang/expansion).
 #pragma once
 #include "base/arena.h"
-#include "kubelet/cri_codec.h"
+#include "kubelet/cri_gen.h"
 #include "object/value.h"
 
 struct kl_env_source {

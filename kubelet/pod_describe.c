@@ -88,10 +88,10 @@ static uint32_t parse_hash(struct kl_str s)
 
 static void fill_ctr(struct kl_ctr *c, const struct kl_cri_container_status *s)
 {
-    struct kl_str attempt = kl_cri_map_get(s->annotations, s->n_annotations,
-                                           KL_STR("io.kubernetes.container.restartCount"));
+    struct kl_str attempt = kl_proto_map_get(s->annotations, s->n_annotations,
+                                             KL_STR("io.kubernetes.container.restartCount"));
     struct kl_str hash =
-        kl_cri_map_get(s->annotations, s->n_annotations, KL_STR("io.kubernetes.container.hash"));
+        kl_proto_map_get(s->annotations, s->n_annotations, KL_STR("io.kubernetes.container.hash"));
     int64_t n;
     c->state = (enum kl_ctr_state)s->state;
     c->created_ns = s->created_at;
@@ -179,11 +179,11 @@ static void have_message(struct kl_job *job)
 
 static bool wants_message(struct describe *d, const struct kl_cri_container_status *s)
 {
-    struct kl_str path = kl_cri_map_get(s->annotations, s->n_annotations,
-                                        KL_STR("io.kubernetes.container.terminationMessagePath"));
+    struct kl_str path = kl_proto_map_get(s->annotations, s->n_annotations,
+                                          KL_STR("io.kubernetes.container.terminationMessagePath"));
     struct kl_str policy =
-        kl_cri_map_get(s->annotations, s->n_annotations,
-                       KL_STR("io.kubernetes.container.terminationMessagePolicy"));
+        kl_proto_map_get(s->annotations, s->n_annotations,
+                         KL_STR("io.kubernetes.container.terminationMessagePolicy"));
     for (size_t i = 0; i < s->n_mounts; i++)
         if (path.n && !d->message_path && kl_str_eq(s->mounts[i].container_path, path))
             d->message_path = kl_strdup(s->mounts[i].host_path);
@@ -225,7 +225,7 @@ static void on_ctr(void *arg, enum kl_grpc_code code, const void *reply, const s
             abort();
         c->id = kl_strdup(kl_str(d->id));
         c->name = kl_strdup(
-            kl_cri_map_get(s->labels, s->n_labels, KL_STR("io.kubernetes.container.name")));
+            kl_proto_map_get(s->labels, s->n_labels, KL_STR("io.kubernetes.container.name")));
         c->created_ns = s->created_at;
         // Found running: its start, hooks included, was an earlier kubelet's.
         c->post_start_done = c->adopted = true;

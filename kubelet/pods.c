@@ -227,15 +227,15 @@ static void finish_listing(struct listing *l)
     kl_kubelet_release(ps->k);
 }
 
-static struct kl_pod *pod_of_labels(struct kl_pods *ps, const struct kl_cri_kv *labels, size_t n)
+static struct kl_pod *pod_of_labels(struct kl_pods *ps, const struct kl_proto_kv *labels, size_t n)
 {
-    struct kl_str uid = kl_cri_map_get(labels, n, KL_STR("io.kubernetes.pod.uid"));
+    struct kl_str uid = kl_proto_map_get(labels, n, KL_STR("io.kubernetes.pod.uid"));
     if (!uid.n)
         return NULL; // not made by a kubelet
     struct kl_pod *p = kl_map_get(&ps->by_uid, uid);
     if (!p) {
-        p = new_pod(ps, uid, kl_cri_map_get(labels, n, KL_STR("io.kubernetes.pod.namespace")),
-                    kl_cri_map_get(labels, n, KL_STR("io.kubernetes.pod.name")));
+        p = new_pod(ps, uid, kl_proto_map_get(labels, n, KL_STR("io.kubernetes.pod.namespace")),
+                    kl_proto_map_get(labels, n, KL_STR("io.kubernetes.pod.name")));
         p->gone = ps->synced;
     }
     return p;

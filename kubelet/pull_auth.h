@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which credentials of a pod's imagePullSecrets are for an image (pkg/credentialprovider). Pure.
 #pragma once
-#include "kubelet/cri_codec.h"
+#include "kubelet/cri_gen.h"
 #include "object/value.h"
 
 // Appends what one Secret (of type dockerconfigjson or dockercfg) has for the image; at most `max`

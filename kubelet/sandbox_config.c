@@ -4,10 +4,10 @@
 
 // What is ours is not the user's to say: a Pod's own label of the name is left out, as a runtime
 // takes the last one, and its sandbox would be found as another pod's.
-static int put_kv(struct kl_arena *a, struct kl_cri_kv **list, size_t *n,
-                  const struct kl_value *map, const struct kl_cri_kv *more, size_t nmore)
+static int put_kv(struct kl_arena *a, struct kl_proto_kv **list, size_t *n,
+                  const struct kl_value *map, const struct kl_proto_kv *more, size_t nmore)
 {
-    struct kl_cri_kv *kv = kl_arena_zalloc(a, (kl_len(map) + nmore + 1) * sizeof(*kv));
+    struct kl_proto_kv *kv = kl_arena_zalloc(a, (kl_len(map) + nmore + 1) * sizeof(*kv));
     if (!kv)
         return KL_ENOMEM;
     *n = 0;
@@ -18,7 +18,7 @@ static int put_kv(struct kl_arena *a, struct kl_cri_kv **list, size_t *n,
         for (size_t i = 0; i < nmore; i++)
             ours = ours || kl_str_eq(more[i].key, kl_text(key));
         if (!ours)
-            kv[(*n)++] = (struct kl_cri_kv){kl_text(key), kl_text(key + 1)};
+            kv[(*n)++] = (struct kl_proto_kv){kl_text(key), kl_text(key + 1)};
     }
     *list = kv;
     return 0;
@@ -107,7 +107,7 @@ static void put_linux(struct kl_arena *a, struct kl_pod *p, struct kl_cri_pod_sa
     for (KL_EACH(v, sysctls))
         if (l->sysctls)
             l->sysctls[l->n_sysctls++] =
-                (struct kl_cri_kv){kl_text_at(v, KL_F_name), kl_text_at(v, KL_F_value)};
+                (struct kl_proto_kv){kl_text_at(v, KL_F_name), kl_text_at(v, KL_F_value)};
     c->linux_ = l;
 }
 
@@ -145,12 +145,13 @@ int kl_sandbox_config(struct kl_arena *a, struct kl_pod *p, uint32_t attempt,
                    read_file(a, "/etc/resolv.conf"), dns, ret_missing_dns);
     c->dns_config = dns;
     put_ports(a, pod, c);
-    const struct kl_cri_kv labels[] = {
+    const struct kl_proto_kv labels[] = {
         {KL_STR("io.kubernetes.pod.name"), kl_str(p->name)},
         {KL_STR("io.kubernetes.pod.namespace"), kl_str(p->ns)},
         {KL_STR("io.kubernetes.pod.uid"), kl_str(p->uid)},
     };
-    const struct kl_cri_kv annotations[] = {{KL_STR("kubernetes.io/config.source"), KL_STR("api")}};
+    const struct kl_proto_kv annotations[] = {
+        {KL_STR("kubernetes.io/config.source"), KL_STR("api")}};
     if (put_kv(a, &c->labels, &c->n_labels, kl_meta_labels(pod), labels, KL_COUNT(labels)) ||
         put_kv(a, &c->annotations, &c->n_annotations, kl_meta_annotations(pod), annotations,
                KL_COUNT(annotations)))

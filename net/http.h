@@ -128,6 +128,8 @@ typedef void (*kl_http_data_cb)(void *arg, struct kl_http_req *r, int status, st
                                 bool end);
 void kl_http_read_stream(struct kl_http_req *r, kl_http_data_cb cb, void *arg);
 void kl_http_body_consumed(struct kl_http_req *r, size_t n);
+// The body is a stream of messages: a client that says nothing for long is not closed for it.
+void kl_http_body_patient(struct kl_http_req *r);
 
 // ---- The answer. Headers are borrowed for the call. 0, KL_ECANCELED (closed), KL_EEXISTS (already
 // answered) or KL_ENOMEM. HEAD requests, 204 and 304 send no body, whatever is given.

@@ -127,6 +127,11 @@ void kl_http_body_consumed(struct kl_http_req *r, size_t n)
     consumed(r, n);
 }
 
+void kl_http_body_patient(struct kl_http_req *r)
+{
+    r->body_patient = true;
+}
+
 size_t kl_http_body_backlog(const struct kl_http_req *r)
 {
     return r->body_unconsumed;

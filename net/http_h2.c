@@ -242,7 +242,7 @@ static uint64_t stream_due(const struct kl_h2 *h, const struct kl_http_req *r)
     uint64_t due = 0;
     if (r->responded && !r->out_done && !r->src_waiting)
         due = r->out_at_ms + kl_h2_progress_ms(h);
-    bool reading = !r->body_eof && !r->body_told &&
+    bool reading = !r->body_eof && !r->body_told && !r->body_patient &&
                    (r->body_mode == KL_BODY_WHOLE || r->body_mode == KL_BODY_STREAM) &&
                    r->body_unconsumed < KL_HTTP_BODY_WINDOW / 2;
     if (reading && (!due || r->body_at_ms + kl_h2_progress_ms(h) < due))

@@ -52,7 +52,7 @@ struct kl_http_req {
 
     // The body on its way in.
     enum kl_http_body_mode body_mode;
-    bool body_present, body_eof, body_told, body_notify_queued;
+    bool body_present, body_eof, body_told, body_notify_queued, body_patient;
     struct kl_buf body; // whole: all of it; else what was not delivered yet
     size_t body_max, body_unconsumed;
     kl_http_body_cb whole_cb;

@@ -4,7 +4,7 @@
 #include "base/rand.h"
 #include "kubelet/atomic_writer.h"
 #include "kubelet/cgroup.h"
-#include "kubelet/cri_codec.h"
+#include "kubelet/cri_gen.h"
 #include "kubelet/env.h"
 #include "kubelet/fsutil.h"
 #include "kubelet/log_reader.h"
@@ -200,8 +200,8 @@ static void resolv_conf(void **state)
 
 static struct kl_str encode_sample(struct kl_buf *b)
 {
-    static struct kl_cri_kv labels[] = {{KL_STR_INIT("k"), KL_STR_INIT("v")},
-                                        {KL_STR_INIT("e"), KL_STR_INIT("")}};
+    static struct kl_proto_kv labels[] = {{KL_STR_INIT("k"), KL_STR_INIT("v")},
+                                          {KL_STR_INIT("e"), KL_STR_INIT("")}};
     static int64_t groups[] = {1, 300, -1};
     static struct kl_cri_mount mounts[2] = {
         {.container_path = KL_STR_INIT("/a"), .readonly = true, .propagation = 2},
@@ -220,7 +220,7 @@ static struct kl_str encode_sample(struct kl_buf *b)
                                         .working_dir = {big, sizeof(big)},
                                         .tty = true};
     struct kl_cri_create_container_request r = {.pod_sandbox_id = KL_STR("sb"), .config = &c};
-    kl_cri_encode(b, &kl_cri_create_container_request_desc, &r);
+    kl_proto_encode(b, &kl_cri_create_container_request_desc, &r);
     return kl_buf_str(b);
 }
 
@@ -234,7 +234,7 @@ static void cri_round_trip(void **state)
     kl_buf_init(&b, 65536);
     kl_buf_init(&again, 65536);
     struct kl_str bytes = encode_sample(&b);
-    assert_int_equal(kl_cri_decode(&a, &kl_cri_create_container_request_desc, bytes, &msg, &err),
+    assert_int_equal(kl_proto_decode(&a, &kl_cri_create_container_request_desc, bytes, &msg, &err),
                      0);
     const struct kl_cri_create_container_request *r = msg;
     assert_str(r->pod_sandbox_id, "sb");
@@ -244,13 +244,13 @@ static void cri_round_trip(void **state)
     assert_int_equal(r->config->working_dir.n, 300);
     assert_int_equal(r->config->linux_->security_context->supplemental_groups[2], -1);
     assert_non_null(r->config->linux_->security_context->run_as_user); // a message, though zero
-    kl_cri_encode(&again, &kl_cri_create_container_request_desc, msg);
+    kl_proto_encode(&again, &kl_cri_create_container_request_desc, msg);
     assert_int_equal(again.n, bytes.n);
     assert_memory_equal(again.p, bytes.p, bytes.n);
     // A known encoding, field by field: VersionResponse{version "v", runtime_name "n"}.
     struct kl_cri_version_response v = {.version = KL_STR("v"), .runtime_name = KL_STR("n")};
     kl_buf_clear(&again);
-    kl_cri_encode(&again, &kl_cri_version_response_desc, &v);
+    kl_proto_encode(&again, &kl_cri_version_response_desc, &v);
     assert_memory_equal(again.p, "\x0a\x01v\x12\x01n", 6);
     kl_buf_fini(&b);
     kl_buf_fini(&again);
@@ -273,8 +273,8 @@ static void cri_bad_input(void **state)
         if (i >= bytes.n)
             copy[kl_rand_u64() % n] = (char)kl_rand_u64();
         kl_arena_init(&a, 1 << 20);
-        bad += kl_cri_decode(&a, &kl_cri_create_container_request_desc, (struct kl_str){copy, n},
-                             &msg, NULL) != 0;
+        bad += kl_proto_decode(&a, &kl_cri_create_container_request_desc, (struct kl_str){copy, n},
+                               &msg, NULL) != 0;
         kl_arena_fini(&a);
         free(copy);
     }

@@ -1,25 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kubelet/cri_codec.h"
+#include "net/proto.h"
 
-enum { MAX_DEPTH = 16, MAX_ELEMENTS = 1 << 20 };
+enum { MAX_DEPTH = 64, MAX_ELEMENTS = 1 << 20, MAX_FIELDS = 64 };
 
 static void put_varint(struct kl_buf *b, uint64_t v)
 {
-    while (v >= 0x80) {
-        kl_buf_putc(b, (char)(v | 0x80));
-        v >>= 7;
-    }
-    kl_buf_putc(b, (char)v);
-}
-
-static size_t varint_size(uint64_t v)
-{
-    size_t n = 1;
-    while (v >= 0x80) {
-        v >>= 7;
-        n++;
-    }
-    return n;
+    if (kl_buf_reserve(b, 10))
+        return;
+    b->n = (size_t)(kl_proto_put_varint(b->p + b->n, v) - b->p);
 }
 
 static void put_bytes(struct kl_buf *b, uint32_t n, struct kl_str s)
@@ -29,14 +17,14 @@ static void put_bytes(struct kl_buf *b, uint32_t n, struct kl_str s)
     kl_buf_puts(b, s);
 }
 
-static uint64_t scalar_of(const struct kl_cri_field *f, const char *p)
+static uint64_t scalar_of(const struct kl_proto_field *f, const char *p)
 {
     switch (f->kind) {
-    case KL_CRI_BOOL:
+    case KL_PROTO_BOOL:
         return *(const bool *)p;
-    case KL_CRI_INT32:
+    case KL_PROTO_INT32:
         return (uint64_t)(int64_t) * (const int32_t *)p;
-    case KL_CRI_UINT32:
+    case KL_PROTO_UINT32:
         return *(const uint32_t *)p;
     default:
         return (uint64_t) * (const int64_t *)p;
@@ -56,34 +44,32 @@ static void close_nested(struct kl_buf *out, size_t start)
 {
     if (out->err)
         return;
-    size_t len = out->n - start, more = varint_size(len) - 1;
+    size_t len = out->n - start, more = kl_proto_varint_size(len) - 1;
     if (more) {
         if (kl_buf_reserve(out, more))
             return;
         memmove(out->p + start + more, out->p + start, len);
         out->n += more;
     }
-    char *p = out->p + start - 1;
-    for (uint64_t v = len; (*p++ = (char)(v >= 0x80 ? v | 0x80 : v)), v >= 0x80;)
-        v >>= 7;
+    kl_proto_put_varint(out->p + start - 1, len);
 }
 
-static void encode_one(struct kl_buf *out, const struct kl_cri_field *f, const char *p)
+static void encode_one(struct kl_buf *out, const struct kl_proto_field *f, const char *p)
 {
     size_t start;
     switch (f->kind) {
-    case KL_CRI_STRING:
+    case KL_PROTO_STRING:
         put_bytes(out, f->n, *(const struct kl_str *)p);
         return;
-    case KL_CRI_MESSAGE:
+    case KL_PROTO_MESSAGE:
         start = open_nested(out, f->n);
-        kl_cri_encode(out, f->sub, p);
+        kl_proto_encode(out, f->sub, p);
         close_nested(out, start);
         return;
-    case KL_CRI_MAP:
+    case KL_PROTO_MAP:
         start = open_nested(out, f->n);
-        put_bytes(out, 1, ((const struct kl_cri_kv *)p)->key);
-        put_bytes(out, 2, ((const struct kl_cri_kv *)p)->value);
+        put_bytes(out, 1, ((const struct kl_proto_kv *)p)->key);
+        put_bytes(out, 2, ((const struct kl_proto_kv *)p)->value);
         close_nested(out, start);
         return;
     default:
@@ -92,29 +78,39 @@ static void encode_one(struct kl_buf *out, const struct kl_cri_field *f, const c
     }
 }
 
-void kl_cri_encode(struct kl_buf *out, const struct kl_cri_desc *d, const void *msg)
+static bool is_scalar(const struct kl_proto_field *f)
 {
-    for (const struct kl_cri_field *f = d->fields; f < d->fields + d->nfields; f++) {
+    return f->kind >= KL_PROTO_BOOL && f->kind <= KL_PROTO_INT64;
+}
+
+static void encode_repeated(struct kl_buf *out, const struct kl_proto_field *f, const char *items,
+                            size_t n)
+{
+    if (!n)
+        return;
+    if (!is_scalar(f)) {
+        for (size_t i = 0; i < n; i++)
+            encode_one(out, f, items + i * f->size);
+        return;
+    }
+    size_t start = open_nested(out, f->n); // packed
+    for (size_t i = 0; i < n; i++)
+        put_varint(out, scalar_of(f, items + i * f->size));
+    close_nested(out, start);
+}
+
+void kl_proto_encode(struct kl_buf *out, const struct kl_proto_desc *d, const void *msg)
+{
+    for (const struct kl_proto_field *f = d->fields; f < d->fields + d->nfields; f++) {
         const char *p = (const char *)msg + f->offset;
-        if (f->flags & KL_CRI_REPEATED) {
-            size_t n = *(const size_t *)((const char *)msg + f->count_offset);
-            const char *items = *(const char *const *)p;
-            if (!n)
-                continue;
-            if (f->kind == KL_CRI_STRING || f->kind == KL_CRI_MESSAGE || f->kind == KL_CRI_MAP) {
-                for (size_t i = 0; i < n; i++)
-                    encode_one(out, f, items + i * f->size);
-                continue;
-            }
-            size_t start = open_nested(out, f->n); // packed
-            for (size_t i = 0; i < n; i++)
-                put_varint(out, scalar_of(f, items + i * f->size));
-            close_nested(out, start);
-        } else if (f->kind == KL_CRI_MESSAGE) {
+        if (f->flags & KL_PROTO_REPEATED) {
+            encode_repeated(out, f, *(const char *const *)p,
+                            *(const size_t *)((const char *)msg + f->count_offset));
+        } else if (f->kind == KL_PROTO_MESSAGE) {
             if (*(const char *const *)p)
                 encode_one(out, f, *(const char *const *)p);
-        } else if (f->kind == KL_CRI_STRING ? ((const struct kl_str *)p)->n != 0
-                                            : scalar_of(f, p) != 0) {
+        } else if (f->kind == KL_PROTO_STRING ? ((const struct kl_str *)p)->n != 0
+                                              : scalar_of(f, p) != 0) {
             encode_one(out, f, p);
         }
     }
@@ -171,27 +167,25 @@ static bool next_wire(struct kl_str *s, struct wire *w)
     return true;
 }
 
-static const struct kl_cri_field *find_field(const struct kl_cri_desc *d, uint32_t n)
+// Most messages number their fields 1, 2, 3.
+static const struct kl_proto_field *find_field(const struct kl_proto_desc *d, uint32_t n)
 {
+    if (n <= d->nfields && d->fields[n - 1].n == n)
+        return &d->fields[n - 1];
     for (size_t i = 0; i < d->nfields; i++)
         if (d->fields[i].n == n)
             return &d->fields[i];
     return NULL;
 }
 
-static bool is_scalar(const struct kl_cri_field *f)
-{
-    return f->kind >= KL_CRI_BOOL && f->kind <= KL_CRI_INT64;
-}
-
-static void store_scalar(const struct kl_cri_field *f, char *p, uint64_t v)
+static void store_scalar(const struct kl_proto_field *f, char *p, uint64_t v)
 {
     switch (f->kind) {
-    case KL_CRI_BOOL:
+    case KL_PROTO_BOOL:
         *(bool *)p = v != 0;
         break;
-    case KL_CRI_INT32:
-    case KL_CRI_UINT32:
+    case KL_PROTO_INT32:
+    case KL_PROTO_UINT32:
         *(uint32_t *)p = (uint32_t)v;
         break;
     default:
@@ -199,13 +193,13 @@ static void store_scalar(const struct kl_cri_field *f, char *p, uint64_t v)
     }
 }
 
-static int decode_into(struct kl_arena *a, const struct kl_cri_desc *d, struct kl_str data,
+static int decode_into(struct kl_arena *a, const struct kl_proto_desc *d, struct kl_str data,
                        char *msg, int depth);
 
-static int decode_map_entry(struct kl_cri_kv *kv, struct kl_str s)
+static int decode_map_entry(struct kl_proto_kv *kv, struct kl_str s)
 {
     struct wire w;
-    *kv = (struct kl_cri_kv){{"", 0}, {"", 0}};
+    *kv = (struct kl_proto_kv){{"", 0}, {"", 0}};
     while (s.n) {
         if (!next_wire(&s, &w))
             return KL_EPROTO;
@@ -217,40 +211,45 @@ static int decode_map_entry(struct kl_cri_kv *kv, struct kl_str s)
     return 0;
 }
 
-// Where the next element of a repeated field goes; the array was sized by count_elements.
-static int decode_field(struct kl_arena *a, const struct kl_cri_field *f, const struct wire *w,
+static int decode_scalars(const struct kl_proto_field *f, const struct wire *w, char *p,
+                          size_t *count)
+{
+    uint64_t v;
+    if (w->type == 0) {
+        store_scalar(f, p, w->value);
+        if (count)
+            ++*count;
+        return 0;
+    }
+    if (w->type != 2 || !count)
+        return KL_EPROTO;
+    for (struct kl_str s = w->bytes; s.n; p += f->size, ++*count) {
+        if (!get_varint(&s, &v))
+            return KL_EPROTO;
+        store_scalar(f, p, v);
+    }
+    return 0;
+}
+
+// The array of a repeated field was sized by size_arrays.
+static int decode_field(struct kl_arena *a, const struct kl_proto_field *f, const struct wire *w,
                         char *msg, int depth)
 {
     char *p = msg + f->offset;
     size_t *count = NULL;
-    if (f->flags & KL_CRI_REPEATED) {
+    if (f->flags & KL_PROTO_REPEATED) {
         count = (size_t *)(msg + f->count_offset);
         p = *(char **)p + *count * f->size;
     }
-    if (is_scalar(f)) {
-        if (w->type == 0) {
-            store_scalar(f, p, w->value);
-            if (count)
-                ++*count;
-            return 0;
-        }
-        if (w->type != 2 || !count)
-            return KL_EPROTO;
-        uint64_t v;
-        for (struct kl_str s = w->bytes; s.n; p += f->size, ++*count) {
-            if (!get_varint(&s, &v))
-                return KL_EPROTO;
-            store_scalar(f, p, v);
-        }
-        return 0;
-    }
+    if (is_scalar(f))
+        return decode_scalars(f, w, p, count);
     if (w->type != 2)
         return KL_EPROTO;
     int r = 0;
-    if (f->kind == KL_CRI_STRING) {
+    if (f->kind == KL_PROTO_STRING) {
         *(struct kl_str *)p = w->bytes;
-    } else if (f->kind == KL_CRI_MAP) {
-        r = decode_map_entry((struct kl_cri_kv *)p, w->bytes);
+    } else if (f->kind == KL_PROTO_MAP) {
+        r = decode_map_entry((struct kl_proto_kv *)p, w->bytes);
     } else {
         if (!count) {
             char **slot = (char **)p; // a second occurrence merges into the first
@@ -265,7 +264,7 @@ static int decode_field(struct kl_arena *a, const struct kl_cri_field *f, const 
     return r;
 }
 
-static size_t elements_in(const struct kl_cri_field *f, const struct wire *w)
+static size_t elements_in(const struct kl_proto_field *f, const struct wire *w)
 {
     if (!is_scalar(f) || w->type != 2)
         return 1;
@@ -276,20 +275,20 @@ static size_t elements_in(const struct kl_cri_field *f, const struct wire *w)
 }
 
 // First pass: sizes and allocates the arrays. A message merged a second time keeps what it had.
-static int size_arrays(struct kl_arena *a, const struct kl_cri_desc *d, struct kl_str data,
+static int size_arrays(struct kl_arena *a, const struct kl_proto_desc *d, struct kl_str data,
                        char *msg)
 {
-    size_t counts[64] = {0};
+    size_t counts[MAX_FIELDS] = {0};
     struct wire w;
     while (data.n) {
         if (!next_wire(&data, &w))
             return KL_EPROTO;
-        const struct kl_cri_field *f = find_field(d, w.n);
-        if (f && f->flags & KL_CRI_REPEATED)
+        const struct kl_proto_field *f = find_field(d, w.n);
+        if (f && f->flags & KL_PROTO_REPEATED)
             counts[f - d->fields] += elements_in(f, &w);
     }
     for (size_t i = 0; i < d->nfields; i++) {
-        const struct kl_cri_field *f = &d->fields[i];
+        const struct kl_proto_field *f = &d->fields[i];
         if (!counts[i])
             continue;
         size_t have = *(size_t *)(msg + f->count_offset);
@@ -305,35 +304,47 @@ static int size_arrays(struct kl_arena *a, const struct kl_cri_desc *d, struct k
     return 0;
 }
 
-static int decode_into(struct kl_arena *a, const struct kl_cri_desc *d, struct kl_str data,
+static void clear_oneof(const struct kl_proto_desc *d, const struct kl_proto_field *keep, char *msg)
+{
+    for (const struct kl_proto_field *f = d->fields; f < d->fields + d->nfields; f++) {
+        if (f == keep || !(f->flags & KL_PROTO_ONEOF))
+            continue;
+        memset(msg + f->offset, 0, f->kind == KL_PROTO_MESSAGE ? sizeof(void *) : f->size);
+    }
+}
+
+static int decode_into(struct kl_arena *a, const struct kl_proto_desc *d, struct kl_str data,
                        char *msg, int depth)
 {
-    if (depth > MAX_DEPTH || d->nfields > 64)
+    if (depth > MAX_DEPTH || d->nfields > MAX_FIELDS)
         return KL_EPROTO;
-    int r = size_arrays(a, d, data, msg);
+    int r = d->has_repeated ? size_arrays(a, d, data, msg) : 0;
     struct wire w;
     while (!r && data.n) {
         if (!next_wire(&data, &w))
             return KL_EPROTO;
-        const struct kl_cri_field *f = find_field(d, w.n);
-        if (f)
-            r = decode_field(a, f, &w, msg, depth);
+        const struct kl_proto_field *f = find_field(d, w.n);
+        if (!f)
+            continue;
+        if (f->flags & KL_PROTO_ONEOF)
+            clear_oneof(d, f, msg);
+        r = decode_field(a, f, &w, msg, depth);
     }
     return r;
 }
 
-int kl_cri_decode(struct kl_arena *a, const struct kl_cri_desc *d, struct kl_str data,
-                  void **ret_msg, struct kl_error *err)
+int kl_proto_decode(struct kl_arena *a, const struct kl_proto_desc *d, struct kl_str data,
+                    void **ret_msg, struct kl_error *err)
 {
     char *msg = kl_arena_zalloc(a, d->size);
     int r = msg ? decode_into(a, d, data, msg, 0) : KL_ENOMEM;
     if (r)
-        return kl_error_set(err, r, "decoding CRI message %s: %s", d->name, kl_err_text(r));
+        return kl_error_set(err, r, "decoding message %s: %s", d->name, kl_err_text(r));
     *ret_msg = msg;
     return 0;
 }
 
-struct kl_str kl_cri_map_get(const struct kl_cri_kv *kv, size_t n, struct kl_str key)
+struct kl_str kl_proto_map_get(const struct kl_proto_kv *kv, size_t n, struct kl_str key)
 {
     for (size_t i = 0; i < n; i++)
         if (kl_str_eq(kv[i].key, key))

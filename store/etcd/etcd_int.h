@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the services share. A service is a table of kl_grpc_method that ends with a NULL path and is
+// listed in service_tables (store/etcd/etcd.c); in a callback kl_etcd_of gives the server and
+// kl_etcd_loop_of this loop's reader.
+#pragma once
+#include "store/etcd/etcd.h"
+#include "store/etcd/etcd_gen.h" // struct kl_etcd_range_request, kl_etcd_range_request_desc, ...
+#include "net/grpc_server.h"
+
+enum {
+    KL_ETCD_LISTENERS = 16,
+    KL_ETCD_GRPC_OVERHEAD = 512 * 1024, // beyond max_request_bytes, as etcd's grpcOverheadBytes
+    KL_ETCD_HEADER_MAX = 48,            // an encoded ResponseHeader without tag and length
+    KL_ETCD_COPY_MAX = 8192, // values up to this are copied into the answer, others referenced
+};
+
+// One per loop; made when its first request comes.
+struct kl_etcd_loop {
+    struct kl_etcd *etcd;
+    struct kl_loop *loop;
+    struct kl_reader *reader;
+    void *watch; // store/etcd/watch.c's, closed by kl_etcd_watch_loop_close
+    struct kl_task close_task;
+    bool closing;
+};
+
+struct kl_etcd {
+    struct kl_etcd_options o; // defaults filled in; strings are copies
+    struct kl_store *store;
+    uint64_t cluster_id, member_id;
+    atomic_ullong raft_term;
+    struct kl_grpc_server *grpc;
+    struct kl_http_server *http[KL_ETCD_LISTENERS];
+    int nhttp;
+    struct kl_etcd_loop *loops;
+    atomic_int left; // listeners, then loops, still to close
+    atomic_bool stopping;
+    uint32_t deadline_ms;
+    void (*done)(void *arg);
+    void *done_arg;
+    struct kl_task stop_task;
+    char header_ids[24]; // cluster_id and member_id, encoded
+    size_t header_ids_n;
+};
+
+static inline struct kl_etcd *kl_etcd_of(const struct kl_grpc_rpc *c)
+{
+    return kl_grpc_rpc_arg(c);
+}
+// This loop's. NULL: out of memory or stopping; the call was finished.
+struct kl_etcd_loop *kl_etcd_loop_of(struct kl_grpc_rpc *c);
+
+// ---- requests
+
+// Decodes into the call's arena; strings refer to `msg`, which is borrowed: copy what is kept.
+// NULL: the call was finished as grpc-go does (INTERNAL).
+void *kl_etcd_decode(struct kl_grpc_rpc *c, const struct kl_proto_desc *d, struct kl_str msg);
+
+// ---- answers
+
+// For structs of etcd_gen.h: the header at `rev`.
+struct kl_etcd_response_header kl_etcd_header(const struct kl_etcd *e, kl_rev rev);
+kl_rev kl_etcd_rev(struct kl_etcd_loop *l); // the newest
+// Encodes and replies (unary), or sends one message (streams).
+void kl_etcd_reply(struct kl_grpc_rpc *c, const struct kl_proto_desc *d, const void *msg);
+int kl_etcd_send(struct kl_grpc_rpc *c, const struct kl_proto_desc *d, const void *msg);
+
+// By hand: field 1, ResponseHeader, with tag and length. Needs KL_ETCD_HEADER_MAX + 2 bytes.
+char *kl_etcd_put_header(const struct kl_etcd *e, char *p, kl_rev rev);
+size_t kl_etcd_header_size(const struct kl_etcd *e, kl_rev rev); // with tag and length
+// mvccpb.KeyValue as field number `field` (< 16), with tag and length. A deletion has a key and
+// mod_revision only.
+size_t kl_etcd_kv_size(const struct kl_kv *kv, bool keys_only); // without tag and length
+void kl_etcd_put_kv(struct kl_grpc_out *o, int field, const struct kl_kv *kv, bool keys_only);
+
+// Ends the call with etcd's code and message. A store's error: its message when it is etcd's
+// ("etcdserver: ..."), else the message that etcd has for that kind of failure.
+void kl_etcd_fail(struct kl_grpc_rpc *c, int code, const struct kl_error *err);
+void kl_etcd_fail_grpc(struct kl_grpc_rpc *c, enum kl_grpc_code code, const char *message);
+
+// ---- services, and what the server does outside of gRPC
+
+extern const struct kl_grpc_method kl_etcd_kv_methods[], kl_etcd_lease_methods[],
+    kl_etcd_maintenance_methods[], kl_etcd_cluster_methods[], kl_etcd_auth_methods[],
+    kl_etcd_watch_methods[];
+void kl_etcd_watch_loop_close(struct kl_etcd_loop *l);             // store/etcd/watch.c
+void kl_etcd_serve_http(struct kl_etcd *e, struct kl_http_req *r); // /health, /version, /metrics
