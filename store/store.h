@@ -36,6 +36,13 @@ struct kl_store_options {
     bool no_fsync;                           // etcd's --unsafe-no-fsync
     bool read_only;         // nothing changes: no write is taken, nothing expires or is compacted
     struct kl_peers *peers; // the other servers (store/peer/peers.h) [none]
+    // raft://: an empty directory becomes a server of the cluster that raft_from is of, once its
+    // leader adds it (store/raft/members.h), and not a cluster of its own. The state is fetched
+    // from there before the store opens.
+    bool raft_join;
+    uint64_t raft_from;         // a server's id; its address was given to kl_peers_set
+    int raft_election_ms;       // [1000]; a tenth is the heartbeat
+    size_t raft_snapshot_bytes; // of log between two snapshots [16 MiB]
     const struct kl_backend_ops *const *extra; // more back ends, NULL-terminated [none]
 };
 
