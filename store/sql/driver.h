@@ -94,7 +94,7 @@ enum kl_sql_stmt {
     // (rev) -> the greatest id <= rev whose txn_rev, or id, is < rev; or no row
     KL_SQL_STEP_FROM,
     // (from, through) -> id, prev_revision, deleted, txn_rev (or id) of from < id <= through, in
-    // order of id; never kine's own compact_rev_key
+    // order of id
     KL_SQL_STEP_ROWS,
     // (through): raises kv_meta.physical_rev; 0 rows when it is there already
     KL_SQL_STEP_DONE,
@@ -161,9 +161,10 @@ static inline int64_t kl_sql_row_txn_rev(const struct kl_row *r) // 0: NULL
 // ---- tables ----
 
 enum kl_sql_tables {
-    KL_SQL_TABLES_NONE, // the database (or our schema in it) is empty of tables of these names
-    KL_SQL_TABLES_OURS, // kine and kv_meta
-    KL_SQL_TABLES_KINE, // kine without kv_meta
+    KL_SQL_TABLES_NONE,  // the database (or our schema in it) is empty of tables of these names
+    KL_SQL_TABLES_OURS,  // kine and kv_meta
+    KL_SQL_TABLES_KINE,  // kine's own without kv_meta
+    KL_SQL_TABLES_OTHER, // of these names, but with other columns, or not all of them
 };
 
 // First row of kv_meta: format, format_min, rev 1, compact_rev, physical_rev, batch_seq 0, epoch 1,
@@ -201,8 +202,8 @@ struct kl_sql_driver {
     const char *scheme; // of the URL: "postgres", "mysql"
     const char *title;  // "PostgreSQL"
     enum kl_endpoint_kind kind;
-    size_t max_key_bytes;  // of kine.name
-    size_t max_batch_rows; // of one call of insert, 0: no limit
+    size_t max_key_bytes;   // of kine.name
+    size_t max_insert_rows; // of one call of insert; 0: no limit
 
     // A session that is ready to use. timeout_ms bounds every later call; 0: none.
     int (*connect)(const struct kl_endpoint *e, int timeout_ms, struct kl_sql_conn **ret_c,
