@@ -204,11 +204,11 @@ static int make_server(const struct kl_tls_server_opts *o, SSL_CTX **ret, struct
         rc = load_key(ctx, &o->key, err);
     if (!rc && pem_given(&o->client_ca)) {
         rc = load_cas(ctx, &o->client_ca, true, err);
-        if (o->mutual)
+        if (o->mutual || o->require_client)
             SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
         else
             SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, accept_any);
-    } else if (!rc && o->mutual) {
+    } else if (!rc && (o->mutual || o->require_client)) {
         rc = kl_error_set(err, KL_EINVALID, "CA bundle: not given");
     }
     if (o->mutual)

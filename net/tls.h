@@ -24,8 +24,9 @@ struct kl_tls_server_opts {
     // on with an untrusted one, as kube-apiserver does (tls.RequestClientCert); whether it was
     // trusted stands in kl_http_peer_cert(). Several CAs may be concatenated.
     struct kl_tls_pem client_ca;
-    bool mutual;   // one of client_ca is required, and TLS 1.3: between our own servers
-    bool no_http2; // offer only http/1.1 in ALPN
+    bool require_client; // one of client_ca is required in the handshake (etcd's client-cert-auth)
+    bool mutual;         // as require_client, and TLS 1.3: between our own servers
+    bool no_http2;       // offer only http/1.1 in ALPN
 };
 
 struct kl_tls_client_opts {
