@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "harness.h"
+#include "servers.h"
 #include "base/clock.h"
 #include "store/backend.h"
 #include <errno.h>
@@ -44,8 +45,31 @@ static void open_stores(struct hs_store *hs)
     if (kl_store_open(hs->url, &hs->o, &hs->s, &err))
         fail_msg("open %s: %s", hs->url, err.msg);
     hs->other = NULL;
-    if (strcmp(hs->backend, "shared") == 0 && kl_store_open(hs->url, &hs->o, &hs->other, &err))
+    bool two = strcmp(hs->backend, "shared") == 0 || kl_str_ends(kl_str(hs->backend), KL_STR("2"));
+    if (two && kl_store_open(hs->url, &hs->o, &hs->other, &err))
         fail_msg("open %s: %s", hs->url, err.msg);
+}
+
+bool hs_is_sql(const char *backend)
+{
+    return kl_str_starts(kl_str(backend), KL_STR("postgres")) ||
+           kl_str_starts(kl_str(backend), KL_STR("mysql"));
+}
+
+// The store makes the database.
+static void use_server(struct hs_store *hs)
+{
+    hs->server = ts_shared(hs->backend[0] == 'p' ? TS_POSTGRES : TS_MARIADB);
+    ts_fresh(hs->server, hs->db);
+    ts_url(hs->server, hs->db, NULL, hs->url, sizeof(hs->url));
+}
+
+static void drop_database(struct hs_store *hs)
+{
+    char sql[96];
+    snprintf(sql, sizeof(sql), "DROP DATABASE IF EXISTS %s%s", hs->db,
+             hs->backend[0] == 'p' ? " WITH (FORCE)" : "");
+    ts_sql(hs->server, NULL, sql, NULL, 0);
 }
 
 void hs_open(struct hs_store *hs, const char *backend, const struct kl_store_options *o)
@@ -58,7 +82,10 @@ void hs_open(struct hs_store *hs, const char *backend, const struct kl_store_opt
     const char *base = getenv("STORE_DIR");
     snprintf(hs->dir, sizeof(hs->dir), "%.32s/kl-store-XXXXXX", base ? base : "/tmp");
     assert_non_null(mkdtemp(hs->dir));
-    snprintf(hs->url, sizeof(hs->url), "%s://%s/state.db", backend, hs->dir);
+    if (hs_is_sql(backend))
+        use_server(hs);
+    else
+        snprintf(hs->url, sizeof(hs->url), "%s://%s/state.db", backend, hs->dir);
     open_stores(hs);
 }
 
@@ -83,6 +110,8 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 void hs_close(struct hs_store *hs)
 {
     hs_stop(hs);
+    if (hs->server)
+        drop_database(hs);
     nftw(hs->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 

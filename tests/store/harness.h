@@ -13,16 +13,21 @@
 
 extern const struct kl_backend_ops hs_backend_shared; // shared://NAME, half the writes from outside
 
+struct ts_server;
+
 struct hs_clock {
     struct kl_store_clock clock;
     atomic_llong mono_ms, wall_ms;
 };
 
-// A store under test. On the shared back end writes alternate between two stores on one log, and
-// the first one is what is read: half of its batches arrive from outside.
+// A store under test. On the back ends "shared", "postgres2" and "mysql2" writes alternate between
+// two stores on one log, and the first one is what is read: half of its batches arrive from
+// outside.
 struct hs_store {
     const char *backend;
-    char dir[64], url[128];
+    char dir[64], url[192];
+    struct ts_server *server; // postgres, mysql: of the whole program (servers.h)
+    char db[32];              // this store's own database there
     struct kl_store_options o;
     struct kl_store *s, *other;
     atomic_uint turn;
@@ -35,7 +40,9 @@ struct hs_client {
     struct kl_reader *reader, *other;
 };
 
+// A fresh store on "memory", "sqlite", "shared", "postgres", "mysql", "postgres2" or "mysql2".
 void hs_open(struct hs_store *hs, const char *backend, const struct kl_store_options *o);
+bool hs_is_sql(const char *backend); // on a database server
 void hs_reopen(struct hs_store *hs); // clean stop and start (not for memory)
 void hs_stop(struct hs_store *hs);
 void hs_close(struct hs_store *hs); // and remove its files
