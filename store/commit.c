@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The committer: queue → evaluator → batch k+1 fills while batch k is with the back end → applied
 // in order: index, ring, views, answers.
+#include "store/forward.h"
 #include "store/store_int.h"
 #include "store/view_int.h"
 #include "base/clock.h"
@@ -79,6 +80,7 @@ void kl_commit_answer(struct kl_store *s, struct kl_txn *txn)
 {
     struct kl_loop *loop = txn->loop;
     atomic_fetch_sub_explicit(&s->queued, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&s->queued_bytes, txn->bytes, memory_order_relaxed);
     txn->task.run = run_cb;
     kl_loop_post(loop, &txn->task);
 }
@@ -106,24 +108,38 @@ void kl_commit_enqueue(struct kl_store *s, struct kl_txn *txn)
     kl_commit_pump(s);
 }
 
+// Any thread. Room in the queue, given back by kl_commit_answer.
+int kl_commit_admit(struct kl_store *s, struct kl_txn *txn, size_t bytes, struct kl_error *err)
+{
+    long long n = atomic_fetch_add_explicit(&s->queued, 1, memory_order_relaxed);
+    long long sum =
+        atomic_fetch_add_explicit(&s->queued_bytes, (long long)bytes, memory_order_relaxed);
+    if (n < (long long)s->o.max_queue && sum <= KL_QUEUE_MAX_BYTES) {
+        txn->bytes = (uint32_t)bytes;
+        return 0;
+    }
+    atomic_fetch_sub_explicit(&s->queued, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&s->queued_bytes, (long long)bytes, memory_order_relaxed);
+    return kl_error_set(err, KL_ETOOMANY, "etcdserver: too many requests");
+}
+
 int kl_store_submit(struct kl_store *s, struct kl_txn *txn, struct kl_error *err)
 {
-    int r = kl_txn_check(txn, err);
+    size_t bytes;
+    int r = kl_txn_check(txn, &bytes, err);
     if (r)
         return r;
     if (atomic_load_explicit(&s->refuse, memory_order_acquire))
         return kl_error_set(err, KL_EUNAVAILABLE, "the store is stopping");
-    if (atomic_fetch_add_explicit(&s->queued, 1, memory_order_relaxed) >=
-        (long long)s->o.max_queue) {
-        atomic_fetch_sub_explicit(&s->queued, 1, memory_order_relaxed);
-        return kl_error_set(err, KL_ETOOMANY, "etcdserver: too many requests");
-    }
+    r = kl_commit_admit(s, txn, bytes, err);
+    if (r)
+        return r;
     if (!txn->loop)
         txn->loop = kl_loop_current();
     assert(txn->loop);
     txn->store = s;
     txn->internal = KL_WORK_TXN;
-    txn->confirmed = false;
+    kl_forward_clear(txn);
     txn->task.run = run_arrived;
     kl_loop_post(s->loop, &txn->task);
     return 0;

@@ -41,24 +41,9 @@ void kl_fence_check(struct kl_store *s)
     }
 }
 
-static bool body_writes(const struct kl_txn_body *body)
-{
-    const struct kl_op *lists[] = {body->then, body->els};
-    const size_t n[] = {body->nthen, body->nels};
-    for (int k = 0; k < 2; k++) {
-        for (size_t i = 0; i < n[k]; i++) {
-            const struct kl_op *op = &lists[k][i];
-            if (op->kind == KL_OP_PUT || op->kind == KL_OP_DELETE ||
-                (op->kind == KL_OP_TXN && body_writes(op->txn)))
-                return true;
-        }
-    }
-    return false;
-}
-
 bool kl_fence_refuses(struct kl_store *s, struct kl_txn *txn)
 {
-    if (!kl_store_fenced(s) || (txn->internal == KL_WORK_TXN && !body_writes(&txn->body)))
+    if (!kl_store_fenced(s) || (txn->internal == KL_WORK_TXN && !kl_txn_writes(&txn->body)))
         return false;
     txn->code = kl_error_set(&txn->err, KL_EUNAVAILABLE,
                              s->o.read_only ? "the datastore is open for reading only"

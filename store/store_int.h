@@ -16,6 +16,7 @@ enum {
     KL_FULL_UPDATE_BYTES = 2 << 20, // of updates while the disk is full; the rest is for deletions
     KL_FULL_CHECK_MS = 1000,
     KL_COMPACT_SAMPLES = 8,
+    KL_QUEUE_MAX_BYTES = 64 << 20, // keys and values of the transactions waiting
 };
 
 // What waits in the queue beside clients' transactions: kl_txn.internal.
@@ -118,7 +119,7 @@ struct kl_store {
 
     // Any thread.
     atomic_bool refuse;
-    atomic_llong queued, nwatches;
+    atomic_llong queued, queued_bytes, nwatches;
     struct {
         atomic_llong keys, leases, ring_bytes, rev, compact_rev, physical_rev;
         atomic_llong txns, batches, rows, last_error;
@@ -162,14 +163,18 @@ enum kl_eval {
 };
 enum kl_eval kl_eval_txn(struct kl_store *s, struct kl_txn *txn);
 void kl_txn_reset(struct kl_txn *txn); // drops results before another evaluation
-int kl_txn_check(const struct kl_txn *txn, struct kl_error *err);
 int kl_batch_row(struct kl_batch *b, struct kl_row **ret_row);
+
+// txn_check.c
+int kl_txn_check(const struct kl_txn *txn, size_t *ret_bytes, struct kl_error *err);
+bool kl_txn_writes(const struct kl_txn_body *body); // what some side of it might
 
 // commit.c
 void kl_queue_init(struct kl_queue *q);
 void kl_queue_push(struct kl_queue *q, struct kl_txn *t);
 void kl_queue_push_front(struct kl_queue *q, struct kl_txn *t);
 struct kl_txn *kl_queue_pop(struct kl_queue *q);
+int kl_commit_admit(struct kl_store *s, struct kl_txn *txn, size_t bytes, struct kl_error *err);
 void kl_commit_enqueue(struct kl_store *s, struct kl_txn *txn);
 void kl_commit_pump(struct kl_store *s); // soon, once for many calls
 void kl_commit_answer(struct kl_store *s, struct kl_txn *txn);

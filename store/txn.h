@@ -68,7 +68,8 @@ struct kl_txn {
     struct kl_loop *loop; // NULL: the submitting thread's loop
 
     // Results. KL_EBADREQUEST duplicate key and the like; KL_ENOTFOUND unknown lease; KL_ETOOLARGE;
-    // KL_ENOSPC disk full; KL_ETOOMANY queue full; KL_EIO; KL_EMAYBE; KL_ECANCELED store stopped.
+    // KL_ENOSPC disk full; KL_ETOOMANY queue full; KL_EIO; KL_EMAYBE; KL_ECANCELED store stopped;
+    // KL_EUNAVAILABLE no server to evaluate it.
     // A failed compare is no error: code 0, succeeded false.
     int code;
     kl_rev rev; // of the write; the store's revision when nothing was written
@@ -76,11 +77,21 @@ struct kl_txn {
 
     // The store's.
     struct kl_task task;
-    struct kl_txn *next;
+    struct kl_txn *next, **pprev;
     uint32_t row_at, row_n;
     struct kl_store *store;
     int32_t internal;
     bool confirmed;
+    uint32_t bytes; // of the queue's
+    // Of transactions between servers (store/forward.c).
+    bool again;           // may have been evaluated elsewhere before: look in the log first
+    bool matched;         // found in the log, with its results
+    bool read_here;       // the leader says that it writes nothing: evaluate it here
+    uint8_t where;        // enum kl_forward_where
+    uint32_t attempt;     // of sending it
+    uint64_t server, seq; // who sends it; 0 nobody
+    int64_t deadline_ms, sent_ms;
+    kl_rev await_rev;
 };
 
 // Any loop. Submit fails: the callback never runs. KL_EUNAVAILABLE when the store is stopping.
@@ -91,3 +102,4 @@ void kl_txn_fini(
 #define KL_TXN_MAX_BYTES (8u << 20) // keys and values of one transaction
 #define KL_TXN_MAX_DEPTH 8          // of nesting
 #define KL_TXN_MAX_OPS 1024         // in one list
+#define KL_TXN_MAX_OPS_ALL 4096     // in all lists of one transaction
