@@ -106,6 +106,7 @@ int kl_containerd_write_config(const struct kl_kubelet_conf *c, struct kl_error 
         "\n[plugins.\"io.containerd.grpc.v1.cri\"]\n"
         "  sandbox_image = \"" KL_PAUSE_IMAGE "\"\n"
         "  restrict_oom_score_adj = %s\n"
+        "  netns_mounts_under_state_dir = true\n"
         "  stream_server_address = \"127.0.0.1\"\n"
         "  stream_server_port = \"0\"\n"
         "  stream_idle_timeout = \"4h0m0s\"\n"

@@ -4,6 +4,7 @@
 """A whole node: real containers through containerd, driven by an unmodified kubectl."""
 import atexit
 import base64
+import glob
 import json
 import os
 import re
@@ -469,12 +470,30 @@ def test_memory():
     check(server.rss_kib() < 200 * 1024, "memory is bounded")
 
 
+def nat(*args):
+    return subprocess.run(["iptables", "-t", "nat", *args], capture_output=True, text=True)
+
+
 def test_purge():
+    """Even what the runtime has forgotten goes, and nothing that is another's."""
     server.apply(deployment("rest", IMAGE, 2, ["sleep", "1000"]))
+    rest = pod("port", IMAGE, ["sleep", "1000"], terminationGracePeriodSeconds=1)
+    rest["spec"]["containers"][0]["ports"] = [{"containerPort": 80, "hostPort": 18099}]
+    server.apply(rest)
     k("rollout", "status", "deploy/rest", "--timeout=60s", timeout=70)
+    k("wait", "--for=condition=Ready", "pod/port", "--timeout=60s", timeout=70)
     equal(server.stop(30), 0)
+    check(BRIDGE in nat("-S").stdout, "the port has a rule")
+    nat("-N", "CNI-DN-another")
+    nat("-A", "CNI-DN-another", "-p", "tcp", "--dport", "18098", "-j", "RETURN")
+    os.kill(containerd_pid(), signal.SIGKILL)
+    shutil.rmtree(f"{DATA}/agent/containerd/root/io.containerd.metadata.v1.bolt")
     r = purge()
     equal(r.returncode, 0, r.stderr)
+    check("CNI-DN-another" in nat("-S").stdout, "another network's chain is still there")
+    nat("-F", "CNI-DN-another")
+    nat("-X", "CNI-DN-another")
+    equal([f for f in glob.glob("/var/lib/cni/results/*") if BRIDGE in f], [], "libcni's notes")
     with open("/proc/mounts") as f:
         equal([line for line in f if DATA in line], [], "mounts")
     equal(containerd_pid(), None, "containerd")
