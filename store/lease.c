@@ -396,15 +396,21 @@ static struct work *new_work(struct kl_store *s, int kind, int64_t id, struct kl
 
 static void answer_list(struct kl_store *s, struct kl_lease_req *q)
 {
-    q->ids = malloc((s->leases.by_id.n + 1) * sizeof(*q->ids));
+    size_t cap = s->leases.by_id.n + 1;
+    q->ids = malloc(3 * cap * sizeof(*q->ids));
     if (!q->ids) {
         q->code = KL_ENOMEM;
         return;
     }
+    q->ttls_ms = q->ids + cap;
+    q->lefts_ms = q->ttls_ms + cap;
     KL_MAP_EACH (&s->leases.by_id, e) {
         const struct kl_lease *l = e->value;
-        if (!l->pending)
-            q->ids[q->n++] = l->id;
+        if (l->pending)
+            continue;
+        q->ids[q->n] = l->id;
+        q->ttls_ms[q->n] = l->ttl_ms;
+        q->lefts_ms[q->n++] = remaining_ms(s, l);
     }
 }
 
@@ -500,7 +506,7 @@ void kl_lease_req_fini(struct kl_lease_req *q)
     free(q->kvs);
     free(q->ids);
     q->kvs = NULL;
-    q->ids = NULL;
+    q->ids = q->ttls_ms = q->lefts_ms = NULL;
     q->n = 0;
 }
 

@@ -9,7 +9,7 @@ enum kl_lease_kind {
     KL_LEASE_REVOKE,    // deletes the keys too; answers when they are gone
     KL_LEASE_KEEPALIVE, // deadline = now + granted ttl
     KL_LEASE_TTL,       // remaining and, with want_keys, the keys
-    KL_LEASE_LIST,      // ids
+    KL_LEASE_LIST,      // ids and their times
 };
 
 #define KL_LEASE_MAX_TTL 9000000000 // seconds, etcd's limit
@@ -25,10 +25,11 @@ struct kl_lease_req {
 
     int code; // KL_ENOTFOUND, KL_EEXISTS, KL_EINVALID (ttl), or the store's
     struct kl_error err;
-    int64_t remaining_ms; // TTL, KEEPALIVE, GRANT
-    int64_t *ids;         // LIST
-    struct kl_kv **kvs;   // TTL with want_keys: the versions attached
-    size_t n;             // of ids or kvs
+    int64_t remaining_ms;        // TTL, KEEPALIVE, GRANT
+    int64_t *ids;                // LIST
+    int64_t *ttls_ms, *lefts_ms; // LIST: granted and remaining of each (they live with ids)
+    struct kl_kv **kvs;          // TTL with want_keys: the versions attached
+    size_t n;                    // of ids or kvs
     kl_rev rev;
 
     struct kl_task task; // the store's

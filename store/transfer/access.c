@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "store/transfer/access_int.h"
+#include <errno.h>
+#include <stdlib.h>
+
+static void wait_done(struct kl_access *a)
+{
+    while (sem_wait(&a->done) && errno == EINTR)
+        ;
+}
+
+void kl_access_done(struct kl_access *a, int code)
+{
+    a->code = code;
+    sem_post(&a->done);
+}
+
+static void run_call(struct kl_task *t)
+{
+    struct kl_access *a = KL_CONTAINER_OF(t, struct kl_access, task);
+    a->fn(a);
+}
+
+static int call(struct kl_access *a, struct kl_task *t, struct kl_error *err)
+{
+    a->code = 0;
+    a->err = (struct kl_error){0};
+    kl_loop_post(a->loop, t);
+    wait_done(a);
+    int code = a->code;
+    if (code)
+        kl_error_set(err, code, "%s", a->err.msg[0] ? a->err.msg : kl_err_text(code));
+    return code;
+}
+
+int kl_access_call(struct kl_access *a, void (*fn)(struct kl_access *a), struct kl_error *err)
+{
+    a->fn = fn;
+    a->task.run = run_call;
+    return call(a, &a->task, err);
+}
+
+static void open_reader(struct kl_access *a)
+{
+    kl_access_done(a, kl_reader_new(a->store, &a->reader, &a->err));
+}
+
+static void close_reader(struct kl_access *a)
+{
+    kl_reader_close(a->reader);
+    a->reader = NULL;
+    kl_access_done(a, 0);
+}
+
+int kl_access_open(struct kl_access *a, struct kl_store *store, struct kl_error *err)
+{
+    *a = (struct kl_access){.store = store};
+    sem_init(&a->done, 0, 0);
+    int r = kl_loop_new("kl-copy", &a->loop, err);
+    if (!r)
+        r = kl_loop_start(a->loop, err);
+    if (r) {
+        kl_loop_unref(a->loop);
+        sem_destroy(&a->done);
+        *a = (struct kl_access){0};
+        return r;
+    }
+    r = kl_access_call(a, open_reader, err);
+    if (r)
+        kl_access_close(a);
+    return r;
+}
+
+void kl_access_close(struct kl_access *a)
+{
+    if (!a->loop)
+        return;
+    if (a->reader)
+        kl_access_call(a, close_reader, NULL);
+    kl_loop_stop(a->loop);
+    kl_loop_join(a->loop);
+    kl_loop_unref(a->loop);
+    sem_destroy(&a->done);
+    *a = (struct kl_access){0};
+}
+
+static void take_view(struct kl_access *a)
+{
+    a->view = kl_view_ref(kl_reader_view(a->reader));
+    kl_access_done(a, 0);
+}
+
+int kl_access_view(struct kl_access *a, struct kl_view **ret_v, struct kl_error *err)
+{
+    int r = kl_access_call(a, take_view, err);
+    if (!r)
+        *ret_v = a->view;
+    return r;
+}
+
+// ---- a request of the store from here: submitted on the loop, answered there ----
+
+struct value_call {
+    struct kl_load_value q;
+    struct kl_access *a;
+    struct kl_task task;
+};
+
+static void value_loaded(struct kl_load_value *q)
+{
+    struct value_call *c = KL_CONTAINER_OF(q, struct value_call, q);
+    c->a->err = q->err;
+    kl_access_done(c->a, q->code);
+}
+
+static void run_value(struct kl_task *t)
+{
+    struct value_call *c = KL_CONTAINER_OF(t, struct value_call, task);
+    int r = kl_store_load_value(c->a->store, &c->q, &c->a->err);
+    if (r)
+        kl_access_done(c->a, r);
+}
+
+int kl_access_value(struct kl_access *a, struct kl_kv *kv, struct kl_bytes **ret,
+                    struct kl_error *err)
+{
+    if (!kv->cold) {
+        *ret = kl_bytes_ref(kv->value);
+        return 0;
+    }
+    struct value_call c = {.q = {.kv = kv, .cb = value_loaded}, .a = a, .task.run = run_value};
+    int r = call(a, &c.task, err);
+    *ret = c.q.value;
+    return r;
+}
+
+struct fence_call {
+    struct kl_fence_req q;
+    struct kl_access *a;
+    struct kl_task task;
+};
+
+static void fenced(struct kl_fence_req *q)
+{
+    struct fence_call *c = KL_CONTAINER_OF(q, struct fence_call, q);
+    c->a->err = q->err;
+    kl_access_done(c->a, q->code);
+}
+
+static void run_fence(struct kl_task *t)
+{
+    struct fence_call *c = KL_CONTAINER_OF(t, struct fence_call, task);
+    int r = kl_store_fence(c->a->store, &c->q, &c->a->err);
+    if (r)
+        kl_access_done(c->a, r);
+}
+
+int kl_access_fence(struct kl_access *a, int64_t ms, kl_rev *ret_rev, struct kl_error *err)
+{
+    struct fence_call c = {.q = {.ms = ms, .cb = fenced}, .a = a, .task.run = run_fence};
+    int r = call(a, &c.task, err);
+    *ret_rev = c.q.rev;
+    return r;
+}
+
+struct leases_call {
+    struct kl_lease_req q;
+    struct kl_access *a;
+    struct kl_task task;
+};
+
+static void leases_listed(struct kl_lease_req *q)
+{
+    struct leases_call *c = KL_CONTAINER_OF(q, struct leases_call, q);
+    c->a->err = q->err;
+    kl_access_done(c->a, q->code);
+}
+
+static void run_leases(struct kl_task *t)
+{
+    struct leases_call *c = KL_CONTAINER_OF(t, struct leases_call, task);
+    int r = kl_store_lease(c->a->store, &c->q, &c->a->err);
+    if (r)
+        kl_access_done(c->a, r);
+}
+
+static int cmp_lease(const void *x, const void *y)
+{
+    int64_t a = ((const struct kl_access_lease *)x)->id,
+            b = ((const struct kl_access_lease *)y)->id;
+    return (a > b) - (a < b);
+}
+
+int kl_access_leases(struct kl_access *a, struct kl_access_lease **ret, size_t *ret_n,
+                     struct kl_error *err)
+{
+    struct leases_call c = {
+        .q = {.kind = KL_LEASE_LIST, .cb = leases_listed}, .a = a, .task.run = run_leases};
+    int r = call(a, &c.task, err);
+    struct kl_access_lease *l = r ? NULL : malloc((c.q.n + 1) * sizeof(*l));
+    if (!r && !l)
+        r = kl_error_set(err, KL_ENOMEM, "out of memory");
+    for (size_t i = 0; l && i < c.q.n; i++)
+        l[i] = (struct kl_access_lease){c.q.ids[i], c.q.ttls_ms[i], c.q.lefts_ms[i]};
+    if (l) {
+        qsort(l, c.q.n, sizeof(*l), cmp_lease);
+        *ret = l;
+        *ret_n = c.q.n;
+    }
+    kl_lease_req_fini(&c.q);
+    return r;
+}
