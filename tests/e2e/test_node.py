@@ -24,7 +24,8 @@ DATA = tempfile.mkdtemp(prefix="kinglet-e2e-node-")
 BIN = tempfile.mkdtemp(prefix="kinglet-e2e-bin-")
 HOLD = os.path.join(BIN, "hold")
 server = Server("--bridge-name", BRIDGE, "--cgroup-root", CGROUP, "--cluster-cidr", CIDR,
-                "--node-name", "one", "--kubelet-port", str(free_port()), data=DATA, node=True,
+                "--node-name", "one", "--kubelet-port", str(free_port()),
+                *os.environ.get("NODE_FLAGS", "").split(), data=DATA, node=True,
                 env={"PATH": f"{BIN}:{os.environ['PATH']}"})
 server.log = tempfile.mktemp(prefix="kinglet-e2e-", suffix=".log")
 k = server.kubectl

@@ -85,6 +85,20 @@ def test_stop_is_quick_with_clients():
     server.start()
 
 
+def test_stop_at_any_moment_of_the_start():
+    """SIGTERM while it starts: it ends by the signal or cleanly, never by a crash."""
+    codes = []
+    for i in range(40):
+        mine = Server()
+        mine.start(wait=False)
+        time.sleep(0.0025 * i)
+        mine.proc.terminate()
+        codes.append(mine.proc.wait(20))
+        check(codes[-1] in (0, -15), f"stopped after {2.5 * i:.1f} ms: {codes[-1]}: {mine.log_tail()}")
+        mine.close()
+    check(0 in codes, f"none of them stopped cleanly: {codes}")
+
+
 def test_no_write_is_lost_by_a_stop():
     cms = "/api/v1/namespaces/default/configmaps"
     done = []

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The kubelet with a real containerd and a fake API server. Root; takes a scratch directory and an
-// archive of the busybox image (busybox_image.py) named docker.io/library/busybox:test.
+// archive of the busybox image (deploy/sample-image) named docker.io/library/busybox:test.
 //
 //   kubelet_e2e DIR ARCHIVE [step]
 //   kubelet_e2e DIR purge
