@@ -170,7 +170,7 @@ struct kl_import {
     kl_rev base_rev;    // the source's revision now; result: when what goes on was begun
     kl_rev through;     // result: rows with id up to here are there already
     kl_rev rev;         // for import_end: the store's revision afterwards
-    kl_rev compact_rev; // for import_end: compacted to here, logically and physically
+    kl_rev compact_rev; // for import_end: compacted to here; the rows to base_rev at most
 };
 
 struct kl_backend_ops {

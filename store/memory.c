@@ -9,7 +9,7 @@ struct kl_backend {
     struct kl_store *core;
     struct kl_event *rows;
     size_t n, cap;
-    kl_rev rev, compact_rev;
+    kl_rev rev, compact_rev, physical_rev;
     struct kl_lease_op *leases; // imported, until they are loaded
     size_t nleases;
     atomic_llong bytes;
@@ -77,7 +77,8 @@ static int load_memory(struct kl_backend *b, struct kl_loaded *l, struct kl_erro
 {
     int r = 0;
     l->rev = b->rev;
-    l->compact_rev = l->physical_rev = b->compact_rev;
+    l->compact_rev = b->compact_rev;
+    l->physical_rev = b->physical_rev;
     l->cluster_id = kl_rand_u64() | 1;
     l->member_id = kl_rand_u64() | 1;
     for (size_t i = 0; !r && i < b->nleases; i++) {
@@ -145,6 +146,7 @@ static int import_end(struct kl_backend *b, const struct kl_import *im, struct k
 {
     b->rev = im->rev;
     b->compact_rev = im->compact_rev;
+    b->physical_rev = im->base_rev < im->compact_rev ? im->base_rev : im->compact_rev;
     return 0;
 }
 

@@ -116,7 +116,8 @@ int kl_sq_import_end(struct kl_backend *b, const struct kl_import *im, struct kl
              " epoch = epoch + 1, history_id = %lld WHERE k = 1;"
              "DROP TABLE kv_import;"
              "COMMIT;",
-             (long long)im->rev, (long long)im->compact_rev, (long long)im->compact_rev,
+             (long long)im->rev, (long long)im->compact_rev,
+             (long long)(im->base_rev < im->compact_rev ? im->base_rev : im->compact_rev),
              (long long)(kl_rand_u64() >> 1 | 1));
     int r = kl_sq_exec(b, sql, err);
     struct kl_error ignored;

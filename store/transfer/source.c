@@ -126,6 +126,12 @@ static void run_fetch(struct kl_access *a)
     fetch(s);
 }
 
+// What a cut copy already had of the log is not sent again.
+static kl_rev log_from(const struct store_source *s)
+{
+    return s->from.through > s->from.base_rev ? s->from.through : s->from.base_rev;
+}
+
 static void run_watch(struct kl_access *a)
 {
     struct store_source *s = KL_CONTAINER_OF(a, struct store_source, a);
@@ -133,8 +139,7 @@ static void run_watch(struct kl_access *a)
     s->timer.data = s;
     s->w.wake = on_wake;
     s->w.arg = s;
-    int r =
-        kl_watch_start(&s->w, a->reader, all_from, KL_RANGE_TO_LAST, s->from.base_rev + 1, &a->err);
+    int r = kl_watch_start(&s->w, a->reader, all_from, KL_RANGE_TO_LAST, log_from(s) + 1, &a->err);
     s->watching = !r;
     kl_access_done(a, r);
 }
@@ -232,6 +237,8 @@ static int next_change(struct store_source *s, struct kl_record *ret, struct kl_
     for (;;) {
         if (s->ev_at < s->nev) {
             struct kl_event *e = &s->ev[s->ev_at++];
+            if (e->kv->id <= s->from.through)
+                continue; // of a transaction whose end is missing
             int r = take_value(s, e->kv, err);
             return r ? r : give_row(s, e->kv, e->prev, ret, err);
         }
@@ -368,7 +375,7 @@ int kl_store_source_new(struct kl_store *store, const struct kl_source_from *fro
         r = kl_error_set(err, KL_EFUTUREREV,
                          "the copy was begun at revision %lld, but the source is at %lld",
                          (long long)s->from.base_rev, (long long)rev);
-    if (!r && (from->follow || s->from.base_rev < rev))
+    if (!r && (from->follow || log_from(s) < rev))
         r = kl_access_call(&s->a, run_watch, err);
     if (!r)
         r = collect_rows(s, err);

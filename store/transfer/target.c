@@ -216,11 +216,11 @@ int kl_target_flush(struct kl_target *t, struct kl_error *err)
     return r;
 }
 
-int kl_target_end(struct kl_target *t, kl_rev rev, kl_rev compact_rev, struct kl_store **ret_store,
-                  struct kl_error *err)
+int kl_target_end(struct kl_target *t, kl_rev rev, kl_rev compact_rev, int64_t bump,
+                  struct kl_store **ret_store, struct kl_error *err)
 {
-    t->im.rev = kl_target_renumber(t, rev);
-    t->im.compact_rev = kl_target_renumber(t, compact_rev);
+    t->im.rev = kl_target_renumber(t, rev) + bump;
+    t->im.compact_rev = bump ? t->im.rev : kl_target_renumber(t, compact_rev);
     int r = kl_target_flush(t, err);
     if (!r)
         r = t->ops->import_end(t->store->backend, &t->im, err);

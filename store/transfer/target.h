@@ -21,11 +21,11 @@ int kl_target_begin(struct kl_target *t, struct kl_import *im, struct kl_error *
 // A ROW or a LEASE. Kept until the batch is full.
 int kl_target_add(struct kl_target *t, const struct kl_record *r, struct kl_error *err);
 int kl_target_flush(struct kl_target *t, struct kl_error *err);
-// Writes what is kept and ends the import: t is at `rev` (in the source's numbers), compacted to
-// `compact_rev`. When ret_store is not NULL the store is opened and served from now on, and
-// kl_target_close only frees t.
-int kl_target_end(struct kl_target *t, kl_rev rev, kl_rev compact_rev, struct kl_store **ret_store,
-                  struct kl_error *err);
+// Writes what is kept and ends the import: t is at `rev` and compacted to `compact_rev` (both in
+// the source's numbers); with `bump` at rev + bump, compacted there. When ret_store is not NULL the
+// store is opened and served from now on, and kl_target_close leaves it alone.
+int kl_target_end(struct kl_target *t, kl_rev rev, kl_rev compact_rev, int64_t bump,
+                  struct kl_store **ret_store, struct kl_error *err);
 int64_t kl_target_rows(const struct kl_target *t);   // added so far
 int64_t kl_target_bytes(const struct kl_target *t);  // of them
 int64_t kl_target_shared(const struct kl_target *t); // rows that shared a revision
