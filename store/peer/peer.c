@@ -156,8 +156,10 @@ static void complain(struct kl_peer *e, const struct kl_error *err)
     if (!err || e->p->closing || !strncmp(e->complaint, err->msg, KEPT))
         return;
     snprintf(e->complaint, sizeof e->complaint, "%.*s", (int)KEPT, err->msg);
-    kl_log(KL_LOG_WARN, "peers", "not connected peer=%016llx address=%s: %s",
-           (unsigned long long)e->id, e->address, err->msg);
+    // Servers that start together learn of each other one after the other.
+    enum kl_log_level level = err->code == KL_ENOTFOUND ? KL_LOG_DEBUG : KL_LOG_WARN;
+    kl_log(level, "peers", "not connected peer=%016llx address=%s: %s", (unsigned long long)e->id,
+           e->address, err->msg);
 }
 
 static void on_retry(uv_timer_t *t)

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -32,15 +33,15 @@ struct node {
     uint64_t id;
     struct kl_peers *peers;
     struct kl_loop *loop;
-    pthread_mutex_t lock; // over what follows
+    pthread_mutex_t lock; // over changes of what follows
     pthread_cond_t changed;
-    int ups, downs; // of any peer
-    bool up;        // the newest
-    long messages, bytes;
-    uint64_t next; // the number that the next message of numbers carries
-    bool disorder;
-    bool gate;    // messages wait while it is shut
-    long running; // callbacks now
+    atomic_int ups, downs; // of any peer
+    atomic_bool up;        // the newest
+    atomic_long messages, bytes;
+    _Atomic uint64_t next; // the number that the next message of numbers carries
+    atomic_bool disorder;
+    bool gate;           // messages wait while it is shut
+    atomic_long running; // callbacks now
 };
 // ca NULL: plain. cert_id: of the certificate, 0: without.
 void node_open(struct node *n, uint64_t id, const struct ca *ca, uint64_t cert_id,
