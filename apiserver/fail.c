@@ -292,6 +292,8 @@ void kl_req_done(struct kl_req *r)
 
 void kl_req_fail(struct kl_req *r)
 {
+    if (kl_req_retry(r))
+        return;
     r->result = KL_RESULT_FAIL;
     r->http = r->fail.http;
     r->done(r);

@@ -339,11 +339,22 @@ static void begin_walk(struct kl_gather *g)
     }
 }
 
+static void go_on(void *arg, int code)
+{
+    struct kl_gather *g = arg;
+    if (code)
+        finish(g, code);
+    else
+        kl_gather_start(g);
+}
+
 void kl_gather_start(struct kl_gather *g)
 {
     struct kl_req *r = g->r;
     struct kl_req_opts *o = &r->opts;
     kl_rev rv = 0;
+    if (!o->resource_version.n && !o->cont.n && kl_req_confirm(r, go_on, g))
+        return;
     g->remaining = -1;
     if (kl_req_rv(r, o->resource_version, &rv)) {
         finish(g, KL_EBADREQUEST);

@@ -56,8 +56,18 @@ int kl_pipeline_check(struct kl_req *r)
     return check_target(r);
 }
 
+static void get_newest(void *arg, int code)
+{
+    struct kl_req *r = arg;
+    if (code)
+        kl_req_fail(r);
+    else if (r->opts.resource_version.n || !kl_req_confirm(r, get_newest, r))
+        kl_registry_get(r);
+}
+
 void kl_pipeline_dispatch(struct kl_req *r)
 {
+    r->dispatched = true;
     if (!r->info.res->etcd_prefix) {
         if (!kl_virtual_run(r)) {
             kl_fail_method(r);
@@ -69,7 +79,7 @@ void kl_pipeline_dispatch(struct kl_req *r)
         return;
     switch (r->info.op) {
     case KL_VERB_GET:
-        kl_registry_get(r);
+        get_newest(r, 0);
         break;
     case KL_VERB_CREATE:
         kl_registry_create(r);

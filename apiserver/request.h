@@ -106,7 +106,9 @@ struct kl_req {
 
     void (*done)(struct kl_req *); // exactly once, maybe from within the function that started it
     void *arg;
-    bool canceled; // the caller went away: the result is not wanted
+    bool canceled;   // the caller went away: the result is not wanted
+    bool dispatched; // authorised, and handed to what answers it
+    bool confirmed;  // what is in memory is as new as the request: kl_req_confirm
 
     void *work;               // the stage's own state
     struct kl_bytes *kept[4]; // referenced until kl_req_fini; kl_req_keep_bytes
@@ -129,6 +131,12 @@ void kl_req_ok_status(struct kl_req *r, struct kl_str uid);
 // A Status that says Success and nothing else, as binding and eviction answer.
 void kl_req_ok_success(struct kl_req *r, int http);
 void kl_req_fail(struct kl_req *r); // r->fail is filled already
+
+// True: `then` comes, now or later, once what is in memory is at least as new as the request is
+// (code negative and r->fail set: that cannot be said). False: it is already, go on.
+bool kl_req_confirm(struct kl_req *r, void (*then)(void *arg, int code), void *arg);
+// True: the failed request runs again on confirmed state.
+bool kl_req_retry(struct kl_req *r);
 
 // Adds the text (borrowed) of a Warning header.
 void kl_req_warn(struct kl_req *r, struct kl_str text);

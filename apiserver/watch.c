@@ -408,15 +408,29 @@ static void choose_start(struct kl_req *r, kl_rev rv, struct kl_watcher_options 
     o->initial = !rv;
 }
 
+static void go_on(void *arg, int code)
+{
+    struct kl_api_call *c = arg;
+    if (code)
+        kl_req_fail(&c->req);
+    else
+        kl_watch_run(c);
+}
+
 void kl_watch_run(struct kl_api_call *c)
 {
     struct kl_req *r = &c->req;
     struct kl_error err = {0};
+    struct kl_watcher_options o = {0};
     kl_rev rv;
     if (kl_list_options_check(r, true) || kl_req_rv(r, r->opts.resource_version, &rv)) {
         kl_req_fail(r);
         return;
     }
+    choose_start(r, rv, &o);
+    if (o.initial && (!r->opts.resource_version.n || rv > kl_view_rev(kl_req_view(r))) &&
+        kl_req_confirm(r, go_on, c))
+        return;
     struct kl_watch_stream *w = KL_ARENA_NEW(r->arena, struct kl_watch_stream);
     if (!w || !(w->tail = json_tail())) {
         kl_fail_oom(r);
@@ -431,14 +445,13 @@ void kl_watch_run(struct kl_api_call *c)
     w->call = c;
     w->cached = kl_spec_is_cached(r, &c->spec);
     struct kl_str name = r->info.name.n ? r->info.name : r->opts.name_from_fields;
-    struct kl_watcher_options o = {.filter = {.res = r->info.res,
-                                              .ns = r->info.ns,
-                                              .name = name,
-                                              .labels = &r->opts.labels,
-                                              .fields = &r->opts.fields},
-                                   .wake = wake_stream,
-                                   .arg = w};
-    choose_start(r, rv, &o);
+    o.filter = (struct kl_filter){.res = r->info.res,
+                                  .ns = r->info.ns,
+                                  .name = name,
+                                  .labels = &r->opts.labels,
+                                  .fields = &r->opts.fields};
+    o.wake = wake_stream;
+    o.arg = w;
     if (o.initial && rv > kl_view_rev(kl_req_view(r))) {
         // Nobody was ever told of a revision that this loop's view has not reached.
         kl_fail_too_large(r, rv);

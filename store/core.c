@@ -347,6 +347,11 @@ void kl_store_stop(struct kl_store *s)
     free_store(s);
 }
 
+bool kl_store_is_shared(const struct kl_store *s)
+{
+    return s->ops->confirm_head != NULL;
+}
+
 void kl_store_status(struct kl_store *s, struct kl_store_status *ret)
 {
     struct kl_backend_sizes sizes = {0};

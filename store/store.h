@@ -142,4 +142,6 @@ struct kl_store_status {
     int last_error;              // of the newest batch, 0 when it was stored
     char last_error_text[256];
 };
+// Other servers write too: the newest state is what an empty transaction has waited for.
+bool kl_store_is_shared(const struct kl_store *s);
 void kl_store_status(struct kl_store *s, struct kl_store_status *ret); // any thread; no I/O
