@@ -23,6 +23,7 @@ MACROS = {"linux": "linux_", "unix": "unix_"}  # macros of GNU C
 
 
 def snake(name):
+    name = name.replace("URLs", "Urls")
     name = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name)
     return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).replace(".", "_").lower()
 

@@ -5,7 +5,7 @@
 
 enum { PREFIX = 5, MIN_BLOCK = 256, BIG_BLOCK = 64 * 1024, REFERENCE_MIN = 8192 };
 
-void kl_grpc_out_init(struct kl_grpc_out *o, size_t expect)
+void kl_grpc_out_init_piece(struct kl_grpc_out *o, size_t block_bytes)
 {
     // Not the array: it is written before it is read.
     o->chunks = o->few;
@@ -13,9 +13,14 @@ void kl_grpc_out_init(struct kl_grpc_out *o, size_t expect)
     o->cap = KL_COUNT(o->few);
     o->used = o->from = 0;
     o->bytes = 0;
-    size_t n = expect + PREFIX < MIN_BLOCK ? MIN_BLOCK : expect + PREFIX;
-    o->block = kl_bytes_alloc(n < BIG_BLOCK ? n : BIG_BLOCK);
+    o->block = kl_bytes_alloc(block_bytes);
     o->failed = !o->block;
+}
+
+void kl_grpc_out_init(struct kl_grpc_out *o, size_t expect)
+{
+    size_t n = expect + PREFIX < MIN_BLOCK ? MIN_BLOCK : expect + PREFIX;
+    kl_grpc_out_init_piece(o, n < BIG_BLOCK ? n : BIG_BLOCK);
     if (!o->failed)
         o->used = PREFIX;
 }
@@ -115,4 +120,15 @@ struct kl_http_chunk *kl_grpc_out_end(struct kl_grpc_out *o, uint32_t *ret_n)
     p[4] = (unsigned char)o->bytes;
     *ret_n = o->n;
     return o->chunks;
+}
+
+int kl_grpc_out_take(struct kl_grpc_out *o, struct kl_http_chunk *chunks, int max)
+{
+    int n = o->failed || !close_chunk(o) || o->n > (uint32_t)max ? KL_ENOMEM : (int)o->n;
+    if (n > 0) {
+        memcpy(chunks, o->chunks, (size_t)n * sizeof(*chunks));
+        o->n = 0;
+    }
+    kl_grpc_out_fini(o);
+    return n;
 }

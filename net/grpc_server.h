@@ -71,6 +71,10 @@ struct kl_grpc_out {
 };
 void kl_grpc_out_init(struct kl_grpc_out *o, size_t expect_bytes); // a guess of its own bytes
 void kl_grpc_out_fini(struct kl_grpc_out *o);
+// For a pull of kl_grpc_rpc_reply_pull: without the frame's prefix, in blocks of block_bytes;
+// kl_grpc_out_take hands the slices over and empties o: their number, or KL_ENOMEM.
+void kl_grpc_out_init_piece(struct kl_grpc_out *o, size_t block_bytes);
+int kl_grpc_out_take(struct kl_grpc_out *o, struct kl_http_chunk *chunks, int max);
 // Room for n bytes, then say how many were written. NULL when it failed.
 char *kl_grpc_out_room(struct kl_grpc_out *o, size_t n);
 static inline void kl_grpc_out_wrote(struct kl_grpc_out *o, size_t n)

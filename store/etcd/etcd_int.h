@@ -28,6 +28,8 @@ struct kl_etcd {
     struct kl_etcd_options o; // defaults filled in; strings are copies
     struct kl_store *store;
     uint64_t cluster_id, member_id;
+    bool confirms; // the back end: what is in memory may be old; ask before a linearizable read
+    atomic_uint alarms; // bit 1 << enum kl_etcd_alarm_type, set by clients
     atomic_ullong raft_term;
     struct kl_grpc_server *grpc;
     struct kl_http_server *http[KL_ETCD_LISTENERS];
@@ -58,6 +60,7 @@ void *kl_etcd_decode(struct kl_grpc_rpc *c, const struct kl_proto_desc *d, struc
 
 // ---- answers
 
+void kl_etcd_header_init(struct kl_etcd *e);
 // For structs of etcd_gen.h: the header at `rev`.
 struct kl_etcd_response_header kl_etcd_header(const struct kl_etcd *e, kl_rev rev);
 kl_rev kl_etcd_rev(struct kl_etcd_loop *l); // the newest
@@ -77,6 +80,46 @@ void kl_etcd_put_kv(struct kl_grpc_out *o, int field, const struct kl_kv *kv, bo
 // ("etcdserver: ..."), else the message that etcd has for that kind of failure.
 void kl_etcd_fail(struct kl_grpc_rpc *c, int code, const struct kl_error *err);
 void kl_etcd_fail_grpc(struct kl_grpc_rpc *c, enum kl_grpc_code code, const char *message);
+
+// ---- reading a range (store/etcd/read.c)
+
+// Embedded, zeroed but for what the caller gives.
+struct kl_etcd_read {
+    struct kl_etcd_loop *l;
+    struct kl_grpc_rpc *rpc;                // for its arena; the caller holds a reference
+    const struct kl_etcd_range_request *rq; // with its strings: lives until done
+    void (*done)(struct kl_etcd_read *rd);  // exactly once, maybe inside kl_etcd_read_start
+    void *arg;
+
+    int code;
+    struct kl_error err;
+    kl_rev head; // for the header
+    int64_t count;
+    bool more;
+    // What is to be answered: kvs[0..n), or without an array the first n keys of the range in view.
+    struct kl_kv **kvs;
+    size_t n;
+    size_t kv_bytes; // of all as elements of field 2, with tags and lengths
+
+    // read.c's
+    struct kl_view *view; // borrowed until control returns to the loop, or counted
+    bool counted, owned;  // the view; the references in kvs
+    size_t cap, at;
+    struct kl_iter it;
+    struct kl_task task;
+    struct history *history;
+};
+void kl_etcd_read_start(struct kl_etcd_read *rd);
+void kl_etcd_read_keep(struct kl_etcd_read *rd); // what it found stays when control goes
+void kl_etcd_read_fini(struct kl_etcd_read *rd);
+// What of kvs (filled by a transaction) the request's filters, order and limit leave.
+void kl_etcd_read_refine(const struct kl_etcd_range_request *rq, struct kl_kv **kvs, size_t *n,
+                         bool *ret_more);
+bool kl_etcd_range_is_plain(const struct kl_etcd_range_request *rq); // no filter, no order
+// The head is confirmed when this read-only transaction answers: then the reader's view is new
+// enough. The caller's cb; txn zeroed but for cb.
+int kl_etcd_confirm(struct kl_etcd_loop *l, struct kl_txn *txn);
+size_t kl_etcd_kv_field_size(const struct kl_kv *kv, bool keys_only); // with tag and length
 
 // ---- services, and what the server does outside of gRPC
 

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every service needs to answer: headers, key-values, errors.
+#include "store/etcd/etcd_int.h"
+
+enum { MAX_ANSWER = 64 << 20 }; // of what is encoded by table
+
+// ---- ResponseHeader
+
+void kl_etcd_header_init(struct kl_etcd *e)
+{
+    char *p = e->header_ids;
+    if (e->cluster_id) {
+        *p++ = 1 << 3;
+        p = kl_proto_put_varint(p, e->cluster_id);
+    }
+    if (e->member_id) {
+        *p++ = 2 << 3;
+        p = kl_proto_put_varint(p, e->member_id);
+    }
+    e->header_ids_n = (size_t)(p - e->header_ids);
+}
+
+static size_t header_body_size(const struct kl_etcd *e, kl_rev rev, uint64_t term)
+{
+    return e->header_ids_n + (rev ? 1 + kl_proto_varint_size((uint64_t)rev) : 0) +
+           (term ? 1 + kl_proto_varint_size(term) : 0);
+}
+
+size_t kl_etcd_header_size(const struct kl_etcd *e, kl_rev rev)
+{
+    uint64_t term = atomic_load_explicit(&e->raft_term, memory_order_relaxed);
+    return 2 + header_body_size(e, rev, term);
+}
+
+char *kl_etcd_put_header(const struct kl_etcd *e, char *p, kl_rev rev)
+{
+    uint64_t term = atomic_load_explicit(&e->raft_term, memory_order_relaxed);
+    *p++ = 1 << 3 | 2;
+    *p++ = (char)header_body_size(e, rev, term);
+    memcpy(p, e->header_ids, e->header_ids_n);
+    p += e->header_ids_n;
+    if (rev) {
+        *p++ = 3 << 3;
+        p = kl_proto_put_varint(p, (uint64_t)rev);
+    }
+    if (term) {
+        *p++ = 4 << 3;
+        p = kl_proto_put_varint(p, term);
+    }
+    return p;
+}
+
+struct kl_etcd_response_header kl_etcd_header(const struct kl_etcd *e, kl_rev rev)
+{
+    return (struct kl_etcd_response_header){
+        .cluster_id = e->cluster_id,
+        .member_id = e->member_id,
+        .revision = rev,
+        .raft_term = atomic_load_explicit(&e->raft_term, memory_order_relaxed),
+    };
+}
+
+// ---- KeyValue
+
+static size_t int_size(int64_t v)
+{
+    return v ? 1 + kl_proto_varint_size((uint64_t)v) : 0;
+}
+
+static size_t bytes_size(size_t n)
+{
+    return n ? 1 + kl_proto_varint_size(n) + n : 0;
+}
+
+static char *put_int(char *p, int field, int64_t v)
+{
+    if (!v)
+        return p;
+    *p++ = (char)(field << 3);
+    return kl_proto_put_varint(p, (uint64_t)v);
+}
+
+size_t kl_etcd_kv_size(const struct kl_kv *kv, bool keys_only)
+{
+    size_t n = bytes_size(kv->key_len) + int_size(kv->mod_rev);
+    if (kv->deleted)
+        return n;
+    return n + int_size(kv->create_rev) + int_size(kv->version) + int_size(kv->lease) +
+           (keys_only ? 0 : bytes_size(kl_kv_value(kv).n));
+}
+
+size_t kl_etcd_kv_field_size(const struct kl_kv *kv, bool keys_only)
+{
+    size_t n = kl_etcd_kv_size(kv, keys_only);
+    return 1 + kl_proto_varint_size(n) + n;
+}
+
+void kl_etcd_put_kv(struct kl_grpc_out *o, int field, const struct kl_kv *kv, bool keys_only)
+{
+    struct kl_str value = keys_only || kv->deleted ? KL_STR("") : kl_kv_value(kv);
+    size_t size = kl_etcd_kv_size(kv, keys_only), room = size + 16;
+    bool by_reference = value.n >= KL_ETCD_COPY_MAX;
+    char *start = kl_grpc_out_room(o, by_reference ? room - value.n : room), *p = start;
+    if (!p)
+        return;
+    *p++ = (char)(field << 3 | 2);
+    p = kl_proto_put_varint(p, size);
+    if (kv->key_len) {
+        *p++ = 1 << 3 | 2;
+        p = kl_proto_put_varint(p, kv->key_len);
+        memcpy(p, kv->key, kv->key_len);
+        p += kv->key_len;
+    }
+    if (!kv->deleted)
+        p = put_int(p, 2, kv->create_rev);
+    p = put_int(p, 3, kv->mod_rev);
+    if (!kv->deleted)
+        p = put_int(p, 4, kv->version);
+    if (value.n) {
+        *p++ = 5 << 3 | 2;
+        p = kl_proto_put_varint(p, value.n);
+        if (by_reference) {
+            kl_grpc_out_wrote(o, (size_t)(p - start));
+            kl_grpc_out_bytes(o, kv->value, 0, value.n);
+            start = p = kl_grpc_out_room(o, 11);
+            if (!p)
+                return;
+        } else {
+            memcpy(p, value.p, value.n);
+            p += value.n;
+        }
+    }
+    if (!kv->deleted)
+        p = put_int(p, 6, kv->lease);
+    kl_grpc_out_wrote(o, (size_t)(p - start));
+}
+
+// ---- by table
+
+void *kl_etcd_decode(struct kl_grpc_rpc *c, const struct kl_proto_desc *d, struct kl_str msg)
+{
+    void *ret;
+    struct kl_error err;
+    int rc = kl_proto_decode(kl_grpc_rpc_arena(c), d, msg, &ret, &err);
+    if (!rc)
+        return ret;
+    kl_grpc_rpc_finish(c, rc == KL_ENOMEM ? KL_GRPC_RESOURCE_EXHAUSTED : KL_GRPC_INTERNAL,
+                       "grpc: error unmarshalling request: malformed message");
+    return NULL;
+}
+
+static int encode(struct kl_grpc_out *o, const struct kl_proto_desc *d, const void *msg)
+{
+    struct kl_buf b;
+    kl_buf_init(&b, MAX_ANSWER);
+    kl_proto_encode(&b, d, msg);
+    kl_grpc_out_init(o, b.n);
+    kl_grpc_out_put(o, b.p, b.n);
+    int rc = b.err;
+    kl_buf_fini(&b);
+    return rc;
+}
+
+int kl_etcd_send(struct kl_grpc_rpc *c, const struct kl_proto_desc *d, const void *msg)
+{
+    struct kl_grpc_out o;
+    int rc = encode(&o, d, msg);
+    if (!rc)
+        return kl_grpc_rpc_send(c, &o);
+    kl_grpc_out_fini(&o);
+    kl_etcd_fail(c, rc, NULL);
+    return rc;
+}
+
+void kl_etcd_reply(struct kl_grpc_rpc *c, const struct kl_proto_desc *d, const void *msg)
+{
+    struct kl_grpc_out o;
+    int rc = encode(&o, d, msg);
+    if (!rc) {
+        kl_grpc_rpc_reply(c, &o);
+        return;
+    }
+    kl_grpc_out_fini(&o);
+    kl_etcd_fail(c, rc, NULL);
+}
+
+// ---- errors (api/v3/v3rpc/rpctypes/error.go)
+
+static const struct {
+    int code;
+    enum kl_grpc_code grpc;
+    const char *message;
+    bool always; // whatever the store says
+} errors[] = {
+    {KL_EBADREQUEST, KL_GRPC_INVALID_ARGUMENT, "etcdserver: bad request", false},
+    {KL_ENOTFOUND, KL_GRPC_NOT_FOUND, "etcdserver: requested lease not found", false},
+    {KL_EEXISTS, KL_GRPC_FAILED_PRECONDITION, "etcdserver: lease already exists", false},
+    {KL_EINVALID, KL_GRPC_OUT_OF_RANGE, "etcdserver: too large lease TTL", false},
+    {KL_ETOOLARGE, KL_GRPC_INVALID_ARGUMENT, "etcdserver: request is too large", true},
+    {KL_ENOSPC, KL_GRPC_RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded", true},
+    {KL_ETOOMANY, KL_GRPC_RESOURCE_EXHAUSTED, "etcdserver: too many requests", true},
+    {KL_ECOMPACTED, KL_GRPC_OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted",
+     true},
+    {KL_EFUTUREREV, KL_GRPC_OUT_OF_RANGE,
+     "etcdserver: mvcc: required revision is a future revision", true},
+    {KL_ECANCELED, KL_GRPC_UNAVAILABLE, "etcdserver: server stopped", true},
+    {KL_EUNAVAILABLE, KL_GRPC_UNAVAILABLE, "etcdserver: server stopped", false},
+    {KL_ETIMEOUT, KL_GRPC_UNAVAILABLE, "etcdserver: request timed out", true},
+    {KL_EMAYBE, KL_GRPC_UNAVAILABLE, "etcdserver: request timed out", true},
+    {KL_ECORRUPT, KL_GRPC_DATA_LOSS, "etcdserver: corrupt cluster", true},
+    {KL_ENOMEM, KL_GRPC_RESOURCE_EXHAUSTED, "etcdserver: out of memory", true},
+};
+
+void kl_etcd_fail_grpc(struct kl_grpc_rpc *c, enum kl_grpc_code code, const char *message)
+{
+    kl_grpc_rpc_finish(c, code, message);
+}
+
+void kl_etcd_fail(struct kl_grpc_rpc *c, int code, const struct kl_error *err)
+{
+    const char *said = err && err->code == code ? err->msg : "";
+    for (size_t i = 0; i < KL_COUNT(errors); i++) {
+        if (errors[i].code != code)
+            continue;
+        bool theirs = !errors[i].always && kl_str_starts(kl_str(said), KL_STR("etcdserver: "));
+        kl_grpc_rpc_finish(c, errors[i].grpc, theirs ? said : errors[i].message);
+        return;
+    }
+    kl_grpc_rpc_finish(c, KL_GRPC_UNKNOWN, said[0] ? said : kl_err_text(code));
+}

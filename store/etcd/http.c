@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// What etcd serves beside gRPC (server/etcdserver/api/etcdhttp).
+#include "store/etcd/etcd_int.h"
+#include "base/metrics.h"
+
+enum { MAX_METRICS_BYTES = 8 << 20 };
+
+static const struct kl_http_header json_type[] = {
+    KL_HTTP_HEADER("content-type", "application/json")};
+static const struct kl_http_header text_type[] = {
+    KL_HTTP_HEADER("content-type", "text/plain; charset=utf-8")};
+static const struct kl_http_header metrics_type[] = {
+    KL_HTTP_HEADER("content-type", "text/plain; version=0.0.4; charset=utf-8")};
+
+static const char *unhealthy_reason(struct kl_etcd *e)
+{
+    struct kl_store_status st;
+    kl_store_status(e->store, &st);
+    if (atomic_load(&e->stopping))
+        return "SERVER STOPPED";
+    if (st.disk_full || atomic_load(&e->alarms) & 1u << KL_ETCD_ALARM_TYPE_NOSPACE)
+        return "ALARM NOSPACE";
+    if (atomic_load(&e->alarms) & 1u << KL_ETCD_ALARM_TYPE_CORRUPT)
+        return "ALARM CORRUPT";
+    return st.last_error ? "BACKEND ERROR" : NULL;
+}
+
+static void serve_health(struct kl_etcd *e, struct kl_http_req *r)
+{
+    const char *why = unhealthy_reason(e);
+    struct kl_str body =
+        kl_arena_printf(kl_http_req_arena(r), "{\"health\":\"%s\",\"reason\":\"%s\"}",
+                        why ? "false" : "true", why ? why : "");
+    kl_http_respond(r, why ? 503 : 200, json_type, 1, body.p ? body : KL_STR(""));
+}
+
+static void serve_version(struct kl_etcd *e, struct kl_http_req *r)
+{
+    kl_http_respond(r, 200, json_type, 1,
+                    KL_STR("{\"etcdserver\":\"" KL_ETCD_VERSION
+                           "\",\"etcdcluster\":\"" KL_ETCD_CLUSTER_VERSION
+                           "\",\"storage\":\"" KL_ETCD_CLUSTER_VERSION "\"}"));
+}
+
+static void put_gauge(struct kl_buf *b, const char *name, const char *help, long long v)
+{
+    kl_buf_printf(b, "# HELP %s %s\n# TYPE %s gauge\n%s %lld\n", name, help, name, name, v);
+}
+
+static void serve_metrics(struct kl_etcd *e, struct kl_http_req *r)
+{
+    struct kl_buf b;
+    kl_buf_init(&b, MAX_METRICS_BYTES);
+    kl_metrics_write(&b);
+    put_gauge(&b, "etcd_server_has_leader", "Whether or not a leader exists.", 1);
+    put_gauge(&b, "etcd_server_is_leader", "Whether or not this member is a leader.", 1);
+    struct kl_bytes *body = kl_bytes_from_buf(&b);
+    kl_buf_fini(&b);
+    if (body)
+        kl_http_respond_bytes(r, 200, metrics_type, 1, body);
+    else
+        kl_http_respond(r, 500, text_type, 1, KL_STR("out of memory\n"));
+    kl_bytes_unref(body);
+}
+
+static void serve_check(struct kl_etcd *e, struct kl_http_req *r)
+{
+    const char *why = unhealthy_reason(e);
+    kl_http_respond(r, why ? 503 : 200, text_type, 1, why ? kl_str(why) : KL_STR("ok\n"));
+}
+
+void kl_etcd_serve_http(struct kl_etcd *e, struct kl_http_req *r)
+{
+    static const struct {
+        const char *path;
+        void (*serve)(struct kl_etcd *e, struct kl_http_req *r);
+    } paths[] = {{"/health", serve_health},
+                 {"/version", serve_version},
+                 {"/metrics", serve_metrics},
+                 {"/livez", serve_check},
+                 {"/readyz", serve_check}};
+    struct kl_str path = kl_http_path(r), method = kl_http_method(r);
+    for (size_t i = 0; i < KL_COUNT(paths); i++) {
+        if (!kl_str_eqz(path, paths[i].path))
+            continue;
+        if (kl_str_eqz(method, "GET") || kl_str_eqz(method, "HEAD"))
+            paths[i].serve(e, r);
+        else
+            kl_http_respond(r, 405, text_type, 1, KL_STR("Method Not Allowed\n"));
+        return;
+    }
+    kl_http_respond(r, 404, text_type, 1, KL_STR("404 page not found\n"));
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// The Maintenance service (server/etcdserver/api/v3rpc/maintenance.go). Hash and HashKV are in
+// hash.c.
+#include "store/etcd/maintenance_int.h"
+
+static void defragment(struct kl_grpc_rpc *c, struct kl_str msg)
+{
+    // Freed space goes back to the disk in small steps all the time; there is nothing to stop for.
+    kl_etcd_reply(c, &kl_etcd_defragment_response_desc, &(struct kl_etcd_defragment_response){0});
+}
+
+// ---- alarms: what clients activated, and the store's own
+
+static unsigned alarms_of(struct kl_etcd *e)
+{
+    struct kl_store_status st;
+    kl_store_status(e->store, &st);
+    return atomic_load(&e->alarms) | (st.disk_full ? 1u << KL_ETCD_ALARM_TYPE_NOSPACE : 0);
+}
+
+static void alarm_call(struct kl_grpc_rpc *c, struct kl_str msg)
+{
+    struct kl_etcd *e = kl_etcd_of(c);
+    struct kl_etcd_loop *l = kl_etcd_loop_of(c);
+    const struct kl_etcd_alarm_request *rq =
+        l ? kl_etcd_decode(c, &kl_etcd_alarm_request_desc, msg) : NULL;
+    if (!rq)
+        return;
+    bool known = rq->alarm == KL_ETCD_ALARM_TYPE_NOSPACE || rq->alarm == KL_ETCD_ALARM_TYPE_CORRUPT;
+    bool ours = !rq->member_id || rq->member_id == e->member_id;
+    unsigned bit = known ? 1u << rq->alarm : 0, shown = 0;
+    struct kl_etcd_response_header h = kl_etcd_header(e, kl_etcd_rev(l));
+    struct kl_etcd_alarm_member v[2];
+    struct kl_etcd_alarm_response r = {.header = &h, .alarms = v};
+    switch (rq->action) {
+    case KL_ETCD_ALARM_REQUEST_ALARM_ACTION_GET:
+        shown = alarms_of(e);
+        shown &= rq->alarm ? bit : ~0u;
+        break;
+    case KL_ETCD_ALARM_REQUEST_ALARM_ACTION_ACTIVATE:
+        if (ours)
+            atomic_fetch_or(&e->alarms, bit);
+        shown = ours ? bit : 0;
+        break;
+    case KL_ETCD_ALARM_REQUEST_ALARM_ACTION_DEACTIVATE:
+        shown = ours ? atomic_fetch_and(&e->alarms, ~bit) & bit : 0;
+        break;
+    default:
+        break;
+    }
+    for (int t = KL_ETCD_ALARM_TYPE_NOSPACE; t <= KL_ETCD_ALARM_TYPE_CORRUPT; t++)
+        if (shown & 1u << t)
+            v[r.n_alarms++] = (struct kl_etcd_alarm_member){.member_id = e->member_id, .alarm = t};
+    kl_etcd_reply(c, &kl_etcd_alarm_response_desc, &r);
+}
+
+// ---- status
+
+static void status(struct kl_grpc_rpc *c, struct kl_str msg)
+{
+    struct kl_etcd *e = kl_etcd_of(c);
+    struct kl_etcd_loop *l = kl_etcd_loop_of(c);
+    if (!l)
+        return;
+    struct kl_arena *a = kl_grpc_rpc_arena(c);
+    struct kl_store_status st;
+    kl_store_status(e->store, &st);
+    struct kl_etcd_response_header h = kl_etcd_header(e, kl_etcd_rev(l));
+    struct kl_etcd_downgrade_info down = {0};
+    struct kl_str errors[3];
+    struct kl_etcd_status_response r = {
+        .header = &h,
+        .version = KL_STR(KL_ETCD_VERSION),
+        .storage_version = KL_STR(KL_ETCD_CLUSTER_VERSION),
+        .db_size = st.db_bytes,
+        .db_size_in_use = st.db_used_bytes,
+        .leader = e->member_id,
+        .raft_index = (uint64_t)st.rev,
+        .raft_applied_index = (uint64_t)st.rev,
+        .raft_term = h.raft_term,
+        .downgrade_info = &down,
+        .errors = errors,
+    };
+    unsigned alarms = alarms_of(e);
+    static const char *const names[] = {
+        [KL_ETCD_ALARM_TYPE_NOSPACE] = "NOSPACE", [KL_ETCD_ALARM_TYPE_CORRUPT] = "CORRUPT"};
+    for (int t = KL_ETCD_ALARM_TYPE_NOSPACE; t <= KL_ETCD_ALARM_TYPE_CORRUPT; t++)
+        if (alarms & 1u << t)
+            errors[r.n_errors++] = kl_arena_printf(a, "memberID:%llu alarm:%s ",
+                                                   (unsigned long long)e->member_id, names[t]);
+    if (st.last_error)
+        errors[r.n_errors++] = kl_arena_dup(a, kl_str(st.last_error_text));
+    kl_etcd_reply(c, &kl_etcd_status_response_desc, &r);
+}
+
+// ---- what one member cannot do
+
+static void move_leader(struct kl_grpc_rpc *c, struct kl_str msg)
+{
+    const struct kl_etcd_move_leader_request *rq =
+        kl_etcd_decode(c, &kl_etcd_move_leader_request_desc, msg);
+    if (!rq)
+        return;
+    if (rq->target_id != kl_etcd_of(c)->member_id)
+        kl_etcd_fail_grpc(c, KL_GRPC_FAILED_PRECONDITION, "etcdserver: bad leader transferee");
+    else
+        kl_etcd_reply(c, &kl_etcd_move_leader_response_desc,
+                      &(struct kl_etcd_move_leader_response){0});
+}
+
+static bool version_ok(struct kl_str s)
+{
+    struct kl_str part;
+    int n = 0;
+    uint64_t v;
+    while (kl_str_split(&s, '.', &part)) {
+        if (!kl_str_to_u64(part, &v))
+            return false;
+        n++;
+    }
+    return n == 2 || n == 3;
+}
+
+// What is stored is no etcd's file: no older etcd could open it.
+static void downgrade(struct kl_grpc_rpc *c, struct kl_str msg)
+{
+    const struct kl_etcd_downgrade_request *rq =
+        kl_etcd_decode(c, &kl_etcd_downgrade_request_desc, msg);
+    if (!rq)
+        return;
+    if (rq->action == KL_ETCD_DOWNGRADE_REQUEST_DOWNGRADE_ACTION_CANCEL)
+        kl_etcd_fail_grpc(c, KL_GRPC_FAILED_PRECONDITION, "etcdserver: no inflight downgrade job");
+    else if (!version_ok(rq->version))
+        kl_etcd_fail_grpc(c, KL_GRPC_INVALID_ARGUMENT,
+                          "etcdserver: wrong downgrade target version format");
+    else
+        kl_etcd_fail_grpc(c, KL_GRPC_INVALID_ARGUMENT,
+                          "etcdserver: invalid downgrade target version");
+}
+
+static void snapshot(struct kl_grpc_rpc *c, struct kl_str msg)
+{
+    kl_etcd_fail_grpc(c, KL_GRPC_UNIMPLEMENTED,
+                      "etcdserver: snapshots are taken by `kinglet snapshot save`");
+}
+
+const struct kl_grpc_method kl_etcd_maintenance_methods[] = {
+    {.path = "/etcdserverpb.Maintenance/Alarm", .message = alarm_call},
+    {.path = "/etcdserverpb.Maintenance/Status", .message = status},
+    {.path = "/etcdserverpb.Maintenance/Defragment", .message = defragment},
+    {.path = "/etcdserverpb.Maintenance/Hash", .message = kl_etcd_hash},
+    {.path = "/etcdserverpb.Maintenance/HashKV", .message = kl_etcd_hash_kv},
+    {.path = "/etcdserverpb.Maintenance/Snapshot", .message = snapshot},
+    {.path = "/etcdserverpb.Maintenance/MoveLeader", .message = move_leader},
+    {.path = "/etcdserverpb.Maintenance/Downgrade", .message = downgrade},
+    {.path = NULL},
+};
