@@ -87,11 +87,14 @@ int kl_cron_parse(const char *text, struct kl_cron *ret, struct kl_error *err)
     struct kl_str rest = kl_str_trim(kl_str(text)), part[5];
     uint64_t bits[5];
     int n = 0;
-    for (struct kl_str word; rest.n && kl_str_split(&rest, ' ', &word);) {
-        rest = kl_str_trim(rest);
+    while (rest.n) {
+        size_t w = 0;
+        while (w < rest.n && rest.p[w] != ' ' && rest.p[w] != '\t')
+            w++;
         if (n < 5)
-            part[n] = word;
+            part[n] = (struct kl_str){rest.p, w};
         n++;
+        rest = kl_str_trim(kl_str_from(rest, w));
     }
     if (n != 5)
         return kl_error_set(err, KL_EINVALID,
