@@ -7,13 +7,12 @@
 #include "base/log.h"
 #include "client/https.h"
 #include "cli/commands.h"
+#include "cli/control.h"
 #include "cli/flags.h"
 #include "cli/machine.h"
 #include "cli/trim.h"
 #include "cli/version.h"
-#include "controllers/controllers.h"
 #include "kubelet/kubelet.h"
-#include "scheduler/scheduler.h"
 #include "watchcache/cache.h"
 #include <errno.h>
 #include <signal.h>
@@ -117,9 +116,8 @@ struct server {
     struct kl_apiserver *api;
     struct kl_loop *loops[API_LOOPS_MAX], *controllers_loop, *kubelet_loop;
     int nloops;
-    struct kl_controllers *controllers;
-    struct kl_client *scheduler_client, *kubelet_client;
-    struct kl_scheduler *scheduler;
+    struct kl_control *control;
+    struct kl_client *kubelet_client;
     struct kl_kubelet *kubelet;
     struct kl_task start_controllers, start_kubelet, stop_controllers, stop_kubelet;
     struct kl_task step; // the next step of stopping, on loops[0]
@@ -156,37 +154,28 @@ static struct kl_client *make_client(struct server *s, struct kl_loop *loop, con
     return c;
 }
 
-static struct kl_client *client_for(void *arg, const char *user)
+static struct kl_client *client_for(void *arg, const char *user, const char *agent)
 {
     struct server *s = arg;
     static const char *const account_groups[] = {"system:serviceaccounts",
                                                  "system:serviceaccounts:kube-system", NULL};
     bool account = kl_str_starts(kl_str(user), KL_STR("system:serviceaccount:"));
-    return make_client(s, s->controllers_loop, user, account ? account_groups : NULL,
-                       "kube-controller-manager");
+    return make_client(s, s->controllers_loop, user, account ? account_groups : NULL, agent);
 }
 
 static void run_controllers(struct kl_task *t)
 {
     struct server *s = KL_CONTAINER_OF(t, struct server, start_controllers);
-    struct kl_error err = {0};
-    if (!s->o.disable_controllers) {
-        struct kl_controllers_options o = {.loop = s->controllers_loop,
-                                           .client_for = client_for,
-                                           .arg = s,
-                                           .root_ca_pem = s->pki->server_ca,
-                                           .disable = s->o.disable};
-        if (kl_controllers_start(&o, &s->controllers, &err))
-            kl_log(KL_LOG_ERROR, "server", "controllers: %s", err.msg);
-    }
-    if (!s->o.disable_scheduler) {
-        struct kl_scheduler_options o = {0};
-        s->scheduler_client =
-            make_client(s, s->controllers_loop, "system:kube-scheduler", NULL, "kube-scheduler");
-        if (!s->scheduler_client ||
-            kl_scheduler_start(s->controllers_loop, s->scheduler_client, &o, &s->scheduler, &err))
-            kl_log(KL_LOG_ERROR, "server", "scheduler: %s", err.msg);
-    }
+    struct kl_control_options o = {.loop = s->controllers_loop,
+                                   .controllers = !s->o.disable_controllers,
+                                   .scheduler = !s->o.disable_scheduler,
+                                   .elect = kl_store_is_shared(s->store),
+                                   .identity = s->node_name,
+                                   .client_for = client_for,
+                                   .arg = s,
+                                   .root_ca_pem = s->pki->server_ca,
+                                   .disable = s->o.disable};
+    s->control = kl_control_start(&o);
 }
 
 static void run_kubelet(struct kl_task *t)
@@ -261,13 +250,16 @@ static void end_kubelet(struct kl_task *t)
         kubelet_gone(s);
 }
 
+static void controllers_gone(void *arg)
+{
+    struct server *s = arg;
+    kl_loop_post(s->loops[0], &s->step);
+}
+
 static void end_controllers(struct kl_task *t)
 {
     struct server *s = KL_CONTAINER_OF(t, struct server, stop_controllers);
-    kl_scheduler_stop(s->scheduler);
-    kl_client_free(s->scheduler_client);
-    kl_controllers_stop(s->controllers);
-    kl_loop_post(s->loops[0], &s->step);
+    kl_control_stop(s->control, controllers_gone, s);
 }
 
 static void api_gone(void *arg)

@@ -42,11 +42,14 @@ enum kl_leader_move kl_leader_decide(const struct kl_leader_view *v)
 
 static void destroy(struct kl_leader *l)
 {
+    struct kl_leader_opts o = l->o;
     kl_object_unref(l->lease);
     kl_object_unref(l->body);
     kl_arena_fini(&l->memory);
     kl_arena_fini(&l->draft);
     free(l);
+    if (o.freed_cb)
+        o.freed_cb(o.arg);
 }
 
 static void next_try(struct kl_leader *l)
@@ -220,6 +223,7 @@ struct kl_leader *kl_leader_new(const struct kl_leader_opts *o)
     l->o.retry_ms = o->retry_ms ? o->retry_ms : RETRY_MS;
     l->timer.cb = on_timer;
     if (!l->o.ns.p || !l->o.name.p || !l->o.identity.p) {
+        l->o.freed_cb = NULL;
         destroy(l);
         return NULL;
     }

@@ -15,12 +15,13 @@ struct kl_leader_opts {
     int64_t lease_ms, renew_ms, retry_ms; // [15000, 10000, 2000]
     void (*started_cb)(void *arg);        // this one leads now
     void (*stopped_cb)(void *arg);        // it does no more; it goes on being a candidate
+    void (*freed_cb)(void *arg);          // may be NULL: client and timers are no longer used
     void *arg;
 };
 
 struct kl_leader *kl_leader_new(const struct kl_leader_opts *o); // NULL: no memory
-// Gives the Lease up, if held, so that another need not wait; then frees. No callback comes.
-// The memory follows when the calls under way have ended. Accepts NULL.
+// Gives the Lease up, if held, so that another need not wait; then frees. No callback comes but
+// freed_cb, when the calls under way have ended. Accepts NULL.
 void kl_leader_free(struct kl_leader *l);
 bool kl_leader_leads(const struct kl_leader *l);
 
