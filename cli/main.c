@@ -13,6 +13,7 @@ struct command {
 
 static const struct command commands[] = {
     {"server", kl_cmd_server, "Run the control plane and, unless --disable-agent, the node"},
+    {"etcd", kl_cmd_etcd, "Run the etcd v3 API alone, over any datastore"},
     {"kubectl", kl_cmd_kubectl, "Run kubectl with this cluster's kubeconfig"},
     {"check-config", kl_cmd_check_config, "Tell what this machine lacks: pass, warn, fail"},
     {"purge", kl_cmd_purge, "Remove what the node left on this machine (no server may run)"},
@@ -36,8 +37,16 @@ int kl_cmd_version(int argc, char **argv)
     return 0;
 }
 
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc > 0 && !strcmp(base_name(argv[0]), "etcd")) // what envtest, kwok and kind start
+        return kl_main_etcd(argc, argv);
     const char *name = argc > 1 ? argv[1] : "--help";
     if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) {
         print_help();
