@@ -106,6 +106,8 @@ static int on_every_loop(struct kl_apiserver *s, void (*run)(struct kl_task *),
 static void on_bootstrapped(void *arg)
 {
     struct kl_apiserver *s = arg;
+    if (atomic_load(&s->stopping)) // the port may be gone
+        return;
     atomic_store(&s->ready, true);
     kl_log(KL_LOG_INFO, "apiserver", "ready port=%d after_ms=%lld", kl_apiserver_port(s),
            (long long)(kl_mono_ms() - s->started_ms));

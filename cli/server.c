@@ -216,6 +216,8 @@ static void on_ready(void *arg)
     struct server *s = arg;
     struct kl_error err = {0};
     int port = kl_apiserver_port(s->api);
+    if (s->stopping) // nothing is started that is not stopped any more
+        return;
     const char *host = local_host(s);
     if (kl_pki_write_kubeconfig(s->pki, s->kubeconfig, host, port, &err))
         kl_log(KL_LOG_ERROR, "server", "kubeconfig: %s", err.msg);
