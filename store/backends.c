@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/backend.h"
 
-extern const struct kl_backend_ops kl_backend_memory, kl_backend_sqlite;
+extern const struct kl_backend_ops kl_backend_memory, kl_backend_sqlite, kl_backend_postgres,
+    kl_backend_postgresql;
 
 const struct kl_backend_ops *const kl_backends[] = {
     &kl_backend_sqlite,
+    &kl_backend_postgres,
+    &kl_backend_postgresql,
     &kl_backend_memory,
     NULL,
 };

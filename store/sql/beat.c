@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every few seconds on the reader's thread: this server's row in kv_peer and the addresses of the
+// others, the database's clock, what of kv_batch nobody needs any more, sizes.
+#include "store/sql/sql_int.h"
+#include "store/peer/peers.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+static struct kl_peers *peers(const struct kl_backend *b)
+{
+    return kl_core_options(b->core)->peers;
+}
+
+static int put_peer(struct kl_backend *b, struct kl_sql_conn *c, struct kl_error *err)
+{
+    const char *address = peers(b) ? kl_peers_address(peers(b)) : "";
+    return kl_sql_exec(c, KL_SQL_PEER_PUT,
+                       KL_SQL_PARAMS(KL_SQL_INT(b->id), KL_SQL_BYTES(kl_str(address)),
+                                     KL_SQL_BYTES(kl_str("")), KL_SQL_INT(kl_sql_now_ms(b)),
+                                     KL_SQL_INT(b->started_ms)),
+                       NULL, err);
+}
+
+enum { OLD_PEERS = 16 };
+
+static int read_peers(struct kl_backend *b, struct kl_sql_conn *c, struct kl_error *err)
+{
+    struct kl_sql_value v[KL_SQL_MAX_COLUMNS];
+    int64_t now = kl_sql_now_ms(b), old[OLD_PEERS];
+    uint64_t fresh[KL_SQL_PEERS_MAX];
+    size_t nold = 0, nfresh = 0;
+    int r = kl_sql_query(c, KL_SQL_PEERS, NULL, 0, err);
+    if (r)
+        return r;
+    while ((r = b->d->fetch(c, v, err)) == 1) {
+        if (v[0].i == b->id)
+            continue;
+        int64_t age = now - v[3].i;
+        if (age < KL_SQL_PEER_FRESH_MS && nfresh < KL_SQL_PEERS_MAX)
+            fresh[nfresh++] = (uint64_t)v[0].i;
+        char address[256];
+        if (v[1].s.n && v[1].s.n < sizeof(address) && peers(b) && age < KL_SQL_PEER_OLD_MS) {
+            memcpy(address, v[1].s.p, v[1].s.n);
+            address[v[1].s.n] = 0;
+            kl_peers_set(peers(b), (uint64_t)v[0].i, address);
+        } else if (age >= KL_SQL_PEER_OLD_MS && nold < OLD_PEERS) {
+            old[nold++] = v[0].i;
+        }
+    }
+    b->d->finish(c);
+    for (size_t i = 0; !r && i < nold; i++) {
+        if (peers(b))
+            kl_peers_set(peers(b), (uint64_t)old[i], NULL);
+        r = kl_sql_exec(c, KL_SQL_PEER_DEL, KL_SQL_PARAMS(KL_SQL_INT(old[i])), NULL, err);
+    }
+    pthread_mutex_lock(&b->mu);
+    memcpy(b->peers, fresh, nfresh * sizeof(*fresh));
+    b->npeers = nfresh;
+    pthread_mutex_unlock(&b->mu);
+    return r;
+}
+
+static int trim(struct kl_backend *b, struct kl_sql_conn *c, struct kl_error *err)
+{
+    int64_t rows = 0, before = kl_sql_now_ms(b) - KL_SQL_BATCH_KEEP_MS;
+    return kl_sql_exec(c, KL_SQL_TRIM_BATCHES,
+                       KL_SQL_PARAMS(KL_SQL_INT(before), KL_SQL_INT(KL_SQL_TRIM_ROWS)), &rows, err);
+}
+
+static int read_sizes(struct kl_backend *b, struct kl_sql_conn *c, struct kl_error *err)
+{
+    struct kl_sql_value v[KL_SQL_MAX_COLUMNS];
+    int r = kl_sql_query(c, KL_SQL_SIZES, NULL, 0, err);
+    if (r)
+        return r;
+    r = b->d->fetch(c, v, err);
+    if (r == 1) {
+        int64_t total = v[0].type == KL_SQL_INT ? v[0].i : 0;
+        int64_t used = v[1].type == KL_SQL_INT ? v[1].i : total;
+        atomic_store_explicit(&b->db_bytes, total, memory_order_relaxed);
+        atomic_store_explicit(&b->used_bytes, used < total ? used : total, memory_order_relaxed);
+    }
+    b->d->finish(c);
+    return r < 0 ? r : 0;
+}
+
+static int beat(struct kl_backend *b, struct kl_sql_conn *c, struct kl_error *err)
+{
+    struct kl_sql_head head;
+    int r = kl_sql_read_head(c, false, &head, err);
+    if (r)
+        return r;
+    atomic_store(&b->db_minus_mono_ms, head.now_ms - kl_mono_ms());
+    if (!b->read_only) {
+        r = put_peer(b, c, err);
+        if (!r)
+            r = trim(b, c, err);
+    }
+    if (!r)
+        r = read_peers(b, c, err);
+    return r ? r : read_sizes(b, c, err);
+}
+
+static void run_beat(uv_timer_t *t)
+{
+    struct kl_backend *b = t->data;
+    struct kl_sql_conn *c;
+    struct kl_error err;
+    int r = kl_sql_session_get(&b->reader, kl_mono_ms(), &c, &err);
+    if (!r && (r = beat(b, c, &err)) != 0 && r != KL_EUNAVAILABLE && !kl_sql_closing(b))
+        kl_log(KL_LOG_WARN, "store", "heartbeat: %s", err.msg);
+    if (r == KL_EUNAVAILABLE)
+        kl_sql_session_drop(&b->reader);
+    b->answers = !r;
+}
+
+// ---- "the log has grown" ----
+
+static void run_message(void *arg, uint64_t from, struct kl_str msg)
+{
+    kl_sql_kick(arg);
+}
+
+// With notifications of the database this would be said twice.
+void kl_sql_tell_peers(struct kl_backend *b)
+{
+    if (b->d->listen || !peers(b))
+        return;
+    struct kl_bytes *msg = kl_bytes_new(kl_str("grown"));
+    pthread_mutex_lock(&b->mu);
+    for (size_t i = 0; msg && i < b->npeers; i++)
+        kl_peers_send(peers(b), b->peers[i], KL_PEER_HEAD, msg); // or they poll
+    pthread_mutex_unlock(&b->mu);
+    kl_bytes_unref(msg);
+}
+
+static void run_start(struct kl_task *t)
+{
+    struct kl_backend *b = KL_CONTAINER_OF(t, struct kl_backend, beat_task);
+    uv_timer_init(kl_loop_uv(b->reader_loop), &b->beat_timer);
+    b->beat_timer.data = b;
+    uv_timer_start(&b->beat_timer, run_beat, 0, KL_SQL_HEARTBEAT_MS);
+}
+
+void kl_sql_beat_start(struct kl_backend *b)
+{
+    b->beat_task.run = run_start;
+    kl_loop_post(b->reader_loop, &b->beat_task);
+    if (!b->d->listen && peers(b))
+        kl_peers_handle(
+            peers(b), KL_PEER_HEAD,
+            &(struct kl_peer_handler){.loop = b->feed_loop, .message = run_message, .arg = b});
+}
+
+void kl_sql_beat_stop(struct kl_backend *b)
+{
+    if (b->started && !b->d->listen && peers(b))
+        kl_peers_handle(peers(b), KL_PEER_HEAD, NULL);
+}

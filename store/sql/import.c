@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// Filling an empty database from another store: before load, on the caller's thread, with the
+// feed's connection.
+#include "store/sql/sql_int.h"
+#include "base/clock.h"
+#include "base/rand.h"
+
+static int get(struct kl_backend *b, struct kl_sql_conn **ret_c, struct kl_error *err)
+{
+    return kl_sql_session_get(&b->feed, kl_mono_ms() + KL_SQL_WRITE_MS, ret_c, err);
+}
+
+static int newest(struct kl_backend *b, struct kl_sql_conn *c, kl_rev *ret_id, struct kl_error *err)
+{
+    return kl_sql_query_int(c, KL_SQL_IMPORT_NEWEST, NULL, 0, ret_id, NULL, err);
+}
+
+int kl_sql_import_begin(struct kl_backend *b, struct kl_import *im, struct kl_error *err)
+{
+    struct kl_sql_conn *c;
+    struct kl_sql_head head;
+    kl_rev id = 0;
+    int r = get(b, &c, err);
+    if (!r)
+        r = kl_sql_read_head(c, false, &head, err);
+    if (!r)
+        r = newest(b, c, &id, err);
+    if (r)
+        return r;
+    bool same = head.importing && head.import_source == (int64_t)im->source;
+    if (same && !im->restart) {
+        im->base_rev = head.import_base;
+        im->through = id;
+        return 0;
+    }
+    if (head.importing && !same && !im->force)
+        return kl_error_set(err, KL_EEXISTS,
+                            "datastore %s holds a part of a copy of another source", b->name);
+    if (!head.importing && !im->force && (id || head.rev > 1))
+        return kl_error_set(err, KL_EEXISTS, "datastore %s holds data", b->name);
+    // First the mark: whatever happens now, the store does not open half filled.
+    r = kl_sql_exec(c, KL_SQL_IMPORT_BEGIN,
+                    KL_SQL_PARAMS(KL_SQL_INT((int64_t)im->source), KL_SQL_INT(im->base_rev)), NULL,
+                    err);
+    if (!r)
+        r = b->d->clear(c, err);
+    im->through = 0;
+    return r;
+}
+
+static int insert_all(struct kl_backend *b, struct kl_sql_conn *c, const struct kl_batch *batch,
+                      struct kl_error *err)
+{
+    size_t max = b->d->max_insert_rows ? b->d->max_insert_rows : batch->nrows;
+    int r = 0;
+    for (size_t i = 0, n; !r && i < batch->nrows; i += n) {
+        n = batch->nrows - i < max ? batch->nrows - i : max;
+        r = b->d->insert(c, batch->rows + i, n, err);
+    }
+    if (!r && batch->nleases)
+        r = b->d->insert_leases(c, batch->leases, batch->nleases, err);
+    return r;
+}
+
+int kl_sql_import_rows(struct kl_backend *b, const struct kl_batch *batch, struct kl_error *err)
+{
+    struct kl_sql_conn *c;
+    int r = get(b, &c, err);
+    if (r)
+        return r;
+    // Deadlines come in this machine's time; load_all learns the database's only later.
+    struct kl_sql_head head;
+    r = kl_sql_read_head(c, false, &head, err);
+    if (r)
+        return r;
+    int64_t ahead = kl_core_options(b->core)->clock ? 0 : head.now_ms - kl_core_wall_ms(b->core);
+    for (size_t i = 0; i < batch->nleases; i++)
+        batch->leases[i].deadline_wall_ms += ahead;
+    r = b->d->begin(c, false, err);
+    if (!r) {
+        r = insert_all(b, c, batch, err);
+        int ended = b->d->end(c, !r, r ? NULL : err);
+        r = r ? r : ended;
+    }
+    for (size_t i = 0; i < batch->nleases; i++)
+        batch->leases[i].deadline_wall_ms -= ahead;
+    return r;
+}
+
+int kl_sql_import_end(struct kl_backend *b, const struct kl_import *im, struct kl_error *err)
+{
+    struct kl_sql_conn *c;
+    int r = get(b, &c, err);
+    if (r)
+        return r;
+    int64_t history = (int64_t)(kl_rand_u64() >> 1 | 1), chain = (int64_t)(kl_rand_u64() >> 1);
+    return kl_sql_exec(c, KL_SQL_IMPORT_END,
+                       KL_SQL_PARAMS(KL_SQL_INT(im->rev), KL_SQL_INT(im->compact_rev),
+                                     KL_SQL_INT(history), KL_SQL_INT(chain)),
+                       NULL, err);
+}
