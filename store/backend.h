@@ -26,7 +26,8 @@ struct kl_lease_op {
 };
 
 // A transaction of this batch that another server forwarded (store/forward.h): stored with the
-// batch, so that when the answer is lost that server can see in the log how its transaction ended.
+// batch, and handed up with it on every server, in order of row_at: its sender takes the results
+// from the rows.
 struct kl_forwarded {
     uint64_t server, seq; // who sent it, and that one's own count
     uint32_t row_at, row_n;
@@ -217,7 +218,8 @@ const struct kl_kv_hooks *kl_core_hooks(const struct kl_store *c);
 int64_t kl_core_wall_ms(const struct kl_store *c);
 const struct kl_store_options *kl_core_options(const struct kl_store *c);
 
-// In order of revision. The batch that was proposed: durable now; never fails. An outside batch:
+// In order of revision. The batch that was proposed: durable now; never fails. (A log that gives
+// the revisions itself may have raised those of its rows, and last_rev.) An outside batch:
 // takes it; KL_ENOMEM means not taken, offer it again. An outside batch may have leases, a
 // compaction or forwarded transactions only (last_rev is base_rev then), and revisions that nobody
 // has may lie before it (base_rev above the last one's last_rev).

@@ -54,7 +54,8 @@ static void prepend_list(struct kl_queue *q, struct kl_txn *list)
     kl_queue_init(&front);
     while (list) {
         struct kl_txn *next = list->next;
-        kl_txn_reset(list);
+        if (!list->matched)
+            kl_txn_reset(list);
         kl_queue_push(&front, list);
         list = next;
     }
@@ -79,6 +80,7 @@ static void run_cb(struct kl_task *t)
 void kl_commit_answer(struct kl_store *s, struct kl_txn *txn)
 {
     struct kl_loop *loop = txn->loop;
+    kl_forward_forget(s, txn);
     atomic_fetch_sub_explicit(&s->queued, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&s->queued_bytes, txn->bytes, memory_order_relaxed);
     txn->task.run = run_cb;
@@ -87,8 +89,10 @@ void kl_commit_answer(struct kl_store *s, struct kl_txn *txn)
 
 static void answer_error(struct kl_store *s, struct kl_txn *txn, int code, const char *text)
 {
-    kl_txn_reset(txn);
-    txn->code = kl_error_set(&txn->err, code, "%s", text);
+    if (!txn->matched) {
+        kl_txn_reset(txn);
+        txn->code = kl_error_set(&txn->err, code, "%s", text);
+    }
     kl_commit_answer(s, txn);
 }
 
@@ -147,9 +151,20 @@ int kl_store_submit(struct kl_store *s, struct kl_txn *txn, struct kl_error *err
 
 // ---- filling and proposing ----
 
-static bool has_writes(const struct kl_batch *b)
+bool kl_commit_has_writes(const struct kl_batch *b)
 {
     return b && (b->nrows || b->nleases || b->compact_rev);
+}
+
+int kl_commit_need_fill(struct kl_store *s)
+{
+    if (s->fill)
+        return 0;
+    if (!(s->fill = kl_batch_new()))
+        return KL_ENOMEM;
+    s->fill->origin = s->origin;
+    s->fill->base_rev = s->inflight ? s->inflight->last_rev : s->view->rev;
+    return 0;
 }
 
 static void reset_spec(struct kl_store *s, struct kl_node *root)
@@ -192,6 +207,7 @@ static int prepare_batch(struct kl_store *s, struct kl_batch *b)
 static void propose_fill(struct kl_store *s)
 {
     struct kl_batch *b = s->fill;
+    kl_lease_add_due(s, b);
     if (prepare_batch(s, b)) {
         s->fill = NULL;
         kl_lease_batch_undone(s, b);
@@ -216,8 +232,29 @@ static void propose_fill(struct kl_store *s)
 
 static void ask_head(struct kl_store *s);
 
+void kl_commit_confirm(struct kl_store *s, struct kl_txn *txn)
+{
+    kl_queue_push(&s->head_next, txn);
+    ask_head(s);
+}
+
+// What another server sent is stored with the batch that ends it.
+static int note_forwarded(struct kl_store *s, const struct kl_txn *txn)
+{
+    if (!txn->server ||
+        (txn->internal != KL_WORK_TXN && txn->internal != KL_WORK_COMPACT && !kl_lease_logged(txn)))
+        return 0;
+    return kl_batch_add_forwarded(s->fill, (struct kl_forwarded){.server = txn->server,
+                                                                 .seq = txn->seq,
+                                                                 .row_at = txn->row_at,
+                                                                 .row_n = txn->row_n,
+                                                                 .succeeded = txn->body.succeeded});
+}
+
 static void place_txn(struct kl_store *s, struct kl_txn *txn, enum kl_eval how)
 {
+    if (how == KL_EVAL_BATCH && note_forwarded(s, txn))
+        how = KL_EVAL_NOMEM;
     switch (how) {
     case KL_EVAL_ANSWER:
         kl_commit_answer(s, txn);
@@ -226,12 +263,14 @@ static void place_txn(struct kl_store *s, struct kl_txn *txn, enum kl_eval how)
         batch_add_txn(s->fill, txn);
         break;
     case KL_EVAL_WAIT:
-        batch_add_txn(has_writes(s->fill) ? s->fill : s->inflight, txn);
+        batch_add_txn(kl_commit_has_writes(s->fill) ? s->fill : s->inflight, txn);
         break;
     case KL_EVAL_HEAD:
         kl_txn_reset(txn);
-        kl_queue_push(&s->head_next, txn);
-        ask_head(s);
+        kl_commit_confirm(s, txn);
+        break;
+    case KL_EVAL_ELSEWHERE:
+        kl_forward_elsewhere(s, txn);
         break;
     case KL_EVAL_LATER:
         kl_queue_push_front(&s->queue, txn);
@@ -248,6 +287,8 @@ static enum kl_eval evaluate(struct kl_store *s, struct kl_txn *txn)
 {
     if (txn->internal == KL_WORK_COMPACT)
         return kl_compact_eval(s, txn);
+    if (txn->internal == KL_WORK_HEAD) // it comes here confirmed
+        return KL_EVAL_ANSWER;
     if (kl_fence_refuses(s, txn))
         return KL_EVAL_ANSWER;
     return txn->internal == KL_WORK_TXN ? kl_eval_txn(s, txn) : kl_lease_eval(s, txn);
@@ -264,15 +305,18 @@ static void run_pump(struct kl_task *t)
     s->pumping = false;
     for (;;) {
         enum kl_eval how = KL_EVAL_ANSWER;
-        while (!s->stale && s->queue.first && has_room(s->fill) && how != KL_EVAL_LATER) {
+        while (s->queue.first && how != KL_EVAL_LATER) {
             struct kl_txn *txn = kl_queue_pop(&s->queue);
-            how = evaluate(s, txn);
+            if (kl_forward_takes(s, txn))
+                continue;
+            how = s->stale || !has_room(s->fill) ? KL_EVAL_LATER : evaluate(s, txn);
             place_txn(s, txn, how);
         }
-        if (s->inflight || !has_writes(s->fill))
+        if (s->inflight || !kl_commit_has_writes(s->fill))
             break;
         propose_fill(s);
     }
+    kl_forward_run(s);
     kl_fence_check(s);
     kl_store_maybe_stop(s);
 }
@@ -293,6 +337,10 @@ static void head_done(struct kl_head_req *q)
     struct kl_store *s = KL_CONTAINER_OF(q, struct kl_store, head);
     s->asking_head = false;
     for (struct kl_txn *t; (t = kl_queue_pop(&s->head_waiting));) {
+        if (q->code && s->forward && t->internal != KL_WORK_HEAD && !s->stopping) {
+            kl_forward_unconfirmed(s, t);
+            continue;
+        }
         if (q->code) {
             answer_error(s, t, q->code, "the datastore's head cannot be confirmed");
             continue;
@@ -377,29 +425,14 @@ static int apply_own(struct kl_store *s, struct kl_batch *b)
     kl_store_metrics_applied(s, b, took_ns);
     for (struct kl_txn *t = b->txns, *next; t; t = next) {
         next = t->next;
-        t->rev = t->row_n ? b->base_rev + t->row_at + t->row_n : b->last_rev;
+        t->rev = t->row_n ? b->rows[t->row_at + t->row_n - 1].kv->mod_rev : b->last_rev;
         kl_commit_answer(s, t);
     }
+    kl_forward_applied(s, b, true);
+    if (b->last_rev != b->base_rev + (kl_rev)b->nrows)
+        kl_commit_moved(s); // the log gave other revisions than were foreseen
     kl_batch_free(b);
     return 0;
-}
-
-// Finds what each row replaces and makes the index after the batch.
-static int index_outside(struct kl_store *s, struct kl_batch *b, struct kl_index *x)
-{
-    *x = (struct kl_index){kl_node_ref(s->view->root), ++s->gen};
-    int r = 0;
-    for (size_t i = 0; !r && i < b->nrows; i++) {
-        struct kl_row *row = &b->rows[i];
-        bool found;
-        if (!row->prev)
-            row->prev = kl_kv_ref(kl_node_get(x->root, kl_kv_key(row->kv)));
-        r = row->kv->deleted ? kl_index_del(x, kl_kv_key(row->kv), &found)
-                             : kl_index_put(x, row->kv);
-    }
-    for (size_t i = 0; !r && i < b->nleases; i++)
-        r = kl_lease_reserve(s, &b->leases[i]);
-    return r;
 }
 
 void kl_commit_moved(struct kl_store *s)
@@ -423,7 +456,7 @@ static int apply_outside(struct kl_store *s, struct kl_batch *b)
         bytes += kl_event_bytes(&(struct kl_event){b->rows[i].kv, NULL});
     kl_ring_room_init(&room, s->o.ring_bytes);
     if (!v || kl_ring_reserve(&room, kl_ring_need(&room, b->nrows, bytes)) ||
-        index_outside(s, b, &x)) {
+        kl_replay_batch(s, b, &x)) {
         kl_node_unref(x.root);
         free(v);
         kl_ring_room_fini(&room);
@@ -436,9 +469,24 @@ static int apply_outside(struct kl_store *s, struct kl_batch *b)
     v->root = x.root;
     publish_rows(s, b, v, &room);
     kl_ring_room_fini(&room);
+    kl_forward_applied(s, b, false);
     kl_batch_free(b);
     kl_commit_moved(s);
     return 0;
+}
+
+// What is not proposed goes to whoever evaluates now.
+void kl_core_leader_changed(struct kl_store *s)
+{
+    assert(kl_loop_is_current(s->loop));
+    if (!kl_store_leads(s) && s->fill) {
+        drop_fill(s);
+        reset_spec(s, s->inflight ? s->inflight->root : s->view->root);
+    }
+    kl_lease_leader_changed(s);
+    kl_forward_run(s);
+    kl_store_arm_timer(s);
+    kl_commit_pump(s);
 }
 
 int kl_core_applied(struct kl_store *s, struct kl_batch *b)
@@ -497,10 +545,11 @@ void kl_core_failed(struct kl_store *s, struct kl_batch *b, int code)
 
 void kl_commit_cancel(struct kl_store *s)
 {
+    kl_forward_cancel(s);
     struct kl_queue *q[] = {&s->queue, &s->head_waiting, &s->head_next};
     for (size_t i = 0; i < KL_COUNT(q); i++) {
         for (struct kl_txn *t; (t = kl_queue_pop(q[i]));)
-            answer_error(s, t, KL_ECANCELED, "the store is stopping");
+            answer_error(s, t, t->again ? KL_EMAYBE : KL_ECANCELED, "the store is stopping");
     }
 }
 

@@ -2,6 +2,7 @@
 // Compaction: the revision is raised first, in a batch of its own kind; the rows go afterwards in
 // steps whose window adapts to the time they take. Nothing is remembered but physical_rev, so that
 // a crash at any point is taken up again.
+#include "store/forward.h"
 #include "store/store_int.h"
 #include "store/view_int.h"
 #include "base/log.h"
@@ -56,12 +57,9 @@ enum kl_eval kl_compact_eval(struct kl_store *s, struct kl_txn *txn)
                                  "etcdserver: mvcc: required revision is a future revision");
     if (txn->code)
         return KL_EVAL_ANSWER;
-    if (!s->fill) {
-        if (!(s->fill = kl_batch_new()))
-            return KL_EVAL_NOMEM;
-        s->fill->origin = s->origin;
-        s->fill->base_rev = s->inflight ? s->inflight->last_rev : s->view->rev;
-    }
+    if (kl_commit_need_fill(s))
+        return KL_EVAL_NOMEM;
+    txn->row_at = (uint32_t)s->fill->nrows;
     s->fill->compact_rev = w->rev;
     return KL_EVAL_BATCH;
 }
@@ -90,28 +88,48 @@ static void work_done(struct kl_txn *txn)
     kl_store_arm_timer(s);
 }
 
-static int queue_compaction(struct kl_store *s, kl_rev rev, struct kl_compact_wait *c)
+static struct work *new_work(struct kl_store *s, kl_rev rev, struct kl_compact_wait *c)
 {
     struct work *w = calloc(1, sizeof(*w));
     if (!w)
-        return KL_ENOMEM;
+        return NULL;
     *w = (struct work){.store = s, .rev = rev, .wait = c};
     w->txn.internal = KL_WORK_COMPACT;
     w->txn.store = s;
     w->txn.loop = s->loop;
     w->txn.cb = work_done;
     atomic_fetch_add_explicit(&s->queued, 1, memory_order_relaxed);
+    return w;
+}
+
+kl_rev kl_compact_asked(const struct kl_txn *txn)
+{
+    return KL_CONTAINER_OF(txn, struct work, txn)->rev;
+}
+
+bool kl_compact_is_asked(const struct kl_txn *txn)
+{
+    return KL_CONTAINER_OF(txn, struct work, txn)->wait != NULL;
+}
+
+void kl_compact_start(struct kl_store *s, struct kl_compact_wait *c)
+{
+    struct work *w = new_work(s, c->rev, c);
+    if (!w) {
+        c->code = KL_ENOMEM;
+        answer_wait(c);
+        return;
+    }
+    w->txn.server = c->server;
+    w->txn.seq = c->seq;
+    w->txn.again = c->again;
     kl_commit_enqueue(s, &w->txn);
-    return 0;
 }
 
 static void run_compact(struct kl_task *t)
 {
     struct kl_compact_wait *c = KL_CONTAINER_OF(t, struct kl_compact_wait, task);
-    if (queue_compaction(c->store, c->rev, c)) {
-        c->code = KL_ENOMEM;
-        answer_wait(c);
-    }
+    kl_compact_start(c->store, c);
 }
 
 int kl_store_compact(struct kl_store *s, struct kl_compact_wait *c, struct kl_error *err)
@@ -123,6 +141,8 @@ int kl_store_compact(struct kl_store *s, struct kl_compact_wait *c, struct kl_er
     assert(c->loop);
     c->code = 0;
     c->store = s;
+    c->server = c->seq = 0;
+    c->again = false;
     c->task.run = run_compact;
     kl_loop_post(s->loop, &c->task);
     return 0;
@@ -261,6 +281,10 @@ void kl_compact_tick(struct kl_store *s)
     }
     if (target > s->view->rev - s->o.compact_keep_revs)
         target = s->view->rev - s->o.compact_keep_revs;
-    if (target > s->view->compact_rev && !c->auto_queued)
-        c->auto_queued = queue_compaction(s, target, NULL) == 0;
+    struct work *w = target > s->view->compact_rev && !c->auto_queued && kl_store_leads(s)
+                         ? new_work(s, target, NULL)
+                         : NULL;
+    c->auto_queued = c->auto_queued || w;
+    if (w)
+        kl_commit_enqueue(s, &w->txn);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Opening, stopping, the timer, and what the core offers its back end.
+#include "store/forward.h"
 #include "store/store_int.h"
 #include "store/view_int.h"
 #include "base/clock.h"
@@ -93,6 +94,7 @@ static void run_timer(uv_timer_t *t)
         return;
     kl_lease_expire(s);
     kl_compact_tick(s);
+    kl_forward_tick(s);
     check_space(s);
     kl_store_arm_timer(s);
 }
@@ -102,7 +104,9 @@ void kl_store_arm_timer(struct kl_store *s)
     if (s->stopping)
         return;
     int64_t now = kl_store_mono_ms(s), due = kl_lease_next_ms(s), c = kl_compact_next_ms(s);
+    int64_t f = kl_forward_next_ms(s);
     due = c < due ? c : due;
+    due = f < due ? f : due;
     if (s->full && !s->compaction.tidying && !s->compaction.stepping && s->full_check_ms < due)
         due = s->full_check_ms;
     // libuv's clock stands still while the machine sleeps; ours does not.
@@ -215,6 +219,7 @@ static void set_defaults(struct kl_store_options *o)
 static void free_store(struct kl_store *s)
 {
     kl_loop_unref(s->loop); // requests that came while it stopped are refused here
+    kl_forward_free(s);
     kl_leases_fini(&s->leases);
     kl_node_unref(s->spec.root);
     kl_view_unref(s->view);
@@ -232,8 +237,10 @@ static void run_start(struct kl_task *t)
     struct kl_store *s = KL_CONTAINER_OF(t, struct kl_store, pump);
     uv_timer_init(kl_loop_uv(s->loop), &s->timer);
     s->timer.data = s;
+    kl_forward_start(s);
     if (s->ops->start)
         s->ops->start(s->backend);
+    kl_lease_leader_changed(s);
     s->pumping = false;
     kl_compact_tick(s);
     kl_store_arm_timer(s);
@@ -286,6 +293,8 @@ void kl_store_unmake(struct kl_store *s)
 int kl_store_begin(struct kl_store *s, struct kl_error *err)
 {
     int r = kl_store_load(s, err);
+    if (!r)
+        r = kl_forward_open(s, err);
     if (!r)
         r = kl_loop_start(s->loop, err);
     if (r) {
@@ -340,6 +349,7 @@ void kl_store_stop(struct kl_store *s)
         return;
     assert(!kl_loop_is_current(s->loop));
     atomic_store_explicit(&s->refuse, true, memory_order_release);
+    kl_forward_detach(s);
     s->stop_task.run = run_stop;
     kl_loop_post(s->loop, &s->stop_task);
     kl_loop_join(s->loop);

@@ -8,7 +8,7 @@
 
 struct eval {
     struct kl_store *s;
-    struct kl_txn *txn;
+    const struct kl_index *x; // what is read: s->spec, or a state of its own
     struct kl_batch *b;
     bool wrote, depends; // on what is not durable
 };
@@ -18,7 +18,9 @@ struct eval {
 static struct kl_kv *read_key(struct eval *e, struct kl_str key)
 {
     struct kl_store *s = e->s;
-    struct kl_kv *kv = kl_node_get(s->spec.root, key);
+    struct kl_kv *kv = kl_node_get(e->x->root, key);
+    if (e->x != &s->spec)
+        return kv;
     if (kv ? kv->mod_rev > s->view->rev
            : s->spec.root != s->view->root && kl_node_get(s->view->root, key))
         e->depends = true;
@@ -27,9 +29,9 @@ static struct kl_kv *read_key(struct eval *e, struct kl_str key)
 
 static void read_range(struct eval *e, struct kl_iter *it, struct kl_str key, struct kl_str end)
 {
-    if (e->s->spec.root != e->s->view->root)
+    if (e->x == &e->s->spec && e->x->root != e->s->view->root)
         e->depends = true;
-    kl_iter_init_node(it, e->s->spec.root, key, end);
+    kl_iter_init_node(it, e->x->root, key, end);
 }
 
 static bool compare_kv(const struct kl_compare *c, const struct kl_kv *kv)
@@ -89,6 +91,29 @@ static void choose_sides(struct eval *e, struct kl_txn_body *body)
     }
 }
 
+void kl_eval_sides(struct kl_store *s, const struct kl_index *x, struct kl_txn_body *body)
+{
+    struct eval e = {.s = s, .x = x};
+    choose_sides(&e, body);
+}
+
+// Whether the sides that were chosen change anything.
+static bool would_write(struct eval *e, const struct kl_txn_body *body)
+{
+    const struct kl_op *ops = body->succeeded ? body->then : body->els;
+    size_t n = body->succeeded ? body->nthen : body->nels;
+    for (size_t i = 0; i < n; i++) {
+        struct kl_iter it = {.left = 0};
+        if (ops[i].kind == KL_OP_PUT || (ops[i].kind == KL_OP_TXN && would_write(e, ops[i].txn)))
+            return true;
+        if (ops[i].kind == KL_OP_DELETE)
+            read_range(e, &it, ops[i].key, ops[i].end);
+        if (it.left)
+            return true;
+    }
+    return false;
+}
+
 // ---- what must hold before anything is changed ----
 
 static int admit_put(struct eval *e, const struct kl_op *op, struct kl_error *err)
@@ -134,12 +159,8 @@ static int need_batch(struct eval *e)
 {
     struct kl_store *s = e->s;
     e->wrote = true;
-    if (!s->fill) {
-        if (!(s->fill = kl_batch_new()))
-            return KL_ENOMEM;
-        s->fill->origin = s->origin;
-        s->fill->base_rev = s->inflight ? s->inflight->last_rev : s->view->rev;
-    }
+    if (kl_commit_need_fill(s))
+        return KL_ENOMEM;
     e->b = s->fill;
     return 0;
 }
@@ -226,6 +247,12 @@ static int run_get(struct eval *e, struct kl_op *op)
     return 0;
 }
 
+int kl_eval_get(struct kl_store *s, const struct kl_index *x, struct kl_op *op)
+{
+    struct eval e = {.s = s, .x = x};
+    return run_get(&e, op);
+}
+
 static int run_body(struct eval *e, struct kl_txn_body *body)
 {
     struct kl_op *ops = body->succeeded ? body->then : body->els;
@@ -267,10 +294,12 @@ static void number_rows(struct kl_batch *b, struct kl_txn *txn)
 
 enum kl_eval kl_eval_txn(struct kl_store *s, struct kl_txn *txn)
 {
-    struct eval e = {.s = s, .txn = txn};
+    struct eval e = {.s = s, .x = &s->spec};
     txn->code = 0;
     txn->row_n = 0;
     choose_sides(&e, &txn->body);
+    if (txn->read_here && would_write(&e, &txn->body))
+        return KL_EVAL_ELSEWHERE;
     txn->code = admit_body(&e, &txn->body, &txn->err);
     if (!txn->code) {
         txn->row_at = s->fill ? (uint32_t)s->fill->nrows : 0;

@@ -2,13 +2,24 @@
 // Leases on the committer's loop: a map, a heap of deadlines, and for each lease the list of the
 // current versions that carry it, threaded through the versions themselves so that applying a
 // batch allocates nothing.
+#include "store/forward.h"
 #include "store/store_int.h"
+#include "store/txn_codec.h"
 #include "base/rand.h"
 #include "base/log.h"
 #include <assert.h>
 #include <stdlib.h>
 
-enum { MIN_TTL_S = 1, RETRY_MS = 1000 };
+enum {
+    MIN_TTL_S = 1,
+    RETRY_MS = 1000,
+    // A renewal is stored as a deadline that is so much later than what it promises, so that the
+    // next ones need not be stored: after a restart a lease may live so much longer, but never for
+    // more than its TTL.
+    AHEAD_MS = 60000,
+    DUE_MS = AHEAD_MS / 2, // stored again with the next batch from then on
+    DUE_MAX = 500,         // in one batch
+};
 
 // A grant, keep-alive or revocation on its way through the queue.
 struct work {
@@ -17,7 +28,10 @@ struct work {
     int64_t id;
     struct kl_lease_req *req; // NULL: expiry
     bool last;                // of a revocation: the lease goes with these keys
-    int64_t expiring_keys;    // counted in kl_leases
+    bool marked;              // a revocation: the lease takes no more keys
+    bool answered;            // by the server that keeps the leases:
+    int64_t ttl_ms, left_ms;
+    int64_t expiring_keys; // counted in kl_leases
 };
 
 static struct kl_str id_str(const int64_t *id)
@@ -104,8 +118,30 @@ static struct kl_lease *add_lease(struct kl_store *s, int64_t id)
     return l;
 }
 
+static void leave_due(struct kl_lease *l)
+{
+    if (!l->due_pprev)
+        return;
+    *l->due_pprev = l->due_next;
+    if (l->due_next)
+        l->due_next->due_pprev = l->due_pprev;
+    l->due_pprev = NULL;
+}
+
+static void enter_due(struct kl_store *s, struct kl_lease *l)
+{
+    if (l->due_pprev)
+        return;
+    l->due_next = s->leases.due;
+    l->due_pprev = &s->leases.due;
+    if (l->due_next)
+        l->due_next->due_pprev = &l->due_next;
+    s->leases.due = l;
+}
+
 static void drop_lease(struct kl_store *s, struct kl_lease *l)
 {
+    leave_due(l);
     for (struct kl_kv *kv = l->keys, *next; kv; kv = next) {
         next = kv->lease_next;
         kv->lease_next = kv->lease_prev = NULL;
@@ -115,21 +151,48 @@ static void drop_lease(struct kl_store *s, struct kl_lease *l)
     free(l);
 }
 
-static void set_deadline(struct kl_store *s, struct kl_lease *l, const struct kl_lease_op *op)
+static void place_deadline(struct kl_store *s, struct kl_lease *l, int64_t deadline_mono_ms)
 {
-    // Never longer than granted, whatever the clocks of others or of an earlier boot say.
-    int64_t wall = kl_store_wall_ms(s);
-    int64_t left = op->deadline_wall_ms > wall ? op->deadline_wall_ms - wall : 0;
-    left = left > op->ttl_ms ? op->ttl_ms : left;
-    l->ttl_ms = op->ttl_ms;
-    if (!op->deadline_mono_ms)
-        l->deadline_mono_ms = kl_store_mono_ms(s) + left;
-    else if (l->deadline_mono_ms < op->deadline_mono_ms) // a newer one may be on its way
-        l->deadline_mono_ms = op->deadline_mono_ms;
+    l->deadline_mono_ms = deadline_mono_ms;
     if (l->heap_at != SIZE_MAX)
         heap_fix(&s->leases, l->heap_at);
     else if (!l->revoking) // otherwise it goes, or comes back here when that fails
         heap_add(&s->leases, l);
+}
+
+// A deadline that is durable now. Nobody's clock but ours says how long is left of what we saw
+// being granted or renewed; of what was loaded the wall clock does, never more than was granted.
+static void set_deadline(struct kl_store *s, struct kl_lease *l, const struct kl_lease_op *op,
+                         bool loaded)
+{
+    int64_t now = kl_store_mono_ms(s), left = op->ttl_ms + (l->pending ? 0 : AHEAD_MS);
+    if (loaded) {
+        left = op->deadline_wall_ms - kl_store_wall_ms(s);
+        left = left < 0 ? 0 : left > op->ttl_ms ? op->ttl_ms : left;
+    }
+    l->ttl_ms = op->ttl_ms;
+    l->stored_mono_ms = op->deadline_mono_ms ? op->deadline_mono_ms : now + left;
+    if (l->storing_mono_ms <= l->stored_mono_ms)
+        l->storing_mono_ms = 0;
+    if (l->pending)
+        place_deadline(s, l, l->stored_mono_ms);
+    l->pending = false;
+}
+
+// Whoever kept the leases before may have renewed each up to what is stored.
+void kl_lease_leader_changed(struct kl_store *s)
+{
+    bool leads = kl_store_leads(s);
+    if (leads && !s->leases.leading) {
+        int64_t now = kl_store_mono_ms(s);
+        KL_MAP_EACH (&s->leases.by_id, e) {
+            struct kl_lease *l = e->value;
+            int64_t most = now + l->ttl_ms;
+            if (!l->pending)
+                place_deadline(s, l, l->stored_mono_ms < most ? l->stored_mono_ms : most);
+        }
+    }
+    s->leases.leading = leads;
 }
 
 static int64_t remaining_ms(struct kl_store *s, const struct kl_lease *l)
@@ -147,7 +210,8 @@ int kl_leases_load(struct kl_store *s, struct kl_lease_op op)
 {
     if (kl_lease_reserve(s, &op))
         return KL_ENOMEM;
-    kl_lease_op_applied(s, &op);
+    op.deadline_mono_ms = 0;
+    set_deadline(s, find_lease(s, op.id), &op, true);
     return 0;
 }
 
@@ -195,8 +259,7 @@ void kl_lease_op_applied(struct kl_store *s, const struct kl_lease_op *op)
 {
     struct kl_lease *l = find_lease(s, op->id);
     if (op->ttl_ms && l) {
-        l->pending = false;
-        set_deadline(s, l, op);
+        set_deadline(s, l, op, false);
     } else if (l) {
         drop_lease(s, l);
     }
@@ -212,6 +275,8 @@ void kl_lease_batch_undone(struct kl_store *s, struct kl_batch *b)
         struct kl_lease *l = find_lease(s, b->leases[i].id);
         if (l && l->pending)
             drop_lease(s, l);
+        else if (l)
+            l->storing_mono_ms = 0;
     }
 }
 
@@ -219,19 +284,14 @@ void kl_lease_batch_undone(struct kl_store *s, struct kl_batch *b)
 
 static int batch_lease(struct kl_store *s, struct kl_lease_op op)
 {
-    if (!s->fill) {
-        if (!(s->fill = kl_batch_new()))
-            return KL_ENOMEM;
-        s->fill->origin = s->origin;
-        s->fill->base_rev = s->inflight ? s->inflight->last_rev : kl_view_rev(s->view);
-    }
-    return kl_batch_add_lease(s->fill, op);
+    return kl_commit_need_fill(s) ? KL_ENOMEM : kl_batch_add_lease(s->fill, op);
 }
 
-static struct kl_lease_op new_deadline(struct kl_store *s, int64_t id, int64_t ttl_ms)
+static struct kl_lease_op new_deadline(struct kl_store *s, int64_t id, int64_t ttl_ms,
+                                       int64_t deadline_mono_ms)
 {
-    return (struct kl_lease_op){id, ttl_ms, kl_store_wall_ms(s) + ttl_ms,
-                                kl_store_mono_ms(s) + ttl_ms};
+    int64_t left = deadline_mono_ms - kl_store_mono_ms(s);
+    return (struct kl_lease_op){id, ttl_ms, kl_store_wall_ms(s) + left, deadline_mono_ms};
 }
 
 static enum kl_eval eval_grant(struct kl_store *s, struct work *w)
@@ -245,7 +305,7 @@ static enum kl_eval eval_grant(struct kl_store *s, struct work *w)
     while (!id || find_lease(s, id))
         id = (int64_t)(kl_rand_u64() >> 1);
     int64_t ttl_s = q->ttl_s < MIN_TTL_S ? MIN_TTL_S : q->ttl_s;
-    struct kl_lease_op op = new_deadline(s, id, ttl_s * 1000);
+    struct kl_lease_op op = new_deadline(s, id, ttl_s * 1000, kl_store_mono_ms(s) + ttl_s * 1000);
     struct kl_lease *l = add_lease(s, id);
     if (!l || batch_lease(s, op)) {
         if (l)
@@ -253,24 +313,62 @@ static enum kl_eval eval_grant(struct kl_store *s, struct work *w)
         return KL_EVAL_NOMEM;
     }
     w->id = id;
+    w->txn.row_at = (uint32_t)s->fill->nrows;
     return KL_EVAL_BATCH;
 }
 
+static enum kl_eval no_lease(struct work *w)
+{
+    w->txn.code = kl_error_set(&w->txn.err, KL_ENOTFOUND, "etcdserver: requested lease not found");
+    return KL_EVAL_ANSWER;
+}
+
+// In memory, as long as a later deadline is durable.
 static enum kl_eval eval_keepalive(struct kl_store *s, struct work *w)
 {
     struct kl_lease *l = find_lease(s, w->id);
-    if (!l || l->pending || l->revoking) {
-        w->txn.code =
-            kl_error_set(&w->txn.err, KL_ENOTFOUND, "etcdserver: requested lease not found");
-        return KL_EVAL_ANSWER;
+    int64_t now = kl_store_mono_ms(s);
+    if (!l || l->pending || l->revoking || l->deadline_mono_ms <= now)
+        return no_lease(w);
+    // Another server may have taken over without our knowing: it must not end what we promise.
+    if (s->forward && s->ops->confirm_head && !w->txn.confirmed)
+        return KL_EVAL_HEAD;
+    int64_t deadline = now + l->ttl_ms;
+    bool stores = false;
+    if (l->stored_mono_ms < deadline && l->storing_mono_ms < deadline) {
+        l->storing_mono_ms = deadline + AHEAD_MS;
+        if (batch_lease(s, new_deadline(s, w->id, l->ttl_ms, l->storing_mono_ms)))
+            return KL_EVAL_NOMEM;
+        leave_due(l);
+        stores = true;
+    } else if (l->stored_mono_ms < deadline + DUE_MS && l->storing_mono_ms < deadline + DUE_MS) {
+        enter_due(s, l);
     }
-    struct kl_lease_op op = new_deadline(s, w->id, l->ttl_ms);
-    if (batch_lease(s, op))
-        return KL_EVAL_NOMEM;
-    // At once, so that it does not expire while this is being written: it will be acknowledged. If
-    // not, the lease lives no longer than its TTL from here all the same.
-    set_deadline(s, l, &op);
-    return KL_EVAL_BATCH;
+    // At once, so that it does not expire while this is being written: it will be acknowledged.
+    place_deadline(s, l, deadline);
+    if (l->stored_mono_ms >= deadline)
+        return KL_EVAL_ANSWER;
+    return stores ? KL_EVAL_BATCH : KL_EVAL_WAIT;
+}
+
+void kl_lease_add_due(struct kl_store *s, struct kl_batch *b)
+{
+    struct kl_lease *l;
+    for (int i = 0; i < DUE_MAX && (l = s->leases.due); i++) {
+        int64_t until = l->deadline_mono_ms + AHEAD_MS;
+        if (!l->revoking && kl_batch_add_lease(b, new_deadline(s, l->id, l->ttl_ms, until)))
+            return;
+        l->storing_mono_ms = until;
+        leave_due(l);
+    }
+}
+
+static enum kl_eval eval_ttl(struct kl_store *s, struct work *w)
+{
+    const struct kl_lease *l = find_lease(s, w->id);
+    if (!l || l->pending)
+        return no_lease(w);
+    return KL_EVAL_ANSWER;
 }
 
 // Up to KL_LEASE_BATCH_KEYS deletions, and the lease itself with the last of them.
@@ -278,11 +376,12 @@ static enum kl_eval eval_revoke(struct kl_store *s, struct work *w)
 {
     if (s->leases.unapplied_puts)
         return KL_EVAL_LATER; // the list of keys is not whole
-    const struct kl_lease *l = find_lease(s, w->id);
-    if (!l || l->pending) {
-        w->txn.code =
-            kl_error_set(&w->txn.err, KL_ENOTFOUND, "etcdserver: requested lease not found");
-        return KL_EVAL_ANSWER;
+    struct kl_lease *l = find_lease(s, w->id);
+    if (!l || l->pending || (l->revoking && !w->marked))
+        return no_lease(w);
+    if (!w->marked) {
+        w->marked = l->revoking = true;
+        heap_remove(&s->leases, l);
     }
     size_t n = l->nkeys < KL_LEASE_BATCH_KEYS ? (size_t)l->nkeys : KL_LEASE_BATCH_KEYS, k = 0;
     w->last = n == (size_t)l->nkeys;
@@ -312,10 +411,70 @@ enum kl_eval kl_lease_eval(struct kl_store *s, struct kl_txn *txn)
     txn->code = 0;
     if (txn->internal == KL_WORK_REVOKE)
         return eval_revoke(s, w);
-    return w->req->kind == KL_LEASE_GRANT ? eval_grant(s, w) : eval_keepalive(s, w);
+    switch (w->req->kind) {
+    case KL_LEASE_GRANT:
+        return eval_grant(s, w);
+    case KL_LEASE_KEEPALIVE:
+        return eval_keepalive(s, w);
+    default:
+        return eval_ttl(s, w);
+    }
+}
+
+// ---- what another server evaluates ----
+
+bool kl_lease_logged(const struct kl_txn *txn)
+{
+    const struct work *w = KL_CONTAINER_OF(txn, struct work, txn);
+    return txn->internal == KL_WORK_REVOKE ? w->last : w->req->kind == KL_LEASE_GRANT;
+}
+
+bool kl_txn_is_asked(const struct kl_txn *txn)
+{
+    if (txn->internal == KL_WORK_COMPACT)
+        return kl_compact_is_asked(txn);
+    return txn->internal == KL_WORK_TXN || KL_CONTAINER_OF(txn, struct work, txn)->req;
+}
+
+void kl_lease_fill_ask(const struct kl_txn *txn, struct kl_wire_ask *a)
+{
+    static const enum kl_wire_kind kinds[] = {
+        [KL_LEASE_GRANT] = KL_WIRE_GRANT,
+        [KL_LEASE_REVOKE] = KL_WIRE_REVOKE,
+        [KL_LEASE_KEEPALIVE] = KL_WIRE_KEEPALIVE,
+        [KL_LEASE_TTL] = KL_WIRE_LEASE_TTL,
+    };
+    struct work *w = KL_CONTAINER_OF(txn, struct work, txn);
+    while (!w->id || (w->req->kind == KL_LEASE_GRANT && !w->req->id && !txn->attempt &&
+                      find_lease(w->store, w->id)))
+        w->id = (int64_t)(kl_rand_u64() >> 1); // ours to choose: the answer need not tell
+    a->kind = kinds[w->req->kind];
+    a->id = w->id;
+    a->num = w->req->ttl_s;
+}
+
+void kl_lease_take_answer(struct kl_txn *txn, int64_t ttl_ms, int64_t left_ms)
+{
+    struct work *w = KL_CONTAINER_OF(txn, struct work, txn);
+    w->answered = true;
+    w->ttl_ms = ttl_ms;
+    w->left_ms = left_ms;
 }
 
 // ---- answered, on the core's loop ----
+
+static void list_keys(struct kl_lease_req *q, const struct kl_lease *l)
+{
+    if (!q->want_keys || !l || !l->nkeys)
+        return;
+    q->kvs = malloc((size_t)l->nkeys * sizeof(*q->kvs));
+    if (!q->kvs) {
+        q->code = KL_ENOMEM;
+        return;
+    }
+    for (struct kl_kv *kv = l->keys; kv; kv = kv->lease_next)
+        q->kvs[q->n++] = kl_kv_ref(kv);
+}
 
 static void run_req_cb(struct kl_task *t)
 {
@@ -337,13 +496,13 @@ static void work_done(struct kl_txn *txn)
     struct kl_lease_req *q = w->req;
     bool revoke = txn->internal == KL_WORK_REVOKE;
     kl_txn_fini(txn);
-    if (revoke && !txn->code && !w->last) {
+    if (revoke && !txn->code && !w->last && !txn->matched) {
         atomic_fetch_add_explicit(&s->queued, 1, memory_order_relaxed);
         kl_commit_enqueue(s, txn); // the next keys; a store that stops cancels
         return;
     }
     s->leases.expiring_keys -= w->expiring_keys;
-    if (revoke && txn->code && l) {
+    if (revoke && w->marked && txn->code && l) {
         l->revoking = false;
         if (!q && txn->code != KL_ECANCELED) { // expiry tries again
             l->deadline_mono_ms = kl_store_mono_ms(s) + RETRY_MS;
@@ -362,10 +521,15 @@ static void work_done(struct kl_txn *txn)
         q->err = txn->err;
         q->rev = kl_view_rev(s->view);
         q->id = w->id;
-        if (!q->code && l && !revoke) {
+        if (!q->code && w->answered) {
+            q->ttl_s = w->ttl_ms / 1000;
+            q->remaining_ms = w->left_ms;
+        } else if (!q->code && l && !revoke) {
             q->ttl_s = l->ttl_ms / 1000;
             q->remaining_ms = remaining_ms(s, l);
         }
+        if (!q->code && q->kind == KL_LEASE_TTL)
+            list_keys(q, l);
         answer_req(q);
     }
     bool expiry = w->expiring_keys > 0;
@@ -389,6 +553,12 @@ static struct work *new_work(struct kl_store *s, int kind, int64_t id, struct kl
     w->txn.store = s;
     w->txn.loop = s->loop;
     w->txn.cb = work_done;
+    if (req) {
+        w->txn.server = req->server;
+        w->txn.seq = req->seq;
+        w->txn.again = req->again;
+    }
+    atomic_fetch_add_explicit(&s->queued, 1, memory_order_relaxed);
     return w;
 }
 
@@ -414,6 +584,7 @@ static void answer_list(struct kl_store *s, struct kl_lease_req *q)
     }
 }
 
+// What has no place in the log is answered here, unless another server keeps the leases.
 static void answer_ttl(struct kl_store *s, struct kl_lease_req *q)
 {
     const struct kl_lease *l = find_lease(s, q->id);
@@ -423,44 +594,29 @@ static void answer_ttl(struct kl_store *s, struct kl_lease_req *q)
     }
     q->ttl_s = l->ttl_ms / 1000;
     q->remaining_ms = remaining_ms(s, l);
-    if (!q->want_keys || !l->nkeys)
-        return;
-    q->kvs = malloc((size_t)l->nkeys * sizeof(*q->kvs));
-    if (!q->kvs) {
-        q->code = KL_ENOMEM;
-        return;
-    }
-    for (struct kl_kv *kv = l->keys; kv; kv = kv->lease_next)
-        q->kvs[q->n++] = kl_kv_ref(kv);
+    list_keys(q, l);
 }
 
-static void start_revoke(struct kl_store *s, struct kl_lease_req *q)
+static void queue_work(struct kl_store *s, struct kl_lease_req *q, int kind)
 {
-    struct kl_lease *l = find_lease(s, q->id);
-    struct work *w =
-        l && !l->pending && !l->revoking ? new_work(s, KL_WORK_REVOKE, q->id, q) : NULL;
-    if (!w) {
-        q->code =
-            l && !l->pending && !l->revoking
-                ? KL_ENOMEM
-                : kl_error_set(&q->err, KL_ENOTFOUND, "etcdserver: requested lease not found");
-        answer_req(q);
+    struct work *w = new_work(s, kind, q->id, q);
+    if (w) {
+        kl_commit_enqueue(s, &w->txn);
         return;
     }
-    l->revoking = true;
-    heap_remove(&s->leases, l);
-    atomic_fetch_add_explicit(&s->queued, 1, memory_order_relaxed);
-    kl_commit_enqueue(s, &w->txn);
+    q->code = KL_ENOMEM;
+    answer_req(q);
 }
 
-static void run_req(struct kl_task *t)
+void kl_lease_start(struct kl_store *s, struct kl_lease_req *q)
 {
-    struct kl_lease_req *q = KL_CONTAINER_OF(t, struct kl_lease_req, task);
-    struct kl_store *s = q->store;
     q->rev = kl_view_rev(s->view);
-    struct work *w;
     switch (q->kind) {
     case KL_LEASE_TTL:
+        if (s->forward) {
+            queue_work(s, q, KL_WORK_LEASE);
+            break;
+        }
         answer_ttl(s, q);
         answer_req(q);
         break;
@@ -468,19 +624,15 @@ static void run_req(struct kl_task *t)
         answer_list(s, q);
         answer_req(q);
         break;
-    case KL_LEASE_REVOKE:
-        start_revoke(s, q);
-        break;
     default:
-        w = new_work(s, KL_WORK_LEASE, q->id, q);
-        if (!w) {
-            q->code = KL_ENOMEM;
-            answer_req(q);
-            break;
-        }
-        atomic_fetch_add_explicit(&s->queued, 1, memory_order_relaxed);
-        kl_commit_enqueue(s, &w->txn);
+        queue_work(s, q, q->kind == KL_LEASE_REVOKE ? KL_WORK_REVOKE : KL_WORK_LEASE);
     }
+}
+
+static void run_req(struct kl_task *t)
+{
+    struct kl_lease_req *q = KL_CONTAINER_OF(t, struct kl_lease_req, task);
+    kl_lease_start(q->store, q);
 }
 
 int kl_store_lease(struct kl_store *s, struct kl_lease_req *q, struct kl_error *err)
@@ -494,6 +646,8 @@ int kl_store_lease(struct kl_store *s, struct kl_lease_req *q, struct kl_error *
     assert(q->loop);
     q->code = 0;
     q->store = s;
+    q->server = q->seq = 0;
+    q->again = false;
     q->task.run = run_req;
     kl_loop_post(s->loop, &q->task);
     return 0;
@@ -520,7 +674,7 @@ static bool may_expire(const struct kl_leases *ls)
 
 int64_t kl_lease_next_ms(struct kl_store *s)
 {
-    if (!may_expire(&s->leases))
+    if (!s->leases.leading || !may_expire(&s->leases))
         return INT64_MAX;
     int64_t due = s->leases.heap[0]->deadline_mono_ms;
     return kl_store_fenced(s) && due < kl_fence_next_ms(s) ? kl_fence_next_ms(s) : due;
@@ -529,7 +683,7 @@ int64_t kl_lease_next_ms(struct kl_store *s)
 void kl_lease_expire(struct kl_store *s)
 {
     int64_t now = kl_store_mono_ms(s);
-    while (may_expire(&s->leases) && !kl_store_fenced(s)) {
+    while (s->leases.leading && may_expire(&s->leases) && !kl_store_fenced(s)) {
         struct kl_lease *l = s->leases.heap[0];
         if (l->deadline_mono_ms > now)
             return;
@@ -540,12 +694,11 @@ void kl_lease_expire(struct kl_store *s)
             return;
         }
         heap_remove(&s->leases, l);
-        l->revoking = true;
+        w->marked = l->revoking = true;
         w->expiring_keys = l->nkeys < 1                     ? 1
                            : l->nkeys < KL_LEASE_BATCH_KEYS ? l->nkeys
                                                             : KL_LEASE_BATCH_KEYS;
         s->leases.expiring_keys += w->expiring_keys;
-        atomic_fetch_add_explicit(&s->queued, 1, memory_order_relaxed);
         kl_commit_enqueue(s, &w->txn);
     }
 }

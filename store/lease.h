@@ -34,6 +34,8 @@ struct kl_lease_req {
 
     struct kl_task task; // the store's
     struct kl_store *store;
+    uint64_t server, seq;
+    bool again;
 };
 
 int kl_store_lease(struct kl_store *s, struct kl_lease_req *req, struct kl_error *err);

@@ -82,7 +82,8 @@ int kl_core_reset(struct kl_store *s, int (*load)(void *arg, struct kl_loaded *l
     struct kl_loaded l = {.arg = &ld, .kv = load_kv, .lease = load_lease};
     struct kl_leases old = s->leases;
     s->leases = (struct kl_leases){.unapplied_puts = old.unapplied_puts,
-                                   .expiring_keys = old.expiring_keys};
+                                   .expiring_keys = old.expiring_keys,
+                                   .leading = old.leading};
     kl_map_init(&s->leases.by_id);
     int r = load(arg, &l);
     if (!r && l.rev < s->view->rev)
@@ -115,11 +116,4 @@ int kl_core_reset(struct kl_store *s, int (*load)(void *arg, struct kl_loaded *l
     kl_store_arm_timer(s);
     kl_commit_pump(s);
     return 0;
-}
-
-void kl_core_leader_changed(struct kl_store *s)
-{
-    assert(kl_loop_is_current(s->loop));
-    kl_store_arm_timer(s);
-    kl_commit_pump(s);
 }

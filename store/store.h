@@ -67,6 +67,8 @@ struct kl_compact_wait {
     struct kl_task task; // the store's
     struct kl_compact_wait *next;
     struct kl_store *store;
+    uint64_t server, seq;
+    bool again;
 };
 int kl_store_compact(struct kl_store *s, struct kl_compact_wait *c, struct kl_error *err);
 

@@ -20,7 +20,7 @@ enum {
 };
 
 // What waits in the queue beside clients' transactions: kl_txn.internal.
-enum kl_work { KL_WORK_TXN, KL_WORK_LEASE, KL_WORK_REVOKE, KL_WORK_COMPACT };
+enum kl_work { KL_WORK_TXN, KL_WORK_LEASE, KL_WORK_REVOKE, KL_WORK_COMPACT, KL_WORK_HEAD };
 
 // A read of the back end: one at a time, so that a batch never waits behind more than one.
 struct kl_read {
@@ -30,15 +30,21 @@ struct kl_read {
     void (*start)(struct kl_read *rd, struct kl_store *s);
 };
 
+struct kl_forward;
+
 struct kl_queue {
     struct kl_txn *first, **end;
     size_t n;
 };
 
 struct kl_lease {
-    int64_t id, ttl_ms, deadline_mono_ms;
-    bool pending;  // granted in a batch that is not durable yet
-    bool revoking; // no new keys
+    int64_t id, ttl_ms;
+    int64_t deadline_mono_ms;               // when it ends, if nobody renews it
+    int64_t stored_mono_ms;                 // the deadline that is durable, later than that
+    int64_t storing_mono_ms;                // in a batch that is not durable yet
+    struct kl_lease *due_next, **due_pprev; // of those that the next batch stores
+    bool pending;                           // granted in a batch that is not durable yet
+    bool revoking;                          // no new keys
     struct kl_kv *keys;
     int64_t nkeys;
     size_t heap_at; // SIZE_MAX: not in the heap
@@ -50,6 +56,8 @@ struct kl_leases {
     size_t n, cap;
     int64_t unapplied_puts; // rows with a lease in batches that are not applied
     int64_t expiring_keys;  // about what the expiries under way have in the queue
+    struct kl_lease *due;
+    bool leading;
 };
 
 struct kl_held {
@@ -114,6 +122,8 @@ struct kl_store {
     struct kl_fence_req *fences; // that wait for what is in flight
     int64_t fence_until_ms;
 
+    struct kl_forward *forward; // NULL: everything is evaluated here
+
     bool stopping;
     struct kl_task stop_task;
 
@@ -154,20 +164,26 @@ void kl_store_remove_reader(struct kl_store *s, struct kl_reader *r);
 
 // eval.c
 enum kl_eval {
-    KL_EVAL_ANSWER, // txn->code and results are final
-    KL_EVAL_BATCH,  // part of s->fill
-    KL_EVAL_WAIT,   // read something that is not durable: answer with that batch
-    KL_EVAL_HEAD,   // read only: the head must be confirmed first
-    KL_EVAL_LATER,  // needs what is in flight to be applied
-    KL_EVAL_NOMEM,  // s->spec is unusable
+    KL_EVAL_ANSWER,    // txn->code and results are final
+    KL_EVAL_BATCH,     // part of s->fill
+    KL_EVAL_WAIT,      // read something that is not durable: answer with that batch
+    KL_EVAL_HEAD,      // read only: the head must be confirmed first
+    KL_EVAL_LATER,     // needs what is in flight to be applied
+    KL_EVAL_NOMEM,     // s->spec is unusable
+    KL_EVAL_ELSEWHERE, // it would write, and this server may not
 };
 enum kl_eval kl_eval_txn(struct kl_store *s, struct kl_txn *txn);
+void kl_eval_sides(struct kl_store *s, const struct kl_index *x, struct kl_txn_body *body);
+int kl_eval_get(struct kl_store *s, const struct kl_index *x, struct kl_op *op);
 void kl_txn_reset(struct kl_txn *txn); // drops results before another evaluation
 int kl_batch_row(struct kl_batch *b, struct kl_row **ret_row);
 
 // txn_check.c
 int kl_txn_check(const struct kl_txn *txn, size_t *ret_bytes, struct kl_error *err);
 bool kl_txn_writes(const struct kl_txn_body *body); // what some side of it might
+
+// replay.c: the index after an outside batch, and the results of what was forwarded from here.
+int kl_replay_batch(struct kl_store *s, struct kl_batch *b, struct kl_index *x);
 
 // commit.c
 void kl_queue_init(struct kl_queue *q);
@@ -181,6 +197,9 @@ void kl_commit_answer(struct kl_store *s, struct kl_txn *txn);
 void kl_commit_fini(struct kl_store *s);
 void kl_commit_cancel(struct kl_store *s); // answers what is only queued
 void kl_commit_set_full(struct kl_store *s, bool full);
+bool kl_commit_has_writes(const struct kl_batch *b);
+int kl_commit_need_fill(struct kl_store *s);                    // KL_ENOMEM
+void kl_commit_confirm(struct kl_store *s, struct kl_txn *txn); // back to the queue, confirmed
 void kl_commit_moved(struct kl_store *s); // a newer state was published: evaluate on that
 
 // lease.c
@@ -192,6 +211,14 @@ void kl_lease_op_applied(struct kl_store *s, const struct kl_lease_op *op);
 int kl_lease_reserve(struct kl_store *s, const struct kl_lease_op *op); // for an outside batch
 void kl_lease_batch_undone(struct kl_store *s, struct kl_batch *b);
 bool kl_lease_usable(struct kl_store *s, int64_t id);
+void kl_lease_start(struct kl_store *s, struct kl_lease_req *q);
+void kl_lease_leader_changed(struct kl_store *s);
+void kl_lease_add_due(struct kl_store *s, struct kl_batch *b);
+bool kl_lease_logged(const struct kl_txn *txn); // its batch ends it: not one of several
+bool kl_txn_is_asked(const struct kl_txn *txn); // by a client: not the store's own work
+struct kl_wire_ask;
+void kl_lease_fill_ask(const struct kl_txn *txn, struct kl_wire_ask *a);
+void kl_lease_take_answer(struct kl_txn *txn, int64_t ttl_ms, int64_t left_ms);
 int64_t kl_lease_next_ms(struct kl_store *s); // mono time of the first deadline, INT64_MAX: none
 void kl_lease_expire(struct kl_store *s);
 
@@ -203,6 +230,9 @@ int64_t kl_fence_next_ms(const struct kl_store *s);            // when it ends
 
 // compact.c
 enum kl_eval kl_compact_eval(struct kl_store *s, struct kl_txn *txn);
+void kl_compact_start(struct kl_store *s, struct kl_compact_wait *c);
+kl_rev kl_compact_asked(const struct kl_txn *txn);
+bool kl_compact_is_asked(const struct kl_txn *txn);
 void kl_compact_run(struct kl_store *s); // next step when there is one
 int64_t kl_compact_next_ms(struct kl_store *s);
 void kl_compact_tick(struct kl_store *s);
