@@ -7,7 +7,7 @@
 #include "base/rand.h"
 #include <stdlib.h>
 
-enum { AGAIN_PAUSE_MS = 5 };
+enum { AGAIN_PAUSE_MS = 5, LOCK_TRIES = 5, LOCK_PAUSE_MS = 5 };
 
 // ---- the commit ----
 
@@ -302,15 +302,21 @@ void kl_sql_compact_step(struct kl_backend *b, struct kl_step_req *q)
     struct step s = {.through = q->after + q->window < q->until ? q->after + q->window : q->until};
     int r = kl_sql_session_get(&b->writer, kl_mono_ms(), &c, &err);
     int64_t start = kl_mono_ns();
-    if (!r && !(r = kl_sql_read_head(c, false, &head, &err))) {
-        if (head.physical_rev >= s.through) {
+    for (int i = 0; !r && i < LOCK_TRIES; i++) {
+        r = kl_sql_read_head(c, false, &head, &err);
+        if (!r && head.physical_rev >= s.through) {
             // Another server did it.
             s.through = head.physical_rev < q->until ? head.physical_rev : q->until;
-        } else {
-            r = collect(c, q, &s, &err);
-            if (!r)
-                r = delete_step(b, c, q, &s, &err);
+            break;
         }
+        s.n = 0;
+        if (!r)
+            r = collect(c, q, &s, &err);
+        if (!r)
+            r = delete_step(b, c, q, &s, &err);
+        if (r != KL_EAGAIN || i + 1 == LOCK_TRIES || !kl_sql_pause(b, kl_mono_ms() + LOCK_PAUSE_MS))
+            break;
+        r = 0;
     }
     if (r == KL_EUNAVAILABLE)
         kl_sql_session_drop(&b->writer);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // CPU time of the whole process per 1 KiB create, at 1, 32 and 1000 submitters, and what an idle
-// store and a full one cost in memory.  store_bench [URL-WITHOUT-PATH] [COUNT]
+// store and a full one cost in memory.  store_bench [SCHEME|URL] [COUNT [PID]]
+// With the process id of a database server, its CPU time and its children's are counted too.
 #include "store/store.h"
 #include "base/clock.h"
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +30,7 @@ struct bench {
     int64_t serial;
     int64_t *lat;
     int nlat;
+    long server;
 };
 
 static double cpu_us(void)
@@ -36,6 +39,33 @@ static double cpu_us(void)
     getrusage(RUSAGE_SELF, &u);
     return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1e6 +
            (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+}
+
+// Of the database server: its main process with the children that ended, and those that live.
+static double server_cpu_us(long pid)
+{
+    double ticks = 0;
+    glob_t g;
+    if (!pid || glob("/proc/[0-9]*/stat", 0, NULL, &g))
+        return 0;
+    for (size_t i = 0; i < g.gl_pathc; i++) {
+        char text[512] = "", *p;
+        FILE *f = fopen(g.gl_pathv[i], "r");
+        if (f && fgets(text, sizeof(text), f) && (p = strrchr(text, ')'))) {
+            long id = strtol(text, NULL, 10), parent = strtol(p + 4, &p, 10);
+            double v[13] = {0};
+            for (int k = 0; k < 13; k++)
+                v[k] = strtod(p, &p);
+            if (id == pid || parent == pid)
+                ticks += v[9] + v[10];
+            if (id == pid)
+                ticks += v[11] + v[12];
+        }
+        if (f)
+            fclose(f);
+    }
+    globfree(&g);
+    return ticks * 1e6 / (double)sysconf(_SC_CLK_TCK);
 }
 
 static long rss_kib(void)
@@ -121,18 +151,20 @@ static void run(struct bench *b, int nsub, int count)
     kl_loop_post(b->loop, &b->task);
     struct kl_store_status before, after;
     kl_store_status(b->s, &before);
-    double cpu = cpu_us();
+    double cpu = cpu_us(), server = server_cpu_us(b->server);
     int64_t t = kl_mono_ns();
     kl_loop_run(b->loop);
     double wall = (double)(kl_mono_ns() - t) / 1e9;
     cpu = cpu_us() - cpu;
+    server = server_cpu_us(b->server) - server;
     kl_store_status(b->s, &after);
     kl_loop_unref(b->loop);
     qsort(b->lat, (size_t)b->nlat, sizeof(*b->lat), cmp_ns);
-    printf("%5d submitters: %6d creates, %6.1f us CPU each, %7.0f/s, p50 %6.2f ms, p99 %6.2f ms, "
+    printf("%5d submitters: %6d creates, %6.1f us CPU each + %.1f of the server, %7.0f/s, p50 "
+           "%6.2f ms, p99 %6.2f ms, "
            "%5.1f a batch\n",
-           nsub, count, cpu / count, count / wall, (double)b->lat[b->nlat / 2] / 1e6,
-           (double)b->lat[(int)(b->nlat * 0.99)] / 1e6,
+           nsub, count, cpu / count, server / count, count / wall,
+           (double)b->lat[b->nlat / 2] / 1e6, (double)b->lat[(int)(b->nlat * 0.99)] / 1e6,
            (double)count / (double)(after.batches - before.batches));
     free(b->lat);
     free(b->sub);
@@ -142,12 +174,16 @@ int main(int argc, char **argv)
 {
     const char *scheme = argc > 1 ? argv[1] : "sqlite";
     int count = argc > 2 ? atoi(argv[2]) : 20000;
-    char dir[] = "/tmp/kl-store-bench-XXXXXX", url[128], cmd[64];
+    char dir[] = "/tmp/kl-store-bench-XXXXXX", url[256], cmd[64];
     struct bench b = {0};
     struct kl_error err;
     if (!mkdtemp(dir))
         return 1;
-    snprintf(url, sizeof(url), "%s://%s/db", scheme, dir);
+    b.server = argc > 3 ? strtol(argv[3], NULL, 10) : 0;
+    if (strstr(scheme, "://"))
+        snprintf(url, sizeof(url), "%s", scheme);
+    else
+        snprintf(url, sizeof(url), "%s://%s/db", scheme, dir);
     long rss = rss_kib();
     int64_t t = kl_mono_ns();
     if (kl_store_open(url, NULL, &b.s, &err)) {
