@@ -2,7 +2,9 @@
 // K3s' layout below the data directory:
 //   server/tls/{server-ca,client-ca,serving-kube-apiserver,client-admin,
 //               client-kube-apiserver}.{crt,key}
+//   server/tls/peer-ca.{crt,key}   server/tls/peer.{crt,key}   server/tls/cluster-id
 //   server/tls/service.key   server/token   server/node-token -> token
+//   server/agent-token -> token, or a file of its own
 //   agent/serving-kubelet.{crt,key}
 #include "apiserver/pki_int.h"
 #include "base/clock.h"
@@ -21,7 +23,7 @@ struct opening {
     const struct kl_pki_options *o;
     struct kl_pki *p;
     struct kl_file_batch batch;
-    struct kl_pki_pair server_ca, client_ca;
+    struct kl_pki_pair server_ca, client_ca, peer_ca;
     struct kl_error *err;
 };
 
@@ -66,6 +68,7 @@ static int open_ca(struct opening *g, const char *base, const char *cn, struct k
         return KL_EINVALID;
     struct kl_str name = kl_arena_printf(a, "%s@%lld", cn, (long long)(kl_wall_ms() / 1000));
     rc = name.p ? kl_pki_make_ca(a, name.p, reuse, cert, key, g->err) : oom(g);
+    g->p->made = g->p->made || cert == &g->p->server_ca;
     if (!rc && !reuse)
         rc = kl_file_batch_add(&g->batch, key_path, *key, g->err);
     EVP_PKEY_free(reuse);
@@ -164,10 +167,46 @@ static int open_leaves(struct opening *g)
                      &p->kubelet_serving_key);
 }
 
-// The secret of "K10<hash>::server:<secret>" or of a bare one.
-static struct kl_str token_secret(struct kl_str t)
+static int open_peer_leaf(struct opening *g)
+{
+    struct kl_pki *p = g->p;
+    if (!g->o->server_id)
+        return 0;
+    struct kl_str uri =
+        kl_arena_printf(&p->arena, "kinglet://peer/%016llx", (unsigned long long)g->o->server_id);
+    const struct kl_pki_leaf leaf = {.cn = "kinglet-peer", .uri = uri.p, .both = true};
+    if (!uri.p)
+        return oom(g);
+    return open_leaf(g, "server/tls/peer", &leaf, &g->peer_ca, &p->peer_cert, &p->peer_key);
+}
+
+static int open_cluster_id(struct opening *g)
+{
+    struct kl_arena *a = &g->p->arena;
+    const char *path = path_of(g, "server/tls/cluster-id");
+    struct kl_str text;
+    int rc = path ? kl_file_read(a, path, &text, g->err) : oom(g);
+    if (rc)
+        return rc;
+    if (text.p) {
+        char *end;
+        g->p->cluster_id = strtoull(text.p, &end, 16);
+        return g->p->cluster_id && end - text.p == 16
+                   ? 0
+                   : kl_error_set(g->err, KL_EINVALID, "%s: 16 hexadecimal digits are expected",
+                                  path);
+    }
+    while (!g->p->cluster_id)
+        g->p->cluster_id = kl_rand_u64();
+    text = kl_arena_printf(a, "%016llx\n", (unsigned long long)g->p->cluster_id);
+    return text.p ? kl_file_batch_add(&g->batch, path, text, g->err) : oom(g);
+}
+
+struct kl_str kl_token_secret(struct kl_str t, struct kl_str *ret_hash)
 {
     t = kl_str_trim(t);
+    if (ret_hash)
+        *ret_hash = KL_STR("");
     if (!kl_str_starts(t, KL_STR("K10")))
         return t;
     for (size_t i = 3; i + 1 < t.n; i++) {
@@ -175,9 +214,34 @@ static struct kl_str token_secret(struct kl_str t)
             continue;
         struct kl_str rest = kl_str_from(t, i + 2);
         ptrdiff_t colon = kl_str_chr(rest, ':');
+        if (ret_hash)
+            *ret_hash = (struct kl_str){t.p + 3, i - 3};
         return colon < 0 ? rest : kl_str_from(rest, (size_t)colon + 1);
     }
     return t;
+}
+
+// A link to the token, or a file of its own that only joins agents.
+static int open_agent_token(struct opening *g, const char *hash)
+{
+    struct kl_arena *a = &g->p->arena;
+    const char *path = path_of(g, "server/agent-token");
+    struct kl_str have = {0}, line;
+    if (!path)
+        return oom(g);
+    if (!g->o->agent_token)
+        return symlink("token", path) && errno != EEXIST
+                   ? kl_error_errno(g->err, errno, "symlink %s", path)
+                   : 0;
+    line = kl_arena_printf(a, "K10%s::node:%.*s\n", hash,
+                           KL_PRI(kl_token_secret(kl_str(g->o->agent_token), NULL)));
+    if (!line.p)
+        return oom(g);
+    char was[16];
+    if (readlink(path, was, sizeof was) >= 0)
+        unlink(path);
+    int rc = kl_file_read(a, path, &have, g->err);
+    return rc || kl_str_eq(line, have) ? rc : kl_file_batch_add(&g->batch, path, line, g->err);
 }
 
 static int open_token(struct opening *g)
@@ -185,11 +249,16 @@ static int open_token(struct opening *g)
     struct kl_pki *p = g->p;
     const char *path = path_of(g, "server/token"), *link = path_of(g, "server/node-token");
     char hash[65], made[2 * SECRET_BYTES + 1];
-    struct kl_str stored, secret;
+    struct kl_str stored, secret, pinned;
     int rc = path && link ? kl_file_read(&p->arena, path, &stored, g->err) : oom(g);
     if (rc || (rc = kl_pki_ca_hash(p->server_ca, hash, g->err)))
         return rc;
-    secret = token_secret(g->o->token ? kl_str(g->o->token) : stored);
+    secret = kl_token_secret(g->o->token ? kl_str(g->o->token) : stored, &pinned);
+    if (g->o->token && pinned.n && !kl_str_eqz(pinned, hash))
+        return kl_error_set(g->err, KL_EUNAUTHORIZED,
+                            "the token is of another cluster: its CA is not %s/server/tls/"
+                            "server-ca.crt",
+                            g->o->data_dir);
     if (!secret.n) {
         unsigned char raw[SECRET_BYTES];
         kl_rand_bytes(raw, sizeof raw);
@@ -209,7 +278,7 @@ static int open_token(struct opening *g)
         return rc;
     if (symlink("token", link) && errno != EEXIST)
         return kl_error_errno(g->err, errno, "symlink %s", link);
-    return 0;
+    return open_agent_token(g, hash);
 }
 
 int kl_pki_open(const struct kl_pki_options *o, struct kl_pki **ret, struct kl_error *err)
@@ -231,11 +300,15 @@ int kl_pki_open(const struct kl_pki_options *o, struct kl_pki **ret, struct kl_e
                             &p->server_ca_key, &g.server_ca)) &&
              !(rc = open_ca(&g, "server/tls/client-ca", "kinglet-client-ca", &p->client_ca,
                             &p->client_ca_key, &g.client_ca)) &&
-             !(rc = open_service_key(&g)) && !(rc = open_leaves(&g)) && !(rc = open_token(&g)))
+             !(rc = open_ca(&g, "server/tls/peer-ca", "kinglet-peer-ca", &p->peer_ca,
+                            &p->peer_ca_key, &g.peer_ca)) &&
+             !(rc = open_service_key(&g)) && !(rc = open_cluster_id(&g)) &&
+             !(rc = open_leaves(&g)) && !(rc = open_peer_leaf(&g)) && !(rc = open_token(&g)))
         rc = kl_file_batch_commit(&g.batch, err);
     kl_file_batch_drop(&g.batch);
     kl_pki_pair_fini(&g.server_ca);
     kl_pki_pair_fini(&g.client_ca);
+    kl_pki_pair_fini(&g.peer_ca);
     ERR_clear_error();
     if (rc) {
         kl_pki_free(p);
@@ -257,6 +330,8 @@ void kl_pki_free(struct kl_pki *p)
         return;
     wipe(p->server_ca_key);
     wipe(p->client_ca_key);
+    wipe(p->peer_ca_key);
+    wipe(p->peer_key);
     wipe(p->serving_key);
     wipe(p->admin_key);
     wipe(p->apiserver_client_key);

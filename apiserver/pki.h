@@ -12,7 +12,9 @@ struct kl_pki_options {
     const char *const *sans; // NULL-ended: further names and addresses of the serving certificate
     const char *service_ip;  // first address of the service range
     const char *cluster_domain;
-    const char *token; // NULL: kept or made
+    const char *token;       // NULL: kept or made
+    uint64_t server_id;      // for the certificate of this server among its peers; 0: none
+    const char *agent_token; // NULL: the token is good for agents too
 };
 
 // PEM texts, NUL-terminated, and the token. One block; never logged.
@@ -23,14 +25,22 @@ struct kl_pki {
     struct kl_str admin_cert, admin_key;                       // system:masters
     struct kl_str apiserver_client_cert, apiserver_client_key; // to kubelets: system:apiserver
     struct kl_str kubelet_serving_cert, kubelet_serving_key;   // of this node
-    struct kl_str service_key;    // signs ServiceAccount tokens (EC P-256)
-    struct kl_str token;          // K10<sha256 of CA>::server:<secret>
-    struct kl_str cluster_domain; // names the issuer of tokens; empty: cluster.local
+    struct kl_str peer_ca, peer_ca_key; // signs the servers' certificates to each other
+    struct kl_str peer_cert, peer_key;  // of this server: kinglet://peer/ID; empty: no id
+    struct kl_str service_key;          // signs ServiceAccount tokens (EC P-256)
+    struct kl_str token;                // K10<sha256 of CA>::server:<secret>
+    uint64_t cluster_id;                // random, not 0
+    bool made;           // the CA was made by this call
+    struct kl_str cluster_domain;       // names the issuer of tokens; empty: cluster.local
     struct kl_arena arena;
 };
 
+// KL_EUNAUTHORIZED: the token names another CA.
 int kl_pki_open(const struct kl_pki_options *o, struct kl_pki **ret, struct kl_error *err);
 void kl_pki_free(struct kl_pki *p); // wipes the keys
+// The secret of "K10<hash>::server:<secret>" or of a bare one. *ret_hash (may be NULL): of the CA,
+// empty when the token is a bare one.
+struct kl_str kl_token_secret(struct kl_str token, struct kl_str *ret_hash);
 // A client certificate for a user and groups (NULL-ended or NULL), valid for a year; the PEM texts
 // go into the arena.
 int kl_pki_client_cert(const struct kl_pki *p, struct kl_arena *a, const char *user,

@@ -117,11 +117,25 @@ static GENERAL_NAME *general_name(const char *san)
     return g;
 }
 
-static bool sans_add(X509 *x, const char *const *sans)
+static GENERAL_NAME *uri_name(const char *uri)
+{
+    GENERAL_NAME *g = GENERAL_NAME_new();
+    ASN1_STRING *s = ASN1_IA5STRING_new();
+    if (!g || !s || ASN1_STRING_set(s, uri, -1) != 1) {
+        GENERAL_NAME_free(g);
+        ASN1_STRING_free(s);
+        return NULL;
+    }
+    GENERAL_NAME_set0_value(g, GEN_URI, s);
+    return g;
+}
+
+static bool sans_add(X509 *x, const char *const *sans, const char *uri)
 {
     GENERAL_NAMES *gs = GENERAL_NAMES_new();
-    bool ok = gs != NULL;
-    for (size_t i = 0; ok && sans[i]; i++) {
+    GENERAL_NAME *u = gs && uri ? uri_name(uri) : NULL;
+    bool ok = gs && (!uri || (u && sk_GENERAL_NAME_push(gs, u)));
+    for (size_t i = 0; ok && sans && sans[i]; i++) {
         bool twice = !*sans[i];
         for (size_t j = 0; j < i && !twice; j++)
             twice = strcmp(sans[i], sans[j]) == 0;
@@ -203,12 +217,15 @@ int kl_pki_make_leaf(struct kl_arena *a, const struct kl_pki_leaf *l, const stru
         ok = name_add(X509_get_subject_name(x), "O", l->orgs[i]);
     ok = ok && name_add(X509_get_subject_name(x), "CN", l->cn) &&
          ext_add(x, ca->cert, NID_key_usage, "critical,digitalSignature,keyEncipherment") &&
-         ext_add(x, ca->cert, NID_ext_key_usage, l->server ? "serverAuth" : "clientAuth");
+         ext_add(x, ca->cert, NID_ext_key_usage,
+                 l->both     ? "serverAuth,clientAuth"
+                 : l->server ? "serverAuth"
+                             : "clientAuth");
     // A CA of the user's may have no key identifier.
     if (ok && X509_get0_subject_key_id(ca->cert))
         ok = ext_add(x, ca->cert, NID_authority_key_identifier, "keyid:always");
-    ok = ok && (!l->sans || sans_add(x, l->sans)) && X509_sign(x, ca->key, digest_for(ca->key)) &&
-         PEM_write_bio_X509(b, x) == 1 &&
+    ok = ok && ((!l->sans && !l->uri) || sans_add(x, l->sans, l->uri)) &&
+         X509_sign(x, ca->key, digest_for(ca->key)) && PEM_write_bio_X509(b, x) == 1 &&
          (self_issued(ca->cert) || PEM_write_bio_X509(b, ca->cert) == 1);
     int rc = ok ? key_text(a, key, ret_key, err) : kl_tls_error(err, KL_EINTERNAL, l->cn);
     if (!rc)
@@ -229,6 +246,20 @@ static bool has_san(X509 *x, const char *san)
     return X509_check_host(x, san, strlen(san), X509_CHECK_FLAG_NEVER_CHECK_SUBJECT, NULL) == 1;
 }
 
+static bool has_uri(X509 *x, const char *uri)
+{
+    GENERAL_NAMES *gs = X509_get_ext_d2i(x, NID_subject_alt_name, NULL, NULL);
+    bool found = false;
+    for (int i = 0; i < sk_GENERAL_NAME_num(gs) && !found; i++) {
+        const GENERAL_NAME *g = sk_GENERAL_NAME_value(gs, i);
+        const ASN1_STRING *s = g->d.uniformResourceIdentifier;
+        found = g->type == GEN_URI && ASN1_STRING_length(s) == (int)strlen(uri) &&
+                !memcmp(ASN1_STRING_get0_data(s), uri, strlen(uri));
+    }
+    GENERAL_NAMES_free(gs);
+    return found;
+}
+
 bool kl_pki_leaf_good(const struct kl_pki_pair *leaf, const struct kl_pki_leaf *want,
                       const struct kl_pki_pair *ca)
 {
@@ -236,6 +267,8 @@ bool kl_pki_leaf_good(const struct kl_pki_pair *leaf, const struct kl_pki_leaf *
     // Names and key identifiers suffice here: who can place files needs no forged signature.
     if (X509_check_issued(ca->cert, leaf->cert) != X509_V_OK ||
         X509_cmp_time(X509_get0_notAfter(leaf->cert), &soon) <= 0)
+        return false;
+    if (want->uri && !has_uri(leaf->cert, want->uri))
         return false;
     for (size_t i = 0; want->sans && want->sans[i]; i++)
         if (!has_san(leaf->cert, want->sans[i]))

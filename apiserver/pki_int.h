@@ -43,7 +43,9 @@ struct kl_pki_leaf {
     const char *cn;
     const char *const *orgs; // NULL-ended or NULL
     const char *const *sans; // NULL-ended or NULL: names and addresses
+    const char *uri;         // NULL or one more name
     bool server;             // serverAuth, else clientAuth
+    bool both;               // both of them
 };
 
 // PEM texts into the arena. `reuse` (may be NULL) is the key to certify; else one is made.

@@ -283,11 +283,42 @@ static void test_token_given(void **state)
     p = open_pki(f);
     assert_true(kl_str_ends(p->token, KL_STR("::server:my-secret")));
     kl_pki_free(p);
-    f->o.token = "K10aaaa::server:other";
+    // With a CA's hash in it, it must be this one's.
+    char whole[160];
     p = open_pki(f);
-    assert_true(kl_str_ends(p->token, KL_STR("::server:other")));
-    assert_int_equal(p->token.n, 3 + 64 + 2 + 7 + 5);
+    snprintf(whole, sizeof whole, "%.*s::server:other", 3 + 64, p->token.p);
     kl_pki_free(p);
+    f->o.token = whole;
+    p = open_pki(f);
+    assert_true(kl_str_eqz(p->token, whole));
+    kl_pki_free(p);
+    struct kl_error err = {0};
+    f->o.token = "K10aaaa::server:other";
+    assert_int_equal(kl_pki_open(&f->o, &p, &err), KL_EUNAUTHORIZED);
+    assert_non_null(strstr(err.msg, "the token is of another cluster"));
+    f->o.token = NULL;
+    p = open_pki(f);
+    assert_true(kl_str_eqz(p->token, whole));
+    kl_pki_free(p);
+}
+
+// Agents may have a token of their own; otherwise it is the servers'.
+static void test_agent_token(void **state)
+{
+    struct fixture *f = *state;
+    char path[128], line[256] = "";
+    f->o.token = "my-secret";
+    snprintf(path, sizeof path, "%s/server/agent-token", f->dir);
+    kl_pki_free(open_pki(f));
+    assert_true(readlink(path, line, sizeof line) == 5 && !memcmp(line, "token", 5));
+    f->o.agent_token = "for-agents";
+    kl_pki_free(open_pki(f));
+    FILE *in = fopen(path, "r");
+    assert_non_null(in);
+    assert_non_null(fgets(line, sizeof line, in));
+    fclose(in);
+    assert_non_null(strstr(line, "::node:for-agents\n"));
+    f->o.agent_token = NULL;
 }
 
 static void test_kubeconfig(void **state)
@@ -318,8 +349,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-        T(test_chains),           T(test_life_times),  T(test_layout),     T(test_kept),
-        T(test_torn_and_foreign), T(test_token_given), T(test_kubeconfig),
+        T(test_chains),           T(test_life_times),  T(test_layout),      T(test_kept),
+        T(test_torn_and_foreign), T(test_token_given), T(test_agent_token), T(test_kubeconfig),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
