@@ -161,6 +161,12 @@ static int open_postgres(struct kl_store *core, struct kl_str rest, struct kl_ba
     return open_sql(&kl_sql_postgres, core, rest, ret_b, err);
 }
 
+static int open_mysql(struct kl_store *core, struct kl_str rest, struct kl_backend **ret_b,
+                      struct kl_error *err)
+{
+    return open_sql(&kl_sql_mysql, core, rest, ret_b, err);
+}
+
 #define SQL_OPS(name, open_fn)                                                                     \
     {                                                                                              \
         .scheme = name, .open = open_fn, .load = kl_sql_load, .import_begin = kl_sql_import_begin, \
@@ -170,6 +176,9 @@ static int open_postgres(struct kl_store *core, struct kl_str rest, struct kl_ba
         .tidy = tidy, .sizes = get_sizes, .close = close_sql,                                      \
     }
 
-extern const struct kl_backend_ops kl_backend_postgres, kl_backend_postgresql;
+extern const struct kl_backend_ops kl_backend_postgres, kl_backend_postgresql, kl_backend_mysql,
+    kl_backend_mariadb;
 const struct kl_backend_ops kl_backend_postgres = SQL_OPS("postgres", open_postgres);
 const struct kl_backend_ops kl_backend_postgresql = SQL_OPS("postgresql", open_postgres);
+const struct kl_backend_ops kl_backend_mysql = SQL_OPS("mysql", open_mysql);
+const struct kl_backend_ops kl_backend_mariadb = SQL_OPS("mariadb", open_mysql);

@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pwd.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -528,7 +529,14 @@ void ts_down(struct ts_server *s)
 
 void ts_pause(struct ts_server *s)
 {
+    pid_t pids[512];
+    long long field[16];
     signal_tree(s->pid, SIGSTOP);
+    int n = find_tree(s->pid, pids, 512);
+    for (int i = 0; i < n; i++) { // it takes effect later
+        while (read_stat(pids[i], field) && field[0] != 'T' && field[0] != 'Z')
+            sched_yield();
+    }
 }
 
 void ts_resume(struct ts_server *s)
