@@ -17,6 +17,7 @@ struct fuzz_net {
     const uint8_t *data;
     size_t size;
     int fd, turns, max_turns;
+    int patience;                              // turns before the connection is closed [16]
     void (*begin)(struct fuzz_net *n, int fd); // takes the fd
     bool (*over)(struct fuzz_net *n);          // everything of this input is gone
     void *arg;
@@ -32,18 +33,19 @@ static void fuzz_net_drain(int fd)
 static void fuzz_net_turn(uv_idle_t *h)
 {
     struct fuzz_net *n = h->data;
+    int last = n->patience ? n->patience : 16;
     n->turns++;
     if (n->fd >= 0)
         fuzz_net_drain(n->fd);
     if (n->turns == 4 && n->size)
         FUZZ_CHECK(send(n->fd, n->data, n->size, MSG_NOSIGNAL | MSG_DONTWAIT) > -2, "send");
-    if (n->turns == 10)
+    if (n->turns == last - 6)
         shutdown(n->fd, SHUT_WR);
-    if (n->turns == 16) {
+    if (n->turns == last) {
         close(n->fd);
         n->fd = -1;
     }
-    if (n->turns > 16 && n->over(n))
+    if (n->turns > last && n->over(n))
         uv_stop(h->loop);
     FUZZ_CHECK(n->turns < n->max_turns, "the connection does not end");
 }
