@@ -263,6 +263,8 @@ static void place_txn(struct kl_store *s, struct kl_txn *txn, enum kl_eval how)
         batch_add_txn(s->fill, txn);
         break;
     case KL_EVAL_WAIT:
+        if (!kl_commit_has_writes(s->fill)) // it saw all of what is in flight
+            txn->row_at = (uint32_t)s->inflight->nrows;
         batch_add_txn(kl_commit_has_writes(s->fill) ? s->fill : s->inflight, txn);
         break;
     case KL_EVAL_HEAD:
@@ -425,7 +427,7 @@ static int apply_own(struct kl_store *s, struct kl_batch *b)
     kl_store_metrics_applied(s, b, took_ns);
     for (struct kl_txn *t = b->txns, *next; t; t = next) {
         next = t->next;
-        t->rev = t->row_n ? b->rows[t->row_at + t->row_n - 1].kv->mod_rev : b->last_rev;
+        t->rev = kl_batch_rev_at(b, t->row_at + t->row_n);
         kl_commit_answer(s, t);
     }
     kl_forward_applied(s, b, true);

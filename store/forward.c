@@ -456,7 +456,7 @@ static void matched(struct kl_forward *f, struct kl_txn *t, const struct kl_forw
 {
     t->row_at = e->row_at;
     t->row_n = e->row_n;
-    t->rev = e->row_n ? b->rows[e->row_at + e->row_n - 1].kv->mod_rev : b->last_rev;
+    t->rev = kl_batch_rev_at(b, e->row_at + e->row_n);
     t->matched = true;
     if (t->where == KL_FORWARD_NONE)
         return; // in a queue of the core, or in a batch that will fail: answered from there

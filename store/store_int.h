@@ -185,6 +185,12 @@ bool kl_txn_writes(const struct kl_txn_body *body); // what some side of it migh
 // replay.c: the index after an outside batch, and the results of what was forwarded from here.
 int kl_replay_batch(struct kl_store *s, struct kl_batch *b, struct kl_index *x);
 
+// The revision of a transaction of this batch that saw, or wrote up to, its first n rows.
+static inline kl_rev kl_batch_rev_at(const struct kl_batch *b, uint32_t n)
+{
+    return n ? b->rows[n - 1].kv->mod_rev : b->base_rev;
+}
+
 // commit.c
 void kl_queue_init(struct kl_queue *q);
 void kl_queue_push(struct kl_queue *q, struct kl_txn *t);
