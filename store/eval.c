@@ -137,6 +137,20 @@ static int admit_put(struct eval *e, const struct kl_op *op, struct kl_error *er
     return 0;
 }
 
+// etcd's checkRange: without a compaction -1 is what everything is compacted to.
+static int admit_get(const struct eval *e, const struct kl_op *op, struct kl_error *err)
+{
+    const struct kl_view *v = e->s->view;
+    if (op->at_rev > v->rev)
+        return kl_error_set(err, KL_EFUTUREREV,
+                            "etcdserver: mvcc: required revision is a future "
+                            "revision");
+    if (op->at_rev && op->at_rev < (v->compact_rev ? v->compact_rev : -1))
+        return kl_error_set(err, KL_ECOMPACTED,
+                            "etcdserver: mvcc: required revision has been compacted");
+    return 0;
+}
+
 static int admit_body(struct eval *e, const struct kl_txn_body *body, struct kl_error *err)
 {
     const struct kl_op *ops = body->succeeded ? body->then : body->els;
@@ -147,6 +161,8 @@ static int admit_body(struct eval *e, const struct kl_txn_body *body, struct kl_
             r = admit_body(e, ops[i].txn, err);
         else if (ops[i].kind == KL_OP_PUT)
             r = admit_put(e, &ops[i], err);
+        else if (ops[i].kind == KL_OP_GET)
+            r = admit_get(e, &ops[i], err);
         if (r)
             return r;
     }

@@ -37,6 +37,8 @@ struct kl_op {
     bool ignore_value;       // PUT: keep the value there is (etcd); KL_EBADREQUEST without a key
     bool ignore_lease;       // PUT: keep the lease there is
     int64_t limit;           // GET of a range; 0: none
+    kl_rev at_rev;           // GET: this is to be read afterwards (kl_store_range_at); 0: nothing.
+                             // KL_ECOMPACTED, KL_EFUTUREREV before anything is written
     struct kl_txn_body *txn; // TXN: a nested one
     // PUT: hung onto the new version once it is durable, so that nothing is decoded again. A slot
     // that was taken is NULL afterwards; what is not NULL in the callback is still the caller's.

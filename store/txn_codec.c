@@ -48,6 +48,7 @@ static void put_op(struct out *o, const struct kl_op *op)
         break;
     default:
         put_int(o, (uint64_t)op->limit, 8);
+        put_int(o, (uint64_t)op->at_rev, 8);
         put_str(o, op->key);
         put_str(o, op->end);
     }
@@ -237,6 +238,7 @@ static void scan_op(struct in *in, struct need *need, int depth)
     case KL_OP_GET:
     case KL_OP_DELETE:
         get_int(in, 8);
+        get_int(in, 8);
         need->bytes += get_str(in).n;
         need->bytes += get_str(in).n;
         break;
@@ -298,6 +300,7 @@ static int read_op(struct in *in, struct mem *m, struct kl_op *op)
     }
     if (op->kind != KL_OP_PUT) {
         op->limit = (int64_t)get_int(in, 8);
+        op->at_rev = (kl_rev)get_int(in, 8);
         op->key = copy_str(in, m);
         op->end = copy_str(in, m);
         return 0;

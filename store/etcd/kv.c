@@ -77,7 +77,8 @@ static int build_delete(struct kl_arena *a, struct kl_op *op,
     return op->key.p && op->end.p ? 0 : KL_ENOMEM;
 }
 
-// What is to be read at an old revision is read afterwards: here only its place is kept.
+// What is to be read at an old revision is read afterwards: here its place is kept and, as in etcd,
+// the transaction fails when it cannot be.
 static int build_range(struct kl_arena *a, struct kl_op *op, struct kl_etcd_range_request *rq)
 {
     op->kind = KL_OP_GET;
@@ -87,6 +88,7 @@ static int build_range(struct kl_arena *a, struct kl_op *op, struct kl_etcd_rang
         return KL_ENOMEM;
     op->key = rq->key;
     op->end = rq->revision > 0 ? KL_STR("") : rq->range_end;
+    op->at_rev = rq->revision;
     op->limit = rq->count_only ? 1 : kl_etcd_range_is_plain(rq) ? rq->limit : 0;
     return 0;
 }
@@ -366,7 +368,7 @@ static void delete_range(struct kl_grpc_rpc *c, struct kl_str msg)
     submit(call, build_delete(kl_grpc_rpc_arena(c), &call->one, rq));
 }
 
-enum { WRITES = 1, PUTS = 2, OLD_RANGES = 4 };
+enum { WRITES = 1, PUTS = 2 };
 
 static unsigned traits_of(const struct kl_etcd_request_op *ops, size_t n)
 {
@@ -374,37 +376,14 @@ static unsigned traits_of(const struct kl_etcd_request_op *ops, size_t n)
     for (size_t i = 0; i < n; i++) {
         const struct kl_etcd_request_op *op = &ops[i];
         if (op->request_range)
-            t |= op->request_range->revision ? OLD_RANGES : 0;
-        else if (op->request_txn)
+            continue;
+        if (op->request_txn)
             t |= WRITES | traits_of(op->request_txn->success, op->request_txn->n_success) |
                  traits_of(op->request_txn->failure, op->request_txn->n_failure);
         else
             t |= op->request_put ? WRITES | PUTS : WRITES;
     }
     return t;
-}
-
-static int check_rev(const struct kl_view *v, kl_rev rev)
-{
-    kl_rev first = kl_view_compact_rev(v);
-    if (rev > kl_view_rev(v))
-        return KL_EFUTUREREV;
-    return rev && rev < (first ? first : -1) ? KL_ECOMPACTED : 0;
-}
-
-// A range at a revision that cannot be read must fail the transaction before it writes.
-static int check_revs(const struct kl_view *v, const struct kl_etcd_request_op *ops, size_t n)
-{
-    int rc = 0;
-    for (size_t i = 0; i < n && !rc; i++) {
-        if (ops[i].request_range)
-            rc = check_rev(v, ops[i].request_range->revision);
-        if (!rc && ops[i].request_txn)
-            rc = check_revs(v, ops[i].request_txn->success, ops[i].request_txn->n_success);
-        if (!rc && ops[i].request_txn)
-            rc = check_revs(v, ops[i].request_txn->failure, ops[i].request_txn->n_failure);
-    }
-    return rc;
 }
 
 static void txn(struct kl_grpc_rpc *c, struct kl_str msg)
@@ -425,12 +404,6 @@ static void txn(struct kl_grpc_rpc *c, struct kl_str msg)
     if ((traits & WRITES && too_large(c, msg.n)) || kl_etcd_is_corrupt(c) ||
         (traits & PUTS && kl_etcd_is_capped(c)))
         return;
-    if (!rc && (traits & (WRITES | OLD_RANGES)) == (WRITES | OLD_RANGES)) {
-        const struct kl_view *v = kl_reader_view(l->reader);
-        rc = check_revs(v, rq->success, rq->n_success);
-        if (!rc)
-            rc = check_revs(v, rq->failure, rq->n_failure);
-    }
     struct kv_call *call = new_call(c, l);
     if (!call)
         return;

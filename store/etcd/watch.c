@@ -248,8 +248,7 @@ static void create_watch(struct kl_etcd_stream *st, const struct kl_etcd_watch_c
     kl_etcd_watch_tell(st, id, kl_view_rev(v), KL_ETCD_WATCH_CREATED, 0, NULL);
     if (rc) {
         w->compacted = true;
-        kl_etcd_watch_tell(st, id, kl_view_rev(v), KL_ETCD_WATCH_CANCELED, kl_view_compact_rev(v),
-                           NULL);
+        kl_etcd_watch_tell(st, id, 0, KL_ETCD_WATCH_CANCELED, kl_view_compact_rev(v), NULL);
     } else if (w->progress_notify) {
         want_notifications(st);
     }

@@ -242,8 +242,8 @@ static bool fail_watch(struct kl_etcd_watch *w, int code)
         const struct kl_view *v = kl_reader_view(st->wl->l->reader);
         kl_watch_stop(&w->w);
         w->compacted = true;
-        kl_etcd_watch_tell(st, w->id, kl_view_rev(v), KL_ETCD_WATCH_CANCELED,
-                           kl_view_compact_rev(v), NULL);
+        // Its header has no revision in etcd either.
+        kl_etcd_watch_tell(st, w->id, 0, KL_ETCD_WATCH_CANCELED, kl_view_compact_rev(v), NULL);
     } else {
         kl_etcd_fail(st->rpc, code, NULL); // clients come back and go on where they were
     }

@@ -210,7 +210,11 @@ func (d *diff) genOps(depth int) []*pb.RequestOp {
 		case r < 8:
 			op.Request = &pb.RequestOp_RequestRange{RequestRange: d.genRange()}
 		case r < 11:
-			op.Request = &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: d.genDelete()}
+			del := d.genDelete()
+			if len(del.RangeEnd) == 1 && del.RangeEnd[0] == 0 { // see allowed.go
+				del.RangeEnd = []byte("\xff\xff\xff")
+			}
+			op.Request = &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: del}
 		case depth < 2:
 			op.Request = &pb.RequestOp_RequestTxn{RequestTxn: d.genTxn(depth + 1)}
 		default:

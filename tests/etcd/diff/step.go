@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand"
 	"os"
+	"regexp"
 	"sort"
 	"strings"
 
@@ -44,15 +45,14 @@ func sorted(m map[string]int) []string {
 	return keys
 }
 
+var long = regexp.MustCompile(`([xyzk]{20})[xyzk]+`)
+
 func text(m proto.Message) string {
 	if m == nil || !m.ProtoReflect().IsValid() {
 		return "nothing"
 	}
 	s := prototext.MarshalOptions{}.Format(m)
-	if len(s) > 1500 {
-		s = s[:1500] + "..."
-	}
-	return strings.TrimSpace(s)
+	return strings.TrimSpace(long.ReplaceAllString(s, "$1..."))
 }
 
 func (d *diff) report(what string, req proto.Message, a, b string) {
@@ -81,6 +81,8 @@ func (d *diff) both(what string, req proto.Message, call caller, tweak func(a, b
 	}
 	same := d.note(ra, rb)
 	na, nb := fromA(ra), d.fromB(rb)
+	canonical(req, na)
+	canonical(req, nb)
 	if tweak != nil {
 		tweak(na, nb)
 	}
@@ -156,6 +158,7 @@ func (d *diff) compact() {
 	if d.oneIn(6) {
 		req.Revision = d.rev()
 	}
+	d.cancelLate(req.Revision)
 	_, ok := d.both("compact", req, func(s *side, ctx context.Context, m proto.Message) (proto.Message, error) {
 		return s.kv.Compact(ctx, m.(*pb.CompactionRequest))
 	}, nil)

@@ -204,6 +204,8 @@ type watch struct {
 	req   *pb.WatchCreateRequest
 	from  int64 // the reference's revision from which events are due
 	index int   // of d.history.events: all before were compared
+	since int64 // began in the past: the newest revision then; until it is seen to have caught up, a
+	// compaction may end it at one server and not at the other
 }
 
 func (w *watch) wants(e *mvccpb.Event) bool {
@@ -291,6 +293,9 @@ func (d *diff) openWatch() {
 		d.bothCtrl("watch cancel", cancel)
 		return
 	}
+	if w.from <= d.a.head() {
+		w.since = d.a.head()
+	}
 	d.watches[r.WatchId] = w
 	d.checkEvents(r.WatchId, w)
 }
@@ -317,11 +322,24 @@ func (d *diff) anyWatch() (int64, *watch) {
 	return best, d.watches[best]
 }
 
+// Ends the watches that a compaction to rev may surprise.
+func (d *diff) cancelLate(rev int64) {
+	for id, w := range d.watches {
+		if w.since > 0 && w.from < rev {
+			d.cancel(id, w)
+		}
+	}
+}
+
 func (d *diff) cancelWatch() {
 	id, w := d.anyWatch()
 	if w == nil || d.oneIn(20) {
 		id = 100000 // nobody's: no answer
 	}
+	d.cancel(id, w)
+}
+
+func (d *diff) cancel(id int64, w *watch) {
 	if w != nil {
 		d.history.catchUp(d.a.head())
 		d.checkEvents(id, w)
@@ -367,6 +385,9 @@ func (d *diff) checkEvents(id int64, w *watch) {
 			return
 		}
 		d.events++
+		if got[0][i].Kv.ModRevision > w.since {
+			w.since = 0
+		}
 	}
 	if len(got[0]) != want || len(got[1]) != want {
 		d.report(what, w.req, fmt.Sprintf("%d events, %d happened", len(got[0]), want), fmt.Sprintf("%d events", len(got[1])))
@@ -426,6 +447,10 @@ func (d *diff) askProgress() {
 		st.mu.Unlock()
 		if progress != s.head() {
 			d.report("watch progress", req, fmt.Sprintf("newest revision of %s: %d", s.name, s.head()), fmt.Sprint(progress))
+			return
 		}
+	}
+	for _, w := range d.watches {
+		w.since = 0
 	}
 }
