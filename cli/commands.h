@@ -10,6 +10,9 @@ int kl_main_etcd(int argc, char **argv); // called as `etcd`: argv[0] is the pro
 int kl_cmd_kubectl(int argc, char **argv);
 int kl_cmd_check_config(int argc, char **argv);
 int kl_cmd_purge(int argc, char **argv);
+int kl_cmd_migrate(int argc, char **argv);
+int kl_cmd_snapshot(int argc, char **argv);
+int kl_cmd_status(int argc, char **argv);
 int kl_cmd_version(int argc, char **argv);
 
 // ---- paths that several commands agree on

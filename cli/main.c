@@ -17,6 +17,9 @@ static const struct command commands[] = {
     {"kubectl", kl_cmd_kubectl, "Run kubectl with this cluster's kubeconfig"},
     {"check-config", kl_cmd_check_config, "Tell what this machine lacks: pass, warn, fail"},
     {"purge", kl_cmd_purge, "Remove what the node left on this machine (no server may run)"},
+    {"status", kl_cmd_status, "Tell what the datastore holds and how it is"},
+    {"snapshot", kl_cmd_snapshot, "Save, list, restore and prune snapshots of the datastore"},
+    {"migrate", kl_cmd_migrate, "Copy one datastore into another, offline or online"},
     {"version", kl_cmd_version, "Print the version"},
 };
 

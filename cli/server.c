@@ -6,10 +6,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "client/https.h"
+#include "cli/admin.h"
+#include "cli/backup.h"
 #include "cli/commands.h"
 #include "cli/control.h"
 #include "cli/flags.h"
 #include "cli/machine.h"
+#include "cli/store_cmd.h"
 #include "cli/trim.h"
 #include "cli/version.h"
 #include "kubelet/kubelet.h"
@@ -30,8 +33,11 @@ struct options {
     const char *kubeconfig, *kubeconfig_mode, *cluster_cidr, *service_cidr, *cluster_dns;
     const char *cluster_domain, *node_name, *node_ip, *runtime_endpoint, *disable, *bridge_name;
     const char *cgroup_root, *log_format, *transport;
+    const char *snapshot_dir, *snapshot_name, *snapshot_cron;
     struct kl_flag_list tls_san, node_label, node_taint;
+    int snapshot_retention;
     int port, kubelet_port, v, max_pods, api_loops;
+    bool take_over;
     bool disable_agent, disable_controllers, disable_scheduler, debug, help;
 };
 
@@ -59,6 +65,16 @@ static const struct kl_flag flags[] = {
      "Where everything is kept (/var/lib/kinglet, or ~/.kinglet when not root)"},
     {"datastore-endpoint", 0, "KINGLET_DATASTORE_ENDPOINT", KL_FLAG_STRING, AT(datastore), "URL",
      NULL, "db", "sqlite://PATH or memory:// (sqlite in the data directory)"},
+    {"take-over", 0, "KINGLET_TAKE_OVER", KL_FLAG_BOOL, AT(take_over), NULL, "false", "db",
+     "Change a datastore of kine or K3s in place (without it: say what would change)"},
+    {"snapshot-schedule-cron", 0, "KINGLET_SNAPSHOT_SCHEDULE_CRON", KL_FLAG_STRING,
+     AT(snapshot_cron), "CRON", NULL, "db", "When to take snapshots (never): five fields"},
+    {"snapshot-retention", 0, "KINGLET_SNAPSHOT_RETENTION", KL_FLAG_INT, AT(snapshot_retention),
+     "N", "5", "db", "How many of the scheduled snapshots stay"},
+    {"snapshot-dir", 0, "KINGLET_SNAPSHOT_DIR", KL_FLAG_STRING, AT(snapshot_dir), "DIR", NULL, "db",
+     "Where snapshots go (server/db/snapshots in the data directory)"},
+    {"snapshot-name", 0, "KINGLET_SNAPSHOT_NAME", KL_FLAG_STRING, AT(snapshot_name), "NAME",
+     "scheduled", "db", "Beginning of their names"},
     {"cluster-cidr", 0, "KINGLET_CLUSTER_CIDR", KL_FLAG_STRING, AT(cluster_cidr), "CIDR",
      "10.42.0.0/16", "networking", "Addresses of pods"},
     {"service-cidr", 0, "KINGLET_SERVICE_CIDR", KL_FLAG_STRING, AT(service_cidr), "CIDR",
@@ -114,6 +130,8 @@ struct server {
     struct kl_pki *pki;
     struct kl_store *store;
     struct kl_apiserver *api;
+    struct kl_admin *admin;
+    struct kl_backup *backup;
     struct kl_loop *loops[API_LOOPS_MAX], *controllers_loop, *kubelet_loop;
     int nloops;
     struct kl_control *control;
@@ -372,6 +390,30 @@ static int start_loops(struct server *s, struct kl_error *err)
     return rc;
 }
 
+// Commands on the datastore while it is served, and its snapshots.
+static int begin_admin(struct server *s, struct kl_error *err)
+{
+    char endpoint[512];
+    const struct options *o = &s->o;
+    kl_endpoint_redact(o->datastore, endpoint, sizeof endpoint);
+    struct kl_admin_options ao = {.store = s->store,
+                                  .data_dir = o->data_dir,
+                                  .node = s->node_name,
+                                  .endpoint = kl_arena_printf(&s->arena, "%s", endpoint).p,
+                                  .snapshot_dir =
+                                      kl_snapshot_dir(&s->arena, o->snapshot_dir, o->data_dir)};
+    struct kl_backup_options bo = {.store = s->store,
+                                   .cron = o->snapshot_cron,
+                                   .dir = ao.snapshot_dir,
+                                   .name = o->snapshot_name,
+                                   .node = s->node_name,
+                                   .retention = o->snapshot_retention};
+    int rc = kl_admin_start(&ao, &s->admin, err);
+    if (!rc && o->snapshot_cron)
+        rc = kl_backup_start(&bo, &s->backup, err);
+    return rc;
+}
+
 static int begin(struct server *s, struct kl_error *err)
 {
     struct options *o = &s->o;
@@ -388,8 +430,10 @@ static int begin(struct server *s, struct kl_error *err)
                                .service_ip = kl_nth_address(&s->arena, o->service_cidr, 1),
                                .cluster_domain = o->cluster_domain,
                                .token = o->token};
-    struct kl_store_options so = {
-        .hooks = &kl_cache_hooks, .ring_bytes = RING_BYTES, .auto_compact = true};
+    struct kl_store_options so = {.hooks = &kl_cache_hooks,
+                                  .ring_bytes = RING_BYTES,
+                                  .auto_compact = true,
+                                  .take_over = o->take_over};
     if ((rc = kl_make_dirs(&s->arena, o->data_dir, "server/db", err)) ||
         (rc = kl_pki_open(&p, &s->pki, err)) ||
         (rc = kl_store_open(o->datastore, &so, &s->store, err)) || (rc = make_loops(s, err)))
@@ -413,7 +457,7 @@ static int begin(struct server *s, struct kl_error *err)
                                       .version = KINGLET_VERSION,
                                       .pki = s->pki,
                                       .anonymous = true};
-    if ((rc = kl_apiserver_start(&ao, &s->api, err)))
+    if ((rc = kl_apiserver_start(&ao, &s->api, err)) || (rc = begin_admin(s, err)))
         return rc;
     s->start_controllers.run = run_controllers;
     s->start_kubelet.run = run_kubelet;
@@ -433,6 +477,8 @@ static int begin(struct server *s, struct kl_error *err)
 // The store first: it answers to loops, which must still be there.
 static void end(struct server *s)
 {
+    kl_backup_stop(s->backup);
+    kl_admin_stop(s->admin);
     if (s->store)
         kl_store_stop(s->store);
     for (int i = 1; i < s->nloops; i++)

@@ -94,7 +94,8 @@ bool kl_http_header_has_token(const struct kl_http_req *r, struct kl_str name, s
 bool kl_http_is_upgrade(const struct kl_http_req *r); // HTTP/1.1 Connection: Upgrade with Upgrade:
 struct kl_loop *kl_http_loop(const struct kl_http_req *r);
 const struct sockaddr *kl_http_peer_addr(const struct kl_http_req *r); // AF_UNSPEC once unknown
-struct kl_str kl_http_peer_ip(struct kl_http_req *r); // "10.0.0.1"; v4-mapped shown as IPv4
+int64_t kl_http_peer_uid(const struct kl_http_req *r); // of a Unix socket's other end, else -1
+struct kl_str kl_http_peer_ip(struct kl_http_req *r);  // "10.0.0.1"; v4-mapped shown as IPv4
 // The client's certificate (borrowed) or NULL. *ret_verified: its chain leads to the client CA and
 // is valid for client authentication; else *ret_reason (may be NULL) says why not.
 X509 *kl_http_peer_cert(const struct kl_http_req *r, bool *ret_verified, const char **ret_reason);

@@ -85,6 +85,7 @@ struct kl_http_conn {
     struct kl_http_req *reqs; // open ones
     int nreqs;
     struct sockaddr_storage peer;
+    int64_t peer_uid; // of a Unix socket's other end; -1 otherwise
     X509 *cert;
     long cert_verify;
     void *data;

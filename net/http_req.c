@@ -238,6 +238,11 @@ const struct sockaddr *kl_http_peer_addr(const struct kl_http_req *r)
     return (const struct sockaddr *)&r->conn->peer;
 }
 
+int64_t kl_http_peer_uid(const struct kl_http_req *r)
+{
+    return r->conn->peer_uid;
+}
+
 struct kl_str kl_http_peer_ip(struct kl_http_req *r)
 {
     char buf[INET6_ADDRSTRLEN] = "";

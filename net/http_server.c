@@ -208,6 +208,10 @@ void kl_http_adopt(struct kl_http_worker *w, int fd, const struct sockaddr_stora
     c->worker = w;
     c->refs = 1;
     c->peer = *peer;
+    struct ucred cred;
+    socklen_t n = sizeof(cred);
+    bool local = peer->ss_family == AF_UNIX;
+    c->peer_uid = local && !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) ? cred.uid : -1;
     c->id = (uint64_t)atomic_fetch_add_explicit(&s->next_conn_id, 1, memory_order_relaxed);
     if (kl_conn_accept(w->loop, fd, s->tls, s->limits.progress_timeout_ms, &sniff_ops, c, &c->c,
                        NULL)) {

@@ -210,3 +210,33 @@ int kl_access_leases(struct kl_access *a, struct kl_access_lease **ret, size_t *
     kl_lease_req_fini(&c.q);
     return r;
 }
+
+struct head_call {
+    struct kl_txn txn;
+    struct kl_access *a;
+    struct kl_task task;
+};
+
+static void head_answered(struct kl_txn *t)
+{
+    struct head_call *c = KL_CONTAINER_OF(t, struct head_call, txn);
+    c->a->err = t->err;
+    kl_access_done(c->a, t->code);
+}
+
+static void run_head(struct kl_task *t)
+{
+    struct head_call *c = KL_CONTAINER_OF(t, struct head_call, task);
+    int r = kl_store_submit(c->a->store, &c->txn, &c->a->err);
+    if (r)
+        kl_access_done(c->a, r);
+}
+
+int kl_access_head(struct kl_access *a, kl_rev *ret_rev, struct kl_error *err)
+{
+    struct head_call c = {.txn.cb = head_answered, .a = a, .task.run = run_head};
+    int r = call(a, &c.task, err);
+    *ret_rev = c.txn.rev;
+    kl_txn_fini(&c.txn);
+    return r;
+}

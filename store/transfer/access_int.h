@@ -37,3 +37,5 @@ int kl_access_leases(struct kl_access *a, struct kl_access_lease **ret, size_t *
                      struct kl_error *err);
 // kl_store_fence.
 int kl_access_fence(struct kl_access *a, int64_t ms, kl_rev *ret_rev, struct kl_error *err);
+// The newest revision that anybody had written when this was called: an empty transaction.
+int kl_access_head(struct kl_access *a, kl_rev *ret_rev, struct kl_error *err);

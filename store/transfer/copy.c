@@ -6,13 +6,13 @@
 enum { NEAR_REVS = 200, PROGRESS_MS = 100 };
 
 struct copy {
-    const struct kl_copy_origin *from;
-    const struct kl_copy_options *o;
-    struct kl_copy_result *result;
+    const struct kl_store_copy_origin *from;
+    const struct kl_store_copy_options *o;
+    struct kl_store_copy_result *result;
     struct kl_target *target;
     struct kl_source *source;
     struct kl_import im;
-    struct kl_copy_progress progress;
+    struct kl_store_copy_progress progress;
     int64_t told_ms, fenced_ms;
     kl_rev begun_rev; // of this source: what is before it is compacted in the target
 };
@@ -116,13 +116,13 @@ static int begin_copy(struct copy *c, struct kl_error *err)
     return r;
 }
 
-int kl_copy(const struct kl_copy_origin *from, const struct kl_copy_options *o,
-            struct kl_copy_result *ret, struct kl_store **ret_store, struct kl_target **ret_numbers,
-            struct kl_error *err)
+int kl_store_copy(const struct kl_store_copy_origin *from, const struct kl_store_copy_options *o,
+                  struct kl_store_copy_result *ret, struct kl_store **ret_store,
+                  struct kl_target **ret_numbers, struct kl_error *err)
 {
     struct copy c = {.from = from, .o = o, .result = ret};
     kl_rev rev = 0;
-    *ret = (struct kl_copy_result){0};
+    *ret = (struct kl_store_copy_result){0};
     int r = kl_target_open(o->to, o->store, &c.target, err);
     if (!r)
         r = begin_copy(&c, err);
@@ -167,4 +167,5 @@ static int open_store(void *arg, const struct kl_source_from *from, struct kl_so
     return kl_store_source_new(arg, from, ret_s, err);
 }
 
-const struct kl_copy_origin kl_copy_from_store = {.identify = identify_store, .open = open_store};
+const struct kl_store_copy_origin kl_store_copy_from_store = {.identify = identify_store,
+                                                              .open = open_store};

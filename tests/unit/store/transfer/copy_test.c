@@ -26,22 +26,23 @@ static int teardown(void **state)
     return 0;
 }
 
-static struct kl_copy_origin origin(struct kl_store *s)
+static struct kl_store_copy_origin origin(struct kl_store *s)
 {
-    struct kl_copy_origin o = kl_copy_from_store;
+    struct kl_store_copy_origin o = kl_store_copy_from_store;
     o.arg = s;
     return o;
 }
 
 static const struct kl_store_options reading = {.read_only = true};
 
-static struct kl_store *copy_to(struct kl_store *from, const char *to, struct kl_copy_result *ret)
+static struct kl_store *copy_to(struct kl_store *from, const char *to,
+                                struct kl_store_copy_result *ret)
 {
-    struct kl_copy_origin o = origin(from);
-    struct kl_copy_options c = {.to = to, .store = &reading};
+    struct kl_store_copy_origin o = origin(from);
+    struct kl_store_copy_options c = {.to = to, .store = &reading};
     struct kl_store *s = NULL;
     struct kl_error err = {0};
-    if (kl_copy(&o, &c, ret, &s, NULL, &err))
+    if (kl_store_copy(&o, &c, ret, &s, NULL, &err))
         fail_msg("%s", err.msg);
     return s;
 }
@@ -58,7 +59,7 @@ static void same_digest(struct kl_store *a, struct kl_store *b)
 static void whole_to(const char *to)
 {
     static const char *const keys[] = {"/t/a", "/t/b", "/t/c"};
-    struct kl_copy_result r;
+    struct kl_store_copy_result r;
     struct kl_store *from = ts_open(from_url, NULL);
     ts_fill(from, 500, 3);
     ts_lease(from, 77, 100);
@@ -100,7 +101,7 @@ static void whole_memory(void **state)
 
 static void empty(void **state)
 {
-    struct kl_copy_result r;
+    struct kl_store_copy_result r;
     struct kl_store *from = ts_open(from_url, NULL), *s = copy_to(from, to_url, &r);
     assert_int_equal(ts_rev(s), 1);
     assert_int_equal(r.rows, 0);
@@ -110,21 +111,21 @@ static void empty(void **state)
 
 static void refused(void **state)
 {
-    struct kl_copy_result r;
+    struct kl_store_copy_result r;
     struct kl_error err = {0};
     struct kl_store *from = ts_open(from_url, NULL), *s = ts_open(to_url, NULL);
     ts_fill(from, 10, 1);
     ts_put(s, "/precious", "1", 0);
     kl_store_stop(s);
-    struct kl_copy_origin o = origin(from);
-    struct kl_copy_options c = {.to = to_url, .store = &reading};
-    assert_int_equal(kl_copy(&o, &c, &r, NULL, NULL, &err), KL_EEXISTS);
+    struct kl_store_copy_origin o = origin(from);
+    struct kl_store_copy_options c = {.to = to_url, .store = &reading};
+    assert_int_equal(kl_store_copy(&o, &c, &r, NULL, NULL, &err), KL_EEXISTS);
     assert_non_null(strstr(err.msg, "--force"));
     s = ts_open(to_url, NULL); // as it was
     assert_int_equal(ts_rev(s), 2);
     kl_store_stop(s);
     c.force = true;
-    assert_int_equal(kl_copy(&o, &c, &r, &s, NULL, &err), 0);
+    assert_int_equal(kl_store_copy(&o, &c, &r, &s, NULL, &err), 0);
     ts_same(from, s);
     kl_store_stop(s);
     kl_store_stop(from);
@@ -133,7 +134,7 @@ static void refused(void **state)
 // ---- a source that breaks after some records
 
 struct cut {
-    struct kl_copy_origin real;
+    struct kl_store_copy_origin real;
     struct kl_source source, *inner;
     int left;
 };
@@ -171,16 +172,16 @@ static int cut_open(void *arg, const struct kl_source_from *from, struct kl_sour
 static void cut_after(struct kl_store *from, int records, const char *to)
 {
     struct cut cut = {.real = origin(from), .left = records};
-    struct kl_copy_origin o = {&cut, cut_identify, cut_open, NULL};
-    struct kl_copy_options c = {.to = to, .store = &reading};
-    struct kl_copy_result r;
+    struct kl_store_copy_origin o = {&cut, cut_identify, cut_open, NULL};
+    struct kl_store_copy_options c = {.to = to, .store = &reading};
+    struct kl_store_copy_result r;
     struct kl_error err = {0};
-    assert_int_equal(kl_copy(&o, &c, &r, NULL, NULL, &err), KL_EIO);
+    assert_int_equal(kl_store_copy(&o, &c, &r, NULL, NULL, &err), KL_EIO);
 }
 
 static void resumed(void **state)
 {
-    struct kl_copy_result r;
+    struct kl_store_copy_result r;
     struct kl_error err = {0};
     struct kl_store *s, *from = ts_open(from_url, NULL);
     ts_fill(from, 5000, 2);
@@ -211,7 +212,7 @@ static int64_t count_rows(void)
 // The source has changed since: keys that were copied are deleted, updated, new ones are there.
 static void resumed_later(void **state)
 {
-    struct kl_copy_result r;
+    struct kl_store_copy_result r;
     struct kl_store *s, *from = ts_open(from_url, NULL);
     ts_fill(from, 4000, 1);
     cut_after(from, 2500, to_url);
@@ -240,7 +241,7 @@ static void resumed_later(void **state)
 
 static void restarted(void **state)
 {
-    struct kl_copy_result r;
+    struct kl_store_copy_result r;
     struct kl_store *s, *from = ts_open(from_url, NULL);
     ts_fill(from, 3000, 1);
     cut_after(from, 2500, to_url);
@@ -257,7 +258,7 @@ static void restarted(void **state)
 
 static void another_source(void **state)
 {
-    struct kl_copy_result r;
+    struct kl_store_copy_result r;
     struct kl_error err = {0};
     char url[128];
     snprintf(url, sizeof(url), "sqlite://%s/other.db", dir);
@@ -265,9 +266,9 @@ static void another_source(void **state)
     ts_fill(from, 3000, 1);
     ts_fill(other, 5, 1);
     cut_after(from, 2500, to_url);
-    struct kl_copy_origin o = origin(other);
-    struct kl_copy_options c = {.to = to_url, .store = &reading};
-    assert_int_equal(kl_copy(&o, &c, &r, NULL, NULL, &err), KL_EEXISTS);
+    struct kl_store_copy_origin o = origin(other);
+    struct kl_store_copy_options c = {.to = to_url, .store = &reading};
+    assert_int_equal(kl_store_copy(&o, &c, &r, NULL, NULL, &err), KL_EEXISTS);
     kl_store_stop(from);
     kl_store_stop(other);
 }
@@ -316,7 +317,7 @@ static int online_open(void *arg, const struct kl_source_from *from, struct kl_s
 
 static int online_identify(void *arg, uint64_t *id, kl_rev *rev, struct kl_error *err)
 {
-    return kl_copy_from_store.identify(((struct online *)arg)->from, id, rev, err);
+    return kl_store_copy_from_store.identify(((struct online *)arg)->from, id, rev, err);
 }
 
 static int online_fence(void *arg, kl_rev *ret_rev, struct kl_error *err)
@@ -343,11 +344,11 @@ static void followed(void **state)
     pthread_t thread;
     pthread_create(&thread, NULL, run_writer, &w);
     struct online on = {.from = from};
-    struct kl_copy_origin o = {&on, online_identify, online_open, online_fence};
-    struct kl_copy_options c = {.to = to_url, .store = &reading, .follow = true};
-    struct kl_copy_result r;
+    struct kl_store_copy_origin o = {&on, online_identify, online_open, online_fence};
+    struct kl_store_copy_options c = {.to = to_url, .store = &reading, .follow = true};
+    struct kl_store_copy_result r;
     struct kl_error err = {0};
-    if (kl_copy(&o, &c, &r, &s, NULL, &err))
+    if (kl_store_copy(&o, &c, &r, &s, NULL, &err))
         fail_msg("%s", err.msg);
     atomic_store(&w.stop, true);
     pthread_join(thread, NULL);
@@ -427,12 +428,12 @@ static void renumbered(void **state)
                 {"/d", 7, 7, 7},    {"/e", 8, 8, 7},    {"/f", 12, 12, 8},
                 {"/g", 13, 14, 14}, {"/h", 14, 14, 12}, {"/i", 23, 23, 15}};
     struct list l = {0};
-    struct kl_copy_origin o = {&l, list_identify, list_open, NULL};
-    struct kl_copy_options c = {.to = to_url, .store = &reading};
-    struct kl_copy_result r;
+    struct kl_store_copy_origin o = {&l, list_identify, list_open, NULL};
+    struct kl_store_copy_options c = {.to = to_url, .store = &reading};
+    struct kl_store_copy_result r;
     struct kl_store *s = NULL;
     struct kl_error err = {0};
-    if (kl_copy(&o, &c, &r, &s, NULL, &err))
+    if (kl_store_copy(&o, &c, &r, &s, NULL, &err))
         fail_msg("%s", err.msg);
     assert_int_equal(r.shared, 5);
     assert_int_equal(r.from_rev, 25);

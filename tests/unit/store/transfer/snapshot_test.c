@@ -53,7 +53,7 @@ static void restored(void **state)
 {
     static const struct kl_store_options reading = {.read_only = true};
     struct kl_snapshot_info info, peeked;
-    struct kl_copy_result r;
+    struct kl_store_copy_result r;
     struct kl_error err = {0};
     struct kl_store *s = ts_open(url, NULL), *t = NULL;
     ts_fill(s, 3000, 2);
@@ -68,9 +68,9 @@ static void restored(void **state)
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_size, info.bytes);
     assert_int_equal(st.st_mode & 0777, 0600);
-    struct kl_copy_origin o = {path, identify, open_file, NULL};
-    struct kl_copy_options c = {.to = "memory://", .store = &reading, .bump = 1000000};
-    if (kl_copy(&o, &c, &r, &t, NULL, &err))
+    struct kl_store_copy_origin o = {path, identify, open_file, NULL};
+    struct kl_store_copy_options c = {.to = "memory://", .store = &reading, .bump = 1000000};
+    if (kl_store_copy(&o, &c, &r, &t, NULL, &err))
         fail_msg("%s", err.msg);
     ts_same(s, t);
     assert_int_equal(ts_rev(t), ts_rev(s) + 1000000);
