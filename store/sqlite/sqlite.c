@@ -51,7 +51,7 @@ static void propose(struct kl_backend *b, struct kl_batch *batch)
         q->task.run = run_##name##_done;                                                           \
         kl_loop_post(kl_core_loop(q->backend->core), &q->task);                                    \
     }                                                                                              \
-    static void name(struct kl_backend *b, struct type *q)                                         \
+    void kl_sq_post_##name(struct kl_backend *b, struct type *q)                                   \
     {                                                                                              \
         q->backend = b;                                                                            \
         q->task.run = run_##name;                                                                  \
@@ -71,9 +71,8 @@ static void run_make_reserve(uv_timer_t *t)
     kl_sq_reserve_make(t->data);
 }
 
-static void run_start(struct kl_task *t)
+void kl_sq_start(struct kl_backend *b)
 {
-    struct kl_backend *b = KL_CONTAINER_OF(t, struct kl_backend, start_task);
     uv_timer_init(kl_loop_uv(b->loop), &b->idle);
     uv_timer_init(kl_loop_uv(b->loop), &b->reserve_timer);
     b->idle.data = b->reserve_timer.data = b;
@@ -81,10 +80,23 @@ static void run_start(struct kl_task *t)
     uv_timer_start(&b->reserve_timer, run_make_reserve, RESERVE_AFTER_MS, 0);
 }
 
+static void run_start(struct kl_task *t)
+{
+    kl_sq_start(KL_CONTAINER_OF(t, struct kl_backend, start_task));
+}
+
 static void start(struct kl_backend *b)
 {
     b->start_task.run = run_start;
     kl_loop_post(b->loop, &b->start_task);
+}
+
+void kl_sq_finalize(struct kl_backend *b)
+{
+    for (int i = 0; i < KL_SQ_STMTS; i++) {
+        sqlite3_finalize(b->stmt[i]);
+        b->stmt[i] = NULL;
+    }
 }
 
 static void close_sqlite(struct kl_backend *b)
@@ -96,8 +108,7 @@ static void close_sqlite(struct kl_backend *b)
         kl_loop_join(b->loop);
         kl_loop_unref(b->loop);
     }
-    for (int i = 0; i < KL_SQ_STMTS; i++)
-        sqlite3_finalize(b->stmt[i]);
+    kl_sq_finalize(b);
     if (b->db && sqlite3_close(b->db) != SQLITE_OK) // checkpoints and removes the WAL
         kl_log(KL_LOG_ERROR, "store", "close path=%s: %s", b->path, sqlite3_errmsg(b->db));
     if (b->loop) // otherwise the file may be another process's, and so is its reserve
@@ -135,7 +146,7 @@ static int open_sqlite(struct kl_store *core, struct kl_str rest, struct kl_back
     return 0;
 }
 
-static void get_sizes(struct kl_backend *b, struct kl_backend_sizes *ret)
+void kl_sq_get_sizes(struct kl_backend *b, struct kl_backend_sizes *ret)
 {
     ret->db_bytes = atomic_load_explicit(&b->db_bytes, memory_order_relaxed);
     ret->db_used_bytes = atomic_load_explicit(&b->used_bytes, memory_order_relaxed);
@@ -152,11 +163,11 @@ const struct kl_backend_ops kl_backend_sqlite = {
     .import_end = kl_sq_import_end,
     .start = start,
     .propose = propose,
-    .read_rows = read_rows,
-    .read_range = read_range,
-    .read_value = read_value,
-    .compact_step = compact_step,
-    .tidy = tidy,
-    .sizes = get_sizes,
+    .read_rows = kl_sq_post_read_rows,
+    .read_range = kl_sq_post_read_range,
+    .read_value = kl_sq_post_read_value,
+    .compact_step = kl_sq_post_compact_step,
+    .tidy = kl_sq_post_tidy,
+    .sizes = kl_sq_get_sizes,
     .close = close_sqlite,
 };

@@ -57,12 +57,16 @@ struct kl_backend {
     unsigned batches;
     struct kl_task start_task;
     kl_rev rev; // of the file
+    // store/raft: what else belongs to a batch's transaction. NULL: nothing.
+    int (*also)(struct kl_backend *b, const struct kl_batch *batch, struct kl_error *err);
     atomic_llong db_bytes, used_bytes, wal_bytes;
 };
 
 // schema.c: on the opener's thread.
 int kl_sq_open(struct kl_backend *b, struct kl_error *err);
 int kl_sq_load(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err);
+void kl_sq_start(struct kl_backend *b);    // its timers; on the writer's loop
+void kl_sq_finalize(struct kl_backend *b); // the statements
 int kl_sq_error(struct kl_backend *b, int rc, struct kl_error *err, const char *what);
 int kl_sq_code(struct kl_backend *b, int rc); // kl_err
 // A prepared statement, reset and ready to bind. NULL: *err says why.
@@ -83,6 +87,13 @@ int kl_sq_checkpoint(struct kl_backend *b, bool truncate);
 int kl_sq_wal_room(struct kl_backend *b, struct kl_error *err); // for one more batch
 void kl_sq_after_commit(struct kl_backend *b);
 void kl_sq_update_sizes(struct kl_backend *b);
+// sqlite.c: the same as requests from the core's loop.
+void kl_sq_post_read_rows(struct kl_backend *b, struct kl_rows_req *q);
+void kl_sq_post_read_range(struct kl_backend *b, struct kl_range_req *q);
+void kl_sq_post_read_value(struct kl_backend *b, struct kl_value_req *q);
+void kl_sq_post_compact_step(struct kl_backend *b, struct kl_step_req *q);
+void kl_sq_post_tidy(struct kl_backend *b, struct kl_tidy_req *q);
+void kl_sq_get_sizes(struct kl_backend *b, struct kl_backend_sizes *ret); // any thread
 // The reserve: a file whose blocks are given back when the disk is full, so that deletions work.
 void kl_sq_reserve_make(struct kl_backend *b);
 void kl_sq_reserve_release(struct kl_backend *b);

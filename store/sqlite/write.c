@@ -133,6 +133,8 @@ void kl_sq_write(struct kl_backend *b, struct kl_batch *batch)
         r = kl_sq_write_leases(b, batch, err);
     if (!r)
         r = write_meta(b, batch, err);
+    if (!r && b->also)
+        r = b->also(b, batch, err);
     if (!r)
         r = commit(b, &doubtful, err);
     batch->code = r;
