@@ -371,7 +371,13 @@ static enum kl_eval eval_ttl(struct kl_store *s, struct work *w)
     return KL_EVAL_ANSWER;
 }
 
-// Up to KL_LEASE_BATCH_KEYS deletions, and the lease itself with the last of them.
+static int compare_keys(const void *a, const void *b)
+{
+    return kl_str_cmp(((const struct kl_op *)a)->key, ((const struct kl_op *)b)->key);
+}
+
+// Up to KL_LEASE_BATCH_KEYS deletions, in the order of keys as etcd's, and the lease itself with
+// the last of them.
 static enum kl_eval eval_revoke(struct kl_store *s, struct work *w)
 {
     if (s->leases.unapplied_puts)
@@ -397,6 +403,7 @@ static enum kl_eval eval_revoke(struct kl_store *s, struct work *w)
             w->txn.body.then[k++] = (struct kl_op){.kind = KL_OP_DELETE, .key = kl_kv_key(kv)};
     }
     w->txn.body.nthen = k;
+    qsort(w->txn.body.then, k, sizeof(struct kl_op), compare_keys);
     enum kl_eval how = kl_eval_txn(s, &w->txn);
     if (how == KL_EVAL_NOMEM || w->txn.code)
         return how;

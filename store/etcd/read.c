@@ -69,9 +69,24 @@ static void cut(const struct kl_etcd_range_request *rq, struct kl_kv **kvs, size
     *n = (size_t)rq->limit;
 }
 
+// Without an order etcd takes the first keys up to the limit, and one to see whether there are
+// more, and orders those by the target.
+static void take_first(const struct kl_etcd_range_request *rq, struct kl_kv **kvs, size_t *n,
+                       bool owned)
+{
+    if (rq->sort_order != KL_ETCD_RANGE_REQUEST_SORT_ORDER_NONE || rq->limit <= 0 ||
+        rq->min_mod_revision || rq->max_mod_revision || rq->min_create_revision ||
+        rq->max_create_revision || *n <= (uint64_t)rq->limit + 1)
+        return;
+    for (size_t i = (size_t)rq->limit + 1; owned && i < *n; i++)
+        kl_kv_unref(kvs[i]);
+    *n = (size_t)rq->limit + 1;
+}
+
 static void sort_and_cut(const struct kl_etcd_range_request *rq, struct kl_kv **kvs, size_t *n,
                          bool owned, bool *ret_more)
 {
+    take_first(rq, kvs, n, owned);
     struct order o = {rq->sort_target, rq->sort_order == KL_ETCD_RANGE_REQUEST_SORT_ORDER_DESCEND};
     if (*n > 1 && (o.descend || o.target != KL_ETCD_RANGE_REQUEST_SORT_TARGET_KEY))
         qsort_r(kvs, *n, sizeof(*kvs), compare_slots, &o);
