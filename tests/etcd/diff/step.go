@@ -194,7 +194,10 @@ func (d *diff) leaseCall() {
 		if d.oneIn(10) {
 			req.TTL = []int64{0, -1, 9000000000, 9000000001}[d.rng.Intn(4)]
 		}
-		d.both("lease grant", req, grant, nil)
+		_, ok := d.both("lease grant", req, grant, nil)
+		if ok && req.TTL < 500 { // the shortest there is: it would run out at some moment
+			d.both("lease revoke", &pb.LeaseRevokeRequest{ID: req.ID}, revoke, nil)
+		}
 	case r < 8:
 		var ids [2]int64
 		ra, ok := d.both("lease grant", &pb.LeaseGrantRequest{TTL: 1000}, grant, func(a, b proto.Message) {
@@ -209,9 +212,7 @@ func (d *diff) leaseCall() {
 		}
 	case r < 12:
 		req := &pb.LeaseRevokeRequest{ID: d.leaseID()}
-		d.both("lease revoke", req, func(s *side, ctx context.Context, m proto.Message) (proto.Message, error) {
-			return s.lease.LeaseRevoke(ctx, m.(*pb.LeaseRevokeRequest))
-		}, nil)
+		d.both("lease revoke", req, revoke, nil)
 	case r < 16:
 		req := &pb.LeaseTimeToLiveRequest{ID: d.leaseID(), Keys: d.oneIn(2)}
 		d.both("lease ttl", req, func(s *side, ctx context.Context, m proto.Message) (proto.Message, error) {
@@ -251,6 +252,10 @@ func (d *diff) leaseCall() {
 
 func grant(s *side, ctx context.Context, m proto.Message) (proto.Message, error) {
 	return s.lease.LeaseGrant(ctx, m.(*pb.LeaseGrantRequest))
+}
+
+func revoke(s *side, ctx context.Context, m proto.Message) (proto.Message, error) {
+	return s.lease.LeaseRevoke(ctx, m.(*pb.LeaseRevokeRequest))
 }
 
 func fatal(err error) {
