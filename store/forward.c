@@ -181,10 +181,9 @@ bool kl_forward_takes(struct kl_store *s, struct kl_txn *t)
         wait_here(f, t, 0);
         return true;
     }
-    if (!t->again)
-        return false;
-    int seen = kl_forward_seen(f, t->server, t->seq);
-    if (!seen)
+    // Also what was sent once: its sender may have evaluated it itself since then.
+    int seen = t->server ? kl_forward_seen(f, t->server, t->seq) : 0;
+    if (!seen || (seen == KL_EMAYBE && !t->again))
         return false;
     if (seen == 1 && another) {
         t->code = 0;

@@ -12,6 +12,9 @@
 #include <cmocka.h>
 
 extern const struct kl_backend_ops hs_backend_shared; // shared://NAME, half the writes from outside
+// On that log, when the stores have peers: `server` believes from now on that `leader` evaluates
+// (its own id: itself; KL_LEADER_NONE). Before, nobody does.
+void hs_shared_lead(const char *name, uint64_t server, uint64_t leader);
 
 struct ts_server;
 

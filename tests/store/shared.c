@@ -6,6 +6,8 @@
 #include "harness.h"
 #include "base/rand.h"
 #include "store/backend.h"
+#include "store/peer/peers.h"
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +16,8 @@ struct entry {
     size_t nrows;
     struct kl_lease_op *leases;
     size_t nleases;
+    struct kl_forwarded *forwarded;
+    size_t nforwarded;
     kl_rev base_rev, last_rev, compact_rev;
     uint64_t origin, seq;
 };
@@ -42,6 +46,11 @@ struct kl_backend {
     struct kl_backend *next;
     uint64_t member;
     bool started;
+    // Who it believes evaluates: what hs_shared_lead said, on the core's loop.
+    uint64_t leader;
+    struct kl_task lead;
+    atomic_bool telling;
+    uint64_t told;
 };
 
 static pthread_mutex_t logs_mu = PTHREAD_MUTEX_INITIALIZER;
@@ -83,6 +92,10 @@ static struct kl_batch *outside_batch(const struct entry *e)
     }
     for (size_t i = 0; i < e->nleases; i++) {
         while (kl_batch_add_lease(b, e->leases[i]))
+            ;
+    }
+    for (size_t i = 0; i < e->nforwarded; i++) {
+        while (kl_batch_add_forwarded(b, e->forwarded[i]))
             ;
     }
     return b;
@@ -133,6 +146,7 @@ static void append(struct shared_log *log, const struct kl_batch *batch)
     struct entry *e = &log->entries[log->n++];
     *e = (struct entry){.nrows = batch->nrows,
                         .nleases = batch->nleases,
+                        .nforwarded = batch->nforwarded,
                         .base_rev = batch->base_rev,
                         .last_rev = batch->last_rev,
                         .compact_rev = batch->compact_rev,
@@ -147,6 +161,9 @@ static void append(struct shared_log *log, const struct kl_batch *batch)
     e->leases = calloc(e->nleases + 1, sizeof(*e->leases));
     if (e->nleases)
         memcpy(e->leases, batch->leases, e->nleases * sizeof(*e->leases));
+    e->forwarded = calloc(e->nforwarded + 1, sizeof(*e->forwarded));
+    if (e->nforwarded)
+        memcpy(e->forwarded, batch->forwarded, e->nforwarded * sizeof(*e->forwarded));
     log->rev = batch->last_rev;
     if (batch->compact_rev > log->compact_rev)
         log->compact_rev = batch->compact_rev;
@@ -201,6 +218,43 @@ static void confirm_head(struct kl_backend *b, struct kl_head_req *q)
     b->head = q;
     b->head_task.run = run_head;
     kl_loop_defer(kl_core_loop(b->core), &b->head_task);
+}
+
+// ---- who evaluates: what the test says, to each server when it likes ----
+
+static uint64_t get_leader(struct kl_backend *b)
+{
+    return b->leader == b->member ? 0 : b->leader;
+}
+
+static void run_lead(struct kl_task *t)
+{
+    struct kl_backend *b = KL_CONTAINER_OF(t, struct kl_backend, lead);
+    b->leader = b->told;
+    atomic_store(&b->telling, false);
+    kl_core_leader_changed(b->core);
+}
+
+void hs_shared_lead(const char *name, uint64_t server, uint64_t leader)
+{
+    struct kl_backend *b = NULL;
+    pthread_mutex_lock(&logs_mu);
+    for (struct shared_log *log = logs; log && !b; log = log->next) {
+        if (strcmp(log->name, name) != 0)
+            continue;
+        pthread_mutex_lock(&log->mu);
+        for (b = log->open; b && b->member != server; b = b->next)
+            ;
+        pthread_mutex_unlock(&log->mu);
+    }
+    pthread_mutex_unlock(&logs_mu);
+    assert_non_null(b);
+    atomic_store(&b->telling, true);
+    b->told = leader;
+    b->lead.run = run_lead;
+    kl_loop_post(kl_core_loop(b->core), &b->lead);
+    while (atomic_load(&b->telling))
+        sched_yield();
 }
 
 // ---- history: nothing is ever removed from this log; compaction is the core's affair ----
@@ -334,7 +388,9 @@ static int open_shared(struct kl_store *core, struct kl_str rest, struct kl_back
     pthread_mutex_unlock(&logs_mu);
     b->core = core;
     b->log = log;
-    b->member = kl_rand_u64() | 1;
+    const struct kl_peers *peers = kl_core_options(core)->peers;
+    b->member = peers ? kl_peers_id(peers) : kl_rand_u64() | 1;
+    b->leader = peers ? KL_LEADER_NONE : 0;
     b->poke.run = run_poke;
     pthread_mutex_lock(&log->mu);
     b->next = log->open;
@@ -404,6 +460,7 @@ static void free_log(struct shared_log *log)
         }
         free(log->entries[i].rows);
         free(log->entries[i].leases);
+        free(log->entries[i].forwarded);
     }
     free(log->entries);
     free(log);
@@ -439,6 +496,7 @@ const struct kl_backend_ops hs_backend_shared = {
     .start = start_shared,
     .propose = propose,
     .confirm_head = confirm_head,
+    .leader = get_leader,
     .read_rows = read_rows,
     .read_range = read_range,
     .read_value = read_value,

@@ -1,0 +1,636 @@
+// SPDX-License-Identifier: Apache-2.0
+// Three servers on one log, of which one evaluates: what is submitted to the others goes there and
+// comes back whole, once, and readable, whatever happens to connections and leaders.
+#include "fake_peers.h"
+#include "harness.h"
+#include "base/clock.h"
+#include "store/backend.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { N = FP_NODES };
+
+struct cluster {
+    char name[32], url[48];
+    struct fp_net *net;
+    struct hs_clock clock;
+    struct hs_store hs[N];
+    struct hs_client c[N];
+};
+
+static const struct kl_backend_ops *const extra[] = {&hs_backend_shared, NULL};
+static atomic_int clusters, freed;
+
+static void free_attached(void *p)
+{
+    atomic_fetch_add(&freed, 1);
+    free(p);
+}
+
+static const struct kl_kv_hooks hooks = {{free_attached}};
+
+static void lead(struct cluster *k, int i, uint64_t leader)
+{
+    hs_shared_lead(k->name, kl_peers_id(fp_node(k->net, i)), leader);
+}
+
+static void elect(struct cluster *k, int leader)
+{
+    for (int i = 0; i < N; i++)
+        lead(k, i, (uint64_t)leader + 1);
+}
+
+static void open_node(struct cluster *k, int i, bool virtual_time)
+{
+    struct kl_error err;
+    k->hs[i] = (struct hs_store){.backend = "shared"};
+    k->hs[i].o = (struct kl_store_options){.extra = extra,
+                                           .hooks = &hooks,
+                                           .peers = fp_node(k->net, i),
+                                           .clock = virtual_time ? &k->clock.clock : NULL};
+    if (kl_store_open(k->url, &k->hs[i].o, &k->hs[i].s, &err))
+        fail_msg("%s", err.msg);
+    hs_client_open(&k->c[i], &k->hs[i]);
+}
+
+static struct cluster *start(bool virtual_time)
+{
+    struct cluster *k = calloc(1, sizeof(*k));
+    snprintf(k->name, sizeof(k->name), "forward-%d", atomic_fetch_add(&clusters, 1));
+    snprintf(k->url, sizeof(k->url), "shared://%s", k->name);
+    hs_clock_init(&k->clock);
+    k->net = fp_new();
+    for (int i = 0; i < N; i++)
+        open_node(k, i, virtual_time);
+    return k;
+}
+
+static void stop(struct cluster *k)
+{
+    for (int i = 0; i < N; i++) {
+        hs_client_close(&k->c[i]);
+        kl_store_stop(k->hs[i].s);
+    }
+    fp_free(k->net);
+    free(k);
+}
+
+static struct kl_op put(const char *key, struct kl_bytes *v)
+{
+    return (struct kl_op){.kind = KL_OP_PUT, .key = kl_str(key), .value = v};
+}
+
+static struct kl_op get(const char *key, const char *end)
+{
+    return (struct kl_op){.kind = KL_OP_GET, .key = kl_str(key), .end = kl_str(end)};
+}
+
+static struct kl_op del(const char *key, const char *end)
+{
+    return (struct kl_op){.kind = KL_OP_DELETE, .key = kl_str(key), .end = kl_str(end)};
+}
+
+// ---- results ----
+
+static void same_results(void **state)
+{
+    struct cluster *k = start(false);
+    elect(k, 0);
+    struct hs_client *c = &k->c[1];
+    assert_int_equal(hs_put(c, "a", "1", 0), 2);
+    assert_int_equal(hs_put(c, "a", "2", 0), KL_ECONFLICT);
+    assert_int_equal(hs_put(c, "a", "2", 2), 3);
+    assert_int_equal(hs_del(c, "a", 2), KL_ECONFLICT);
+    assert_int_equal(hs_del(&k->c[2], "a", 3), 4);
+    struct kl_store_status st[N];
+    for (int i = 0; i < N; i++)
+        kl_store_status(k->hs[i].s, &st[i]);
+    assert_int_equal(st[1].txns + st[2].txns, 0); // of their own batches
+    assert_int_equal(st[0].txns >= 3, 1);
+
+    struct kl_bytes *v = kl_bytes_new(KL_STR("v")), *w = kl_bytes_new(KL_STR("w"));
+    struct kl_op in[] = {put("n/3", w), get("n/", "n0"), del("n/1", "")};
+    struct kl_op no[] = {put("n/9", w)};
+    struct kl_compare cmp = {.key = KL_STR("n/2"), .target = KL_COMPARE_VERSION, .num = 0};
+    struct kl_txn_body nested = {
+        .compares = &cmp, .ncompares = 1, .then = in, .nthen = 3, .els = no, .nels = 1};
+    // Compares see the state before: n/2 is not there yet.
+    struct kl_op ops[] = {put("n/1", v),
+                          put("n/2", v),
+                          {.kind = KL_OP_TXN, .txn = &nested},
+                          get("n/1", ""),
+                          get("n/", "n0")};
+    struct kl_txn txn = {.body = {.then = ops, .nthen = 5}};
+    // etcd: n/1 is put and deleted by one transaction.
+    assert_int_equal(hs_txn(c, &txn), KL_EBADREQUEST);
+    in[2] = del("n/8", "n/9");
+    if (hs_txn(c, &txn))
+        fail_msg("%s", txn.err.msg);
+    assert_int_equal(txn.rev, 7);
+    assert_true(txn.body.succeeded && nested.succeeded);
+    assert_non_null(ops[0].kv);
+    assert_null(ops[0].prev);
+    assert_int_equal(ops[0].kv->mod_rev, 7);
+    assert_int_equal(ops[0].kv->create_rev, 7);
+    assert_int_equal(in[0].kv->id, 7);
+    assert_int_equal(in[1].nkvs, 3); // its own writes before it
+    assert_int_equal(in[2].count, 0);
+    assert_ptr_equal(ops[3].kv, ops[0].kv);
+    assert_int_equal(ops[4].count, 3);
+    assert_null(no[0].kv);
+    kl_txn_fini(&txn);
+    // Deletion of a range, with what was there.
+    struct kl_op range[] = {del("n/", "n/3"), put("n/3", v), get("n/", "n0")};
+    txn = (struct kl_txn){.body = {.then = range, .nthen = 3}};
+    assert_int_equal(hs_txn(c, &txn), 0);
+    assert_int_equal(range[0].nkvs, 2);
+    assert_true(kl_str_eqz(kl_kv_key(range[0].kvs[1]), "n/2"));
+    assert_int_equal(range[0].kvs[1]->mod_rev, 7);
+    assert_int_equal(range[1].prev->mod_rev, 7);
+    assert_int_equal(range[1].kv->version, 2);
+    assert_int_equal(range[2].nkvs, 1);
+    kl_txn_fini(&txn);
+    // What fails there, and what writes nothing.
+    struct kl_op keep = {.kind = KL_OP_PUT, .key = KL_STR("none"), .ignore_value = true};
+    txn = (struct kl_txn){.body = {.then = &keep, .nthen = 1}};
+    assert_int_equal(hs_txn(c, &txn), KL_EBADREQUEST);
+    assert_string_equal(txn.err.msg, "etcdserver: key not found");
+    struct kl_compare exists = {.key = KL_STR("n/3"), .target = KL_COMPARE_MOD, .num = 1};
+    struct kl_op then = put("n/3", w), els[] = {get("n/3", ""), get("n/", "n0")};
+    txn = (struct kl_txn){
+        .body = {
+            .compares = &exists, .ncompares = 1, .then = &then, .nthen = 1, .els = els, .nels = 2}};
+    assert_int_equal(hs_txn(c, &txn), 0);
+    assert_false(txn.body.succeeded);
+    assert_int_equal(els[0].kv->version, 2);
+    assert_int_equal(els[1].nkvs, 1);
+    assert_int_equal(txn.rev, hs_rev(c));
+    kl_txn_fini(&txn);
+    struct kl_str big = {calloc(1, 1500000), 1500000};
+    kl_rev rev = hs_put_bytes(c, KL_STR("big"), big, 0);
+    assert_true(rev > 0);
+    struct kl_kv *kv = hs_get(c, "big");
+    assert_int_equal(kl_kv_value(kv).n, big.n);
+    kl_kv_unref(kv);
+    free((void *)big.p);
+    // Compaction there counts here.
+    assert_int_equal(hs_compact_logical(c, rev), 0);
+    assert_int_equal(hs_compact_logical(c, rev), KL_ECOMPACTED);
+    assert_int_equal(hs_compact_logical(c, rev + 1), KL_EFUTUREREV);
+    kl_store_status(k->hs[1].s, &st[1]);
+    assert_int_equal(st[1].compact_rev, rev);
+    kl_bytes_unref(v);
+    kl_bytes_unref(w);
+    stop(k);
+}
+
+// What hangs on an operation hangs on the version that comes back.
+static void attachments_come_back(void **state)
+{
+    struct cluster *k = start(false);
+    elect(k, 2);
+    atomic_store(&freed, 0);
+    struct kl_bytes *v = kl_bytes_new(KL_STR("v"));
+    struct kl_op op = put("x", v);
+    void *hung = op.attach[0] = strdup("decoded");
+    struct kl_txn txn = {.body = {.then = &op, .nthen = 1}};
+    assert_int_equal(hs_txn(&k->c[0], &txn), 0);
+    assert_null(op.attach[0]);
+    assert_ptr_equal(kl_kv_attached(op.kv, 0), hung);
+    struct kl_kv *kv = hs_get(&k->c[0], "x");
+    assert_ptr_equal(kv, op.kv);
+    kl_kv_unref(kv);
+    kl_txn_fini(&txn);
+    kl_bytes_unref(v);
+    stop(k);
+    assert_int_equal(atomic_load(&freed), 1);
+}
+
+// ---- leases ----
+
+static void wait_gone(struct hs_client *c, const char *key)
+{
+    int64_t until = kl_mono_ms() + 20000;
+    for (;;) {
+        struct kl_kv *kv = hs_get(c, key);
+        kl_kv_unref(kv);
+        if (!kv)
+            return;
+        if (kl_mono_ms() > until)
+            fail_msg("%s is still there", key);
+        sched_yield();
+    }
+}
+
+static void leases(void **state)
+{
+    struct cluster *k = start(true);
+    elect(k, 0);
+    struct hs_client *c = &k->c[1];
+    struct kl_lease_req g = {.kind = KL_LEASE_GRANT, .ttl_s = 100};
+    assert_int_equal(hs_lease(c, &g), 0);
+    assert_true(g.id > 0);
+    assert_int_equal(g.ttl_s, 100);
+    struct kl_lease_req named = {.kind = KL_LEASE_GRANT, .ttl_s = 100, .id = g.id};
+    assert_int_equal(hs_lease(&k->c[2], &named), KL_EEXISTS);
+    assert_string_equal(named.err.msg, "etcdserver: lease already exists");
+    assert_int_equal(hs_put_lease(c, "l", "v", g.id + 1), KL_ENOTFOUND);
+    kl_rev put_rev = hs_put_lease(c, "l", "v", g.id);
+    assert_true(put_rev > 0);
+    hs_clock_add(&k->clock, 30000);
+    struct kl_lease_req t = {.kind = KL_LEASE_TTL, .id = g.id, .want_keys = true};
+    assert_int_equal(hs_lease(c, &t), 0);
+    assert_int_equal(t.remaining_ms, 70000);
+    assert_int_equal(t.n, 1);
+    kl_lease_req_fini(&t);
+    struct kl_lease_req a = {.kind = KL_LEASE_KEEPALIVE, .id = g.id};
+    assert_int_equal(hs_lease(c, &a), 0);
+    assert_int_equal(a.ttl_s, 100);
+    assert_int_equal(a.remaining_ms, 100000);
+    // Renewed in the leader's memory only, and all the same the next leader keeps the promise.
+    struct kl_store_status before, after;
+    kl_store_status(k->hs[0].s, &before);
+    hs_clock_add(&k->clock, 20000);
+    assert_int_equal(hs_lease(c, &a), 0);
+    kl_store_status(k->hs[0].s, &after);
+    assert_int_equal(after.batches, before.batches);
+    elect(k, 2);
+    hs_clock_add(&k->clock, 99000);
+    assert_int_equal(hs_lease(c, &t), 0);
+    assert_int_equal(t.remaining_ms, 1000);
+    kl_lease_req_fini(&t);
+    struct kl_kv *kv = hs_get(c, "l");
+    assert_non_null(kv);
+    kl_kv_unref(kv);
+    hs_clock_add(&k->clock, 1001);
+    wait_gone(c, "l");
+    assert_int_equal(hs_lease(c, &a), KL_ENOTFOUND);
+    assert_string_equal(a.err.msg, "etcdserver: requested lease not found");
+    assert_int_equal(hs_lease(&k->c[2], &t), KL_ENOTFOUND);
+    // Revoked from afar, with more keys than one batch takes.
+    g = (struct kl_lease_req){.kind = KL_LEASE_GRANT, .ttl_s = 100, .id = 77};
+    assert_int_equal(hs_lease(c, &g), 0);
+    for (int i = 0; i < 700; i++) {
+        char key[16];
+        snprintf(key, sizeof(key), "r/%d", i);
+        assert_true(hs_put_lease(&k->c[i % N], key, "v", 77) > 0);
+    }
+    struct kl_lease_req r = {.kind = KL_LEASE_REVOKE, .id = 77};
+    assert_int_equal(hs_lease(c, &r), 0);
+    assert_int_equal(hs_count(c, "r/", "r0"), 0);
+    assert_int_equal(hs_lease(c, &r), KL_ENOTFOUND);
+    for (int i = 0; i < N; i++) {
+        kl_store_status(k->hs[i].s, &after);
+        assert_int_equal(after.leases, 0);
+    }
+    stop(k);
+}
+
+// ---- nobody to ask ----
+
+struct late {
+    struct kl_txn txn;
+    struct kl_op op;
+    atomic_bool done;
+};
+
+static void late_cb(struct kl_txn *t)
+{
+    atomic_store(&KL_CONTAINER_OF(t, struct late, txn)->done, true);
+}
+
+static void submit_late(struct hs_client *c, void *arg)
+{
+    struct late *l = arg;
+    l->txn = (struct kl_txn){.body = {.then = &l->op, .nthen = 1}, .cb = late_cb};
+    assert_int_equal(kl_store_submit(c->hs->s, &l->txn, NULL), 0);
+}
+
+static void wait_late(struct cluster *k, struct late *l, int64_t step_ms)
+{
+    int64_t until = kl_mono_ms() + 20000;
+    while (!atomic_load(&l->done)) {
+        if (kl_mono_ms() > until)
+            fail_msg("no answer");
+        if (step_ms) {
+            int64_t t = kl_mono_ms() + 20;
+            while (kl_mono_ms() < t)
+                sched_yield();
+            hs_clock_add(&k->clock, step_ms);
+        }
+        sched_yield();
+    }
+}
+
+static void deadlines(void **state)
+{
+    struct cluster *k = start(true);
+    struct kl_bytes *v = kl_bytes_new(KL_STR("v"));
+    struct late w = {.op = put("d", v)}, r = {.op = get("d", "")}, cut = {.op = put("e", v)};
+    hs_run(&k->c[1], submit_late, &w);
+    hs_run(&k->c[1], submit_late, &r);
+    int64_t began = atomic_load(&k->clock.mono_ms);
+    wait_late(k, &w, 500);
+    wait_late(k, &r, 500);
+    assert_int_equal(w.txn.code, KL_EUNAVAILABLE);
+    assert_string_equal(w.txn.err.msg, "etcdserver: no leader");
+    assert_int_equal(r.txn.code, KL_EUNAVAILABLE);
+    assert_string_equal(r.txn.err.msg, "etcdserver: no leader");
+    assert_true(atomic_load(&k->clock.mono_ms) - began >= 7000);
+    // There is a leader, but no way to it; a read needs none.
+    elect(k, 0);
+    fp_cut(k->net, 0, 1);
+    atomic_store(&r.done, false);
+    hs_run(&k->c[1], submit_late, &r);
+    wait_late(k, &r, 0);
+    assert_int_equal(r.txn.code, 0);
+    kl_txn_fini(&r.txn);
+    hs_run(&k->c[1], submit_late, &cut);
+    wait_late(k, &cut, 500);
+    assert_int_equal(cut.txn.code, KL_EUNAVAILABLE); // it never left
+    assert_string_equal(cut.txn.err.msg, "etcdserver: request timed out");
+    // It waits for whoever comes.
+    atomic_store(&cut.done, false);
+    hs_run(&k->c[1], submit_late, &cut);
+    lead(k, 1, KL_LEADER_NONE);
+    fp_join(k->net, 0, 1);
+    assert_false(atomic_load(&cut.done));
+    lead(k, 1, 1);
+    wait_late(k, &cut, 0);
+    assert_int_equal(cut.txn.code, 0);
+    kl_txn_fini(&cut.txn);
+    // Sent, and nobody answers: the only case in which nobody can know.
+    fp_lose(k->net, 1000);
+    atomic_store(&w.done, false);
+    hs_run(&k->c[1], submit_late, &w);
+    wait_late(k, &w, 500);
+    assert_int_equal(w.txn.code, KL_EMAYBE);
+    assert_string_equal(w.txn.err.msg, "etcdserver: request timed out");
+    fp_lose(k->net, 0);
+    kl_bytes_unref(v);
+    stop(k);
+}
+
+// ---- exactly once ----
+
+// On threads of their own, where cmocka cannot jump from.
+#define CHECK(cond, ...)                                                                           \
+    do {                                                                                           \
+        if (!(cond)) {                                                                             \
+            fprintf(stderr, "%s:%d: " #cond ": ", __FILE__, __LINE__);                             \
+            fprintf(stderr, __VA_ARGS__);                                                          \
+            fputc('\n', stderr);                                                                   \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+
+struct writer {
+    pthread_t thread;
+    struct cluster *k;
+    int node, ops, unknown;
+    uint64_t rand;
+    atomic_bool *stop_chaos;
+};
+
+struct once {
+    struct kl_txn txn;
+    struct kl_op op[3];
+    struct kl_compare cmp;
+    char key[64], dir[48], end[48];
+    struct kl_kv *seen; // in the callback
+    kl_rev view_rev;
+    struct kl_reader *reader;
+    atomic_bool done;
+};
+
+static void once_cb(struct kl_txn *t)
+{
+    struct once *o = KL_CONTAINER_OF(t, struct once, txn);
+    const struct kl_view *v = kl_reader_view(o->reader);
+    o->seen = kl_kv_ref(kl_view_get(v, kl_str(o->key)));
+    o->view_rev = kl_view_rev(v);
+    atomic_store(&o->done, true);
+}
+
+static void submit_once(struct hs_client *c, void *arg)
+{
+    struct once *o = arg;
+    o->reader = c->reader;
+    o->txn.cb = once_cb;
+    CHECK(!kl_store_submit(c->hs->s, &o->txn, NULL), "%s", o->key);
+}
+
+// Creates a key of its own, counts the directory in the same transaction, and reads elsewhere.
+static void write_once(struct writer *w, struct kl_bytes *v, int i)
+{
+    struct once o = {0};
+    struct hs_client *c = &w->k->c[w->node];
+    snprintf(o.dir, sizeof(o.dir), "w/%p/", (void *)w);
+    snprintf(o.end, sizeof(o.end), "w/%p0", (void *)w);
+    snprintf(o.key, sizeof(o.key), "%s%05d", o.dir, i);
+    bool blind = i % 3 == 0; // without a compare a second time would count
+    o.cmp = (struct kl_compare){.key = kl_str(o.key), .target = KL_COMPARE_VERSION};
+    o.op[0] = put(o.key, v);
+    o.op[1] = get(o.dir, o.end);
+    o.txn = (struct kl_txn){
+        .body = {.compares = &o.cmp, .ncompares = !blind, .then = o.op, .nthen = 2}};
+    hs_run(c, submit_once, &o);
+    int64_t until = kl_mono_ms() + 30000;
+    while (!atomic_load(&o.done)) {
+        CHECK(kl_mono_ms() < until, "%s: no answer", o.key);
+        sched_yield();
+    }
+    if (o.txn.code == KL_EMAYBE || o.txn.code == KL_EUNAVAILABLE) {
+        w->unknown++;
+        kl_kv_unref(o.seen);
+        return;
+    }
+    CHECK(!o.txn.code, "%s: %d %s", o.key, o.txn.code, o.txn.err.msg);
+    CHECK(o.txn.body.succeeded, "%s ran twice", o.key);
+    CHECK(o.view_rev >= o.txn.rev, "%lld %lld", (long long)o.view_rev, (long long)o.txn.rev);
+    CHECK(o.seen, "%s cannot be read", o.key); // at once
+    CHECK(o.seen->version == 1, "%s: version %lld", o.key, (long long)o.seen->version);
+    CHECK(o.seen->mod_rev == o.txn.rev, "%s: %lld, answered %lld", o.key,
+          (long long)o.seen->mod_rev, (long long)o.txn.rev);
+    CHECK(o.op[0].kv == o.seen && !o.op[0].prev, "%s: %lld", o.key,
+          (long long)(o.op[0].kv ? o.op[0].kv->mod_rev : 0));
+    CHECK(kl_str_eqz(kl_kv_key(o.op[1].kvs[o.op[1].nkvs - 1]), o.key), "%s", o.key);
+    CHECK(w->unknown || o.op[1].count == i + 1, "%s: %lld", o.key, (long long)o.op[1].count);
+    kl_kv_unref(o.seen);
+    kl_rev rev = o.txn.rev;
+    kl_txn_fini(&o.txn);
+    // Linearizable elsewhere, through a transaction that reads.
+    struct kl_op read = get(o.key, "");
+    struct kl_txn txn = {.body = {.then = &read, .nthen = 1}};
+    int r = hs_txn(&w->k->c[(w->node + 1 + i % 2) % N], &txn);
+    if (!r) {
+        CHECK(read.kv, "%s is not there", o.key);
+        CHECK(read.kv->mod_rev == rev, "%s: %lld", o.key, (long long)read.kv->mod_rev);
+    }
+    kl_txn_fini(&txn);
+}
+
+static void *run_writer(void *arg)
+{
+    struct writer *w = arg;
+    struct kl_bytes *v = kl_bytes_new(KL_STR("value"));
+    for (int i = 0; i < w->ops; i++)
+        write_once(w, v, i);
+    kl_bytes_unref(v);
+    return NULL;
+}
+
+struct chaos {
+    struct cluster *k;
+    atomic_bool stop;
+    pthread_t thread;
+    uint64_t rand;
+    int rounds;
+};
+
+static void pause_ms(int64_t ms)
+{
+    int64_t until = kl_mono_ms() + ms;
+    while (kl_mono_ms() < until)
+        sched_yield();
+}
+
+// Cuts connections and changes who leads, also so that two believe it at the same time.
+static void *run_chaos(void *arg)
+{
+    struct chaos *h = arg;
+    struct cluster *k = h->k;
+    while (!atomic_load(&h->stop)) {
+        int a = (int)(hs_rand(&h->rand) % N), b = (a + 1 + (int)(hs_rand(&h->rand) % 2)) % N;
+        switch (hs_rand(&h->rand) % 4) {
+        case 0:
+            fp_cut(k->net, a, b);
+            pause_ms((int64_t)(hs_rand(&h->rand) % 20));
+            fp_join(k->net, a, b);
+            break;
+        case 1: // like an election
+            for (int i = 0; i < N; i++)
+                lead(k, i, KL_LEADER_NONE);
+            pause_ms((int64_t)(hs_rand(&h->rand) % 10));
+            elect(k, a);
+            break;
+        case 2: // the old one does not know yet
+            for (int i = 0; i < N; i++) {
+                lead(k, (a + i) % N, (uint64_t)a + 1);
+                pause_ms((int64_t)(hs_rand(&h->rand) % 5));
+            }
+            break;
+        default: // everybody for himself, as when only the database can be reached
+            fp_cut(k->net, a, b);
+            lead(k, a, (uint64_t)a + 1);
+            pause_ms((int64_t)(hs_rand(&h->rand) % 10));
+            fp_join(k->net, a, b);
+            elect(k, b);
+        }
+        pause_ms((int64_t)(hs_rand(&h->rand) % 15));
+        h->rounds++;
+    }
+    return NULL;
+}
+
+static void exactly_once(void **state)
+{
+    struct cluster *k = start(false);
+    uint64_t seed = hs_seed();
+    elect(k, 0);
+    struct chaos h = {.k = k, .rand = seed};
+    enum { W = 2 * N };
+    struct writer w[W];
+    assert_int_equal(pthread_create(&h.thread, NULL, run_chaos, &h), 0);
+    for (int i = 0; i < W; i++) {
+        w[i] = (struct writer){.k = k, .node = i % N, .ops = hs_scale(150), .rand = seed + i};
+        assert_int_equal(pthread_create(&w[i].thread, NULL, run_writer, &w[i]), 0);
+    }
+    int unknown = 0;
+    for (int i = 0; i < W; i++) {
+        pthread_join(w[i].thread, NULL);
+        unknown += w[i].unknown;
+    }
+    atomic_store(&h.stop, true);
+    pthread_join(h.thread, NULL);
+    elect(k, 0);
+    // Every event once, on every server.
+    kl_rev rev = hs_put(&k->c[1], "end", "", -1);
+    assert_true(rev > 0);
+    for (int i = 0; i < N; i++) {
+        struct hs_watch watch = {0};
+        hs_watch_start(&watch, &k->c[i], "w/", "w0", 1);
+        hs_watch_wait_rev(&watch, rev);
+        assert_true(watch.n + (size_t)unknown >= (size_t)(W * hs_scale(150)));
+        assert_true(watch.n <= (size_t)(W * hs_scale(150)));
+        for (size_t e = 0; e < watch.n; e++)
+            assert_int_equal(watch.ev[e].version, 1);
+        hs_watch_fini(&watch);
+    }
+    printf("%d rounds, %d unknown\n", h.rounds, unknown);
+    assert_int_equal(unknown, 0); // nobody was away for as long as that
+    stop(k);
+}
+
+// Messages get lost without a word: silence is noticed, and nothing runs twice.
+static void silent_losses(void **state)
+{
+    struct cluster *k = start(false);
+    elect(k, 0);
+    fp_lose(k->net, 100);
+    enum { W = N };
+    struct writer w[W];
+    for (int i = 0; i < W; i++) {
+        w[i] = (struct writer){.k = k, .node = i, .ops = hs_scale(12)};
+        assert_int_equal(pthread_create(&w[i].thread, NULL, run_writer, &w[i]), 0);
+    }
+    for (int i = 0; i < W; i++) {
+        pthread_join(w[i].thread, NULL);
+        assert_int_equal(w[i].unknown, 0);
+    }
+    fp_lose(k->net, 0);
+    stop(k);
+}
+
+// Stopped in the middle: everything is answered.
+static void stop_in_between(void **state)
+{
+    struct cluster *k = start(false);
+    elect(k, 0);
+    struct kl_bytes *v = kl_bytes_new(KL_STR("v"));
+    enum { M = 500 };
+    struct late *l = calloc(M, sizeof(*l));
+    for (int i = 0; i < M; i++) {
+        l[i].op = put("s", v);
+        hs_run(&k->c[1 + i % 2], submit_late, &l[i]);
+    }
+    for (int i = 0; i < N; i++)
+        hs_client_detach(&k->c[i]);
+    for (int i = 0; i < N; i++) {
+        kl_store_stop(k->hs[i].s);
+        k->hs[i].s = NULL;
+    }
+    for (int i = 0; i < M; i++) {
+        wait_late(k, &l[i], 0);
+        int code = l[i].txn.code;
+        assert_true(code == 0 || code == KL_ECANCELED || code == KL_EMAYBE);
+        kl_txn_fini(&l[i].txn);
+    }
+    free(l);
+    kl_bytes_unref(v);
+    stop(k);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(same_results),    cmocka_unit_test(attachments_come_back),
+        cmocka_unit_test(leases),          cmocka_unit_test(deadlines),
+        cmocka_unit_test(exactly_once),    cmocka_unit_test(silent_losses),
+        cmocka_unit_test(stop_in_between),
+    };
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return cmocka_run_group_tests_name("forward", tests, NULL, NULL);
+}
