@@ -11,6 +11,7 @@ static void set_at(struct kl_backend *b, struct kl_sql_pos at)
     b->shared_at = at;
     if (b->seen_rev < at.rev)
         b->seen_rev = at.rev;
+    pthread_cond_broadcast(&b->wake); // the writer may be giving way
     pthread_mutex_unlock(&b->mu);
 }
 
@@ -82,6 +83,7 @@ static void drain(struct kl_backend *b)
                 return;
             }
             e->batch = NULL;
+            atomic_store(&b->foreign_ms, kl_mono_ms());
             set_at(b, e->after);
         }
         pop_pending(b);

@@ -46,18 +46,26 @@ bool kl_sql_closing(struct kl_backend *b)
     return closing;
 }
 
+bool kl_sql_wait(struct kl_backend *b, int64_t until_ms)
+{
+    int64_t left = until_ms - kl_mono_ms();
+    if (left <= 0)
+        return false;
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    ts.tv_sec += left / 1000;
+    ts.tv_nsec += left % 1000 * 1000000;
+    ts.tv_sec += ts.tv_nsec / 1000000000;
+    ts.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(&b->wake, &b->mu, &ts);
+    return true;
+}
+
 bool kl_sql_pause(struct kl_backend *b, int64_t until_ms)
 {
     pthread_mutex_lock(&b->mu);
-    for (int64_t left; !b->closing && (left = until_ms - kl_mono_ms()) > 0;) {
-        struct timespec ts;
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        ts.tv_sec += left / 1000;
-        ts.tv_nsec += left % 1000 * 1000000;
-        ts.tv_sec += ts.tv_nsec / 1000000000;
-        ts.tv_nsec %= 1000000000;
-        pthread_cond_timedwait(&b->wake, &b->mu, &ts);
-    }
+    while (!b->closing && kl_sql_wait(b, until_ms))
+        ;
     bool go_on = !b->closing;
     pthread_mutex_unlock(&b->mu);
     return go_on;

@@ -133,6 +133,8 @@ struct kl_backend {
     atomic_llong inflight_nonce; // what the writer has not settled
     atomic_llong epoch, db_minus_mono_ms;
     atomic_llong db_bytes, used_bytes;
+    atomic_llong foreign_ms; // when another server's batch came up
+    bool had_turn;           // the writer's: its last batch was stored
     // The core's loop.
     struct kl_sql_pos at;
     struct kl_sql_entry *pending, **pending_end;
@@ -174,6 +176,8 @@ void kl_sql_session_interrupt(struct kl_sql_session *s);
 bool kl_sql_closing(struct kl_backend *b);
 // A pause that close ends. Returns false when it did.
 bool kl_sql_pause(struct kl_backend *b, int64_t until_ms);
+// With b->mu: until somebody wakes, or the time comes (false).
+bool kl_sql_wait(struct kl_backend *b, int64_t until_ms);
 int kl_sql_read_head(struct kl_sql_conn *c, bool lock, struct kl_sql_head *ret_h,
                      struct kl_error *err);
 int kl_sql_query(struct kl_sql_conn *c, enum kl_sql_stmt which, const struct kl_sql_value *params,

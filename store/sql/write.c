@@ -7,7 +7,13 @@
 #include "base/rand.h"
 #include <stdlib.h>
 
-enum { AGAIN_PAUSE_MS = 5, LOCK_TRIES = 5, LOCK_PAUSE_MS = 5 };
+enum {
+    AGAIN_PAUSE_MS = 5,
+    LOCK_TRIES = 5,
+    LOCK_PAUSE_MS = 5,
+    GIVE_WAY_MS = 3,
+    OTHERS_WRITE_MS = 50
+};
 
 // ---- the commit ----
 
@@ -177,6 +183,26 @@ static int write_batch(struct kl_backend *b, struct kl_error *err)
     return r;
 }
 
+// Who has committed is the first to be ready again, and could go on for ever while the others, who
+// have to read that first, always come too late. So while others write too, every second batch
+// waits a moment for one of theirs; it is then evaluated on that, and goes ahead.
+static bool give_way(struct kl_backend *b)
+{
+    const struct kl_sql_write *w = &b->write;
+    int64_t now = kl_mono_ms(), until = now + GIVE_WAY_MS;
+    if (!b->had_turn || now - atomic_load(&b->foreign_ms) > OTHERS_WRITE_MS)
+        return false;
+    b->had_turn = false;
+    pthread_mutex_lock(&b->mu);
+    while (!b->closing && b->shared_at.seq == w->base.seq &&
+           b->shared_at.history_id == w->base.history_id && kl_sql_wait(b, until))
+        ;
+    b->write.target_seq = b->shared_at.seq;
+    bool given = b->shared_at.seq != w->base.seq || b->shared_at.history_id != w->base.history_id;
+    pthread_mutex_unlock(&b->mu);
+    return given;
+}
+
 static void run_written(struct kl_task *t)
 {
     struct kl_batch *batch = KL_CONTAINER_OF(t, struct kl_batch, task);
@@ -189,7 +215,8 @@ static void run_propose(struct kl_task *t)
     struct kl_backend *b = batch->backend;
     struct kl_sql_write *w = &b->write;
     w->target_seq = 0;
-    batch->code = write_batch(b, &batch->err);
+    batch->code = give_way(b) ? KL_ECONFLICT : write_batch(b, &batch->err);
+    b->had_turn |= !batch->code;
     if (!batch->code) {
         pthread_mutex_lock(&b->mu);
         b->own_seq = w->after.seq;

@@ -1,0 +1,486 @@
+// SPDX-License-Identifier: Apache-2.0
+// Several servers on one database, each a process: whatever happens to them, to their connections
+// and to the database, nothing that was acknowledged is lost or there twice, revisions have no
+// gaps, and every server's watch brings every event once and in order.
+//   store-sql-servers postgres|mysql
+#include "harness.h"
+#include "servers.h"
+#include "base/clock.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { WORKERS = 3, SUBMITTERS = 16, COUNTERS = 8 };
+
+static enum ts_kind kind;
+static const char *backend;
+
+// ---- a server: half of its writes create a key, half count up one that all share ----
+
+struct report {
+    int64_t creates, increments; // acknowledged
+    int64_t lost_races;          // compares that failed
+    int64_t refused;             // certainly not stored
+    int64_t maybe;               // nobody knows
+    int64_t events, last_rev;
+    uint64_t hash; // of all events
+    int64_t gaps;
+};
+
+struct submitter {
+    struct kl_txn txn;
+    struct kl_op op;
+    struct kl_compare cmp;
+    char key[64], value[32];
+    bool counts;
+    struct worker *w;
+};
+
+struct worker {
+    int id;
+    struct hs_store hs;
+    struct hs_client c;
+    struct hs_watch watch;
+    struct report r;
+    uint64_t seed;
+    int64_t serial;
+    struct submitter sub[SUBMITTERS];
+    atomic_bool stop;
+    atomic_int open;
+    atomic_llong acks;
+};
+
+static void submit(struct submitter *u);
+
+static void done(struct kl_txn *txn)
+{
+    struct submitter *u = KL_CONTAINER_OF(txn, struct submitter, txn);
+    struct report *r = &u->w->r;
+    if (txn->code == KL_EMAYBE)
+        r->maybe++;
+    else if (txn->code)
+        r->refused++;
+    else if (!txn->body.succeeded)
+        r->lost_races++;
+    else if (u->counts)
+        r->increments++;
+    else
+        r->creates++;
+    if (!txn->code)
+        atomic_fetch_add(&u->w->acks, 1);
+    kl_txn_fini(txn);
+    kl_bytes_unref(u->op.value);
+    submit(u);
+}
+
+static void submit(struct submitter *u)
+{
+    struct worker *w = u->w;
+    if (atomic_load(&w->stop)) {
+        atomic_fetch_sub(&w->open, 1);
+        return;
+    }
+    u->counts = hs_rand(&w->seed) % 2;
+    int64_t value = 1;
+    u->cmp = (struct kl_compare){.target = KL_COMPARE_MOD};
+    if (u->counts) {
+        snprintf(u->key, sizeof(u->key), "/counter/%d", (int)(hs_rand(&w->seed) % COUNTERS));
+        struct kl_kv *kv = kl_view_get(kl_reader_view(w->c.reader), kl_str(u->key));
+        u->cmp.num = kv ? kv->mod_rev : 0;
+        value = kv ? strtoll(kl_kv_value(kv).p, NULL, 10) + 1 : 1;
+    } else {
+        snprintf(u->key, sizeof(u->key), "/created/%d/%lld", w->id, (long long)++w->serial);
+    }
+    int n = snprintf(u->value, sizeof(u->value), "%lld ", (long long)value);
+    u->cmp.key = kl_str(u->key);
+    u->op = (struct kl_op){.kind = KL_OP_PUT, .key = u->cmp.key};
+    u->op.value = kl_bytes_new((struct kl_str){u->value, (size_t)n});
+    u->txn = (struct kl_txn){
+        .body = {.compares = &u->cmp, .ncompares = 1, .then = &u->op, .nthen = 1}, .cb = done};
+    if (kl_store_submit(w->hs.s, &u->txn, NULL))
+        _exit(5);
+}
+
+static void start(struct hs_client *c, void *arg)
+{
+    struct worker *w = arg;
+    for (int i = 0; i < SUBMITTERS; i++) {
+        w->sub[i].w = w;
+        submit(&w->sub[i]);
+    }
+}
+
+static void judge_events(struct worker *w)
+{
+    struct report *r = &w->r;
+    r->hash = 14695981039346656037u;
+    for (size_t i = 0; i < w->watch.n; i++) {
+        const struct hs_event *e = &w->watch.ev[i];
+        r->gaps += e->rev != (kl_rev)i + 2;
+        for (const char *p = e->key; *p; p++)
+            r->hash = (r->hash ^ (unsigned char)*p) * 1099511628211u;
+        for (const char *p = e->value ? e->value : ""; *p; p++)
+            r->hash = (r->hash ^ (unsigned char)*p) * 1099511628211u;
+    }
+    r->events = (int64_t)w->watch.n;
+    r->last_rev = w->watch.n ? w->watch.ev[w->watch.n - 1].rev : 1;
+}
+
+// Waits for one byte of the parent's.
+static void await(int fd)
+{
+    char c;
+    while (read(fd, &c, 1) < 0 && errno == EINTR)
+        ;
+}
+
+static void send_to(int fd, const void *p, size_t n)
+{
+    if (write(fd, p, n) != (ssize_t)n)
+        _exit(4);
+}
+
+static void run_worker(int id, const char *url, int in, int out)
+{
+    struct worker *w = calloc(1, sizeof(*w));
+    struct kl_error err = {0};
+    w->id = id;
+    w->seed = (uint64_t)getpid() * 2654435761u + 1;
+    w->hs.backend = backend;
+    if (kl_store_open(url, NULL, &w->hs.s, &err)) {
+        fprintf(stderr, "worker %d: %s\n", id, err.msg);
+        _exit(2);
+    }
+    hs_client_open(&w->c, &w->hs);
+    if (hs_watch_start(&w->watch, &w->c, "/", "0", 2))
+        _exit(3);
+    send_to(out, "o", 1);
+    await(in);
+    atomic_store(&w->open, SUBMITTERS);
+    hs_run(&w->c, start, w);
+    struct pollfd p = {in, POLLIN, 0};
+    while (poll(&p, 1, 20) == 0) { // the parent wants to see that we get on
+        long long n = atomic_load(&w->acks);
+        send_to(out, &n, sizeof(n));
+    }
+    await(in);
+    atomic_store(&w->stop, true);
+    while (atomic_load(&w->open))
+        poll(NULL, 0, 5);
+    long long end = -1;
+    send_to(out, &end, sizeof(end));
+    kl_rev target;
+    if (read(in, &target, sizeof(target)) != sizeof(target))
+        _exit(6);
+    hs_watch_wait_rev(&w->watch, target);
+    hs_watch_stop(&w->watch);
+    judge_events(w);
+    send_to(out, &w->r, sizeof(w->r));
+    hs_watch_fini(&w->watch);
+    hs_client_close(&w->c);
+    kl_store_stop(w->hs.s);
+    free(w);
+    _exit(0);
+}
+
+// ---- the parent ----
+
+struct child {
+    pid_t pid;
+    int to, from;
+    long long acks;
+    struct report r;
+};
+
+struct fleet {
+    struct ts_server *server;
+    char db[32], url[192];
+    struct child c[WORKERS];
+};
+
+static void read_all(int fd, void *p, size_t n)
+{
+    for (size_t have = 0; have < n;) {
+        ssize_t k = read(fd, (char *)p + have, n - have);
+        if (k <= 0)
+            fail_msg("a worker ended early");
+        have += (size_t)k;
+    }
+}
+
+static void start_child(struct fleet *f, int i)
+{
+    int to[2], from[2];
+    assert_int_equal(pipe2(to, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(from, O_CLOEXEC), 0);
+    struct child *c = &f->c[i];
+    fflush(NULL);
+    c->pid = fork();
+    if (c->pid == 0) {
+        for (int k = 0; k < i; k++) {
+            close(f->c[k].to);
+            close(f->c[k].from);
+        }
+        close(to[1]);
+        close(from[0]);
+        run_worker(i, f->url, to[0], from[1]);
+    }
+    close(to[0]);
+    close(from[1]);
+    c->to = to[1];
+    c->from = from[0];
+}
+
+static void start_fleet(struct fleet *f, struct ts_server *s)
+{
+    memset(f, 0, sizeof(*f));
+    f->server = s;
+    ts_fresh(s, f->db);
+    ts_url(s, f->db, NULL, f->url, sizeof(f->url));
+    for (int i = 0; i < WORKERS; i++)
+        start_child(f, i);
+    char open;
+    for (int i = 0; i < WORKERS; i++)
+        read_all(f->c[i].from, &open, 1);
+    for (int i = 0; i < WORKERS; i++)
+        send_to(f->c[i].to, "g", 1);
+}
+
+// Runs for at least ms, and until every worker has had n more answers.
+static void let_run(struct fleet *f, int ms, long long n)
+{
+    int64_t until = kl_mono_ms() + ms, deadline = until + 90000;
+    long long want[WORKERS];
+    for (int i = 0; i < WORKERS; i++)
+        want[i] = f->c[i].acks + n;
+    for (;;) {
+        bool all = kl_mono_ms() >= until;
+        for (int i = 0; i < WORKERS; i++) {
+            struct pollfd p = {f->c[i].from, POLLIN, 0};
+            while (poll(&p, 1, 5) > 0)
+                read_all(p.fd, &f->c[i].acks, sizeof(f->c[i].acks));
+            all = all && f->c[i].acks >= want[i];
+        }
+        if (all)
+            return;
+        if (kl_mono_ms() > deadline)
+            fail_msg("no progress: %lld %lld %lld", f->c[0].acks, f->c[1].acks, f->c[2].acks);
+    }
+}
+
+static kl_rev db_rev(struct fleet *f)
+{
+    char out[256];
+    ts_sql(f->server, f->db, "SELECT rev FROM kv_meta", out, sizeof(out));
+    return strtoll(out, NULL, 10);
+}
+
+static void stop_fleet(struct fleet *f, struct report *sum)
+{
+    memset(sum, 0, sizeof(*sum));
+    for (int i = 0; i < WORKERS; i++)
+        send_to(f->c[i].to, "s", 1);
+    for (int i = 0; i < WORKERS; i++) {
+        do {
+            read_all(f->c[i].from, &f->c[i].acks, sizeof(f->c[i].acks));
+        } while (f->c[i].acks >= 0);
+    }
+    kl_rev rev = db_rev(f);
+    for (int i = 0; i < WORKERS; i++)
+        send_to(f->c[i].to, &rev, sizeof(rev));
+    for (int i = 0; i < WORKERS; i++) {
+        struct report *r = &f->c[i].r;
+        int status;
+        read_all(f->c[i].from, r, sizeof(*r));
+        assert_int_equal(waitpid(f->c[i].pid, &status, 0), f->c[i].pid);
+        assert_int_equal(status, 0);
+        close(f->c[i].to);
+        close(f->c[i].from);
+        assert_int_equal(r->gaps, 0);
+        assert_int_equal(r->last_rev, rev);
+        assert_true(r->hash == f->c[0].r.hash);
+        sum->creates += r->creates;
+        sum->increments += r->increments;
+        sum->lost_races += r->lost_races;
+        sum->refused += r->refused;
+        sum->maybe += r->maybe;
+    }
+    sum->last_rev = rev;
+}
+
+// What the tables and a server that opens now say of it.
+static void check(struct fleet *f, const struct report *sum)
+{
+    char out[256];
+    long long n, min, max;
+    ts_sql(f->server, f->db, "SELECT count(*), min(id), max(id) FROM kine", out, sizeof(out));
+    assert_int_equal(sscanf(out, "%lld %lld %lld", &n, &min, &max), 3);
+    assert_int_equal(min, 2);
+    assert_int_equal(max, sum->last_rev);
+    assert_int_equal(n, max - 1); // no gap
+    struct hs_store hs = {.backend = backend};
+    struct hs_client c;
+    struct kl_error err = {0};
+    if (kl_store_open(f->url, NULL, &hs.s, &err))
+        fail_msg("%s", err.msg);
+    hs_client_open(&c, &hs);
+    int64_t created = hs_count(&c, "/created/", "/created0"), counted = 0;
+    for (int i = 0; i < COUNTERS; i++) {
+        char key[32];
+        snprintf(key, sizeof(key), "/counter/%d", i);
+        struct kl_kv *kv = hs_get(&c, key);
+        int64_t v = kv ? strtoll(kl_kv_value(kv).p, NULL, 10) : 0;
+        assert_int_equal(v, kv ? kv->version : 0);
+        counted += v;
+        kl_kv_unref(kv);
+    }
+    hs_client_close(&c);
+    kl_store_stop(hs.s);
+    print_message("creates %lld, increments %lld, lost races %lld, refused %lld, maybe %lld\n",
+                  (long long)sum->creates, (long long)sum->increments, (long long)sum->lost_races,
+                  (long long)sum->refused, (long long)sum->maybe);
+    int64_t acked = sum->creates + sum->increments, have = created + counted;
+    assert_true(created >= sum->creates);
+    assert_true(counted >= sum->increments);
+    assert_in_range(have, acked, acked + sum->maybe);
+    assert_int_equal(have, n);
+    char sql[96];
+    snprintf(sql, sizeof(sql), "DROP DATABASE %s", f->db);
+    ts_sql(f->server, NULL, sql, NULL, 0);
+}
+
+// T7.
+static void gapless(void **state)
+{
+    struct fleet f;
+    struct report sum;
+    start_fleet(&f, ts_shared(kind));
+    let_run(&f, 1000, hs_scale(2000));
+    stop_fleet(&f, &sum);
+    check(&f, &sum);
+    assert_int_equal(sum.maybe, 0);
+    assert_int_equal(sum.refused, 0);
+    assert_true(sum.lost_races > 0);
+}
+
+// T8: one after the other stands still; the others must get on meanwhile.
+static void paused_servers(void **state)
+{
+    struct fleet f;
+    struct report sum;
+    start_fleet(&f, ts_shared(kind));
+    for (int i = 0; i < hs_scale(3); i++) {
+        int who = i % WORKERS;
+        let_run(&f, 100, 50);
+        kill(f.c[who].pid, SIGSTOP);
+        long long acks[WORKERS];
+        for (int k = 0; k < WORKERS; k++)
+            acks[k] = f.c[k].acks;
+        int64_t until = kl_mono_ms() + 30000;
+        bool others = false;
+        while (!others && kl_mono_ms() < until) { // what is in the pipe counts as well
+            others = true;
+            for (int k = 0; k < WORKERS; k++) {
+                struct pollfd p = {f.c[k].from, POLLIN, 0};
+                while (k != who && poll(&p, 1, 20) > 0)
+                    read_all(p.fd, &f.c[k].acks, sizeof(f.c[k].acks));
+                others = others && (k == who || f.c[k].acks > acks[k] + 200);
+            }
+        }
+        kill(f.c[who].pid, SIGCONT);
+        assert_true(others);
+    }
+    let_run(&f, 100, 50);
+    stop_fleet(&f, &sum);
+    check(&f, &sum);
+    assert_int_equal(sum.maybe, 0);
+}
+
+static void cut_connections(void **state)
+{
+    struct fleet f;
+    struct report sum;
+    start_fleet(&f, ts_shared(kind));
+    for (int i = 0; i < hs_scale(20); i++) {
+        char sql[256];
+        let_run(&f, 30, 1);
+        if (kind == TS_POSTGRES)
+            snprintf(sql, sizeof(sql),
+                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '%s'"
+                     " AND application_name = 'kinglet' AND random() < 0.5",
+                     f.db);
+        else
+            snprintf(sql, sizeof(sql),
+                     "BEGIN NOT ATOMIC FOR p IN (SELECT id FROM information_schema.processlist"
+                     " WHERE db = '%s' AND rand() < 0.5) DO KILL p.id; END FOR; END",
+                     f.db);
+        ts_sql(f.server, NULL, sql, NULL, 0);
+    }
+    let_run(&f, 100, 50);
+    stop_fleet(&f, &sum);
+    check(&f, &sum);
+    assert_int_equal(sum.maybe, 0);
+    assert_int_equal(sum.refused, 0);
+}
+
+static void restarted_database(void **state)
+{
+    struct fleet f;
+    struct report sum;
+    struct ts_server *s = ts_start(kind, NULL);
+    start_fleet(&f, s);
+    for (int i = 0; i < hs_scale(2); i++) {
+        let_run(&f, 200, 200);
+        if (i % 2)
+            ts_down(s);
+        else
+            ts_kill(s);
+        ts_up(s);
+    }
+    let_run(&f, 200, 200);
+    stop_fleet(&f, &sum);
+    check(&f, &sum);
+    assert_int_equal(sum.maybe, 0);
+    assert_int_equal(sum.refused, 0);
+    ts_stop(s);
+}
+
+// The database stands still for longer than a write waits.
+static void hung_database(void **state)
+{
+    struct fleet f;
+    struct report sum;
+    struct ts_server *s = ts_start(kind, NULL);
+    start_fleet(&f, s);
+    let_run(&f, 200, 200);
+    ts_pause(s);
+    poll(NULL, 0, 25000);
+    ts_resume(s);
+    let_run(&f, 200, 200);
+    stop_fleet(&f, &sum);
+    check(&f, &sum);
+    assert_true(sum.refused + sum.maybe > 0);
+    ts_stop(s);
+}
+
+int main(int argc, char **argv)
+{
+    backend = argc > 1 ? argv[1] : "postgres";
+    kind = backend[0] == 'p' ? TS_POSTGRES : TS_MARIADB;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gapless),         cmocka_unit_test(paused_servers),
+        cmocka_unit_test(cut_connections), cmocka_unit_test(restarted_database),
+        cmocka_unit_test(hung_database),
+    };
+    cmocka_set_message_output(CM_OUTPUT_STDOUT);
+    signal(SIGPIPE, SIG_IGN);
+    if (argc > 2)
+        cmocka_set_test_filter(argv[2]);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
