@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // HTTP in front of the pipeline: parse, authenticate, authorise, read the body, run, answer.
 #include "apiserver/auth.h"
+#include "apiserver/joining.h"
 #include "apiserver/metrics.h"
 #include "apiserver/server_int.h"
 #include "base/log.h"
@@ -263,6 +264,10 @@ void kl_http_handle(void *arg, struct kl_http_req *hr)
         kl_fail_set(r, 503, "ServiceUnavailable", "the server is starting or stopping");
         r->fail.retry_after_s = 1;
         kl_req_fail(r);
+        return;
+    }
+    if (kl_is_joining(kl_http_path(hr))) { // servers have no user: the token is looked at there
+        kl_joining_run(c);
         return;
     }
     kl_req_info_parse(a, kl_http_method(hr), kl_http_path(hr), kl_http_query(hr), &r->info);

@@ -9,6 +9,8 @@
 #include <openssl/crypto.h>
 #include <openssl/hmac.h>
 #include <openssl/sha.h>
+#include <assert.h>
+#include <stdio.h>
 
 enum {
     MAX_ARENA = 4 << 20,
@@ -43,6 +45,21 @@ int kl_identity_pack(const char *data_dir, struct kl_buf *out, struct kl_error *
     kl_arena_fini(&a);
     return rc || !out->err ? rc
                            : kl_error_set(err, out->err, "identity: %s", kl_err_text(out->err));
+}
+
+void kl_identity_write(const struct kl_pki *p, struct kl_buf *out)
+{
+    char id[32];
+    int n = snprintf(id, sizeof id, "%016llx\n", (unsigned long long)p->cluster_id);
+    const struct kl_str texts[] = {
+        p->server_ca, p->server_ca_key, p->client_ca,   p->client_ca_key,
+        p->peer_ca,   p->peer_ca_key,   p->service_key, {id, (size_t)n},
+    };
+    static_assert(KL_COUNT(texts) == KL_COUNT(files), "one text for each file");
+    for (size_t i = 0; i < KL_COUNT(files); i++) {
+        kl_buf_printf(out, "%s %zu\n", files[i], texts[i].n);
+        kl_buf_puts(out, texts[i]);
+    }
 }
 
 // The next file of a packed identity; false at the end and when it is damaged (*bad).

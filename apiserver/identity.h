@@ -22,6 +22,8 @@ int kl_identity_open(const struct kl_pki_options *o, struct kl_store *s, struct 
 // The identity of a data directory as one run of bytes, never logged: "name length\n" and the
 // bytes, for each file. KL_ENOTFOUND: there is none.
 int kl_identity_pack(const char *data_dir, struct kl_buf *out, struct kl_error *err);
+// The same of one that is open; what went wrong is in out.
+void kl_identity_write(const struct kl_pki *p, struct kl_buf *out);
 // Puts it into a data directory, all or nothing, mode 0600. What is there and the same stays;
 // KL_ECONFLICT when it is another, unless `replace`. KL_ECORRUPT.
 int kl_identity_place(const char *data_dir, struct kl_str packed, bool replace,

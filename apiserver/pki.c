@@ -251,7 +251,7 @@ static int open_token(struct opening *g)
     char hash[65], made[2 * SECRET_BYTES + 1];
     struct kl_str stored, secret, pinned;
     int rc = path && link ? kl_file_read(&p->arena, path, &stored, g->err) : oom(g);
-    if (rc || (rc = kl_pki_ca_hash(p->server_ca, hash, g->err)))
+    if (rc || (rc = kl_ca_hash(p->server_ca, hash, g->err)))
         return rc;
     secret = kl_token_secret(g->o->token ? kl_str(g->o->token) : stored, &pinned);
     if (g->o->token && pinned.n && !kl_str_eqz(pinned, hash))

@@ -30,7 +30,7 @@ struct kl_pki {
     struct kl_str service_key;          // signs ServiceAccount tokens (EC P-256)
     struct kl_str token;                // K10<sha256 of CA>::server:<secret>
     uint64_t cluster_id;                // random, not 0
-    bool made;           // the CA was made by this call
+    bool made;                          // the CA was made by this call
     struct kl_str cluster_domain;       // names the issuer of tokens; empty: cluster.local
     struct kl_arena arena;
 };
@@ -41,6 +41,8 @@ void kl_pki_free(struct kl_pki *p); // wipes the keys
 // The secret of "K10<hash>::server:<secret>" or of a bare one. *ret_hash (may be NULL): of the CA,
 // empty when the token is a bare one.
 struct kl_str kl_token_secret(struct kl_str token, struct kl_str *ret_hash);
+// hex(sha256(PEM of the CA)): of a bundle the last certificate, as K3s' join token has it.
+int kl_ca_hash(struct kl_str ca_pem, char ret[65], struct kl_error *err);
 // A client certificate for a user and groups (NULL-ended or NULL), valid for a year; the PEM texts
 // go into the arena.
 int kl_pki_client_cert(const struct kl_pki *p, struct kl_arena *a, const char *user,

@@ -276,7 +276,7 @@ bool kl_pki_leaf_good(const struct kl_pki_pair *leaf, const struct kl_pki_leaf *
     return true;
 }
 
-int kl_pki_ca_hash(struct kl_str ca_pem, char ret[65], struct kl_error *err)
+int kl_ca_hash(struct kl_str ca_pem, char ret[65], struct kl_error *err)
 {
     BIO *in = BIO_new_mem_buf(ca_pem.p, (int)ca_pem.n), *out = BIO_new(BIO_s_mem());
     X509 *last = NULL;

@@ -63,5 +63,3 @@ EVP_PKEY *kl_pki_load_key(struct kl_str pem, const char *what, struct kl_error *
 // Whether a leaf may go on being used: of this CA, valid for 90 days more, with all the names.
 bool kl_pki_leaf_good(const struct kl_pki_pair *leaf, const struct kl_pki_leaf *want,
                       const struct kl_pki_pair *ca);
-// hex(sha256(PEM of the CA)): of a bundle the last certificate, as K3s' join token has it.
-int kl_pki_ca_hash(struct kl_str ca_pem, char ret[65], struct kl_error *err);

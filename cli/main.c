@@ -20,6 +20,8 @@ static const struct command commands[] = {
     {"status", kl_cmd_status, "Tell what the datastore holds and how it is"},
     {"snapshot", kl_cmd_snapshot, "Save, list, restore and prune snapshots of the datastore"},
     {"migrate", kl_cmd_migrate, "Copy one datastore into another, offline or online"},
+    {"member", kl_cmd_member, "List, remove and promote the servers of a raft:// datastore"},
+    {"recover", kl_cmd_recover, "Go on with one server of a raft:// datastore (offline)"},
     {"version", kl_cmd_version, "Print the version"},
 };
 

@@ -8,6 +8,7 @@
 #include "client/https.h"
 #include "cli/admin.h"
 #include "cli/backup.h"
+#include "cli/cluster.h"
 #include "cli/commands.h"
 #include "cli/control.h"
 #include "cli/flags.h"
@@ -18,6 +19,7 @@
 #include "kubelet/kubelet.h"
 #include "watchcache/cache.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,13 +32,15 @@ enum { API_LOOPS_MAX = 8, OPEN_FILES = 65536, RING_BYTES = 4 << 20 };
 
 struct options {
     const char *config, *bind_address, *advertise_address, *data_dir, *datastore, *token;
+    const char *token_file, *agent_token, *server_url, *cafile, *certfile, *keyfile;
     const char *kubeconfig, *kubeconfig_mode, *cluster_cidr, *service_cidr, *cluster_dns;
     const char *cluster_domain, *node_name, *node_ip, *runtime_endpoint, *disable, *bridge_name;
     const char *cgroup_root, *log_format, *transport;
     const char *snapshot_dir, *snapshot_name, *snapshot_cron;
     struct kl_flag_list tls_san, node_label, node_taint;
     int snapshot_retention;
-    int port, kubelet_port, v, max_pods, api_loops;
+    int port, kubelet_port, peer_port, v, max_pods, api_loops;
+    bool cluster_init, cluster_reset;
     bool take_over;
     bool disable_agent, disable_controllers, disable_scheduler, debug, help;
 };
@@ -64,7 +68,15 @@ static const struct kl_flag flags[] = {
     {"data-dir", 'd', "KINGLET_DATA_DIR", KL_FLAG_STRING, AT(data_dir), "DIR", NULL, "data",
      "Where everything is kept (/var/lib/kinglet, or ~/.kinglet when not root)"},
     {"datastore-endpoint", 0, "KINGLET_DATASTORE_ENDPOINT", KL_FLAG_STRING, AT(datastore), "URL",
-     NULL, "db", "sqlite://PATH or memory:// (sqlite in the data directory)"},
+     NULL, "db",
+     "sqlite://PATH, postgres://..., mysql://..., raft://DIR, etcd://HOST:PORT or memory:// "
+     "(sqlite in the data directory)"},
+    {"datastore-cafile", 0, "KINGLET_DATASTORE_CAFILE", KL_FLAG_STRING, AT(cafile), "FILE", NULL,
+     "db", "CA that a database's certificate is checked against"},
+    {"datastore-certfile", 0, "KINGLET_DATASTORE_CERTFILE", KL_FLAG_STRING, AT(certfile), "FILE",
+     NULL, "db", "Certificate to show to a database"},
+    {"datastore-keyfile", 0, "KINGLET_DATASTORE_KEYFILE", KL_FLAG_STRING, AT(keyfile), "FILE", NULL,
+     "db", "Its key"},
     {"take-over", 0, "KINGLET_TAKE_OVER", KL_FLAG_BOOL, AT(take_over), NULL, "false", "db",
      "Change a datastore of kine or K3s in place (without it: say what would change)"},
     {"snapshot-schedule-cron", 0, "KINGLET_SNAPSHOT_SCHEDULE_CRON", KL_FLAG_STRING,
@@ -89,6 +101,18 @@ static const struct kl_flag flags[] = {
      "MODE", "600", "client", "Its file mode"},
     {"token", 't', "KINGLET_TOKEN", KL_FLAG_STRING, AT(token), "TOKEN", NULL, "cluster",
      "Shared secret of the cluster"},
+    {"token-file", 0, "KINGLET_TOKEN_FILE", KL_FLAG_STRING, AT(token_file), "FILE", NULL, "cluster",
+     "File that holds it"},
+    {"agent-token", 0, "KINGLET_AGENT_TOKEN", KL_FLAG_STRING, AT(agent_token), "TOKEN", NULL,
+     "cluster", "Secret that joins agents only (the token joins both)"},
+    {"server", 's', "KINGLET_URL", KL_FLAG_STRING, AT(server_url), "URL", NULL, "cluster",
+     "Server to join: https://HOST:6443"},
+    {"cluster-init", 0, "KINGLET_CLUSTER_INIT", KL_FLAG_BOOL, AT(cluster_init), NULL, "false",
+     "cluster", "Begin a cluster of servers that others join (raft:// in the data directory)"},
+    {"cluster-reset", 0, "KINGLET_CLUSTER_RESET", KL_FLAG_BOOL, AT(cluster_reset), NULL, "false",
+     "cluster", "Forget all other servers of a raft:// datastore, as kinglet recover, and exit"},
+    {"peer-port", 0, "KINGLET_PEER_PORT", KL_FLAG_INT, AT(peer_port), "PORT", "2380", "listener",
+     "Port for the other servers of the datastore"},
     {"disable", 0, NULL, KL_FLAG_STRING, AT(disable), "NAMES", NULL, "components",
      "Controllers to leave out"},
     {"disable-agent", 0, NULL, KL_FLAG_BOOL, AT(disable_agent), NULL, "false", "components",
@@ -127,8 +151,9 @@ struct server {
     struct kl_arena arena;
     int64_t began_ms;
     char node_name[64];
-    struct kl_pki *pki;
-    struct kl_store *store;
+    struct kl_cluster cluster;
+    struct kl_pki *pki;     // of the cluster
+    struct kl_store *store; // of the cluster
     struct kl_apiserver *api;
     struct kl_admin *admin;
     struct kl_backup *backup;
@@ -324,6 +349,34 @@ static void on_signal(uv_signal_t *h, int signum)
 
 // ---- the beginning
 
+static int read_token(struct server *s, struct kl_error *err)
+{
+    struct options *o = &s->o;
+    char text[1024];
+    if (o->token || !o->token_file)
+        return 0;
+    int fd = open(o->token_file, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text);
+    int rc = n < 0 ? kl_error_errno(err, errno, "--token-file %s", o->token_file) : 0;
+    struct kl_str line = rc ? KL_STR("") : kl_str_trim((struct kl_str){text, (size_t)n});
+    if (!rc && (!line.n || n == sizeof text || kl_str_chr(line, '\n') >= 0))
+        rc = kl_error_set(err, KL_EINVALID, "--token-file %s: one line is expected", o->token_file);
+    if (!rc)
+        o->token = kl_arena_dup(&s->arena, line).p;
+    explicit_bzero(text, sizeof text);
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
+// A server that began or joined a cluster of servers goes on with it without a flag, as in K3s.
+static bool has_raft(const char *data_dir)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/server/db/raft/state.db", data_dir);
+    return !access(path, F_OK);
+}
+
 static int parse(struct server *s, int argc, char **argv, struct kl_error *err)
 {
     struct options *o = &s->o;
@@ -355,6 +408,18 @@ static int parse(struct server *s, int argc, char **argv, struct kl_error *err)
     if (!kl_first_node_cidr(&s->arena, o->cluster_cidr))
         return kl_error_set(err, KL_EINVALID, "--cluster-cidr %s is no IPv4 range of /24 or more",
                             o->cluster_cidr);
+    if ((rc = read_token(s, err)))
+        return rc;
+    if (!o->datastore && (o->cluster_init || o->server_url || has_raft(o->data_dir)))
+        o->datastore = kl_arena_printf(&s->arena, "raft://%s/server/db/raft", o->data_dir).p;
+    if ((o->cluster_init || o->server_url || o->cluster_reset) &&
+        (!o->datastore || !strstr(o->datastore, "raft://")))
+        return kl_error_set(err, KL_EINVALID,
+                            "--%s is for raft:// datastores; servers of one database need only its "
+                            "--datastore-endpoint and the --token",
+                            o->cluster_init ? "cluster-init"
+                            : o->server_url ? "server"
+                                            : "cluster-reset");
     if (!o->datastore)
         o->datastore = kl_arena_printf(&s->arena, "sqlite://%s/server/db/state.db", o->data_dir).p;
     return kl_machine_node_name(o->node_name, s->node_name, sizeof s->node_name, err);
@@ -429,14 +494,28 @@ static int begin(struct server *s, struct kl_error *err)
                                .sans = sans,
                                .service_ip = kl_nth_address(&s->arena, o->service_cidr, 1),
                                .cluster_domain = o->cluster_domain,
-                               .token = o->token};
+                               .token = o->token,
+                               .agent_token = o->agent_token};
     struct kl_store_options so = {.hooks = &kl_cache_hooks,
                                   .ring_bytes = RING_BYTES,
                                   .auto_compact = true,
                                   .take_over = o->take_over};
+    so.cafile = o->cafile;
+    so.certfile = o->certfile;
+    so.keyfile = o->keyfile;
+    struct kl_cluster_options co = {.pki = p,
+                                    .store = so,
+                                    .datastore = o->datastore,
+                                    .server = o->server_url,
+                                    .peer_address = o->bind_address,
+                                    .peer_advertise = o->advertise_address,
+                                    .peer_port = o->peer_port};
     if ((rc = kl_make_dirs(&s->arena, o->data_dir, "server/db", err)) ||
-        (rc = kl_pki_open(&p, &s->pki, err)) ||
-        (rc = kl_store_open(o->datastore, &so, &s->store, err)) || (rc = make_loops(s, err)))
+        (rc = kl_cluster_open(&co, &s->cluster, err)))
+        return rc;
+    s->pki = s->cluster.pki;
+    s->store = s->cluster.store;
+    if ((rc = make_loops(s, err)))
         return rc;
     struct kl_loop *others[2];
     int nothers = 0;
@@ -479,8 +558,7 @@ static void end(struct server *s)
 {
     kl_backup_stop(s->backup);
     kl_admin_stop(s->admin);
-    if (s->store)
-        kl_store_stop(s->store);
+    kl_cluster_close(&s->cluster);
     for (int i = 1; i < s->nloops; i++)
         kl_loop_stop(s->loops[i]);
     if (s->controllers_loop)
@@ -493,7 +571,7 @@ static void end(struct server *s)
     kl_loop_unref(s->kubelet_loop);
     kl_loop_unref(s->loops[0]);
     kl_apiserver_free(s->api);
-    kl_pki_free(s->pki);
+    kl_cluster_free(&s->cluster);
 }
 
 static void raise_file_limit(void)
@@ -525,6 +603,8 @@ int kl_cmd_server(int argc, char **argv)
     }
     kl_log_setup(s.o.debug || s.o.v >= 4 ? KL_LOG_DEBUG : KL_LOG_INFO,
                  !strcmp(s.o.log_format, "json"));
+    if (s.o.cluster_reset)
+        return kl_recover_raft(s.o.datastore);
     if (!s.o.disable_agent && geteuid()) {
         fprintf(stderr,
                 "kinglet: a node needs root; --disable-agent runs the control plane alone\n");
