@@ -166,20 +166,26 @@ static void check(struct judge *j, struct hs_store *hs)
     kl_rev from = st.compact_rev > 1 ? st.compact_rev + 1 : 2;
     assert_int_equal(hs_watch_start(&w, &c, "/kill/", "/kill0", from), 0);
     hs_watch_wait_rev(&w, head);
-    assert_int_equal(w.n, head - from + 1);
+    // A database may still have been at the killed process's last batch when the head was read.
+    if (hs_is_sql(hs->backend))
+        assert_true(w.n >= (size_t)(head - from + 1));
+    else
+        assert_int_equal(w.n, head - from + 1);
     for (size_t i = 0; i < w.n; i++)
         assert_int_equal(w.ev[i].rev, from + (kl_rev)i);
     hs_watch_fini(&w);
     hs_client_close(&c);
 }
 
+static const char *backend = "sqlite";
+
 static void killed(void **state)
 {
     uint64_t seed = hs_seed();
     struct judge *j = calloc(1, sizeof(*j));
     struct hs_store hs;
-    int rounds = hs_scale(50);
-    hs_open(&hs, "sqlite", NULL);
+    int rounds = hs_scale(hs_is_sql(backend) ? 15 : 50);
+    hs_open(&hs, backend, NULL);
     for (int i = 0; i < rounds; i++) {
         int fd[2];
         hs_stop(&hs);
@@ -212,8 +218,10 @@ static void killed(void **state)
     free(j);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1)
+        backend = argv[1];
     const struct CMUnitTest tests[] = {cmocka_unit_test(killed)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
