@@ -218,7 +218,7 @@ static void end_pages(struct kl_etcd_read *rd)
 {
     sort_and_cut(rd->rq, rd->kvs, &rd->n, true, &rd->more);
     if (kl_etcd_range_is_plain(rd->rq))
-        rd->more = rd->rq->limit > 0 && rd->count > rd->rq->limit;
+        rd->more = !rd->rq->count_only && rd->rq->limit > 0 && rd->count > rd->rq->limit;
     measure_all(rd);
     finish(rd, 0);
 }

@@ -63,8 +63,11 @@ func canonicalRange(q *pb.RangeRequest, r *pb.RangeResponse) {
 			kv.Lease = 0
 		}
 	}
-	if q.SortTarget == pb.RangeRequest_KEY || q.KeysOnly && q.SortTarget == pb.RangeRequest_VALUE || len(r.Kvs) == 0 {
+	if q.SortTarget == pb.RangeRequest_KEY || len(r.Kvs) == 0 {
 		return
+	}
+	if q.KeysOnly && q.SortTarget == pb.RangeRequest_VALUE && r.More { // ties cannot be seen
+		r.Kvs = nil
 	}
 	same := func(a, b *mvccpb.KeyValue) bool {
 		na, va := sortKey(q.SortTarget, a)

@@ -1,0 +1,30 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# time-limit: 1800
+# T1: the etcd v3 API against the reference etcd, the same random calls on both.
+#
+#   ETCD_BACKENDS  "sqlite memory"; also raft, or URLs of databases that are empty
+#   ETCD_CALLS     20000 for each
+#   ETCD_SEEDS     "1"
+cd "$(dirname "$0")/../.." || exit 1
+. tests/etcd/lib.sh
+build diff
+bad=0
+for backend in ${ETCD_BACKENDS-sqlite memory}; do
+    for seed in ${ETCD_SEEDS-1}; do
+        name="etcd / T1 ${backend%%:*} seed $seed"
+        if ! start_reference || ! start_kinglet "$backend"; then
+            echo "not ok $name: a server did not start" && bad=1
+            continue
+        fi
+        if "$dir/diff" -a "$reference_url" -b "$url" -n "${ETCD_CALLS-20000}" -seed "$seed"; then
+            echo "ok $name (reference: etcd $reference_version)"
+        else
+            echo "not ok $name: differences to etcd $reference_version" && bad=1
+        fi
+        kill "${pids[@]}" 2>/dev/null
+        wait "${pids[@]}" 2>/dev/null
+        pids=()
+    done
+done
+exit $bad
