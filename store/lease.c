@@ -174,7 +174,8 @@ static void set_deadline(struct kl_store *s, struct kl_lease *l, const struct kl
     l->stored_mono_ms = op->deadline_mono_ms ? op->deadline_mono_ms : now + left;
     if (l->storing_mono_ms <= l->stored_mono_ms)
         l->storing_mono_ms = 0;
-    if (l->pending)
+    // Another server renewed it: what it promises later we are not told, but never more than this.
+    if (l->pending || !op->deadline_mono_ms)
         place_deadline(s, l, l->stored_mono_ms);
     l->pending = false;
 }

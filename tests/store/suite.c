@@ -632,6 +632,106 @@ static void lease_expiry(void **state)
     hs_close(&hs);
 }
 
+// Renewals need no batch each, an expired lease takes none, and a restart gives no less than what
+// was promised and no more than the TTL.
+static void lease_renewal(void **state)
+{
+    struct hs_clock clock;
+    struct hs_store hs;
+    struct hs_client c;
+    struct kl_store_status st;
+    hs_clock_init(&clock);
+    struct kl_store_options o = {.clock = &clock.clock};
+    hs_open(&hs, backend, &o);
+    hs_client_open(&c, &hs);
+    struct kl_lease_req g = {.kind = KL_LEASE_GRANT, .ttl_s = 10};
+    assert_int_equal(hs_lease(&c, &g), 0);
+    struct kl_lease_req k = {.kind = KL_LEASE_KEEPALIVE, .id = g.id};
+    kl_store_status(hs.s, &st);
+    int64_t before = st.batches;
+    for (int i = 0; i < 200; i++) { // ten minutes
+        hs_clock_add(&clock, 3000);
+        assert_int_equal(hs_lease(&c, &k), 0);
+        assert_int_equal(k.remaining_ms, 10000);
+    }
+    kl_store_status(hs.s, &st);
+    assert_in_range(st.batches - before, 8, 12);
+    // The next batch takes along what would be written soon.
+    hs_put(&c, "x", "", -1);
+    if (on("sqlite")) {
+        hs_client_close(&c);
+        hs_clock_add(&clock, 9000); // a second is left of the promise
+        hs_reopen(&hs);
+        hs_client_open(&c, &hs);
+        struct kl_lease_req t = {.kind = KL_LEASE_TTL, .id = g.id};
+        assert_int_equal(hs_lease(&c, &t), 0);
+        assert_in_range(t.remaining_ms, 1000, 10000);
+        hs_clock_add(&clock, t.remaining_ms - 1);
+        assert_int_equal(hs_lease(&c, &k), 0);
+        assert_int_equal(k.remaining_ms, 10000);
+    }
+    hs_put_lease(&c, "gone", "v", g.id);
+    hs_clock_add(&clock, 10000);
+    assert_int_equal(hs_lease(&c, &k), KL_ENOTFOUND);
+    assert_string_equal(k.err.msg, "etcdserver: requested lease not found");
+    wait_gone(&c, "gone");
+    hs_client_close(&c);
+    hs_close(&hs);
+}
+
+// etcd's checkIntervals: a key is put once, and not deleted by the transaction that puts it; the
+// two branches of a nested one exclude each other.
+static void duplicate_keys(void **state)
+{
+    struct fix *f = *state;
+    struct kl_bytes *v = kl_bytes_new(KL_STR("v"));
+    struct kl_op put_a = {.kind = KL_OP_PUT, .key = KL_STR("a"), .value = v};
+    struct kl_op put_b = {.kind = KL_OP_PUT, .key = KL_STR("b"), .value = v};
+    struct kl_op del_a = {.kind = KL_OP_DELETE, .key = KL_STR("a")};
+    struct kl_op del_ac = {.kind = KL_OP_DELETE, .key = KL_STR("a"), .end = KL_STR("c")};
+    struct kl_op del_all = {.kind = KL_OP_DELETE, .key = KL_STR("a"), .end = KL_RANGE_TO_LAST};
+    struct kl_txn_body both = {.then = &put_a, .nthen = 1, .els = &put_a, .nels = 1};
+    struct kl_txn_body one = {.then = &put_a, .nthen = 1}, other = {.els = &put_a, .nels = 1};
+    struct kl_txn_body dels = {.els = &del_ac, .nels = 1};
+#define NESTED(b)                                                                                  \
+    {                                                                                              \
+        .kind = KL_OP_TXN, .txn = (b)                                                              \
+    }
+    struct kl_op t_both = NESTED(&both), t_one = NESTED(&one), t_other = NESTED(&other),
+                 t_dels = NESTED(&dels);
+#undef NESTED
+    const struct {
+        struct kl_op ops[3];
+        int n;
+        bool refused;
+    } cases[] = {
+        {{put_a, put_b}, 2, false},  {{put_a, put_b, put_a}, 3, true},
+        {{put_a, del_a}, 2, true},   {{del_ac, put_b}, 2, true},
+        {{del_a, put_b}, 2, false},  {{del_all, put_b}, 2, false}, // as etcd has it
+        {{t_both}, 1, false},        {{t_both, put_a}, 2, true},
+        {{t_one, t_other}, 2, true}, {{t_other, t_one}, 2, true},
+        {{t_one, put_b}, 2, false},  {{t_one, del_ac}, 2, true},
+        {{t_dels, put_b}, 2, true},  {{t_dels, t_one}, 2, true},
+        {{t_one, t_dels}, 2, false}, // a later sibling's deletions are not looked at
+    };
+    for (size_t i = 0; i < KL_COUNT(cases); i++) {
+        for (int side = 0; side < 2; side++) {
+            struct kl_op ops[3];
+            memcpy(ops, cases[i].ops, sizeof(ops));
+            struct kl_txn txn = {.body = {.then = ops, .nthen = (size_t)cases[i].n}};
+            if (side)
+                txn.body = (struct kl_txn_body){.els = ops, .nels = (size_t)cases[i].n};
+            int code = hs_txn(&f->c, &txn);
+            if (code != (cases[i].refused ? KL_EBADREQUEST : 0))
+                fail_msg("case %zu: %d %s", i, code, txn.err.msg);
+            if (code)
+                assert_string_equal(txn.err.msg, "etcdserver: duplicate key given in txn request");
+            kl_txn_fini(&txn);
+        }
+    }
+    kl_bytes_unref(v);
+}
+
 // ---- old revisions against a model ----
 
 enum { MODEL_KEYS = 12, MODEL_REVS = 400 };
@@ -1099,6 +1199,8 @@ int main(int argc, char **argv)
         CASE(compact_races),
         CASE(lease_life),
         cmocka_unit_test(lease_expiry),
+        cmocka_unit_test(lease_renewal),
+        CASE(duplicate_keys),
         CASE(old_revisions),
         CASE(old_big_values),
         cmocka_unit_test(slow_watcher),
