@@ -121,10 +121,10 @@ static int admit_put(struct eval *e, const struct kl_op *op, struct kl_error *er
     struct kl_store *s = e->s;
     const struct kl_kv *old =
         op->ignore_value || op->ignore_lease || s->full ? read_key(e, op->key) : NULL;
-    if ((op->ignore_value || op->ignore_lease) && !old)
-        return kl_error_set(err, KL_EBADREQUEST, "etcdserver: key not found");
     if (op->lease && !kl_lease_usable(s, op->lease))
         return kl_error_set(err, KL_ENOTFOUND, "etcdserver: requested lease not found");
+    if ((op->ignore_value || op->ignore_lease) && !old)
+        return kl_error_set(err, KL_EBADREQUEST, "etcdserver: key not found");
     if (!s->full)
         return 0;
     size_t n = op->value ? op->value->n : 0;
@@ -328,11 +328,12 @@ enum kl_eval kl_eval_txn(struct kl_store *s, struct kl_txn *txn)
     }
     // It wrote nothing, so it is a read: of what is durable, at a head that was true after it came.
     txn->rev = s->view->rev;
-    if (e.depends)
+    // What fills is proposed later still, on the head of then. What is in flight may have been the
+    // head, and another server's batch on top of it, before this came.
+    bool certain = !s->ops->confirm_head || txn->confirmed;
+    if (e.depends && (certain || kl_commit_has_writes(s->fill)))
         return KL_EVAL_WAIT;
-    if (s->ops->confirm_head && !txn->confirmed)
-        return KL_EVAL_HEAD;
-    return KL_EVAL_ANSWER;
+    return certain ? KL_EVAL_ANSWER : KL_EVAL_HEAD;
 }
 
 // ---- results ----
