@@ -45,6 +45,7 @@ struct kl_etcd_loop *kl_etcd_loop_of(struct kl_grpc_rpc *c)
         kl_etcd_fail(c, l->closing ? KL_ECANCELED : KL_ENOMEM, NULL);
         return NULL;
     }
+    kl_etcd_waiting_init(l);
     return l;
 }
 
@@ -195,7 +196,7 @@ int kl_etcd_new(const struct kl_etcd_options *o, struct kl_etcd **ret, struct kl
     struct kl_store_status st;
     kl_store_status(o->store, &st);
     e->store = o->store;
-    e->confirms = o->store->ops->confirm_head != NULL;
+    e->confirms = kl_store_is_shared(o->store);
     e->cluster_id = st.cluster_id;
     e->member_id = st.member_id;
     atomic_init(&e->raft_term, LONE_MEMBER_TERM);
@@ -221,20 +222,33 @@ static void run_finish(struct kl_task *t)
     finish_stop(KL_CONTAINER_OF(t, struct kl_etcd, stop_task));
 }
 
-static void close_loop(struct kl_task *t)
+static void loop_closed(struct kl_etcd *e)
 {
-    struct kl_etcd_loop *l = KL_CONTAINER_OF(t, struct kl_etcd_loop, close_task);
-    struct kl_etcd *e = l->etcd;
-    l->closing = true;
-    if (l->reader) {
-        kl_etcd_watch_loop_close(l);
-        kl_reader_close(l->reader);
-        l->reader = NULL;
-    }
     if (atomic_fetch_sub(&e->left, 1) == 1) {
         e->stop_task.run = run_finish;
         kl_loop_post(e->o.loops[0], &e->stop_task);
     }
+}
+
+static void timer_closed(uv_handle_t *h)
+{
+    struct kl_etcd_loop *l = h->data;
+    loop_closed(l->etcd);
+}
+
+// No call is left: the listeners are gone, which waits for all references.
+static void close_loop(struct kl_task *t)
+{
+    struct kl_etcd_loop *l = KL_CONTAINER_OF(t, struct kl_etcd_loop, close_task);
+    l->closing = true;
+    if (!l->reader) {
+        loop_closed(l->etcd);
+        return;
+    }
+    kl_etcd_watch_loop_close(l);
+    kl_reader_close(l->reader);
+    l->reader = NULL;
+    kl_etcd_waiting_close(l, timer_closed);
 }
 
 static void close_loops(struct kl_etcd *e)

@@ -22,6 +22,16 @@ struct kl_etcd_loop {
     void *watch; // store/etcd/watch.c's, closed by kl_etcd_watch_loop_close
     struct kl_task close_task;
     bool closing;
+    struct kl_etcd_waiting *waiting, *last_waiting; // calls that wait for the store, oldest first
+    uv_timer_t timer;
+};
+
+// A call that waits for the store, embedded. Ends as etcd's do after 7 s.
+struct kl_etcd_waiting {
+    struct kl_grpc_rpc *rpc;
+    struct kl_etcd_loop *l; // NULL: not in the list
+    struct kl_etcd_waiting *prev, *next;
+    uint64_t since_ms;
 };
 
 struct kl_etcd {
@@ -29,7 +39,8 @@ struct kl_etcd {
     struct kl_store *store;
     uint64_t cluster_id, member_id;
     bool confirms; // the back end: what is in memory may be old; ask before a linearizable read
-    atomic_uint alarms; // bit 1 << enum kl_etcd_alarm_type, set by clients
+    atomic_bool snapshotting; // one at a time
+    atomic_uint alarms;       // bit 1 << enum kl_etcd_alarm_type, set by clients
     atomic_ullong raft_term;
     struct kl_grpc_server *grpc;
     struct kl_http_server *http[KL_ETCD_LISTENERS];
@@ -120,6 +131,14 @@ bool kl_etcd_range_is_plain(const struct kl_etcd_range_request *rq); // no filte
 // enough. The caller's cb; txn zeroed but for cb.
 int kl_etcd_confirm(struct kl_etcd_loop *l, struct kl_txn *txn);
 size_t kl_etcd_kv_field_size(const struct kl_kv *kv, bool keys_only); // with tag and length
+
+// ---- waiting (store/etcd/waiting.c); the loop's own
+
+void kl_etcd_waiting_init(struct kl_etcd_loop *l);
+void kl_etcd_waiting_close(struct kl_etcd_loop *l, uv_close_cb closed);
+void kl_etcd_waiting_begin(struct kl_etcd_loop *l, struct kl_etcd_waiting *w,
+                           struct kl_grpc_rpc *rpc);
+void kl_etcd_waiting_end(struct kl_etcd_waiting *w); // idempotent
 
 // ---- services, and what the server does outside of gRPC
 

@@ -6,6 +6,7 @@ struct kv_call {
     struct kl_grpc_rpc *rpc; // a reference
     struct kl_etcd_loop *l;
     struct kl_txn txn;
+    struct kl_etcd_waiting waiting;
     struct kl_op one;     // Put, DeleteRange
     bool prev_kv, is_txn; // of the one; Txn
     struct kl_etcd_txn_body root;
@@ -296,6 +297,7 @@ static void finish_ranges(struct kv_call *call, struct kl_etcd_txn_body *b)
 static void txn_done(struct kl_txn *txn)
 {
     struct kv_call *call = KL_CONTAINER_OF(txn, struct kv_call, txn);
+    kl_etcd_waiting_end(&call->waiting);
     if (txn->code || kl_grpc_rpc_closed(call->rpc)) {
         kl_etcd_fail(call->rpc, txn->code, &txn->err);
         end_call(call);
@@ -327,8 +329,10 @@ static void submit(struct kv_call *call, int rc)
     struct kl_error err = {0};
     if (!rc)
         rc = kl_store_submit(call->l->etcd->store, &call->txn, &err);
-    if (!rc)
+    if (!rc) {
+        kl_etcd_waiting_begin(call->l, &call->waiting, call->rpc);
         return;
+    }
     kl_etcd_fail(call->rpc, rc, &err);
     end_call(call);
 }

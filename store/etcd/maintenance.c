@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The Maintenance service (server/etcdserver/api/v3rpc/maintenance.go). Hash and HashKV are in
-// hash.c.
+// hash.c, Snapshot is in snapshot.c.
 #include "store/etcd/maintenance_int.h"
 
 static void defragment(struct kl_grpc_rpc *c, struct kl_str msg)
@@ -138,19 +138,16 @@ static void downgrade(struct kl_grpc_rpc *c, struct kl_str msg)
                           "etcdserver: invalid downgrade target version");
 }
 
-static void snapshot(struct kl_grpc_rpc *c, struct kl_str msg)
-{
-    kl_etcd_fail_grpc(c, KL_GRPC_UNIMPLEMENTED,
-                      "etcdserver: snapshots are taken by `kinglet snapshot save`");
-}
-
 const struct kl_grpc_method kl_etcd_maintenance_methods[] = {
     {.path = "/etcdserverpb.Maintenance/Alarm", .message = alarm_call},
     {.path = "/etcdserverpb.Maintenance/Status", .message = status},
     {.path = "/etcdserverpb.Maintenance/Defragment", .message = defragment},
     {.path = "/etcdserverpb.Maintenance/Hash", .message = kl_etcd_hash},
     {.path = "/etcdserverpb.Maintenance/HashKV", .message = kl_etcd_hash_kv},
-    {.path = "/etcdserverpb.Maintenance/Snapshot", .message = snapshot},
+    {.path = "/etcdserverpb.Maintenance/Snapshot",
+     .message = kl_etcd_snapshot,
+     .ready = kl_etcd_snapshot_ready,
+     .close = kl_etcd_snapshot_close},
     {.path = "/etcdserverpb.Maintenance/MoveLeader", .message = move_leader},
     {.path = "/etcdserverpb.Maintenance/Downgrade", .message = downgrade},
     {.path = NULL},

@@ -11,6 +11,7 @@ struct range_call {
     struct kl_etcd_range_request rq;
     struct kl_etcd_read read;
     struct kl_txn confirm;
+    struct kl_etcd_waiting waiting;
     // The answer, piece by piece.
     struct kl_iter it;
     size_t at;
@@ -167,6 +168,7 @@ static void confirmed(struct kl_txn *txn)
     struct range_call *call = KL_CONTAINER_OF(txn, struct range_call, confirm);
     int code = txn->code;
     kl_txn_fini(txn);
+    kl_etcd_waiting_end(&call->waiting);
     if (code || kl_grpc_rpc_closed(call->rpc)) {
         kl_etcd_fail(call->rpc, code, &txn->err);
         end_call(call);
@@ -209,5 +211,7 @@ void kl_etcd_range(struct kl_grpc_rpc *c, struct kl_str msg)
     if (rc) {
         kl_etcd_fail(c, rc, NULL);
         end_call(call);
+    } else {
+        kl_etcd_waiting_begin(l, &call->waiting, c);
     }
 }
