@@ -97,17 +97,26 @@ static bool has_word(struct kl_str text, const char *word)
     return text.n && memmem(text.p, text.n, word, strlen(word)) != NULL;
 }
 
+// libpq's own words: one paragraph for each address, "connection to server at ... failed: why",
+// some with advice in a second line. The last address's why.
+static struct kl_str own_line(struct kl_str text)
+{
+    struct kl_str line, best = {0};
+    while (kl_str_split(&text, '\n', &line)) {
+        const char *p = memmem(line.p, line.n, " failed: ", 9);
+        if (p || !best.n)
+            best = kl_str_trim(p ? kl_str_from(line, (size_t)(p - line.p) + 9) : line);
+    }
+    return best;
+}
+
 static int connect_error(struct kl_pg *c, const struct kl_endpoint *e, struct kl_error *err)
 {
     const char *name = c->conn.name;
     struct kl_str text = kl_str_trim(kl_str(c->pq->PQerrorMessage(c->pg))), rest = {0};
     struct kl_str state = find_state(text, &rest), line = {0};
     if (!state.n) {
-        // libpq's own: of several addresses the last one's line says the most.
-        while (kl_str_split(&text, '\n', &rest)) {
-            if (rest.n && rest.p[0] != '\t')
-                line = kl_str_trim(rest);
-        }
+        line = own_line(text);
         if (has_word(line, "certificate") || has_word(line, "SSL"))
             return kl_error_set(err, KL_EINVALID, "datastore %s: no TLS connection: %.*s", name,
                                 KL_PRI(line));
@@ -338,7 +347,7 @@ static int connect_to(const struct kl_endpoint *e, const char *db, int timeout_m
 // Plans are made once and must not depend on statistics, which a young table has none of: indexes
 // in their order, always. A server that stops in the middle of a transaction must not keep the
 // others out for ever.
-static const char session_sql[] =
+const char kl_pg_session_sql[] =
     "SET plan_cache_mode = force_generic_plan; SET jit = off; SET enable_seqscan = off;"
     "SET enable_bitmapscan = off; SET enable_sort = off; SET enable_hashjoin = off;"
     "SET enable_mergejoin = off; SET enable_hashagg = off; SET max_parallel_workers_per_gather = 0;"
@@ -367,7 +376,7 @@ int kl_pg_connect(const struct kl_endpoint *e, int timeout_ms, struct kl_sql_con
         atomic_store(&c->fd, c->pq->PQsocket(c->pg));
         c->backend_pid = c->pq->PQbackendPID(c->pg);
         c->pq->PQsetErrorVerbosity(c->pg, PQERRORS_DEFAULT);
-        r = kl_pg_run(c, session_sql, err);
+        r = kl_pg_run(c, kl_pg_session_sql, err);
     }
     if (r) {
         kl_pg_close(&c->conn);

@@ -82,6 +82,7 @@ struct kl_pg {
 };
 
 // pg_conn.c
+extern const char kl_pg_session_sql[];
 int kl_pg_connect(const struct kl_endpoint *e, int timeout_ms, struct kl_sql_conn **ret_c,
                   struct kl_error *err);
 int kl_pg_create_database(const struct kl_endpoint *e, struct kl_error *err);

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+// One database under one or two stores of this process: what opening refuses, answers that are
+// lost, a database that is set back, plans.
+//   store-sql-faults postgres|mysql
+#include "harness.h"
+#include "servers.h"
+#include "base/clock.h"
+#include "base/fault.h"
+#include "store/sql/pg_int.h"
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static enum ts_kind kind;
+static const char *backend;
+
+static struct ts_server *server(void)
+{
+    return ts_shared(kind);
+}
+
+// ---- opening ----
+
+static void expect_refusal(const char *url, const struct kl_store_options *o, int code,
+                           const char *part)
+{
+    struct kl_store *s = NULL;
+    struct kl_error err = {0};
+    int r = kl_store_open(url, o, &s, &err);
+    if (!r)
+        kl_store_stop(s);
+    if (r != code || !strstr(err.msg, part) || strstr(err.msg, "s3cr3t") || strchr(err.msg, '\n'))
+        fail_msg("%s: %d \"%s\", not %d \"...%s...\"", url, r, err.msg, code, part);
+}
+
+static void open_must_work(const char *url)
+{
+    struct kl_store *s;
+    struct kl_error err = {0};
+    if (kl_store_open(url, NULL, &s, &err))
+        fail_msg("%s: %s", url, err.msg);
+    kl_store_stop(s);
+}
+
+static void replace(char *url, size_t cap, const char *from, const char *to)
+{
+    char copy[192], *at = strstr(url, from);
+    assert_non_null(at);
+    snprintf(copy, sizeof(copy), "%.*s%s%s", (int)(at - url), url, to, at + strlen(from));
+    snprintf(url, cap, "%s", copy);
+}
+
+static void refusals(void **state)
+{
+    char url[192], db[32], port[16], sql[512];
+    ts_fresh(server(), db);
+    // Nobody there.
+    ts_url(server(), db, NULL, url, sizeof(url));
+    snprintf(port, sizeof(port), ":%d", ts_port(server()));
+    replace(url, sizeof(url), port, ":1");
+    expect_refusal(url, NULL, KL_EUNAVAILABLE, "cannot be reached");
+    // Password and user.
+    ts_url(server(), db, NULL, url, sizeof(url));
+    replace(url, sizeof(url), "kine", "nobody");
+    expect_refusal(url, NULL, KL_EUNAUTHORIZED, "nobody");
+    // A database that may not be made.
+    if (kind == TS_POSTGRES) {
+        ts_sql(server(), NULL, "CREATE ROLE modest LOGIN PASSWORD 'x'", NULL, 0);
+        snprintf(url, sizeof(url), "postgres://modest:x@127.0.0.1:%d/%s", ts_port(server()), db);
+        expect_refusal(url, NULL, KL_EFORBIDDEN, "may not create one");
+        ts_sql(server(), NULL, "DROP ROLE modest", NULL, 0);
+    }
+    // Read only there is nothing to make.
+    ts_url(server(), db, NULL, url, sizeof(url));
+    expect_refusal(url, &(struct kl_store_options){.read_only = true}, KL_ENOTFOUND, db);
+    // Ours, then a newer format.
+    open_must_work(url);
+    open_must_work(url);
+    ts_sql(server(), db, "UPDATE kv_meta SET format_min = 99", NULL, 0);
+    expect_refusal(url, NULL, KL_EUNSUPPORTED, "format 99");
+    // kine's and a stranger's.
+    ts_sql(server(), db, "DROP TABLE kv_meta", NULL, 0);
+    expect_refusal(url, NULL, KL_EUNSUPPORTED, "--take-over");
+    ts_sql(server(), db, "ALTER TABLE kine DROP COLUMN old_value", NULL, 0);
+    expect_refusal(url, NULL, KL_EUNSUPPORTED, "something else");
+    snprintf(sql, sizeof(sql), "DROP DATABASE %s", db);
+    ts_sql(server(), NULL, sql, NULL, 0);
+}
+
+static void tls(void **state)
+{
+    char url[192], db[32], ca[192];
+    struct ts_server *s = ts_start(kind, &(struct ts_options){.tls = TS_TLS_OFFERED});
+    ts_fresh(s, db);
+    snprintf(ca, sizeof(ca), "%s/ca.crt", ts_dir(s));
+    const char *verify = kind == TS_POSTGRES ? "sslmode=verify-full" : "tls=true";
+    ts_url(s, db, verify, url, sizeof(url));
+    struct kl_store *st;
+    struct kl_error err = {0};
+    if (kl_store_open(url, &(struct kl_store_options){.cafile = ca}, &st, &err))
+        fail_msg("%s", err.msg);
+    kl_store_stop(st);
+    expect_refusal(url, &(struct kl_store_options){.cafile = "/nonexistent/ca.crt"}, KL_EINVALID,
+                   "/nonexistent/ca.crt");
+    char wrong[192];
+    snprintf(wrong, sizeof(wrong), "%s/client.crt", ts_dir(s)); // nobody's CA
+    expect_refusal(url, &(struct kl_store_options){.cafile = wrong}, KL_EINVALID, "TLS");
+    ts_stop(s);
+    // And one that does not offer it.
+    const char *require = kind == TS_POSTGRES ? "sslmode=require" : "tls=skip-verify";
+    ts_url(server(), db, require, url, sizeof(url));
+    expect_refusal(url, NULL, KL_EINVALID, "TLS");
+}
+
+// ---- answers that are lost ----
+
+static void lost_answers(void **state)
+{
+    static const char *const sites[] = {"sql.commit.before", "sql.commit.after"};
+    struct hs_store hs;
+    struct hs_client c;
+    struct hs_watch w = {0};
+    if (!kl_fault_built())
+        fail_msg("built without KL_FAULTS");
+    hs_open(&hs, backend, NULL);
+    hs_client_open(&c, &hs);
+    kl_rev first = hs_rev(&c);
+    assert_int_equal(hs_watch_start(&w, &c, "/", "0", first + 1), 0);
+    int n = 0;
+    for (int i = 0; i < hs_scale(20); i++) {
+        char key[32];
+        snprintf(key, sizeof(key), "/lost/%d", i);
+        kl_fault_set(sites[i % 2], 1 + i % 3, 1);
+        for (int k = 0; k < 4; k++) {
+            kl_rev r = hs_put(&c, key, "v", k ? first + n : 0);
+            n++;
+            assert_int_equal(r, first + n);
+        }
+        assert_int_equal(kl_fault_hits(sites[i % 2]), 1);
+        struct kl_kv *kv = hs_get(&c, key);
+        assert_int_equal(kv->version, 4);
+        kl_kv_unref(kv);
+    }
+    kl_fault_clear();
+    hs_watch_wait(&w, (size_t)n);
+    for (int i = 0; i < n; i++)
+        assert_int_equal(w.ev[i].rev, first + 1 + i);
+    hs_watch_fini(&w);
+    hs_client_close(&c);
+    hs_close(&hs);
+}
+
+// ---- T22 ----
+
+struct backup {
+    long long rev, seq, chain;
+};
+
+static struct backup backup(struct hs_store *hs)
+{
+    struct backup b;
+    char out[256];
+    ts_sql(hs->server, hs->db, "SELECT rev, batch_seq, chain FROM kv_meta", out, sizeof(out));
+    assert_int_equal(sscanf(out, "%lld %lld %lld", &b.rev, &b.seq, &b.chain), 3);
+    return b;
+}
+
+static void restore(struct hs_store *hs, const struct backup *b)
+{
+    char sql[512];
+    snprintf(sql, sizeof(sql),
+             "BEGIN; SELECT rev FROM kv_meta FOR UPDATE; DELETE FROM kine WHERE id > %lld; DELETE "
+             "FROM kv_batch WHERE batch_seq > %lld; UPDATE kv_meta SET rev = %lld, batch_seq = "
+             "%lld, chain = %lld; COMMIT",
+             b->rev, b->seq, b->rev, b->seq, b->chain);
+    ts_sql(hs->server, hs->db, sql, NULL, 0);
+}
+
+static kl_rev wait_rev(struct hs_client *c, kl_rev above)
+{
+    int64_t until = kl_mono_ms() + 20000;
+    kl_rev rev;
+    while ((rev = hs_rev(c)) <= above && kl_mono_ms() < until)
+        poll(NULL, 0, 5);
+    return rev;
+}
+
+static void set_back(void **state)
+{
+    struct hs_store hs;
+    struct hs_client c;
+    struct hs_watch w = {0};
+    char two[16];
+    snprintf(two, sizeof(two), "%s2", backend);
+    hs_open(&hs, two, NULL);
+    hs_client_open(&c, &hs);
+    for (int round = 0; round < hs_scale(3); round++) {
+        assert_true(hs_put(&c, "/kept", "1", -1) > 0);
+        struct backup b = backup(&hs);
+        for (int i = 0; i < 10; i++)
+            assert_true(hs_put(&c, "/lost", "2", -1) > 0);
+        kl_rev seen = hs_rev(&c);
+        assert_int_equal(hs_watch_start(&w, &c, "/", "0", seen + 1), 0);
+        restore(&hs, &b);
+        if (round % 2) { // found by a write, or by looking
+            kl_rev r = hs_put(&c, "/new", "3", -1);
+            assert_true(r >= seen + 1000000);
+        }
+        kl_rev rev = wait_rev(&c, seen);
+        assert_true(rev >= seen + 1000000);
+        struct kl_kv *lost = hs_get(&c, "/lost"), *kept = hs_get(&c, "/kept");
+        assert_true(!lost || lost->mod_rev <= b.rev);
+        assert_non_null(kept);
+        kl_kv_unref(lost);
+        kl_kv_unref(kept);
+        // Who watched is told to read anew.
+        int64_t until = kl_mono_ms() + 20000;
+        while (!w.code && kl_mono_ms() < until)
+            poll(NULL, 0, 5);
+        assert_int_equal(w.code, KL_ECOMPACTED);
+        hs_watch_fini(&w);
+        w = (struct hs_watch){0};
+        for (int i = 0; i < 4; i++) // both stores agree again
+            assert_true(hs_put(&c, "/after", "4", -1) > rev);
+    }
+    hs_client_detach(&c);
+    hs_reopen(&hs);
+    hs_client_close(&c);
+    hs_close(&hs);
+}
+
+// The log of the database is not the one that was seen, although it is as long.
+static void diverged(void **state)
+{
+    struct hs_store hs;
+    struct hs_client c;
+    hs_open(&hs, backend, NULL);
+    hs_client_open(&c, &hs);
+    assert_true(hs_put(&c, "/a", "1", -1) > 0);
+    kl_rev seen = hs_rev(&c);
+    ts_sql(hs.server, hs.db, "UPDATE kv_meta SET chain = chain + 1", NULL, 0);
+    assert_true(hs_put(&c, "/a", "2", -1) >= seen + 1000000);
+    struct kl_kv *kv = hs_get(&c, "/a");
+    assert_int_equal(kv->version, 2);
+    kl_kv_unref(kv);
+    hs_client_close(&c);
+    hs_close(&hs);
+}
+
+// ---- plans ----
+
+// What PostgreSQL makes of our statements as they are sent, on a table it knows nothing of yet.
+static void plans(void **state)
+{
+    static const struct {
+        enum kl_sql_stmt which;
+        const char *types, *args, *wanted;
+    } want[] = {
+        {KL_SQL_LOAD, "bytea,int8", "'\\x00',100", "Index Only Scan using kl_cover"},
+        {KL_SQL_ROWS, "int8,int8", "5,100", "Index Scan using kine_pkey"},
+        {KL_SQL_ROWS_FROM, "int8", "5", "kine_pkey"},
+        {KL_SQL_FEED, "int8,int8", "5,100", "Index Scan using kine_pkey"},
+        {KL_SQL_RANGE, "bytea,bytea,int8,int8", "'\\x00','\\xff',100,10",
+         "Index Only Scan using kl_cover"},
+        {KL_SQL_RANGE_TO_LAST, "bytea,int8,int8", "'\\x00',100,10",
+         "Index Only Scan using kl_cover"},
+        {KL_SQL_RANGE_COUNT, "bytea,bytea,int8", "'\\x00','\\xff',100",
+         "Index Only Scan using kl_cover"},
+        {KL_SQL_STEP_FROM, "int8", "5", "kine_pkey"},
+        {KL_SQL_STEP_ROWS, "int8,int8", "5,100", "Index Scan using kine_pkey"},
+        {KL_SQL_READ_VALUE, "int8", "5", "Index Scan using kine_pkey"},
+        {KL_SQL_BATCHES, "int8,int8", "5,100", "kv_batch_pkey"},
+    };
+    struct hs_store hs;
+    struct hs_client c;
+    char *sql = malloc(16384), *out = malloc(16384);
+    hs_open(&hs, backend, NULL);
+    hs_client_open(&c, &hs);
+    for (int i = 0; i < 300; i++) {
+        char key[32];
+        snprintf(key, sizeof(key), "/plan/%d", i % 100);
+        assert_true(hs_put(&c, key, "v", -1) > 0);
+    }
+    for (size_t i = 0; i < KL_COUNT(want); i++) {
+        snprintf(sql, 16384, "%s; PREPARE p(%s) AS %s; EXPLAIN (COSTS OFF) EXECUTE p(%s)",
+                 kl_pg_session_sql, want[i].types, kl_pg_sql[want[i].which], want[i].args);
+        ts_sql(hs.server, hs.db, sql, out, 16384);
+        bool sorts = strstr(out, "Sort") && want[i].which != KL_SQL_BATCHES; // of a handful
+        if (!strstr(out, want[i].wanted) || strstr(out, "Seq Scan on kine") || sorts ||
+            strstr(out, "Seq Scan on kv_batch"))
+            fail_msg("%s:\n%s", kl_pg_sql[want[i].which], out);
+    }
+    free(sql);
+    free(out);
+    hs_client_close(&c);
+    hs_close(&hs);
+}
+
+int main(int argc, char **argv)
+{
+    static char name[32];
+    snprintf(name, sizeof(name), "%s", argc > 1 ? argv[1] : "postgres");
+    backend = name;
+    kind = backend[0] == 'p' ? TS_POSTGRES : TS_MARIADB;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(refusals), cmocka_unit_test(tls),      cmocka_unit_test(lost_answers),
+        cmocka_unit_test(set_back), cmocka_unit_test(diverged),
+        cmocka_unit_test(plans), // the last: MariaDB's are the driver's tests' (sql_driver.c)
+    };
+    cmocka_set_message_output(CM_OUTPUT_STDOUT);
+    if (argc > 2)
+        cmocka_set_test_filter(argv[2]);
+    return _cmocka_run_group_tests(backend, tests, KL_COUNT(tests) - (kind != TS_POSTGRES), NULL,
+                                   NULL);
+}
