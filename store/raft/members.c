@@ -253,7 +253,7 @@ static void advance(struct kl_raft *r)
         step_role(r, k, RAFT_STANDBY);
         break;
     case KL_RAFT_TRANSFER:
-        if (k->step == 0)
+        if (k->step == 0 && k->id != r->id)
             node_change(r, KL_RAFT_NODE_TRANSFER, k->id, 0);
         else
             done(r);
@@ -523,6 +523,7 @@ void kl_raft_members_poll(struct kl_raft *r)
     kl_raft_node_state(r->node, &st);
     start_change(r);
     advance(r);
+    update_status(r);
     if (now < r->rule_ms)
         return;
     r->rule_ms = now + KL_RAFT_RULE_MS;
@@ -533,7 +534,6 @@ void kl_raft_members_poll(struct kl_raft *r)
     if (st.ready && !r->running)
         follow_rule(r, now);
     advance(r);
-    update_status(r);
 }
 
 void kl_raft_members_close(struct kl_raft *r)

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: Apache-2.0
+// Several raft:// stores in one process over the real transport: joining, the rule that keeps the
+// number of voters odd, failover, a follower that is far behind, and that all are the same.
+#include "harness.h"
+#include "store/peer/peers.h"
+#include "store/raft/members.h"
+#include "base/clock.h"
+#include "base/rand.h"
+#include <errno.h>
+#include <ftw.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SERVERS = 3, WAIT_MS = 20000, ELECTION_MS = 300 };
+
+struct server {
+    uint64_t id;
+    char dir[96], address[128];
+    int port;
+    struct kl_peers *peers;
+    struct hs_store hs;
+    struct hs_client c;
+    bool up;
+};
+
+struct cluster {
+    char dir[64];
+    struct server s[SERVERS];
+    size_t snapshot_bytes;
+};
+
+static void nap(int ms)
+{
+    poll(NULL, 0, ms);
+}
+
+static void open_peers(struct cluster *c, int i)
+{
+    struct server *s = &c->s[i];
+    struct kl_error err = {0};
+    struct kl_peers_options po = {.id = s->id,
+                                  .listen_address = "127.0.0.1",
+                                  .listen_port = s->port,
+                                  .insecure_loopback = true};
+    if (kl_peers_open(&po, &s->peers, &err))
+        fail_msg("peers %d: %s", i, err.msg);
+    snprintf(s->address, sizeof(s->address), "%s", kl_peers_address(s->peers));
+    s->port = atoi(strrchr(s->address, ':') + 1);
+}
+
+// A server that joins was added before.
+static void open_server(struct cluster *c, int i, bool join)
+{
+    struct server *s = &c->s[i];
+    struct kl_error err = {0};
+    if (!join)
+        open_peers(c, i);
+    s->hs = (struct hs_store){.backend = "raft"};
+    char url[128];
+    snprintf(url, sizeof(url), "raft://%s", s->dir);
+    memcpy(s->hs.url, url, sizeof(url));
+    s->hs.o.peers = s->peers;
+    s->hs.o.raft_join = join;
+    s->hs.o.raft_election_ms = ELECTION_MS;
+    s->hs.o.raft_snapshot_bytes = c->snapshot_bytes;
+    if (join) {
+        s->hs.o.raft_from = c->s[0].id;
+        assert_int_equal(kl_peers_set(s->peers, c->s[0].id, c->s[0].address), 0);
+    }
+    if (kl_store_open(s->hs.url, &s->hs.o, &s->hs.s, &err))
+        fail_msg("server %d: %s", i, err.msg);
+    hs_client_open(&s->c, &s->hs);
+    s->up = true;
+}
+
+static void stop_server(struct cluster *c, int i)
+{
+    struct server *s = &c->s[i];
+    if (!s->up)
+        return;
+    hs_client_close(&s->c);
+    kl_store_stop(s->hs.s);
+    kl_peers_close(s->peers);
+    s->up = false;
+}
+
+static void begin(struct cluster *c)
+{
+    memset(c, 0, sizeof(*c));
+    snprintf(c->dir, sizeof(c->dir), "/tmp/kl-raft-XXXXXX");
+    assert_non_null(mkdtemp(c->dir));
+    for (int i = 0; i < SERVERS; i++) {
+        c->s[i].id = kl_rand_u64() >> 1 | 1;
+        char dir[sizeof(c->s[i].dir)];
+        snprintf(dir, sizeof(dir), "%s/%d", c->dir, i);
+        memcpy(c->s[i].dir, dir, sizeof(dir));
+    }
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    return remove(path);
+}
+
+static void end(struct cluster *c)
+{
+    for (int i = 0; i < SERVERS; i++)
+        stop_server(c, i);
+    nftw(c->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+// ---- changes ----
+
+struct changing {
+    struct kl_raft_change change;
+    struct kl_store *s;
+    atomic_bool done;
+};
+
+static void change_cb(struct kl_raft_change *c)
+{
+    atomic_store(&KL_CONTAINER_OF(c, struct changing, change)->done, true);
+}
+
+static void submit_change(struct hs_client *c, void *arg)
+{
+    struct changing *k = arg;
+    assert_int_equal(kl_raft_change(k->s, &k->change, NULL), 0);
+}
+
+static int change(struct server *at, enum kl_raft_change_op op, struct server *who)
+{
+    struct changing k = {.change = {.op = op, .id = who ? who->id : 0, .cb = change_cb},
+                         .s = at->hs.s};
+    if (op == KL_RAFT_ADD)
+        snprintf(k.change.address, sizeof(k.change.address), "%s", who->address);
+    hs_run(&at->c, submit_change, &k);
+    int64_t until = kl_mono_ms() + WAIT_MS;
+    while (!atomic_load(&k.done)) {
+        if (kl_mono_ms() > until)
+            fail_msg("a change never ended");
+        nap(5);
+    }
+    if (k.change.code)
+        print_message("change %d: %s\n", op, k.change.err.msg);
+    return k.change.code;
+}
+
+static struct kl_raft_status status(struct server *s)
+{
+    struct kl_raft_status st;
+    assert_int_equal(kl_raft_status(s->hs.s, &st, NULL), 0);
+    return st;
+}
+
+static size_t voters(struct server *s)
+{
+    struct kl_raft_status st = status(s);
+    size_t n = 0;
+    for (size_t i = 0; i < st.nmembers; i++)
+        n += st.members[i].role == KL_RAFT_VOTER;
+    return n;
+}
+
+static void wait_voters(struct server *s, size_t want)
+{
+    int64_t until = kl_mono_ms() + WAIT_MS;
+    while (voters(s) != want) {
+        if (kl_mono_ms() > until)
+            fail_msg("%zu voters, not %zu", voters(s), want);
+        nap(20);
+    }
+}
+
+static int wait_leader(struct cluster *c)
+{
+    int64_t until = kl_mono_ms() + WAIT_MS;
+    for (;;) {
+        for (int i = 0; i < SERVERS; i++) {
+            if (c->s[i].up && status(&c->s[i]).leader == c->s[i].id)
+                return i;
+        }
+        if (kl_mono_ms() > until)
+            fail_msg("no leader");
+        nap(10);
+    }
+}
+
+// All that are up have applied the same.
+static void wait_same(struct cluster *c)
+{
+    int64_t until = kl_mono_ms() + WAIT_MS;
+    for (;;) {
+        bool same = true;
+        struct kl_raft_status first = {0};
+        for (int i = 0; i < SERVERS; i++) {
+            if (!c->s[i].up)
+                continue;
+            struct kl_raft_status st = status(&c->s[i]);
+            if (!first.id)
+                first = st;
+            same = same && st.chain == first.chain && st.applied_index == first.applied_index;
+            if (st.chain == first.chain)
+                assert_true(st.state_hash == first.state_hash);
+        }
+        if (same)
+            return;
+        if (kl_mono_ms() > until)
+            fail_msg("they do not become the same");
+        nap(20);
+    }
+}
+
+static void put_many(struct server *s, const char *prefix, int n, size_t bytes)
+{
+    char key[64], *value = malloc(bytes + 1);
+    memset(value, 'v', bytes);
+    value[bytes] = 0;
+    for (int i = 0; i < n; i++) {
+        snprintf(key, sizeof(key), "/%s/%05d", prefix, i);
+        kl_rev rev = hs_put(&s->c, key, value, -1);
+        if (rev <= 0)
+            fail_msg("put %s: %lld", key, (long long)rev);
+    }
+    free(value);
+}
+
+static int64_t count(struct server *s, const char *prefix)
+{
+    char key[64], last[64];
+    snprintf(key, sizeof(key), "/%s/", prefix);
+    snprintf(last, sizeof(last), "/%s0", prefix);
+    return hs_count(&s->c, key, last);
+}
+
+static void wait_count(struct server *s, const char *prefix, int64_t want)
+{
+    int64_t until = kl_mono_ms() + WAIT_MS;
+    while (count(s, prefix) != want) {
+        if (kl_mono_ms() > until)
+            fail_msg("%lld of %lld keys", (long long)count(s, prefix), (long long)want);
+        nap(5);
+    }
+}
+
+static void join(struct cluster *c, int at, int i)
+{
+    open_peers(c, i);
+    assert_int_equal(change(&c->s[at], KL_RAFT_ADD, &c->s[i]), 0);
+    open_server(c, i, true);
+}
+
+static void make_three(struct cluster *c)
+{
+    open_server(c, 0, false);
+    put_many(&c->s[0], "a", 50, 100);
+    for (int i = 1; i < SERVERS; i++) {
+        join(c, 0, i);
+        assert_int_equal(count(&c->s[i], "a"), 50); // it opened with the state
+        if (i == 1)
+            wait_count(&c->s[1], "a", 50);
+    }
+    wait_voters(&c->s[0], 3);
+}
+
+// ---- tests ----
+
+static void grows(void **state)
+{
+    struct cluster c;
+    begin(&c);
+    open_server(&c, 0, false);
+    put_many(&c.s[0], "a", 20, 100);
+    join(&c, 0, 1);
+    put_many(&c.s[0], "b", 20, 100);
+    wait_count(&c.s[1], "b", 20);
+    // Two servers are one voter and one learner.
+    nap(1500);
+    assert_int_equal(voters(&c.s[0]), 1);
+    join(&c, 1, 2); // taken anywhere
+    wait_voters(&c.s[0], 3);
+    for (int i = 0; i < SERVERS; i++) {
+        char name[8];
+        snprintf(name, sizeof(name), "w%d", i);
+        put_many(&c.s[i], name, 20, 100); // forwarded where it must be
+    }
+    for (int i = 0; i < SERVERS; i++)
+        wait_count(&c.s[i], "w2", 20);
+    wait_same(&c);
+    // Without one it is one voter and one learner again.
+    int leader = wait_leader(&c), other = (leader + 1) % SERVERS;
+    assert_int_equal(change(&c.s[leader], KL_RAFT_REMOVE, &c.s[other]), 0);
+    stop_server(&c, other);
+    wait_voters(&c.s[leader], 1);
+    put_many(&c.s[leader], "c", 20, 100);
+    wait_same(&c);
+    end(&c);
+}
+
+static void fails_over(void **state)
+{
+    struct cluster c;
+    begin(&c);
+    make_three(&c);
+    for (int round = 0; round < hs_scale(4); round++) {
+        char name[16];
+        int leader = wait_leader(&c), other = (leader + 1) % SERVERS;
+        snprintf(name, sizeof(name), "r%d", round);
+        put_many(&c.s[leader], name, 20, 100);
+        stop_server(&c, leader);
+        int64_t start = kl_mono_ms();
+        assert_true(hs_put(&c.s[other].c, "/after", name, -1) > 0);
+        print_message("writes again after %lld ms\n", (long long)(kl_mono_ms() - start));
+        assert_int_equal(count(&c.s[other], name), 20); // none that was acknowledged is missing
+        open_server(&c, leader, false);
+        wait_same(&c);
+    }
+    // Leadership moves on request.
+    int leader = wait_leader(&c), other = (leader + 1) % SERVERS;
+    assert_int_equal(change(&c.s[leader], KL_RAFT_TRANSFER, &c.s[other]), 0);
+    assert_int_equal(wait_leader(&c), other);
+    put_many(&c.s[leader], "z", 10, 100);
+    wait_same(&c);
+    end(&c);
+}
+
+// A follower that was away while the log was cut gets the state, and its watchers every event.
+static void installs(void **state)
+{
+    struct cluster c;
+    begin(&c);
+    c.snapshot_bytes = 256 << 10;
+    make_three(&c);
+    int leader = wait_leader(&c), late = (leader + 1) % SERVERS;
+    put_many(&c.s[leader], "s", 10, 100);
+    wait_same(&c);
+    stop_server(&c, late);
+    put_many(&c.s[leader], "big", 300, 8192);
+    assert_true(status(&c.s[leader]).first_index > 2);
+    open_server(&c, late, false);
+    wait_count(&c.s[late], "big", 300);
+    wait_same(&c);
+    struct hs_watch w = {0};
+    assert_int_equal(hs_watch_start(&w, &c.s[late].c, "/big/", "/big0", 2), 0);
+    hs_watch_wait(&w, 300);
+    hs_watch_fini(&w);
+    // And it goes on from there, also after a restart.
+    stop_server(&c, late);
+    open_server(&c, late, false);
+    put_many(&c.s[late], "t", 10, 100);
+    wait_same(&c);
+    end(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(grows),
+        cmocka_unit_test(fails_over),
+        cmocka_unit_test(installs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
