@@ -2,6 +2,8 @@
 // Opening the file: what is refused, the pragmas, the tables, the statements, loading.
 #include "store/sqlite/sqlite_int.h"
 #include "store/lease.h"
+#include "store/store.h"
+#include "store/transfer/kine.h"
 #include "base/log.h"
 #include "base/rand.h"
 #include <errno.h>
@@ -20,7 +22,8 @@ static const char schema_sql[] =
     " create_revision INTEGER, prev_revision INTEGER, lease INTEGER, value BLOB, old_value BLOB,"
     " version INTEGER, lease_id INTEGER, txn_rev INTEGER);"
     "CREATE INDEX kl_cover ON kine(name, id DESC, deleted, create_revision, version, lease_id,"
-    " txn_rev);"
+    " txn_rev);";
+const char kl_sq_meta_sql[] =
     "CREATE TABLE kv_meta(k INTEGER PRIMARY KEY CHECK(k = 1), format INTEGER NOT NULL,"
     " format_min INTEGER NOT NULL, rev INTEGER NOT NULL, compact_rev INTEGER NOT NULL,"
     " physical_rev INTEGER NOT NULL, epoch INTEGER NOT NULL, batch_seq INTEGER NOT NULL,"
@@ -289,10 +292,18 @@ static int create_schema(struct kl_backend *b, struct kl_error *err)
     if (!r)
         r = kl_sq_exec(b, schema_sql, err);
     if (!r)
+        r = kl_sq_exec(b, kl_sq_meta_sql, err);
+    if (!r)
         r = kl_sq_exec(b, sql, err);
     if (!r)
         r = kl_sq_exec(b, "COMMIT", err);
     return r;
+}
+
+// What kine's trigger asks for (store/transfer/kine_sqlite.c): no other program knows it.
+static void is_writer(sqlite3_context *c, int argc, sqlite3_value **argv)
+{
+    sqlite3_result_int(c, 1);
 }
 
 static int check_schema(struct kl_backend *b, struct kl_error *err)
@@ -309,9 +320,7 @@ static int check_schema(struct kl_backend *b, struct kl_error *err)
     if (strcmp(have, "empty") == 0)
         return create_schema(b, err);
     if (strcmp(have, "kine") == 0)
-        return kl_error_set(err, KL_EUNSUPPORTED,
-                            "datastore %s was written by kine or K3s and was not taken over",
-                            b->path);
+        return kl_kine_take_over_sqlite(b->db, b->path, kl_core_options(b->core)->take_over, err);
     if (strcmp(have, "other") == 0)
         return kl_error_set(err, KL_EUNSUPPORTED,
                             "datastore %s is an SQLite database of something else", b->path);
@@ -355,6 +364,11 @@ int kl_sq_open(struct kl_backend *b, struct kl_error *err)
     if (rc)
         return kl_sq_error(b, rc, err, "open");
     sqlite3_extended_result_codes(b->db, 1);
+    rc = sqlite3_create_function(b->db, "kl_writer", 0,
+                                 SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS, NULL,
+                                 is_writer, NULL, NULL);
+    if (rc)
+        return kl_sq_error(b, rc, err, "open");
     int64_t page_bytes = 0;
     r = set_pragmas(b, err);
     if (!r && b->unclean)

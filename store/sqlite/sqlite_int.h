@@ -100,7 +100,9 @@ void kl_sq_reserve_release(struct kl_backend *b);
 // Decodes columns col.. (id, name, deleted, create_revision, version, lease_id, txn_rev, value).
 struct kl_kv *kl_sq_column_kv(struct kl_backend *b, sqlite3_stmt *st, int col);
 
-// schema.c: one statement without rows; the first column of the first row as a number.
+// schema.c: the tables beside kine's; one statement without rows; the first column of the first row
+// as a number.
+extern const char kl_sq_meta_sql[];
 int kl_sq_exec(struct kl_backend *b, const char *sql, struct kl_error *err);
 int kl_sq_query_int(struct kl_backend *b, const char *sql, int64_t *ret, struct kl_error *err);
 
