@@ -7,6 +7,7 @@
 
 struct kl_apiserver;
 struct kl_pki;
+struct kl_roster;
 
 struct kl_apiserver_options {
     struct kl_store *store; // opened with kl_cache_hooks
@@ -21,6 +22,7 @@ struct kl_apiserver_options {
     const char *cluster_domain;    // "cluster.local"
     const char *version;           // kinglet's own, for User-Agent and build info
     const struct kl_pki *pki;      // borrowed for the server's life
+    struct kl_roster *roster;      // this server among others; NULL: it is the only one. Borrowed
     bool anonymous;                // anonymous requests to health endpoints and /version
 };
 

@@ -25,6 +25,7 @@ struct boot {
     void (*done)(void *arg);
     void *arg;
     struct kl_arena arena;
+    bool endpoints_only;
     uv_timer_t retry;
     size_t waiting; // transactions on their way, and one while they are being made
     size_t written;
@@ -213,10 +214,11 @@ static void run(struct boot *b)
     b->written = 0;
     b->began_ms = kl_mono_ms();
     b->waiting = 1;
-    size_t nown = kl_bootstrap_own_rows(b->s, &b->arena, own);
-    for (size_t i = 0; i < kl_bootstrap_nrows + nown; i++) {
-        const struct kl_bootstrap_row *row =
-            i < kl_bootstrap_nrows ? &kl_bootstrap_rows[i] : &own[i - kl_bootstrap_nrows];
+    size_t nown = b->endpoints_only ? kl_bootstrap_endpoint_rows(b->s, &b->arena, own)
+                                    : kl_bootstrap_own_rows(b->s, &b->arena, own);
+    size_t nfixed = b->endpoints_only ? 0 : kl_bootstrap_nrows;
+    for (size_t i = 0; i < nfixed + nown; i++) {
+        const struct kl_bootstrap_row *row = i < nfixed ? &kl_bootstrap_rows[i] : &own[i - nfixed];
         struct kl_error err = {0};
         if (ensure(b, row, &err)) {
             kl_error_wrap(&err, "%s", kl_res(row->res)->plural);
@@ -226,7 +228,7 @@ static void run(struct boot *b)
     drop(b);
 }
 
-void kl_bootstrap_start(struct kl_apiserver *s, void (*done)(void *arg), void *arg)
+static void begin(struct kl_apiserver *s, bool endpoints_only, void (*done)(void *arg), void *arg)
 {
     struct boot *b = calloc(1, sizeof *b);
     if (!b || uv_timer_init(kl_loop_uv(s->loops[0].loop), &b->retry)) {
@@ -234,9 +236,33 @@ void kl_bootstrap_start(struct kl_apiserver *s, void (*done)(void *arg), void *a
         abort();
     }
     b->s = s;
+    b->endpoints_only = endpoints_only;
     b->done = done;
     b->arg = arg;
     b->retry.data = b;
     kl_arena_init(&b->arena, KL_MAX_ARENA_BYTES);
     run(b);
+}
+
+void kl_bootstrap_start(struct kl_apiserver *s, void (*done)(void *arg), void *arg)
+{
+    begin(s, false, done, arg);
+}
+
+static void endpoints_done(void *arg)
+{
+    struct kl_apiserver *s = arg;
+    bool again = s->endpoints_again;
+    s->endpoints_busy = s->endpoints_again = false;
+    if (again && !atomic_load(&s->stopping))
+        kl_bootstrap_endpoints(s);
+}
+
+void kl_bootstrap_endpoints(struct kl_apiserver *s)
+{
+    s->endpoints_again = s->endpoints_busy;
+    if (s->endpoints_busy)
+        return;
+    s->endpoints_busy = true;
+    begin(s, true, endpoints_done, s);
 }

@@ -32,5 +32,8 @@ int kl_bootstrap_merge(struct kl_arena *a, enum kl_boot_mode mode, struct kl_val
 #define KL_BOOT_MAX_OWN 8
 size_t kl_bootstrap_own_rows(struct kl_apiserver *s, struct kl_arena *a,
                              struct kl_bootstrap_row ret[KL_BOOT_MAX_OWN]);
+// Of these only the endpoints.
+size_t kl_bootstrap_endpoint_rows(struct kl_apiserver *s, struct kl_arena *a,
+                                  struct kl_bootstrap_row ret[KL_BOOT_MAX_OWN]);
 // The first address of a range, "10.43.0.1" of "10.43.0.0/16". False when it is no range.
 bool kl_first_address(const char *cidr, char ret[64], bool *ret_v6);

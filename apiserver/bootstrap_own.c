@@ -3,6 +3,7 @@
 #include "apiserver/bootstrap_int.h"
 #include "apiserver/pki.h"
 #include <arpa/inet.h>
+#include <stdio.h>
 
 bool kl_first_address(const char *cidr, char ret[64], bool *ret_v6)
 {
@@ -74,29 +75,76 @@ static void add_service(struct kl_apiserver *s, struct kl_arena *a, struct kl_bo
             port_of(s), ip, ip, family));
 }
 
+// Servers on one port make one subset; which ports there are decides nothing else.
+static struct kl_str subsets_of(struct kl_arena *a, const struct kl_api_endpoint *v, size_t n)
+{
+    struct kl_buf b;
+    kl_buf_init(&b, 64 * 1024);
+    for (size_t i = 0; i < n; i++) {
+        bool first = !i || v[i].port != v[i - 1].port,
+             last = i + 1 == n || v[i].port != v[i + 1].port;
+        kl_buf_printf(&b, "%s{\"ip\":\"%s\"}",
+                      first ? i ? ",{\"addresses\":[" : "{\"addresses\":[" : ",", v[i].ip);
+        if (last)
+            kl_buf_printf(&b,
+                          "],\"ports\":[{\"name\":\"https\",\"port\":%d,\"protocol\":\"TCP\"}]}",
+                          v[i].port);
+    }
+    struct kl_str s = b.err ? (struct kl_str){NULL, 0} : kl_arena_dup(a, kl_buf_str(&b));
+    kl_buf_fini(&b);
+    return s;
+}
+
+// A slice has one list of ports and one family: that of the first server and those like it.
+static struct kl_str slice_of(struct kl_arena *a, const struct kl_api_endpoint *v, size_t n)
+{
+    struct kl_buf b;
+    bool v6 = strchr(v[0].ip, ':');
+    kl_buf_init(&b, 64 * 1024);
+    for (size_t i = 0; i < n; i++)
+        if (v[i].port == v[0].port && !strchr(v[i].ip, ':') == !v6)
+            kl_buf_printf(&b, "%s{\"addresses\":[\"%s\"],\"conditions\":{\"ready\":true}}",
+                          i ? "," : "", v[i].ip);
+    struct kl_str s = b.err ? (struct kl_str){NULL, 0} : kl_arena_dup(a, kl_buf_str(&b));
+    kl_buf_fini(&b);
+    return s;
+}
+
 static void add_endpoints(struct kl_apiserver *s, struct kl_arena *a, struct kl_bootstrap_row *rows,
                           size_t *n)
 {
     const char *ip = s->o.advertise_address;
     unsigned char raw[16];
-    bool v6 = ip && inet_pton(AF_INET6, ip, raw) == 1;
-    if (!ip || (!v6 && inet_pton(AF_INET, ip, raw) != 1))
+    if (!ip || (inet_pton(AF_INET6, ip, raw) != 1 && inet_pton(AF_INET, ip, raw) != 1))
+        return;
+    struct kl_api_endpoint own = {.port = port_of(s)};
+    snprintf(own.ip, sizeof own.ip, "%s", ip);
+    const struct kl_api_endpoint *v = s->nendpoints ? s->endpoints : &own;
+    size_t nv = s->nendpoints ? s->nendpoints : 1;
+    struct kl_str subsets = subsets_of(a, v, nv), slice = slice_of(a, v, nv);
+    if (!subsets.p || !slice.p)
         return;
     add(rows, n, KL_RES_core_v1_endpoints, KL_BOOT_DATA,
         kl_arena_printf(a,
                         "{\"metadata\":{\"name\":\"kubernetes\",\"namespace\":\"default\","
                         "\"labels\":{\"endpointslice.kubernetes.io/skip-mirror\":\"true\"}},"
-                        "\"subsets\":[{\"addresses\":[{\"ip\":\"%s\"}],\"ports\":[{"
-                        "\"name\":\"https\",\"port\":%d,\"protocol\":\"TCP\"}]}]}",
-                        ip, port_of(s)));
+                        "\"subsets\":[%s]}",
+                        subsets.p));
     add(rows, n, KL_RES_discovery_v1_endpointslices, KL_BOOT_DATA,
         kl_arena_printf(a,
                         "{\"metadata\":{\"name\":\"kubernetes\",\"namespace\":\"default\","
                         "\"labels\":{\"kubernetes.io/service-name\":\"kubernetes\"}},"
-                        "\"addressType\":\"%s\",\"endpoints\":[{\"addresses\":[\"%s\"],"
-                        "\"conditions\":{\"ready\":true}}],\"ports\":[{\"name\":\"https\","
+                        "\"addressType\":\"%s\",\"endpoints\":[%s],\"ports\":[{\"name\":\"https\","
                         "\"protocol\":\"TCP\",\"port\":%d}]}",
-                        v6 ? "IPv6" : "IPv4", ip, port_of(s)));
+                        strchr(v[0].ip, ':') ? "IPv6" : "IPv4", slice.p, v[0].port));
+}
+
+size_t kl_bootstrap_endpoint_rows(struct kl_apiserver *s, struct kl_arena *a,
+                                  struct kl_bootstrap_row ret[KL_BOOT_MAX_OWN])
+{
+    size_t n = 0;
+    add_endpoints(s, a, ret, &n);
+    return n;
 }
 
 static void add_client_ca(struct kl_apiserver *s, struct kl_arena *a, struct kl_bootstrap_row *rows,
@@ -118,7 +166,8 @@ size_t kl_bootstrap_own_rows(struct kl_apiserver *s, struct kl_arena *a,
 {
     size_t n = 0;
     add_service(s, a, ret, &n);
-    add_endpoints(s, a, ret, &n);
+    if (!s->o.roster) // else they are all servers', roster.c
+        add_endpoints(s, a, ret, &n);
     if (s->o.pki)
         add_client_ca(s, a, ret, &n);
     return n;

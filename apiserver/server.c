@@ -3,6 +3,7 @@
 #include "apiserver/bootstrap.h"
 #include "apiserver/metrics.h"
 #include "apiserver/pki.h"
+#include "apiserver/roster.h"
 #include "apiserver/server_int.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -111,6 +112,8 @@ static void on_bootstrapped(void *arg)
     atomic_store(&s->ready, true);
     kl_log(KL_LOG_INFO, "apiserver", "ready port=%d after_ms=%lld", kl_apiserver_port(s),
            (long long)(kl_mono_ms() - s->started_ms));
+    if (s->o.roster)
+        kl_roster_start(s->o.roster, s);
     if (s->ready_cb)
         s->ready_cb(s->ready_arg);
 }
@@ -217,6 +220,8 @@ static void close_watches(struct kl_task *t)
 {
     struct loop_task *x = KL_CONTAINER_OF(t, struct loop_task, task);
     kl_watch_close_all(x->al);
+    if (x->al == &x->al->srv->loops[0])
+        kl_roster_stop(x->al->srv->o.roster);
     if (atomic_fetch_sub(x->left, 1) == 1)
         free(x->left);
     free(x);

@@ -14,6 +14,7 @@
 #define KL_MAX_ARENA_BYTES ((size_t)64 << 20)
 #define KL_MAX_API_LOOPS 16
 #define KL_HTTP_CLASSES 5 // 1xx to 5xx
+#define KL_MAX_API_ENDPOINTS 32
 
 struct kl_authz_cache;
 struct kl_authn_cache;
@@ -36,8 +37,16 @@ struct kl_api_loop {
     int event_lease_keys;
 };
 
+struct kl_api_endpoint {
+    char ip[46];
+    int port;
+};
+
 struct kl_apiserver {
     struct kl_apiserver_options o;
+    struct kl_api_endpoint endpoints[KL_MAX_API_ENDPOINTS]; // of all servers; loops[0] (roster.c)
+    size_t nendpoints;
+    bool endpoints_busy, endpoints_again; // bootstrap.c
     struct kl_http_server *http;
     struct kl_tls_ctx *tls;
     struct kl_tls_ctx *kubelet_tls; // client side, to kubelets

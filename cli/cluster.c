@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/cluster.h"
 #include "cli/join.h"
+#include "apiserver/roster.h"
 #include "base/log.h"
 #include "base/rand.h"
 #include "store/peer/peers.h"
@@ -220,6 +221,30 @@ static int open_raft(const struct kl_cluster_options *o, struct kl_cluster *c, s
     return rc;
 }
 
+// "MACHINE:DIR": where this server runs, as far as another start can be told from another server.
+static void describe_place(const char *data_dir, char *ret, size_t n)
+{
+    char machine[64] = "";
+    int fd = open("/etc/machine-id", O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? 0 : read(fd, machine, sizeof machine - 1);
+    struct kl_str id = kl_str_trim((struct kl_str){machine, got > 0 ? (size_t)got : 0});
+    if (fd >= 0)
+        close(fd);
+    if (!id.n && !gethostname(machine, sizeof machine - 1))
+        id = kl_str(machine);
+    snprintf(ret, n, "%.*s:%s", KL_PRI(id), data_dir);
+}
+
+static int claim_place(const struct kl_cluster_options *o, struct kl_cluster *c,
+                       struct kl_error *err)
+{
+    char place[MAX_PATH + 80];
+    if (!c->id)
+        return 0;
+    describe_place(o->pki.data_dir, place, sizeof place);
+    return kl_roster_claim(c->store, c->id, place, &c->roster, err);
+}
+
 int kl_cluster_open(const struct kl_cluster_options *o, struct kl_cluster *ret,
                     struct kl_error *err)
 {
@@ -227,6 +252,8 @@ int kl_cluster_open(const struct kl_cluster_options *o, struct kl_cluster *ret,
     int rc = has_scheme(o->datastore, "raft://") ? open_raft(o, ret, err)
              : is_database(o->datastore)         ? open_database(o, ret, err)
                                                  : open_alone(o, ret, err);
+    if (!rc)
+        rc = claim_place(o, ret, err);
     if (rc) {
         kl_cluster_close(ret);
         kl_cluster_free(ret);
@@ -236,6 +263,8 @@ int kl_cluster_open(const struct kl_cluster_options *o, struct kl_cluster *ret,
 
 void kl_cluster_close(struct kl_cluster *c)
 {
+    kl_roster_release(c->roster);
+    c->roster = NULL;
     if (c->store)
         kl_store_stop(c->store);
     c->store = NULL;

@@ -10,6 +10,7 @@
 #include "store/store.h"
 
 struct kl_peers;
+struct kl_roster;
 
 struct kl_cluster_options {
     struct kl_pki_options pki;     // server_id is found out here
@@ -27,6 +28,7 @@ struct kl_cluster {
     struct kl_pki *pki;
     struct kl_peers *peers;
     struct kl_store *store;
+    struct kl_roster *roster; // where there may be others
 };
 
 // Blocking, before there are loops. One sentence on failure; *ret is closed then.

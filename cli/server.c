@@ -535,6 +535,7 @@ static int begin(struct server *s, struct kl_error *err)
                                       .cluster_domain = o->cluster_domain,
                                       .version = KINGLET_VERSION,
                                       .pki = s->pki,
+                                      .roster = s->cluster.roster,
                                       .anonymous = true};
     if ((rc = kl_apiserver_start(&ao, &s->api, err)) || (rc = begin_admin(s, err)))
         return rc;
