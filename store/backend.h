@@ -175,7 +175,8 @@ struct kl_import {
 };
 
 struct kl_backend_ops {
-    const char *scheme; // of the URL, without "://"
+    const char *scheme;   // of the URL, without "://"
+    size_t max_key_bytes; // of what may be put; 0: any
     // `rest` is what follows "://". Blocking, before the core runs.
     int (*open)(struct kl_store *core, struct kl_str rest, struct kl_backend **ret_b,
                 struct kl_error *err);

@@ -179,7 +179,8 @@ void kl_txn_reset(struct kl_txn *txn); // drops results before another evaluatio
 int kl_batch_row(struct kl_batch *b, struct kl_row **ret_row);
 
 // txn_check.c
-int kl_txn_check(const struct kl_txn *txn, size_t *ret_bytes, struct kl_error *err);
+int kl_txn_check(const struct kl_txn *txn, size_t max_key_bytes, size_t *ret_bytes,
+                 struct kl_error *err);
 bool kl_txn_writes(const struct kl_txn_body *body); // what some side of it might
 
 // replay.c: the index after an outside batch, and the results of what was forwarded from here.

@@ -22,6 +22,7 @@
 
 enum {
     KL_SQL_FORMAT = 1,
+    KL_SQL_KEY_BYTES = 2048, // what both drivers' indexes hold
     KL_SQL_WRITE_MS = 10000, // how long a batch waits for the database
     KL_SQL_DOUBT_MS = 10000, // and how much longer to learn what became of it
     KL_SQL_READ_MS = 10000,  // how long a read waits for the database

@@ -453,10 +453,11 @@ static void spawn_postgres(struct ts_server *s)
 
 static void spawn_mariadb(struct ts_server *s)
 {
-    char data[160], sock[160], port[32], ca[160], cert[160], key[160];
+    char data[160], tmp[160], sock[160], port[32], ca[160], cert[160], key[160];
     const char *argv[ARGS_MAX] = {s->bin,
                                   "--no-defaults",
                                   data,
+                                  tmp,
                                   sock,
                                   port,
                                   "--bind-address=127.0.0.1",
@@ -465,8 +466,9 @@ static void spawn_mariadb(struct ts_server *s)
                                   "--innodb-log-file-size=48M",
                                   "--performance-schema=off",
                                   "--max-connections=100"};
-    size_t n = 11;
+    size_t n = 12;
     snprintf(data, sizeof(data), "--datadir=%s/data", s->dir);
+    snprintf(tmp, sizeof(tmp), "--tmpdir=%s", s->dir);
     snprintf(sock, sizeof(sock), "--socket=%s/mysqld.sock", s->dir);
     snprintf(port, sizeof(port), "--port=%d", s->port);
     snprintf(ca, sizeof(ca), "--ssl-ca=%s/ca.crt", s->dir);
@@ -665,8 +667,15 @@ void ts_sql(struct ts_server *s, const char *db, const char *sql, char *ret, siz
                               "-d",
                               db ? db : "postgres",
                               NULL};
-    const char *const my[] = {"mariadb", "--no-defaults", "--batch", "--skip-column-names",
-                              sock,      "--user=root",   db,        NULL};
+    const char *const my[] = {"mariadb",
+                              "--no-defaults",
+                              "--batch",
+                              "--skip-column-names",
+                              "--delimiter=$$", // compound statements too
+                              sock,
+                              "--user=root",
+                              db,
+                              NULL};
     assert_int_equal(pipe2(in, O_CLOEXEC), 0);
     assert_int_equal(pipe2(out, O_CLOEXEC), 0);
     pid_t pid = spawn(s, "client.log", in[0], out[1], s->kind == TS_POSTGRES ? pg : my);

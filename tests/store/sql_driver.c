@@ -3,7 +3,7 @@
 // or mysql.
 #include "harness.h"
 #include "servers.h"
-#include "store/sql/driver.h"
+#include "store/sql/my_int.h"
 #include "base/clock.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -626,6 +626,61 @@ static void statements(void **state)
     close_session(&s);
 }
 
+// No statement sorts, makes a table on the way or reads a table whole, however large it is.
+static void mysql_plans(void **state)
+{
+    const struct kl_sql_value name = KL_SQL_NAME(KL_STR("/k")), end = KL_SQL_NAME(KL_STR("/l"));
+    const struct {
+        enum kl_sql_stmt which;
+        size_t n;
+        struct kl_sql_value p[5];
+    } rows[] = {
+        {KL_SQL_HEAD},
+        {KL_SQL_BATCHES, 2, {KL_SQL_INT(5), KL_SQL_INT(9)}},
+        {KL_SQL_BATCH, 1, {KL_SQL_INT(5)}},
+        {KL_SQL_FEED, 2, {KL_SQL_INT(5), KL_SQL_INT(9)}},
+        {KL_SQL_LOAD, 2, {name, KL_SQL_INT(100)}},
+        {KL_SQL_ROWS, 2, {KL_SQL_INT(5), KL_SQL_INT(100)}},
+        {KL_SQL_ROWS_FROM, 1, {KL_SQL_INT(500)}},
+        {KL_SQL_RANGE, 4, {name, end, KL_SQL_INT(500), KL_SQL_INT(10)}},
+        {KL_SQL_RANGE_TO_LAST, 3, {name, KL_SQL_INT(500), KL_SQL_INT(10)}},
+        {KL_SQL_RANGE_COUNT, 3, {name, end, KL_SQL_INT(500)}},
+        {KL_SQL_READ_VALUE, 1, {KL_SQL_INT(7)}},
+        {KL_SQL_STEP_FROM, 1, {KL_SQL_INT(500)}},
+        {KL_SQL_STEP_ROWS, 2, {KL_SQL_INT(5), KL_SQL_INT(100)}},
+        {KL_SQL_TRIM_BATCHES, 2, {KL_SQL_INT(5), KL_SQL_INT(100)}},
+    };
+    struct session s;
+    struct cells x;
+    open_session(&s);
+    ts_sql(ts_shared(kind), s.db,
+           "INSERT INTO kine(id,name,deleted,value) SELECT 1+seq,CONCAT('/k',seq),0,'x' FROM"
+           " seq_1_to_3000;"
+           "INSERT INTO kv_batch SELECT seq,1,1,seq,1,1,0,0,seq,NULL FROM seq_1_to_3000;"
+           "ANALYZE TABLE kine; ANALYZE TABLE kv_batch",
+           NULL, 0);
+    struct kl_my *c = (struct kl_my *)s.c;
+    for (size_t i = 0; i < KL_COUNT(rows); i++) {
+        kl_buf_clear(&c->buf);
+        kl_my_put_str(&c->buf, "EXPLAIN ");
+        kl_my_put_sql(&c->buf, c, kl_my_sql[rows[i].which], rows[i].p, rows[i].n);
+        OK(kl_my_query(c, kl_buf_str(&c->buf), &err));
+        // id, select_type, table, type, possible_keys, key, key_len, ref, rows, Extra
+        while (driver->fetch(s.c, x.v, &err) == 1) {
+            struct kl_str table = x.v[2].s, type = x.v[3].s, extra = x.v[9].s;
+            char text[256];
+            snprintf(text, sizeof(text), "%.*s", KL_PRI(extra));
+            bool whole = kl_str_eqz(type, "ALL") && !kl_str_starts(table, KL_STR("<derived"));
+            if (whole || strstr(text, "temporary") || strstr(text, "filesort"))
+                fail_msg("%s: table %.*s by %.*s: %s", kl_my_sql[rows[i].which], KL_PRI(table),
+                         KL_PRI(type), text);
+        }
+        driver->finish(s.c);
+        assert_int_equal(err.code, 0);
+    }
+    close_session(&s);
+}
+
 // Two sessions take turns; only the order of the log decides.
 static void racing(void **state)
 {
@@ -876,7 +931,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(forbidden),  cmocka_unit_test(interrupted), cmocka_unit_test(lost_server),
         cmocka_unit_test(tls),
     };
+    const struct CMUnitTest mysql_tests[] = {cmocka_unit_test(mysql_plans)};
     if (argc > 2)
         cmocka_set_test_filter(argv[2]);
-    return cmocka_run_group_tests_name(driver->title, tests, NULL, NULL);
+    int failed = cmocka_run_group_tests_name(driver->title, tests, NULL, NULL);
+    if (kind == TS_MARIADB)
+        failed += cmocka_run_group_tests_name("plans", mysql_tests, NULL, NULL);
+    return failed;
 }
