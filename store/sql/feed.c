@@ -231,9 +231,12 @@ static int read_anew(struct kl_backend *b, struct kl_sql_conn *c, struct kl_sql_
     free_entries(p->entries);
     p->entries = NULL;
     p->end = &p->entries;
-    p->state->continues = p->state->pos.history_id == b->fed.history_id;
+    bool same = p->state->pos.history_id == b->fed.history_id;
+    // In another history everything up to its beginning is compacted, and stored as such; others
+    // may have gone on from there already.
+    p->state->continues = same || p->state->compact_rev < p->state->pos.rev;
     kl_log(KL_LOG_WARN, "store", "datastore %s: %s, read anew rev=%lld", b->name,
-           p->state->continues ? "this server was behind for too long" : "another history",
+           same ? "this server was behind for too long" : "another history",
            (long long)p->state->pos.rev);
     b->fed = p->head = p->state->pos;
     p->more = false;

@@ -336,6 +336,8 @@ void kl_sql_compact_step(struct kl_backend *b, struct kl_step_req *q)
             s.through = head.physical_rev < q->until ? head.physical_rev : q->until;
             break;
         }
+        if (!r && head.compact_rev < s.through) // not this log's any more
+            r = kl_error_set(&err, KL_EAGAIN, "not compacted that far");
         s.n = 0;
         if (!r)
             r = collect(c, q, &s, &err);
