@@ -28,6 +28,7 @@ struct kl_raft_job {
     void (*work)(struct kl_raft_job *j); // where blocking is allowed
     void (*done)(struct kl_raft_job *j); // the owner's thread, later
     struct kl_task task;                 // the environment's
+    struct kl_raft_job *next;
     void *env;
 };
 

@@ -44,7 +44,7 @@ static void run_wake(struct kl_task *t)
         return;
     }
     for (struct kl_raft_job *j = done, *next; j; j = next) {
-        next = j->task.next ? KL_CONTAINER_OF(j->task.next, struct kl_raft_job, task) : NULL;
+        next = j->next;
         j->done(j);
     }
     if (drained && !r->closing)
@@ -73,9 +73,9 @@ void kl_raft_post_done(struct kl_raft *r, struct kl_raft_job *j)
     struct kl_raft_wake *w = r->wake;
     pthread_mutex_lock(&w->mu);
     if (j) {
-        j->task.next = NULL;
+        j->next = NULL;
         *w->done_end = j;
-        w->done_end = (struct kl_raft_job **)(void *)&j->task.next;
+        w->done_end = &j->next;
     } else {
         w->drained = true;
     }
@@ -457,8 +457,7 @@ static void close_raft(struct kl_backend *b)
         pthread_mutex_unlock(&r->wake->mu);
         while (posted && r->wake->done) {
             struct kl_raft_job *j = r->wake->done;
-            r->wake->done =
-                j->task.next ? KL_CONTAINER_OF(j->task.next, struct kl_raft_job, task) : NULL;
+            r->wake->done = j->next;
             if (!r->wake->done)
                 r->wake->done_end = &r->wake->done;
             j->done(j);

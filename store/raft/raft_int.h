@@ -30,8 +30,8 @@ struct kl_raft_wake {
     struct kl_task task;
     pthread_mutex_t mu;
     bool posted, tick, drained;
-    struct kl_raft_job *done, **done_end; // linked by task.next
-    struct kl_raft *r;                    // NULL: closed
+    struct kl_raft_job *done, **done_end;
+    struct kl_raft *r; // NULL: closed
     struct kl_loop *loop;
 };
 
