@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The server: its listeners, its context on each loop, its end.
-#include "store/etcd/etcd_int.h"
+#include "store/etcd/cluster_int.h"
 #include "store/store_int.h"
 #include <stdlib.h>
 
@@ -12,6 +12,7 @@ enum {
     // A gRPC client keeps its connection open and silent; a slow watcher reads when it can.
     IDLE_MS = 24 * 60 * 60 * 1000,
     PROGRESS_MS = 5 * 60 * 1000,
+    REFRESH_MS = 500,
     LONE_MEMBER_TERM = 2, // what an etcd of one member is in after its first election
 };
 
@@ -27,6 +28,17 @@ static const struct kl_grpc_method *const service_tables[] = {
 
 // ---- loops
 
+// Headers tell the term: it may be this old.
+static void refresh(struct kl_etcd_loop *l)
+{
+    struct kl_etcd *e = l->etcd;
+    long long now = (long long)uv_now(kl_loop_uv(l->loop));
+    if (now - atomic_load_explicit(&e->refreshed_ms, memory_order_relaxed) < REFRESH_MS)
+        return;
+    atomic_store_explicit(&e->refreshed_ms, now, memory_order_relaxed);
+    kl_etcd_cluster_refresh(e);
+}
+
 static struct kl_etcd_loop *find_loop(struct kl_etcd *e, struct kl_loop *loop)
 {
     for (int i = 0; i < e->o.nloops; i++)
@@ -39,8 +51,11 @@ struct kl_etcd_loop *kl_etcd_loop_of(struct kl_grpc_rpc *c)
 {
     struct kl_etcd *e = kl_etcd_of(c);
     struct kl_etcd_loop *l = find_loop(e, kl_grpc_rpc_loop(c));
-    if (l->reader)
+    if (l->reader) {
+        if (e->confirms)
+            refresh(l);
         return l;
+    }
     if (l->closing || kl_reader_new(e->store, &l->reader, NULL)) {
         kl_etcd_fail(c, l->closing ? KL_ECANCELED : KL_ENOMEM, NULL);
         return NULL;
@@ -200,9 +215,11 @@ int kl_etcd_new(const struct kl_etcd_options *o, struct kl_etcd **ret, struct kl
     e->cluster_id = st.cluster_id;
     e->member_id = st.member_id;
     atomic_init(&e->raft_term, LONE_MEMBER_TERM);
+    atomic_init(&e->leader, st.member_id);
     atomic_init(&e->left, 0);
     atomic_init(&e->stopping, false);
     kl_etcd_header_init(e);
+    kl_etcd_cluster_refresh(e);
     *ret = e;
     return 0;
 }
@@ -268,6 +285,11 @@ static void listener_stopped(void *arg)
         close_loops(e);
 }
 
+static void end_streams(struct kl_task *t)
+{
+    kl_etcd_watch_loop_end(KL_CONTAINER_OF(t, struct kl_etcd_loop, end_task));
+}
+
 static void run_stop(struct kl_task *t)
 {
     struct kl_etcd *e = KL_CONTAINER_OF(t, struct kl_etcd, stop_task);
@@ -279,6 +301,10 @@ static void run_stop(struct kl_task *t)
     atomic_store(&e->left, n);
     for (int i = 0; i < n; i++)
         kl_http_server_stop(e->http[i], e->deadline_ms, listener_stopped, e);
+    for (int i = 0; i < e->o.nloops; i++) {
+        e->loops[i].end_task.run = end_streams;
+        kl_loop_post(e->loops[i].loop, &e->loops[i].end_task);
+    }
 }
 
 void kl_etcd_stop(struct kl_etcd *e, uint32_t deadline_ms, void (*done)(void *arg), void *arg)

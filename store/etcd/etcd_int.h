@@ -20,7 +20,7 @@ struct kl_etcd_loop {
     struct kl_loop *loop;
     struct kl_reader *reader;
     void *watch; // store/etcd/watch.c's, closed by kl_etcd_watch_loop_close
-    struct kl_task close_task;
+    struct kl_task end_task, close_task;
     bool closing;
     struct kl_etcd_waiting *waiting, *last_waiting; // calls that wait for the store, oldest first
     uv_timer_t timer;
@@ -41,7 +41,10 @@ struct kl_etcd {
     bool confirms; // the back end: what is in memory may be old; ask before a linearizable read
     atomic_bool snapshotting; // one at a time
     atomic_uint alarms;       // bit 1 << enum kl_etcd_alarm_type, set by clients
-    atomic_ullong raft_term;
+    // Of the cluster; kl_etcd_cluster_refresh.
+    atomic_ullong raft_term, raft_index, raft_applied, leader; // leader 0: none known
+    atomic_bool is_learner;
+    atomic_llong refreshed_ms;
     struct kl_grpc_server *grpc;
     struct kl_http_server *http[KL_ETCD_LISTENERS];
     int nhttp;
@@ -145,5 +148,8 @@ void kl_etcd_waiting_end(struct kl_etcd_waiting *w); // idempotent
 extern const struct kl_grpc_method kl_etcd_kv_methods[], kl_etcd_lease_methods[],
     kl_etcd_maintenance_methods[], kl_etcd_cluster_methods[], kl_etcd_auth_methods[],
     kl_etcd_watch_methods[];
-void kl_etcd_watch_loop_close(struct kl_etcd_loop *l);             // store/etcd/watch.c
+// store/etcd/watch.c: ends this loop's streams, which would never end by themselves; then, when
+// they have closed, lets go of what the loop kept for them.
+void kl_etcd_watch_loop_end(struct kl_etcd_loop *l);
+void kl_etcd_watch_loop_close(struct kl_etcd_loop *l);
 void kl_etcd_serve_http(struct kl_etcd *e, struct kl_http_req *r); // /health, /version, /metrics

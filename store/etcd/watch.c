@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define STOPPED_TEXT "etcdserver: server stopped"
 #define COMPACTED_TEXT "etcdserver: mvcc: required revision has been compacted"
 
 static struct kl_str id_key(const int64_t *id)
@@ -271,6 +272,10 @@ static void on_open(struct kl_grpc_rpc *c)
     struct kl_etcd_loop *l = kl_etcd_loop_of(c);
     if (!l)
         return;
+    if (atomic_load(&l->etcd->stopping)) {
+        kl_etcd_fail_grpc(c, KL_GRPC_UNAVAILABLE, STOPPED_TEXT);
+        return;
+    }
     struct kl_etcd_watch_loop *wl = l->watch;
     if (!wl) {
         wl = calloc(1, sizeof *wl);
@@ -385,6 +390,13 @@ static void on_timer_closed(uv_handle_t *h)
     wl->timer_gone = true;
     if (!wl->retrying)
         free(wl);
+}
+
+void kl_etcd_watch_loop_end(struct kl_etcd_loop *l)
+{
+    struct kl_etcd_watch_loop *wl = l->watch;
+    for (struct kl_etcd_stream *st = wl ? wl->streams : NULL; st; st = st->next)
+        kl_etcd_fail_grpc(st->rpc, KL_GRPC_UNAVAILABLE, STOPPED_TEXT);
 }
 
 // Its streams have closed.
