@@ -2,9 +2,10 @@
 #include "store/backend.h"
 
 extern const struct kl_backend_ops kl_backend_memory, kl_backend_sqlite, kl_backend_postgres,
-    kl_backend_postgresql, kl_backend_mysql, kl_backend_mariadb, kl_backend_raft;
+    kl_backend_postgresql, kl_backend_mysql, kl_backend_mariadb, kl_backend_raft, kl_backend_faulty;
 
 const struct kl_backend_ops *const kl_backends[] = {
-    &kl_backend_sqlite,  &kl_backend_postgres, &kl_backend_postgresql, &kl_backend_mysql,
-    &kl_backend_mariadb, &kl_backend_raft,     &kl_backend_memory,     NULL,
+    &kl_backend_sqlite, &kl_backend_postgres, &kl_backend_postgresql,
+    &kl_backend_mysql,  &kl_backend_mariadb,  &kl_backend_raft,
+    &kl_backend_memory, &kl_backend_faulty,   NULL,
 };

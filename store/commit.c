@@ -520,7 +520,11 @@ void kl_commit_set_full(struct kl_store *s, bool full)
 
 void kl_core_failed(struct kl_store *s, struct kl_batch *b, int code)
 {
-    assert(kl_loop_is_current(s->loop) && b == s->inflight);
+    assert(kl_loop_is_current(s->loop));
+    if (b != s->inflight) { // faulty+ tried to store it behind our back
+        kl_batch_free(b);
+        return;
+    }
     s->inflight = NULL;
     s->stale = false;
     drop_fill(s);

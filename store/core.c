@@ -164,18 +164,15 @@ void kl_store_read_done(struct kl_store *s)
 
 // ---- opening ----
 
-static const struct kl_backend_ops *find_backend(const struct kl_store_options *o,
-                                                 struct kl_str scheme)
+// A scheme that ends with a plus is put before another URL.
+static bool is_scheme(const char *scheme, const char *url, struct kl_str *ret_rest)
 {
-    for (const struct kl_backend_ops *const *p = o->extra; p && *p; p++) {
-        if (kl_str_eqz(scheme, (*p)->scheme))
-            return *p;
-    }
-    for (const struct kl_backend_ops *const *p = kl_backends; *p; p++) {
-        if (kl_str_eqz(scheme, (*p)->scheme))
-            return *p;
-    }
-    return NULL;
+    size_t n = strlen(scheme);
+    bool wraps = scheme[n - 1] == '+';
+    if (strncmp(url, scheme, n) != 0 || (!wraps && strncmp(url + n, "://", 3) != 0))
+        return false;
+    *ret_rest = kl_str(url + n + (wraps ? 0 : 3));
+    return true;
 }
 
 // All schemes there are, for the error that names an unknown one.
@@ -186,7 +183,9 @@ static int unknown_scheme(const struct kl_store_options *o, const char *url, str
     const struct kl_backend_ops *const *tables[] = {kl_backends, o->extra};
     for (size_t i = 0; i < KL_COUNT(tables); i++) {
         for (const struct kl_backend_ops *const *p = tables[i]; p && *p; p++) {
-            int k = snprintf(list + n, sizeof(list) - n, "%s%s://", n ? ", " : "", (*p)->scheme);
+            const char *scheme = (*p)->scheme;
+            int k = snprintf(list + n, sizeof(list) - n, "%s%s%s", n ? ", " : "", scheme,
+                             scheme[strlen(scheme) - 1] == '+' ? "URL" : "://");
             n += k > 0 && n + (size_t)k < sizeof(list) ? (size_t)k : 0;
         }
     }
@@ -200,6 +199,22 @@ static int unknown_scheme(const struct kl_store_options *o, const char *url, str
     return kl_error_set(err, KL_EUNSUPPORTED,
                         "datastore %.*s: no such kind of datastore; there are %.*s",
                         (int)(sep - url) + 3, url, (int)n, list);
+}
+
+int kl_store_find_backend(const struct kl_store_options *o, const char *url,
+                          const struct kl_backend_ops **ret_ops, struct kl_str *ret_rest,
+                          struct kl_error *err)
+{
+    const struct kl_backend_ops *const *tables[] = {o->extra, kl_backends};
+    for (size_t i = 0; i < KL_COUNT(tables); i++) {
+        for (const struct kl_backend_ops *const *p = tables[i]; p && *p; p++) {
+            if (is_scheme((*p)->scheme, url, ret_rest)) {
+                *ret_ops = *p;
+                return 0;
+            }
+        }
+    }
+    return unknown_scheme(o, url, err);
 }
 
 static void set_defaults(struct kl_store_options *o)
@@ -251,11 +266,11 @@ int kl_store_make(const char *url, const struct kl_store_options *o, struct kl_s
                   struct kl_error *err)
 {
     static const struct kl_store_options none;
-    const char *sep = strstr(url, "://");
-    struct kl_str scheme = {url, sep ? (size_t)(sep - url) : 0};
-    const struct kl_backend_ops *ops = sep ? find_backend(o ? o : &none, scheme) : NULL;
-    if (!ops)
-        return unknown_scheme(o ? o : &none, url, err);
+    const struct kl_backend_ops *ops;
+    struct kl_str rest;
+    int r = kl_store_find_backend(o ? o : &none, url, &ops, &rest, err);
+    if (r)
+        return r;
     struct kl_store *s = calloc(1, sizeof(*s));
     if (!s)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
@@ -272,9 +287,9 @@ int kl_store_make(const char *url, const struct kl_store_options *o, struct kl_s
     s->spec.gen = ++s->gen;
     kl_ring_room_init(&s->room, s->o.ring_bytes);
     kl_store_metrics_init();
-    int r = kl_loop_new("kl-store", &s->loop, err);
+    r = kl_loop_new("kl-store", &s->loop, err);
     if (!r)
-        r = ops->open(s, kl_str(sep + 3), &s->backend, err);
+        r = ops->open(s, rest, &s->backend, err);
     if (r)
         free_store(s);
     else

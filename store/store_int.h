@@ -145,6 +145,10 @@ int kl_store_make(const char *url, const struct kl_store_options *o, struct kl_s
                   struct kl_error *err);
 int kl_store_begin(struct kl_store *s, struct kl_error *err);
 void kl_store_unmake(struct kl_store *s);
+// The row of the table for a URL, and what its open gets.
+int kl_store_find_backend(const struct kl_store_options *o, const char *url,
+                          const struct kl_backend_ops **ret_ops, struct kl_str *ret_rest,
+                          struct kl_error *err);
 int64_t kl_store_mono_ms(const struct kl_store *s);
 int64_t kl_store_wall_ms(const struct kl_store *s);
 void kl_store_arm_timer(struct kl_store *s);
