@@ -188,7 +188,7 @@ static int join_raft(const struct kl_cluster_options *o, struct kl_cluster *c,
 
 static bool raft_is_new(const char *dir)
 {
-    char path[MAX_PATH];
+    char path[MAX_PATH + sizeof "/state.db"];
     snprintf(path, sizeof path, "%s/state.db", dir);
     return access(path, F_OK) != 0;
 }
