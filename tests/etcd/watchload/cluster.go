@@ -21,8 +21,12 @@ import (
 
 const deadline = 60 * time.Second // for what must come at last
 
+const pool = 20 // connections that streams without options share
+
 type cluster struct {
 	targets []string
+	mu      sync.Mutex
+	conns   map[int]*grpc.ClientConn
 	kv      []pb.KVClient
 	runs    int
 }
@@ -42,7 +46,7 @@ func dial(endpoint string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 }
 
 func connect(endpoints []string) (*cluster, error) {
-	c := &cluster{targets: endpoints}
+	c := &cluster{targets: endpoints, conns: map[int]*grpc.ClientConn{}}
 	for _, e := range endpoints {
 		conn, err := dial(e)
 		if err != nil {
@@ -161,29 +165,46 @@ func (l *load) finish() error {
 
 // A watch on a stream of its own or shared, read to the end by its owner.
 type stream struct {
-	conn   *grpc.ClientConn
+	conn   *grpc.ClientConn // of its own, or nil
 	st     pb.Watch_WatchClient
 	cancel context.CancelFunc
 }
 
 func (c *cluster) stream(i int, opts ...grpc.DialOption) (*stream, error) {
-	conn, err := dial(c.targets[i%len(c.targets)], opts...)
+	s := &stream{}
+	conn, err := c.shared(i)
+	if len(opts) > 0 && err == nil {
+		conn, err = dial(c.targets[i%len(c.targets)], opts...)
+		s.conn = conn
+	}
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	st, err := pb.NewWatchClient(conn).Watch(ctx)
-	if err != nil {
-		cancel()
-		conn.Close()
+	var ctx context.Context
+	ctx, s.cancel = context.WithCancel(context.Background())
+	if s.st, err = pb.NewWatchClient(conn).Watch(ctx); err != nil {
+		s.close()
 		return nil, err
 	}
-	return &stream{conn, st, cancel}, nil
+	return s, nil
+}
+
+func (c *cluster) shared(i int) (*grpc.ClientConn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i %= pool * len(c.targets)
+	var err error
+	if c.conns[i] == nil {
+		c.conns[i], err = dial(c.targets[i%len(c.targets)])
+	}
+	return c.conns[i], err
 }
 
 func (s *stream) close() {
 	s.cancel()
-	s.conn.Close()
+	if s.conn != nil {
+		s.conn.Close()
+	}
 }
 
 func (s *stream) create(q *pb.WatchCreateRequest) error {
