@@ -193,10 +193,11 @@ static void on_put(struct kl_txn *t)
         struct kl_kv *kv = r->get.kv;
         bool ours = !kv || kl_str_eqz(line_of(kl_kv_value(kv), KL_STR("boot")), boot);
         if (ours)
-            r->mod = kv ? kv->mod_rev : 0; // the next beat tries again
+            r->mod = kv ? kv->mod_rev : 0;
         else
             kl_log(KL_LOG_ERROR, "apiserver", "another server runs with this one's id=%016llx",
                    (unsigned long long)r->id);
+        r->told = false; // the next beat tries again
     } else {
         kl_log(KL_LOG_WARN, "apiserver", "list of servers: %s", t->err.msg);
     }
@@ -246,7 +247,10 @@ static void on_lease(struct kl_lease_req *q)
         r->lease = q->id;
     kl_lease_req_fini(q);
     if (r->running && code == KL_ENOTFOUND) { // we were away for too long: not there any more
+        kl_log(KL_LOG_WARN, "apiserver", "this server's lease ended: id=%016llx",
+               (unsigned long long)r->id);
         r->mod = 0;
+        r->told = false;
         ask_lease(r, KL_LEASE_GRANT);
     } else if (r->running && (granted || (!code && !r->told))) {
         put_key(r);

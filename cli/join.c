@@ -23,10 +23,21 @@ enum {
 
 struct call {
     struct kl_loop *loop;
-    int status;
+    struct kl_http_client *client;
+    const struct kl_http_call_spec *spec;
+    struct kl_task task;
+    int status; // HTTP's, or negative
     struct kl_buf *out;
     struct kl_error err;
 };
+
+static void run_end(struct kl_task *t)
+{
+    struct call *c = KL_CONTAINER_OF(t, struct call, task);
+    if (c->client)
+        kl_http_client_close(c->client);
+    kl_loop_stop(c->loop);
+}
 
 static void on_answer(void *arg, int status, struct kl_str body, const struct kl_error *err)
 {
@@ -34,9 +45,23 @@ static void on_answer(void *arg, int status, struct kl_str body, const struct kl
     c->status = status;
     if (status < 0)
         c->err = *err;
-    else
-        kl_buf_puts(c->out, body);
-    kl_loop_stop(c->loop);
+    else if (kl_buf_puts(c->out, body))
+        c->status = kl_error_set(&c->err, c->out->err, "answer: %s", kl_err_text(c->out->err));
+    c->task.run = run_end;
+    kl_loop_post(c->loop, &c->task);
+}
+
+static void run_start(struct kl_task *t)
+{
+    struct call *c = KL_CONTAINER_OF(t, struct call, task);
+    struct kl_http_client_opts o = {.loop = c->loop, .connect_timeout_ms = CALL_MS};
+    int rc = kl_http_client_new(&o, &c->client, &c->err);
+    if (!rc)
+        rc = kl_http_fetch(c->client, c->spec, ANSWER_MAX, on_answer, c, NULL, &c->err);
+    if (rc) {
+        c->status = rc;
+        run_end(t);
+    }
 }
 
 // https://HOST[:PORT]
@@ -83,8 +108,6 @@ static int run_call(const char *url, struct kl_tls_ctx *tls, const char *auth, c
                     const char *target, struct kl_buf *out, struct kl_error *err)
 {
     char host[256];
-    struct kl_http_client *client = NULL;
-    struct call c = {.out = out};
     struct kl_http_header h = {KL_STR("authorization"), kl_str(auth)};
     struct kl_http_call_spec spec = {.host = host,
                                      .tls = tls,
@@ -94,29 +117,23 @@ static int run_call(const char *url, struct kl_tls_ctx *tls, const char *auth, c
                                      .headers = &h,
                                      .nheaders = auth ? 1 : 0,
                                      .timeout_ms = CALL_MS};
+    struct call c = {.out = out, .spec = &spec, .task.run = run_start};
     int rc = split_url(url, host, sizeof host, &spec.port, err);
     if (rc || (rc = kl_loop_new("join", &c.loop, err)))
         return rc;
-    struct kl_http_client_opts o = {.loop = c.loop, .connect_timeout_ms = CALL_MS};
-    rc = kl_http_client_new(&o, &client, err);
-    if (!rc)
-        rc = kl_http_fetch(client, &spec, ANSWER_MAX, on_answer, &c, NULL, err);
-    if (!rc) {
-        kl_loop_run(c.loop);
-        if (c.status < 0)
-            rc = kl_error_set(err, c.status, "%s", c.err.msg);
-        else if (c.status >= 300)
-            rc = kl_error_set(err,
-                              c.status == 401   ? KL_EUNAUTHORIZED
-                              : c.status == 404 ? KL_ENOTFOUND
-                              : c.status == 409 ? KL_ECONFLICT
-                              : c.status >= 500 ? KL_EUNAVAILABLE
-                                                : KL_EINVALID,
-                              "%.*s", KL_PRI(kl_str_trim(kl_buf_str(out))));
-    }
-    if (client)
-        kl_http_client_close(client);
+    kl_loop_post(c.loop, &c.task);
+    kl_loop_run(c.loop);
     kl_loop_unref(c.loop);
+    if (c.status < 0)
+        rc = kl_error_set(err, c.status, "%s", c.err.msg);
+    else if (c.status >= 300)
+        rc = kl_error_set(err,
+                          c.status == 401   ? KL_EUNAUTHORIZED
+                          : c.status == 404 ? KL_ENOTFOUND
+                          : c.status == 409 ? KL_ECONFLICT
+                          : c.status >= 500 ? KL_EUNAVAILABLE
+                                            : KL_EINVALID,
+                          "%.*s", KL_PRI(kl_str_trim(kl_buf_str(out))));
     return rc ? kl_error_wrap(err, "server %s", url) : 0;
 }
 
