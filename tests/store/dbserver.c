@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A database server for benches and scripts: dbserver postgres|mysql. Prints its URL (of a database
 // that is made on first use) and its process id as one line, and goes with its files when its input
-// ends or it is killed. As the distribution sets it: commits are on the disk.
+// ends or it is killed. As the distribution sets it: commits are on the disk. A line "restart" of its
+// input kills the server and starts it again.
 #include "servers.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,7 +20,11 @@ static void serve(void **state)
     struct ts_server *s = ts_start(kind, &(struct ts_options){.durable = true});
     printf("%s %d\n", ts_url(s, "bench", NULL, url, sizeof(url)), (int)ts_pid(s));
     fflush(stdout);
-    while (read(0, buf, sizeof(buf)) > 0) {
+    while (fgets(buf, sizeof(buf), stdin)) {
+        if (strcmp(buf, "restart\n") != 0)
+            continue;
+        ts_kill(s);
+        ts_up(s);
     }
     ts_stop(s);
 }

@@ -1,0 +1,61 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# time-limit: 1500
+# T2 and T8: clients write and read while servers are killed, paused and started again and their
+# database restarts; tests/etcd/lin checks the whole history.
+#
+#   LIN_BACKENDS  "sqlite postgres mysql raft"
+#   LIN_ROUNDS    5, of LIN_SECONDS 10 each
+#   LIN_BUILD     build-test: where tests/store/dbserver is
+cd "$(dirname "$0")/../.." || exit 1
+. tests/etcd/lib.sh
+build lin
+rounds=${LIN_ROUNDS-5} seconds=${LIN_SECONDS-10} bad=0
+dbserver=$PWD/${LIN_BUILD-build-test}/tests/store/dbserver
+
+# run NAME URL LIN_FLAG...
+run() {
+    local name=$1 datastore=$2
+    shift 2
+    if "$dir/lin" -rounds "$rounds" -seconds "$seconds" "$@" -- "$kinglet" etcd \
+        --listen-client-urls "http://127.0.0.1:{port}" --datastore-endpoint "$datastore" \
+        >"$dir/lin.log" 2>&1; then
+        echo "ok linear / $name"
+    else
+        echo "not ok linear / $name: $(tail -1 "$dir/lin.log" | cut -c1-300)" && bad=1
+    fi
+    tail -20 "$dir/lin.log" | sed 's/^/    /'
+}
+
+# A database server whose URL is in $database; lines to $dir/db.in.
+start_database() {
+    rm -f "$dir/db.in" "$dir/db.out"
+    mkfifo "$dir/db.in"
+    "$dbserver" "$1" <"$dir/db.in" >"$dir/db.out" 2>"$dir/db.log" &
+    pids+=($!)
+    exec 9>"$dir/db.in"
+    for ((i = 0; i < 600; i++)); do
+        database=$(sed -n 's/^\([a-z]*:.*\) [0-9]*$/\1/p' "$dir/db.out")
+        [ -n "$database" ] && return
+        kill -0 "${pids[-1]}" 2>/dev/null || break
+        read -rt 0.1 <> <(:)
+    done
+    echo "not ok linear / $1: no database: $(tail -1 "$dir/db.log")" && bad=1
+    return 1
+}
+
+for backend in ${LIN_BACKENDS-sqlite postgres mysql raft}; do
+    case $backend in
+    sqlite) run "sqlite, kill -9" "sqlite://$dir/state.db" ;;
+    raft) run "raft, one server, kill -9" "raft://$dir/raft" ;;
+    *)
+        start_database "$backend" || continue
+        run "$backend, 3 servers, kill -9 and SIGSTOP" "$database" -servers 3 -fault kill,stop \
+            -pause 3s
+        run "$backend, 3 servers, the database is killed" "${database/bench/again}" -servers 3 -fault none \
+            -rounds 2 -fault-cmd "echo restart >'$dir/db.in'; sleep 2"
+        exec 9>&-
+        ;;
+    esac
+done
+exit $bad
