@@ -57,6 +57,9 @@ struct kl_http_server_opts {
     uint32_t progress_timeout_ms; // [30000] a peer that takes nothing of what waits for it, or
                                   // sends nothing of a body that is being read, is closed
     bool no_http2;
+    // HTTP/2 fields as grpc-go's server takes them: unchecked, so that an :authority of
+    // "http://host:port" passes, which older etcd clients send. For handlers that pass nothing on.
+    bool lenient_http2;
 };
 
 // Binds and listens at once (SO_REUSEADDR, never SO_REUSEPORT): KL_EEXISTS "address already in use"

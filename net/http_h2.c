@@ -325,6 +325,7 @@ static int new_session(struct kl_h2 *h)
         nghttp2_option_set_no_auto_window_update(opt, 1);
         nghttp2_option_set_no_closed_streams(opt, 1);
         nghttp2_option_set_max_settings(opt, 32);
+        nghttp2_option_set_no_http_messaging(opt, kl_http_conn_limits(h->conn)->lenient_http2);
         rc = nghttp2_session_server_new2(&h->session, cbs, h, opt);
     }
     nghttp2_session_callbacks_del(cbs);

@@ -228,6 +228,7 @@ static void set_limits(struct kl_http_limits *l, const struct kl_http_server_opt
     l->idle_timeout_ms = or_default(o->idle_timeout_ms, 180000);
     l->progress_timeout_ms = or_default(o->progress_timeout_ms, 30000);
     l->no_http2 = o->no_http2;
+    l->lenient_http2 = o->lenient_http2;
 }
 
 static void run_stop(struct kl_task *t);

@@ -103,6 +103,7 @@ static int listen_http(struct kl_etcd *e, const char *address, int port, const c
         .max_streams = e->o.max_streams ? e->o.max_streams : INT32_MAX,
         .idle_timeout_ms = IDLE_MS,
         .progress_timeout_ms = PROGRESS_MS,
+        .lenient_http2 = true,
     };
     int rc = kl_http_server_start(&o, &e->http[e->nhttp], err);
     if (!rc)

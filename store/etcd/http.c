@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What etcd serves beside gRPC (server/etcdserver/api/etcdhttp).
-#include "store/etcd/etcd_int.h"
+#include "store/etcd/cluster_int.h"
 #include "base/metrics.h"
 
 enum { MAX_METRICS_BYTES = 8 << 20 };
@@ -22,6 +22,9 @@ static const char *unhealthy_reason(struct kl_etcd *e)
         return "ALARM NOSPACE";
     if (atomic_load(&e->alarms) & 1u << KL_ETCD_ALARM_TYPE_CORRUPT)
         return "ALARM CORRUPT";
+    kl_etcd_cluster_refresh(e);
+    if (!atomic_load(&e->leader))
+        return "RAFT NO LEADER";
     return st.last_error ? "BACKEND ERROR" : NULL;
 }
 
@@ -52,8 +55,11 @@ static void serve_metrics(struct kl_etcd *e, struct kl_http_req *r)
     struct kl_buf b;
     kl_buf_init(&b, MAX_METRICS_BYTES);
     kl_metrics_write(&b);
-    put_gauge(&b, "etcd_server_has_leader", "Whether or not a leader exists.", 1);
-    put_gauge(&b, "etcd_server_is_leader", "Whether or not this member is a leader.", 1);
+    kl_etcd_cluster_refresh(e);
+    uint64_t leader = atomic_load(&e->leader);
+    put_gauge(&b, "etcd_server_has_leader", "Whether or not a leader exists.", leader != 0);
+    put_gauge(&b, "etcd_server_is_leader", "Whether or not this member is a leader.",
+              leader == e->member_id);
     struct kl_bytes *body = kl_bytes_from_buf(&b);
     kl_buf_fini(&b);
     if (body)

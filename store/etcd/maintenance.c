@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The Maintenance service (server/etcdserver/api/v3rpc/maintenance.go). Hash and HashKV are in
 // hash.c, Snapshot is in snapshot.c.
+#include "store/etcd/cluster_int.h"
 #include "store/etcd/maintenance_int.h"
 
 static void defragment(struct kl_grpc_rpc *c, struct kl_str msg)
@@ -65,23 +66,28 @@ static void status(struct kl_grpc_rpc *c, struct kl_str msg)
     struct kl_arena *a = kl_grpc_rpc_arena(c);
     struct kl_store_status st;
     kl_store_status(e->store, &st);
+    kl_etcd_cluster_refresh(e);
+    uint64_t index = atomic_load(&e->raft_index), leader = atomic_load(&e->leader);
     struct kl_etcd_response_header h = kl_etcd_header(e, kl_etcd_rev(l));
     struct kl_etcd_downgrade_info down = {0};
-    struct kl_str errors[3];
+    struct kl_str errors[4];
     struct kl_etcd_status_response r = {
         .header = &h,
         .version = KL_STR(KL_ETCD_VERSION),
         .storage_version = KL_STR(KL_ETCD_CLUSTER_VERSION),
         .db_size = st.db_bytes,
         .db_size_in_use = st.db_used_bytes,
-        .leader = e->member_id,
-        .raft_index = (uint64_t)st.rev,
-        .raft_applied_index = (uint64_t)st.rev,
+        .leader = leader,
+        .raft_index = index ? index : (uint64_t)st.rev, // without raft the log is of revisions
+        .raft_applied_index = index ? atomic_load(&e->raft_applied) : (uint64_t)st.rev,
+        .is_learner = atomic_load(&e->is_learner),
         .raft_term = h.raft_term,
         .downgrade_info = &down,
         .errors = errors,
     };
     unsigned alarms = alarms_of(e);
+    if (!leader)
+        errors[r.n_errors++] = KL_STR("etcdserver: no leader");
     static const char *const names[] = {
         [KL_ETCD_ALARM_TYPE_NOSPACE] = "NOSPACE", [KL_ETCD_ALARM_TYPE_CORRUPT] = "CORRUPT"};
     for (int t = KL_ETCD_ALARM_TYPE_NOSPACE; t <= KL_ETCD_ALARM_TYPE_CORRUPT; t++)
@@ -91,21 +97,6 @@ static void status(struct kl_grpc_rpc *c, struct kl_str msg)
     if (st.last_error)
         errors[r.n_errors++] = kl_arena_dup(a, kl_str(st.last_error_text));
     kl_etcd_reply(c, &kl_etcd_status_response_desc, &r);
-}
-
-// ---- what one member cannot do
-
-static void move_leader(struct kl_grpc_rpc *c, struct kl_str msg)
-{
-    const struct kl_etcd_move_leader_request *rq =
-        kl_etcd_decode(c, &kl_etcd_move_leader_request_desc, msg);
-    if (!rq)
-        return;
-    if (rq->target_id != kl_etcd_of(c)->member_id)
-        kl_etcd_fail_grpc(c, KL_GRPC_FAILED_PRECONDITION, "etcdserver: bad leader transferee");
-    else
-        kl_etcd_reply(c, &kl_etcd_move_leader_response_desc,
-                      &(struct kl_etcd_move_leader_response){0});
 }
 
 static bool version_ok(struct kl_str s)
@@ -148,7 +139,7 @@ const struct kl_grpc_method kl_etcd_maintenance_methods[] = {
      .message = kl_etcd_snapshot,
      .ready = kl_etcd_snapshot_ready,
      .close = kl_etcd_snapshot_close},
-    {.path = "/etcdserverpb.Maintenance/MoveLeader", .message = move_leader},
+    {.path = "/etcdserverpb.Maintenance/MoveLeader", .message = kl_etcd_move_leader},
     {.path = "/etcdserverpb.Maintenance/Downgrade", .message = downgrade},
     {.path = NULL},
 };
