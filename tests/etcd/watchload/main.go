@@ -3,7 +3,8 @@
 // watchload puts many watches under load and checks what they are promised (store.md 5): T9 every
 // event exactly once and in order with random disconnects, T10 no event at or below a progress
 // revision that was told, T11 a slow reader neither lost nor felt by the others, T12 no starvation of
-// watches that share a stream, T14 nothing below the start of a watch that began in the future.
+// watches that share a stream, T14 nothing below the start of a watch that began in the future; and that a big transaction comes whole, also when
+// it is older than what the server keeps in memory.
 //
 //	watchload -endpoints http://127.0.0.1:2379 -test all -seconds 20
 //
@@ -21,7 +22,7 @@ import (
 
 var (
 	endpoints = flag.String("endpoints", "http://127.0.0.1:2379", "comma-separated")
-	tests     = flag.String("test", "all", "T9,T10,T11,T12,T14 or all")
+	tests     = flag.String("test", "all", "T9,T10,T11,T12,T14,transactions or all")
 	seconds   = flag.Int("seconds", 20, "each test writes for so long")
 	watchers  = flag.Int("watchers", 1000, "of T9 and T11")
 	shared    = flag.Int("shared", 500, "watches on the one stream of T12")
@@ -45,10 +46,10 @@ func report(name string, err error, detail string) {
 func main() {
 	flag.Parse()
 	all := map[string]func(*cluster) (string, error){"T9": reliability, "T10": bookmarks, "T11": slowWatcher,
-		"T12": starvation, "T14": future}
+		"T12": starvation, "T14": future, "transactions": transactions}
 	names := strings.Split(*tests, ",")
 	if *tests == "all" {
-		names = []string{"T9", "T10", "T11", "T12", "T14"}
+		names = []string{"T9", "T10", "T11", "T12", "T14", "transactions"}
 	}
 	c, err := connect(strings.Split(*endpoints, ","))
 	if err != nil {

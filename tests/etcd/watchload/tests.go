@@ -497,3 +497,82 @@ func future(c *cluster) (string, error) {
 	}
 	return fmt.Sprintf("%d writes, %d watches that began up to %d revisions ahead", len(l.done), n, n*20), nil
 }
+
+// A deletion of many keys is one response, or fragments of one, when it is read from memory and when
+// it is read from the back end's history in pages.
+func transactions(c *cluster) (string, error) {
+	const keys, filler, fillers = 3000, 32 << 10, 700 // the filler is more than the server keeps
+	prefix, from, err := c.begin()
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	value := make([]byte, 1024)
+	for i := 0; i < keys; i += 100 {
+		t := &pb.TxnRequest{}
+		for k := i; k < i+100; k++ {
+			t.Success = append(t.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{
+				Key: []byte(fmt.Sprintf("%s000/k%05d", prefix, k)), Value: value}}})
+		}
+		if _, err := c.kv[0].Txn(ctx, t); err != nil {
+			return "", err
+		}
+	}
+	dir := prefix + "000/"
+	del, err := c.kv[0].DeleteRange(ctx, &pb.DeleteRangeRequest{Key: []byte(dir), RangeEnd: prefixEnd(dir)})
+	if err != nil {
+		return "", err
+	}
+	look := func(fragment bool) error {
+		s, err := c.stream(0)
+		if err != nil {
+			return err
+		}
+		defer s.close()
+		stop := time.AfterFunc(deadline, s.cancel)
+		defer stop.Stop()
+		if err := s.create(&pb.WatchCreateRequest{Key: []byte(dir), RangeEnd: prefixEnd(dir), StartRevision: from, PrevKv: true, Fragment: fragment}); err != nil {
+			return err
+		}
+		got, last, unfinished, fragments := 0, int64(0), false, 0
+		for got < 2*keys {
+			r, err := s.st.Recv()
+			if err != nil {
+				return fmt.Errorf("after %d events: %w", got, err)
+			}
+			if n := len(r.Events); n > 0 {
+				if r.Events[0].Kv.ModRevision == last && !unfinished {
+					return fmt.Errorf("the transaction at %d came in two responses", last)
+				}
+				last, unfinished = r.Events[n-1].Kv.ModRevision, r.Fragment
+			}
+			if r.Fragment {
+				fragments++
+			}
+			for _, e := range r.Events {
+				if e.Type == mvccpb.Event_DELETE && (e.PrevKv == nil || len(e.PrevKv.Value) != len(value)) {
+					return fmt.Errorf("a deletion without what was there: %s", e.Kv.Key)
+				}
+			}
+			got += len(r.Events)
+		}
+		if got != 2*keys || last != del.Header.Revision || unfinished || fragment != (fragments > 0) {
+			return fmt.Errorf("%d events to %d, %d fragments", got, last, fragments)
+		}
+		return nil
+	}
+	for round, where := range []string{"from memory", "from history"} {
+		for _, fragment := range []bool{false, true} {
+			if err := look(fragment); err != nil {
+				return "", fmt.Errorf("%s: %w", where, err)
+			}
+		}
+		for i := 0; i < fillers && round == 0; i++ {
+			if _, err := c.kv[0].Put(ctx, &pb.PutRequest{Key: []byte(prefix + "filler"), Value: make([]byte, filler)}); err != nil {
+				return "", err
+			}
+		}
+	}
+	return fmt.Sprintf("a deletion of %d keys", keys), nil
+}
