@@ -23,6 +23,7 @@ import (
 //     kinglet refuses it as any other duplicate. Not generated, as the states would differ after it.
 //   - A put with ignore_value or ignore_lease of a key that the same transaction deletes: etcd 3.7
 //     panics. Not generated.
+//   - A compaction to revision 0: an etcd that was never compacted says yes once. Not generated.
 //   - With keys_only, etcd 3.7 leaves out the lease, 3.6 and kinglet do not.
 //   - A progress request while a watch of the stream catches up: etcd forgets it, kinglet answers
 //     when all have.

@@ -156,7 +156,7 @@ func (d *diff) compact() {
 	d.barrier() // a watch that lags may be cancelled by one server and not by the other
 	req := &pb.CompactionRequest{Revision: d.recent(300), Physical: d.oneIn(3)}
 	if d.oneIn(6) {
-		req.Revision = d.rev()
+		req.Revision = max(d.rev(), 1) // see allowed.go
 	}
 	d.cancelLate(req.Revision)
 	_, ok := d.both("compact", req, func(s *side, ctx context.Context, m proto.Message) (proto.Message, error) {
