@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every few seconds on the reader's thread: this server's row in kv_peer and the addresses of the
-// others, the database's clock, what of kv_batch nobody needs any more, sizes.
+// others, who leads, the database's clock, what of kv_batch nobody needs any more, sizes.
 #include "store/sql/sql_int.h"
 #include "store/peer/peers.h"
 #include "base/clock.h"
@@ -23,7 +23,8 @@ static int put_peer(struct kl_backend *b, struct kl_sql_conn *c, struct kl_error
 
 enum { OLD_PEERS = 16 };
 
-static int read_peers(struct kl_backend *b, struct kl_sql_conn *c, struct kl_error *err)
+static int read_peers(struct kl_backend *b, struct kl_sql_conn *c, int64_t leader,
+                      bool *ret_leader_beats, struct kl_error *err)
 {
     struct kl_sql_value v[KL_SQL_MAX_COLUMNS];
     int64_t now = kl_sql_now_ms(b), old[OLD_PEERS];
@@ -36,6 +37,8 @@ static int read_peers(struct kl_backend *b, struct kl_sql_conn *c, struct kl_err
         if (v[0].i == b->id)
             continue;
         int64_t age = now - v[3].i;
+        if (v[0].i == leader && age < KL_SQL_LEADER_FRESH_MS)
+            *ret_leader_beats = true;
         if (age < KL_SQL_PEER_FRESH_MS && nfresh < KL_SQL_PEERS_MAX)
             fresh[nfresh++] = (uint64_t)v[0].i;
         char address[256];
@@ -58,6 +61,56 @@ static int read_peers(struct kl_backend *b, struct kl_sql_conn *c, struct kl_err
     b->npeers = nfresh;
     pthread_mutex_unlock(&b->mu);
     return r;
+}
+
+// ---- the batch leader: one server commits for all that reach it ----
+//
+// For speed alone: who leads does not matter for what is stored, as every batch is compared with
+// the log it stands on. kv_meta.writer names it; its heartbeat keeps it; who finds none takes over.
+
+static void run_leader_changed(struct kl_task *t)
+{
+    struct kl_backend *b = KL_CONTAINER_OF(t, struct kl_backend, leader_task);
+    atomic_store(&b->leader_posted, false);
+    if (!b->closed)
+        kl_core_leader_changed(b->core);
+}
+
+static void set_leader(struct kl_backend *b, int64_t id)
+{
+    if (atomic_exchange(&b->leader, id) == id)
+        return;
+    kl_log(KL_LOG_INFO, "store", "datastore %s: batches are committed by %s %016llx", b->name,
+           id == b->id ? "this server" : "server", (unsigned long long)id);
+    if (!atomic_exchange(&b->leader_posted, true)) {
+        b->leader_task.run = run_leader_changed;
+        kl_loop_post(kl_core_loop(b->core), &b->leader_task);
+    }
+}
+
+static int elect(struct kl_backend *b, struct kl_sql_conn *c, const struct kl_sql_head *head,
+                 bool leader_beats, struct kl_error *err)
+{
+    int64_t rows = 0;
+    if (b->read_only || head->writer == b->id || leader_beats) {
+        set_leader(b, head->writer);
+        return 0;
+    }
+    int r = kl_sql_exec(c, KL_SQL_LEAD, KL_SQL_PARAMS(KL_SQL_INT(b->id), KL_SQL_INT(head->epoch)),
+                        &rows, err);
+    if (!r && rows == 1) { // otherwise another server was quicker: the next heartbeat tells
+        atomic_store(&b->epoch, head->epoch + 1);
+        set_leader(b, b->id);
+    }
+    return r;
+}
+
+uint64_t kl_sql_leader(struct kl_backend *b)
+{
+    int64_t id = atomic_load(&b->leader);
+    // Nobody waits for a leader that cannot be reached: the log takes batches from everyone.
+    bool other = id && id != b->id && peers(b) && kl_peers_connected(peers(b), (uint64_t)id);
+    return other ? (uint64_t)id : 0;
 }
 
 static int trim(struct kl_backend *b, struct kl_sql_conn *c, struct kl_error *err)
@@ -90,15 +143,23 @@ static int beat(struct kl_backend *b, struct kl_sql_conn *c, struct kl_error *er
     int r = kl_sql_read_head(c, false, &head, err);
     if (r)
         return r;
-    atomic_store(&b->db_minus_mono_ms, head.now_ms - kl_mono_ms());
+    kl_sql_set_clock(b, &head);
     if (!b->read_only) {
         r = put_peer(b, c, err);
-        if (!r)
-            r = trim(b, c, err);
     }
+    bool leader_beats = false;
     if (!r)
-        r = read_peers(b, c, err);
-    return r ? r : read_sizes(b, c, err);
+        r = read_peers(b, c, head.writer, &leader_beats, err);
+    if (!r && peers(b))
+        r = elect(b, c, &head, leader_beats, err);
+    if (!r && kl_mono_ms() >= b->next_sizes_ms) {
+        b->next_sizes_ms = kl_mono_ms() + KL_SQL_HEARTBEAT_MS;
+        if (!b->read_only)
+            r = trim(b, c, err);
+        if (!r)
+            r = read_sizes(b, c, err);
+    }
+    return r;
 }
 
 static void run_beat(uv_timer_t *t)
@@ -139,7 +200,8 @@ static void run_start(struct kl_task *t)
     struct kl_backend *b = KL_CONTAINER_OF(t, struct kl_backend, beat_task);
     uv_timer_init(kl_loop_uv(b->reader_loop), &b->beat_timer);
     b->beat_timer.data = b;
-    uv_timer_start(&b->beat_timer, run_beat, 0, KL_SQL_HEARTBEAT_MS);
+    uv_timer_start(&b->beat_timer, run_beat, 0,
+                   peers(b) ? KL_SQL_LEADER_BEAT_MS : KL_SQL_HEARTBEAT_MS);
 }
 
 void kl_sql_beat_start(struct kl_backend *b)

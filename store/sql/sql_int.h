@@ -39,6 +39,8 @@ enum {
     KL_SQL_GROUP_ROWS = 2048,
     KL_SQL_PENDING_MAX = 256, // batches behind one of our own that is not settled yet
     KL_SQL_HEARTBEAT_MS = 5000,
+    KL_SQL_LEADER_BEAT_MS = 2000, // of every server that the others can reach
+    KL_SQL_LEADER_FRESH_MS = 6000,
     KL_SQL_PEER_FRESH_MS = 20000,
     KL_SQL_PEER_OLD_MS = 3600000,
     KL_SQL_PEERS_MAX = 64,
@@ -57,6 +59,7 @@ struct kl_sql_pos {
 struct kl_sql_head {
     int64_t history_id, epoch, seq, chain, writer, format_min, cluster_id, now_ms;
     int64_t import_source, import_base;
+    int64_t asked_ms; // of kl_mono_ms: now_ms was true between then and now
     bool importing;
     kl_rev rev, compact_rev, physical_rev;
 };
@@ -132,7 +135,7 @@ struct kl_backend {
     uint64_t peers[KL_SQL_PEERS_MAX];      // other servers that were there a moment ago
     size_t npeers;
     atomic_llong inflight_nonce; // what the writer has not settled
-    atomic_llong epoch, db_minus_mono_ms;
+    atomic_llong epoch, db_minus_mono_ms, db_clock_slack_ms;
     atomic_llong db_bytes, used_bytes;
     atomic_llong foreign_ms; // when another server's batch came up
     bool had_turn;           // the writer's: its last batch was stored
@@ -161,6 +164,10 @@ struct kl_backend {
     // The reader's loop.
     uv_timer_t beat_timer;
     struct kl_task beat_task;
+    int64_t next_sizes_ms;
+    atomic_llong leader; // kv_meta.writer
+    atomic_bool leader_posted;
+    struct kl_task leader_task;
     bool answers;     // the database, at the last heartbeat
     size_t row_bytes; // mean of what history brought
 };
@@ -200,7 +207,8 @@ int kl_sql_extra_decode(struct kl_backend *b, struct kl_str extra, struct kl_bat
                         struct kl_error *err);
 // The columns of KL_SQL_KV from cells on; with the value. NULL: out of memory.
 struct kl_kv *kl_sql_kv(struct kl_backend *b, const struct kl_sql_value *cells);
-int64_t kl_sql_now_ms(struct kl_backend *b); // the database's wall time
+int64_t kl_sql_now_ms(struct kl_backend *b); // the database's wall time, or a little before
+void kl_sql_set_clock(struct kl_backend *b, const struct kl_sql_head *h);
 int64_t kl_sql_deadline_to_db(struct kl_backend *b, const struct kl_lease_op *op);
 int64_t kl_sql_deadline_from_db(struct kl_backend *b, int64_t ms);
 
@@ -243,6 +251,7 @@ void kl_sql_read_value(struct kl_backend *b, struct kl_value_req *q);
 // beat.c: the reader's loop
 void kl_sql_beat_start(struct kl_backend *b);
 void kl_sql_beat_stop(struct kl_backend *b);  // the closer's thread, after the loops
+uint64_t kl_sql_leader(struct kl_backend *b); // the core's loop: ops->leader
 void kl_sql_tell_peers(struct kl_backend *b); // the core's loop: the log has grown
 
 // import.c

@@ -59,7 +59,8 @@ static void refusals(void **state)
     ts_url(server(), db, NULL, url, sizeof(url));
     snprintf(port, sizeof(port), ":%d", ts_port(server()));
     replace(url, sizeof(url), port, ":1");
-    expect_refusal(url, NULL, KL_EUNAVAILABLE, "cannot be reached");
+    expect_refusal(url, NULL, KL_EUNAVAILABLE,
+                   kind == TS_POSTGRES ? "cannot be reached: Connection refused" : "connect");
     // Password and user.
     ts_url(server(), db, NULL, url, sizeof(url));
     replace(url, sizeof(url), "kine", "nobody");
@@ -102,7 +103,7 @@ static void tls(void **state)
         fail_msg("%s", err.msg);
     kl_store_stop(st);
     expect_refusal(url, &(struct kl_store_options){.cafile = "/nonexistent/ca.crt"}, KL_EINVALID,
-                   "/nonexistent/ca.crt");
+                   kind == TS_POSTGRES ? "/nonexistent/ca.crt" : "TLS");
     char wrong[192];
     snprintf(wrong, sizeof(wrong), "%s/client.crt", ts_dir(s)); // nobody's CA
     expect_refusal(url, &(struct kl_store_options){.cafile = wrong}, KL_EINVALID, "TLS");

@@ -6,6 +6,7 @@
 #include "harness.h"
 #include "servers.h"
 #include "base/clock.h"
+#include "store/peer/peers.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -146,14 +147,20 @@ static void send_to(int fd, const void *p, size_t n)
         _exit(4);
 }
 
-static void run_worker(int id, const char *url, int in, int out)
+static void run_worker(int id, const char *url, bool peers, int in, int out)
 {
     struct worker *w = calloc(1, sizeof(*w));
     struct kl_error err = {0};
     w->id = id;
     w->seed = (uint64_t)getpid() * 2654435761u + 1;
     w->hs.backend = backend;
-    if (kl_store_open(url, NULL, &w->hs.s, &err)) {
+    struct kl_peers_options po = {.id = (uint64_t)id + 1, .insecure_loopback = true};
+    struct kl_store_options o = {0};
+    if (peers && kl_peers_open(&po, &o.peers, &err)) {
+        fprintf(stderr, "worker %d: %s\n", id, err.msg);
+        _exit(2);
+    }
+    if (kl_store_open(url, &o, &w->hs.s, &err)) {
         fprintf(stderr, "worker %d: %s\n", id, err.msg);
         _exit(2);
     }
@@ -185,6 +192,7 @@ static void run_worker(int id, const char *url, int in, int out)
     hs_watch_fini(&w->watch);
     hs_client_close(&w->c);
     kl_store_stop(w->hs.s);
+    kl_peers_close(o.peers);
     free(w);
     _exit(0);
 }
@@ -201,6 +209,7 @@ struct child {
 struct fleet {
     struct ts_server *server;
     char db[32], url[192];
+    bool peers;
     struct child c[WORKERS];
 };
 
@@ -229,7 +238,7 @@ static void start_child(struct fleet *f, int i)
         }
         close(to[1]);
         close(from[0]);
-        run_worker(i, f->url, to[0], from[1]);
+        run_worker(i, f->url, f->peers, to[0], from[1]);
     }
     close(to[0]);
     close(from[1]);
@@ -237,10 +246,25 @@ static void start_child(struct fleet *f, int i)
     c->from = from[0];
 }
 
-static void start_fleet(struct fleet *f, struct ts_server *s)
+// The leader is found, and the others have been told its address.
+static void await_leader(struct fleet *f)
+{
+    char out[64] = "";
+    int64_t until = kl_mono_ms() + 20000;
+    while (f->peers && strcmp(kl_str_trim(kl_str(out)).n ? out : "0", "0") <= 0) {
+        assert_true(kl_mono_ms() < until);
+        poll(NULL, 0, 50);
+        ts_sql(f->server, f->db, "SELECT writer FROM kv_meta", out, sizeof(out));
+    }
+    if (f->peers)
+        poll(NULL, 0, 2500); // a heartbeat
+}
+
+static void start_fleet(struct fleet *f, struct ts_server *s, bool peers)
 {
     memset(f, 0, sizeof(*f));
     f->server = s;
+    f->peers = peers;
     ts_fresh(s, f->db);
     ts_url(s, f->db, NULL, f->url, sizeof(f->url));
     for (int i = 0; i < WORKERS; i++)
@@ -248,6 +272,7 @@ static void start_fleet(struct fleet *f, struct ts_server *s)
     char open;
     for (int i = 0; i < WORKERS; i++)
         read_all(f->c[i].from, &open, 1);
+    await_leader(f);
     for (int i = 0; i < WORKERS; i++)
         send_to(f->c[i].to, "g", 1);
 }
@@ -356,11 +381,11 @@ static void check(struct fleet *f, const struct report *sum)
 }
 
 // T7.
-static void gapless(void **state)
+static void gapless(bool peers)
 {
     struct fleet f;
     struct report sum;
-    start_fleet(&f, ts_shared(kind));
+    start_fleet(&f, ts_shared(kind), peers);
     let_run(&f, 1000, hs_scale(2000));
     stop_fleet(&f, &sum);
     check(&f, &sum);
@@ -370,11 +395,11 @@ static void gapless(void **state)
 }
 
 // T8: one after the other stands still; the others must get on meanwhile.
-static void paused_servers(void **state)
+static void paused_servers(bool peers)
 {
     struct fleet f;
     struct report sum;
-    start_fleet(&f, ts_shared(kind));
+    start_fleet(&f, ts_shared(kind), peers);
     for (int i = 0; i < hs_scale(3); i++) {
         int who = i % WORKERS;
         let_run(&f, 100, 50);
@@ -402,11 +427,11 @@ static void paused_servers(void **state)
     assert_int_equal(sum.maybe, 0);
 }
 
-static void cut_connections(void **state)
+static void cut_connections(bool peers)
 {
     struct fleet f;
     struct report sum;
-    start_fleet(&f, ts_shared(kind));
+    start_fleet(&f, ts_shared(kind), peers);
     for (int i = 0; i < hs_scale(20); i++) {
         char sql[256];
         let_run(&f, 30, 1);
@@ -429,12 +454,12 @@ static void cut_connections(void **state)
     assert_int_equal(sum.refused, 0);
 }
 
-static void restarted_database(void **state)
+static void restarted_database(bool peers)
 {
     struct fleet f;
     struct report sum;
     struct ts_server *s = ts_start(kind, NULL);
-    start_fleet(&f, s);
+    start_fleet(&f, s, peers);
     for (int i = 0; i < hs_scale(2); i++) {
         let_run(&f, 200, 200);
         if (i % 2)
@@ -457,7 +482,7 @@ static void hung_database(void **state)
     struct fleet f;
     struct report sum;
     struct ts_server *s = ts_start(kind, NULL);
-    start_fleet(&f, s);
+    start_fleet(&f, s, false);
     let_run(&f, 200, 200);
     ts_pause(s);
     poll(NULL, 0, 25000);
@@ -469,13 +494,34 @@ static void hung_database(void **state)
     ts_stop(s);
 }
 
+// The database changes by the log alone, or one server commits for all.
+#define BOTH(name)                                                                                 \
+    static void name##_alone(void **state)                                                         \
+    {                                                                                              \
+        name(false);                                                                               \
+    }                                                                                              \
+    static void name##_led(void **state)                                                           \
+    {                                                                                              \
+        name(true);                                                                                \
+    }
+BOTH(gapless)
+BOTH(paused_servers)
+BOTH(cut_connections)
+BOTH(restarted_database)
+
 int main(int argc, char **argv)
 {
     backend = argc > 1 ? argv[1] : "postgres";
     kind = backend[0] == 'p' ? TS_POSTGRES : TS_MARIADB;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gapless),         cmocka_unit_test(paused_servers),
-        cmocka_unit_test(cut_connections), cmocka_unit_test(restarted_database),
+        cmocka_unit_test(gapless_alone),
+        cmocka_unit_test(gapless_led),
+        cmocka_unit_test(paused_servers_alone),
+        cmocka_unit_test(paused_servers_led),
+        cmocka_unit_test(cut_connections_alone),
+        cmocka_unit_test(cut_connections_led),
+        cmocka_unit_test(restarted_database_alone),
+        cmocka_unit_test(restarted_database_led),
         cmocka_unit_test(hung_database),
     };
     cmocka_set_message_output(CM_OUTPUT_STDOUT);
