@@ -53,11 +53,20 @@ int64_t kl_sql_now_ms(struct kl_backend *b)
     return kl_mono_ms() + atomic_load_explicit(&b->db_minus_mono_ms, memory_order_relaxed);
 }
 
+// The answer was late by an unknown part of the time that it took: never less than was promised.
+void kl_sql_set_clock(struct kl_backend *b, const struct kl_sql_head *h)
+{
+    int64_t now = kl_mono_ms();
+    atomic_store(&b->db_minus_mono_ms, h->now_ms - now);
+    atomic_store(&b->db_clock_slack_ms, now - h->asked_ms + 2); // and what truncation took
+}
+
 int64_t kl_sql_deadline_to_db(struct kl_backend *b, const struct kl_lease_op *op)
 {
     if (kl_core_options(b->core)->clock || !op->deadline_mono_ms)
         return op->deadline_wall_ms;
-    return kl_sql_now_ms(b) + op->deadline_mono_ms - kl_mono_ms();
+    return kl_sql_now_ms(b) + atomic_load_explicit(&b->db_clock_slack_ms, memory_order_relaxed) +
+           op->deadline_mono_ms - kl_mono_ms();
 }
 
 int64_t kl_sql_deadline_from_db(struct kl_backend *b, int64_t ms)

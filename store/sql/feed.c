@@ -307,7 +307,7 @@ static int check_log(struct kl_backend *b, struct kl_sql_conn *c, bool *ret_same
     int r = kl_sql_read_head(c, false, &head, err);
     if (r)
         return r;
-    atomic_store(&b->db_minus_mono_ms, head.now_ms - kl_mono_ms());
+    kl_sql_set_clock(b, &head);
     atomic_store(&b->epoch, head.epoch);
     return kl_sql_same_log(b, c, &head, ret_same, err);
 }

@@ -160,7 +160,7 @@ static int load_all(struct kl_backend *b, struct kl_sql_conn *c, struct kl_sql_h
                          "datastore %s: a copy into it was cut and must be finished first",
                          b->name);
     if (!r) {
-        atomic_store(&b->db_minus_mono_ms, head->now_ms - kl_mono_ms());
+        kl_sql_set_clock(b, head);
         atomic_store(&b->epoch, head->epoch);
         r = load_leases(b, c, l, err);
     }

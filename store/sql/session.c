@@ -160,6 +160,7 @@ int kl_sql_read_head(struct kl_sql_conn *c, bool lock, struct kl_sql_head *ret_h
                      struct kl_error *err)
 {
     struct kl_sql_value v[KL_SQL_MAX_COLUMNS];
+    int64_t asked_ms = kl_mono_ms();
     int r = kl_sql_query(c, lock ? KL_SQL_LOCK : KL_SQL_HEAD, NULL, 0, err);
     if (r)
         return r;
@@ -178,7 +179,8 @@ int kl_sql_read_head(struct kl_sql_conn *c, bool lock, struct kl_sql_head *ret_h
                                       .importing = v[10].type != KL_SQL_NULL,
                                       .import_source = v[10].type == KL_SQL_INT ? v[10].i : 0,
                                       .import_base = v[11].type == KL_SQL_INT ? v[11].i : 0,
-                                      .now_ms = v[12].i};
+                                      .now_ms = v[12].i,
+                                      .asked_ms = asked_ms};
         if (ret_h->rev < 1 || ret_h->rev > INT64_MAX / 2 || ret_h->compact_rev < 0 ||
             ret_h->compact_rev > ret_h->rev || ret_h->physical_rev < 0 ||
             ret_h->physical_rev > ret_h->compact_rev || ret_h->seq < 0)

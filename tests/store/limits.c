@@ -463,136 +463,6 @@ static void wal_without_checkpoints(void **state)
     hs_close(&hs);
 }
 
-// ---- leases ----
-
-struct granting {
-    struct kl_lease_req q;
-    struct kl_txn txn;
-    struct kl_op op;
-    char key[24];
-    struct storm *storm;
-};
-
-struct storm {
-    struct granting *g;
-    int n, ttl_s, failed;
-    atomic_int left;
-};
-
-static void storm_put(struct kl_txn *txn)
-{
-    struct granting *g = KL_CONTAINER_OF(txn, struct granting, txn);
-    g->storm->failed += txn->code != 0;
-    kl_txn_fini(txn);
-    atomic_fetch_sub(&g->storm->left, 1);
-}
-
-static void storm_granted(struct kl_lease_req *q)
-{
-    struct granting *g = KL_CONTAINER_OF(q, struct granting, q);
-    g->op = (struct kl_op){.kind = KL_OP_PUT, .key = kl_str(g->key), .lease = q->id};
-    g->txn = (struct kl_txn){.body = {.then = &g->op, .nthen = 1}, .cb = storm_put};
-    assert_int_equal(q->code, 0);
-    assert_int_equal(kl_store_submit(q->store, &g->txn, NULL), 0);
-}
-
-static void start_storm(struct hs_client *c, void *arg)
-{
-    struct storm *s = arg;
-    atomic_store(&s->left, s->n);
-    for (int i = 0; i < s->n; i++) {
-        struct granting *g = &s->g[i];
-        g->storm = s;
-        snprintf(g->key, sizeof(g->key), "s/%06d", i);
-        // Deadlines spread over ten seconds.
-        g->q = (struct kl_lease_req){
-            .kind = KL_LEASE_GRANT, .ttl_s = s->ttl_s + i % 10, .cb = storm_granted};
-        assert_int_equal(kl_store_lease(c->hs->s, &g->q, NULL), 0);
-    }
-}
-
-static int64_t count_leases(struct hs_store *hs)
-{
-    struct kl_store_status st;
-    kl_store_status(hs->s, &st);
-    return st.leases;
-}
-
-static void wait_leases(struct hs_store *hs, int64_t n)
-{
-    for (int64_t until = kl_mono_ms() + 60000; count_leases(hs) > n; sched_yield())
-        assert_true(kl_mono_ms() < until);
-}
-
-// Half of them end; a restart; the rest end when they must, and not a millisecond earlier. What
-// others write meanwhile waits for few deletions.
-static void lease_storm(void **state)
-{
-    struct hs_store hs;
-    struct hs_client c;
-    struct hs_clock clock;
-    hs_clock_init(&clock);
-    struct kl_store_options o = {.clock = &clock.clock};
-    hs_open(&hs, "sqlite", &o);
-    hs_client_open(&c, &hs);
-    struct storm s = {.n = hs_scale(20000), .ttl_s = 1000};
-    s.g = calloc((size_t)s.n, sizeof(*s.g));
-    hs_run(&c, start_storm, &s);
-    for (int64_t until = kl_mono_ms() + 60000; atomic_load(&s.left); usleep(1000))
-        assert_true(kl_mono_ms() < until);
-    assert_int_equal(s.failed, 0);
-    assert_int_equal(count_leases(&hs), s.n);
-    assert_int_equal(hs_count(&c, "s/", "s0"), s.n);
-    hs_clock_add(&clock, 990000);
-    hs_client_close(&c);
-    hs_reopen(&hs);
-    hs_client_open(&c, &hs);
-    assert_int_equal(count_leases(&hs), s.n);
-    hs_clock_add(&clock, 14500); // 1,004.5 s: those of 1,000 to 1,004 s
-    int64_t worst_us = 0, sum_us = 0;
-    int writes = 0;
-    struct kl_store_status st, st0;
-    kl_store_status(hs.s, &st0);
-    int64_t most_queued = 0;
-    do {
-        int64_t start = kl_mono_ns();
-        assert_true(hs_put(&c, "other", "v", -1) > 0);
-        int64_t us = (kl_mono_ns() - start) / 1000;
-        worst_us = us > worst_us ? us : worst_us;
-        sum_us += us;
-        writes++;
-        kl_store_status(hs.s, &st);
-        most_queued = st.queued > most_queued ? st.queued : most_queued;
-    } while (st.leases > s.n / 2 && writes < 1000000);
-    print_message("%d writes while %d leases ended: mean %lld us, worst %lld us, %lld queued\n",
-                  writes, s.n / 2, (long long)(sum_us / writes), (long long)worst_us,
-                  (long long)most_queued);
-    assert_true(most_queued <= 501); // KL_LEASE_BATCH_KEYS and the write: however many have ended
-    // In the middle of the next ones.
-    hs_clock_add(&clock, 2000);
-    wait_leases(&hs, s.n / 2 - s.n / 100);
-    hs_client_close(&c);
-    hs_reopen(&hs);
-    hs_client_open(&c, &hs);
-    wait_leases(&hs, s.n * 3 / 10);
-    for (int i = 0; i < 20; i++) { // 1,006.5 s: the rest stays
-        turn_core(&c);
-        assert_int_equal(count_leases(&hs), s.n * 3 / 10);
-    }
-    assert_int_equal(hs_count(&c, "s/", "s0"), s.n * 3 / 10);
-    struct kl_lease_req t = {.kind = KL_LEASE_TTL, .id = s.g[9].q.id, .want_keys = true};
-    assert_int_equal(hs_lease(&c, &t), 0);
-    assert_int_equal(t.remaining_ms, 1009000 - 1006500);
-    assert_int_equal(t.n, 1);
-    kl_lease_req_fini(&t);
-    hs_clock_add(&clock, 2500);
-    wait_leases(&hs, 0);
-    assert_int_equal(hs_count(&c, "s/", "s0"), 0);
-    hs_client_close(&c);
-    hs_close(&hs);
-    free(s.g);
-}
-
 int main(int argc, char **argv)
 {
     kl_log_setup(KL_LOG_ERROR, false);
@@ -601,13 +471,9 @@ int main(int argc, char **argv)
     install_vfs();
 #define GATE(f) cmocka_unit_test_setup_teardown(f, setup_gate, teardown_gate)
     const struct CMUnitTest tests[] = {
-        GATE(renewal_in_flight),
-        GATE(jump_in_flight),
-        GATE(history_ahead),
-        cmocka_unit_test(whole_pages),
-        cmocka_unit_test(wal_bound),
-        cmocka_unit_test(lease_storm),
-        cmocka_unit_test(wal_without_checkpoints),
+        GATE(renewal_in_flight),     GATE(jump_in_flight),
+        GATE(history_ahead),         cmocka_unit_test(whole_pages),
+        cmocka_unit_test(wal_bound), cmocka_unit_test(wal_without_checkpoints),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
