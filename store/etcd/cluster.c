@@ -161,12 +161,19 @@ static void not_capable(struct kl_grpc_rpc *c)
     kl_etcd_fail_grpc(c, KL_GRPC_FAILED_PRECONDITION, "etcdserver: not capable");
 }
 
+static void bad_transferee(struct kl_grpc_rpc *c)
+{
+    kl_etcd_fail_grpc(c, KL_GRPC_FAILED_PRECONDITION, "etcdserver: bad leader transferee");
+}
+
 static void changed(struct kl_raft_change *change)
 {
     struct change_call *call = KL_CONTAINER_OF(change, struct change_call, change);
     struct kl_grpc_rpc *c = call->rpc;
     if (!change->code)
         call->answer(c);
+    else if (change->code == KL_ENOTFOUND && change->op == KL_RAFT_TRANSFER)
+        bad_transferee(c);
     else if (change->code == KL_ENOTFOUND)
         not_found(c);
     else if (change->code == KL_ECONFLICT)
@@ -301,7 +308,7 @@ void kl_etcd_move_leader(struct kl_grpc_rpc *c, struct kl_str msg)
     else if (rq->target_id == e->member_id)
         answer_moved(c);
     else if (!rq->target_id || !start_change(c, KL_RAFT_TRANSFER, rq->target_id, "", answer_moved))
-        kl_etcd_fail_grpc(c, KL_GRPC_FAILED_PRECONDITION, "etcdserver: bad leader transferee");
+        bad_transferee(c);
 }
 
 const struct kl_grpc_method kl_etcd_cluster_methods[] = {

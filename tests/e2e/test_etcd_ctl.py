@@ -235,13 +235,23 @@ def test_maintenance():
     etcd.refuses("etcdserver: not capable|can only", "member", "add", "x", "--peer-urls=http://127.0.0.1:1")
 
 
-def test_snapshot_has_its_digest():
+def test_snapshot_and_restore():
+    etcd("put", "kept", "here")
     path = os.path.join(temp_dir(), "snap")
     etcd("snapshot", "save", path)
     with open(path, "rb") as f:
         data = f.read()
     equal(len(data) % 512, 32)
     equal(hashlib.sha256(data[:-32]).digest(), data[-32:])
+    etcd("put", "kept", "changed")
+    url = f"sqlite://{temp_dir()}/state.db"
+    subprocess.run([KINGLET, "snapshot", "restore", path, "--to", url], check=True, timeout=60,
+                   capture_output=True)
+    restored = Etcd(url)
+    restored.start()
+    equal(restored("get", "kept", "--print-value-only"), "here\n")
+    check(restored.revision() > etcd.revision(), "revisions are not used twice")
+    equal(restored.stop(), 0, "exit status")
 
 
 def test_authentication_is_not_enabled():
