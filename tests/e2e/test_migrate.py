@@ -1,0 +1,249 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""kinglet migrate and status with real processes: offline, killed and resumed, online under load."""
+import hashlib
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+from lib import KINGLET, Server, check, config_map, equal, fail, holds, run, temp_dir, wait_for
+
+server = Server("--disable-controller-manager", "--disable-scheduler")
+work = temp_dir()
+CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
+
+
+def kinglet(*args, want=0, timeout=120):
+    r = subprocess.run([KINGLET, *args], capture_output=True, text=True, timeout=timeout)
+    if r.returncode != want:
+        fail(f"kinglet {' '.join(args)}: exit {r.returncode}: {r.stdout}{r.stderr}")
+    return r.stdout + r.stderr
+
+
+def path(name):
+    return os.path.join(work, name)
+
+
+def url(name):
+    return "sqlite://" + path(name)
+
+
+def state(file):
+    """Every current key with all that is kept of it, out of a file that nobody holds."""
+    db = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+    rows = db.execute("SELECT name, MAX(id), deleted, create_revision, version, lease_id, txn_rev,"
+                      " value FROM kine GROUP BY name HAVING deleted = 0 ORDER BY name")
+    got = {r[0]: (r[1], *r[3:7], hashlib.sha256(r[7] or b"").hexdigest()) for r in rows}
+    rev = db.execute("SELECT rev FROM kv_meta").fetchone()[0]
+    db.close()
+    return got, rev
+
+
+def fill(file, n, size=1000):
+    """Keys written past the server into a file that it made."""
+    with sqlite3.connect(file) as db:
+        rev = db.execute("SELECT rev FROM kv_meta").fetchone()[0]
+        rows = [(rev + i, f"/registry/big/{i:08d}", 1, 0, rev + i, 0, 0,
+                 os.urandom(8) + b"x" * size, 1) for i in range(1, n + 1)]
+        db.executemany("INSERT INTO kine(id, name, created, deleted, create_revision,"
+                       " prev_revision, lease, value, version) VALUES(?,?,?,?,?,?,?,?,?)", rows)
+        db.execute("UPDATE kv_meta SET rev = ?", (rev + n,))
+    db.close()
+
+
+def database():
+    return os.path.join(server.data, "server/db/state.db")
+
+
+def test_status_of_a_server():
+    text = kinglet("status", "--data-dir", server.data)
+    holds(text, r"back end: +sqlite", r"server: +running", r"revision: +\d+", r"compacted to: +\d+",
+          r"live: ", r"dead: ", r"lag: +0", r"last snapshot: +none")
+    got = json.loads(kinglet("status", "--data-dir", server.data, "-o", "json"))
+    equal(got["backend"], "sqlite")
+    equal(got["served"], True)
+    check(got["keys"] > 20 and got["revision"] >= got["keys"], f"{got}")
+    check(got["liveBytes"] > 1000, f"{got}")
+    mode = os.stat(os.path.join(server.data, "server/admin.sock")).st_mode & 0o777
+    equal(mode, 0o600, "mode of the admin socket")
+
+
+def test_others_may_not():
+    if os.geteuid():
+        return
+    socket = os.path.join(server.data, "server/admin.sock")
+    os.chmod(server.data, 0o755)
+    os.chmod(os.path.dirname(socket), 0o755)
+    os.chmod(socket, 0o666)  # even if the mode let them in
+    code = ("import os, socket; os.setuid(65534); s = socket.socket(socket.AF_UNIX);"
+            f"s.connect({socket!r}); s.sendall(b'GET /v1/status HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n');"
+            "print(s.recv(4000).decode())")
+    r = subprocess.run(["python3", "-c", code], capture_output=True, text=True, timeout=30)
+    os.chmod(socket, 0o600)
+    os.chmod(server.data, 0o700)
+    holds(r.stdout, r"^HTTP/1.1 403 ", "user 65534 may not do this")
+
+
+def test_wrong_use():
+    holds(kinglet("migrate", want=2), "--to URL is needed")
+    holds(kinglet("migrate", "--to", url("x"), want=2), "--from URL is needed")
+    holds(kinglet("migrate", "--from", url("x"), "--to", url("x"), want=2), "are the same")
+    holds(kinglet("migrate", "--from", url("none.db"), "--to", url("x"), want=1), "there is none")
+    check(not os.path.exists(path("none.db")), "the source was made")
+    holds(kinglet("migrate", "--from", "sqlite://" + database(), "--to", url("x"), want=1),
+          "in use by another process; stop it, or copy while it serves with --online")
+    holds(kinglet("migrate", "--online", "--data-dir", work, "--to", url("x"), want=1),
+          "no server runs")
+
+
+def test_offline():
+    server.stop()
+    before = state(database())
+    holds(kinglet("migrate", "--from", "sqlite://" + database(), "--to", url("dry.db"), "--dry-run"),
+          f"would copy {len(before[0])} keys", "would be created")
+    check(not os.path.exists(path("dry.db")), "--dry-run made the target")
+    out = kinglet("migrate", "--from", "sqlite://" + database(), "--to", url("off.db"), "--verify")
+    holds(out, "verified: both sides have digest [0-9a-f]{64}", f"revision {before[1]}$")
+    equal(state(path("off.db")), before, "target")
+    equal(state(database()), before, "source")
+    holds(kinglet("migrate", "--from", "sqlite://" + database(), "--to", url("off.db"), want=1),
+          "holds data; --force")
+    kinglet("migrate", "--from", "sqlite://" + database(), "--to", url("off.db"), "--force")
+    holds(kinglet("status", "--datastore-endpoint", url("off.db")), r"server: +not running",
+          rf"revision: +{before[1]}$")
+    server.start()
+
+
+def test_killed_and_resumed():
+    server.stop()
+    source = path("big.db")
+    kinglet("migrate", "--from", "sqlite://" + database(), "--to", "sqlite://" + source)
+    server.start()
+    fill(source, 150000)
+    want = state(source)
+    kills = 0
+    for after in (0.3, 0.6, 0.4):
+        target = path("killed.db")
+        size = os.path.getsize(target + "-wal") if os.path.exists(target + "-wal") else 0
+        proc = subprocess.Popen([KINGLET, "migrate", "--from", "sqlite://" + source, "--to",
+                                 "sqlite://" + target], stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True)
+
+        def writing(proc=proc, target=target, size=size):
+            return proc.poll() is not None or (os.path.exists(target + "-wal") and
+                                               os.path.getsize(target + "-wal") > size + 1000000)
+        wait_for(writing, "the copy has begun")
+        try:
+            proc.wait(after / 4)
+        except subprocess.TimeoutExpired:
+            proc.send_signal(signal.SIGKILL)
+            kills += 1
+        proc.communicate()
+    check(kills, "every copy was done before it was killed")
+    if kills == 3:
+        holds(kinglet("status", "--datastore-endpoint", url("killed.db"), want=1), "unfinished copy")
+    out = kinglet("migrate", "--from", "sqlite://" + source, "--to", url("killed.db"), "--verify",
+                  want=0 if kills == 3 else 1)
+    if kills == 3:
+        holds(out, "an earlier copy was continued", "verified")
+    equal(state(path("killed.db")), want, "target")
+
+
+class Writers:
+    """About `rate` writes a second; what the server acknowledged, and what it refused."""
+
+    def __init__(self, rate, threads=4):
+        self.acked, self.gone, self.refused, self.errors = {}, set(), 0, []
+        self.stop, self.last = False, 0.0
+        self.lock = threading.Lock()
+        self.gap = threads / rate
+        self.threads = [threading.Thread(target=self.run, args=(i,)) for i in range(threads)]
+        for t in self.threads:
+            t.start()
+
+    def run(self, number):
+        connection, i, due = server.connect(), 0, time.monotonic()
+        while not self.stop:
+            i += 1
+            name = f"w{number}-{i}"
+            delete = i % 10 == 0
+            target = f"w{number}-{i - 5}"
+            try:
+                if delete:
+                    status, _, body = server.raw("DELETE", f"{CONFIG_MAPS}/{target}",
+                                                 connection=connection)
+                else:
+                    status, _, body = server.raw("POST", CONFIG_MAPS,
+                                                 config_map(name, {"n": "x" * 300}),
+                                                 connection=connection)
+            except OSError as e:
+                self.errors.append(str(e))
+                return
+            with self.lock:
+                if status in (200, 201):
+                    self.last = time.monotonic()
+                    if delete:
+                        self.gone.add(target)
+                        self.acked.pop(target, None)
+                    else:
+                        self.acked[name] = json.loads(body)["metadata"]["resourceVersion"]
+                elif status == 503:
+                    self.refused += 1
+                elif not (delete and status == 404):
+                    self.errors.append(f"{status}: {body[:200]!r}")
+            due += self.gap
+            time.sleep(max(0.0, due - time.monotonic()))
+
+    def end(self):
+        self.stop = True
+        for t in self.threads:
+            t.join()
+
+
+def test_online_under_load():
+    writers = Writers(500)
+    wait_for(lambda: len(writers.acked) > 300, "writes")
+    out = kinglet("migrate", "--online", "--data-dir", server.data, "--to", url("online.db"),
+                  "--verify")
+    returned = time.monotonic()
+    wait_for(lambda: writers.refused > 10, "writes are refused now")
+    writers.end()
+    equal(writers.errors, [], "errors")
+    check(writers.last < returned, "a write was accepted after the copy had ended")
+    pause = int(re.search(r"the pause was (\d+) ms", out).group(1))
+    check(pause <= 2000, f"the pause was {pause} ms")
+    holds(out, "verified: both sides")
+    server.get(CONFIG_MAPS + "?limit=1")  # reads go on
+    server.stop()
+    source, target = state(database()), state(path("online.db"))
+    equal(target, source, "target")
+    # The next server is the same one on the new datastore.
+    server.flags += ["--datastore-endpoint", url("online.db")]
+    server.start()
+    have = {x["metadata"]["name"]: x["metadata"]["resourceVersion"]
+            for x in server.get(CONFIG_MAPS)["items"]}
+    for name, version in writers.acked.items():
+        equal(have.get(name), version, f"acknowledged {name}")
+    equal(sorted(writers.gone & set(have)), [], "deleted keys")
+    made = server.api("POST", CONFIG_MAPS, config_map("after", {}))
+    check(int(made["metadata"]["resourceVersion"]) > source[1], "revisions go on")
+    holds(kinglet("status", "--data-dir", server.data), "online.db")
+
+
+def test_online_given_up():
+    """The tool is killed while it holds writes off: they come back by themselves."""
+    proc = subprocess.Popen([KINGLET, "migrate", "--online", "--data-dir", server.data, "--to",
+                             url("off.db")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            text=True)
+    out, _ = proc.communicate(timeout=60)
+    equal(proc.returncode, 1, out)
+    holds(out, "holds data")
+    server.api("POST", CONFIG_MAPS, config_map("still", {}))  # it was never held off
+
+
+if __name__ == "__main__":
+    run(server)
