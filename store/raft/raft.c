@@ -259,15 +259,26 @@ static int begin_state(struct kl_raft *r, struct kl_error *err)
 {
     const struct kl_store_options *o = kl_core_options(r->core);
     const struct kl_raft_found *f = kl_raft_node_found(r->node);
-    if (kl_raft_take_reseed(r)) {
-        int e = kl_raft_wipe_state(r, err);
-        return e ? e : kl_raft_seed(r, 0, true, err);
-    }
+    if (kl_raft_take_reseed(r))
+        return kl_raft_seed(r, 0, true, err);
     if (f->any && (f->nentries || f->first_index > 1))
         return 0;
     if (o->raft_join)
         return kl_raft_seed(r, o->raft_from, false, err);
     return kl_raft_node_bootstrap(r->node, err);
+}
+
+// The log is damaged. When there are others, they have what it held.
+static void ask_others(struct kl_raft *r, struct kl_error *err)
+{
+    struct kl_error ignored;
+    bool others = false;
+    if (!r->peers || kl_raft_state_open(r, &ignored))
+        return;
+    for (size_t i = 0; i < r->naddresses; i++)
+        others = others || r->address[i].id != r->id;
+    if (others && !kl_raft_mark_reseed(r))
+        kl_error_wrap(err, "the state is fetched from another server at the next start");
 }
 
 static int check_state(struct kl_raft *r, struct kl_error *err)
@@ -336,7 +347,11 @@ static int open_raft(struct kl_store *core, struct kl_str rest, struct kl_backen
     if (!e && !r->peers)
         e = kl_raft_server_id(r->dir, &r->id, err);
     if (!e)
+        e = kl_raft_wipe_state(r, err);
+    if (!e)
         e = open_node(r, err);
+    if (e == KL_ECORRUPT)
+        ask_others(r, err);
     if (!e)
         e = begin_state(r, err);
     if (!e)

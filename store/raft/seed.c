@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rand.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -385,13 +386,29 @@ int kl_raft_finish_install(struct kl_raft *r, struct kl_error *err)
     return move_file(r, "state.db.ready", "state.db", err);
 }
 
+// Before anything is opened: a log or a database that is damaged goes, term and vote stay. Who was
+// put aside (NAME.corrupt) is kept for whoever wants to know.
 int kl_raft_wipe_state(struct kl_raft *r, struct kl_error *err)
 {
     char path[4096];
-    file_path(r, path, sizeof(path), "state.db");
-    unlink(path);
-    remove_state(r);
-    return kl_raft_log_wipe(kl_raft_node_log(r->node), err);
+    if (!has_file(r, "reseed"))
+        return 0;
+    kl_log(KL_LOG_WARN, "raft", "dir=%s: the state is fetched anew", r->dir);
+    DIR *d = opendir(r->dir);
+    if (!d)
+        return kl_error_errno(err, errno, "datastore %s", r->dir);
+    for (struct dirent *e; (e = readdir(d));) {
+        struct kl_str name = kl_str(e->d_name);
+        if (kl_str_ends(name, KL_STR(".corrupt")) ||
+            (!kl_str_starts(name, KL_STR("log-")) && !kl_str_starts(name, KL_STR("snapshot-")) &&
+             !kl_str_starts(name, KL_STR("state.db"))))
+            continue;
+        file_path(r, path, sizeof(path), e->d_name);
+        unlink(path);
+    }
+    closedir(d);
+    int e = sync_path(r->dir, O_DIRECTORY);
+    return e ? kl_error_errno(err, e, "datastore %s", r->dir) : 0;
 }
 
 int kl_raft_seed(struct kl_raft *r, uint64_t from, bool muted, struct kl_error *err)

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <ftw.h>
 #include <poll.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -355,12 +356,113 @@ static void installs(void **state)
     end(&c);
 }
 
+static int try_open(struct cluster *c, int i, struct kl_error *err)
+{
+    struct server *s = &c->s[i];
+    struct kl_store *st = NULL;
+    struct kl_store_options o = {.raft_election_ms = ELECTION_MS};
+    open_peers(c, i);
+    o.peers = s->peers;
+    int r = kl_store_open(s->hs.url, &o, &st, err);
+    kl_store_stop(st);
+    kl_peers_close(s->peers);
+    return r;
+}
+
+static void flip_value(struct server *s)
+{
+    char path[160];
+    sqlite3 *db;
+    snprintf(path, sizeof(path), "%s/state.db", s->dir);
+    assert_int_equal(sqlite3_open(path, &db), 0);
+    assert_int_equal(sqlite3_exec(db,
+                                  "UPDATE kine SET value = x'00' || substr(value, 2)"
+                                  " WHERE id = (SELECT max(id) FROM kine)",
+                                  NULL, NULL, NULL),
+                     0);
+    assert_int_equal(sqlite3_changes(db), 1);
+    sqlite3_close(db);
+}
+
+// One byte of one server's database changes: it does not serve, and fetches the state unattended.
+static void diverged(void **state)
+{
+    struct cluster c;
+    struct kl_error err;
+    begin(&c);
+    make_three(&c);
+    int leader = wait_leader(&c), bad = (leader + 1) % SERVERS;
+    put_many(&c.s[leader], "d", 30, 100);
+    wait_same(&c);
+    stop_server(&c, bad);
+    flip_value(&c.s[bad]);
+    assert_int_equal(try_open(&c, bad, &err), KL_ECORRUPT);
+    assert_non_null(strstr(err.msg, "not what the log wrote"));
+    put_many(&c.s[leader], "e", 10, 100);
+    open_server(&c, bad, false);
+    wait_count(&c.s[bad], "e", 10);
+    wait_same(&c);
+    // It is a voter again: with it alone the others' majority holds.
+    stop_server(&c, leader);
+    put_many(&c.s[bad], "f", 10, 100);
+    end(&c);
+}
+
+// A byte of the log changes: put aside, said, and the state is fetched.
+static void damaged_log(void **state)
+{
+    struct cluster c;
+    struct kl_error err;
+    char path[160];
+    begin(&c);
+    make_three(&c);
+    int leader = wait_leader(&c), bad = (leader + 1) % SERVERS;
+    put_many(&c.s[leader], "d", 30, 100);
+    wait_same(&c);
+    stop_server(&c, bad);
+    snprintf(path, sizeof(path), "%s/log-%020d", c.s[bad].dir, 1);
+    FILE *f = fopen(path, "r+");
+    assert_non_null(f);
+    fseek(f, 200, SEEK_SET);
+    int byte = fgetc(f);
+    fseek(f, 200, SEEK_SET);
+    fputc(byte ^ 0x20, f);
+    fclose(f);
+    assert_int_equal(try_open(&c, bad, &err), KL_ECORRUPT);
+    assert_non_null(strstr(err.msg, "is damaged"));
+    open_server(&c, bad, false);
+    put_many(&c.s[leader], "e", 10, 100);
+    wait_same(&c);
+    end(&c);
+}
+
+// All but one are gone for good.
+static void recovers(void **state)
+{
+    struct cluster c;
+    struct kl_error err;
+    begin(&c);
+    make_three(&c);
+    put_many(&c.s[0], "d", 30, 100);
+    wait_same(&c);
+    int left = (wait_leader(&c) + 1) % SERVERS;
+    assert_int_equal(kl_raft_recover(c.s[left].dir, &err), KL_EUNAVAILABLE); // it is served
+    for (int i = 0; i < SERVERS; i++)
+        stop_server(&c, i);
+    if (kl_raft_recover(c.s[left].dir, &err))
+        fail_msg("%s", err.msg);
+    open_server(&c, left, false);
+    assert_int_equal(count(&c.s[left], "d"), 30);
+    put_many(&c.s[left], "e", 10, 100);
+    assert_int_equal(voters(&c.s[left]), 1);
+    end(&c);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(grows),
-        cmocka_unit_test(fails_over),
-        cmocka_unit_test(installs),
+        cmocka_unit_test(grows),    cmocka_unit_test(fails_over),  cmocka_unit_test(installs),
+        cmocka_unit_test(diverged), cmocka_unit_test(damaged_log), cmocka_unit_test(recovers),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
