@@ -308,7 +308,8 @@ static int delete_step(struct kl_backend *b, struct kl_sql_conn *c, struct kl_st
     if (r)
         return r;
     // One server at a time; the same order for all.
-    qsort(s->ids, s->n, sizeof(*s->ids), compare_ids);
+    if (s->n)
+        qsort(s->ids, s->n, sizeof(*s->ids), compare_ids);
     r = b->d->try_lock(c, &got, err);
     if (!r && !got)
         r = kl_error_set(err, KL_EAGAIN, "another server compacts");
