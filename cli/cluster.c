@@ -13,7 +13,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-enum { MAX_PATH = 4096 };
+enum { MAX_PATH = 4096, MAX_PLACE = MAX_PATH + 80 };
 
 // ---- what kind of datastore
 
@@ -39,10 +39,27 @@ static bool is_private(const char *url)
 
 // ---- the id
 
-// Holds a lock on the file as long as the server lives: one server for a data directory.
-static int open_id(const char *data_dir, int *ret_fd, uint64_t *ret_id, struct kl_error *err)
+// "MACHINE:DIR": where this server runs, as far as another start can be told from another server.
+static void describe_place(const char *data_dir, char *ret, size_t n)
 {
-    char path[MAX_PATH], text[32] = "", *end;
+    char machine[64] = "";
+    int fd = open("/etc/machine-id", O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? 0 : read(fd, machine, sizeof machine - 1);
+    struct kl_str id = kl_str_trim((struct kl_str){machine, got > 0 ? (size_t)got : 0});
+    if (fd >= 0)
+        close(fd);
+    if (!id.n && !gethostname(machine, sizeof machine - 1))
+        id = kl_str(machine);
+    snprintf(ret, n, "%.*s:%s", KL_PRI(id), data_dir);
+}
+
+// server/id: the id, and on a second line the place it was last used at. Holds a lock on the file
+// as long as the server lives: one server for a data directory. *ret_moved: it was never used here,
+// so that another server may run with it (a copied directory).
+static int open_id(const char *data_dir, int *ret_fd, uint64_t *ret_id, bool *ret_moved,
+                   struct kl_error *err)
+{
+    char path[MAX_PATH], text[MAX_PLACE + 32] = "", place[MAX_PLACE], *end;
     if (snprintf(path, sizeof path, "%s/server/id", data_dir) >= (int)sizeof path)
         return kl_error_set(err, KL_EINVALID, "%s: name too long", data_dir);
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -60,9 +77,6 @@ static int open_id(const char *data_dir, int *ret_fd, uint64_t *ret_id, struct k
     if (!rc && !n) {
         while (!id)
             id = kl_rand_u64() >> 1; // a database's integers are signed
-        n = snprintf(text, sizeof text, "%016llx\n", (unsigned long long)id);
-        if (pwrite(fd, text, (size_t)n, 0) != n || fsync(fd))
-            rc = kl_error_errno(err, errno, "write %s", path);
     } else if (!rc && (!id || end - text != 16)) {
         rc = kl_error_set(err, KL_ECORRUPT, "%s: 16 hexadecimal digits are expected", path);
     }
@@ -70,9 +84,33 @@ static int open_id(const char *data_dir, int *ret_fd, uint64_t *ret_id, struct k
         close(fd);
         return rc;
     }
+    describe_place(data_dir, place, sizeof place);
+    struct kl_str known = n > 17 ? kl_str_trim(kl_str(text + 17)) : KL_STR("");
+    *ret_moved = !kl_str_eqz(known, place);
     *ret_fd = fd;
     *ret_id = id;
     return 0;
+}
+
+// The id is this place's from now on.
+static int keep_id(const char *data_dir, int fd, uint64_t id, struct kl_error *err)
+{
+    char text[MAX_PLACE + 32], place[MAX_PLACE];
+    describe_place(data_dir, place, sizeof place);
+    int n = snprintf(text, sizeof text, "%016llx\n%s\n", (unsigned long long)id, place);
+    if (pwrite(fd, text, (size_t)n, 0) != n || ftruncate(fd, n) || fsync(fd))
+        return kl_error_errno(err, errno, "write %s/server/id", data_dir);
+    return 0;
+}
+
+static int claim_place(const struct kl_cluster_options *o, struct kl_cluster *c,
+                       struct kl_error *err)
+{
+    char place[MAX_PLACE];
+    if (!c->id)
+        return 0;
+    describe_place(o->pki.data_dir, place, sizeof place);
+    return kl_roster_claim(c->store, c->id, place, &c->roster, err);
 }
 
 // ---- the steps
@@ -145,23 +183,36 @@ static int open_alone(const struct kl_cluster_options *o, struct kl_cluster *c,
     return rc ? rc : check_identity(o, c, err);
 }
 
+// Peers need certificates, which are in the store; and a database takes a server's id for a server:
+// before ours is used, no other one may be using it.
+static int look_first(const struct kl_cluster_options *o, struct kl_cluster *c,
+                      struct kl_error *err)
+{
+    int rc = open_store(o, c, &o->store, err);
+    if (!rc)
+        rc = check_identity(o, c, err);
+    if (!rc)
+        rc = claim_place(o, c, err);
+    if (!rc)
+        rc = keep_id(o->pki.data_dir, c->lock_fd, c->id, err);
+    kl_roster_release(c->roster);
+    c->roster = NULL;
+    if (c->store)
+        kl_store_stop(c->store);
+    c->store = NULL;
+    return rc;
+}
+
 static int open_database(const struct kl_cluster_options *o, struct kl_cluster *c,
                          struct kl_error *err)
 {
     struct kl_store_options so = o->store;
-    int rc = open_id(o->pki.data_dir, &c->lock_fd, &c->id, err);
-    if (rc)
-        return rc;
-    if (!has_identity(o->pki.data_dir)) {
-        // Peers need certificates, which are in the store: open it for them.
-        if ((rc = open_store(o, c, &so, err)) || (rc = check_identity(o, c, err)))
-            return rc;
-        kl_store_stop(c->store);
-        c->store = NULL;
-    } else if ((rc = open_local(o, c, err))) {
-        return rc;
-    }
-    if ((rc = open_peers(o, c, err)))
+    bool moved;
+    int rc = open_id(o->pki.data_dir, &c->lock_fd, &c->id, &moved, err);
+    if (!rc)
+        rc =
+            moved || !has_identity(o->pki.data_dir) ? look_first(o, c, err) : open_local(o, c, err);
+    if (rc || (rc = open_peers(o, c, err)))
         return rc;
     so.peers = c->peers;
     if ((rc = open_store(o, c, &so, err)))
@@ -219,30 +270,6 @@ static int open_raft(const struct kl_cluster_options *o, struct kl_cluster *c, s
         rc = 0;
     }
     return rc;
-}
-
-// "MACHINE:DIR": where this server runs, as far as another start can be told from another server.
-static void describe_place(const char *data_dir, char *ret, size_t n)
-{
-    char machine[64] = "";
-    int fd = open("/etc/machine-id", O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd < 0 ? 0 : read(fd, machine, sizeof machine - 1);
-    struct kl_str id = kl_str_trim((struct kl_str){machine, got > 0 ? (size_t)got : 0});
-    if (fd >= 0)
-        close(fd);
-    if (!id.n && !gethostname(machine, sizeof machine - 1))
-        id = kl_str(machine);
-    snprintf(ret, n, "%.*s:%s", KL_PRI(id), data_dir);
-}
-
-static int claim_place(const struct kl_cluster_options *o, struct kl_cluster *c,
-                       struct kl_error *err)
-{
-    char place[MAX_PATH + 80];
-    if (!c->id)
-        return 0;
-    describe_place(o->pki.data_dir, place, sizeof place);
-    return kl_roster_claim(c->store, c->id, place, &c->roster, err);
 }
 
 int kl_cluster_open(const struct kl_cluster_options *o, struct kl_cluster *ret,

@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Several servers of one cluster: on one PostgreSQL, and joined by raft."""
+import atexit
+import glob
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from lib import KINGLET, Server, check, config_map, equal, fail, free_port, holds, run, temp_dir, \
+    wait_for
+
+
+class Postgres:
+    """A database server in a directory of its own, as nobody when we are root."""
+
+    def __init__(self):
+        found = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
+        check(found, "PostgreSQL is not installed (deploy/packages-test.txt)")
+        self.bin, self.port = found[-1], free_port()
+        self.dir = tempfile.mkdtemp(prefix="kinglet-pg-", dir="/tmp")
+        self.who = {"user": "nobody", "group": "nogroup", "extra_groups": []} \
+            if os.geteuid() == 0 else {}
+        if self.who:
+            shutil.chown(self.dir, "nobody", "nogroup")
+        atexit.register(self.close)
+        subprocess.run([f"{self.bin}/initdb", "-D", f"{self.dir}/data", "-A", "trust", "-U", "kinglet",
+                        "--no-sync"], check=True, stdout=subprocess.DEVNULL, cwd=self.dir, **self.who)
+        self.log = open(f"{self.dir}/log", "wb")
+        self.proc = subprocess.Popen(
+            [f"{self.bin}/postgres", "-D", f"{self.dir}/data", "-p", str(self.port), "-k", self.dir,
+             "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"], stdout=self.log, stderr=self.log,
+            cwd=self.dir, **self.who)
+        wait_for(lambda: subprocess.run([f"{self.bin}/pg_isready", "-h", "127.0.0.1", "-p",
+                                         str(self.port)], stdout=subprocess.DEVNULL).returncode == 0,
+                 "PostgreSQL answers")
+
+    def url(self, name):
+        return f"postgres://kinglet@127.0.0.1:{self.port}/{name}?sslmode=disable"
+
+    def close(self):
+        if getattr(self, "proc", None) and self.proc.poll() is None:
+            self.proc.send_signal(signal.SIGINT)  # "fast"
+            self.proc.wait(20)
+        shutil.rmtree(self.dir, True)
+
+
+def server(*flags, data=None):
+    return Server("--advertise-address", "127.0.0.1", "--peer-port", str(free_port()), *flags, data=data)
+
+
+def refused(code, say, *flags, data=None):
+    """A server that must not start: one sentence, exit 1."""
+    s = server(*flags, data=data)
+    r = subprocess.run([KINGLET, "server", *s.flags], capture_output=True, text=True, timeout=90)
+    equal(r.returncode, code, f"exit status of {flags}: {r.stderr}")
+    lines = [x for x in r.stderr.splitlines() if x.startswith("kinglet: ")]
+    equal(len(lines), 1, f"sentences in {r.stderr}")
+    holds(lines[0], say)
+    return s
+
+
+def read(path):
+    with open(path) as f:
+        return f.read().strip()
+
+
+def with_bearer(s, token, path="/api"):
+    c = s.connect(anonymous=True)
+    try:
+        c.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+        return c.getresponse().status
+    finally:
+        c.close()
+
+
+def endpoints(s):
+    o = s.get("/api/v1/namespaces/default/endpoints/kubernetes")
+    return sorted(p["port"] for x in o["subsets"] for p in x["ports"])
+
+
+postgres = Postgres()
+url = postgres.url("cluster")
+a = server("--datastore-endpoint", url, "--token", "sesame")
+b = server("--datastore-endpoint", url, "--token", "sesame")
+
+
+def test_one_identity():
+    for name in ("server-ca.crt", "server-ca.key", "client-ca.crt", "client-ca.key", "peer-ca.crt",
+                 "peer-ca.key", "service.key", "cluster-id"):
+        path = f"server/tls/{name}"
+        equal(read(f"{b.data}/{path}"), read(f"{a.data}/{path}"), name)
+        equal(os.stat(f"{b.data}/{path}").st_mode & 0o777, 0o600, name)
+    equal(read(f"{b.data}/server/token"), read(f"{a.data}/server/token"), "token")
+    holds(read(f"{b.data}/server/token"), r"^K10[0-9a-f]{64}::server:sesame$")
+    for name in ("node-token", "agent-token"):
+        equal(read(f"{b.data}/server/{name}"), read(f"{b.data}/server/token"), name)
+    check(read(f"{a.data}/server/id") != read(f"{b.data}/server/id"), "two servers have one id")
+
+
+def test_credentials_of_one_work_on_the_other():
+    a.kubectl("create", "serviceaccount", "bob")
+    token = a.kubectl("create", "token", "bob").strip()
+    equal(with_bearer(a, token), 200)
+    equal(with_bearer(b, token), 200)
+    equal(with_bearer(b, token[:-4] + "AAAA"), 401)
+    # The admin's certificate of A on B.
+    c = http.client.HTTPSConnection("127.0.0.1", b.port, context=a.ssl, timeout=30)
+    c.request("GET", "/api/v1/namespaces/kube-system")
+    equal(c.getresponse().status, 200)
+    c.close()
+
+
+def test_seen_by_watch():
+    with b.kubectl_background("get", "configmaps", "--watch-only", "-o", "name") as w:
+        a.apply(config_map("warm"))
+        wait_for(lambda: a.apply(config_map("warm", {"n": str(os.urandom(4))})) and w.lines(),
+                 "the watch has begun")
+        for i in range(20):
+            (a if i % 2 else b).apply(config_map(f"seen-{i}", {"i": str(i)}))
+        for i in range(20):
+            w.wait_text(rf"configmap/seen-{i}$")
+    for i in range(20):
+        equal(json.loads(a.kubectl("get", "cm", f"seen-{i}", "-o", "json"))["data"], {"i": str(i)})
+
+
+def test_endpoints_are_of_all():
+    want = sorted([a.port, b.port])
+    for s in (a, b):
+        wait_for(lambda s=s: endpoints(s) == want, f"endpoints {want}", 20)
+    equal(b.stop(), 0, "exit status")
+    wait_for(lambda: endpoints(a) == [a.port], "the one that stopped is gone", 20)
+    b.start()
+    wait_for(lambda: endpoints(a) == want, "it is back", 20)
+    # Killed, it goes when its lease has ended; started again it is back at once.
+    b.kill()
+    wait_for(lambda: endpoints(a) == [a.port], "the one that was killed is gone", 60)
+    b.start()
+    wait_for(lambda: endpoints(a) == want, "it is back", 20)
+
+
+def test_wrong_token():
+    refused(1, "the token is not that of the cluster in the datastore", "--datastore-endpoint", url,
+            "--token", "wrong")
+    refused(1, "its token is needed", "--datastore-endpoint", url)
+    refused(1, "the token is of another cluster", "--datastore-endpoint", url, "--token",
+            "K10" + "0" * 64 + "::server:sesame")
+    # One that belongs to the cluster is not changed by a wrong token.
+    equal(b.stop(), 0, "exit status")
+    before = read(f"{b.data}/server/token")
+    refused(1, "the token is not that of the cluster", "--datastore-endpoint", url, "--token", "wrong",
+            data=b.data)
+    equal(read(f"{b.data}/server/token"), before, "token")
+    b.start()
+
+
+def test_another_clusters_directory():
+    alone = Server()
+    with alone:
+        pass
+    refused(1, "is not of the cluster in the datastore: use another --data-dir",
+            "--datastore-endpoint", url, "--token", "sesame", data=alone.data)
+
+
+def test_copied_directory():
+    copy = temp_dir()
+    shutil.copytree(b.data, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock"))
+    refused(1, "a server with this one's id [0-9a-f]{16} runs on", "--datastore-endpoint", url,
+            "--token", "sesame", data=copy)
+    equal(b.get("/api/v1/namespaces/default")["metadata"]["name"], "default")
+    refused(1, "another kinglet server runs on", "--datastore-endpoint", url, "--token", "sesame",
+            data=b.data)
+
+
+def test_single_server_directory_goes_in():
+    """The layout of a server that was alone: it starts with it, and its identity is stored."""
+    s = Server()
+    with s:
+        s.apply(config_map("kept"))
+        equal(read(f"{s.data}/server/token"), read(f"{s.data}/server/node-token"), "node-token")
+    os.unlink(f"{s.data}/server/tls/bootstrap.sum")
+    with s:
+        s.kubectl("get", "cm", "kept")
+    check(os.path.exists(f"{s.data}/server/tls/bootstrap.sum"), "the identity was not looked at")
+
+
+def members(s):
+    r = subprocess.run([KINGLET, "member", "list", "-o", "json", "--data-dir", s.data, "--server",
+                        f"https://127.0.0.1:{s.port}"], capture_output=True, text=True, timeout=60)
+    if r.returncode:
+        fail(f"member list: {r.stderr}")
+    return json.loads(r.stdout)
+
+
+def test_raft_join():
+    first = server("--cluster-init")
+    with first:
+        token = read(f"{first.data}/server/token")
+        join = ["--server", f"https://127.0.0.1:{first.port}", "--token"]
+        refused(1, "the token is not that of this cluster", *join, token + "x")
+        refused(1, "is of another cluster: its CA is not the token's", *join,
+                "K10" + "1" * 64 + "::server:x")
+        first.apply(config_map("before", {"a": "b"}))
+        second, third = server(*join, token), server(*join, token)
+        with second:
+            equal([m["role"] for m in members(first)], ["voter", "learner"], "roles")
+            second.kubectl("get", "cm", "before")
+            with third:
+                wait_for(lambda: [m["role"] for m in members(first)] == ["voter"] * 3, "three voters")
+                third.apply(config_map("third"))
+                first.kubectl("get", "cm", "third")
+                first.kill()
+                wait_for(lambda: second.try_kubectl("create", "cm", "failover").code == 0,
+                         "writes go on without the first", 30)
+                first.start()  # by itself: no flag is needed again
+                wait_for(lambda: all(m["connected"] for m in members(second)), "all are there")
+                first.kubectl("get", "cm", "failover")
+
+
+run(a, b)
