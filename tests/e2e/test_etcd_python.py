@@ -1,0 +1,150 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The etcd API by gRPC's C core: Debian's python3-etcd3, and calls with bytes of our own."""
+import atexit
+import os
+import queue
+import subprocess
+import threading
+import urllib.request
+import etcd3
+import grpc
+from lib import KINGLET, check, equal, fail, free_port, run, temp_dir, wait_for
+
+
+class Etcd:
+    def __init__(self):
+        self.port, self.process = free_port(), None
+
+    def start(self):
+        url = f"http://127.0.0.1:{self.port}"
+        with open(os.path.join(temp_dir(), "log"), "w", encoding="utf-8") as log:
+            self.process = subprocess.Popen([KINGLET, "etcd", "--listen-client-urls", url,
+                                             "--datastore-endpoint", "memory://"], stderr=log, stdout=log)
+
+        atexit.register(self.process.kill)
+
+        def healthy():
+            try:
+                return urllib.request.urlopen(url + "/health", timeout=5).status == 200
+            except OSError:
+                return False
+        wait_for(healthy, "healthy")
+        self.client = etcd3.client(host="127.0.0.1", port=self.port, timeout=20)
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}",
+                                             options=[("grpc.max_receive_message_length", -1)])
+
+    def call(self, method, request, **how):
+        return self.channel.unary_unary(method, None, None)(request, timeout=20, **how)
+
+    def stream(self, method, requests):
+        return self.channel.stream_stream(method, None, None)(requests, timeout=20)
+
+    def refuses(self, code, words, method, request, **how):
+        try:
+            self.call(method, request, **how)
+        except grpc.RpcError as e:  # pylint: disable=no-member
+            equal((e.code(), e.details()), (code, words))
+            return
+        fail(f"{method} succeeded")
+
+
+etcd = Etcd()
+RANGE, PUT = "/etcdserverpb.KV/Range", "/etcdserverpb.KV/Put"
+
+
+def varint(v):
+    out = b""
+    while v >= 0x80:
+        out, v = out + bytes([v & 0x7f | 0x80]), v >> 7
+    return out + bytes([v])
+
+
+def string(n, b):
+    return varint(n << 3 | 2) + varint(len(b)) + b
+
+
+def number(n, v):
+    return varint(n << 3) + varint(v)
+
+
+def test_client_library():
+    c = etcd.client
+    c.put("a", "1")
+    equal(c.get("a")[0], b"1")
+    equal(c.get("nothing"), (None, None))
+    ok, _ = c.transaction(compare=[c.transactions.value("a") == "1"],
+                          success=[c.transactions.put("a", "2")], failure=[])
+    equal((ok, c.get("a")[0]), (True, b"2"))
+    equal((c.replace("a", "2", "3"), c.replace("a", "2", "4")), (True, False))
+    with c.lock("lock", ttl=10) as lock:
+        check(lock.is_acquired(), "the lock is held")
+        check(not c.lock("lock", ttl=10).acquire(timeout=0), "by one")
+    lease = c.lease(20)
+    c.put("leased", "v", lease=lease)
+    equal(([r.TTL for r in lease.refresh()], lease.keys), ([20], [b"leased"]))
+    lease.revoke()
+    equal(c.get("leased"), (None, None))
+    equal((c.delete("a"), c.delete("a")), (True, False))
+
+
+def test_watch():
+    events, cancel = etcd.client.watch_prefix("w/")
+    got, seen = [], threading.Event()
+
+    def follow():
+        for e in events:
+            got.append((type(e).__name__, e.key, e.value))
+            if len(got) == 3:
+                seen.set()
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    etcd.client.put("w/1", "x")
+    etcd.client.put("v/1", "not watched")
+    etcd.client.put("w/2", "y")
+    etcd.client.delete("w/1")
+    check(seen.wait(20), got)
+    cancel()
+    equal(got, [("PutEvent", b"w/1", b"x"), ("PutEvent", b"w/2", b"y"), ("DeleteEvent", b"w/1", b"")])
+
+
+def test_big_answers():
+    for i in range(50):
+        etcd.call(PUT, string(1, b"big/%02d" % i) + string(2, b"%d" % (i % 10) * 50000))
+    answer = etcd.call(RANGE, string(1, b"big/") + string(2, b"big0"))
+    at = 0
+    for i in range(50):
+        at = answer.index(string(5, b"%d" % (i % 10) * 50000), at) + 50000
+    check(answer.endswith(number(4, 50)), answer[-20:])
+
+
+def test_what_grpc_refuses():
+    code = grpc.StatusCode
+    etcd.refuses(code.INVALID_ARGUMENT, "etcdserver: key is not provided", RANGE, b"")
+    etcd.refuses(code.UNIMPLEMENTED, "unknown method Nope for service etcdserverpb.KV",
+                 "/etcdserverpb.KV/Nope", b"")
+    etcd.refuses(code.UNIMPLEMENTED, "unknown service nope.KV", "/nope.KV/Range", b"")
+    etcd.refuses(code.RESOURCE_EXHAUSTED, "grpc: received message larger than max (3000005 vs. 2097152)",
+                 RANGE, string(1, b"x" * 3000000))
+    etcd.refuses(code.UNIMPLEMENTED, 'grpc: Decompressor is not installed for grpc-encoding "gzip"',
+                 RANGE, string(1, b"a" * 1000), compression=grpc.Compression.Gzip)
+    etcd.refuses(code.INTERNAL, "grpc: error unmarshalling request: malformed message", RANGE, b"\x0a\xff")
+
+
+def test_renewals_are_answered_in_order():
+    for lease in (71, 72):
+        etcd.call("/etcdserverpb.Lease/LeaseGrant", number(1, 30 + lease) + number(2, lease))
+    asked = queue.Queue()
+    stream = etcd.stream("/etcdserverpb.Lease/LeaseKeepAlive", iter(asked.get, None))
+    ids = [71, 72, 99, 72, 71] * 500  # more than may be under way at once
+    for i in ids:
+        asked.put(number(1, i))
+    asked.put(None)
+    for n, (i, answer) in enumerate(zip(ids, stream)):
+        ttl = number(3, 30 + i) if i != 99 else b""
+        check(answer.endswith(number(2, i) + ttl), f"answer {n} to {i}: {answer}")
+    equal(list(stream), [], "the stream ends when all is answered")
+    equal(stream.code(), grpc.StatusCode.OK)
+
+
+run(etcd)
