@@ -681,6 +681,62 @@ static void mysql_plans(void **state)
     close_session(&s);
 }
 
+// A server that takes little at once: what is more goes in parts, of one transaction; a row that is
+// more is refused with the reason, and what follows it is not.
+static void mysql_small_packets(void **state)
+{
+    static const char *const args[] = {"--max-allowed-packet=1M", NULL};
+    struct ts_server *server = ts_start(kind, &(struct ts_options){.args = args});
+    struct session s;
+    struct log l;
+    struct kl_kv *kv[64];
+    char url[192], key[32], *big = malloc(BIG);
+    parse(ts_url(server, "small", NULL, url, sizeof(url)), NULL, &s.e);
+    OK(driver->create_database(&s.e, &err));
+    s.c = dial(&s.e);
+    struct kl_sql_new n = {.format = 1, .cluster_id = 77, .history_id = -5};
+    OK(driver->create_tables(s.c, &n, &err));
+    OK(driver->prepare(s.c, &err));
+    begin_log(&l);
+    memset(big, '\'', BIG); // each takes two bytes
+    for (int i = 0; i < 64; i++) {
+        snprintf(key, sizeof(key), "/%d", i);
+        l.rows[i] =
+            make_row(2 + i, kl_str(key), (struct kl_str){big, i == 20 ? 500000 : 100000}, NULL);
+        kv[i] = l.rows[i].kv;
+    }
+    l.batch.nrows = 64;
+    l.batch.last_rev = 65;
+    OK(driver->commit(s.c, &l.m, &err));
+    assert_int_equal(head(s.c, 3), 65);
+    assert_int_equal(
+        count_rows(s.c, KL_SQL_FEED, (struct kl_sql_value[]){KL_SQL_INT(0), KL_SQL_INT(100)}, 2),
+        64);
+    advance(&l);
+    memset(big, 'v', BIG);
+    for (int i = 0; i < 3; i++) { // the second is too much
+        snprintf(key, sizeof(key), "/big/%d", i);
+        l.rows[i] = make_row(66 + i, kl_str(key), (struct kl_str){big, i == 1 ? BIG : 9}, NULL);
+    }
+    l.batch.nrows = 3;
+    l.batch.last_rev = 68;
+    assert_int_equal(driver->commit(s.c, &l.m, &err), KL_ETOOLARGE);
+    assert_non_null(strstr(err.msg, "max_allowed_packet"));
+    assert_int_equal(head(s.c, 3), 65);
+    kl_kv_unref(l.rows[1].kv);
+    kl_kv_unref(l.rows[2].kv);
+    l.batch.nrows = 1;
+    l.batch.last_rev = 66;
+    OK(driver->commit(s.c, &l.m, &err));
+    assert_int_equal(head(s.c, 3), 66);
+    kl_kv_unref(l.rows[0].kv);
+    free_rows(kv, 64);
+    free(big);
+    driver->close(s.c);
+    kl_endpoint_fini(&s.e);
+    ts_stop(server);
+}
+
 // Two sessions take turns; only the order of the log decides.
 static void racing(void **state)
 {
@@ -931,7 +987,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(forbidden),  cmocka_unit_test(interrupted), cmocka_unit_test(lost_server),
         cmocka_unit_test(tls),
     };
-    const struct CMUnitTest mysql_tests[] = {cmocka_unit_test(mysql_plans)};
+    const struct CMUnitTest mysql_tests[] = {cmocka_unit_test(mysql_plans),
+                                             cmocka_unit_test(mysql_small_packets)};
     if (argc > 2)
         cmocka_set_test_filter(argv[2]);
     int failed = cmocka_run_group_tests_name(driver->title, tests, NULL, NULL);
