@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NO_LEADER_TEXT "etcdserver: no leader"
 #define STOPPED_TEXT "etcdserver: server stopped"
 #define COMPACTED_TEXT "etcdserver: mvcc: required revision has been compacted"
 
@@ -124,7 +125,7 @@ static void run_retry(struct kl_task *t)
     wl->retrying = false;
     for (struct kl_etcd_stream *st = wl->streams; st; st = st->next)
         try_progress(st);
-    if (wl->timer_gone && !wl->retrying)
+    if (!wl->open_timers && !wl->retrying)
         free(wl);
 }
 
@@ -265,6 +266,42 @@ static void cancel_watch(struct kl_etcd_stream *st, int64_t id)
     try_progress(st);
 }
 
+// ---- streams that end when the cluster has no leader (api/v3rpc/interceptor.go)
+
+static bool has_leader(struct kl_etcd *e)
+{
+    kl_etcd_cluster_refresh(e);
+    return atomic_load(&e->leader) != 0;
+}
+
+static void look_for_leader(uv_timer_t *t)
+{
+    struct kl_etcd_watch_loop *wl = t->data;
+    bool any = false;
+    wl->leaderless = has_leader(wl->l->etcd) ? 0 : wl->leaderless + 1;
+    for (struct kl_etcd_stream *st = wl->streams; st; st = st->next) {
+        any |= st->needs_leader;
+        if (st->needs_leader && wl->leaderless >= KL_ETCD_LEADER_LOOKS)
+            kl_etcd_fail_grpc(st->rpc, KL_GRPC_UNAVAILABLE, NO_LEADER_TEXT);
+    }
+    if (!any)
+        uv_timer_stop(t);
+}
+
+static void require_leader(struct kl_etcd_stream *st)
+{
+    struct kl_etcd_watch_loop *wl = st->wl;
+    st->needs_leader = true;
+    if (!has_leader(wl->l->etcd)) {
+        kl_etcd_fail_grpc(st->rpc, KL_GRPC_UNAVAILABLE, NO_LEADER_TEXT);
+    } else if (atomic_load(&wl->l->etcd->raft_applied) && // a lone member always has one
+               !uv_is_active((uv_handle_t *)&wl->leader_timer)) {
+        wl->leaderless = 0;
+        uv_timer_start(&wl->leader_timer, look_for_leader, KL_ETCD_LEADER_LOOK_MS,
+                       KL_ETCD_LEADER_LOOK_MS);
+    }
+}
+
 // ---- the stream
 
 static void on_open(struct kl_grpc_rpc *c)
@@ -284,9 +321,11 @@ static void on_open(struct kl_grpc_rpc *c)
             return;
         }
         wl->l = l;
-        wl->timer.data = wl;
+        wl->timer.data = wl->leader_timer.data = wl;
+        wl->open_timers = 2;
         wl->retry.run = run_retry;
         uv_timer_init(kl_loop_uv(l->loop), &wl->timer);
+        uv_timer_init(kl_loop_uv(l->loop), &wl->leader_timer);
         kl_arena_init(&wl->arena, KL_ETCD_WATCH_REQUEST_BYTES);
         l->watch = wl;
     }
@@ -305,6 +344,8 @@ static void on_open(struct kl_grpc_rpc *c)
         st->next->pprev = &st->next;
     wl->streams = st;
     kl_grpc_rpc_set_data(c, st);
+    if (kl_str_eqz(kl_http_header(kl_grpc_rpc_http(c), KL_STR("hasleader")), "true"))
+        require_leader(st);
 }
 
 static void on_message(struct kl_grpc_rpc *c, struct kl_str msg)
@@ -387,8 +428,8 @@ const struct kl_grpc_method kl_etcd_watch_methods[] = {
 static void on_timer_closed(uv_handle_t *h)
 {
     struct kl_etcd_watch_loop *wl = h->data;
-    wl->timer_gone = true;
-    if (!wl->retrying)
+    wl->open_timers--;
+    if (!wl->open_timers && !wl->retrying)
         free(wl);
 }
 
@@ -410,4 +451,5 @@ void kl_etcd_watch_loop_close(struct kl_etcd_loop *l)
     kl_etcd_events_fini(&wl->scratch);
     kl_arena_fini(&wl->arena);
     uv_close((uv_handle_t *)&wl->timer, on_timer_closed);
+    uv_close((uv_handle_t *)&wl->leader_timer, on_timer_closed);
 }

@@ -5,12 +5,14 @@
 #include "base/map.h"
 
 enum {
-    KL_ETCD_EVENT_SLOTS = 512,             // encoded events that a loop remembers
-    KL_ETCD_EVENT_SLOT_BYTES = 2 << 20,    // and their sum
-    KL_ETCD_WATCHES_MAX = 1 << 17,         // of one stream
-    KL_ETCD_WATCH_TAKE = 32,               // events asked of the store at once
-    KL_ETCD_WATCH_QUANTUM = 64 << 10,      // bytes of a response, and of a stream's turn
-    KL_ETCD_WATCH_QUEUE_MAX = 256 << 10,   // beyond it a stream's requests wait
+    KL_ETCD_EVENT_SLOTS = 512,           // encoded events that a loop remembers
+    KL_ETCD_EVENT_SLOT_BYTES = 2 << 20,  // and their sum
+    KL_ETCD_WATCHES_MAX = 1 << 17,       // of one stream
+    KL_ETCD_WATCH_TAKE = 32,             // events asked of the store at once
+    KL_ETCD_WATCH_QUANTUM = 64 << 10,    // bytes of a response, and of a stream's turn
+    KL_ETCD_WATCH_QUEUE_MAX = 256 << 10, // beyond it a stream's requests wait
+    KL_ETCD_LEADER_LOOK_MS = 1000,       // etcd's election timeout
+    KL_ETCD_LEADER_LOOKS = 3,            // without a leader, after which streams that need one end
     KL_ETCD_WATCH_REQUEST_BYTES = 4 << 20, // a decoded request
 };
 
@@ -41,7 +43,10 @@ struct kl_etcd_watch_loop {
     struct kl_etcd_event_slot slots[KL_ETCD_EVENT_SLOTS];
     size_t slot_bytes;
     uv_timer_t timer; // progress notifications
-    bool timer_on, timer_gone;
+    bool timer_on;
+    uv_timer_t leader_timer; // looks whether there is a leader
+    int leaderless;          // looks that found none
+    int open_timers;
     struct kl_task retry; // of progress requests that are ahead of what watches were shown
     bool retrying;
 };
@@ -69,6 +74,7 @@ struct kl_etcd_stream {
     int64_t tick_at_ms;                        // next progress notifications
     bool notifies;                             // some watch wants them
     bool held;
+    bool needs_leader; // clientv3.WithRequireLeader
     // A progress request for all waits for the watches to be drained and for the newest revision of
     // when it came.
     bool progress_wanted;
