@@ -28,6 +28,7 @@ struct shared_log {
     struct entry *entries;
     size_t n, cap;
     kl_rev rev, compact_rev;
+    unsigned set_back; // how often
     struct kl_backend *open;
     int refs;
     struct shared_log *next;
@@ -36,8 +37,11 @@ struct shared_log {
 struct kl_backend {
     struct kl_store *core;
     struct shared_log *log;
-    size_t seen; // entries; the core's loop
-    size_t base; // of these, what the proposed batch was evaluated on
+    size_t seen;       // entries; the core's loop
+    size_t base;       // of these, what the proposed batch was evaluated on
+    unsigned set_back; // of the log, as this server knows it
+    struct kl_task reset;
+    atomic_bool resetting;
     bool closed;
     struct kl_batch *proposed;
     struct kl_task poke, propose_task, head_task;
@@ -107,7 +111,7 @@ static void catch_up(struct kl_backend *b)
     for (;;) {
         pthread_mutex_lock(&b->log->mu);
         struct kl_batch *batch = NULL;
-        if (b->seen < b->log->n)
+        if (b->set_back == b->log->set_back && b->seen < b->log->n)
             batch = outside_batch(&b->log->entries[b->seen]);
         pthread_mutex_unlock(&b->log->mu);
         if (!batch)
@@ -135,6 +139,17 @@ static void poke_others(struct shared_log *log, struct kl_backend *but)
         if (o != but && o->started && !atomic_exchange(&o->poked, true))
             kl_loop_post(kl_core_loop(o->core), &o->poke);
     }
+}
+
+static void free_entry(struct entry *e)
+{
+    for (size_t k = 0; k < e->nrows; k++) {
+        kl_kv_unref(e->rows[k].kv);
+        kl_kv_unref(e->rows[k].prev);
+    }
+    free(e->rows);
+    free(e->leases);
+    free(e->forwarded);
 }
 
 static void append(struct shared_log *log, const struct kl_batch *batch)
@@ -175,7 +190,7 @@ static void run_propose(struct kl_task *t)
     struct kl_batch *batch = b->proposed;
     b->proposed = NULL;
     pthread_mutex_lock(&b->log->mu);
-    bool first = b->base == b->log->n;
+    bool first = b->base == b->log->n && b->set_back == b->log->set_back;
     if (first) {
         append(b->log, batch);
         b->seen++;
@@ -207,7 +222,10 @@ static void run_head(struct kl_task *t)
     struct kl_head_req *q = b->head;
     catch_up(b); // all that was in the log when this ran, which is after the question
     pthread_mutex_lock(&b->log->mu);
-    q->rev = b->seen ? b->log->entries[b->seen - 1].last_rev : 1;
+    if (b->set_back != b->log->set_back)
+        q->code = KL_EAGAIN;
+    else
+        q->rev = b->seen ? b->log->entries[b->seen - 1].last_rev : 1;
     pthread_mutex_unlock(&b->log->mu);
     b->head = NULL;
     q->done(q);
@@ -409,6 +427,7 @@ static int cmp_kv(const void *x, const void *y)
 static int load_shared(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err)
 {
     pthread_mutex_lock(&b->log->mu);
+    b->set_back = b->log->set_back;
     l->rev = b->log->rev;
     l->compact_rev = l->physical_rev = b->log->compact_rev;
     b->seen = b->log->n;
@@ -443,6 +462,53 @@ static int load_shared(struct kl_backend *b, struct kl_loaded *l, struct kl_erro
     return 0;
 }
 
+static int load_again(void *arg, struct kl_loaded *l)
+{
+    return load_shared(arg, l, NULL);
+}
+
+static void run_reset(struct kl_task *t)
+{
+    struct kl_backend *b = KL_CONTAINER_OF(t, struct kl_backend, reset);
+    pthread_mutex_lock(&b->log->mu);
+    b->set_back = b->log->set_back;
+    pthread_mutex_unlock(&b->log->mu);
+    while (kl_core_reset(b->core, load_again, b) == KL_ENOMEM)
+        ;
+    atomic_store(&b->resetting, false);
+    catch_up(b);
+}
+
+void hs_shared_set_back(const char *name, size_t keep, kl_rev rev)
+{
+    struct kl_backend *open[8];
+    int n = 0;
+    pthread_mutex_lock(&logs_mu);
+    struct shared_log *log = logs;
+    while (log && strcmp(log->name, name) != 0)
+        log = log->next;
+    assert_non_null(log);
+    pthread_mutex_lock(&log->mu);
+    assert_true(keep <= log->n);
+    while (log->n > keep)
+        free_entry(&log->entries[--log->n]);
+    log->rev = log->compact_rev = rev;
+    log->set_back++;
+    for (struct kl_backend *b = log->open; b; b = b->next)
+        open[n++] = b;
+    pthread_mutex_unlock(&log->mu);
+    pthread_mutex_unlock(&logs_mu);
+    for (int i = 0; i < n; i++) {
+        atomic_store(&open[i]->resetting, true);
+        open[i]->reset.run = run_reset;
+        kl_loop_post(kl_core_loop(open[i]->core), &open[i]->reset);
+    }
+    for (int i = 0; i < n; i++) {
+        while (atomic_load(&open[i]->resetting))
+            sched_yield();
+    }
+}
+
 static void start_shared(struct kl_backend *b)
 {
     pthread_mutex_lock(&b->log->mu);
@@ -453,15 +519,8 @@ static void start_shared(struct kl_backend *b)
 
 static void free_log(struct shared_log *log)
 {
-    for (size_t i = 0; i < log->n; i++) {
-        for (size_t k = 0; k < log->entries[i].nrows; k++) {
-            kl_kv_unref(log->entries[i].rows[k].kv);
-            kl_kv_unref(log->entries[i].rows[k].prev);
-        }
-        free(log->entries[i].rows);
-        free(log->entries[i].leases);
-        free(log->entries[i].forwarded);
-    }
+    for (size_t i = 0; i < log->n; i++)
+        free_entry(&log->entries[i]);
     free(log->entries);
     free(log);
 }

@@ -897,6 +897,62 @@ static void old_revisions(void **state)
     free(at);
 }
 
+// The log is set back and goes on far ahead: what was lost is gone, nobody misses that, and no
+// revision is used again.
+static void set_back(void **state)
+{
+    struct fix *f = *state;
+    struct hs_client *c = &f->c;
+    if (!on("shared"))
+        return; // the others' own tests set theirs back
+    struct kl_lease_req g = {.kind = KL_LEASE_GRANT, .ttl_s = 100, .id = 5}, lost = g;
+    assert_int_equal(hs_lease(c, &g), 0); // a batch
+    hs_put_lease(c, "kept", "1", 5);
+    hs_put(c, "changed", "1", -1);
+    lost.id = 6;
+    assert_int_equal(hs_lease(c, &lost), 0);
+    hs_put(c, "changed", "2", -1);
+    kl_rev before = hs_put(c, "lost", "1", -1), after = before + 1000000;
+    hs_run(c, hold, NULL);
+    struct hs_watch synced = {0}, slow = {0}, next = {0};
+    hs_watch_start(&synced, c, "a", "", 0);
+    hs_watch_start(&slow, c, "changed", NULL, 1);
+    hs_watch_wait(&slow, 2);
+    hs_watch_pause(&slow);
+    hs_shared_set_back(f->hs.url + strlen("shared://"), 3, after);
+    assert_int_equal(hs_rev(c), after);
+    assert_null(hs_get(c, "lost"));
+    struct kl_kv *kv = hs_get(c, "changed");
+    assert_true(kl_str_eqz(kl_kv_value(kv), "1"));
+    kl_kv_unref(kv);
+    hs_watch_wait(&synced, 1); // fails
+    assert_int_equal(synced.code, KL_ECOMPACTED);
+    struct view_at held = {.rev = before};
+    hs_run(c, check_held, &held);
+    assert_int_equal(held.code, KL_ECOMPACTED);
+    struct kl_lease_req t = {.kind = KL_LEASE_TTL, .id = 5, .want_keys = true};
+    assert_int_equal(hs_lease(c, &t), 0);
+    assert_int_equal(t.n, 1);
+    kl_lease_req_fini(&t);
+    t.id = 6;
+    assert_int_equal(hs_lease(c, &t), KL_ENOTFOUND);
+    hs_watch_start(&next, c, "changed", NULL, 0);
+    assert_int_equal(hs_put(c, "changed", "3", -1), after + 1);
+    assert_int_equal(hs_put(c, "changed", "4", after + 1), after + 2);
+    hs_watch_go(&slow);
+    hs_watch_wait(&slow, 3);
+    assert_int_equal(slow.code, KL_ECOMPACTED);
+    hs_watch_wait(&next, 2);
+    assert_int_equal(next.ev[0].rev, after + 1);
+    assert_string_equal(next.ev[0].prev, "1");
+    struct kl_lease_req v = {.kind = KL_LEASE_REVOKE, .id = 5};
+    assert_int_equal(hs_lease(c, &v), 0);
+    assert_null(hs_get(c, "kept"));
+    hs_watch_fini(&synced);
+    hs_watch_fini(&slow);
+    hs_watch_fini(&next);
+}
+
 // ---- slow watchers and a small ring ----
 
 // Old states of big values come in pages that memory can hold.
@@ -1203,6 +1259,7 @@ int main(int argc, char **argv)
         CASE(duplicate_keys),
         CASE(old_revisions),
         CASE(old_big_values),
+        CASE(set_back),
         cmocka_unit_test(slow_watcher),
         CASE(restart_keeps),
         cmocka_unit_test(attachments),
