@@ -14,6 +14,8 @@ struct lease_call {
     kl_rev rev; // a stream's: before the renewal
     int64_t id;
     struct kl_lease_req req;
+    struct lease_call *next; // a stream's
+    bool done;
 };
 
 static struct kl_etcd_response_header header_now(struct kl_etcd_loop *l)
@@ -184,35 +186,50 @@ static void leases(struct kl_grpc_rpc *c, struct kl_str msg)
         submit(c, l, (struct kl_lease_req){.kind = KL_LEASE_LIST, .cb = listed});
 }
 
-// ---- the stream of renewals: answers in the order of the questions, as the store keeps it
+// ---- the stream of renewals: answered in the order of the questions, which the store need not
+// keep
 
 struct stream {
     struct kl_etcd_loop *l;
+    struct lease_call *first, **end;
     int pending;
     bool said_all;
 };
 
-// Allocated apart: a stream may live for months.
+static void send_renewed(struct kl_grpc_rpc *c, struct lease_call *call)
+{
+    struct kl_lease_req *req = &call->req;
+    if (req->code && req->code != KL_ENOTFOUND) {
+        kl_etcd_fail(c, req->code, &req->err);
+        return;
+    }
+    struct kl_etcd_response_header h = kl_etcd_header(call->l->etcd, call->rev);
+    kl_etcd_send(c, &kl_etcd_lease_keep_alive_response_desc,
+                 &(struct kl_etcd_lease_keep_alive_response){
+                     .header = &h, .id = call->id, .ttl = req->code ? 0 : req->ttl_s});
+}
+
+// Calls are allocated apart: a stream may live for months.
 static void renewed(struct kl_lease_req *req)
 {
     struct lease_call *call = KL_CONTAINER_OF(req, struct lease_call, req);
-    struct kl_grpc_rpc *c = call->rpc;
+    struct kl_grpc_rpc *c = call->rpc; // the stream's: it stays for the others, and for this
     struct stream *st = kl_grpc_rpc_data(c);
-    if (req->code == KL_ENOTFOUND) {
-        req->code = 0;
-        req->ttl_s = 0;
+    int before = st->pending;
+    call->done = true;
+    kl_grpc_rpc_ref(c);
+    while ((call = st->first) && call->done) {
+        st->first = call->next;
+        if (!st->first)
+            st->end = &st->first;
+        st->pending--;
+        if (!kl_grpc_rpc_closed(c))
+            send_renewed(c, call);
+        kl_lease_req_fini(&call->req);
+        free(call);
+        kl_grpc_rpc_unref(c);
     }
-    if (req->code) {
-        kl_etcd_fail(c, req->code, &req->err);
-    } else if (!kl_grpc_rpc_closed(c)) {
-        struct kl_etcd_response_header h = kl_etcd_header(call->l->etcd, call->rev);
-        kl_etcd_send(c, &kl_etcd_lease_keep_alive_response_desc,
-                     &(struct kl_etcd_lease_keep_alive_response){
-                         .header = &h, .id = call->id, .ttl = req->ttl_s});
-    }
-    kl_lease_req_fini(req);
-    free(call);
-    if (--st->pending == MAX_RENEWALS / 2)
+    if (before >= MAX_RENEWALS / 2 && st->pending < MAX_RENEWALS / 2)
         kl_grpc_rpc_hold(c, false);
     if (!st->pending && st->said_all)
         kl_grpc_rpc_finish(c, KL_GRPC_OK, NULL);
@@ -228,6 +245,7 @@ static void open_stream(struct kl_grpc_rpc *c)
         return;
     }
     st->l = l;
+    st->end = &st->first;
     kl_grpc_rpc_set_data(c, st);
 }
 
@@ -261,6 +279,8 @@ static void renew(struct kl_grpc_rpc *c, struct kl_str msg)
         free(call);
         return;
     }
+    *st->end = call;
+    st->end = &call->next;
     if (++st->pending >= MAX_RENEWALS)
         kl_grpc_rpc_hold(c, true);
 }
