@@ -186,6 +186,8 @@ struct kl_sql_new {
 //        NULL) and no other index: it is short
 //   kv_lease(id PK, ttl_ms, deadline_ms)
 //   kv_peer(id PK, address, version, heartbeat_ms, started_ms)
+// Sessions carry the mark by which a trigger on tables that were kine's knows us: the setting
+// kinglet.writer = '1' (PostgreSQL), the variable @kinglet_writer = 1 (MariaDB, MySQL).
 // Numbers are signed 64 bits but created, deleted, lease, which are kine's.
 
 // ---- the driver ----
@@ -254,6 +256,11 @@ struct kl_sql_driver {
                        struct kl_error *err);
     // Only one session has it at a time: true in *ret_got until end of the transaction that began.
     int (*try_lock)(struct kl_sql_conn *c, bool *ret_got, struct kl_error *err);
+
+    // For the take-over of kine's tables (store/transfer/kine.h): statements as they stand, several
+    // with semicolons; and one whose rows fetch brings, in columns of the types above.
+    int (*run)(struct kl_sql_conn *c, struct kl_str sql, int64_t *ret_rows, struct kl_error *err);
+    int (*look)(struct kl_sql_conn *c, struct kl_str sql, struct kl_error *err);
 
     // Notifications; all NULL: none, the engine polls.
     int (*listen)(struct kl_sql_conn *c, struct kl_error *err);

@@ -63,6 +63,16 @@ static int try_lock(struct kl_sql_conn *conn, bool *ret_got, struct kl_error *er
     return r;
 }
 
+static int run(struct kl_sql_conn *conn, struct kl_str sql, int64_t *ret_rows, struct kl_error *err)
+{
+    return kl_my_run((struct kl_my *)conn, sql, ret_rows, err);
+}
+
+static int look(struct kl_sql_conn *conn, struct kl_str sql, struct kl_error *err)
+{
+    return kl_my_query((struct kl_my *)conn, sql, err);
+}
+
 const struct kl_sql_driver kl_sql_mysql = {
     .scheme = "mysql",
     .title = "MySQL",
@@ -87,4 +97,6 @@ const struct kl_sql_driver kl_sql_mysql = {
     .clear = kl_my_clear,
     .delete_rows = kl_my_delete_rows,
     .try_lock = try_lock,
+    .run = run,
+    .look = look,
 };

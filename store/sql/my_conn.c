@@ -357,6 +357,7 @@ static int set_session(struct kl_my *c, const struct kl_endpoint *e, struct kl_e
                   "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', autocommit ="
                   " 1, time_zone = '+00:00', innodb_lock_wait_timeout = %d, wait_timeout = 2147483,"
                   " foreign_key_checks = 0 /*M!100300 , idle_transaction_timeout = 3 */;"
+                  "SET @kinglet_writer = 1;"
                   "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
                   lock_s);
     for (size_t i = 0; i < e->nparams; i++)

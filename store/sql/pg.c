@@ -255,15 +255,43 @@ static void finish(struct kl_sql_conn *conn)
     c->more = false;
 }
 
+static int look(struct kl_sql_conn *conn, struct kl_str sql, struct kl_error *err)
+{
+    struct kl_pg *c = (struct kl_pg *)conn;
+    char *text = strndup(sql.p, sql.n);
+    if (!text)
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    kl_pg_begin_call(c);
+    int sent = c->pq->PQsendQueryParams(c->pg, text, 0, NULL, NULL, NULL, NULL, 1);
+    free(text);
+    if (!sent)
+        return kl_pg_error(c, NULL, err);
+    c->pq->PQsetSingleRowMode(c->pg);
+    c->more = true;
+    c->at = c->n = 0;
+    return 0;
+}
+
+static int run(struct kl_sql_conn *conn, struct kl_str sql, int64_t *ret_rows, struct kl_error *err)
+{
+    char *text = strndup(sql.p, sql.n);
+    if (!text)
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    int r = kl_pg_run((struct kl_pg *)conn, text, ret_rows, err);
+    free(text);
+    return r;
+}
+
 static int begin(struct kl_sql_conn *conn, bool snapshot, struct kl_error *err)
 {
     return kl_pg_run((struct kl_pg *)conn,
-                     snapshot ? "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" : "BEGIN", err);
+                     snapshot ? "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" : "BEGIN", NULL,
+                     err);
 }
 
 static int end(struct kl_sql_conn *conn, bool commit, struct kl_error *err)
 {
-    return kl_pg_run((struct kl_pg *)conn, commit ? "COMMIT" : "ROLLBACK", err);
+    return kl_pg_run((struct kl_pg *)conn, commit ? "COMMIT" : "ROLLBACK", NULL, err);
 }
 
 static int try_lock(struct kl_sql_conn *conn, bool *ret_got, struct kl_error *err)
@@ -287,7 +315,7 @@ static int try_lock(struct kl_sql_conn *conn, bool *ret_got, struct kl_error *er
 
 static int listen_pg(struct kl_sql_conn *conn, struct kl_error *err)
 {
-    return kl_pg_run((struct kl_pg *)conn, "LISTEN kinglet", err);
+    return kl_pg_run((struct kl_pg *)conn, "LISTEN kinglet", NULL, err);
 }
 
 static int fd_pg(struct kl_sql_conn *conn)
@@ -336,6 +364,8 @@ const struct kl_sql_driver kl_sql_postgres = {
     .clear = kl_pg_clear,
     .delete_rows = kl_pg_delete_rows,
     .try_lock = try_lock,
+    .run = run,
+    .look = look,
     .listen = listen_pg,
     .fd = fd_pg,
     .notified = notified,

@@ -204,7 +204,7 @@ int kl_pg_drain(struct kl_pg *c, struct kl_error *err)
     return 0;
 }
 
-int kl_pg_run(struct kl_pg *c, const char *sql, struct kl_error *err)
+int kl_pg_run(struct kl_pg *c, const char *sql, int64_t *ret_rows, struct kl_error *err)
 {
     kl_pg_begin_call(c);
     if (!c->pq->PQsendQuery(c->pg, sql))
@@ -220,6 +220,8 @@ int kl_pg_run(struct kl_pg *c, const char *sql, struct kl_error *err)
         ExecStatusType s = c->pq->PQresultStatus(r);
         if (!code && s != PGRES_COMMAND_OK && s != PGRES_TUPLES_OK && s != PGRES_EMPTY_QUERY)
             code = kl_pg_error(c, r, err);
+        if (ret_rows)
+            *ret_rows = strtoll(c->pq->PQcmdTuples(r), NULL, 10);
         c->pq->PQclear(r);
         if (code == KL_EUNAVAILABLE && c->pq->PQstatus(c->pg) == CONNECTION_BAD)
             return code;
@@ -353,7 +355,7 @@ const char kl_pg_session_sql[] =
     "SET enable_mergejoin = off; SET enable_hashagg = off; SET max_parallel_workers_per_gather = 0;"
     "SET default_transaction_isolation = 'read committed'; SET statement_timeout = 0;"
     "SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '5s';"
-    "SET client_min_messages = error; SET bytea_output = hex;"
+    "SET kinglet.writer = '1'; SET client_min_messages = error; SET bytea_output = hex;"
     // An acknowledged write is on the disk, whatever the server's default is.
     "SELECT set_config('synchronous_commit', 'on', false)"
     " WHERE current_setting('synchronous_commit') = 'off'";
@@ -376,7 +378,7 @@ int kl_pg_connect(const struct kl_endpoint *e, int timeout_ms, struct kl_sql_con
         atomic_store(&c->fd, c->pq->PQsocket(c->pg));
         c->backend_pid = c->pq->PQbackendPID(c->pg);
         c->pq->PQsetErrorVerbosity(c->pg, PQERRORS_DEFAULT);
-        r = kl_pg_run(c, kl_pg_session_sql, err);
+        r = kl_pg_run(c, kl_pg_session_sql, NULL, err);
     }
     if (r) {
         kl_pg_close(&c->conn);
@@ -410,7 +412,7 @@ int kl_pg_create_database(const struct kl_endpoint *e, struct kl_error *err)
                                "datastore %s: the name of the database is too "
                                "long",
                                c->conn.name)
-                : kl_pg_run(c, sql.p, err);
+                : kl_pg_run(c, sql.p, NULL, err);
     kl_buf_fini(&sql);
     if (r == KL_EEXISTS) // also when another server was faster
         r = 0;

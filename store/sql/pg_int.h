@@ -36,6 +36,7 @@ enum { KL_PG_BYTEA = 17, KL_PG_INT8 = 20, KL_PG_INT4 = 23, KL_PG_TEXT = 25, KL_P
     X(PQsetErrorVerbosity)                                                                         \
     X(PQsetNoticeReceiver)                                                                         \
     X(PQsendQuery)                                                                                 \
+    X(PQsendQueryParams)                                                                           \
     X(PQsendPrepare)                                                                               \
     X(PQsendQueryPrepared)                                                                         \
     X(PQsetSingleRowMode)                                                                          \
@@ -94,8 +95,8 @@ int kl_pg_result(struct kl_pg *c, PGresult **ret_r, struct kl_error *err);
 int kl_pg_drain(struct kl_pg *c, struct kl_error *err); // until the connection is idle
 int kl_pg_error(struct kl_pg *c, const PGresult *r, struct kl_error *err);
 // Statements without parameters and results, in the text protocol; several in one are one
-// transaction.
-int kl_pg_run(struct kl_pg *c, const char *sql, struct kl_error *err);
+// transaction. *ret_rows (may be NULL): what the last one changed.
+int kl_pg_run(struct kl_pg *c, const char *sql, int64_t *ret_rows, struct kl_error *err);
 // Waits until the socket is readable or writable, as asked; KL_EUNAVAILABLE after the deadline.
 int kl_pg_wait(struct kl_pg *c, int64_t deadline_ms, bool writing, struct kl_error *err);
 

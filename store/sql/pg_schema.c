@@ -209,7 +209,7 @@ int kl_pg_create_tables(struct kl_sql_conn *conn, const struct kl_sql_new *n, st
 {
     char sql[sizeof(tables_sql) + 128];
     snprintf(sql, sizeof(sql), tables_sql, n->format, n->format, n->cluster_id, n->history_id);
-    return kl_pg_run((struct kl_pg *)conn, sql, err);
+    return kl_pg_run((struct kl_pg *)conn, sql, NULL, err);
 }
 
 int kl_pg_prepare(struct kl_sql_conn *conn, struct kl_error *err)
@@ -231,5 +231,5 @@ int kl_pg_prepare(struct kl_sql_conn *conn, struct kl_error *err)
 
 int kl_pg_clear(struct kl_sql_conn *conn, struct kl_error *err)
 {
-    return kl_pg_run((struct kl_pg *)conn, "TRUNCATE kine, kv_lease, kv_batch", err);
+    return kl_pg_run((struct kl_pg *)conn, "TRUNCATE kine, kv_lease, kv_batch", NULL, err);
 }

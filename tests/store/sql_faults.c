@@ -187,6 +187,14 @@ static kl_rev wait_rev(struct hs_client *c, kl_rev above)
     return rev;
 }
 
+static int watch_code(struct hs_watch *w)
+{
+    pthread_mutex_lock(&w->mu);
+    int code = w->code;
+    pthread_mutex_unlock(&w->mu);
+    return code;
+}
+
 static void set_back(void **state)
 {
     struct hs_store hs;
@@ -217,9 +225,9 @@ static void set_back(void **state)
         kl_kv_unref(kept);
         // Who watched is told to read anew.
         int64_t until = kl_mono_ms() + 20000;
-        while (!w.code && kl_mono_ms() < until)
+        while (!watch_code(&w) && kl_mono_ms() < until)
             poll(NULL, 0, 5);
-        assert_int_equal(w.code, KL_ECOMPACTED);
+        assert_int_equal(watch_code(&w), KL_ECOMPACTED);
         hs_watch_fini(&w);
         w = (struct hs_watch){0};
         for (int i = 0; i < 4; i++) // both stores agree again
