@@ -3,6 +3,7 @@
 //
 //   peers.c    opening, closing, listening, who is a peer
 //   peer.c     one other server: dialling, back-off, the session, what waits for it
+//   dial.c     accepting and dialling a connection
 //   link.c     one connection: greeting, keep-alive, frames to where they belong
 //   deliver.c  messages and changes of state to the handlers' loops
 //   stream.c   serving and fetching
@@ -105,7 +106,7 @@ void kl_peer_free(struct kl_peer *e); // loop; its connections are closed
 int kl_peer_new(struct kl_peers *p, uint64_t id, struct kl_peer **ret);
 void kl_peer_set_address(struct kl_peer *e, const char *address);
 
-// ---- link.c
+// ---- dial.c, link.c
 enum kl_peer_link_kind {
     KL_LINK_ACCEPTED, // until its HELLO
     KL_LINK_OUT,
@@ -141,7 +142,9 @@ int kl_peer_link_accept(struct kl_peers *p, int fd, struct kl_error *err);
 int kl_peer_link_dial(struct kl_peers *p, enum kl_peer_link_kind kind, uint64_t id,
                       const char *address, uint32_t attempt, struct kl_peer_link **ret,
                       struct kl_error *err);
+extern const struct kl_conn_ops kl_peer_conn_ops;
 void kl_peer_link_close(struct kl_peer_link *l); // without telling anybody
+void kl_peer_link_free(struct kl_peer_link *l);  // once it is closed and nothing is under way
 void kl_peer_link_break(struct kl_peer_link *l, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void kl_peer_link_pause(struct kl_peer_link *l, int reason, bool on);
