@@ -42,7 +42,8 @@ static int look(sqlite3 *db, const char *path, struct found *ret, struct kl_erro
         " GROUP BY name HAVING deleted = 0)),"
         " (SELECT COUNT(*) FROM (SELECT MAX(id), deleted, lease FROM kine GROUP BY name"
         " HAVING deleted = 0 AND lease > 0)),"
-        " (SELECT name FROM kine WHERE name GLOB '/bootstrap/*' ORDER BY id DESC LIMIT 1),"
+        " (SELECT name FROM kine WHERE name GLOB '/bootstrap/*' AND name <> '/bootstrap/kinglet' "
+        "ORDER BY id DESC LIMIT 1),"
         " COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'kine'), 0)"
         " FROM kine",
         -1, &st, NULL);

@@ -81,7 +81,7 @@ def test_damaged():
     with open(file, "rb") as f:
         data = f.read()
     bad, target = os.path.join(temp_dir(), "bad.klsnap"), os.path.join(temp_dir(), "t.db")
-    for what, text in (("digest", data[:50] + bytes([data[50] ^ 1]) + data[51:]),
+    for what, text in (("damaged", data[:50] + bytes([data[50] ^ 1]) + data[51:]),
                        ("damaged", data[:-20]), ("damaged", data[:20]), ("not a snapshot", b"x" * 99)):
         with open(bad, "wb") as f:
             f.write(text)

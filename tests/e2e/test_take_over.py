@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# time-limit: 1200
+"""A datastore goes to kine and comes back: a real kine (built from its Go module) opens what
+`kinglet migrate --to-kine` gives back and serves it, and a server takes it over again."""
+import hashlib
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+from lib import KINGLET, ROOT, Server, Skip, check, config_map, equal, fail, free_port, holds, run, \
+    wait_for
+
+KINE = os.path.join(ROOT, ".cache/peers/kine")
+VERSION = "v0.17.5"
+CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
+server = Server("--disable-controller-manager", "--disable-scheduler")
+
+
+def kinglet(*args, want=0):
+    r = subprocess.run([KINGLET, *args], capture_output=True, text=True, timeout=60)
+    if r.returncode != want:
+        fail(f"kinglet {' '.join(args)}: exit {r.returncode}: {r.stdout}{r.stderr}")
+    return r.stdout + r.stderr
+
+
+def build_kine():
+    if os.path.exists(KINE):
+        return
+    if not shutil.which("go"):
+        raise Skip("kine is built from its Go module, and there is no Go")
+    source = os.path.join(os.path.dirname(KINE), "src/kine")
+    os.makedirs(source, exist_ok=True)
+    env = dict(os.environ, GOFLAGS="-mod=mod", GOWORK="off")
+    if not os.path.exists(os.path.join(source, "go.mod")):
+        with open(os.path.join(source, "go.mod"), "w", encoding="ascii") as f:
+            f.write("module peers/kine\n\ngo 1.26.0\n")
+    for argv in (["go", "get", f"github.com/k3s-io/kine@{VERSION}"],
+                 ["go", "build", "-ldflags", "-s -w", "-o", KINE, "github.com/k3s-io/kine"]):
+        r = subprocess.run(argv, cwd=source, env=env, capture_output=True, text=True, timeout=1100)
+        if r.returncode:
+            fail(f"{' '.join(argv)}: {r.stderr[-500:]}")
+
+
+def database():
+    return os.path.join(server.data, "server/db/state.db")
+
+
+def kine_list():
+    """What kine's own query lists."""
+    db = sqlite3.connect(database())
+    # kine puts /registry/health at every start.
+    rows = db.execute("SELECT name, id, value FROM kine WHERE id IN (SELECT MAX(id) FROM kine"
+                      " GROUP BY name) AND deleted = 0 AND name NOT IN ('compact_rev_key',"
+                      " 'compact_rev_key_apiserver', '/registry/health') ORDER BY name").fetchall()
+    db.close()
+    return [(name, id, hashlib.sha256(value or b"").hexdigest()) for name, id, value in rows]
+
+
+def same(got, want, what):
+    """Says which keys differ, not all there are."""
+    equal(sorted(set(got) ^ set(want))[:5], [], what)
+
+
+def listens(port):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_there_and_back():
+    build_kine()
+    for i in range(30):
+        server.api("POST", CONFIG_MAPS, config_map(f"c{i}", {"n": str(i)}))
+    for i in range(0, 30, 3):
+        server.raw("DELETE", f"{CONFIG_MAPS}/c{i}")
+    for i in range(0, 30, 6):
+        server.api("POST", CONFIG_MAPS, config_map(f"c{i}", {"n": "again"}))
+    holds(kinglet("migrate", "--to-kine", "sqlite://" + database(), want=1), "in use by another")
+    before = {x["metadata"]["name"]: x for x in server.get(CONFIG_MAPS)["items"]}
+    equal(server.stop(), 0, "exit status")
+    mine = kine_list()
+    holds(kinglet("migrate", "--to-kine", "sqlite://" + database()), "kine and K3s open it again")
+    same(kine_list(), mine, "keys")
+    port, log = free_port(), os.path.join(server.data, "kine.log")
+    with open(log, "wb") as f:
+        kine = subprocess.Popen(
+            [KINE, "--endpoint", f"sqlite://{database()}", "--listen-address",
+             f"127.0.0.1:{port}", "--metrics-bind-address", "0"], stdout=f, stderr=f)
+    try:
+        wait_for(lambda: kine.poll() is not None or listens(port), "kine listens", 60)
+        with open(log, encoding="utf-8") as f:
+            text = f.read()
+        equal(kine.poll(), None, f"kine's exit status: {text}")
+        check(not re.search(r"level=(error|fatal)", text), text)
+        r = subprocess.run([KINGLET, "server", *server.flags], capture_output=True, text=True,
+                           timeout=60)
+        equal(r.returncode, 1, "exit status while kine runs")
+        check("in use by" in r.stderr or "locked" in r.stderr or "written by kine" in r.stderr,
+              r.stderr)
+    finally:
+        kine.send_signal(signal.SIGTERM)
+        kine.wait(30)
+    same(kine_list(), mine, "keys after kine had it")
+    r = subprocess.run([KINGLET, "server", *server.flags], capture_output=True, text=True,
+                       timeout=60)
+    equal(r.returncode, 1, "exit status without --take-over")
+    holds(r.stderr, "written by kine or K3s", "--take-over", "--to-kine leads back")
+    server.flags += ["--take-over"]
+    server.start()
+    after = {x["metadata"]["name"]: x for x in server.get(CONFIG_MAPS)["items"]}
+    equal(after, before, "objects")
+    server.api("POST", CONFIG_MAPS, config_map("new", {}))
+
+
+if __name__ == "__main__":
+    run(server)
