@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+// Leases, on every back end.
+#include "suite.h"
+#include "base/clock.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+void lease_life(void **state)
+{
+    struct fix *f = *state;
+    struct hs_client *c = &f->c;
+    struct kl_lease_req g = {.kind = KL_LEASE_GRANT, .ttl_s = 3600};
+    assert_int_equal(hs_lease(c, &g), 0);
+    assert_true(g.id > 0);
+    assert_int_equal(hs_put_lease(c, "l/none", "v", g.id + 1), KL_ENOTFOUND);
+    if (f->hs.other) {
+        hs_put(c, "l/x", "", -1); // the other store has seen the grant by now
+        hs_put(c, "l/x", "", -1);
+    }
+    kl_rev rev = hs_put_lease(c, "l/a", "v", g.id);
+    assert_true(rev > 0);
+    hs_put_lease(c, "l/b", "v", g.id);
+    hs_put(c, "l/c", "v", -1);
+    struct kl_lease_req t = {.kind = KL_LEASE_TTL, .id = g.id, .want_keys = true};
+    assert_int_equal(hs_lease(c, &t), 0);
+    assert_int_equal(t.n, 2);
+    assert_int_equal(t.ttl_s, 3600);
+    assert_true(t.remaining_ms > 3590000 && t.remaining_ms <= 3600000);
+    kl_lease_req_fini(&t);
+    hs_put(c, "l/b", "free", -1); // no longer on the lease
+    struct kl_lease_req again = {.kind = KL_LEASE_GRANT, .ttl_s = 5, .id = g.id};
+    assert_int_equal(hs_lease(c, &again), KL_EEXISTS);
+    struct kl_lease_req list = {.kind = KL_LEASE_LIST};
+    assert_int_equal(hs_lease(c, &list), 0);
+    assert_int_equal(list.n, 1);
+    assert_int_equal(list.ids[0], g.id);
+    kl_lease_req_fini(&list);
+    struct kl_lease_req k = {.kind = KL_LEASE_KEEPALIVE, .id = g.id};
+    assert_int_equal(hs_lease(c, &k), 0);
+    struct kl_lease_req v = {.kind = KL_LEASE_REVOKE, .id = g.id};
+    assert_int_equal(hs_lease(c, &v), 0);
+    assert_null(hs_get(c, "l/a"));
+    assert_int_equal(hs_count(c, "l/", "l0"), f->hs.other ? 3 : 2);
+    assert_int_equal(hs_lease(c, &v), KL_ENOTFOUND);
+    assert_int_equal(hs_lease(c, &k), KL_ENOTFOUND);
+    struct kl_lease_req big = {.kind = KL_LEASE_GRANT, .ttl_s = KL_LEASE_MAX_TTL + 1};
+    assert_int_equal(hs_lease(c, &big), KL_EINVALID);
+}
+
+static void wait_gone(struct hs_client *c, const char *key)
+{
+    int64_t until = kl_mono_ms() + 20000;
+    for (struct kl_kv *kv; (kv = hs_get(c, key)); sched_yield()) {
+        kl_kv_unref(kv);
+        if (kl_mono_ms() > until)
+            fail_msg("%s is still there", key);
+    }
+}
+
+void lease_expiry(void **state)
+{
+    struct hs_clock clock;
+    struct hs_store hs;
+    struct hs_client c;
+    hs_clock_init(&clock);
+    struct kl_store_options o = {.clock = &clock.clock};
+    hs_open(&hs, suite_backend, &o);
+    hs_client_open(&c, &hs);
+    struct kl_lease_req a = {.kind = KL_LEASE_GRANT, .ttl_s = 100},
+                        b = {.kind = KL_LEASE_GRANT, .ttl_s = 1000};
+    assert_int_equal(hs_lease(&c, &a), 0);
+    assert_int_equal(hs_lease(&c, &b), 0);
+    hs_put(&c, "e/x", "", -1); // through both stores: all have seen the grants
+    hs_put(&c, "e/y", "", -1);
+    char key[32];
+    int n = 1200; // more than one transaction of deletions
+    for (int i = 0; i < n; i++) {
+        snprintf(key, sizeof(key), "e/a%d", i);
+        assert_true(hs_put_lease(&c, key, "v", a.id) > 0);
+    }
+    assert_true(hs_put_lease(&c, "e/b", "v", b.id) > 0);
+    hs_clock_add(&clock, 99000);
+    struct kl_lease_req k = {.kind = KL_LEASE_KEEPALIVE, .id = a.id};
+    assert_int_equal(hs_lease(&c, &k), 0);
+    hs_clock_add(&clock, 99000); // 198 s: only the keep-alive saves it
+    struct kl_lease_req t = {.kind = KL_LEASE_TTL, .id = a.id};
+    assert_int_equal(hs_lease(&c, &t), 0);
+    assert_int_equal(t.remaining_ms, 1000);
+    assert_int_equal(hs_count(&c, "e/a", "e/b"), n);
+    hs_clock_add(&clock, 1001);
+    wait_gone(&c, "e/a0");
+    snprintf(key, sizeof(key), "e/a%d", n - 1);
+    wait_gone(&c, key);
+    int64_t until = kl_mono_ms() + 20000;
+    while (hs_count(&c, "e/a", "e/b") && kl_mono_ms() < until)
+        sched_yield();
+    assert_int_equal(hs_count(&c, "e/a", "e/b"), 0);
+    assert_int_equal(hs_count(&c, "e/b", NULL), 1);
+    if (on("sqlite")) {
+        // The deadline is absolute: a restart neither forgets nor extends it. A wall clock that
+        // jumped back while we were down cannot lengthen it either.
+        hs_client_close(&c);
+        hs_clock_add(&clock, 500000);
+        hs_reopen(&hs);
+        hs_client_open(&c, &hs);
+        t.id = b.id;
+        assert_int_equal(hs_lease(&c, &t), 0);
+        assert_int_equal(t.remaining_ms, 1000000 - 99000 - 99000 - 1001 - 500000);
+        hs_client_close(&c);
+        atomic_fetch_sub(&clock.wall_ms, 5000000);
+        hs_reopen(&hs);
+        hs_client_open(&c, &hs);
+        assert_int_equal(hs_lease(&c, &t), 0);
+        assert_int_equal(t.remaining_ms, 1000000);
+        hs_clock_add(&clock, 1000001);
+        wait_gone(&c, "e/b");
+    }
+    hs_client_close(&c);
+    hs_close(&hs);
+}
+
+// Renewals need no batch each, an expired lease takes none, and a restart gives no less than what
+// was promised and no more than the TTL.
+void lease_renewal(void **state)
+{
+    struct hs_clock clock;
+    struct hs_store hs;
+    struct hs_client c;
+    struct kl_store_status st;
+    hs_clock_init(&clock);
+    struct kl_store_options o = {.clock = &clock.clock};
+    hs_open(&hs, suite_backend, &o);
+    hs_client_open(&c, &hs);
+    struct kl_lease_req g = {.kind = KL_LEASE_GRANT, .ttl_s = 10};
+    assert_int_equal(hs_lease(&c, &g), 0);
+    struct kl_lease_req k = {.kind = KL_LEASE_KEEPALIVE, .id = g.id};
+    kl_store_status(hs.s, &st);
+    int64_t before = st.batches;
+    for (int i = 0; i < 200; i++) { // ten minutes
+        hs_clock_add(&clock, 3000);
+        assert_int_equal(hs_lease(&c, &k), 0);
+        assert_int_equal(k.remaining_ms, 10000);
+    }
+    kl_store_status(hs.s, &st);
+    assert_in_range(st.batches - before, 8, 12);
+    // The next batch takes along what would be written soon.
+    hs_put(&c, "x", "", -1);
+    if (on("sqlite")) {
+        hs_client_close(&c);
+        hs_clock_add(&clock, 9000); // a second is left of the promise
+        hs_reopen(&hs);
+        hs_client_open(&c, &hs);
+        struct kl_lease_req t = {.kind = KL_LEASE_TTL, .id = g.id};
+        assert_int_equal(hs_lease(&c, &t), 0);
+        assert_in_range(t.remaining_ms, 1000, 10000);
+        hs_clock_add(&clock, t.remaining_ms - 1);
+        assert_int_equal(hs_lease(&c, &k), 0);
+        assert_int_equal(k.remaining_ms, 10000);
+    }
+    hs_put_lease(&c, "gone", "v", g.id);
+    hs_clock_add(&clock, 10000);
+    assert_int_equal(hs_lease(&c, &k), KL_ENOTFOUND);
+    assert_string_equal(k.err.msg, "etcdserver: requested lease not found");
+    wait_gone(&c, "gone");
+    hs_client_close(&c);
+    hs_close(&hs);
+}
