@@ -486,6 +486,7 @@ void kl_core_leader_changed(struct kl_store *s)
         reset_spec(s, s->inflight ? s->inflight->root : s->view->root);
     }
     kl_lease_leader_changed(s);
+    kl_store_metrics_leader(s, true);
     kl_forward_run(s);
     kl_store_arm_timer(s);
     kl_commit_pump(s);

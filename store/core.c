@@ -255,6 +255,7 @@ static void run_start(struct kl_task *t)
     kl_forward_start(s);
     if (s->ops->start)
         s->ops->start(s->backend);
+    kl_store_metrics_leader(s, false);
     kl_lease_leader_changed(s);
     s->pumping = false;
     kl_compact_tick(s);

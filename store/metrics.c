@@ -66,6 +66,22 @@ static struct kl_metric db_bytes_old =
 static struct kl_metric db_used_bytes =
     GAUGE("etcd_mvcc_db_total_size_in_use_in_bytes", "Size of the datastore without free pages.");
 
+static struct kl_metric applied_total =
+    COUNTER("etcd_server_proposals_applied_total", "Batches applied.");
+static struct kl_metric pending =
+    GAUGE("etcd_server_proposals_pending", "Transactions that wait for their batch.");
+static struct kl_metric has_leader =
+    GAUGE("etcd_server_has_leader", "1 while somebody is known who evaluates transactions.");
+static struct kl_metric is_leader = GAUGE("etcd_server_is_leader", "1 while this server does.");
+static struct kl_metric leader_changes =
+    COUNTER("etcd_server_leader_changes_seen_total", "Changes of who evaluates transactions.");
+static struct kl_metric events_total =
+    COUNTER("etcd_debugging_mvcc_events_total", "Events that watches may see.");
+static struct kl_metric put_bytes = COUNTER("etcd_debugging_mvcc_total_put_size_in_bytes",
+                                            "Bytes of keys and values stored by puts.");
+static struct kl_metric kine_sql_total =
+    COUNTER("kine_sql_total", "Transactions of the back end: one for each batch.");
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void register_all(void)
@@ -80,7 +96,15 @@ static void register_all(void)
                                &compact_rev,
                                &db_bytes,
                                &db_bytes_old,
-                               &db_used_bytes};
+                               &db_used_bytes,
+                               &applied_total,
+                               &pending,
+                               &has_leader,
+                               &is_leader,
+                               &leader_changes,
+                               &events_total,
+                               &put_bytes,
+                               &kine_sql_total};
     for (size_t i = 0; i < KL_COUNT(all); i++)
         kl_metric_register(all[i]);
     for (size_t i = 0; i < KL_COUNT(simple); i++)
@@ -105,11 +129,27 @@ void kl_store_metric_step(int64_t took_us)
     kl_metric_observe(&compact_step_ms, (double)took_us / 1e3);
 }
 
+void kl_store_metrics_leader(struct kl_store *s, bool changed)
+{
+    uint64_t who = s->ops->leader ? s->ops->leader(s->backend) : 0;
+    kl_metric_set(&has_leader, who != KL_LEADER_NONE);
+    kl_metric_set(&is_leader, who == 0);
+    kl_metric_add(&leader_changes, changed);
+}
+
 void kl_store_metrics_applied(const struct kl_store *s, const struct kl_batch *b, int64_t took_ns)
 {
-    int64_t deletes = 0;
-    for (size_t i = 0; i < b->nrows; i++)
-        deletes += b->rows[i].kv->deleted;
+    int64_t deletes = 0, bytes = 0;
+    for (size_t i = 0; i < b->nrows; i++) {
+        const struct kl_kv *kv = b->rows[i].kv;
+        deletes += kv->deleted;
+        bytes += kv->deleted ? 0 : (int64_t)(kv->key_len + kl_kv_value(kv).n);
+    }
+    kl_metric_add(&applied_total, 1);
+    kl_metric_add(&kine_sql_total, 1);
+    kl_metric_add(&events_total, (long long)b->nrows);
+    kl_metric_add(&put_bytes, bytes);
+    kl_metric_set(&pending, atomic_load_explicit(&s->queued, memory_order_relaxed));
     kl_metric_observe(&commit_seconds, (double)took_ns / 1e9);
     kl_metric_add(&batches_total, 1);
     kl_metric_add(&simple[KL_SM_TXN], (long long)b->ntxns);

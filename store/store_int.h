@@ -255,6 +255,7 @@ void kl_store_trim_held(struct kl_store *s);
 // metrics.c
 void kl_store_metrics_init(void);
 void kl_store_metrics_applied(const struct kl_store *s, const struct kl_batch *b, int64_t took_ns);
+void kl_store_metrics_leader(struct kl_store *s, bool changed); // etcd_server_{has,is}_leader
 enum kl_store_metric {
     KL_SM_WATCHERS,
     KL_SM_LEASE_GRANTED,
