@@ -2,7 +2,6 @@
 #include "apiserver/roster.h"
 #include "apiserver/bootstrap.h"
 #include "apiserver/server_int.h"
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/rand.h"
 #include "store/wait.h"
@@ -11,10 +10,9 @@
 #include <time.h>
 
 enum {
-    TTL_S = 15, // upstream's DefaultEndpointReconcilerTTL
+    TTL_S = KL_ROSTER_TTL_S,
     BEAT_MS = 5000,
     LOOK_EVERY = 2, // beats between two looks at the endpoints themselves
-    DEAD_WAIT_MS = (TTL_S + 10) * 1000,
     PATIENCE_MS = 30 * 1000,
     RETRY_MS = 500,
     VALUE_MAX = 8192,
@@ -126,7 +124,6 @@ int kl_roster_claim(struct kl_store *s, uint64_t id, const char *place, struct k
 {
     struct kl_roster *r = calloc(1, sizeof *r);
     struct timespec pause = {0, RETRY_MS * 1000 * 1000};
-    int64_t until = kl_mono_ms() + DEAD_WAIT_MS;
     if (!r)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     r->store = s;
@@ -137,7 +134,7 @@ int kl_roster_claim(struct kl_store *s, uint64_t id, const char *place, struct k
     int rc = 0;
     while (!rc && !r->mod) {
         rc = try_claim(r, err);
-        if (rc != 1 && (rc != KL_EEXISTS || kl_mono_ms() > until))
+        if (rc != 1)
             break;
         rc = 0;
         nanosleep(&pause, NULL);

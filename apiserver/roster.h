@@ -11,9 +11,11 @@ struct kl_roster;
 struct kl_store;
 struct kl_apiserver;
 
+#define KL_ROSTER_TTL_S 15 // upstream's DefaultEndpointReconcilerTTL
+
 // Blocking, not on a loop. `place` tells where the server runs (machine and data directory): one
-// that died there is replaced at once, one of another place after its lease has ended. KL_EEXISTS:
-// it lives.
+// that died there is replaced at once. KL_EEXISTS: one of another place has the id; when it died,
+// its lease ends after KL_ROSTER_TTL_S.
 int kl_roster_claim(struct kl_store *s, uint64_t id, const char *place, struct kl_roster **ret,
                     struct kl_error *err);
 // Blocking, after the API server has ended and before the store stops. Accepts NULL.

@@ -11,9 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { MAX_PATH = 4096, MAX_PLACE = MAX_PATH + 80 };
+enum { MAX_PATH = 4096, MAX_PLACE = MAX_PATH + 80, LOOK_AGAIN_S = 5 };
 
 // ---- what kind of datastore
 
@@ -185,8 +186,7 @@ static int open_alone(const struct kl_cluster_options *o, struct kl_cluster *c,
 
 // Peers need certificates, which are in the store; and a database takes a server's id for a server:
 // before ours is used, no other one may be using it.
-static int look_first(const struct kl_cluster_options *o, struct kl_cluster *c,
-                      struct kl_error *err)
+static int look_once(const struct kl_cluster_options *o, struct kl_cluster *c, struct kl_error *err)
 {
     int rc = open_store(o, c, &o->store, err);
     if (!rc)
@@ -200,6 +200,20 @@ static int look_first(const struct kl_cluster_options *o, struct kl_cluster *c,
     if (c->store)
         kl_store_stop(c->store);
     c->store = NULL;
+    return rc;
+}
+
+// Who has moved a data directory waits until the server at the old place is known to be dead. The
+// store is not open meanwhile: without peers it would end leases that the others keep alive.
+static int look_first(const struct kl_cluster_options *o, struct kl_cluster *c,
+                      struct kl_error *err)
+{
+    struct timespec pause = {LOOK_AGAIN_S, 0};
+    int rc = look_once(o, c, err);
+    for (int s = 0; rc == KL_EEXISTS && s < KL_ROSTER_TTL_S + LOOK_AGAIN_S; s += LOOK_AGAIN_S) {
+        nanosleep(&pause, NULL);
+        rc = look_once(o, c, err);
+    }
     return rc;
 }
 
