@@ -177,6 +177,11 @@ static void done(struct kl_raft *r)
 static void step_add(struct kl_raft *r, struct kl_raft_running *k)
 {
     int role = role_of(r, k->id);
+#ifdef KL_RAFT_ALONE
+    end_running(r, KL_EUNSUPPORTED,
+                "the raft library of this build is not safe for more than one server");
+    return;
+#endif
     if (k->step == 0 && k->address[0] && strcmp(address_of(r, k->id), k->address) != 0)
         propose_address(r, k->id, k->address);
     else if (role < 0)

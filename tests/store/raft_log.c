@@ -194,7 +194,7 @@ static struct model model;
 static void power_cuts(void **state)
 {
     uint64_t seed = hs_seed();
-    for (int round = 0; round < hs_scale(100); round++) {
+    for (int round = 0; round < hs_scale(60); round++) {
         uint64_t s = hs_rand(&seed) | 1, mine = s;
         struct kl_raft_log *l;
         begin(&disk, &model, &l, s);
