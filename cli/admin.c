@@ -3,7 +3,7 @@
 // answer goes out on the loop.
 #include "cli/admin.h"
 #include "cli/status.h"
-#include "store/transfer/access_int.h"
+#include "store/transfer/access.h"
 #include "store/transfer/snapshot.h"
 #include "base/log.h"
 #include "net/http.h"

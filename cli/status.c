@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "object/json.h"
-#include "store/transfer/access_int.h"
+#include "store/transfer/access.h"
 #include "store/transfer/snapshot.h"
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "store/transfer/access_int.h"
+#include "store/transfer/access.h"
 #include <errno.h>
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "store/transfer/access_int.h"
+#include "store/transfer/access.h"
 #include "store/transfer/source.h"
 #include <openssl/evp.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 // Records out of an open store: the keys of a view by revision, then the log behind it from a
 // watch, then the leases.
 #include "store/transfer/source.h"
-#include "store/transfer/access_int.h"
+#include "store/transfer/access.h"
 #include "base/clock.h"
 #include <stdio.h>
 #include <stdlib.h>

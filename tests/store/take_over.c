@@ -4,7 +4,7 @@
 // deletions, keys that come back, filled gaps, leases, a compaction, K3s' bootstrap key.
 #include "harness.h"
 #include "store/transfer/kine.h"
-#include "store/transfer/access_int.h"
+#include "store/transfer/access.h"
 #include <glob.h>
 #include <sqlite3.h>
 #include <stdio.h>

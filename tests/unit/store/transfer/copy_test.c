@@ -2,7 +2,7 @@
 // Copies between stores: whole, cut and resumed, refused, followed while writes go on, renumbered.
 #include "store/transfer/copy.h"
 #include "store/transfer/target.h"
-#include "store/transfer/access_int.h"
+#include "store/transfer/access.h"
 #include "support.h"
 #include <pthread.h>
 #include <sqlite3.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A store of each format that there ever was opens, reads and goes on.
-#include "store/transfer/access_int.h"
+#include "store/transfer/access.h"
 #include "support.h"
 #include <fcntl.h>
 #include <stdio.h>

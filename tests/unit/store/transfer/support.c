@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support.h"
-#include "store/transfer/access_int.h"
+#include "store/transfer/access.h"
 #include "store/transfer/source.h"
 #include <ftw.h>
 #include <stdio.h>
