@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several servers of one cluster: on one PostgreSQL, and joined by raft."""
 import atexit
+import base64
 import glob
 import http.client
 import json
@@ -156,6 +157,30 @@ def test_wrong_token():
             data=b.data)
     equal(read(f"{b.data}/server/token"), before, "token")
     b.start()
+
+
+def test_joining_needs_the_token():
+    def ask(path, secret=None, method="GET"):
+        c = a.connect(anonymous=True)
+        try:
+            basic = base64.b64encode(f"server:{secret}".encode()).decode()
+            c.request(method, path, headers={"Authorization": f"Basic {basic}"} if secret else {})
+            r = c.getresponse()
+            return r.status, r.read().decode()
+        finally:
+            c.close()
+    equal(ask("/cacerts"), (200, read(f"{a.data}/server/tls/server-ca.crt") + "\n"))
+    for path in ("bootstrap", "members", "nothing"):
+        for secret in (None, "wrong", "sesam", "sesame!", "x" * 5000):
+            status, text = ask(f"/v1-kinglet/{path}", secret)
+            equal((status, text), (401, "the token is not that of this cluster\n"), path)
+    status, text = ask("/v1-kinglet/bootstrap", "sesame")
+    equal(status, 200)
+    holds(text, "^server/tls/service.key [0-9]+$")
+    equal(ask("/v1-kinglet/nothing", "sesame")[0], 404)
+    equal(ask("/v1-kinglet/members?id=1", "sesame", "DELETE")[0], 400)
+    status, text = ask("/v1-kinglet/members", "sesame")
+    check(status >= 400, f"members of a database: {status} {text}")
 
 
 def test_another_clusters_directory():
