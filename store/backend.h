@@ -193,8 +193,8 @@ struct kl_backend_ops {
     // From now on outside batches may come.
     void (*start)(struct kl_backend *b); // may be NULL
     // One at a time. Ends in kl_core_applied(b) or kl_core_failed(b, code): KL_ECONFLICT when the
-    // log had moved on (outside batches come or came): evaluate again; KL_ENOSPC; KL_EIO; KL_EMAYBE
-    // only when it cannot be resolved.
+    // log had moved on, be it by leases only (outside batches come or came): evaluate again;
+    // KL_ENOSPC; KL_EIO; KL_EMAYBE only when it cannot be resolved.
     void (*propose)(struct kl_backend *b, struct kl_batch *batch);
     void (*confirm_head)(struct kl_backend *b, struct kl_head_req *q); // NULL: RAM is the authority
     // Who evaluates: 0 this server; KL_LEADER_NONE nobody known: transactions wait; else the id of
