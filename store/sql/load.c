@@ -123,34 +123,10 @@ static int load_leases(struct kl_backend *b, struct kl_sql_conn *c, struct kl_lo
     return r;
 }
 
-// One page; *last is the name that it ended with.
-static int load_page(struct kl_backend *b, struct kl_sql_conn *c, struct kl_loaded *l,
-                     struct kl_buf *last, size_t *ret_n, struct kl_error *err)
-{
-    struct kl_sql_value v[KL_SQL_MAX_COLUMNS];
-    int r = kl_sql_query(c, KL_SQL_LOAD,
-                         KL_SQL_PARAMS(KL_SQL_NAME(kl_buf_str(last)), KL_SQL_INT(KL_SQL_LOAD_ROWS)),
-                         err);
-    if (r)
-        return r;
-    for (*ret_n = 0; (r = b->d->fetch(c, v, err)) == 1; ++*ret_n) {
-        struct kl_kv *kv = kl_sql_kv(b, v);
-        if (!kv || (kl_buf_clear(last), kl_buf_puts(last, v[1].s)) || l->kv(l->arg, kv)) {
-            r = nomem(err);
-            break;
-        }
-    }
-    b->d->finish(c);
-    return r;
-}
-
 // The leases first, for the keys that hang on them.
 static int load_all(struct kl_backend *b, struct kl_sql_conn *c, struct kl_sql_head *head,
                     struct kl_loaded *l, struct kl_error *err)
 {
-    struct kl_buf last;
-    size_t n = KL_SQL_LOAD_ROWS;
-    kl_buf_init(&last, 1 << 20);
     int r = b->d->begin(c, true, err);
     if (r)
         return r;
@@ -164,10 +140,9 @@ static int load_all(struct kl_backend *b, struct kl_sql_conn *c, struct kl_sql_h
         atomic_store(&b->epoch, head->epoch);
         r = load_leases(b, c, l, err);
     }
-    while (!r && n == KL_SQL_LOAD_ROWS)
-        r = load_page(b, c, l, &last, &n, err);
+    if (!r)
+        r = kl_sql_load_live(b, c, l, err);
     int ended = b->d->end(c, !r, r ? NULL : err);
-    kl_buf_fini(&last);
     return r ? r : ended;
 }
 

@@ -58,7 +58,9 @@ const char *const kl_my_sql[KL_SQL_STMTS] = {
     " ON b.batch_seq>$1 AND b.batch_seq<=$2 WHERE m.k=1",
     [KL_SQL_BATCH] = "SELECT nonce,writer_id,chain FROM kv_batch WHERE batch_seq=$1",
     [KL_SQL_FEED] = "SELECT " KV(k) " FROM kine k WHERE k.id>$1 AND k.id<=$2 ORDER BY k.id",
-    [KL_SQL_LOAD] = NEWEST_ROWS("name>$1", "$2"),
+    [KL_SQL_LOAD] = "SELECT MAX(id*2+(deleted=0)) DIV 2,name FROM kine FORCE INDEX(kl_cover) WHERE"
+                    " name>$1 GROUP BY name HAVING MAX(id*2+(deleted=0))%2=1 ORDER BY name LIMIT"
+                    " $2",
     [KL_SQL_LEASES] = "SELECT id,ttl_ms,deadline_ms FROM kv_lease",
     [KL_SQL_ROWS] = "SELECT " KV(k) "," KV(
         p) " FROM kine k LEFT JOIN kine p ON p.id=k.prev_revision AND p.deleted=0"

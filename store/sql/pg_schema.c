@@ -90,7 +90,8 @@ const char *const kl_pg_sql[KL_PG_STMTS] = {
     [KL_SQL_BATCH] = "SELECT nonce, writer_id, chain FROM kv_batch WHERE batch_seq = $1",
     [KL_SQL_FEED] =
         "SELECT " KV(k) ", k.value FROM kine k WHERE k.id > $1 AND k.id <= $2 ORDER BY k.id",
-    [KL_SQL_LOAD] = NEWEST_ROWS("name > $1", "$2"),
+    [KL_SQL_LOAD] =
+        "SELECT id, name FROM " NEWEST("name > $1") " WHERE u.deleted = 0 ORDER BY name LIMIT $2",
     [KL_SQL_LEASES] = "SELECT id, ttl_ms, deadline_ms FROM kv_lease",
     [KL_SQL_ROWS] = "SELECT " KV(k) ", k.value," KV(
         p) ", p.value FROM kine k LEFT JOIN kine p ON p.id = k.prev_revision AND p.deleted = 0"

@@ -46,7 +46,7 @@ enum {
     KL_SQL_PEERS_MAX = 64,
     KL_SQL_BATCH_KEEP_MS = 300000, // kv_batch is for servers that are behind by less
     KL_SQL_TRIM_ROWS = 5000,
-    KL_SQL_LOAD_ROWS = 2000,
+    KL_SQL_LOAD_ROWS = 10000,
     KL_SQL_JUMP = 1000000, // of the revision after the database was set back
 };
 
@@ -218,6 +218,9 @@ int kl_sql_load(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err)
 int kl_sql_read_state(struct kl_backend *b, struct kl_sql_conn *c, struct kl_sql_state **ret_st,
                       struct kl_error *err);
 void kl_sql_state_free(struct kl_sql_state *st);
+// live.c: within a snapshot
+int kl_sql_load_live(struct kl_backend *b, struct kl_sql_conn *c, struct kl_loaded *l,
+                     struct kl_error *err);
 int kl_sql_give_state(void *arg, struct kl_loaded *l); // for kl_core_reset
 // After the database was set back, or another server noticed that: one history for all again.
 // `force`: also when the database's word for it is that nothing happened.

@@ -338,9 +338,10 @@ static void batches(void **state)
     OK(driver->query(s.c, KL_SQL_LOAD,
                      (struct kl_sql_value[]){KL_SQL_NAME(KL_STR("")), KL_SQL_INT(10)}, 2, &err));
     assert_int_equal(driver->fetch(s.c, x.v, &err), 1);
-    expect_kv(x.v, kv[2]);
+    assert_int_equal(x.v[0].i, kv[2]->id);
+    assert_true(kl_str_eqz(x.v[1].s, "/a"));
     assert_int_equal(driver->fetch(s.c, x.v, &err), 1);
-    expect_kv(x.v, kv[4]);
+    assert_int_equal(x.v[0].i, kv[4]->id);
     assert_int_equal(driver->fetch(s.c, x.v, &err), 0);
     driver->finish(s.c);
 
@@ -403,7 +404,7 @@ static void odd_bytes(void **state)
     OK(driver->query(s.c, KL_SQL_LOAD,
                      (struct kl_sql_value[]){KL_SQL_NAME(KL_STR("")), KL_SQL_INT(1000)}, 2, &err));
     while (driver->fetch(s.c, x.v, &err) == 1) {
-        expect_kv(x.v, kv[x.v[0].i - 2]);
+        assert_true(kl_str_eq(x.v[1].s, kl_kv_key(kv[x.v[0].i - 2])));
         assert_true(kl_str_cmp(x.v[1].s, before) > 0);
         memcpy(copy, x.v[1].s.p, x.v[1].s.n);
         before = (struct kl_str){copy, x.v[1].s.n};
