@@ -72,7 +72,8 @@ enum kl_sql_stmt {
     // (after_id, through_id) -> KL_SQL_KV of kine, in order of id, without joins
     KL_SQL_FEED,
     // (after_name, limit) -> id, name of the newest row of each name > after_name that is not a
-    // deletion, in order of name, at most limit. A scan of the covering index alone, without a sort.
+    // deletion, in order of name, at most limit. A scan of the covering index alone, without a
+    // sort.
     KL_SQL_LOAD,
     // () -> id, ttl_ms, deadline_ms
     KL_SQL_LEASES,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A database server for benches and scripts: dbserver postgres|mysql. Prints its URL (of a database
 // that is made on first use) and its process id as one line, and goes with its files when its input
-// ends or it is killed. As the distribution sets it: commits are on the disk. A line "restart" of its
-// input kills the server and starts it again.
+// ends or it is killed. As the distribution sets it: commits are on the disk. A line "restart" of
+// its input kills the server and starts it again.
 #include "servers.h"
 #include <setjmp.h>
 #include <stdarg.h>
