@@ -489,7 +489,7 @@ static void close_raft(struct kl_backend *b)
         r->writes = w->next;
         kl_raft_write_free(w);
     }
-    kl_sq_finalize(b);
+    kl_raft_state_finalize(r);
     if (b->db && sqlite3_close(b->db) != SQLITE_OK)
         kl_log(KL_LOG_ERROR, "store", "close path=%s: %s", b->path, sqlite3_errmsg(b->db));
     if (b->loop)
@@ -510,6 +510,9 @@ const struct kl_backend_ops kl_backend_raft = {
     .scheme = "raft",
     .open = open_raft,
     .load = load_raft,
+    .import_begin = kl_raft_import_begin,
+    .import_rows = kl_sq_import_rows,
+    .import_end = kl_raft_import_end,
     .start = start,
     .propose = kl_raft_propose,
     .confirm_head = kl_raft_confirm_head,

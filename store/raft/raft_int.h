@@ -150,6 +150,7 @@ struct kl_raft {
     uv_timer_t retry;
     bool retry_ready;
     uint64_t written; // index
+    sqlite3_stmt *st_saved;
     atomic_llong lag;
     atomic_bool sq_low;
 
@@ -190,6 +191,9 @@ int kl_raft_set_address(struct kl_raft *r, uint64_t id, struct kl_str address);
 
 // state.c: SQLite
 int kl_raft_state_open(struct kl_raft *r, struct kl_error *err);
+void kl_raft_state_finalize(struct kl_raft *r); // the statements
+int kl_raft_import_begin(struct kl_backend *b, struct kl_import *im, struct kl_error *err);
+int kl_raft_import_end(struct kl_backend *b, const struct kl_import *im, struct kl_error *err);
 int kl_raft_state_load(struct kl_raft *r, struct kl_loaded *l, struct kl_error *err);
 int kl_raft_saved_read(sqlite3 *db, struct kl_raft_saved *ret, struct kl_error *err);
 void kl_raft_saved_fini(struct kl_raft_saved *s);

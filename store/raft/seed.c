@@ -324,7 +324,7 @@ int kl_raft_install(void *arg)
         kl_raft_write_free(w);
     }
     r->writes_end = &r->writes;
-    kl_sq_finalize(&r->sq);
+    kl_raft_state_finalize(r);
     sqlite3_close(r->sq.db);
     r->sq.db = NULL;
     r->sq.wal_pages = 0;

@@ -3,6 +3,7 @@
 // after the fact, without a sync: the log is the durability, and what a power cut takes from the
 // end of the database is applied again.
 #include "store/raft/raft_int.h"
+#include "store/raft/sum.h"
 #include "base/log.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,13 +78,17 @@ static int load_addresses(struct kl_raft *r, struct kl_error *err)
 
 static int write_raft(struct kl_raft *r, const struct kl_raft_write *w, struct kl_error *err)
 {
-    sqlite3_stmt *st = NULL;
-    int rc = sqlite3_prepare_v2(r->sq.db,
-                                "UPDATE kv_raft SET applied_index = ?1, applied_term = ?2,"
-                                " chain = ?3, state = ?4, conf_index = ifnull(?5, conf_index),"
-                                " conf = ifnull(?6, conf) WHERE k = 1",
-                                -1, &st, NULL);
+    sqlite3_stmt *st = r->st_saved;
+    int rc = st ? 0
+                : sqlite3_prepare_v3(r->sq.db,
+                                     "UPDATE kv_raft SET applied_index = ?1, applied_term = ?2,"
+                                     " chain = ?3, state = ?4,"
+                                     " conf_index = ifnull(?5, conf_index),"
+                                     " conf = ifnull(?6, conf) WHERE k = 1",
+                                     -1, SQLITE_PREPARE_PERSISTENT, &st, NULL);
+    r->st_saved = st;
     if (!rc) {
+        sqlite3_clear_bindings(st);
         sqlite3_bind_int64(st, 1, (int64_t)w->index);
         sqlite3_bind_int64(st, 2, (int64_t)w->term);
         sqlite3_bind_int64(st, 3, (int64_t)w->chain);
@@ -95,7 +100,8 @@ static int write_raft(struct kl_raft *r, const struct kl_raft_write *w, struct k
         rc = sqlite3_step(st);
     }
     int e = rc != SQLITE_DONE ? kl_sq_error(&r->sq, rc, err, "kv_raft") : 0;
-    sqlite3_finalize(st);
+    sqlite3_reset(st);
+    st = NULL;
     if (e || !w->peer)
         return e;
     rc = sqlite3_prepare_v2(r->sq.db,
@@ -116,6 +122,13 @@ static int also(struct kl_backend *b, const struct kl_batch *batch, struct kl_er
 {
     struct kl_raft *r = kl_raft_of(b);
     return write_raft(r, r->writing, err);
+}
+
+void kl_raft_state_finalize(struct kl_raft *r)
+{
+    sqlite3_finalize(r->st_saved);
+    r->st_saved = NULL;
+    kl_sq_finalize(&r->sq);
 }
 
 int kl_raft_state_open(struct kl_raft *r, struct kl_error *err)
@@ -366,4 +379,67 @@ void kl_raft_write_post(struct kl_raft *r, struct kl_raft_write *w)
     atomic_fetch_add_explicit(&r->lag, w->bytes, memory_order_relaxed);
     w->task.run = run_write;
     kl_loop_post(r->sq.loop, &w->task);
+}
+
+// ---- filled from another store, before load ----
+
+int kl_raft_import_begin(struct kl_backend *b, struct kl_import *im, struct kl_error *err)
+{
+    struct kl_raft *r = kl_raft_of(b);
+    size_t n;
+    kl_raft_node_members(r->node, &n);
+    if (n > 1)
+        return kl_error_set(err, KL_EUNSUPPORTED,
+                            "datastore %s has %zu servers: a copy goes into a new directory, which "
+                            "the others join afterwards",
+                            r->dir, n);
+    return kl_sq_import_begin(b, im, err);
+}
+
+// What came is a snapshot that the log follows on: servers that join fetch it.
+int kl_raft_import_end(struct kl_backend *b, const struct kl_import *im, struct kl_error *err)
+{
+    struct kl_raft *r = kl_raft_of(b);
+    struct kl_raft_node_state st;
+    struct kl_raft_write w = {.r = r};
+    uint64_t conf_index = 0;
+    int e = kl_sq_import_end(b, im, err);
+    if (!e)
+        e = kl_raft_state_hash(b, &w.state, err);
+    kl_raft_node_state(r->node, &st);
+    const struct raft_buffer *conf = kl_raft_node_conf(r->node, st.last_index, &conf_index);
+    if (!e && !conf)
+        e = kl_error_set(err, KL_ECORRUPT, "raft log %s has no configuration", r->dir);
+    if (e)
+        return e;
+    w.index = st.last_index;
+    w.term = st.term;
+    w.chain = kl_sum64(w.state, &im->rev, sizeof(im->rev));
+    w.conf = *conf;
+    w.conf_index = conf_index;
+    struct kl_raft_manifest m = {.index = w.index,
+                                 .term = w.term,
+                                 .conf_index = conf_index,
+                                 .conf = malloc(conf->len),
+                                 .nconf = conf->len,
+                                 .data = &w.index,
+                                 .ndata = sizeof(w.index)};
+    if (!m.conf)
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    memcpy(m.conf, conf->base, conf->len); // the node forgets its own when it begins anew
+    e = kl_raft_write_now(r, &w, err);
+    if (!e && kl_sq_checkpoint(b, false)) // the log is cut: it must be on the disk
+        e = kl_error_set(err, KL_EIO, "datastore %s: checkpoint failed", b->path);
+    if (!e)
+        e = kl_raft_node_seed(r->node, &m, false, err);
+    free(m.conf);
+    if (e)
+        return e;
+    r->applied = w.index;
+    r->applied_term = w.term;
+    r->chain = w.chain;
+    r->state = w.state;
+    r->rev = b->rev = im->rev;
+    r->conf_index = conf_index;
+    return 0;
 }
