@@ -273,7 +273,8 @@ static int collect_leases(struct store_source *s, struct kl_error *err)
     if (r)
         return r;
     if (s->nseen)
-        qsort(s->seen_leases, s->nseen, sizeof(*s->seen_leases), cmp_id);
+        if (s->nseen)
+            qsort(s->seen_leases, s->nseen, sizeof(*s->seen_leases), cmp_id);
     struct kl_access_lease *all = realloc(s->leases, (s->nleases + s->nseen + 1) * sizeof(*all));
     if (!all)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
