@@ -323,3 +323,26 @@ int kl_identity_open(const struct kl_pki_options *o, struct kl_store *s, struct 
         *ret = p;
     return rc;
 }
+
+int kl_identity_open_alone(const struct kl_pki_options *o, struct kl_store *s, struct kl_pki **ret,
+                           bool *ret_publish, struct kl_error *err)
+{
+    struct kl_buf sealed;
+    kl_buf_init(&sealed, 2 * KL_IDENTITY_MAX_BYTES);
+    int rc = read_sealed(s, &sealed, err);
+    bool there = sealed.n > 0;
+    if (!rc && there)
+        rc = adopt(o, kl_buf_str(&sealed), false, err);
+    kl_buf_fini(&sealed);
+    if (!rc)
+        rc = kl_pki_open(o, ret, err);
+    *ret_publish = !rc && !there;
+    return rc;
+}
+
+int kl_identity_publish(const char *data_dir, const struct kl_pki *p, struct kl_store *s,
+                        struct kl_error *err)
+{
+    bool first;
+    return publish(data_dir, p, s, &first, err);
+}

@@ -19,6 +19,14 @@ struct kl_store;
 int kl_identity_open(const struct kl_pki_options *o, struct kl_store *s, struct kl_pki **ret,
                      struct kl_error *err);
 
+// The same for a datastore that no other server opens: when there is no identity in it yet,
+// *ret_publish says so, and kl_identity_publish can follow while the server begins to serve
+// (deriving a key takes longer than all the rest of a start). Blocking; any thread but a loop's.
+int kl_identity_open_alone(const struct kl_pki_options *o, struct kl_store *s, struct kl_pki **ret,
+                           bool *ret_publish, struct kl_error *err);
+int kl_identity_publish(const char *data_dir, const struct kl_pki *p, struct kl_store *s,
+                        struct kl_error *err);
+
 // The identity of a data directory as one run of bytes, never logged: "name length\n" and the
 // bytes, for each file. KL_ENOTFOUND: there is none.
 int kl_identity_pack(const char *data_dir, struct kl_buf *out, struct kl_error *err);

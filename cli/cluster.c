@@ -177,15 +177,32 @@ static int check_identity(const struct kl_cluster_options *o, struct kl_cluster 
     return 0;
 }
 
+static void *publish_main(void *arg)
+{
+    struct kl_cluster *c = arg;
+    struct kl_error err;
+    if (kl_identity_publish(c->data_dir, c->pki, c->store, &err)) // the next start tries again
+        kl_log(KL_LOG_WARN, "server", "%s", err.msg);
+    return NULL;
+}
+
 static int open_alone(const struct kl_cluster_options *o, struct kl_cluster *c,
                       struct kl_error *err)
 {
+    bool publish = false;
     int rc = open_store(o, c, &o->store, err);
-    return rc ? rc : check_identity(o, c, err);
+    if (rc || is_private(o->datastore) || kl_store_is_shared(c->store))
+        return rc ? rc : check_identity(o, c, err);
+    rc = kl_identity_open_alone(&o->pki, c->store, &c->pki, &publish, err);
+    if (rc || !publish)
+        return rc;
+    if (!(c->data_dir = strdup(o->pki.data_dir)))
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    rc = pthread_create(&c->publisher, NULL, publish_main, c);
+    c->publishing = !rc;
+    return rc ? kl_error_errno(err, rc, "start thread") : 0;
 }
 
-// Peers need certificates, which are in the store; and a database takes a server's id for a server:
-// before ours is used, no other one may be using it.
 static int look_once(const struct kl_cluster_options *o, struct kl_cluster *c, struct kl_error *err)
 {
     int rc = open_store(o, c, &o->store, err);
@@ -304,6 +321,9 @@ int kl_cluster_open(const struct kl_cluster_options *o, struct kl_cluster *ret,
 
 void kl_cluster_close(struct kl_cluster *c)
 {
+    if (c->publishing)
+        pthread_join(c->publisher, NULL);
+    c->publishing = false;
     kl_roster_release(c->roster);
     c->roster = NULL;
     if (c->store)
@@ -317,6 +337,8 @@ void kl_cluster_free(struct kl_cluster *c)
 {
     kl_pki_free(c->pki);
     c->pki = NULL;
+    free(c->data_dir);
+    c->data_dir = NULL;
     if (c->lock_fd >= 0)
         close(c->lock_fd);
     c->lock_fd = -1;

@@ -8,6 +8,7 @@
 #pragma once
 #include "apiserver/identity.h"
 #include "store/store.h"
+#include <pthread.h>
 
 struct kl_peers;
 struct kl_roster;
@@ -29,6 +30,9 @@ struct kl_cluster {
     struct kl_peers *peers;
     struct kl_store *store;
     struct kl_roster *roster; // where there may be others
+    char *data_dir;
+    pthread_t publisher; // puts the identity of a server that is alone into its store
+    bool publishing;
 };
 
 // Blocking, before there are loops. One sentence on failure; *ret is closed then.
