@@ -234,8 +234,8 @@ def test_online_under_load():
     holds(kinglet("status", "--data-dir", server.data), "online.db")
 
 
-def test_online_given_up():
-    """The tool is killed while it holds writes off: they come back by themselves."""
+def test_online_refused():
+    """A target that holds data is refused before anything of the server is held off."""
     proc = subprocess.Popen([KINGLET, "migrate", "--online", "--data-dir", server.data, "--to",
                              url("off.db")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                             text=True)
