@@ -53,6 +53,8 @@ def test_credentials_stay():
                     with open(path, "rb") as f:
                         got[path] = f.read()
         return got
+    wait_for(lambda: os.path.exists(f"{server.data}/server/tls/bootstrap.sum"),
+             "the identity is in the store")
     before = files()
     equal(server.stop(), 0, "exit status")
     server.start()
