@@ -281,6 +281,10 @@ static void leases(void **state)
     assert_int_equal(hs_count(c, "r/", "r0"), 0);
     assert_int_equal(hs_lease(c, &r), KL_ENOTFOUND);
     for (int i = 0; i < N; i++) {
+        struct kl_op read = get("r/0", ""); // with a head that is confirmed: it has caught up
+        struct kl_txn txn = {.body = {.then = &read, .nthen = 1}};
+        assert_int_equal(hs_txn(&k->c[i], &txn), 0);
+        assert_null(read.kv);
         kl_store_status(k->hs[i].s, &after);
         assert_int_equal(after.leases, 0);
     }
