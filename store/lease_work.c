@@ -361,7 +361,7 @@ void kl_lease_start(struct kl_store *s, struct kl_lease_req *q)
     q->rev = kl_view_rev(s->view);
     switch (q->kind) {
     case KL_LEASE_TTL:
-        if (s->forward) {
+        if (s->forward && !s->o.read_only) { // the fence takes it for a write
             queue_work(s, q, KL_WORK_LEASE);
             break;
         }

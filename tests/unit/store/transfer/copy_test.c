@@ -94,6 +94,23 @@ static void whole(void **state)
     kl_store_stop(from);
 }
 
+// Into raft's log and database; it opens again with what its log says.
+static void whole_raft(void **state)
+{
+    char url[128];
+    snprintf(url, sizeof(url), "raft://%s/raft", dir);
+    whole_to(url);
+    struct kl_store *s = ts_open(url, NULL), *from = ts_open(from_url, NULL);
+    ts_same(from, s);
+    kl_rev rev = ts_rev(s);
+    assert_int_equal(ts_put(s, "/k/000001", "new", 0), rev + 1);
+    kl_store_stop(s);
+    s = ts_open(url, NULL);
+    assert_int_equal(ts_rev(s), rev + 1);
+    kl_store_stop(s);
+    kl_store_stop(from);
+}
+
 static void whole_memory(void **state)
 {
     whole_to("memory://");
@@ -474,9 +491,9 @@ static void read_only(void **state)
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = {TEST(whole),      TEST(whole_memory),   TEST(empty),
-                                       TEST(refused),    TEST(resumed),        TEST(resumed_later),
-                                       TEST(restarted),  TEST(another_source), TEST(followed),
-                                       TEST(renumbered), TEST(read_only)};
+    const struct CMUnitTest tests[] = {
+        TEST(whole),          TEST(whole_memory), TEST(whole_raft),    TEST(empty),
+        TEST(refused),        TEST(resumed),      TEST(resumed_later), TEST(restarted),
+        TEST(another_source), TEST(followed),     TEST(renumbered),    TEST(read_only)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
