@@ -3,14 +3,14 @@
 # time-limit: 1800
 # T1: the etcd v3 API against the reference etcd, the same random calls on both.
 #
-#   ETCD_BACKENDS  "sqlite memory"; also raft, or URLs of databases that are empty
+#   ETCD_BACKENDS  "sqlite memory raft"; also URLs of databases that are empty
 #   ETCD_CALLS     20000 for each
 #   ETCD_SEEDS     "1"
 cd "$(dirname "$0")/../.." || exit 1
 . tests/etcd/lib.sh
 build diff
 bad=0
-for backend in ${ETCD_BACKENDS-sqlite memory}; do
+for backend in ${ETCD_BACKENDS-sqlite memory raft}; do
     for seed in ${ETCD_SEEDS-1}; do
         name="etcd / T1 ${backend%%:*} seed $seed"
         if ! start_reference || ! start_kinglet "$backend"; then

@@ -51,7 +51,7 @@ start_reference() {
     reference_version=$(curl -s "$reference_url/version" | sed 's/.*"etcdserver":"\([^"]*\)".*/\1/')
 }
 
-# start_kinglet BACKEND: sqlite, memory, or a URL as it stands; url in $url, process in $pid.
+# start_kinglet BACKEND: sqlite, memory, raft, or a URL as it stands; url in $url, process in $pid.
 start_kinglet() {
     local datastore=$1 port
     case $1 in
