@@ -3,10 +3,12 @@
 
 #ifdef KL_FAULTS
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MAX_SITES = 32 };
 
@@ -43,6 +45,12 @@ bool kl_fault_point(const char *name)
     }
     pthread_mutex_unlock(&lock);
     return fail;
+}
+
+void kl_fault_crash(const char *name)
+{
+    if (kl_fault_point(name))
+        kill(getpid(), SIGKILL); // pending before kill returns: nothing of ours runs after it
 }
 
 void kl_fault_set(const char *name, long nth, long times)

@@ -13,8 +13,11 @@
 #ifdef KL_FAULTS
 // Any thread. Counts the call; true when it is one that must fail.
 bool kl_fault_point(const char *site);
+// Where a process may die: SIGKILL to itself when it is the call that must fail.
+void kl_fault_crash(const char *site);
 #else
 #define kl_fault_point(site) (false)
+#define kl_fault_crash(site) ((void)0)
 #endif
 
 // Lets the nth call from now (1: the next) and the times - 1 after it fail; times < 0: all from

@@ -5,6 +5,7 @@
 #include "store/store_int.h"
 #include "store/view_int.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -227,6 +228,7 @@ static void propose_fill(struct kl_store *s)
     b->proposed_ns = kl_mono_ns();
     s->fill = NULL;
     s->inflight = b;
+    kl_fault_crash("core.propose");
     s->ops->propose(s->backend, b);
 }
 
@@ -414,6 +416,7 @@ static int apply_own(struct kl_store *s, struct kl_batch *b)
 {
     assert(b == s->inflight && b->base_rev == s->view->rev);
     int64_t took_ns = kl_mono_ns() - b->proposed_ns;
+    kl_fault_crash("core.durable");
     for (size_t i = 0; i < b->nrows; i++)
         s->leases.unapplied_puts -= b->rows[i].kv->lease != 0;
     struct kl_view *v = b->view;
@@ -424,12 +427,14 @@ static int apply_own(struct kl_store *s, struct kl_batch *b)
     s->stale = false;
     publish_rows(s, b, v, &s->room);
     atomic_store_explicit(&s->stat.last_error, 0, memory_order_relaxed);
+    kl_fault_crash("core.published");
     kl_store_metrics_applied(s, b, took_ns);
     for (struct kl_txn *t = b->txns, *next; t; t = next) {
         next = t->next;
         t->rev = kl_batch_rev_at(b, t->row_at + t->row_n);
         kl_commit_answer(s, t);
     }
+    kl_fault_crash("core.answered");
     kl_forward_applied(s, b, true);
     if (b->last_rev != b->base_rev + (kl_rev)b->nrows)
         kl_commit_moved(s); // the log gave other revisions than were foreseen

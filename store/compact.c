@@ -5,6 +5,7 @@
 #include "store/forward.h"
 #include "store/store_int.h"
 #include "store/view_int.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -232,6 +233,7 @@ void kl_compact_run(struct kl_store *s)
                                        .after = c->physical,
                                        .until = s->view->compact_rev,
                                        .window = c->window};
+        kl_fault_crash("core.step");
         s->ops->compact_step(s->backend, &c->step);
     } else if (c->want_tidy && s->ops->tidy) {
         c->tidying = true;

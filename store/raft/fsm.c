@@ -2,6 +2,7 @@
 // What every server does with the entries, in the same order and with the same outcome.
 #include "store/raft/raft_int.h"
 #include "store/view_int.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -121,6 +122,7 @@ static int apply_batch(struct kl_raft *r, uint64_t index, uint64_t term,
     r->applied_term = term;
     if (w->conf.base)
         r->conf_index = w->conf_index;
+    kl_fault_crash("raft.apply");
     kl_raft_write_post(r, w); // before whatever the core asks the database
     if (!own)
         return take_outside(r, b, index);
@@ -307,6 +309,7 @@ static int replay_entry(struct kl_raft *r, const struct kl_raft_entry *en, struc
             kl_raft_set_address(r, peer.id, peer.address);
         }
         e = kl_raft_write_now(r, w, err);
+        kl_fault_crash("raft.replayed");
     }
     if (!e) {
         r->chain = w->chain;
@@ -349,6 +352,7 @@ int kl_raft_fsm_save(void *arg, uint64_t index)
     struct kl_raft *r = arg;
     if (r->writes)
         return KL_ENOSPC;
+    kl_fault_crash("raft.save");
     return kl_sq_checkpoint(&r->sq, false) ? KL_EIO : 0;
 }
 

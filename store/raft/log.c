@@ -3,6 +3,7 @@
 #include "store/raft/log_int.h"
 #include "store/raft/coding.h"
 #include "store/raft/sum.h"
+#include "base/fault.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -47,10 +48,13 @@ int kl_raft_log_set_meta(struct kl_raft_log *l, const struct kl_raft_meta *m, st
     kl_raft_log_path(l, path, sizeof(path), "meta-%d", counter & 1 ? 1 : 2);
     int fd = l->fs->open(l->fs->arg, path, O_RDWR | O_CREAT), r = fd < 0 ? fd : 0;
     if (!r) {
+        kl_fault_crash("raft.meta.write");
         ssize_t k = l->fs->pwrite(l->fs->arg, fd, p, sizeof(p), 0);
+        kl_fault_crash("raft.meta.sync");
         r = k < 0 ? (int)k : l->fs->sync(l->fs->arg, fd);
         l->fs->close(l->fs->arg, fd);
     }
+    kl_fault_crash("raft.meta.synced");
     if (!r && counter <= 2) // the files' names
         r = l->fs->sync_dir(l->fs->arg, l->dir);
     if (r)
@@ -92,6 +96,7 @@ static void make_spare(struct kl_raft_log *l)
     kl_raft_log_path(l, path, sizeof(path), "log-spare");
     int fd = l->fs->open(l->fs->arg, path, O_RDWR | O_CREAT), r = fd < 0 ? fd : 0;
     if (!r) {
+        kl_fault_crash("raft.spare");
         r = l->fs->allocate(l->fs->arg, fd, 0, KL_RAFT_SEGMENT_BYTES);
         l->fs->close(l->fs->arg, fd);
     }
@@ -109,6 +114,7 @@ static int write_head(struct kl_raft_log *l, int fd, uint64_t seq, uint64_t firs
     kl_put_u64(p + 16, seq);
     kl_put_u64(p + 24, first);
     kl_put_u32(p + 60, kl_crc32c(0, p, 60));
+    kl_fault_crash("raft.segment.head");
     ssize_t k = l->fs->pwrite(l->fs->arg, fd, p, sizeof(p), 0);
     return k < 0 ? (int)k : l->fs->sync(l->fs->arg, fd);
 }
@@ -129,8 +135,10 @@ static int begin_segment(struct kl_raft_log *l, uint64_t first, int64_t need, st
     int r = big ? l->fs->allocate(l->fs->arg, fd, 0, need) : 0;
     if (!r)
         r = write_head(l, fd, l->next_seq, first);
+    kl_fault_crash("raft.segment.rename");
     if (!r && name == spare)
         r = l->fs->rename(l->fs->arg, spare, path);
+    kl_fault_crash("raft.segment.named");
     if (!r)
         r = l->fs->sync_dir(l->fs->arg, l->dir);
     if (r) {
@@ -209,8 +217,11 @@ int kl_raft_log_append(struct kl_raft_log *l, const struct kl_raft_entry *e, siz
         put_record(l->buf + at, s->seq, &e[i], s->last);
         at += record_bytes(e[i].n);
     }
+    kl_fault_crash("raft.append.write");
     ssize_t k = l->fs->pwrite(l->fs->arg, l->fd, l->buf, need, s->end);
+    kl_fault_crash("raft.append.sync");
     int r = k < 0 ? (int)k : l->fs->sync(l->fs->arg, l->fd);
+    kl_fault_crash("raft.append.synced");
     if (r)
         return kl_raft_log_fail(l, r, err, "append");
     s->end += (int64_t)need;
@@ -228,12 +239,15 @@ int kl_raft_log_append(struct kl_raft_log *l, const struct kl_raft_entry *e, siz
 int kl_raft_log_cut(struct kl_raft_log *l, int64_t end, struct kl_error *err)
 {
     struct kl_raft_segment *s = &l->seg[l->nseg - 1];
+    kl_fault_crash("raft.cut");
     int r = l->fs->truncate(l->fs->arg, l->fd, end);
+    kl_fault_crash("raft.cut.shorter");
     if (!r) {
         int a = l->fs->allocate(l->fs->arg, l->fd, 0, s->size);
         if (a && a != -ENOSPC && a != -EDQUOT)
             r = a;
     }
+    kl_fault_crash("raft.cut.sync");
     if (!r)
         r = l->fs->sync(l->fs->arg, l->fd);
     if (r)
@@ -252,9 +266,11 @@ static int drop_segment(struct kl_raft_log *l, size_t i)
     segment_path(l, path, sizeof(path), l->seg[i].seq);
     kl_raft_log_path(l, spare, sizeof(spare), "log-spare");
     bool keep = !l->has_spare && l->seg[i].size == KL_RAFT_SEGMENT_BYTES && i + 1 < l->nseg;
+    kl_fault_crash("raft.drop");
     int r = keep ? l->fs->rename(l->fs->arg, path, spare) : l->fs->unlink(l->fs->arg, path);
     if (r)
         return r;
+    kl_fault_crash("raft.dropped");
     l->has_spare = l->has_spare || keep;
     atomic_fetch_sub_explicit(&l->bytes, l->seg[i].size, memory_order_relaxed);
     memmove(&l->seg[i], &l->seg[i + 1], (l->nseg - i - 1) * sizeof(*l->seg));
@@ -359,12 +375,15 @@ static int write_manifest(struct kl_raft_log *l, const struct kl_raft_manifest *
     int fd = l->fs->open(l->fs->arg, tmp, O_RDWR | O_CREAT);
     if (fd < 0)
         return fd;
+    kl_fault_crash("raft.snapshot.write");
     int r = l->fs->truncate(l->fs->arg, fd, 0);
     ssize_t k = r ? 0 : l->fs->pwrite(l->fs->arg, fd, p, n, 0);
     r = r ? r : k < 0 ? (int)k : l->fs->sync(l->fs->arg, fd);
     l->fs->close(l->fs->arg, fd);
+    kl_fault_crash("raft.snapshot.rename");
     if (!r)
         r = l->fs->rename(l->fs->arg, tmp, path);
+    kl_fault_crash("raft.snapshot.named");
     return r ? r : l->fs->sync_dir(l->fs->arg, l->dir);
 }
 

@@ -4,6 +4,7 @@
 // end of the database is applied again.
 #include "store/raft/raft_int.h"
 #include "store/raft/sum.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,6 +98,7 @@ static int write_raft(struct kl_raft *r, const struct kl_raft_write *w, struct k
             sqlite3_bind_int64(st, 5, (int64_t)w->conf_index);
             sqlite3_bind_blob(st, 6, w->conf.base, (int)w->conf.len, SQLITE_STATIC);
         }
+        kl_fault_crash("raft.state");
         rc = sqlite3_step(st);
     }
     int e = rc != SQLITE_DONE ? kl_sq_error(&r->sq, rc, err, "kv_raft") : 0;
@@ -138,6 +140,7 @@ int kl_raft_state_open(struct kl_raft *r, struct kl_error *err)
         e = kl_sq_exec(&r->sq, "PRAGMA synchronous=NORMAL", err);
     if (!e)
         e = kl_sq_exec(&r->sq, schema_sql, err);
+    kl_fault_crash("raft.schema");
     if (!e)
         e = kl_raft_saved_read(r->sq.db, &r->opened, err);
     if (!e)
@@ -312,6 +315,7 @@ int kl_raft_write_now(struct kl_raft *r, struct kl_raft_write *w, struct kl_erro
     r->writing = NULL;
     if (!e)
         r->written = w->index;
+    kl_fault_crash("raft.state.written");
     return e;
 }
 
@@ -406,6 +410,7 @@ int kl_raft_import_end(struct kl_backend *b, const struct kl_import *im, struct 
     int e = kl_sq_import_end(b, im, err);
     if (!e)
         e = kl_raft_state_hash(b, &w.state, err);
+    kl_fault_crash("raft.import.hashed");
     kl_raft_node_state(r->node, &st);
     const struct raft_buffer *conf = kl_raft_node_conf(r->node, st.last_index, &conf_index);
     if (!e && !conf)
@@ -428,10 +433,12 @@ int kl_raft_import_end(struct kl_backend *b, const struct kl_import *im, struct 
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     memcpy(m.conf, conf->base, conf->len); // the node forgets its own when it begins anew
     e = kl_raft_write_now(r, &w, err);
+    kl_fault_crash("raft.import.state");
     if (!e && kl_sq_checkpoint(b, false)) // the log is cut: it must be on the disk
         e = kl_error_set(err, KL_EIO, "datastore %s: checkpoint failed", b->path);
     if (!e)
         e = kl_raft_node_seed(r->node, &m, false, err);
+    kl_fault_crash("raft.import.seeded");
     free(m.conf);
     if (e)
         return e;

@@ -3,6 +3,7 @@
 // feed's connection.
 #include "store/sql/sql_int.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/rand.h"
 
 static int get(struct kl_backend *b, struct kl_sql_conn **ret_c, struct kl_error *err)
@@ -38,12 +39,15 @@ int kl_sql_import_begin(struct kl_backend *b, struct kl_import *im, struct kl_er
                             "datastore %s holds a part of a copy of another source", b->name);
     if (!head.importing && !im->force && (id || head.rev > 1))
         return kl_error_set(err, KL_EEXISTS, "datastore %s holds data", b->name);
+    kl_fault_crash("sql.import.begin");
     // First the mark: whatever happens now, the store does not open half filled.
     r = kl_sql_exec(c, KL_SQL_IMPORT_BEGIN,
                     KL_SQL_PARAMS(KL_SQL_INT((int64_t)im->source), KL_SQL_INT(im->base_rev)), NULL,
                     err);
+    kl_fault_crash("sql.import.marked");
     if (!r)
         r = b->d->clear(c, err);
+    kl_fault_crash("sql.import.begun");
     im->through = 0;
     return r;
 }
@@ -79,7 +83,9 @@ int kl_sql_import_rows(struct kl_backend *b, const struct kl_batch *batch, struc
     r = b->d->begin(c, false, err);
     if (!r) {
         r = insert_all(b, c, batch, err);
+        kl_fault_crash("sql.import.rows");
         int ended = b->d->end(c, !r, r ? NULL : err);
+        kl_fault_crash("sql.import.stored");
         r = r ? r : ended;
     }
     for (size_t i = 0; i < batch->nleases; i++)
@@ -94,8 +100,11 @@ int kl_sql_import_end(struct kl_backend *b, const struct kl_import *im, struct k
     if (r)
         return r;
     int64_t history = (int64_t)(kl_rand_u64() >> 1 | 1), chain = (int64_t)(kl_rand_u64() >> 1);
-    return kl_sql_exec(c, KL_SQL_IMPORT_END,
-                       KL_SQL_PARAMS(KL_SQL_INT(im->rev), KL_SQL_INT(im->compact_rev),
-                                     KL_SQL_INT(history), KL_SQL_INT(chain)),
-                       NULL, err);
+    kl_fault_crash("sql.import.end");
+    r = kl_sql_exec(c, KL_SQL_IMPORT_END,
+                    KL_SQL_PARAMS(KL_SQL_INT(im->rev), KL_SQL_INT(im->compact_rev),
+                                  KL_SQL_INT(history), KL_SQL_INT(chain)),
+                    NULL, err);
+    kl_fault_crash("sql.import.ended");
+    return r;
 }

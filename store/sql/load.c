@@ -4,6 +4,7 @@
 #include "store/sql/sql_int.h"
 #include "store/lease.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/rand.h"
 #include <stdlib.h>
@@ -327,6 +328,8 @@ int kl_sql_settle_history(struct kl_backend *b, struct kl_sql_conn *c, bool forc
     bool settled = head.history_id != b->fed.history_id && head.rev > seen;
     if (!r && (force || !same) && !settled)
         r = new_history(b, c, seen, &head, err);
+    kl_fault_crash("sql.history");
     int ended = b->d->end(c, !r, r ? NULL : err);
+    kl_fault_crash("sql.history.switched");
     return r ? r : ended;
 }

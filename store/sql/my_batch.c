@@ -3,6 +3,7 @@
 // the first that fails, so the check of kv_meta's row comes first and is a failure when it does not
 // hold; whoever waits for the row's lock compares when it has it.
 #include "store/sql/my_int.h"
+#include "base/fault.h"
 
 // k is not nullable and the mode is strict, on every version, with or without CHECK constraints.
 static void put_meta(struct kl_buf *b, const struct kl_sql_commit *m)
@@ -137,6 +138,7 @@ static int put_rows(struct kl_my *c, const struct kl_row *rows, size_t n, struct
     for (size_t i = 0; !r && i < n; i++) {
         if (b->n && !fits_row(c, rows[i].kv)) {
             r = send_packet(c, err);
+            kl_fault_crash("my.packet");
             open = false;
             if (r)
                 return r;
@@ -203,6 +205,7 @@ int kl_my_commit(struct kl_sql_conn *conn, const struct kl_sql_commit *m, struct
     if (!r) {
         put_record(&c->buf, m);
         kl_my_put_str(&c->buf, "COMMIT");
+        kl_fault_crash("my.commit");
         r = send_packet(c, err);
     }
     if (!r)

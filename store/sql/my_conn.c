@@ -2,6 +2,7 @@
 // Sessions with MariaDB and MySQL: the library, connecting, statements in the text protocol,
 // errors.
 #include "store/sql/my_int.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include <errmsg.h>
 #include <pthread.h>
@@ -168,6 +169,7 @@ int kl_my_run(struct kl_my *c, struct kl_str sql, int64_t *ret_rows, struct kl_e
         return kl_my_error(c, err);
     int r = 0;
     while (!r && c->lib->mysql_more_results(c->my)) {
+        kl_fault_crash("my.answer");
         MYSQL_RES *res = c->lib->mysql_field_count(c->my) ? c->lib->mysql_use_result(c->my) : NULL;
         if (res)
             c->lib->mysql_free_result(res);

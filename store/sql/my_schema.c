@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // MariaDB's and MySQL's tables and statements.
 #include "store/sql/my_int.h"
+#include "base/fault.h"
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -147,7 +148,9 @@ int kl_my_create_tables(struct kl_sql_conn *conn, const struct kl_sql_new *n, st
                             conn->name);
     snprintf(sql, sizeof(sql), tables_sql, n->format, n->format, n->cluster_id, n->history_id,
              name_bytes(c));
+    kl_fault_crash("my.schema");
     r = kl_my_run(c, kl_str(sql), NULL, err);
+    kl_fault_crash("my.schema.made");
     int released = kl_my_run(c, KL_STR("DO RELEASE_LOCK(" LOCK_NAME ")"), NULL, r ? NULL : err);
     return r ? r : released;
 }

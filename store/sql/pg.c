@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The driver for PostgreSQL: prepared statements with binary parameters and results.
 #include "store/sql/pg_int.h"
+#include "base/fault.h"
 #include <endian.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,6 +128,8 @@ int kl_pg_exec(struct kl_pg *c, int which, const struct kl_pg_params *p, int64_t
     int code = send_statement(c, which, p, err);
     if (code)
         return code;
+    if (which == KL_PG_COMMIT || which == KL_PG_COMMIT_LEASES)
+        kl_fault_crash("pg.sent");
     PGresult *r = NULL;
     code = kl_pg_result(c, &r, err);
     if (code)

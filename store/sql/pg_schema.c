@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // PostgreSQL's tables and statements.
 #include "store/sql/pg_int.h"
+#include "base/fault.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -210,7 +211,10 @@ int kl_pg_create_tables(struct kl_sql_conn *conn, const struct kl_sql_new *n, st
 {
     char sql[sizeof(tables_sql) + 128];
     snprintf(sql, sizeof(sql), tables_sql, n->format, n->format, n->cluster_id, n->history_id);
-    return kl_pg_run((struct kl_pg *)conn, sql, NULL, err);
+    kl_fault_crash("pg.schema");
+    int r = kl_pg_run((struct kl_pg *)conn, sql, NULL, err);
+    kl_fault_crash("pg.schema.made");
+    return r;
 }
 
 int kl_pg_prepare(struct kl_sql_conn *conn, struct kl_error *err)

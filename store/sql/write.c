@@ -22,7 +22,9 @@ static int commit(struct kl_backend *b, struct kl_sql_conn *c, const struct kl_s
 {
     if (kl_fault_point("sql.commit.before"))
         return kl_error_set(err, KL_EUNAVAILABLE, "injected: the connection broke before a commit");
+    kl_fault_crash("sql.commit");
     int r = b->d->commit(c, m, err);
+    kl_fault_crash("sql.committed");
     if (!r && kl_fault_point("sql.commit.after"))
         return kl_error_set(err, KL_EUNAVAILABLE, "injected: the answer to a commit was lost");
     return r;
@@ -39,6 +41,7 @@ static int look_for_nonce(struct kl_backend *b, struct kl_sql_conn *c, bool fenc
     int r = b->d->begin(c, false, err);
     if (r)
         return r;
+    kl_fault_crash("sql.doubt");
     // With the row's lock the session in doubt has ended, or has not begun.
     r = kl_sql_read_head(c, true, &head, err);
     if (!r)
@@ -57,6 +60,7 @@ static int look_for_nonce(struct kl_backend *b, struct kl_sql_conn *c, bool fenc
         if (!r)
             atomic_store(&b->epoch, head.epoch + 1);
     }
+    kl_fault_crash("sql.doubt.settled");
     int ended = b->d->end(c, !r, r ? NULL : err);
     return r ? r : ended;
 }
@@ -305,6 +309,7 @@ static int delete_step(struct kl_backend *b, struct kl_sql_conn *c, struct kl_st
 {
     bool got = false;
     int r = b->d->begin(c, false, err);
+    kl_fault_crash("sql.step.begun");
     if (r)
         return r;
     // One server at a time; the same order for all.
@@ -315,10 +320,13 @@ static int delete_step(struct kl_backend *b, struct kl_sql_conn *c, struct kl_st
         r = kl_error_set(err, KL_EAGAIN, "another server compacts");
     if (!r && s->n)
         r = b->d->delete_rows(c, s->ids, s->n, &q->rows, err);
+    kl_fault_crash("sql.step.deleted");
     // Last, as it takes the lock that batches need.
     if (!r)
         r = kl_sql_exec(c, KL_SQL_STEP_DONE, KL_SQL_PARAMS(KL_SQL_INT(s->through)), NULL, err);
+    kl_fault_crash("sql.step.commit");
     int ended = b->d->end(c, !r, r ? NULL : err);
+    kl_fault_crash("sql.step.committed");
     return r ? r : ended;
 }
 

@@ -67,9 +67,11 @@ static int delete_rows(struct kl_backend *b, struct kl_step_req *q, const kl_rev
     int r = kl_sq_wal_room(b, err);
     if (!r)
         r = kl_sq_run(b, KL_SQ_BEGIN, err);
+    kl_fault_crash("sqlite.step.begun");
     sqlite3_stmt *st = r ? NULL : kl_sq_get(b, KL_SQ_STEP_DEL, err);
     for (size_t i = 0; !r && st && i < n; i++) {
         sqlite3_bind_int64(st, 1, ids[i]);
+        kl_fault_crash("sqlite.step.row");
         int rc = kl_fault_point("sqlite.compact") ? SQLITE_IOERR : sqlite3_step(st);
         r = rc == SQLITE_DONE ? 0 : kl_sq_error(b, rc, err, "compact");
         sqlite3_reset(st);
@@ -81,8 +83,10 @@ static int delete_rows(struct kl_backend *b, struct kl_step_req *q, const kl_rev
         r = kl_sq_run(b, KL_SQ_STEP_DONE, err);
     }
     *ret_worked_ns = kl_mono_ns();
+    kl_fault_crash("sqlite.step.commit");
     if (!r)
         r = kl_sq_run(b, KL_SQ_COMMIT, err);
+    kl_fault_crash("sqlite.step.committed");
     struct kl_error ignored;
     if (r && !sqlite3_get_autocommit(b->db))
         kl_sq_run(b, KL_SQ_ROLLBACK, &ignored);

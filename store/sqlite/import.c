@@ -2,6 +2,7 @@
 // A file that is filled from another store. What is being copied stands in kv_import until the end,
 // so that a cut import goes on, and nobody takes half a store for a whole one.
 #include "store/sqlite/sqlite_int.h"
+#include "base/fault.h"
 #include "base/rand.h"
 #include <stdio.h>
 
@@ -40,7 +41,9 @@ static int begin_new(struct kl_backend *b, const struct kl_import *im, struct kl
              "DELETE FROM kine; DELETE FROM kv_lease;"
              "COMMIT;",
              (long long)im->source, (long long)im->base_rev);
+    kl_fault_crash("sqlite.import.begin");
     int r = kl_sq_exec(b, sql, err);
+    kl_fault_crash("sqlite.import.begun");
     if (r && !sqlite3_get_autocommit(b->db)) {
         struct kl_error ignored;
         kl_sq_run(b, KL_SQ_ROLLBACK, &ignored);
@@ -91,6 +94,7 @@ int kl_sq_import_rows(struct kl_backend *b, const struct kl_batch *batch, struct
         r = kl_sq_insert_rows(b, batch, err);
     if (!r)
         r = kl_sq_write_leases(b, batch, err);
+    kl_fault_crash("sqlite.import.rows");
     if (!r)
         r = kl_sq_run(b, KL_SQ_COMMIT, err);
     if (r) {
@@ -99,6 +103,7 @@ int kl_sq_import_rows(struct kl_backend *b, const struct kl_batch *batch, struct
             kl_sq_run(b, KL_SQ_ROLLBACK, &ignored);
         return r;
     }
+    kl_fault_crash("sqlite.import.stored");
     if ((int64_t)b->wal_pages * b->page_bytes >= IMPORT_WAL_BYTES) {
         int rc = kl_sq_checkpoint(b, false);
         if (rc)
@@ -119,7 +124,9 @@ int kl_sq_import_end(struct kl_backend *b, const struct kl_import *im, struct kl
              (long long)im->rev, (long long)im->compact_rev,
              (long long)(im->base_rev < im->compact_rev ? im->base_rev : im->compact_rev),
              (long long)(kl_rand_u64() >> 1 | 1));
+    kl_fault_crash("sqlite.import.end");
     int r = kl_sq_exec(b, sql, err);
+    kl_fault_crash("sqlite.import.ended");
     struct kl_error ignored;
     if (r && !sqlite3_get_autocommit(b->db))
         kl_sq_run(b, KL_SQ_ROLLBACK, &ignored);

@@ -4,6 +4,7 @@
 #include "store/lease.h"
 #include "store/store.h"
 #include "store/transfer/kine.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/rand.h"
 #include <errno.h>
@@ -293,12 +294,16 @@ static int create_schema(struct kl_backend *b, struct kl_error *err)
     int r = kl_sq_exec(b, "BEGIN IMMEDIATE", err);
     if (!r)
         r = kl_sq_exec(b, schema_sql, err);
+    kl_fault_crash("sqlite.schema.kine");
     if (!r)
         r = kl_sq_exec(b, kl_sq_meta_sql, err);
+    kl_fault_crash("sqlite.schema.meta");
     if (!r)
         r = kl_sq_exec(b, sql, err);
+    kl_fault_crash("sqlite.schema.commit");
     if (!r)
         r = kl_sq_exec(b, "COMMIT", err);
+    kl_fault_crash("sqlite.schema.committed");
     return r;
 }
 
@@ -359,6 +364,7 @@ int kl_sq_open(struct kl_backend *b, struct kl_error *err)
     int r = check_path(b, err);
     if (r)
         return r;
+    kl_fault_crash("sqlite.create");
     int rc = sqlite3_open_v2(b->path, &b->db,
                              SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX |
                                  SQLITE_OPEN_PRIVATECACHE,

@@ -2,6 +2,7 @@
 // Room on the disk: checkpoints, giving free pages back, and the reserve that keeps deletions
 // possible when the disk is full.
 #include "store/sqlite/sqlite_int.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -35,8 +36,10 @@ static int64_t wal_bytes(const struct kl_backend *b)
 
 int kl_sq_checkpoint(struct kl_backend *b, bool truncate)
 {
+    kl_fault_crash("sqlite.checkpoint");
     int rc = sqlite3_wal_checkpoint_v2(
         b->db, NULL, truncate ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    kl_fault_crash("sqlite.checkpointed");
     if (rc == SQLITE_OK) {
         b->wal_pages = 0; // all of it is in the file: the next writer begins anew
         atomic_store_explicit(&b->wal_bytes, 0, memory_order_relaxed);
@@ -114,11 +117,13 @@ void kl_sq_reserve_make(struct kl_backend *b)
     if (fd < 0)
         return;
     int64_t want = reserve_want(b->path);
+    kl_fault_crash("sqlite.reserve");
     if (fallocate(fd, 0, 0, want)) { // ENOSPC, or a file system that cannot promise blocks
         close(fd);
         unlink(path);
         return;
     }
+    kl_fault_crash("sqlite.reserved");
     b->reserve_fd = fd;
     b->reserve_bytes = want;
 }
@@ -160,9 +165,10 @@ void kl_sq_tidy(struct kl_backend *b, struct kl_tidy_req *q)
         // Its progress is made by stepping: one row a page.
         if ((st = kl_sq_get(b, KL_SQ_VACUUM, &err))) {
             while (sqlite3_step(st) == SQLITE_ROW)
-                ;
+                kl_fault_crash("sqlite.vacuum");
             sqlite3_reset(st);
         }
+        kl_fault_crash("sqlite.vacuumed");
         kl_sq_after_commit(b);
         int64_t now = pragma_int(b, KL_SQ_FREELIST);
         q->more = now > keep && now < unused;

@@ -38,6 +38,7 @@ int kl_sq_insert_rows(struct kl_backend *b, const struct kl_batch *batch, struct
         return err->code;
     for (size_t i = 0; i < batch->nrows; i++) {
         bind_kv(st, &batch->rows[i]);
+        kl_fault_crash("sqlite.row");
         int rc = kl_fault_point("sqlite.insert") ? SQLITE_IOERR : sqlite3_step(st);
         int r = rc == SQLITE_DONE ? 0 : kl_sq_error(b, rc, err, "insert");
         sqlite3_reset(st);
@@ -61,6 +62,7 @@ int kl_sq_write_leases(struct kl_backend *b, const struct kl_batch *batch, struc
             sqlite3_bind_int64(st, 3, op->deadline_wall_ms);
         }
         int r = kl_sq_run(b, which, err);
+        kl_fault_crash("sqlite.lease");
         if (r)
             return r;
     }
@@ -74,6 +76,7 @@ static int write_meta(struct kl_backend *b, const struct kl_batch *batch, struct
         return err->code;
     sqlite3_bind_int64(st, 1, batch->last_rev);
     sqlite3_bind_int64(st, 2, batch->base_rev);
+    kl_fault_crash("sqlite.meta");
     int r = kl_sq_run(b, KL_SQ_META, err);
     if (!r && sqlite3_changes(b->db) != 1)
         r = kl_error_set(err, KL_ECORRUPT, "datastore %s: its revision is not %lld", b->path,
@@ -84,6 +87,7 @@ static int write_meta(struct kl_backend *b, const struct kl_batch *batch, struct
     if (!st)
         return err->code;
     sqlite3_bind_int64(st, 1, batch->compact_rev);
+    kl_fault_crash("sqlite.compact_rev");
     return kl_sq_run(b, KL_SQ_COMPACT_REV, err);
 }
 
@@ -107,7 +111,9 @@ static int commit(struct kl_backend *b, bool *ret_doubtful, struct kl_error *err
     sqlite3_stmt *st = kl_sq_get(b, KL_SQ_COMMIT, err);
     if (!st)
         return err->code;
+    kl_fault_crash("sqlite.commit");
     int rc = sqlite3_step(st);
+    kl_fault_crash("sqlite.committed");
     sqlite3_reset(st);
     if (rc == SQLITE_DONE)
         return 0;
@@ -127,6 +133,7 @@ void kl_sq_write(struct kl_backend *b, struct kl_batch *batch)
                  : kl_sq_wal_room(b, err);
     if (!r)
         r = kl_sq_run(b, KL_SQ_BEGIN, err);
+    kl_fault_crash("sqlite.begun");
     if (!r)
         r = kl_sq_insert_rows(b, batch, err);
     if (!r)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/transfer/snapshot.h"
+#include "base/fault.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -30,6 +31,7 @@ static int write_all(struct writer *w, const void *data, size_t n, struct kl_err
     if (w->md && !EVP_DigestUpdate(w->md, p, n))
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     while (n) {
+        kl_fault_crash("snapshot.write");
         ssize_t k = write(w->fd, p, n);
         if (k < 0 && errno == EINTR)
             continue;
@@ -104,6 +106,7 @@ static int end_writer(struct writer *w, struct kl_error *err)
     EVP_MD_CTX_free(w->md);
     w->md = NULL;
     int r = write_all(w, sha, SHA_BYTES, err);
+    kl_fault_crash("snapshot.sync");
     if (!r && fsync(w->fd))
         r = kl_error_errno(err, errno, "snapshot %s", w->path);
     return r;
@@ -146,8 +149,10 @@ int kl_snapshot_write(const char *path, struct kl_source *src, struct kl_snapsho
         close(w->fd);
     if (!r && !access(path, F_OK))
         r = kl_error_set(err, KL_EEXISTS, "snapshot %s: exists already", path);
+    kl_fault_crash("snapshot.rename");
     if (!r && rename(tmp, path))
         r = kl_error_errno(err, errno, "snapshot %s", path);
+    kl_fault_crash("snapshot.named");
     int e = r ? 0 : sync_parent(path);
     if (e)
         r = kl_error_errno(err, e, "directory of snapshot %s", path);
