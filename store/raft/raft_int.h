@@ -16,6 +16,7 @@ enum {
     KL_RAFT_MAYBE_MS = 10000, // a proposal whose end nobody knows
     KL_RAFT_HEAD_MS = 7000,   // a head that nobody confirms: etcd's 5 s and an election
     KL_RAFT_ASK_MS = 500,
+    KL_RAFT_AGAIN_MS = 50,
     KL_RAFT_CHANGE_MS = 15000,
     KL_RAFT_RULE_MS = 500,
     KL_RAFT_CATCH_UP = 256, // entries that a learner may lack to be promoted

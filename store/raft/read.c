@@ -93,6 +93,8 @@ static void ask(struct kl_raft *r)
     } else if (st.leader && st.leader != r->id) {
         r->ask.term = 0;
         send_read(r, st.leader, ASK_INDEX, r->ask.seq, 0, 0);
+    } else {
+        r->ask.sent_ms = 0; // as soon as there is a leader
     }
 }
 
@@ -227,8 +229,12 @@ void kl_raft_read_message(void *arg, uint64_t from, struct kl_str s)
         take_question(r, from, seq);
         break;
     case INDEX: // 0: not the leader; asked again soon, of whoever it is then
-        if (r->ask.active && seq == r->ask.seq && !r->ask.term && a)
+        if (!r->ask.active || seq != r->ask.seq || r->ask.term)
+            break;
+        if (a)
             end_round(r, 0, a - 1);
+        else
+            r->ask.sent_ms = kl_raft_now() - KL_RAFT_ASK_MS + KL_RAFT_AGAIN_MS;
         break;
     default:
         break;
