@@ -5,6 +5,7 @@
 //
 //   create ─► created ─► events, progress ─┬─ cancel by the client ─► cancelled
 //                                          └─ compacted ─► cancelled with compact_revision
+#include "store/etcd/cluster_int.h"
 #include "store/etcd/watch_int.h"
 #include "base/clock.h"
 #include "base/rand.h"
