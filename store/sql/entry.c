@@ -122,7 +122,7 @@ static bool get(struct kl_str *s, size_t n, uint64_t *ret)
 
 static int decode(struct kl_backend *b, struct kl_str s, struct kl_batch *batch)
 {
-    uint64_t version, n, v[5];
+    uint64_t version, n, v[5] = {0};
     if (!get(&s, 1, &version) || version != EXTRA_VERSION || !get(&s, 4, &n) ||
         n > s.n / LEASE_BYTES)
         return KL_ECORRUPT;
