@@ -4,7 +4,6 @@
 #include "store/sql/sql_int.h"
 #include "store/peer/peers.h"
 #include "base/clock.h"
-#include "base/fault.h"
 #include "base/log.h"
 
 static struct kl_peers *peers(const struct kl_backend *b)
@@ -97,10 +96,8 @@ static int elect(struct kl_backend *b, struct kl_sql_conn *c, const struct kl_sq
         set_leader(b, head->writer);
         return 0;
     }
-    kl_fault_crash("sql.lead");
     int r = kl_sql_exec(c, KL_SQL_LEAD, KL_SQL_PARAMS(KL_SQL_INT(b->id), KL_SQL_INT(head->epoch)),
                         &rows, err);
-    kl_fault_crash("sql.led");
     if (!r && rows == 1) { // otherwise another server was quicker: the next heartbeat tells
         atomic_store(&b->epoch, head->epoch + 1);
         set_leader(b, b->id);
