@@ -107,12 +107,17 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
     return remove(path);
 }
 
+void hs_remove(const char *dir)
+{
+    nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
 void hs_close(struct hs_store *hs)
 {
     hs_stop(hs);
     if (hs->server)
         drop_database(hs);
-    nftw(hs->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    hs_remove(hs->dir);
 }
 
 static int64_t clock_mono(void *arg)

@@ -52,6 +52,7 @@ bool hs_is_sql(const char *backend); // on a database server
 void hs_reopen(struct hs_store *hs); // clean stop and start (not for memory)
 void hs_stop(struct hs_store *hs);
 void hs_close(struct hs_store *hs); // and remove its files
+void hs_remove(const char *dir);
 void hs_clock_init(struct hs_clock *c);
 void hs_clock_add(struct hs_clock *c, int64_t ms);
 
