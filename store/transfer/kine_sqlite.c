@@ -31,6 +31,20 @@ static int run(sqlite3 *db, const char *path, const char *sql, struct kl_error *
     return sqlite3_exec(db, sql, NULL, NULL, NULL) ? fail(db, path, err, sql) : 0;
 }
 
+// The last number that was given. A table that was made without AUTOINCREMENT (restored, or ours
+// without kv_meta) has none, and then SQLite has no such table.
+static int64_t sequence(sqlite3 *db)
+{
+    sqlite3_stmt *st = NULL;
+    int64_t seq = 0;
+    if (!sqlite3_prepare_v2(db, "SELECT seq FROM sqlite_sequence WHERE name = 'kine'", -1, &st,
+                            NULL) &&
+        sqlite3_step(st) == SQLITE_ROW)
+        seq = sqlite3_column_int64(st, 0);
+    sqlite3_finalize(st);
+    return seq;
+}
+
 static int look(sqlite3 *db, const char *path, struct found *ret, struct kl_error *err)
 {
     sqlite3_stmt *st = NULL;
@@ -43,8 +57,7 @@ static int look(sqlite3 *db, const char *path, struct found *ret, struct kl_erro
         " (SELECT COUNT(*) FROM (SELECT MAX(id), deleted, lease FROM kine GROUP BY name"
         " HAVING deleted = 0 AND lease > 0)),"
         " (SELECT name FROM kine WHERE name GLOB '/bootstrap/*' AND name <> '/bootstrap/kinglet' "
-        "ORDER BY id DESC LIMIT 1),"
-        " COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'kine'), 0)"
+        "ORDER BY id DESC LIMIT 1)"
         " FROM kine",
         -1, &st, NULL);
     if (rc || sqlite3_step(st) != SQLITE_ROW) {
@@ -60,7 +73,7 @@ static int look(sqlite3 *db, const char *path, struct found *ret, struct kl_erro
     const char *name = (const char *)sqlite3_column_text(st, 5);
     snprintf(ret->bootstrap, sizeof(ret->bootstrap), "%.255s", name ? name : "");
     // Numbers that were given to rows which are gone are not given again.
-    int64_t seq = sqlite3_column_int64(st, 6);
+    int64_t seq = sequence(db);
     ret->rev = seq > ret->rev ? seq : ret->rev;
     ret->rev = ret->compact_rev > ret->rev ? ret->compact_rev : ret->rev < 1 ? 1 : ret->rev;
     sqlite3_finalize(st);
