@@ -355,7 +355,9 @@ int kl_cmd_migrate(int argc, char **argv)
                               .terminal = isatty(STDERR_FILENO),
                               .began_ms = kl_mono_ms(),
                               .told_ms = kl_mono_ms()};
-        r = o.to_kine ? kl_kine_give_back(o.to_kine, &err) : migrate(&m, &err);
+        const struct kl_store_options tls = {
+            .cafile = o.cafile, .certfile = o.certfile, .keyfile = o.keyfile};
+        r = o.to_kine ? kl_kine_give_back(o.to_kine, &tls, &err) : migrate(&m, &err);
         if (r)
             fprintf(stderr, "kinglet: %s\n", err.msg);
         else if (o.to_kine)

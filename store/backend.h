@@ -4,6 +4,7 @@
 // answer. The core calls every function on its own loop (but open, load and close) and never blocks
 // in one; a back end calls kl_core_* on the core's loop only.
 #pragma once
+#include "store/key_rule.h"
 #include "store/kv.h"
 #include "base/loop.h"
 
@@ -175,8 +176,12 @@ struct kl_import {
 };
 
 struct kl_backend_ops {
-    const char *scheme;   // of the URL, without "://"
-    size_t max_key_bytes; // of what may be put; 0: any
+    const char *scheme; // of the URL, without "://"
+    // Which keys may be put; asked once, after open. NULL: any.
+    void (*key_rule)(struct kl_backend *b, struct kl_key_rule *ret);
+    // The log belongs to another store, which gives the revisions: a batch is one transaction, or
+    // one compaction, and ends in kl_core_stored or kl_core_failed.
+    bool one_txn;
     // `rest` is what follows "://". Blocking, before the core runs.
     int (*open)(struct kl_store *core, struct kl_str rest, struct kl_backend **ret_b,
                 struct kl_error *err);

@@ -131,7 +131,7 @@ int kl_commit_admit(struct kl_store *s, struct kl_txn *txn, size_t bytes, struct
 int kl_store_submit(struct kl_store *s, struct kl_txn *txn, struct kl_error *err)
 {
     size_t bytes;
-    int r = kl_txn_check(txn, s->ops->max_key_bytes, &bytes, err);
+    int r = kl_txn_check(txn, &s->keys, &bytes, err);
     if (r)
         return r;
     if (atomic_load_explicit(&s->refuse, memory_order_acquire))

@@ -296,6 +296,8 @@ int kl_store_make(const char *url, const struct kl_store_options *o, struct kl_s
     else
         *ret_s = s;
     return r;
+    if (!r && ops->key_rule)
+        ops->key_rule(s->backend, &s->keys);
 }
 
 void kl_store_unmake(struct kl_store *s)

@@ -295,6 +295,12 @@ out:
     return r == KL_ENOMEM ? kl_error_set(err, r, "out of memory") : r;
 }
 
+static void key_rule(struct kl_backend *b, struct kl_key_rule *ret)
+{
+    if (b->ops->key_rule)
+        b->ops->key_rule(b->inner, ret);
+}
+
 static int load_faulty(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err)
 {
     return b->ops->load(b->inner, l, err);
@@ -374,6 +380,7 @@ static void close_faulty(struct kl_backend *b)
 extern const struct kl_backend_ops kl_backend_faulty;
 const struct kl_backend_ops kl_backend_faulty = {
     .scheme = "faulty+",
+    .key_rule = key_rule,
     .open = open_faulty,
     .load = load_faulty,
     .import_begin = import_begin,

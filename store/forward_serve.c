@@ -175,7 +175,7 @@ static void start_txn(struct kl_forward_work *w, const struct kl_wire_ask *a)
     t->server = w->from;
     t->seq = w->seq;
     t->again = a->again;
-    int r = kl_txn_check(t, s->ops->max_key_bytes, &bytes, &t->err);
+    int r = kl_txn_check(t, &s->keys, &bytes, &t->err);
     if (!r)
         r = kl_commit_admit(s, t, bytes, &t->err);
     if (r) {

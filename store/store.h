@@ -33,7 +33,9 @@ struct kl_store_options {
     const struct kl_store_clock *clock; // [base/clock.h]
     const char *cafile, *certfile, *keyfile; // TLS to a database or a remote etcd [none]
     bool take_over;                          // change a kine datastore in place [refuse, say what]
-    bool no_fsync;                           // etcd's --unsafe-no-fsync
+    const char *take_over_dir; // for the snapshot of a database as it was before that [.]
+    int64_t take_over_wait_ms; // without a new row in it before that [15 s]
+    bool no_fsync;             // etcd's --unsafe-no-fsync
     bool read_only;         // nothing changes: no write is taken, nothing expires or is compacted
     struct kl_peers *peers; // the other servers (store/peer/peers.h) [none]
     // raft://: an empty directory becomes a server of the cluster that raft_from is of, once its

@@ -86,6 +86,7 @@ struct kl_store {
     struct kl_store_options o;
     const struct kl_backend_ops *ops;
     struct kl_backend *backend;
+    struct kl_key_rule keys; // that may be put
     struct kl_loop *loop;
     uint64_t origin, cluster_id, seq;
 
@@ -183,7 +184,7 @@ void kl_txn_reset(struct kl_txn *txn); // drops results before another evaluatio
 int kl_batch_row(struct kl_batch *b, struct kl_row **ret_row);
 
 // txn_check.c
-int kl_txn_check(const struct kl_txn *txn, size_t max_key_bytes, size_t *ret_bytes,
+int kl_txn_check(const struct kl_txn *txn, const struct kl_key_rule *keys, size_t *ret_bytes,
                  struct kl_error *err);
 bool kl_txn_writes(const struct kl_txn_body *body); // what some side of it might
 

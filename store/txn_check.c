@@ -6,7 +6,7 @@
 
 struct sums {
     size_t bytes, nops;
-    size_t longest; // key to be stored
+    const struct kl_key_rule *keys; // to be stored
 };
 
 // ---- sizes and fields ----
@@ -21,13 +21,11 @@ static int check_op(const struct kl_op *op, struct sums *sums, struct kl_error *
     if (!op->key.n)
         return kl_error_set(err, KL_EBADREQUEST, "etcdserver: key is not provided");
     sums->bytes += op->key.n + op->end.n + (op->value && op->kind == KL_OP_PUT ? op->value->n : 0);
-    if (op->kind == KL_OP_PUT && op->key.n > sums->longest)
-        sums->longest = op->key.n;
     if (op->kind == KL_OP_PUT && op->ignore_value && op->value)
         return kl_error_set(err, KL_EBADREQUEST, "etcdserver: value is provided");
     if (op->kind == KL_OP_PUT && op->ignore_lease && op->lease)
         return kl_error_set(err, KL_EBADREQUEST, "etcdserver: lease is provided");
-    return 0;
+    return op->kind == KL_OP_PUT ? kl_key_rule_check(sums->keys, op->key, err) : 0;
 }
 
 static int check_body(const struct kl_txn_body *body, int depth, struct sums *sums,
@@ -168,18 +166,13 @@ static int check_side(const struct kl_op *ops, size_t n, struct kl_error *err)
     return r;
 }
 
-int kl_txn_check(const struct kl_txn *txn, size_t max_key_bytes, size_t *ret_bytes,
+int kl_txn_check(const struct kl_txn *txn, const struct kl_key_rule *keys, size_t *ret_bytes,
                  struct kl_error *err)
 {
-    struct sums sums = {0};
+    struct sums sums = {.keys = keys};
     int r = check_body(&txn->body, 0, &sums, err);
     if (!r && sums.bytes > KL_TXN_MAX_BYTES)
         return kl_error_set(err, KL_ETOOLARGE, "etcdserver: request is too large");
-    if (!r && max_key_bytes && sums.longest > max_key_bytes)
-        return kl_error_set(err, KL_ETOOLARGE,
-                            "etcdserver: request is too large: a key of %zu bytes, of which this "
-                            "datastore's tables hold %zu",
-                            sums.longest, max_key_bytes);
     if (!r)
         r = check_side(txn->body.then, txn->body.nthen, err);
     if (!r)

@@ -197,14 +197,15 @@ struct kl_sql_driver;
 // Drivers embed it as their first member.
 struct kl_sql_conn {
     const struct kl_sql_driver *driver;
-    char name[256]; // of the endpoint, for messages
+    char name[256];          // of the endpoint, for messages
+    struct kl_key_rule keys; // that kine.name holds; set by prepare
 };
 
 struct kl_sql_driver {
     const char *scheme; // of the URL: "postgres", "mysql"
     const char *title;  // "PostgreSQL"
     enum kl_endpoint_kind kind;
-    size_t max_key_bytes;   // of kine.name
+    size_t max_key_bytes;   // of kine.name in tables that we make
     size_t max_insert_rows; // of one call of insert; 0: no limit
 
     // A session that is ready to use. timeout_ms bounds every later call; 0: none.
@@ -221,8 +222,8 @@ struct kl_sql_driver {
     // Whole or not at all as far as the database can, and safe against another server that does it
     // now: what is there already stays as it is.
     int (*create_tables)(struct kl_sql_conn *c, const struct kl_sql_new *n, struct kl_error *err);
-    // The type of kine.name (text or bytes) and other things that depend on the tables: called once
-    // after they are there, before any statement.
+    // The type of kine.name (text or bytes; which keys it holds) and other things that depend on
+    // the tables: called once after they are there, before any statement.
     int (*prepare)(struct kl_sql_conn *c, struct kl_error *err);
 
     // Rows: query, then fetch until it is not 1 (1: a row; 0: the end; negative: an error), then

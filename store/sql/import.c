@@ -69,7 +69,11 @@ static int insert_all(struct kl_backend *b, struct kl_sql_conn *c, const struct 
 int kl_sql_import_rows(struct kl_backend *b, const struct kl_batch *batch, struct kl_error *err)
 {
     struct kl_sql_conn *c;
-    int r = get(b, &c, err);
+    int r = 0;
+    for (size_t i = 0; !r && i < batch->nrows; i++)
+        r = kl_key_rule_check(&b->keys, kl_kv_key(batch->rows[i].kv), err);
+    if (!r)
+        r = get(b, &c, err);
     if (r)
         return r;
     // Deadlines come in this machine's time; load_all learns the database's only later.

@@ -3,6 +3,7 @@
 // back.
 #include "store/sql/sql_int.h"
 #include "store/lease.h"
+#include "store/transfer/kine.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
@@ -46,10 +47,7 @@ static int check_tables(struct kl_backend *b, struct kl_sql_conn *c, struct kl_e
     case KL_SQL_TABLES_OURS:
         return 0;
     case KL_SQL_TABLES_KINE:
-        return kl_error_set(err, KL_EUNSUPPORTED,
-                            "datastore %s was written by kine or K3s and was not taken over: "
-                            "--take-over changes its tables in place",
-                            b->name);
+        return kl_kine_take_over_sql(b->d, &b->ep, kl_core_options(b->core), err);
     case KL_SQL_TABLES_OTHER:
         return kl_error_set(err, KL_EUNSUPPORTED,
                             "datastore %s has tables kine or kv_meta of something else", b->name);
@@ -92,6 +90,7 @@ int kl_sql_open_tables(struct kl_backend *b, struct kl_error *err)
         return r;
     }
     b->feed.conn = c;
+    b->keys = c->keys;
     return 0;
 }
 

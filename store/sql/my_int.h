@@ -12,8 +12,7 @@
 enum {
     KL_MY_MIN_MYSQL = 50700,
     KL_MY_MIN_MARIADB = 100300,
-    KL_MY_NAME_BYTES = 2048, // of kine.name with pages of 16 KiB; my_schema.c
-    KL_MY_LEGACY_NAME_BYTES = 630,
+    KL_MY_NAME_BYTES = 2048,    // of kine.name with pages of 16 KiB; my_schema.c
     KL_MY_PACKET_SLACK = 4096,  // of max_allowed_packet stays free
     KL_MY_PACKET_MAX = 8 << 20, // of ours: memory on both sides, however much the server allows
 };
@@ -99,7 +98,17 @@ int kl_my_insert_leases(struct kl_sql_conn *c, const struct kl_lease_op *ops, si
 int kl_my_delete_rows(struct kl_sql_conn *c, const kl_rev *ids, size_t n, int64_t *ret_rows,
                       struct kl_error *err);
 
-// my_schema.c
+// my_schema.c: parts of it for the take-over of kine's tables (store/transfer/kine_my.c) too
+#define KL_MY_LOCK_NAME "CONCAT('kinglet.',MD5(DATABASE()))" // who changes tables has it
+#define KL_MY_TABLE                                                                                \
+    " ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+#define KL_MY_META_COLUMNS                                                                         \
+    "(k TINYINT NOT NULL PRIMARY KEY CHECK (k = 1), format INT NOT NULL, format_min INT NOT NULL," \
+    " rev BIGINT NOT NULL, compact_rev BIGINT NOT NULL, physical_rev BIGINT NOT NULL, epoch"       \
+    " BIGINT NOT NULL, batch_seq BIGINT NOT NULL, chain BIGINT NOT NULL, cluster_id BIGINT NOT"    \
+    " NULL, history_id BIGINT NOT NULL, writer BIGINT NOT NULL, import_source BIGINT, import_base" \
+    " BIGINT)" KL_MY_TABLE
+extern const char kl_my_side_tables_sql[]; // all but kv_meta and kine
 extern const char *const kl_my_sql[KL_SQL_STMTS];
 int kl_my_inspect(struct kl_sql_conn *c, enum kl_sql_tables *ret_t, struct kl_error *err);
 int kl_my_create_tables(struct kl_sql_conn *c, const struct kl_sql_new *n, struct kl_error *err);

@@ -5,31 +5,30 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define TABLE " ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
-
 // kine comes last: with it there the tables are whole, and a kine without kv_meta is never ours. A
 // statement of definition is a transaction of its own here; the named lock keeps others out.
+#define SIDE_TABLES                                                                                \
+    "CREATE TABLE IF NOT EXISTS kv_batch(batch_seq BIGINT NOT NULL PRIMARY KEY, epoch BIGINT NOT"  \
+    " NULL, writer_id BIGINT NOT NULL, nonce BIGINT NOT NULL, base_rev BIGINT NOT NULL, n BIGINT"  \
+    " NOT NULL, compact_rev BIGINT NOT NULL, chain BIGINT NOT NULL, at_ms BIGINT NOT NULL, extra"  \
+    " LONGBLOB)" KL_MY_TABLE ";"                                                                   \
+    "CREATE TABLE IF NOT EXISTS kv_lease(id BIGINT NOT NULL PRIMARY KEY, ttl_ms BIGINT NOT NULL,"  \
+    " deadline_ms BIGINT NOT NULL)" KL_MY_TABLE ";"                                                \
+    "CREATE TABLE IF NOT EXISTS kv_peer(id BIGINT NOT NULL PRIMARY KEY, address VARBINARY(1024)"   \
+    " NOT NULL, version VARBINARY(255) NOT NULL, heartbeat_ms BIGINT NOT NULL, started_ms BIGINT"  \
+    " NOT NULL)" KL_MY_TABLE
+
+const char kl_my_side_tables_sql[] = SIDE_TABLES;
+
 static const char tables_sql[] =
-    "CREATE TABLE IF NOT EXISTS kv_meta(k TINYINT NOT NULL PRIMARY KEY CHECK (k = 1), format INT"
-    " NOT NULL, format_min INT NOT NULL, rev BIGINT NOT NULL, compact_rev BIGINT NOT NULL,"
-    " physical_rev BIGINT NOT NULL, epoch BIGINT NOT NULL, batch_seq BIGINT NOT NULL, chain BIGINT"
-    " NOT NULL, cluster_id BIGINT NOT NULL, history_id BIGINT NOT NULL, writer BIGINT NOT NULL,"
-    " import_source BIGINT, import_base BIGINT)" TABLE ";"
-    "INSERT IGNORE INTO kv_meta VALUES(1,%d,%d,1,0,0,1,0,0,%" PRId64 ",%" PRId64 ",0,NULL,NULL);"
-    "CREATE TABLE IF NOT EXISTS kv_batch(batch_seq BIGINT NOT NULL PRIMARY KEY, epoch BIGINT NOT"
-    " NULL, writer_id BIGINT NOT NULL, nonce BIGINT NOT NULL, base_rev BIGINT NOT NULL, n BIGINT"
-    " NOT NULL, compact_rev BIGINT NOT NULL, chain BIGINT NOT NULL, at_ms BIGINT NOT NULL, extra"
-    " LONGBLOB)" TABLE ";"
-    "CREATE TABLE IF NOT EXISTS kv_lease(id BIGINT NOT NULL PRIMARY KEY, ttl_ms BIGINT NOT NULL,"
-    " deadline_ms BIGINT NOT NULL)" TABLE ";"
-    "CREATE TABLE IF NOT EXISTS kv_peer(id BIGINT NOT NULL PRIMARY KEY, address VARBINARY(1024) NOT"
-    " NULL, version VARBINARY(255) NOT NULL, heartbeat_ms BIGINT NOT NULL, started_ms BIGINT NOT"
-    " NULL)" TABLE ";"
+    "CREATE TABLE IF NOT EXISTS kv_meta" KL_MY_META_COLUMNS ";"
+    "INSERT IGNORE INTO kv_meta VALUES(1,%d,%d,1,0,0,1,0,0,%" PRId64 ",%" PRId64 ",0,NULL,NULL)"
+    ";" SIDE_TABLES ";"
     "CREATE TABLE IF NOT EXISTS kine(id BIGINT NOT NULL PRIMARY KEY, name VARBINARY(%d) NOT NULL,"
     " created INT, deleted INT, create_revision BIGINT, prev_revision BIGINT, lease INT, value"
     " LONGBLOB, old_value LONGBLOB, version BIGINT, lease_id BIGINT, txn_rev BIGINT, KEY"
     " kl_cover(name, id DESC, deleted, create_revision, version, lease_id, txn_rev), UNIQUE KEY"
-    " kine_name_prev_revision_uindex(name, prev_revision))" TABLE;
+    " kine_name_prev_revision_uindex(name, prev_revision))" KL_MY_TABLE;
 
 #define KV(t)                                                                                      \
 #t ".id," #t ".name," #t ".deleted," #t ".create_revision," #t ".version," #t ".lease_id," #t  \
@@ -133,14 +132,12 @@ static int name_bytes(const struct kl_my *c)
     return c->page_bytes >= 16384 ? KL_MY_NAME_BYTES : c->page_bytes >= 8192 ? 1024 : 640;
 }
 
-#define LOCK_NAME "CONCAT('kinglet.',MD5(DATABASE()))"
-
 int kl_my_create_tables(struct kl_sql_conn *conn, const struct kl_sql_new *n, struct kl_error *err)
 {
     struct kl_my *c = (struct kl_my *)conn;
     char sql[sizeof(tables_sql) + 128];
     int64_t got = 0;
-    int r = kl_my_query_ints(c, "SELECT GET_LOCK(" LOCK_NAME ",60)", &got, 1, err);
+    int r = kl_my_query_ints(c, "SELECT GET_LOCK(" KL_MY_LOCK_NAME ",60)", &got, 1, err);
     if (r)
         return r;
     if (got != 1)
@@ -151,24 +148,28 @@ int kl_my_create_tables(struct kl_sql_conn *conn, const struct kl_sql_new *n, st
     kl_fault_crash("my.schema");
     r = kl_my_run(c, kl_str(sql), NULL, err);
     kl_fault_crash("my.schema.made");
-    int released = kl_my_run(c, KL_STR("DO RELEASE_LOCK(" LOCK_NAME ")"), NULL, r ? NULL : err);
+    int released =
+        kl_my_run(c, KL_STR("DO RELEASE_LOCK(" KL_MY_LOCK_NAME ")"), NULL, r ? NULL : err);
     return r ? r : released;
 }
 
 int kl_my_prepare(struct kl_sql_conn *conn, struct kl_error *err)
 {
     struct kl_my *c = (struct kl_my *)conn;
-    int64_t n[2];
+    int64_t n[3];
     int r = kl_my_query_ints(
         c,
-        "SELECT c.data_type NOT IN('varbinary','binary','blob'),t.engine='InnoDB' FROM"
+        "SELECT c.data_type NOT IN('varbinary','binary','blob'),t.engine='InnoDB',"
+        "COALESCE(c.character_octet_length,0) FROM"
         " information_schema.COLUMNS c JOIN information_schema.TABLES t USING(table_schema,"
         "table_name) WHERE c.table_schema=DATABASE() AND c.table_name='kine' AND"
         " c.column_name='name'",
-        n, 2, err);
+        n, 3, err);
     if (r)
         return r;
     c->name_text = n[0];
+    conn->keys.max_bytes = (size_t)n[2];
+    conn->keys.text = c->name_text ? KL_KEY_ASCII : KL_KEY_BYTES;
     if (!n[1])
         return kl_error_set(err, KL_EUNSUPPORTED,
                             "datastore %s: the table kine is not InnoDB's, and has no transactions",

@@ -356,6 +356,9 @@ const char kl_pg_session_sql[] =
     "SET default_transaction_isolation = 'read committed'; SET statement_timeout = 0;"
     "SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '5s';"
     "SET kinglet.writer = '1'; SET client_min_messages = error; SET bytea_output = hex;"
+    // Keys of text are bytes to us: nothing is converted on the way.
+    "SELECT set_config('client_encoding', current_setting('server_encoding'), false)"
+    " WHERE current_setting('client_encoding') <> current_setting('server_encoding');"
     // An acknowledged write is on the disk, whatever the server's default is.
     "SELECT set_config('synchronous_commit', 'on', false)"
     " WHERE current_setting('synchronous_commit') = 'off'";

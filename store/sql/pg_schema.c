@@ -220,14 +220,21 @@ int kl_pg_create_tables(struct kl_sql_conn *conn, const struct kl_sql_new *n, st
 int kl_pg_prepare(struct kl_sql_conn *conn, struct kl_error *err)
 {
     struct kl_pg *c = (struct kl_pg *)conn;
-    int64_t n[2];
+    int64_t n[4];
     int r = query_ints(c,
-                       "SELECT atttypid::int8, pg_is_in_recovery()::int4 FROM pg_attribute WHERE"
+                       "SELECT atttypid::int8, pg_is_in_recovery()::int4,"
+                       " (getdatabaseencoding() = 'UTF8')::int4,"
+                       " (getdatabaseencoding() = 'SQL_ASCII')::int4 FROM pg_attribute WHERE"
                        " attrelid = 'kine'::regclass AND attname = 'name'",
-                       n, 2, err);
+                       n, 4, err);
     if (r)
         return r;
     c->name_text = n[0] != KL_PG_BYTEA;
+    conn->keys.max_bytes = kl_sql_postgres.max_key_bytes;
+    conn->keys.text = !c->name_text ? KL_KEY_BYTES
+                      : n[2]        ? KL_KEY_UTF8
+                      : n[3]        ? KL_KEY_NO_NUL
+                                    : KL_KEY_ASCII;
     if (n[1])
         return kl_error_set(err, KL_EUNAVAILABLE, "datastore %s: the server is a read-only replica",
                             c->conn.name);

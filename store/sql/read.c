@@ -198,20 +198,46 @@ void kl_sql_read_rows(struct kl_backend *b, struct kl_rows_req *q)
     UNTIL_DEADLINE(b, q, read_rows(b, c, q), drop_rows(q));
 }
 
+// What no key of these tables can be stands for the next one that can.
+static void bound_range(struct kl_backend *b, struct kl_range_req *q, char *at, bool *ret_none)
+{
+    struct kl_str bounds[2] = {q->key, q->end};
+    bool last = q->end.n == 1 && q->end.p[0] == 0;
+    for (int i = 0; i < 2; i++) {
+        if (i && last)
+            break;
+        ptrdiff_t n = kl_key_rule_bound(&b->keys, bounds[i], at);
+        if (n < 0 && !i) {
+            *ret_none = true;
+            return;
+        }
+        bounds[i] = n < 0 ? KL_STR("\0") : (struct kl_str){at, (size_t)n};
+        at += n < 0 ? 0 : n;
+    }
+    q->key = bounds[0];
+    q->end = bounds[1];
+}
+
 void kl_sql_read_range(struct kl_backend *b, struct kl_range_req *q)
 {
-    // A single key is the range up to itself and a NUL byte.
-    char *end = malloc(q->key.n + 1);
-    if (!end) {
+    struct kl_str key = q->key, end = q->end;
+    char *room = malloc(3 * key.n + end.n + 16), *bounds = room + key.n + 1;
+    bool none = false;
+    if (!room) {
         failed(b, KL_ENOMEM, &q->code, &q->err);
         return;
     }
-    if (q->key.n)
-        memcpy(end, q->key.p, q->key.n);
-    end[q->key.n] = 0;
-    struct kl_str e = q->end.n ? q->end : (struct kl_str){end, q->key.n + 1};
-    UNTIL_DEADLINE(b, q, read_range(b, c, q, e), drop_kvs(q));
-    free(end);
+    if (!end.n) { // a single key is the range up to itself and a NUL byte
+        memcpy(room, key.p, key.n);
+        room[key.n] = 0;
+        q->end = (struct kl_str){room, key.n + 1};
+    }
+    bound_range(b, q, bounds, &none);
+    if (!none)
+        UNTIL_DEADLINE(b, q, read_range(b, c, q, q->end), drop_kvs(q));
+    q->key = key;
+    q->end = end;
+    free(room);
 }
 
 static int read_value(struct kl_sql_conn *c, struct kl_value_req *q)

@@ -148,6 +148,11 @@ static int open_sql(const struct kl_sql_driver *d, struct kl_store *core, struct
     return 0;
 }
 
+static void key_rule(struct kl_backend *b, struct kl_key_rule *ret)
+{
+    *ret = b->keys;
+}
+
 static void get_sizes(struct kl_backend *b, struct kl_backend_sizes *ret)
 {
     ret->db_bytes = atomic_load_explicit(&b->db_bytes, memory_order_relaxed);
@@ -169,7 +174,7 @@ static int open_mysql(struct kl_store *core, struct kl_str rest, struct kl_backe
 
 #define SQL_OPS(name, open_fn)                                                                     \
     {                                                                                              \
-        .scheme = name, .max_key_bytes = KL_SQL_KEY_BYTES, .open = open_fn, .load = kl_sql_load,   \
+        .scheme = name, .key_rule = key_rule, .open = open_fn, .load = kl_sql_load,                \
         .import_begin = kl_sql_import_begin, .import_rows = kl_sql_import_rows,                    \
         .import_end = kl_sql_import_end, .start = start, .propose = kl_sql_propose,                \
         .confirm_head = kl_sql_confirm_head, .leader = kl_sql_leader, .read_rows = read_rows,      \

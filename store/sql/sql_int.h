@@ -22,7 +22,6 @@
 
 enum {
     KL_SQL_FORMAT = 1,
-    KL_SQL_KEY_BYTES = 2048, // what both drivers' indexes hold
     KL_SQL_WRITE_MS = 10000, // how long a batch waits for the database
     KL_SQL_DOUBT_MS = 10000, // and how much longer to learn what became of it
     KL_SQL_READ_MS = 10000,  // how long a read waits for the database
@@ -121,7 +120,8 @@ struct kl_backend {
     const struct kl_sql_driver *d;
     struct kl_endpoint ep;
     char name[256];
-    int64_t id; // of this server
+    struct kl_key_rule keys; // as the first connection found them
+    int64_t id;              // of this server
     int64_t started_ms;
     bool read_only, started, closed;
     struct kl_loop *writer_loop, *feed_loop, *reader_loop;

@@ -1,20 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/transfer/kine.h"
+#include "store/sql/driver.h"
 #include "store/sql/endpoint.h"
+#include "store/store.h"
 #include "base/str.h"
 #include <stdio.h>
 
-int kl_kine_give_back(const char *url, struct kl_error *err)
+static int give_back_sql(const struct kl_sql_driver *d, struct kl_str rest,
+                         const struct kl_store_options *o, struct kl_error *err)
 {
-    struct kl_str s = kl_str(url), scheme = KL_STR("sqlite://");
+    static const struct kl_store_options none;
+    struct kl_endpoint ep = {0};
+    int r = kl_endpoint_parse(d->kind, rest, o ? o : &none, &ep, err);
+    if (!r)
+        r = kl_kine_give_back_sql(d, &ep, err);
+    kl_endpoint_fini(&ep);
+    return r;
+}
+
+int kl_kine_give_back(const char *url, const struct kl_store_options *o, struct kl_error *err)
+{
+    static const struct {
+        const char *scheme;
+        const struct kl_sql_driver *driver; // NULL: a file
+    } schemes[] = {{"sqlite://", NULL},
+                   {"postgres://", &kl_sql_postgres},
+                   {"postgresql://", &kl_sql_postgres},
+                   {"mysql://", &kl_sql_mysql},
+                   {"mariadb://", &kl_sql_mysql}};
+    struct kl_str s = kl_str(url);
     char name[512], path[4096];
-    if (!kl_str_starts(s, scheme))
-        return kl_error_set(err, KL_EUNSUPPORTED,
-                            "datastore %s: only a sqlite:// datastore is turned back in place; "
-                            "migrate it to sqlite:// first",
-                            kl_endpoint_redact(url, name, sizeof(name)));
-    s = kl_str_from(s, scheme.n);
-    ptrdiff_t query = kl_str_chr(s, '?');
-    snprintf(path, sizeof(path), "%.*s", query >= 0 ? (int)query : (int)s.n, s.p);
-    return kl_kine_give_back_sqlite(path, err);
+    for (size_t i = 0; i < KL_COUNT(schemes); i++) {
+        if (!kl_str_starts(s, kl_str(schemes[i].scheme)))
+            continue;
+        s = kl_str_from(s, strlen(schemes[i].scheme));
+        if (schemes[i].driver)
+            return give_back_sql(schemes[i].driver, s, o, err);
+        ptrdiff_t query = kl_str_chr(s, '?');
+        snprintf(path, sizeof(path), "%.*s", query >= 0 ? (int)query : (int)s.n, s.p);
+        return kl_kine_give_back_sqlite(path, err);
+    }
+    return kl_error_set(err, KL_EUNSUPPORTED,
+                        "datastore %s: kine has no such datastore; migrate it to sqlite://, "
+                        "postgres:// or mysql:// first",
+                        kl_endpoint_redact(url, name, sizeof(name)));
 }

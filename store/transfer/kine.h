@@ -5,14 +5,27 @@
 #include "base/err.h"
 #include <stdbool.h>
 
+struct kl_endpoint;
+struct kl_sql_driver;
+struct kl_store_options;
 struct sqlite3;
 
 // Turns a datastore of ours, in place, back into one that kine and K3s open: predecessors, previous
-// values and kine's indexes come back, what is ours goes. KL_EUNAVAILABLE: somebody holds it.
-int kl_kine_give_back(const char *url, struct kl_error *err);
-int kl_kine_give_back_sqlite(const char *path, struct kl_error *err);
+// values and kine's indexes come back, what is ours goes. `o` (may be NULL): the TLS files of a
+// database. KL_EUNAVAILABLE: somebody uses it; KL_EINVALID: a key that kine's tables cannot hold.
+int kl_kine_give_back(const char *url, const struct kl_store_options *o, struct kl_error *err);
+
+// ---- of one kind of database each
 
 // store/sqlite: a file with kine's table that is held alone, where kl_writer() is known. Without
 // `allowed`: KL_EUNSUPPORTED, a sentence that says what would change.
 int kl_kine_take_over_sqlite(struct sqlite3 *db, const char *path, bool allowed,
                              struct kl_error *err);
+int kl_kine_give_back_sqlite(const char *path, struct kl_error *err);
+
+// store/sql: a database with kine's table, on a connection of its own that waits as long as it
+// takes. Without o->take_over as above. KL_ECONFLICT: somebody still writes.
+int kl_kine_take_over_sql(const struct kl_sql_driver *d, const struct kl_endpoint *ep,
+                          const struct kl_store_options *o, struct kl_error *err);
+int kl_kine_give_back_sql(const struct kl_sql_driver *d, const struct kl_endpoint *ep,
+                          struct kl_error *err);

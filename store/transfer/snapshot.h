@@ -34,6 +34,9 @@ int kl_snapshot_peek(const char *path, struct kl_snapshot_info *ret, struct kl_e
 // A snapshot of the store as DIR/NAME-NODE-SECONDS.klsnap; makes the directory (mode 0700).
 int kl_snapshot_save(struct kl_store *s, const char *dir, const char *name, const char *node,
                      struct kl_snapshot_info *ret, struct kl_error *err);
+// The same of any source; closes nothing.
+int kl_snapshot_save_from(struct kl_source *src, const char *dir, const char *name,
+                          const char *node, struct kl_snapshot_info *ret, struct kl_error *err);
 // Newest first; the caller frees. A missing directory is an empty one.
 int kl_snapshot_list(const char *dir, struct kl_snapshot_info **ret, size_t *ret_n,
                      struct kl_error *err);

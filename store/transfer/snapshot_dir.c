@@ -28,17 +28,14 @@ static int make_dirs(const char *dir, struct kl_error *err)
     return 0;
 }
 
-int kl_snapshot_save(struct kl_store *s, const char *dir, const char *name, const char *node,
-                     struct kl_snapshot_info *ret, struct kl_error *err)
+int kl_snapshot_save_from(struct kl_source *src, const char *dir, const char *name,
+                          const char *node, struct kl_snapshot_info *ret, struct kl_error *err)
 {
     char path[4096];
-    struct kl_source *src;
     if (!*name || strlen(name) + strlen(node) > KL_SNAPSHOT_NAME_MAX - 30 || strchr(name, '/') ||
         name[0] == '.')
         return kl_error_set(err, KL_EINVALID, "snapshot name %s: cannot be used for a file", name);
     int r = make_dirs(dir, err);
-    if (!r)
-        r = kl_store_source_new(s, &(struct kl_source_from){0}, &src, err);
     if (r)
         return r;
     int64_t seconds = kl_wall_ms() / 1000;
@@ -46,7 +43,17 @@ int kl_snapshot_save(struct kl_store *s, const char *dir, const char *name, cons
         snprintf(path, sizeof(path), "%s/%s-%s-%lld" KL_SNAPSHOT_SUFFIX, dir, name, node,
                  (long long)seconds++);
     while (!access(path, F_OK));
-    r = kl_snapshot_write(path, src, ret, err);
+    return kl_snapshot_write(path, src, ret, err);
+}
+
+int kl_snapshot_save(struct kl_store *s, const char *dir, const char *name, const char *node,
+                     struct kl_snapshot_info *ret, struct kl_error *err)
+{
+    struct kl_source *src;
+    int r = kl_store_source_new(s, &(struct kl_source_from){0}, &src, err);
+    if (r)
+        return r;
+    r = kl_snapshot_save_from(src, dir, name, node, ret, err);
     src->close(src);
     return r;
 }

@@ -354,10 +354,10 @@ static void given_back(void **state)
     assert_true(hs_put_lease(&client, "/registry/leased", "x", 77) > 0);
     rev = hs_rev(&client);
     hs_client_close(&client);
-    assert_int_equal(kl_kine_give_back(url, &err), KL_EUNAVAILABLE); // it is held
+    assert_int_equal(kl_kine_give_back(url, NULL, &err), KL_EUNAVAILABLE); // it is held
     kl_store_stop(s);
     size_t n = list_kine(want, KL_COUNT(want));
-    if (kl_kine_give_back(url, &err))
+    if (kl_kine_give_back(url, NULL, &err))
         fail_msg("%s", err.msg);
     assert_int_equal(list_kine(have, KL_COUNT(have)), n);
     for (size_t i = 0; i < n; i++) {
@@ -415,7 +415,7 @@ static void ours_to_kine(void **state)
     }
     hs_client_close(&client);
     kl_store_stop(s);
-    if (kl_kine_give_back(url, &err))
+    if (kl_kine_give_back(url, NULL, &err))
         fail_msg("%s", err.msg);
     assert_int_equal(list_kine(have, KL_COUNT(have)), 1);
     assert_int_equal(have[0].id, 9);
