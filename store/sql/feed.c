@@ -331,11 +331,31 @@ static int do_pass(struct kl_backend *b, struct kl_sql_pass *p, struct kl_error 
 static void arm_poll(struct kl_backend *b);
 static void start_pass(struct kl_backend *b);
 
+// The newest number that another session has announced, 0: none. A broken connection is dropped.
+static int64_t take_notified(struct kl_backend *b)
+{
+    struct kl_error err;
+    int64_t seq = 0;
+    // The writer's connection is compared with only: it must not go away meanwhile.
+    pthread_mutex_lock(&b->writer.mu);
+    int r = b->d->notified(b->feed.conn, b->writer.conn, &seq, &err);
+    pthread_mutex_unlock(&b->writer.mu);
+    if (!r)
+        return seq;
+    if (!kl_sql_closing(b))
+        kl_log(KL_LOG_WARN, "store", "%s connection=feed", err.msg);
+    drop_connection(b);
+    return 0;
+}
+
 static void end_pass(struct kl_backend *b)
 {
     struct kl_sql_pass *p = &b->pass;
     b->passing = false;
     bool again = b->pass_again || p->more || atomic_load(&b->refeed);
+    // What is announced while a query runs comes in with its answer, and the socket is silent then.
+    if (b->notify_poll && take_notified(b) > b->fed.seq)
+        again = true;
     b->pass_again = false;
     if (p->outside)
         b->poll_ms = KL_SQL_POLL_MIN_MS;
@@ -414,20 +434,9 @@ static void start_pass(struct kl_backend *b)
 static void run_notified(uv_poll_t *h, int status, int events)
 {
     struct kl_backend *b = h->data;
-    struct kl_error err;
-    int64_t seq = 0;
-    // The writer's connection is compared with only: it must not go away meanwhile.
-    pthread_mutex_lock(&b->writer.mu);
-    int r = b->d->notified(b->feed.conn, b->writer.conn, &seq, &err);
-    pthread_mutex_unlock(&b->writer.mu);
-    if (r) {
-        if (!kl_sql_closing(b))
-            kl_log(KL_LOG_WARN, "store", "%s connection=feed", err.msg);
-        drop_connection(b);
-        start_pass(b); // connects again
-    } else if (seq > b->fed.seq) {
-        start_pass(b);
-    }
+    int64_t seq = take_notified(b);
+    if (!b->feed.conn || seq > b->fed.seq)
+        start_pass(b); // connects again, when it must
 }
 
 static void run_poll(uv_timer_t *t)

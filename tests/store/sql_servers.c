@@ -494,6 +494,127 @@ static void hung_database(void **state)
     ts_stop(s);
 }
 
+// ---- how long after a commit on one server another one's watch has its event ----
+
+struct pair {
+    struct hs_store hs[2];
+    struct hs_client c[2];
+    struct hs_watch watch;
+    struct kl_peers *peers[2];
+};
+
+static void open_pair(struct pair *p, const char *url, bool peers)
+{
+    struct kl_error err = {0};
+    memset(p, 0, sizeof(*p));
+    for (int i = 0; i < 2; i++) {
+        struct kl_peers_options po = {.id = (uint64_t)i + 1, .insecure_loopback = true};
+        if (peers && kl_peers_open(&po, &p->peers[i], &err))
+            fail_msg("%s", err.msg);
+        p->hs[i].backend = backend;
+        if (kl_store_open(url, &(struct kl_store_options){.peers = p->peers[i]}, &p->hs[i].s, &err))
+            fail_msg("%s", err.msg);
+        hs_client_open(&p->c[i], &p->hs[i]);
+    }
+    assert_int_equal(hs_watch_start(&p->watch, &p->c[1], "/", "0", 2), 0);
+    int64_t until = kl_mono_ms() + 20000; // each has been told the other's address
+    while (peers && !kl_peers_connected(p->peers[0], 2) && kl_mono_ms() < until)
+        poll(NULL, 0, 20);
+    assert_true(!peers || kl_peers_connected(p->peers[0], 2));
+}
+
+static void close_pair(struct pair *p)
+{
+    hs_watch_stop(&p->watch);
+    hs_watch_fini(&p->watch);
+    for (int i = 0; i < 2; i++) {
+        hs_client_close(&p->c[i]);
+        kl_store_stop(p->hs[i].s);
+        kl_peers_close(p->peers[i]);
+    }
+}
+
+struct confirmed {
+    struct kl_txn txn;
+    atomic_bool done;
+};
+
+static void read_done(struct kl_txn *txn)
+{
+    struct confirmed *r = KL_CONTAINER_OF(txn, struct confirmed, txn);
+    kl_txn_fini(txn);
+    atomic_store(&r->done, true);
+}
+
+static void start_read(struct hs_client *c, void *arg)
+{
+    struct confirmed *r = arg;
+    r->txn = (struct kl_txn){.cb = read_done};
+    atomic_store(&r->done, false);
+    if (kl_store_submit(c->hs->s, &r->txn, NULL))
+        atomic_store(&r->done, true);
+}
+
+static int compare_us(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+// `reads`: the other server asks the database at the same moment, so that the news arrive in the
+// middle of a question.
+static void measure_delay(bool peers, bool reads)
+{
+    char db[32], url[192];
+    struct ts_server *s = ts_shared(kind);
+    struct pair p;
+    struct confirmed r = {.done = true};
+    int n = hs_scale(reads ? 300 : 60);
+    int64_t *us = calloc((size_t)n, sizeof(*us)), late = 0;
+    uint64_t seed = hs_seed();
+    ts_fresh(s, db);
+    ts_url(s, db, NULL, url, sizeof(url));
+    open_pair(&p, url, peers);
+    for (int i = 0; i < n; i++) {
+        char key[32];
+        snprintf(key, sizeof(key), "/delay/%d", i);
+        poll(NULL, 0, (int)(hs_rand(&seed) % (reads ? 5 : 60))); // a poll grows rarer
+        if (reads)
+            hs_run(&p.c[1], start_read, &r);
+        assert_true(hs_put(&p.c[0], key, "v", 0) > 0);
+        int64_t start = kl_mono_ns();
+        hs_watch_wait(&p.watch, (size_t)i + 1);
+        us[i] = (kl_mono_ns() - start) / 1000;
+        late += us[i] > 900000;
+        while (!atomic_load(&r.done))
+            poll(NULL, 0, 1);
+    }
+    qsort(us, (size_t)n, sizeof(*us), compare_us);
+    print_message("%s%s%s: median %.1f ms, 99 of 100 within %.1f ms, all within %.1f ms\n", backend,
+                  peers ? ", peers" : "", reads ? ", reads" : "", (double)us[n / 2] / 1e3,
+                  (double)us[n * 99 / 100] / 1e3, (double)us[n - 1] / 1e3);
+    assert_true(us[n - 1] < 5000000);
+    print_message("%lld of %d came only with the next poll\n", (long long)late, n);
+    assert_true(late <= 1); // it is for what was lost
+    free(us);
+    close_pair(&p);
+}
+
+static void delay_alone(void **state)
+{
+    measure_delay(false, false);
+}
+
+static void delay_led(void **state)
+{
+    measure_delay(true, false);
+}
+
+static void delay_reads(void **state)
+{
+    measure_delay(false, true);
+}
+
 // The database changes by the log alone, or one server commits for all.
 #define BOTH(name)                                                                                 \
     static void name##_alone(void **state)                                                         \
@@ -523,6 +644,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(restarted_database_alone),
         cmocka_unit_test(restarted_database_led),
         cmocka_unit_test(hung_database),
+        cmocka_unit_test(delay_alone),
+        cmocka_unit_test(delay_led),
+        cmocka_unit_test(delay_reads),
     };
     cmocka_set_message_output(CM_OUTPUT_STDOUT);
     signal(SIGPIPE, SIG_IGN);
