@@ -281,6 +281,9 @@ static void async_done(struct kl_raft_job *job)
 static int io_async_work(struct raft_io *io, struct raft_io_async_work *req,
                          raft_io_async_work_cb cb)
 {
+    struct kl_raft_node *n = io->impl;
+    if (n->stopping) // a snapshot: whoever ran it may have ended already
+        return RAFT_BUSY;
     struct disk_job *j = new_job(io);
     if (!j)
         return RAFT_NOMEM;
