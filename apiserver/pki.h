@@ -41,7 +41,9 @@ void kl_pki_free(struct kl_pki *p); // wipes the keys
 // The secret of "K10<hash>::server:<secret>" or of a bare one. *ret_hash (may be NULL): of the CA,
 // empty when the token is a bare one.
 struct kl_str kl_token_secret(struct kl_str token, struct kl_str *ret_hash);
-// hex(sha256(PEM of the CA)): of a bundle the last certificate, as K3s' join token has it.
+// hex(sha256(PEM of the CA)): of a bundle the last certificate, as K3s' join token has it. All the
+// others must be CAs that it signed, each the one before it: who trusts the hash trusts the bundle.
+// KL_EINVALID: they are not.
 int kl_ca_hash(struct kl_str ca_pem, char ret[65], struct kl_error *err);
 // A client certificate for a user and groups (NULL-ended or NULL), valid for a year; the PEM texts
 // go into the arena.

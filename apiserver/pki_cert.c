@@ -276,12 +276,23 @@ bool kl_pki_leaf_good(const struct kl_pki_pair *leaf, const struct kl_pki_leaf *
     return true;
 }
 
+// Whether `issuer` is a CA that signed `x`, a CA too.
+static bool signed_by(X509 *x, X509 *issuer)
+{
+    return X509_check_ca(x) >= 1 && X509_check_ca(issuer) >= 1 &&
+           X509_check_issued(issuer, x) == X509_V_OK &&
+           X509_verify(x, X509_get0_pubkey(issuer)) == 1;
+}
+
 int kl_ca_hash(struct kl_str ca_pem, char ret[65], struct kl_error *err)
 {
     BIO *in = BIO_new_mem_buf(ca_pem.p, (int)ca_pem.n), *out = BIO_new(BIO_s_mem());
     X509 *last = NULL;
+    bool chained = true;
     int n = 0;
+    // A stranger's CA before ours would be trusted for the hash of ours.
     for (X509 *x; in && (x = PEM_read_bio_X509(in, NULL, NULL, NULL)); n++) {
+        chained = chained && (!last || signed_by(last, x));
         X509_free(last);
         last = x;
     }
@@ -304,5 +315,8 @@ int kl_ca_hash(struct kl_str ca_pem, char ret[65], struct kl_error *err)
     if (!ok)
         return kl_tls_error(err, KL_EINVALID, "server CA");
     ERR_clear_error(); // the end of the PEM file
-    return 0;
+    return chained ? 0
+                   : kl_error_set(err, KL_EINVALID,
+                                  "server CA: each certificate of a bundle must be a CA that the "
+                                  "next one signed");
 }

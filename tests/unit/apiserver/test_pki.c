@@ -302,6 +302,68 @@ static void test_token_given(void **state)
     kl_pki_free(p);
 }
 
+// A CA that `by` signed, as PEM.
+static void make_intermediate(struct kl_pki *by, char *ret, size_t n)
+{
+    BIO *b = BIO_new_mem_buf(by->server_ca_key.p, (int)by->server_ca_key.n);
+    EVP_PKEY *root_key = PEM_read_bio_PrivateKey(b, NULL, NULL, NULL);
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    X509 *root = cert_of(by->server_ca), *x = X509_new();
+    X509V3_CTX ctx;
+    BIO_free(b);
+    X509_set_version(x, X509_VERSION_3);
+    X509_gmtime_adj(X509_getm_notBefore(x), 0);
+    X509_gmtime_adj(X509_getm_notAfter(x), 3600);
+    X509_set_pubkey(x, key);
+    X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC,
+                               (const unsigned char *)"between", -1, -1, 0);
+    X509_set_issuer_name(x, X509_get_subject_name(root));
+    X509V3_set_ctx(&ctx, root, x, NULL, NULL, 0);
+    X509_EXTENSION *e = X509V3_EXT_conf_nid(NULL, &ctx, NID_basic_constraints, "critical,CA:TRUE");
+    X509_add_ext(x, e, -1);
+    X509_EXTENSION_free(e);
+    assert_true(X509_sign(x, root_key, EVP_sha256()) > 0);
+    BIO *out = BIO_new(BIO_s_mem());
+    char *p;
+    PEM_write_bio_X509(out, x);
+    long len = BIO_get_mem_data(out, &p);
+    assert_in_range(len, 1, n - 1);
+    memcpy(ret, p, (size_t)len);
+    ret[len] = 0;
+    BIO_free(out);
+    X509_free(root);
+    X509_free(x);
+    EVP_PKEY_free(key);
+    EVP_PKEY_free(root_key);
+}
+
+// The token's hash is of the last certificate of what /cacerts answers, all of which is trusted: a
+// stranger must not put his own CA before the one that the token names.
+static void test_hash_of_a_bundle(void **state)
+{
+    struct fixture *f = *state, *g;
+    struct kl_pki *mine = open_pki(f), *strange;
+    char alone[65], whole[65], between[4096], bundle[16384];
+    struct kl_error err = {0};
+    assert_int_equal(set_up((void **)&g), 0);
+    strange = open_pki(g);
+    assert_int_equal(kl_ca_hash(mine->server_ca, alone, &err), 0);
+    make_intermediate(mine, between, sizeof between);
+    snprintf(bundle, sizeof bundle, "%s%s", between, mine->server_ca.p);
+    assert_int_equal(kl_ca_hash(kl_str(bundle), whole, &err), 0);
+    assert_string_equal(whole, alone);
+    const char *bad[] = {strange->server_ca.p, mine->serving_cert.p, mine->client_ca.p};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(bundle, sizeof bundle, "%s%s", bad[i], mine->server_ca.p);
+        assert_int_equal(kl_ca_hash(kl_str(bundle), whole, &err), KL_EINVALID);
+        snprintf(bundle, sizeof bundle, "%s%s%s", bad[i], between, mine->server_ca.p);
+        assert_int_equal(kl_ca_hash(kl_str(bundle), whole, &err), KL_EINVALID);
+    }
+    kl_pki_free(strange);
+    kl_pki_free(mine);
+    tear_down((void **)&g);
+}
+
 // Agents may have a token of their own; otherwise it is the servers'.
 static void test_agent_token(void **state)
 {
@@ -349,8 +411,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-        T(test_chains),           T(test_life_times),  T(test_layout),      T(test_kept),
-        T(test_torn_and_foreign), T(test_token_given), T(test_agent_token), T(test_kubeconfig),
+        T(test_chains),      T(test_life_times),       T(test_layout),
+        T(test_kept),        T(test_torn_and_foreign), T(test_token_given),
+        T(test_agent_token), T(test_hash_of_a_bundle), T(test_kubeconfig),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
