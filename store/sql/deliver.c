@@ -159,8 +159,10 @@ void kl_sql_deliver(struct kl_backend *b, struct kl_sql_pass *p)
 static void written(struct kl_backend *b, struct kl_sql_write *w, struct kl_batch *batch)
 {
     if (b->at.history_id != w->base.history_id) {
-        // The database was set back behind the commit: nobody was told of it.
-        kl_core_failed(b->core, batch, KL_ECONFLICT);
+        // The log was set back behind the commit. What it goes on from may hold the batch: to run
+        // it again could be to run it twice.
+        kl_error_set(&batch->err, KL_EMAYBE, "datastore %s was set back meanwhile", b->name);
+        kl_core_failed(b->core, batch, KL_EMAYBE);
         return;
     }
     set_at(b, w->after);

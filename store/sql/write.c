@@ -30,13 +30,36 @@ static int commit(struct kl_backend *b, struct kl_sql_conn *c, const struct kl_s
     return r;
 }
 
-// Whether the batch with our nonce is stored. With `fence` it will not be later either: what is
-// still on its way to the server belongs to the epoch before.
-static int look_for_nonce(struct kl_backend *b, struct kl_sql_conn *c, bool fence, bool *ret_stored,
-                          struct kl_error *err)
+// What kv_batch says of the batch in doubt. A row that is gone again (this server stood still for
+// longer than they are kept), or one of another history, leaves nothing to say.
+static int judge_nonce(struct kl_backend *b, struct kl_sql_conn *c, const struct kl_sql_head *head,
+                       bool *ret_stored, struct kl_error *err)
 {
     const struct kl_sql_write *w = &b->write;
     struct kl_sql_value v[KL_SQL_MAX_COLUMNS];
+    int r = kl_sql_query(c, KL_SQL_BATCH, KL_SQL_PARAMS(KL_SQL_INT(w->after.seq)), err);
+    if (r)
+        return r;
+    r = b->d->fetch(c, v, err);
+    bool ours = r == 1 && v[0].i == w->nonce && v[1].i == b->id;
+    bool other = r == 1 && !ours;
+    b->d->finish(c);
+    if (r < 0)
+        return r;
+    *ret_stored = ours;
+    bool known =
+        head->history_id == w->base.history_id ? ours || other || head->seq < w->after.seq : other;
+    return known ? 0
+                 : kl_error_set(err, KL_EMAYBE,
+                                "datastore %s: nobody knows any more whether a batch was stored",
+                                b->name);
+}
+
+// Whether the batch with our nonce is stored. If not, it will not be later either: what is still
+// on its way to the server belongs to the epoch before.
+static int look_for_nonce(struct kl_backend *b, struct kl_sql_conn *c, bool *ret_stored,
+                          struct kl_error *err)
+{
     struct kl_sql_head head;
     int r = b->d->begin(c, false, err);
     if (r)
@@ -45,15 +68,8 @@ static int look_for_nonce(struct kl_backend *b, struct kl_sql_conn *c, bool fenc
     // With the row's lock the session in doubt has ended, or has not begun.
     r = kl_sql_read_head(c, true, &head, err);
     if (!r)
-        r = kl_sql_query(c, KL_SQL_BATCH, KL_SQL_PARAMS(KL_SQL_INT(w->after.seq)), err);
-    if (!r) {
-        r = b->d->fetch(c, v, err);
-        *ret_stored = r == 1 && head.history_id == w->base.history_id && v[0].i == w->nonce &&
-                      v[1].i == b->id;
-        b->d->finish(c);
-        r = r < 0 ? r : 0;
-    }
-    if (!r && !*ret_stored && fence) {
+        r = judge_nonce(b, c, &head, ret_stored, err);
+    if (!r && !*ret_stored) {
         int64_t rows = 0;
         r = kl_sql_exec(c, KL_SQL_LEAD,
                         KL_SQL_PARAMS(KL_SQL_INT(head.writer), KL_SQL_INT(head.epoch)), &rows, err);
@@ -99,7 +115,7 @@ static int try_write(struct kl_backend *b, struct attempt *a, struct kl_sql_comm
     if (r)
         return r;
     if (a->doubt) {
-        r = look_for_nonce(b, c, true, &stored, err);
+        r = look_for_nonce(b, c, &stored, err);
         if (!r && stored)
             return 0;
         if (!r)
@@ -129,7 +145,7 @@ static int write_until(struct kl_backend *b, struct kl_sql_commit *m, struct kl_
     bool extended = false;
     for (;;) {
         int r = try_write(b, &a, m, err);
-        if (r == 0 || (r != KL_EAGAIN && !a.doubt))
+        if (r == 0 || r == KL_EMAYBE || (r != KL_EAGAIN && !a.doubt))
             return r;
         if (r == KL_ECANCELED)
             return KL_EMAYBE;
