@@ -407,7 +407,8 @@ int kl_raft_import_end(struct kl_backend *b, const struct kl_import *im, struct 
     struct kl_raft_node_state st;
     struct kl_raft_write w = {.r = r};
     uint64_t conf_index = 0;
-    int e = kl_sq_import_end(b, im, err);
+    // The mark of a cut copy goes last: until then all of this is done again.
+    int e = kl_sq_import_revs(b, im, err);
     if (!e)
         e = kl_raft_state_hash(b, &w.state, err);
     kl_fault_crash("raft.import.hashed");
@@ -440,6 +441,11 @@ int kl_raft_import_end(struct kl_backend *b, const struct kl_import *im, struct 
         e = kl_raft_node_seed(r->node, &m, false, err);
     kl_fault_crash("raft.import.seeded");
     free(m.conf);
+    if (!e)
+        e = kl_sq_import_done(b, err);
+    if (!e && kl_sq_checkpoint(b, false)) // a power cut must not bring the mark back
+        e = kl_error_set(err, KL_EIO, "datastore %s: checkpoint failed", b->path);
+    kl_fault_crash("raft.import.done");
     if (e)
         return e;
     r->applied = w.index;

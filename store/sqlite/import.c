@@ -21,7 +21,7 @@ int kl_sq_import_refuse(struct kl_backend *b, struct kl_error *err)
 {
     bool has;
     int r = has_import(b, &has, err);
-    if (!r && has)
+    if (!r && has && !b->import_ends)
         r = kl_error_set(err, KL_EUNAVAILABLE,
                          "datastore %s holds an unfinished copy of another datastore: run the same "
                          "migrate or restore again to finish it",
@@ -112,18 +112,19 @@ int kl_sq_import_rows(struct kl_backend *b, const struct kl_batch *batch, struct
     return 0;
 }
 
-int kl_sq_import_end(struct kl_backend *b, const struct kl_import *im, struct kl_error *err)
+// Without `ended` the mark stays: what else belongs to the end is still to come.
+static int write_end(struct kl_backend *b, const struct kl_import *im, bool ended,
+                     struct kl_error *err)
 {
     char sql[512];
     snprintf(sql, sizeof(sql),
              "BEGIN IMMEDIATE;"
              "UPDATE kv_meta SET rev = %lld, compact_rev = %lld, physical_rev = %lld,"
              " epoch = epoch + 1, history_id = %lld WHERE k = 1;"
-             "DROP TABLE kv_import;"
-             "COMMIT;",
+             "%sCOMMIT;",
              (long long)im->rev, (long long)im->compact_rev,
              (long long)(im->base_rev < im->compact_rev ? im->base_rev : im->compact_rev),
-             (long long)(kl_rand_u64() >> 1 | 1));
+             (long long)(kl_rand_u64() >> 1 | 1), ended ? "DROP TABLE kv_import;" : "");
     kl_fault_crash("sqlite.import.end");
     int r = kl_sq_exec(b, sql, err);
     kl_fault_crash("sqlite.import.ended");
@@ -131,4 +132,21 @@ int kl_sq_import_end(struct kl_backend *b, const struct kl_import *im, struct kl
     if (r && !sqlite3_get_autocommit(b->db))
         kl_sq_run(b, KL_SQ_ROLLBACK, &ignored);
     return r;
+}
+
+int kl_sq_import_end(struct kl_backend *b, const struct kl_import *im, struct kl_error *err)
+{
+    return write_end(b, im, true, err);
+}
+
+int kl_sq_import_revs(struct kl_backend *b, const struct kl_import *im, struct kl_error *err)
+{
+    b->import_ends = true;
+    return write_end(b, im, false, err);
+}
+
+int kl_sq_import_done(struct kl_backend *b, struct kl_error *err)
+{
+    b->import_ends = false;
+    return kl_sq_exec(b, "DROP TABLE kv_import", err);
 }

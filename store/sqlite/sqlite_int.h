@@ -50,7 +50,7 @@ struct kl_backend {
     int page_bytes;
     int wal_pages; // as the WAL hook says
     bool unclean;
-    bool closing;
+    bool closing, import_ends;
     uv_timer_t idle, reserve_timer;
     int reserve_fd;
     int64_t reserve_bytes;
@@ -110,4 +110,7 @@ int kl_sq_query_int(struct kl_backend *b, const char *sql, int64_t *ret, struct 
 int kl_sq_import_begin(struct kl_backend *b, struct kl_import *im, struct kl_error *err);
 int kl_sq_import_rows(struct kl_backend *b, const struct kl_batch *batch, struct kl_error *err);
 int kl_sq_import_end(struct kl_backend *b, const struct kl_import *im, struct kl_error *err);
+// The same in two steps, with a load that is not refused in between.
+int kl_sq_import_revs(struct kl_backend *b, const struct kl_import *im, struct kl_error *err);
+int kl_sq_import_done(struct kl_backend *b, struct kl_error *err);
 int kl_sq_import_refuse(struct kl_backend *b, struct kl_error *err); // a cut one is not loaded

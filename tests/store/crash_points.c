@@ -105,6 +105,7 @@ static const struct point points[] = {
     {"raft.import.hashed", 1, IMPORT, RAFT},
     {"raft.import.state", 1, IMPORT, RAFT},
     {"raft.import.seeded", 1, IMPORT, RAFT},
+    {"raft.import.done", 1, IMPORT, RAFT},
 
     {"sql.commit", 50, WRITE, SQL},
     {"sql.committed", 50, WRITE, SQL},
@@ -414,7 +415,9 @@ static void run_import(const struct run *r)
     } else if (e != KL_EUNAVAILABLE) {
         fail_msg("%s: %s", r->what, err.msg);
     }
-    bool ended = strstr(r->p->name, ".ended") || strstr(r->p->name, ".seeded");
+    static const char *const last[] = {"sqlite.import.ended", "raft.import.done",
+                                       "sql.import.ended", "sql.import.ended"};
+    bool ended = strcmp(r->p->name, last[__builtin_ctz((unsigned)bit())]) == 0;
     if (whole != ended)
         fail_msg("%s: %s", r->what, whole ? "a copy that had not ended opens" : "it is not there");
     if (!whole) {
