@@ -14,6 +14,12 @@ static void maybe_free(struct kl_http_call *call)
     kl_arena_fini(&call->resp_arena);
     kl_buf_fini(&call->backlog);
     kl_bytes_unref(call->body);
+    while (call->pieces) {
+        struct kl_hc_piece *p = call->pieces;
+        call->pieces = p->next;
+        kl_bytes_unref(p->bytes);
+        free(p);
+    }
     free(call);
     kl_hc_client_unref(c);
 }
@@ -331,6 +337,50 @@ int kl_http_call_status(const struct kl_http_call *call)
     return call->status;
 }
 
+// ---- A body that goes on
+
+bool kl_hc_call_next_piece(struct kl_http_call *call)
+{
+    struct kl_hc_piece *p = call->pieces;
+    if (!p)
+        return false;
+    call->pieces = p->next;
+    if (!call->pieces)
+        call->pieces_end = &call->pieces;
+    call->pieces_bytes -= p->bytes->n;
+    kl_bytes_unref(call->body);
+    call->body = p->bytes;
+    call->body_sent = 0;
+    free(p);
+    return true;
+}
+
+int kl_http_call_send(struct kl_http_call *call, struct kl_bytes *data, bool end)
+{
+    int rc = 0;
+    struct kl_hc_piece *p = NULL;
+    if (!call->stream_body || call->body_ended || call->state == KL_HC_ENDED)
+        rc = KL_EINVALID;
+    else if (data && call->pieces_bytes + data->n > KL_HTTP_STREAM_MAX)
+        rc = KL_ETOOMANY;
+    else if (data && !(p = malloc(sizeof(*p))))
+        rc = KL_ENOMEM;
+    if (rc) {
+        kl_bytes_unref(data);
+        return rc;
+    }
+    if (p) {
+        *p = (struct kl_hc_piece){.bytes = data};
+        call->pieces_bytes += data->n;
+        *call->pieces_end = p;
+        call->pieces_end = &p->next;
+    }
+    call->body_ended = end;
+    if (call->state == KL_HC_ACTIVE && call->conn && call->conn->h2)
+        kl_hc_h2_more(call->conn, call);
+    return 0;
+}
+
 // ---- Starting
 
 static bool same(const char *a, const char *b)
@@ -453,6 +503,9 @@ int kl_http_call_start(struct kl_http_client *c, const struct kl_http_call_spec 
     call->cbs = cbs;
     call->arg = arg;
     call->upgrade = spec->upgrade;
+    // What was sent is not kept, so it cannot be sent again.
+    call->stream_body = call->retried = spec->stream_body;
+    call->pieces_end = &call->pieces;
     c->refs++;
     call->all_next = c->calls;
     if (c->calls)

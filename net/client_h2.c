@@ -143,9 +143,17 @@ static ssize_t read_cb(nghttp2_session *s, int32_t id, uint8_t *buf, size_t leng
     struct kl_http_call *call = call_of(arg, id);
     if (!call)
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    while (call->stream_body && (!call->body || call->body_sent == call->body->n)) {
+        if (kl_hc_call_next_piece(call))
+            continue;
+        if (!call->body_ended)
+            return NGHTTP2_ERR_DEFERRED;
+        *flags |= NGHTTP2_DATA_FLAG_EOF;
+        return 0;
+    }
     size_t left = call->body->n - call->body_sent;
     *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
-    if (left <= length)
+    if (left <= length && !call->stream_body)
         *flags |= NGHTTP2_DATA_FLAG_EOF;
     return (ssize_t)(left < length ? left : length);
 }
@@ -200,13 +208,14 @@ int kl_hc_h2_send(struct kl_hc_conn *hc, struct kl_http_call *call)
     bool grpc = false;
     for (size_t i = 0; i < call->nheaders; i++)
         grpc |= kl_str_eqz(call->headers[i].name, "te"); // gRPC sends no content-length
-    if (call->body && !grpc) {
+    if (call->body && !grpc && !call->stream_body) {
         snprintf(length, sizeof(length), "%u", call->body->n);
         nv[n++] = make_nv(KL_STR("content-length"), kl_str(length));
     }
     nghttp2_data_provider body = {.read_callback = read_cb};
     call->version = 20;
-    int32_t id = nghttp2_submit_request(hc->session, NULL, nv, n, call->body ? &body : NULL, call);
+    int32_t id = nghttp2_submit_request(hc->session, NULL, nv, n,
+                                        call->body || call->stream_body ? &body : NULL, call);
     if (id < 0)
         return KL_EIO;
     call->stream_id = id;
@@ -216,6 +225,12 @@ int kl_hc_h2_send(struct kl_hc_conn *hc, struct kl_http_call *call)
     }
     kl_conn_flush_soon(hc->c);
     return 0;
+}
+
+void kl_hc_h2_more(struct kl_hc_conn *hc, struct kl_http_call *call)
+{
+    nghttp2_session_resume_data(hc->session, call->stream_id); // fails when it was not waiting
+    kl_conn_flush_soon(hc->c);
 }
 
 void kl_hc_h2_cancel(struct kl_hc_conn *hc, struct kl_http_call *call)

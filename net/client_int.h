@@ -19,6 +19,11 @@ enum {
     KL_HC_STALL_MS = 30000,
 };
 
+struct kl_hc_piece {
+    struct kl_hc_piece *next;
+    struct kl_bytes *bytes;
+};
+
 //  WAITING (at the target) -> ACTIVE (on a connection) -> ENDED (only its memory is left)
 enum kl_hc_call_state { KL_HC_WAITING, KL_HC_ACTIVE, KL_HC_ENDED };
 
@@ -38,6 +43,9 @@ struct kl_http_call {
     struct kl_bytes *body;
     uint32_t body_sent;
     bool upgrade, retried;
+    bool stream_body, body_ended;
+    struct kl_hc_piece *pieces, **pieces_end; // of a streamed body, behind `body`
+    size_t pieces_bytes;
 
     struct kl_arena resp_arena; // what is answered
     struct kl_http_header *resp, *trailers;
@@ -116,6 +124,7 @@ void kl_hc_call_detach(struct kl_http_call *call);
 void kl_hc_call_end(struct kl_http_call *call, int status, const struct kl_error *err);
 void kl_hc_call_requeue(struct kl_http_call *call); // detached, to the head of the queue
 int kl_hc_call_add_header(struct kl_http_call *call, struct kl_str name, struct kl_str value);
+bool kl_hc_call_next_piece(struct kl_http_call *call); // makes it `body`; false: there is none
 // These run user callbacks; false: the call has ended meanwhile.
 bool kl_hc_call_headers(struct kl_http_call *call, int status);
 bool kl_hc_call_data(struct kl_http_call *call, struct kl_str data); // kept while paused
@@ -129,5 +138,6 @@ void kl_hc_h1_send(struct kl_hc_conn *hc, struct kl_http_call *call);
 int kl_hc_h2_start(struct kl_hc_conn *hc);
 bool kl_hc_h2_has_room(const struct kl_hc_conn *hc);
 int kl_hc_h2_send(struct kl_hc_conn *hc, struct kl_http_call *call);
+void kl_hc_h2_more(struct kl_hc_conn *hc, struct kl_http_call *call); // of its body
 void kl_hc_h2_cancel(struct kl_hc_conn *hc, struct kl_http_call *call);
 void kl_hc_h2_consumed(struct kl_hc_conn *hc, struct kl_http_call *call, size_t n);

@@ -18,6 +18,7 @@ struct kl_grpc {
     struct kl_http_client *http;
     char *unix_path, *host;
     int port;
+    struct kl_tls_ctx *tls;
     size_t max_message;
     struct kl_grpc_call *calls;
     int refs;
@@ -35,7 +36,7 @@ struct kl_grpc_call {
     kl_grpc_done_cb done;
     void *arg;
     struct kl_buf in; // bytes of messages not yet complete; unary: the reply
-    bool ended, paused, in_cb, task_queued, http_ended, have_reply;
+    bool ended, paused, in_cb, task_queued, http_ended, have_reply, bidi, not_sent;
     size_t in_off;
     int http_status;
     int code; // -1: not known
@@ -83,6 +84,7 @@ static void unref_channel(struct kl_grpc *g)
 {
     if (--g->refs)
         return;
+    kl_tls_ctx_unref(g->tls);
     free(g->unix_path);
     free(g->host);
     free(g);
@@ -316,6 +318,7 @@ static void on_end(void *arg, struct kl_http_call *http, int status, const struc
     } else if (status == KL_ECANCELED) {
         set_result(call, KL_GRPC_CANCELED, "context canceled");
     } else if (status == KL_EUNAVAILABLE) {
+        call->not_sent = !call->http_status;
         if (!call->http_status)
             connection_failed(call->g, err);
         snprintf(text, sizeof(text), "connection error: desc = \"transport: %.800s\"", err->msg);
@@ -361,15 +364,12 @@ static void task_soon(struct kl_grpc_call *call)
     kl_loop_defer(call->g->loop, &call->task);
 }
 
-static int send_call(struct kl_grpc_call *call, const char *method, struct kl_bytes *request,
-                     uint32_t timeout_ms, struct kl_error *err)
+static struct kl_bytes *frame(const struct kl_bytes *message)
 {
-    struct kl_grpc *g = call->g;
-    char timeout[24];
-    uint32_t n = request ? request->n : 0;
+    uint32_t n = message ? message->n : 0;
     struct kl_bytes *framed = kl_bytes_alloc((size_t)n + PREFIX);
     if (!framed)
-        return kl_error_set(err, KL_ENOMEM, "%s: out of memory", method);
+        return NULL;
     unsigned char *p = (unsigned char *)framed->p;
     p[0] = 0;
     p[1] = (unsigned char)(n >> 24);
@@ -377,7 +377,18 @@ static int send_call(struct kl_grpc_call *call, const char *method, struct kl_by
     p[3] = (unsigned char)(n >> 8);
     p[4] = (unsigned char)n;
     if (n)
-        memcpy(p + PREFIX, request->p, n);
+        memcpy(p + PREFIX, message->p, n);
+    return framed;
+}
+
+static int send_call(struct kl_grpc_call *call, const char *method, struct kl_bytes *request,
+                     uint32_t timeout_ms, struct kl_error *err)
+{
+    struct kl_grpc *g = call->g;
+    char timeout[24];
+    struct kl_bytes *framed = call->bidi ? NULL : frame(request);
+    if (!call->bidi && !framed)
+        return kl_error_set(err, KL_ENOMEM, "%s: out of memory", method);
     struct kl_http_header h[4] = {
         KL_HTTP_HEADER("content-type", "application/grpc"),
         KL_HTTP_HEADER("user-agent", "grpc-c-kinglet/1"),
@@ -395,11 +406,13 @@ static int send_call(struct kl_grpc_call *call, const char *method, struct kl_by
         .port = g->port,
         .unix_path = g->unix_path,
         .proto = KL_HTTP_2,
+        .tls = g->tls,
         .method = KL_STR("POST"),
         .target = kl_str(method),
         .headers = h,
         .nheaders = nh,
         .body = framed,
+        .stream_body = call->bidi,
         .timeout_ms = timeout_ms,
     };
     int rc = kl_http_call_start(g->http, &spec, &http_cbs, call, &call->http, err);
@@ -407,7 +420,7 @@ static int send_call(struct kl_grpc_call *call, const char *method, struct kl_by
     return rc;
 }
 
-static int start(struct kl_grpc *g, const char *method, struct kl_bytes *request,
+static int start(struct kl_grpc *g, const char *method, struct kl_bytes *request, bool bidi,
                  uint32_t timeout_ms, kl_grpc_message_cb on_message, kl_grpc_done_cb done,
                  void *arg, struct kl_grpc_call **ret, struct kl_error *err)
 {
@@ -420,6 +433,7 @@ static int start(struct kl_grpc *g, const char *method, struct kl_bytes *request
     call->on_message = on_message;
     call->done = done;
     call->arg = arg;
+    call->bidi = bidi;
     call->code = -1;
     kl_buf_init(&call->in, g->max_message + PREFIX + 1024 * 1024);
     uint64_t now = uv_now(kl_loop_uv(g->loop));
@@ -427,6 +441,7 @@ static int start(struct kl_grpc *g, const char *method, struct kl_bytes *request
         char text[sizeof(call->message)];
         snprintf(text, sizeof(text), "connection error: desc = \"transport: %.800s\"",
                  g->backoff_error.msg);
+        call->not_sent = true;
         set_result(call, KL_GRPC_UNAVAILABLE, text);
         task_soon(call);
     } else {
@@ -449,14 +464,40 @@ int kl_grpc_unary(struct kl_grpc *g, const char *method, struct kl_bytes *reques
                   uint32_t timeout_ms, kl_grpc_done_cb done, void *arg, struct kl_grpc_call **ret,
                   struct kl_error *err)
 {
-    return start(g, method, request, timeout_ms, NULL, done, arg, ret, err);
+    return start(g, method, request, false, timeout_ms, NULL, done, arg, ret, err);
 }
 
 int kl_grpc_stream(struct kl_grpc *g, const char *method, struct kl_bytes *request,
                    uint32_t timeout_ms, kl_grpc_message_cb on_message, kl_grpc_done_cb done,
                    void *arg, struct kl_grpc_call **ret, struct kl_error *err)
 {
-    return start(g, method, request, timeout_ms, on_message, done, arg, ret, err);
+    return start(g, method, request, false, timeout_ms, on_message, done, arg, ret, err);
+}
+
+int kl_grpc_bidi(struct kl_grpc *g, const char *method, kl_grpc_message_cb on_message,
+                 kl_grpc_done_cb done, void *arg, struct kl_grpc_call **ret, struct kl_error *err)
+{
+    return start(g, method, NULL, true, 0, on_message, done, arg, ret, err);
+}
+
+int kl_grpc_send(struct kl_grpc_call *call, struct kl_bytes *message)
+{
+    if (!call->bidi || call->ended || !call->http)
+        return KL_EINVALID;
+    struct kl_bytes *framed = frame(message);
+    return framed ? kl_http_call_send(call->http, framed, false) : KL_ENOMEM;
+}
+
+int kl_grpc_close_send(struct kl_grpc_call *call)
+{
+    if (!call->bidi || call->ended || !call->http)
+        return KL_EINVALID;
+    return kl_http_call_send(call->http, NULL, true);
+}
+
+bool kl_grpc_was_sent(const struct kl_grpc_call *call)
+{
+    return !call->not_sent;
 }
 
 void kl_grpc_cancel(struct kl_grpc_call *call)
@@ -519,13 +560,14 @@ int kl_grpc_new(const struct kl_grpc_opts *o, struct kl_grpc **ret, struct kl_er
         return kl_error_set(err, KL_ENOMEM, "gRPC: out of memory");
     g->loop = o->loop;
     g->refs = 1;
+    g->tls = kl_tls_ctx_ref(o->tls);
     g->max_message = o->max_message_bytes ? o->max_message_bytes : DEFAULT_MAX;
     struct kl_http_client_opts ho = {
         .loop = o->loop,
         .connect_timeout_ms = o->connect_timeout_ms ? o->connect_timeout_ms : 3000,
         // An idle channel stays connected; nothing is behind a local socket that would forget it.
         .idle_timeout_ms = 30 * 60 * 1000,
-        .ping_after_ms = UINT32_MAX / 2,
+        .ping_after_ms = o->ping_after_ms ? o->ping_after_ms : UINT32_MAX / 2,
     };
     int rc = parse_target(g, o->target, err);
     if (!rc)

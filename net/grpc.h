@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// gRPC client (HTTP/2, unary and server-streaming) for CRI over a Unix socket, or plain TCP.
+// gRPC client (HTTP/2; unary, server-streaming, bidirectional) over a Unix socket, plain TCP or
+// TLS: for CRI, and for a remote etcd.
 // Message bytes are the caller's business. One loop. Connects when first used; after a failure it
 // connects again with gRPC's back-off (1 s × 1.6, jitter 20 %, at most 3 s as the kubelet's CRI
 // client).
@@ -8,6 +9,7 @@
 #include "base/err.h"
 #include "base/loop.h"
 
+struct kl_tls_ctx;
 struct kl_grpc;      // a channel
 struct kl_grpc_call; // valid until its done callback
 
@@ -38,6 +40,8 @@ struct kl_grpc_opts {
         *target; // "unix:///run/containerd/containerd.sock", "/run/...sock", "127.0.0.1:2379"
     size_t max_message_bytes;    // [16 MiB] received (the kubelet's CRI limit)
     uint32_t connect_timeout_ms; // [3000]
+    uint32_t ping_after_ms;      // [never] silence on a connection in use, before it is asked
+    struct kl_tls_ctx *tls;      // NULL: plain. Referenced.
 };
 
 int kl_grpc_new(const struct kl_grpc_opts *o, struct kl_grpc **ret, struct kl_error *err);
@@ -62,6 +66,15 @@ typedef void (*kl_grpc_message_cb)(void *arg, struct kl_grpc_call *call, struct 
 int kl_grpc_stream(struct kl_grpc *g, const char *method, struct kl_bytes *request,
                    uint32_t timeout_ms, kl_grpc_message_cb on_message, kl_grpc_done_cb done,
                    void *arg, struct kl_grpc_call **ret, struct kl_error *err);
+// Bidirectional: as a server stream, but what is asked comes with kl_grpc_send, from then on and in
+// order, also before the connection stands. message: referenced; NULL: an empty one. KL_ETOOMANY:
+// 8 MiB wait already; KL_EINVALID: the call has ended, or kl_grpc_close_send was called; KL_ENOMEM.
+int kl_grpc_bidi(struct kl_grpc *g, const char *method, kl_grpc_message_cb on_message,
+                 kl_grpc_done_cb done, void *arg, struct kl_grpc_call **ret, struct kl_error *err);
+int kl_grpc_send(struct kl_grpc_call *call, struct kl_bytes *message);
+int kl_grpc_close_send(struct kl_grpc_call *call);
+// In done: whether the server may have seen the request. False when no connection could be made.
+bool kl_grpc_was_sent(const struct kl_grpc_call *call);
 void kl_grpc_cancel(struct kl_grpc_call *call); // done(CANCELED) comes before it returns
 void kl_grpc_pause(struct kl_grpc_call *call);  // no on_message until resumed
 void kl_grpc_resume(struct kl_grpc_call *call);

@@ -55,7 +55,8 @@ struct kl_http_call_spec {
     struct kl_str body_str;     // instead of body; copied
     uint32_t timeout_ms;        // to the end of the whole call; 0: none
     uint32_t header_timeout_ms; // to the response's headers; 0: none
-    bool upgrade; // see on_upgrade; HTTP/1.1 is used. The caller gives Upgrade and Connection.
+    bool upgrade;     // see on_upgrade; HTTP/1.1 is used. The caller gives Upgrade and Connection.
+    bool stream_body; // HTTP/2: the body goes on with kl_http_call_send; such a call is sent once
 };
 
 struct kl_http_call_cbs {
@@ -75,6 +76,10 @@ struct kl_http_call_cbs {
 int kl_http_call_start(struct kl_http_client *c, const struct kl_http_call_spec *spec,
                        const struct kl_http_call_cbs *cbs, void *arg, struct kl_http_call **ret,
                        struct kl_error *err);
+// More of a body with stream_body: takes the reference, NULL for none; `end` says that this was
+// all. KL_ETOOMANY: 8 MiB wait for the server already; KL_EINVALID: it has ended; KL_ENOMEM.
+#define KL_HTTP_STREAM_MAX (8u << 20)
+int kl_http_call_send(struct kl_http_call *call, struct kl_bytes *data, bool end);
 // Ends the call: on_end(KL_ECANCELED) comes before it returns.
 void kl_http_call_cancel(struct kl_http_call *call);
 // Stops on_data; the server is slowed down by flow control. Resumed data comes later.

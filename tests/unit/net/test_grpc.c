@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The gRPC client against a server made of our own HTTP/2, over a Unix socket.
 #include "net/grpc.h"
+#include "net/grpc_server.h"
 #include "net_test.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 struct env {
     struct kl_loop *loop;
     struct kl_http_server *server;
+    struct kl_grpc_server *rpcs;
     struct kl_grpc *g;
     char dir[32], path[64];
     struct event stopped, seen;
@@ -122,8 +124,37 @@ static void on_body(void *arg, struct kl_http_req *r, int status, struct kl_str 
     }
 }
 
+// Of the bidirectional test: every message comes back; "stop" ends with a status of the server's.
+static void echo_message(struct kl_grpc_rpc *c, struct kl_str msg)
+{
+    if (kl_str_eqz(msg, "stop"))
+        kl_grpc_rpc_finish(c, KL_GRPC_ABORTED, "as asked");
+    else
+        kl_grpc_rpc_send_str(c, msg);
+}
+
+static void echo_half_close(struct kl_grpc_rpc *c)
+{
+    kl_grpc_rpc_send_str(c, KL_STR("bye"));
+    kl_grpc_rpc_finish(c, KL_GRPC_OK, "");
+}
+
+static const struct kl_grpc_method echo_methods[] = {
+    {.path = "/b/Echo",
+     .client_stream = true,
+     .message = echo_message,
+     .half_close = echo_half_close},
+    {0},
+};
+static const struct kl_grpc_method *const method_tables[] = {echo_methods, NULL};
+
 static void handle(void *arg, struct kl_http_req *r)
 {
+    struct env *env = arg;
+    if (kl_str_starts(kl_http_path(r), KL_STR("/b/"))) {
+        kl_grpc_serve(env->rpcs, r);
+        return;
+    }
     kl_http_read_body(r, 1 << 20, on_body, arg);
 }
 
@@ -373,6 +404,92 @@ static void test_back_off(void **state)
     env_stop(&env);
 }
 
+// ---- Both ways
+
+static void say(struct result *r, const char *text)
+{
+    struct kl_bytes *b = kl_bytes_new(kl_str(text));
+    assert_int_equal(kl_grpc_send(r->call, b), 0);
+    kl_bytes_unref(b);
+}
+
+// Before there is a connection.
+static void start_bidi(void *arg)
+{
+    struct result *r = arg;
+    assert_int_equal(kl_grpc_bidi(r->env->g, r->method, on_message, on_done, r, &r->call, NULL), 0);
+    say(r, "one");
+    say(r, "two");
+}
+
+static void say_three(void *arg)
+{
+    say(arg, "three");
+}
+
+static void hang_up(void *arg)
+{
+    struct result *r = arg;
+    assert_int_equal(kl_grpc_close_send(r->call), 0);
+    assert_int_equal(kl_grpc_send(r->call, NULL), KL_EINVALID);
+}
+
+static void say_stop(void *arg)
+{
+    say(arg, "stop");
+}
+
+static void too_much(void *arg)
+{
+    struct result *r = arg;
+    struct kl_bytes *b = kl_bytes_alloc(1 << 20);
+    memset(b->p, 'x', b->n);
+    int rc = 0, n = 0;
+    while (!(rc = kl_grpc_send(r->call, b)))
+        n++;
+    assert_int_equal(rc, KL_ETOOMANY);
+    assert_int_equal(n, 7); // and the first two, and the frames
+    kl_bytes_unref(b);
+    kl_grpc_cancel(r->call);
+}
+
+static void test_bidi(void **state)
+{
+    struct env env;
+    env_start(&env);
+    struct kl_grpc_server_opts o = {.methods = method_tables};
+    assert_int_equal(kl_grpc_server_new(&o, &env.rpcs, NULL), 0);
+    start_server(&env);
+    struct result r = {
+        .env = &env, .done = EVENT_INIT, .messages = EVENT_INIT, .method = "/b/Echo"};
+    on_loop(env.loop, start_bidi, &r);
+    event_wait(&r.messages, 2);
+    on_loop(env.loop, say_three, &r);
+    event_wait(&r.messages, 3);
+    assert_int_equal(event_get(&r.done), 0);
+    on_loop(env.loop, hang_up, &r);
+    event_wait(&r.done, 1);
+    assert_int_equal(r.code, KL_GRPC_OK);
+    assert_string_equal(r.list, "one,two,three,bye,");
+
+    struct result s = {
+        .env = &env, .done = EVENT_INIT, .messages = EVENT_INIT, .method = "/b/Echo"};
+    on_loop(env.loop, start_bidi, &s);
+    on_loop(env.loop, say_stop, &s);
+    event_wait(&s.done, 1);
+    assert_int_equal(s.code, KL_GRPC_ABORTED);
+    assert_string_equal(s.list, "one,two,");
+
+    struct result t = {
+        .env = &env, .done = EVENT_INIT, .messages = EVENT_INIT, .method = "/b/Hang"};
+    on_loop(env.loop, start_bidi, &t);
+    on_loop(env.loop, too_much, &t);
+    event_wait(&t.done, 1);
+    assert_int_equal(t.code, KL_GRPC_CANCELED);
+    env_stop(&env);
+    kl_grpc_server_free(env.rpcs);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -380,6 +497,7 @@ int main(void)
         cmocka_unit_test(test_stream),
         cmocka_unit_test(test_deadline_and_cancel),
         cmocka_unit_test(test_back_off),
+        cmocka_unit_test(test_bidi),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
