@@ -21,6 +21,7 @@ struct kl_raft_fs {
     int (*unlink)(void *arg, const char *path);
     int (*list)(void *arg, const char *dir, int (*name)(void *narg, const char *name), void *narg);
     void *arg;
+    int64_t segment_bytes; // of the log; 0: KL_RAFT_SEGMENT_BYTES
 };
 
 extern const struct kl_raft_fs kl_raft_fs_disk;

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { MAX_SEGMENTS = 4096, MAX_FILE = KL_RAFT_ENTRY_MAX + (64 << 20) };
+enum { MAX_SEGMENTS = 4096, MAX_FILE = KL_RAFT_SEGMENT_MAX };
 
 void kl_raft_found_fini(struct kl_raft_found *f)
 {
@@ -246,9 +246,11 @@ static int load_meta(struct kl_raft_log *l, struct kl_raft_found *ret, struct kl
     ret->any = valid > 0;
     ret->meta = l->meta;
     // One is torn when the power went while it was written; the first one alone may be so too.
+    // Without either nobody knows whom it voted for: another copy of the state does not help.
     if (!valid && broken > 1)
-        return kl_error_set(err, KL_ECORRUPT,
-                            "raft log %s is damaged: neither meta-1 nor meta-2 can be read",
+        return kl_error_set(err, KL_EIO,
+                            "raft log %s is damaged: neither meta-1 nor meta-2 can be read; remove "
+                            "the server from the cluster and join it anew with an empty directory",
                             l->dir);
     return 0;
 }

@@ -33,9 +33,26 @@ int kl_raft_log_path(const struct kl_raft_log *l, char *ret, size_t n, const cha
 
 // ---- metadata ----
 
-int kl_raft_log_set_meta(struct kl_raft_log *l, const struct kl_raft_meta *m, struct kl_error *err)
+static int write_meta(struct kl_raft_log *l, int slot, const uint8_t *p, size_t n)
 {
     char path[4096];
+    kl_raft_log_path(l, path, sizeof(path), "meta-%d", slot);
+    int fd = l->fs->open(l->fs->arg, path, O_RDWR | O_CREAT);
+    if (fd < 0)
+        return fd;
+    kl_fault_crash("raft.meta.write");
+    ssize_t k = l->fs->pwrite(l->fs->arg, fd, p, n, 0);
+    kl_fault_crash("raft.meta.sync");
+    int r = k < 0 ? (int)k : l->fs->sync(l->fs->arg, fd);
+    l->fs->close(l->fs->arg, fd);
+    kl_fault_crash("raft.meta.synced");
+    return r;
+}
+
+// Both files, one after the other: the power may tear one of them, and a byte of either may rot,
+// without a vote being forgotten.
+int kl_raft_log_set_meta(struct kl_raft_log *l, const struct kl_raft_meta *m, struct kl_error *err)
+{
     uint8_t p[64] = "KLRFMETA";
     uint64_t counter = l->meta_counter + 1;
     kl_put_u32(p + 8, KL_RAFT_LOG_FORMAT);
@@ -45,16 +62,9 @@ int kl_raft_log_set_meta(struct kl_raft_log *l, const struct kl_raft_meta *m, st
     kl_put_u64(p + 32, m->vote);
     kl_put_u64(p + 40, m->server_id);
     kl_put_u32(p + 60, kl_crc32c(0, p, 60));
-    kl_raft_log_path(l, path, sizeof(path), "meta-%d", counter & 1 ? 1 : 2);
-    int fd = l->fs->open(l->fs->arg, path, O_RDWR | O_CREAT), r = fd < 0 ? fd : 0;
-    if (!r) {
-        kl_fault_crash("raft.meta.write");
-        ssize_t k = l->fs->pwrite(l->fs->arg, fd, p, sizeof(p), 0);
-        kl_fault_crash("raft.meta.sync");
-        r = k < 0 ? (int)k : l->fs->sync(l->fs->arg, fd);
-        l->fs->close(l->fs->arg, fd);
-    }
-    kl_fault_crash("raft.meta.synced");
+    int r = write_meta(l, counter & 1 ? 1 : 2, p, sizeof(p));
+    if (!r)
+        r = write_meta(l, counter & 1 ? 2 : 1, p, sizeof(p));
     if (!r && counter <= 2) // the files' names
         r = l->fs->sync_dir(l->fs->arg, l->dir);
     if (r)
@@ -86,6 +96,11 @@ static void segment_path(const struct kl_raft_log *l, char *ret, size_t n, uint6
     kl_raft_log_path(l, ret, n, "log-%020llu", (unsigned long long)seq);
 }
 
+static int64_t segment_bytes(const struct kl_raft_log *l)
+{
+    return l->fs->segment_bytes ? l->fs->segment_bytes : KL_RAFT_SEGMENT_BYTES;
+}
+
 // The segment after this one, before it is needed: a full disk is known early, and what is written
 // later has its blocks.
 static void make_spare(struct kl_raft_log *l)
@@ -97,7 +112,7 @@ static void make_spare(struct kl_raft_log *l)
     int fd = l->fs->open(l->fs->arg, path, O_RDWR | O_CREAT), r = fd < 0 ? fd : 0;
     if (!r) {
         kl_fault_crash("raft.spare");
-        r = l->fs->allocate(l->fs->arg, fd, 0, KL_RAFT_SEGMENT_BYTES);
+        r = l->fs->allocate(l->fs->arg, fd, 0, segment_bytes(l));
         l->fs->close(l->fs->arg, fd);
     }
     if (r && fd >= 0)
@@ -123,7 +138,7 @@ static int write_head(struct kl_raft_log *l, int fd, uint64_t seq, uint64_t firs
 static int begin_segment(struct kl_raft_log *l, uint64_t first, int64_t need, struct kl_error *err)
 {
     char path[4096], spare[4096];
-    bool big = need > KL_RAFT_SEGMENT_BYTES;
+    bool big = need > segment_bytes(l);
     if (!big)
         make_spare(l);
     segment_path(l, path, sizeof(path), l->next_seq);
@@ -151,7 +166,7 @@ static int begin_segment(struct kl_raft_log *l, uint64_t first, int64_t need, st
         l->fs->close(l->fs->arg, l->fd);
     l->fd = fd;
     struct kl_raft_segment s = {l->next_seq++, first, first - 1, KL_RAFT_HEAD_BYTES,
-                                big ? need : KL_RAFT_SEGMENT_BYTES};
+                                big ? need : segment_bytes(l)};
     return kl_raft_log_add_segment(l, s) ? kl_raft_log_fail(l, -ENOMEM, err, "new segment") : 0;
 }
 
@@ -265,7 +280,7 @@ static int drop_segment(struct kl_raft_log *l, size_t i)
     char path[4096], spare[4096];
     segment_path(l, path, sizeof(path), l->seg[i].seq);
     kl_raft_log_path(l, spare, sizeof(spare), "log-spare");
-    bool keep = !l->has_spare && l->seg[i].size == KL_RAFT_SEGMENT_BYTES && i + 1 < l->nseg;
+    bool keep = !l->has_spare && l->seg[i].size == segment_bytes(l) && i + 1 < l->nseg;
     kl_fault_crash("raft.drop");
     int r = keep ? l->fs->rename(l->fs->arg, path, spare) : l->fs->unlink(l->fs->arg, path);
     if (r)

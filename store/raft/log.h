@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a raft server keeps in its directory beside the database:
 //
-//   meta-1, meta-2       term, vote and identity, written in turn; the newer whole one counts
+//   meta-1, meta-2       term, vote and identity, written one after the other; the newer whole one
+//                        counts
 //   log-SEQ              segments of entries: a header, then records that only grow
 //   log-spare            the next segment, allocated before it is needed
 //   snapshot-INDEX       the newest snapshot's manifest (the data is the database)
@@ -20,6 +21,7 @@ enum {
     KL_RAFT_LOG_FORMAT = 1,
     KL_RAFT_SEGMENT_BYTES = 8 << 20,
     KL_RAFT_ENTRY_MAX = 12 << 20,
+    KL_RAFT_SEGMENT_MAX = (1 << 30) + (64 << 20), // one append of a batch of any size
 };
 
 struct kl_raft_log;
