@@ -79,12 +79,14 @@ static int apply_batch(struct kl_raft *r, uint64_t index, uint64_t term,
         kl_raft_fatal(r, &err);
         return KL_ECONFLICT;
     }
+    if (h.base_rev > r->rev) { // whoever evaluated it had applied what this server never did
+        kl_raft_fsm_diverged(r, "the revision", index);
+        return KL_ECORRUPT;
+    }
     if (h.base_rev != r->rev || h.prev_chain != r->chain) {
         // Evaluated on a state that the log had left: it counts for nobody.
-        if (own) {
-            r->lost = true;
-            r->prop.index = 0;
-        }
+        if (own)
+            r->lost = r->refused = true;
         return 0;
     }
     if (h.prev_state != r->state) {
@@ -174,6 +176,7 @@ static int apply_peer(struct kl_raft *r, uint64_t index, uint64_t term, struct k
         r->conf_index = w->conf_index;
     kl_raft_write_post(r, w);
     kl_raft_set_address(r, p.id, p.address);
+    kl_raft_save_peers(r);
     return 0;
 }
 
@@ -238,7 +241,7 @@ int kl_raft_fsm_apply(void *arg, uint64_t index, uint64_t term, const void *p, s
     return e;
 }
 
-// ---- before the start, as the only voter: everything in the log is committed ----
+// ---- before the start: what is committed for certain, and libraft may not apply ----
 
 static int replay_entry(struct kl_raft *r, const struct kl_raft_entry *en, struct kl_error *err)
 {
@@ -324,13 +327,13 @@ static int replay_entry(struct kl_raft *r, const struct kl_raft_entry *en, struc
     return e;
 }
 
-int kl_raft_fsm_replay(struct kl_raft *r, struct kl_error *err)
+int kl_raft_fsm_replay(struct kl_raft *r, uint64_t last, struct kl_error *err)
 {
     const struct kl_raft_found *f = kl_raft_node_found(r->node);
     int e = 0;
     for (size_t i = 0; !e && i < f->nentries; i++) {
         const struct kl_raft_entry *en = &f->entries[i];
-        if (en->type == RAFT_COMMAND && en->index > r->applied)
+        if (en->type == RAFT_COMMAND && en->index > r->applied && en->index <= last)
             e = replay_entry(r, en, err);
     }
     kl_buf_clear(&r->parts);
@@ -340,10 +343,10 @@ int kl_raft_fsm_replay(struct kl_raft *r, struct kl_error *err)
 
 // ---- snapshots ----
 
-bool kl_raft_fsm_may_snapshot(void *arg)
+bool kl_raft_fsm_may_snapshot(void *arg, uint64_t index)
 {
     struct kl_raft *r = arg;
-    return r->parts_next == 0 && r->applied > 0;
+    return r->parts_next == 0 && r->applied == index;
 }
 
 // On SQLite's thread, behind every write that was posted before.
@@ -414,10 +417,7 @@ static int take_installed(struct kl_raft *r)
     r->conf_index = s->conf_index;
     kl_log(KL_LOG_INFO, "raft", "took the leader's state: entry=%llu revision=%lld",
            (unsigned long long)s->index, (long long)s->rev);
-    if (r->inflight) { // whether it is in there nobody knows
-        r->lost = true;
-        r->lost_ms = 0;
-    }
+    kl_raft_propose_jumped(r, s->index, s->rev);
     return 0;
 }
 

@@ -83,7 +83,7 @@ static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsign
     uint64_t index = raft_last_applied(&n->raft);
     // libraft would put a configuration into it that is not committed.
     bool changing = n->nconf && n->conf[n->nconf - 1].index > index;
-    if (changing || n->fetching || n->has_install || !n->m.may_snapshot(n->m.arg))
+    if (changing || n->fetching || n->has_install || !n->m.may_snapshot(n->m.arg, index))
         return RAFT_BUSY;
     *bufs = raft_calloc(1, sizeof(**bufs));
     uint64_t *p = raft_malloc(sizeof(*p));
@@ -259,6 +259,11 @@ bool kl_raft_node_is_alone(const struct kl_raft_node *n)
     return self;
 }
 
+uint64_t kl_raft_node_snapshot(const struct kl_raft_node *n)
+{
+    return n->manifest.index;
+}
+
 static int start_raft(struct kl_raft_node *n, struct kl_error *err)
 {
     memset(&n->raft, 0, sizeof(n->raft));
@@ -355,6 +360,8 @@ static void look(struct kl_raft_node *n)
         struct kl_raft_meta m = n->meta;
         struct kl_error err;
         m.muted = false;
+        if (!m.vote) // it may have voted in this term and forgotten it: for nobody else
+            m.vote = n->leader;
         if (kl_raft_log_set_meta(n->log, &m, &err))
             kl_raft_node_fail(n, &err);
         else
@@ -479,7 +486,6 @@ static bool start_proposal(struct kl_raft_node *n)
     struct raft_buffer *bufs = p->bufs;
     size_t k = p->nbufs;
     p->bufs = NULL;
-    extern void proposal_done(struct raft_apply * req, int status, void *result);
     int rv =
         n->ready ? raft_apply(&n->raft, &p->req, bufs, (unsigned)k, proposal_done) : RAFT_NOTLEADER;
     if (rv) {

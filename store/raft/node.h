@@ -51,8 +51,9 @@ struct kl_raft_machine {
     void *arg;
     // In order. Every server gets the same. KL_ENOMEM: again later.
     int (*apply)(void *arg, uint64_t index, uint64_t term, const void *p, size_t n);
-    // Whether a snapshot can be taken now.
-    bool (*may_snapshot)(void *arg);
+    // Whether a snapshot can be taken at `index`, the newest entry that was applied: only where the
+    // state says of itself that it is at that index, or a copy of it would seem too old.
+    bool (*may_snapshot)(void *arg, uint64_t index);
     // On the STATE queue: everything up to `index` becomes durable. 0 or negative.
     int (*save)(void *arg, uint64_t index);
     // The state is at `index` or behind it when raft starts, or after install.
@@ -84,9 +85,8 @@ struct kl_raft_log *kl_raft_node_log(struct kl_raft_node *n);
 int kl_raft_node_bootstrap(struct kl_raft_node *n, struct kl_error *err);
 int kl_raft_node_seed(struct kl_raft_node *n, const struct kl_raft_manifest *m, bool muted,
                       struct kl_error *err);
-// Before start: entries after `applied` that are committed for certain, as when this server is the
-// only voter.
-bool kl_raft_node_is_alone(const struct kl_raft_node *n);
+bool kl_raft_node_is_alone(const struct kl_raft_node *n);     // the only voter
+uint64_t kl_raft_node_snapshot(const struct kl_raft_node *n); // the newest one's index, or 0
 int kl_raft_node_start(struct kl_raft_node *n, struct kl_error *err);
 // After it nothing is called back but `stopped`, once what is under way has ended.
 void kl_raft_node_stop(struct kl_raft_node *n, void (*stopped)(void *arg), void *arg);

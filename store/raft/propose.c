@@ -4,6 +4,12 @@
 #include "store/raft/raft_int.h"
 #include <stdlib.h>
 
+static void clear(struct kl_raft *r)
+{
+    r->inflight = NULL;
+    r->proposed = r->lost = r->refused = r->unsure = false;
+}
+
 static void run_fail(struct kl_task *t)
 {
     struct kl_raft *r = KL_CONTAINER_OF(t, struct kl_raft, fail);
@@ -12,8 +18,7 @@ static void run_fail(struct kl_task *t)
     r->failing = false;
     if (!b || r->closing)
         return;
-    r->inflight = NULL;
-    r->lost = r->proposed = false;
+    clear(r);
     if (code == KL_ENOSPC)
         kl_error_set(&b->err, code, "datastore %s: no space left on device", r->dir);
     else if (code != KL_ECONFLICT)
@@ -43,8 +48,23 @@ static void proposal_ended(struct kl_raft_proposal *p, int code)
 
 void kl_raft_propose_applied(struct kl_raft *r)
 {
-    r->inflight = NULL;
-    r->lost = r->proposed = false;
+    clear(r);
+}
+
+void kl_raft_propose_jumped(struct kl_raft *r, uint64_t index, kl_rev rev)
+{
+    if (!r->inflight || !r->proposed || r->refused)
+        return; // it is evaluated again
+    if (!r->lost)
+        r->lost_ms = kl_raft_now() + KL_RAFT_MAYBE_MS;
+    r->lost = true;
+    if (!r->prop.index || index < r->prop.index + r->prop_n - 1)
+        return; // it never was in the log, or the log still tells
+    // Its rows would have these revisions.
+    if (r->inflight->nrows && rev < r->inflight->last_rev)
+        r->refused = true;
+    else
+        r->unsure = true;
 }
 
 static void submit(struct kl_raft *r)
@@ -83,8 +103,10 @@ void kl_raft_propose_poll(struct kl_raft *r)
         return;
     kl_raft_node_state(r->node, &st);
     if (r->lost) {
-        if (!r->prop.index || st.applied >= r->prop.index + r->prop_n - 1)
-            fail_batch(r, r->lost_ms ? KL_ECONFLICT : KL_EMAYBE);
+        if (r->unsure)
+            fail_batch(r, KL_EMAYBE);
+        else if (r->refused || !r->prop.index || st.applied >= r->prop.index + r->prop_n - 1)
+            fail_batch(r, KL_ECONFLICT);
         else if (kl_raft_now() >= r->lost_ms)
             fail_batch(r, KL_EMAYBE);
         return;
@@ -105,7 +127,7 @@ void kl_raft_propose_poll(struct kl_raft *r)
 void kl_raft_propose(struct kl_backend *b, struct kl_batch *batch)
 {
     struct kl_raft *r = kl_raft_of(b);
+    clear(r);
     r->inflight = batch;
-    r->proposed = r->lost = false;
     kl_raft_propose_poll(r);
 }

@@ -264,20 +264,17 @@ static int begin_state(struct kl_raft *r, struct kl_error *err)
     if (f->any && (f->nentries || f->first_index > 1))
         return 0;
     if (o->raft_join)
-        return kl_raft_seed(r, o->raft_from, false, err);
+        return kl_raft_seed(r, o->raft_from, true, err); // its id may have voted before
     return kl_raft_node_bootstrap(r->node, err);
 }
 
-// The log is damaged. When there are others, they have what it held.
+// The log or the database is damaged. When there are others, they have what it held.
 static void ask_others(struct kl_raft *r, struct kl_error *err)
 {
     struct kl_error ignored;
-    bool others = false;
-    if (!r->peers || kl_raft_state_open(r, &ignored))
-        return;
-    for (size_t i = 0; i < r->naddresses; i++)
-        others = others || r->address[i].id != r->id;
-    if (others && !kl_raft_mark_reseed(r))
+    if (!r->node)
+        kl_raft_state_open(r, &ignored); // knows the members
+    if (!kl_raft_mark_reseed(r))
         kl_error_wrap(err, "the state is fetched from another server at the next start");
 }
 
@@ -286,16 +283,16 @@ static int check_state(struct kl_raft *r, struct kl_error *err)
     const struct kl_raft_found *f = kl_raft_node_found(r->node);
     // What the log does not have any more must be in the database.
     uint64_t need = f->first_index - 1;
-    if (r->applied < need && need > 1) {
-        kl_raft_mark_reseed(r);
+    if (r->applied < need && need > 1)
         return kl_error_set(err, KL_ECORRUPT,
                             "datastore %s: the database ends at entry %llu and the log begins with "
-                            "%llu; restore a snapshot, or start again to fetch the state from "
-                            "another server",
+                            "%llu",
                             r->dir, (unsigned long long)r->applied,
                             (unsigned long long)f->first_index);
-    }
-    return kl_raft_node_is_alone(r->node) ? kl_raft_fsm_replay(r, err) : 0;
+    // The only voter's log is committed to its end, everybody's to the snapshot, from where libraft
+    // goes on.
+    bool alone = kl_raft_node_is_alone(r->node);
+    return kl_raft_fsm_replay(r, alone ? UINT64_MAX : kl_raft_node_snapshot(r->node), err);
 }
 
 static void close_raft(struct kl_backend *b);
@@ -350,8 +347,6 @@ static int open_raft(struct kl_store *core, struct kl_str rest, struct kl_backen
         e = kl_raft_wipe_state(r, err);
     if (!e)
         e = open_node(r, err);
-    if (e == KL_ECORRUPT)
-        ask_others(r, err);
     if (!e)
         e = begin_state(r, err);
     if (!e)
@@ -360,6 +355,10 @@ static int open_raft(struct kl_store *core, struct kl_str rest, struct kl_backen
         e = kl_raft_state_open(r, err);
     if (!e)
         e = check_state(r, err);
+    if (e == KL_ECORRUPT)
+        ask_others(r, err);
+    else if (!e && r->naddresses)
+        kl_raft_save_peers(r); // one that joined has not applied them
     if (!e)
         e = kl_loop_new("kl-sqlite", &r->sq.loop, err);
     if (!e)
@@ -381,7 +380,8 @@ static int load_raft(struct kl_backend *b, struct kl_loaded *l, struct kl_error 
     struct kl_raft *r = kl_raft_of(b);
     int e = kl_raft_state_load(r, l, err);
     if (e == KL_ECORRUPT && !kl_raft_node_is_alone(r->node) && r->peers) {
-        kl_raft_mark_reseed(r);
+        if (kl_raft_mark_reseed(r))
+            return e;
         kl_error_wrap(err, "the state is fetched from another server at the next start");
     }
     return e;

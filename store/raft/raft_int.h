@@ -106,6 +106,8 @@ struct kl_raft {
     struct kl_raft_proposal prop;
     size_t prop_n;
     bool proposed, lost;
+    bool refused; // it stands in the log and counts for nobody
+    bool unsure;  // a state was installed that may have it
     int64_t lost_ms;
     struct kl_task fail;
     int fail_code;
@@ -183,10 +185,11 @@ int kl_raft_dir_lock(const char *dir, int *ret_fd, struct kl_error *err);
 
 // fsm.c: the state machine
 int kl_raft_fsm_apply(void *arg, uint64_t index, uint64_t term, const void *p, size_t n);
-bool kl_raft_fsm_may_snapshot(void *arg);
+bool kl_raft_fsm_may_snapshot(void *arg, uint64_t index);
 int kl_raft_fsm_save(void *arg, uint64_t index);
 int kl_raft_fsm_restored(void *arg, uint64_t index);
-int kl_raft_fsm_replay(struct kl_raft *r, struct kl_error *err); // before start, as the only voter
+// Before start: entries up to `last`, which are committed.
+int kl_raft_fsm_replay(struct kl_raft *r, uint64_t last, struct kl_error *err);
 void kl_raft_fsm_diverged(struct kl_raft *r, const char *how, uint64_t index);
 int kl_raft_set_address(struct kl_raft *r, uint64_t id, struct kl_str address);
 
@@ -209,6 +212,8 @@ struct kl_raft_write *kl_raft_write_new(struct kl_raft *r, const struct kl_batch
 void kl_raft_propose(struct kl_backend *b, struct kl_batch *batch);
 void kl_raft_propose_poll(struct kl_raft *r);
 void kl_raft_propose_applied(struct kl_raft *r); // what was in flight is
+// The state jumped to that of entry `index`, which has revision `rev`.
+void kl_raft_propose_jumped(struct kl_raft *r, uint64_t index, kl_rev rev);
 
 // read.c
 void kl_raft_confirm_head(struct kl_backend *b, struct kl_head_req *q);
@@ -228,6 +233,9 @@ int kl_raft_serve(void *arg, uint64_t from, struct kl_str name, struct kl_peer_o
 // Blocking, before there is a state: fetches one and its place in the log.
 int kl_raft_seed(struct kl_raft *r, uint64_t from, bool muted, struct kl_error *err);
 int kl_raft_finish_install(struct kl_raft *r, struct kl_error *err); // one that was cut
+// The next start fetches the state. KL_EUNAVAILABLE: no other server can be relied on to have it.
+// On the core's loop, or before start.
 int kl_raft_mark_reseed(struct kl_raft *r);
+void kl_raft_save_peers(struct kl_raft *r);  // their addresses, beside the database
 bool kl_raft_take_reseed(struct kl_raft *r); // addresses of the others go to the peers
 int kl_raft_wipe_state(struct kl_raft *r, struct kl_error *err);

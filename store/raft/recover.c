@@ -79,6 +79,10 @@ int kl_raft_recover(const char *dir, struct kl_error *err)
         if (!e)
             e = kl_raft_log_append(l, &en, 1, err);
     }
+    char path[4096];
+    snprintf(path, sizeof(path), "%s/reseed", dir);
+    if (!e)
+        unlink(path); // there is nobody left to fetch from
     raft_free(b.base);
     raft_configuration_close(&c);
     if (l)

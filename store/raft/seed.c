@@ -6,6 +6,7 @@
 //   state.db.ready   received, checked, durable; not yet what the log follows on
 //   state.db.out-N   a copy that is being sent
 //   reseed           this server's state is of no use; lines "ID ADDRESS" of who to ask
+//   peers            the same lines, for when the database cannot be read
 #include "store/raft/raft_int.h"
 #include "store/raft/wire.h"
 #include "base/clock.h"
@@ -324,6 +325,7 @@ int kl_raft_install(void *arg)
         kl_raft_write_free(w);
     }
     r->writes_end = &r->writes;
+    kl_raft_post_done(r, NULL); // whoever waits for them need not
     kl_raft_state_finalize(r);
     sqlite3_close(r->sq.db);
     r->sq.db = NULL;
@@ -386,14 +388,20 @@ int kl_raft_finish_install(struct kl_raft *r, struct kl_error *err)
     return move_file(r, "state.db.ready", "state.db", err);
 }
 
-// Before anything is opened: a log or a database that is damaged goes, term and vote stay. Who was
-// put aside (NAME.corrupt) is kept for whoever wants to know.
+// Before anything is opened: a log or a database that is damaged goes, term and vote stay. What was
+// put aside (NAME.corrupt) is kept for whoever wants to know; the database is until another came.
 int kl_raft_wipe_state(struct kl_raft *r, struct kl_error *err)
 {
     char path[4096];
     if (!has_file(r, "reseed"))
         return 0;
     kl_log(KL_LOG_WARN, "raft", "dir=%s: the state is fetched anew", r->dir);
+    static const char *const keep[][2] = {{"state.db", "state.db.corrupt"},
+                                          {"state.db-wal", "state.db-wal.corrupt"}};
+    for (size_t i = 0; i < KL_COUNT(keep); i++) {
+        if (has_file(r, keep[i][0]) && move_file(r, keep[i][0], keep[i][1], err))
+            return KL_EIO;
+    }
     DIR *d = opendir(r->dir);
     if (!d)
         return kl_error_errno(err, errno, "datastore %s", r->dir);
@@ -435,19 +443,42 @@ int kl_raft_seed(struct kl_raft *r, uint64_t from, bool muted, struct kl_error *
         e = kl_raft_node_seed(r->node, &m, muted, err);
     raft_free(m.conf);
     raft_free(m.data);
-    char path[4096];
-    file_path(r, path, sizeof(path), "reseed");
-    if (!e)
+    static const char *const gone[] = {"reseed", "state.db.corrupt", "state.db-wal.corrupt"};
+    for (size_t i = 0; !e && i < KL_COUNT(gone); i++) {
+        char path[4096];
+        file_path(r, path, sizeof(path), gone[i]);
         unlink(path);
+    }
     return e;
 }
 
-int kl_raft_mark_reseed(struct kl_raft *r)
+// Another voter, as the database says, whose address is known. Learners may lack what this server
+// acknowledged.
+static bool has_other_voter(const struct kl_raft *r)
+{
+    const struct raft_buffer *conf = &r->opened.conf;
+    struct raft_configuration c;
+    uint64_t at;
+    if (r->node)
+        conf = kl_raft_node_conf(r->node, UINT64_MAX, &at);
+    if (!conf || !conf->len || kl_raft_conf_decode(conf->base, conf->len, &c))
+        return false;
+    bool found = false;
+    for (unsigned i = 0; i < c.n; i++) {
+        for (size_t k = 0; k < r->naddresses; k++)
+            found = found || (c.servers[i].role == RAFT_VOTER && c.servers[i].id != r->id &&
+                              r->address[k].id == c.servers[i].id);
+    }
+    raft_configuration_close(&c);
+    return found;
+}
+
+static int write_addresses(struct kl_raft *r, const char *name, const char *tmp_name)
 {
     char path[4096], tmp[4096];
-    file_path(r, tmp, sizeof(tmp), "reseed.new");
-    file_path(r, path, sizeof(path), "reseed");
-    FILE *f = r->peers ? fopen(tmp, "we") : NULL;
+    file_path(r, tmp, sizeof(tmp), tmp_name);
+    file_path(r, path, sizeof(path), name);
+    FILE *f = fopen(tmp, "we");
     if (!f)
         return KL_EIO;
     for (size_t i = 0; i < r->naddresses; i++) {
@@ -459,10 +490,10 @@ int kl_raft_mark_reseed(struct kl_raft *r)
     return bad || rename(tmp, path) || sync_path(r->dir, O_DIRECTORY) ? KL_EIO : 0;
 }
 
-bool kl_raft_take_reseed(struct kl_raft *r)
+static bool read_addresses(struct kl_raft *r, const char *name)
 {
     char path[4096], line[512];
-    file_path(r, path, sizeof(path), "reseed");
+    file_path(r, path, sizeof(path), name);
     FILE *f = fopen(path, "re");
     if (!f)
         return false;
@@ -474,4 +505,24 @@ bool kl_raft_take_reseed(struct kl_raft *r)
     }
     fclose(f);
     return true;
+}
+
+void kl_raft_save_peers(struct kl_raft *r)
+{
+    if (write_addresses(r, "peers", "peers.new"))
+        kl_log(KL_LOG_WARN, "raft", "dir=%s: the file peers cannot be written", r->dir);
+}
+
+int kl_raft_mark_reseed(struct kl_raft *r)
+{
+    if (r->peers && !r->started)
+        read_addresses(r, "peers");
+    if (!r->peers || !has_other_voter(r))
+        return KL_EUNAVAILABLE; // this is the only copy
+    return write_addresses(r, "reseed", "reseed.new");
+}
+
+bool kl_raft_take_reseed(struct kl_raft *r)
+{
+    return read_addresses(r, "reseed");
 }
