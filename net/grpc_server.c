@@ -250,6 +250,8 @@ static bool queue_room(struct kl_grpc_rpc *c, uint32_t n)
 static int queue_message(struct kl_grpc_rpc *c, struct kl_grpc_out *o)
 {
     uint32_t n;
+    if (o->bytes > INT32_MAX) // what etcd's servers send and its clients take
+        return KL_ETOOLARGE;
     struct kl_http_chunk *chunks = kl_grpc_out_end(o, &n);
     if (!chunks || !queue_room(c, n))
         return KL_ENOMEM;
@@ -260,12 +262,29 @@ static int queue_message(struct kl_grpc_rpc *c, struct kl_grpc_out *o)
     return 0;
 }
 
-int kl_grpc_rpc_send(struct kl_grpc_rpc *c, struct kl_grpc_out *o)
+static void fail_queue(struct kl_grpc_rpc *c, int rc, size_t n)
 {
+    char text[96] = "out of memory";
+    if (rc == KL_ETOOLARGE)
+        snprintf(text, sizeof(text), "grpc: trying to send message larger than max (%zu vs. %d)", n,
+                 INT32_MAX);
+    if (rc == KL_ENOMEM || rc == KL_ETOOLARGE)
+        kl_grpc_rpc_finish(c, KL_GRPC_RESOURCE_EXHAUSTED, text);
+}
+
+// Empties o.
+static int send_message(struct kl_grpc_rpc *c, struct kl_grpc_out *o)
+{
+    size_t n = o->bytes;
     int rc = c->closed || c->finished ? KL_ECANCELED : queue_message(c, o);
     kl_grpc_out_fini(o);
-    if (rc == KL_ENOMEM)
-        kl_grpc_rpc_finish(c, KL_GRPC_RESOURCE_EXHAUSTED, "out of memory");
+    fail_queue(c, rc, n);
+    return rc;
+}
+
+int kl_grpc_rpc_send(struct kl_grpc_rpc *c, struct kl_grpc_out *o)
+{
+    int rc = send_message(c, o);
     if (rc)
         return rc;
     if (c->responded)
@@ -285,11 +304,7 @@ int kl_grpc_rpc_send_str(struct kl_grpc_rpc *c, struct kl_str message)
 
 void kl_grpc_rpc_reply(struct kl_grpc_rpc *c, struct kl_grpc_out *o)
 {
-    int rc = c->closed || c->finished ? KL_ECANCELED : queue_message(c, o);
-    kl_grpc_out_fini(o);
-    if (rc == KL_ENOMEM)
-        kl_grpc_rpc_finish(c, KL_GRPC_RESOURCE_EXHAUSTED, "out of memory");
-    else if (!rc)
+    if (!send_message(c, o))
         kl_grpc_rpc_finish(c, KL_GRPC_OK, NULL);
 }
 
@@ -298,7 +313,7 @@ int kl_grpc_rpc_reply_pull(struct kl_grpc_rpc *c, size_t n,
                            void (*done)(void *arg), void *arg)
 {
     struct kl_grpc_out o;
-    int rc = c->closed || c->finished ? KL_ECANCELED : n > UINT32_MAX ? KL_ETOOLARGE : 0;
+    int rc = c->closed || c->finished ? KL_ECANCELED : 0;
     if (!rc) {
         kl_grpc_out_init(&o, 0);
         o.bytes = n; // for the prefix
@@ -308,11 +323,7 @@ int kl_grpc_rpc_reply_pull(struct kl_grpc_rpc *c, size_t n,
     }
     if (rc) {
         done(arg);
-        if (rc == KL_ETOOLARGE)
-            kl_grpc_rpc_finish(c, KL_GRPC_RESOURCE_EXHAUSTED,
-                               "grpc: trying to send message larger than max");
-        else if (rc == KL_ENOMEM)
-            kl_grpc_rpc_finish(c, KL_GRPC_RESOURCE_EXHAUSTED, "out of memory");
+        fail_queue(c, rc, n);
         return rc;
     }
     c->pull = pull;

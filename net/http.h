@@ -56,6 +56,8 @@ struct kl_http_server_opts {
     uint32_t idle_timeout_ms;     // [180000] keep-alive without requests
     uint32_t progress_timeout_ms; // [30000] a peer that takes nothing of what waits for it, or
                                   // sends nothing of a body that is being read, is closed
+    uint32_t max_resets_per_s; // [33] streams that an HTTP/2 client gives up, after 30 s' worth of
+                               // them at once → GOAWAY (CVE-2023-44487)
     bool no_http2;
     // HTTP/2 fields as grpc-go's server takes them: unchecked, so that an :authority of
     // "http://host:port" passes, which older etcd clients send. For handlers that pass nothing on.

@@ -7,11 +7,14 @@
 
 enum {
     CONN_WINDOW = 1024 * 1024,
-    // Resets by the client: a bucket of so many, refilled by so many per second (as nghttp2 and Go
-    // do it against CVE-2023-44487).
-    RESET_BURST = 1000,
-    RESET_PER_S = 33,
+    RESET_BURST_S = 30,
 };
+
+// Resets by the client: a bucket that is refilled every second, as nghttp2 has one too.
+static int64_t reset_burst(const struct kl_http_conn *c)
+{
+    return (int64_t)kl_http_conn_limits(c)->max_resets_per_s * RESET_BURST_S;
+}
 
 // ---- Requests coming in
 
@@ -142,9 +145,11 @@ static bool spend_reset(struct kl_h2 *h)
 {
     uint64_t now = kl_h2_now(h), passed_s = (now - h->reset_at_ms) / 1000;
     if (passed_s) {
-        h->reset_tokens += (int64_t)(passed_s * RESET_PER_S);
-        if (h->reset_tokens > RESET_BURST)
-            h->reset_tokens = RESET_BURST;
+        int64_t burst = reset_burst(h->conn);
+        if (passed_s < RESET_BURST_S)
+            h->reset_tokens += (int64_t)passed_s * kl_http_conn_limits(h->conn)->max_resets_per_s;
+        if (passed_s >= RESET_BURST_S || h->reset_tokens > burst)
+            h->reset_tokens = burst;
         h->reset_at_ms += passed_s * 1000;
     }
     return --h->reset_tokens >= 0;
@@ -325,6 +330,8 @@ static int new_session(struct kl_h2 *h)
         nghttp2_option_set_no_auto_window_update(opt, 1);
         nghttp2_option_set_no_closed_streams(opt, 1);
         nghttp2_option_set_max_settings(opt, 32);
+        nghttp2_option_set_stream_reset_rate_limit(opt, (uint64_t)reset_burst(h->conn),
+                                                   kl_http_conn_limits(h->conn)->max_resets_per_s);
         nghttp2_option_set_no_http_messaging(opt, kl_http_conn_limits(h->conn)->lenient_http2);
         rc = nghttp2_session_server_new2(&h->session, cbs, h, opt);
     }
@@ -340,7 +347,7 @@ int kl_h2_new(struct kl_http_conn *c)
     if (!h)
         return KL_ENOMEM;
     h->conn = c;
-    h->reset_tokens = RESET_BURST;
+    h->reset_tokens = reset_burst(c);
     h->reset_at_ms = kl_conn_now(c->c);
     nghttp2_settings_entry iv[] = {
         {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, lim->max_streams},

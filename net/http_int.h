@@ -119,7 +119,7 @@ struct kl_http_worker {
 
 struct kl_http_limits {
     uint32_t max_header_bytes, max_header_count, max_streams, max_connections, header_timeout_ms,
-        idle_timeout_ms, progress_timeout_ms;
+        idle_timeout_ms, progress_timeout_ms, max_resets_per_s;
     bool no_http2, lenient_http2;
 };
 const struct kl_http_limits *kl_http_conn_limits(const struct kl_http_conn *c);

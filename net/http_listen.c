@@ -227,6 +227,7 @@ static void set_limits(struct kl_http_limits *l, const struct kl_http_server_opt
     l->header_timeout_ms = or_default(o->header_timeout_ms, 32000);
     l->idle_timeout_ms = or_default(o->idle_timeout_ms, 180000);
     l->progress_timeout_ms = or_default(o->progress_timeout_ms, 30000);
+    l->max_resets_per_s = or_default(o->max_resets_per_s, 33);
     l->no_http2 = o->no_http2;
     l->lenient_http2 = o->lenient_http2;
 }
