@@ -16,6 +16,7 @@ struct work {
     struct kl_lease_req *req; // NULL: expiry
     bool last;                // of a revocation: the lease goes with these keys
     bool marked;              // a revocation: the lease takes no more keys
+    bool begun;               // a revocation: some of its keys are gone
     bool answered;            // by the server that keeps the leases:
     int64_t ttl_ms, left_ms;
     int64_t expiring_keys; // counted in kl_leases
@@ -117,6 +118,18 @@ static int compare_keys(const void *a, const void *b)
     return kl_str_cmp(((const struct kl_op *)a)->key, ((const struct kl_op *)b)->key);
 }
 
+// An expiry that lost against other servers' batches is evaluated again on what they say: one of
+// them may have renewed the lease.
+static bool was_renewed(struct kl_store *s, struct work *w, struct kl_lease *l)
+{
+    if (w->req || !w->marked || w->begun || l->deadline_mono_ms <= kl_store_mono_ms(s))
+        return false;
+    w->marked = l->revoking = false;
+    kl_lease_heap_add(&s->leases, l);
+    w->txn.code = kl_error_set(&w->txn.err, KL_ECONFLICT, "the lease was renewed");
+    return true;
+}
+
 // Up to KL_LEASE_BATCH_KEYS deletions, in the order of keys as etcd's, and the lease itself with
 // the last of them.
 static enum kl_eval eval_revoke(struct kl_store *s, struct work *w)
@@ -126,6 +139,8 @@ static enum kl_eval eval_revoke(struct kl_store *s, struct work *w)
     struct kl_lease *l = kl_lease_find(s, w->id);
     if (!l || l->pending || (l->revoking && !w->marked))
         return no_lease(w);
+    if (was_renewed(s, w, l))
+        return KL_EVAL_ANSWER;
     if (!w->marked) {
         w->marked = l->revoking = true;
         kl_lease_heap_remove(&s->leases, l);
@@ -246,6 +261,7 @@ static void work_done(struct kl_txn *txn)
     kl_txn_fini(txn);
     if (revoke && !txn->code && !w->last && !txn->matched) {
         atomic_fetch_add_explicit(&s->queued, 1, memory_order_relaxed);
+        w->begun = true;
         kl_commit_enqueue(s, txn); // the next keys; a store that stops cancels
         return;
     }

@@ -1085,6 +1085,7 @@ int main(int argc, char **argv)
         CASE(lease_life),
         cmocka_unit_test(lease_expiry),
         cmocka_unit_test(lease_renewal),
+        cmocka_unit_test(lease_kept_by_another),
         CASE(duplicate_keys),
         CASE(old_revisions),
         CASE(old_big_values),

@@ -20,3 +20,4 @@ static inline bool on(const char *name)
 void lease_life(void **state);
 void lease_expiry(void **state);
 void lease_renewal(void **state);
+void lease_kept_by_another(void **state);

@@ -2,6 +2,8 @@
 // Leases, on every back end.
 #include "suite.h"
 #include "base/clock.h"
+#include "store/backend.h"
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -162,6 +164,64 @@ void lease_renewal(void **state)
     assert_int_equal(hs_lease(&c, &k), KL_ENOTFOUND);
     assert_string_equal(k.err.msg, "etcdserver: requested lease not found");
     wait_gone(&c, "gone");
+    hs_client_close(&c);
+    hs_close(&hs);
+}
+
+struct stall {
+    struct kl_task task;
+    atomic_bool in, go, out;
+};
+
+static void run_stall(struct kl_task *t)
+{
+    struct stall *st = KL_CONTAINER_OF(t, struct stall, task);
+    atomic_store(&st->in, true);
+    while (!atomic_load(&st->go))
+        poll(NULL, 0, 1);
+    atomic_store(&st->out, true);
+}
+
+// A server that stood still believes that a lease has ended, which another one keeps alive. Its
+// expiry is refused, as the log has moved on, and must not be tried again on what it learns.
+void lease_kept_by_another(void **state)
+{
+    struct hs_clock clock;
+    struct hs_store hs;
+    struct hs_client c;
+    if (!on("shared"))
+        return;
+    hs_clock_init(&clock);
+    struct kl_store_options o = {.clock = &clock.clock};
+    hs_open(&hs, suite_backend, &o);
+    hs_client_open(&c, &hs);
+    struct kl_lease_req g = {.kind = KL_LEASE_GRANT, .ttl_s = 10}, k, t;
+    assert_int_equal(hs_lease(&c, &g), 0);
+    for (int i = 0; i < 4; i++) // both have seen it then
+        assert_true(hs_put(&c, "x", "", -1) > 0);
+    assert_true(hs_put_lease(&c, "kept", "v", g.id) > 0);
+    struct stall st = {.task.run = run_stall};
+    kl_loop_post(kl_core_loop(hs.other), &st.task);
+    while (!atomic_load(&st.in))
+        poll(NULL, 0, 1);
+    hs_clock_add(&clock, 9000);
+    k = (struct kl_lease_req){.kind = KL_LEASE_KEEPALIVE, .id = g.id};
+    assert_int_equal(hs_lease(&c, &k), 0);
+    hs_clock_add(&clock, 2000);
+    poll(NULL, 0, 50); // its timer is overdue
+    atomic_store(&st.go, true);
+    while (!atomic_load(&st.out))
+        poll(NULL, 0, 1);
+    for (int i = 0; i < 4; i++) // and has caught up
+        assert_true(hs_put(&c, "x", "", -1) > 0);
+    poll(NULL, 0, 100);
+    assert_true(hs_put(&c, "x", "", -1) > 0);
+    t = (struct kl_lease_req){.kind = KL_LEASE_TTL, .id = g.id};
+    assert_int_equal(hs_lease(&c, &t), 0);
+    assert_int_equal(t.remaining_ms, 8000);
+    struct kl_kv *kv = hs_get(&c, "kept");
+    assert_non_null(kv);
+    kl_kv_unref(kv);
     hs_client_close(&c);
     hs_close(&hs);
 }
