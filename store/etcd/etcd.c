@@ -12,6 +12,9 @@ enum {
     // A gRPC client keeps its connection open and silent; a slow watcher reads when it can.
     IDLE_MS = 24 * 60 * 60 * 1000,
     PROGRESS_MS = 5 * 60 * 1000,
+    HEADER_BYTES = 64 * 1024, // tables of HPACK make few bytes many: no client needs a MiB of them
+    // Every KeepAliveOnce of clientv3 ends with a reset, and so does every call that is given up.
+    RESETS_PER_S = 100 * 1000,
     REFRESH_MS = 500,
     LONE_MEMBER_TERM = 2, // what an etcd of one member is in after its first election
 };
@@ -100,6 +103,8 @@ static int listen_http(struct kl_etcd *e, const char *address, int port, const c
         .tls = tls,
         .handler = handler,
         .arg = e,
+        .max_header_bytes = HEADER_BYTES,
+        .max_resets_per_s = RESETS_PER_S,
         .max_streams = e->o.max_streams ? e->o.max_streams : INT32_MAX,
         .idle_timeout_ms = IDLE_MS,
         .progress_timeout_ms = PROGRESS_MS,

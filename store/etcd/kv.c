@@ -419,12 +419,14 @@ struct compact_call {
     struct kl_grpc_rpc *rpc; // a reference
     struct kl_etcd_loop *l;
     struct kl_compact_wait wait;
+    struct kl_etcd_waiting waiting;
 };
 
 static void compacted(struct kl_compact_wait *w)
 {
     struct compact_call *call = KL_CONTAINER_OF(w, struct compact_call, wait);
     struct kl_grpc_rpc *c = call->rpc;
+    kl_etcd_waiting_end(&call->waiting);
     if (w->code || kl_grpc_rpc_closed(c)) {
         kl_etcd_fail(c, w->code, &w->err);
     } else {
@@ -453,8 +455,11 @@ static void compact(struct kl_grpc_rpc *c, struct kl_str msg)
     call->wait =
         (struct kl_compact_wait){.rev = rq->revision, .physical = rq->physical, .cb = compacted};
     int rc = kl_store_compact(l->etcd->store, &call->wait, &err);
-    if (!rc)
+    if (!rc) {
+        if (!rq->physical) // that may take long
+            kl_etcd_waiting_begin(l, &call->waiting, c);
         return;
+    }
     kl_etcd_fail(c, rc, &err);
     kl_grpc_rpc_unref(c);
 }

@@ -4,8 +4,11 @@
 #include <stdlib.h>
 
 enum {
-    MIN_TTL_S = 2,       // etcd's: one and a half elections
-    MAX_RENEWALS = 1024, // of one stream that have no answer yet; then the client waits
+    MIN_TTL_S = 2, // etcd's: one and a half elections
+    // Of one stream: renewals that have no answer yet, and bytes of answers that the client has not
+    // taken. Beyond either the client waits.
+    MAX_RENEWALS = 1024,
+    MAX_QUEUED = 64 * 1024,
 };
 
 struct lease_call {
@@ -14,6 +17,7 @@ struct lease_call {
     kl_rev rev; // a stream's: before the renewal
     int64_t id;
     struct kl_lease_req req;
+    struct kl_etcd_waiting waiting;
     struct lease_call *next; // a stream's
     bool done;
 };
@@ -25,6 +29,7 @@ static struct kl_etcd_response_header header_now(struct kl_etcd_loop *l)
 
 static void end_call(struct lease_call *call)
 {
+    kl_etcd_waiting_end(&call->waiting);
     kl_lease_req_fini(&call->req);
     kl_grpc_rpc_unref(call->rpc);
 }
@@ -139,9 +144,13 @@ static void submit(struct kl_grpc_rpc *c, struct kl_etcd_loop *l, struct kl_leas
 {
     struct kl_error err = {0};
     struct lease_call *call = new_call(c, l, req);
-    int rc = call ? kl_store_lease(l->etcd->store, &call->req, &err) : 0;
-    if (!rc)
+    if (!call)
         return;
+    int rc = kl_store_lease(l->etcd->store, &call->req, &err);
+    if (!rc) {
+        kl_etcd_waiting_begin(l, &call->waiting, c);
+        return;
+    }
     kl_etcd_fail(c, rc, &err);
     end_call(call);
 }
@@ -193,8 +202,21 @@ struct stream {
     struct kl_etcd_loop *l;
     struct lease_call *first, **end;
     int pending;
-    bool said_all;
+    bool said_all, held;
 };
+
+// Holds the client back, or lets it go on, by what it has not been told yet.
+static void look_at_hold(struct kl_grpc_rpc *c, struct stream *st)
+{
+    bool full = kl_grpc_rpc_queued(c) > MAX_QUEUED;
+    bool hold = full || st->pending >= (st->held ? MAX_RENEWALS / 2 : MAX_RENEWALS);
+    if (full)
+        kl_grpc_rpc_want_send(c);
+    if (hold == st->held)
+        return;
+    st->held = hold;
+    kl_grpc_rpc_hold(c, hold);
+}
 
 static void send_renewed(struct kl_grpc_rpc *c, struct lease_call *call)
 {
@@ -215,7 +237,6 @@ static void renewed(struct kl_lease_req *req)
     struct lease_call *call = KL_CONTAINER_OF(req, struct lease_call, req);
     struct kl_grpc_rpc *c = call->rpc; // the stream's: it stays for the others, and for this
     struct stream *st = kl_grpc_rpc_data(c);
-    int before = st->pending;
     call->done = true;
     kl_grpc_rpc_ref(c);
     while ((call = st->first) && call->done) {
@@ -225,12 +246,10 @@ static void renewed(struct kl_lease_req *req)
         st->pending--;
         if (!kl_grpc_rpc_closed(c))
             send_renewed(c, call);
-        kl_lease_req_fini(&call->req);
+        end_call(call);
         free(call);
-        kl_grpc_rpc_unref(c);
     }
-    if (before >= MAX_RENEWALS / 2 && st->pending < MAX_RENEWALS / 2)
-        kl_grpc_rpc_hold(c, false);
+    look_at_hold(c, st);
     if (!st->pending && st->said_all)
         kl_grpc_rpc_finish(c, KL_GRPC_OK, NULL);
     kl_grpc_rpc_unref(c);
@@ -279,10 +298,19 @@ static void renew(struct kl_grpc_rpc *c, struct kl_str msg)
         free(call);
         return;
     }
+    kl_etcd_waiting_begin(st->l, &call->waiting, c);
     *st->end = call;
     st->end = &call->next;
-    if (++st->pending >= MAX_RENEWALS)
-        kl_grpc_rpc_hold(c, true);
+    st->pending++;
+    look_at_hold(c, st);
+}
+
+// The client has taken all answers.
+static void taken(struct kl_grpc_rpc *c)
+{
+    struct stream *st = kl_grpc_rpc_data(c);
+    if (st)
+        look_at_hold(c, st);
 }
 
 static void said_all(struct kl_grpc_rpc *c)
@@ -300,6 +328,7 @@ const struct kl_grpc_method kl_etcd_lease_methods[] = {
      .client_stream = true,
      .open = open_stream,
      .message = renew,
+     .ready = taken,
      .half_close = said_all},
     {.path = "/etcdserverpb.Lease/LeaseTimeToLive", .message = time_to_live},
     {.path = "/etcdserverpb.Lease/LeaseLeases", .message = leases},

@@ -48,11 +48,12 @@ static void put_head(struct kl_grpc_out *o, struct range_call *call)
         kl_iter_init(&call->it, call->read.view, call->rq.key, call->rq.range_end);
 }
 
-// The next key-values, about `max` bytes of them in `slices` slices; then the tail.
+// The next key-values, about `max` bytes of them in `slices` slices (one takes up to three, and the
+// end two); then the tail.
 static bool put_kvs(struct kl_grpc_out *o, struct range_call *call, size_t max, uint32_t slices)
 {
     struct kl_etcd_read *rd = &call->read;
-    for (; call->at < rd->n && o->bytes < max && o->n + 3 < slices; call->at++) {
+    for (; call->at < rd->n && o->bytes < max && o->n + 5 < slices; call->at++) {
         const struct kl_kv *kv = rd->kvs ? rd->kvs[call->at] : kl_iter_next(&call->it);
         kl_etcd_put_kv(o, 2, kv, call->rq.keys_only);
     }
