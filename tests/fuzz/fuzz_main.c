@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Fuzzing without clang: replays files (or all files of directories) and, with -n, tries that many
 // random changes of each. The changes follow from the file and the seed alone, so a finding
-// repeats.
+// repeats. FUZZ=K in the environment makes K times as many.
 //   fuzz_X [-n CHANGES] [-s SEED] PATH...
 #include "fuzz.h"
 #include <dirent.h>
@@ -116,10 +116,12 @@ static void run_path(const char *path, size_t changes, uint64_t seed)
 int main(int argc, char **argv)
 {
     size_t changes = 0;
+    const char *scale = getenv("FUZZ");
+    size_t times = scale ? strtoull(scale, NULL, 10) : 1;
     uint64_t seed = 1;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "-n") == 0 && i + 1 < argc)
-            changes = strtoull(argv[++i], NULL, 10);
+            changes = strtoull(argv[++i], NULL, 10) * times;
         else if (strcmp(argv[i], "-s") == 0 && i + 1 < argc)
             seed = strtoull(argv[++i], NULL, 10);
         else

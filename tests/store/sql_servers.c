@@ -17,7 +17,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { WORKERS = 3, SUBMITTERS = 16, COUNTERS = 8 };
+enum {
+    WORKERS = 3,
+    SUBMITTERS = 16,
+    COUNTERS = 8,
+    GAPLESS_WRITES = 50000, // alone and led
+    PAUSES = 10,
+    PAUSE_MS = 3000,
+};
 
 static enum ts_kind kind;
 static const char *backend;
@@ -386,9 +393,12 @@ static void gapless(bool peers)
     struct fleet f;
     struct report sum;
     start_fleet(&f, ts_shared(kind), peers);
-    let_run(&f, 1000, hs_scale(2000));
+    kl_rev want = hs_scale(GAPLESS_WRITES);
+    while (db_rev(&f) < want)
+        let_run(&f, 500, 500);
     stop_fleet(&f, &sum);
     check(&f, &sum);
+    assert_true(sum.creates + sum.increments >= want - 1);
     assert_int_equal(sum.maybe, 0);
     assert_int_equal(sum.refused, 0);
     assert_true(sum.lost_races > 0);
@@ -400,17 +410,17 @@ static void paused_servers(bool peers)
     struct fleet f;
     struct report sum;
     start_fleet(&f, ts_shared(kind), peers);
-    for (int i = 0; i < hs_scale(3); i++) {
+    for (int i = 0; i < hs_scale(PAUSES); i++) {
         int who = i % WORKERS;
         let_run(&f, 100, 50);
         kill(f.c[who].pid, SIGSTOP);
         long long acks[WORKERS];
         for (int k = 0; k < WORKERS; k++)
             acks[k] = f.c[k].acks;
-        int64_t until = kl_mono_ms() + 30000;
+        int64_t least = kl_mono_ms() + PAUSE_MS, until = least + 30000;
         bool others = false;
         while (!others && kl_mono_ms() < until) { // what is in the pipe counts as well
-            others = true;
+            others = kl_mono_ms() >= least;
             for (int k = 0; k < WORKERS; k++) {
                 struct pollfd p = {f.c[k].from, POLLIN, 0};
                 while (k != who && poll(&p, 1, 20) > 0)
