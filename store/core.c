@@ -291,13 +291,13 @@ int kl_store_make(const char *url, const struct kl_store_options *o, struct kl_s
     r = kl_loop_new("kl-store", &s->loop, err);
     if (!r)
         r = ops->open(s, rest, &s->backend, err);
+    if (!r && ops->key_rule)
+        ops->key_rule(s->backend, &s->keys);
     if (r)
         free_store(s);
     else
         *ret_s = s;
     return r;
-    if (!r && ops->key_rule)
-        ops->key_rule(s->backend, &s->keys);
 }
 
 void kl_store_unmake(struct kl_store *s)

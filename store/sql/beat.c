@@ -146,6 +146,7 @@ static int beat(struct kl_backend *b, struct kl_sql_conn *c, struct kl_error *er
     kl_sql_set_clock(b, &head);
     if (!b->read_only) {
         r = put_peer(b, c, err);
+        b->answers |= !r; // there is a row to be removed
     }
     bool leader_beats = false;
     if (!r)
@@ -172,7 +173,8 @@ static void run_beat(uv_timer_t *t)
         kl_log(KL_LOG_WARN, "store", "heartbeat: %s", err.msg);
     if (r == KL_EUNAVAILABLE)
         kl_sql_session_drop(&b->reader);
-    b->answers = !r;
+    if (!r || !kl_sql_closing(b))
+        b->answers = !r;
 }
 
 // ---- "the log has grown" ----

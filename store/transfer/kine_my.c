@@ -266,12 +266,12 @@ static int check_keys(struct kl_sql_conn *c, struct kl_error *err)
     int64_t n = 0;
     int r = kl_kine_int(c,
                         "SELECT COUNT(*) FROM kine WHERE LENGTH(name)>630 OR HEX(name) REGEXP"
-                        " '^(..)*[89A-F].'",
+                        " '^(..)*[89A-F].' OR name='compact_rev_key'",
                         &n, err);
     if (!r && n)
         r = kl_error_set(err, KL_EINVALID,
                          "datastore %s: %lld rows have keys that kine's table cannot hold: longer "
-                         "than 630 bytes, or not ASCII",
+                         "than 630 bytes, not ASCII, or compact_rev_key",
                          c->name, (long long)n);
     return r;
 }

@@ -51,9 +51,9 @@ static const char rows_sql[] =
     " old_value = NULL FROM " VERSIONS " WHERE n.id = k.id";
 
 static const char lease_sql[] =
-    "INSERT INTO kv_lease(id, ttl_ms, deadline_ms) SELECT DISTINCT lease_id, lease_id * 1000,"
-    " (extract(epoch FROM clock_timestamp()) * 1000)::int8 + lease_id * 1000 FROM kine"
-    " WHERE lease_id IS NOT NULL";
+    "INSERT INTO kv_lease(id, ttl_ms, deadline_ms) SELECT id, id * 1000,"
+    " (extract(epoch FROM clock_timestamp()) * 1000)::int8 + id * 1000 FROM"
+    " (SELECT DISTINCT lease_id AS id FROM kine WHERE lease_id IS NOT NULL) l";
 
 // kine's inserts, and its compaction. Of a statement each, not of a row.
 static const char fence_sql[] =
@@ -149,14 +149,14 @@ static const char back_table_sql[] =
     "DROP TABLE kv_meta, kv_batch, kv_lease, kv_peer";
 
 static const char name_is_bytes_sql[] =
-    "SELECT (atttypid = 'bytea'::regtype)::int8 FROM pg_attribute WHERE attrelid ="
+    "SELECT (atttypid = 'bytea'::regtype)::int4 FROM pg_attribute WHERE attrelid ="
     " 'kine'::regclass AND attname = 'name'";
 static const char name_to_text_sql[] = "ALTER TABLE kine ALTER COLUMN name TYPE text COLLATE \"C\""
                                        " USING convert_from(name, getdatabaseencoding())";
 
 static int change_back(struct kl_sql_conn *c, struct kl_error *err)
 {
-    int64_t bytes = 0, importing = 0;
+    int64_t bytes = 0, importing = 0, own = 0;
     int r = kl_kine_check_unused(c,
                                  "SELECT count(*) FROM kv_peer WHERE heartbeat_ms >"
                                  " (extract(epoch FROM clock_timestamp()) * 1000)::int8 - 20000",
@@ -167,6 +167,13 @@ static int change_back(struct kl_sql_conn *c, struct kl_error *err)
     if (!r && importing)
         r = kl_error_set(err, KL_EINVALID,
                          "datastore %s: a copy into it was cut and must be finished first",
+                         c->name);
+    if (!r)
+        r = kl_kine_int(c, "SELECT count(*) FROM kine WHERE name = 'compact_rev_key'", &own, err);
+    if (!r && own)
+        r = kl_error_set(err, KL_EINVALID,
+                         "datastore %s: there is a key compact_rev_key, which kine keeps for "
+                         "itself",
                          c->name);
     if (!r)
         r = kl_kine_int(c, name_is_bytes_sql, &bytes, err);

@@ -157,8 +157,9 @@ static int save_snapshot(struct kl_sql_conn *c, const struct kl_kine_found *f, c
 {
     struct kine_source s = {.source = {next_record, NULL}, .c = c, .found = f};
     struct kl_snapshot_info info;
-    int r =
-        kl_snapshot_save_from(&s.source, dir, "before-take-over", c->driver->scheme, &info, err);
+    char node[32]; // several servers may do this at once, in one directory
+    snprintf(node, sizeof(node), "%s-%08x", c->driver->scheme, (unsigned)kl_rand_u64());
+    int r = kl_snapshot_save_from(&s.source, dir, "before-take-over", node, &info, err);
     if (s.phase == IN_ROWS || s.phase == IN_LEASES)
         c->driver->finish(c);
     if (!r)
