@@ -6,6 +6,7 @@ import os
 import queue
 import subprocess
 import threading
+import time
 import urllib.request
 import etcd3
 import grpc
@@ -16,11 +17,11 @@ class Etcd:
     def __init__(self):
         self.port, self.process = free_port(), None
 
-    def start(self):
+    def start(self, datastore="memory://"):
         url = f"http://127.0.0.1:{self.port}"
         with open(os.path.join(temp_dir(), "log"), "w", encoding="utf-8") as log:
             self.process = subprocess.Popen([KINGLET, "etcd", "--listen-client-urls", url,
-                                             "--datastore-endpoint", "memory://"], stderr=log, stdout=log)
+                                             "--datastore-endpoint", datastore], stderr=log, stdout=log)
 
         atexit.register(self.process.kill)
 
@@ -145,6 +146,68 @@ def test_renewals_are_answered_in_order():
         check(answer.endswith(number(2, i) + ttl), f"answer {n} to {i}: {answer}")
     equal(list(stream), [], "the stream ends when all is answered")
     equal(stream.code(), grpc.StatusCode.OK)
+
+
+def test_renewals_that_nobody_reads_hold_the_client_back():
+    most, asked, stalled = 60000, [0], threading.Event()
+    etcd.call("/etcdserverpb.Lease/LeaseGrant", number(1, 600) + number(2, 73))
+
+    def ask():
+        while asked[0] < most and not stalled.is_set():
+            asked[0] += 1
+            yield number(1, 73)
+    channel = grpc.insecure_channel(f"127.0.0.1:{etcd.port}", options=[
+        ("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65535)])  # a window that stays
+    stream = channel.stream_stream("/etcdserverpb.Lease/LeaseKeepAlive", None, None)(ask())
+    seen = [0, time.monotonic()]
+
+    def still():
+        if asked[0] != seen[0]:
+            seen[:] = asked[0], time.monotonic()
+        return seen[0] and time.monotonic() - seen[1] > 1
+    wait_for(still, "no more renewals are taken")
+    stalled.set()
+    check(asked[0] < most, f"{asked[0]} renewals were taken from a client that reads nothing")
+    for _ in range(asked[0] - 5):  # it goes on when it reads
+        next(stream)
+    stream.cancel()
+
+
+def test_a_connection_outlives_many_calls_that_are_given_up():
+    etcd.call("/etcdserverpb.Lease/LeaseGrant", number(1, 600) + number(2, 74))
+    wait = threading.Event()
+
+    def one_watch():
+        yield string(1, string(1, b"k"))
+        wait.wait()
+    watch = etcd.channel.stream_stream("/etcdserverpb.Watch/Watch", None, None)(one_watch())
+    next(watch)
+    for _ in range(1500):
+        stream = etcd.stream("/etcdserverpb.Lease/LeaseKeepAlive", iter([number(1, 74)] * 2))
+        next(stream)
+        stream.cancel()
+    check(watch.is_active(), "the watch on the same connection goes on")
+    etcd.call(PUT, string(1, b"k"))
+    check(b"k" in next(watch), "and tells events")
+    watch.cancel()
+    wait.set()
+
+
+def test_what_waits_for_the_store_for_long_is_told():
+    slow = Etcd()
+    slow.start("faulty+memory://?fault=slow:1000:12000")
+    calls = {PUT: string(1, b"k"), "/etcdserverpb.KV/DeleteRange": string(1, b"k"),
+             "/etcdserverpb.KV/Txn": string(2, string(2, string(1, b"k"))),
+             "/etcdserverpb.Lease/LeaseGrant": number(1, 60)}
+    began = time.monotonic()
+    waiting = {m: slow.channel.unary_unary(m, None, None).future(r, timeout=20) for m, r in calls.items()}
+    for method, call in waiting.items():
+        error = call.exception()
+        check(error, method)
+        equal((error.code(), error.details()),
+              (grpc.StatusCode.UNAVAILABLE, "etcdserver: request timed out"), method)
+        check(6.5 < time.monotonic() - began < 11, f"{method} after {time.monotonic() - began:.1f} s")
+    slow.process.kill()
 
 
 run(etcd)

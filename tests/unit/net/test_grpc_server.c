@@ -108,6 +108,14 @@ static void pulled_too_much(struct kl_grpc_rpc *c, struct kl_str msg)
     kl_grpc_rpc_reply_pull(c, 1000, pull_some, pull_done, p);
 }
 
+static void pulled_huge(struct kl_grpc_rpc *c, struct kl_str msg)
+{
+    struct pulling *p = malloc(sizeof(*p));
+    *p = (struct pulling){env_of(c), 0};
+    assert_int_equal(kl_grpc_rpc_reply_pull(c, (size_t)INT32_MAX + 1, pull_some, pull_done, p),
+                     KL_ETOOLARGE);
+}
+
 static void tick(struct kl_grpc_rpc *c)
 {
     uintptr_t n = (uintptr_t)kl_grpc_rpc_data(c);
@@ -168,6 +176,7 @@ static const struct kl_grpc_method methods[] = {
     {.path = "/t.S/Mixed", .message = mixed},
     {.path = "/t.S/Pulled", .message = pulled},
     {.path = "/t.S/PulledTooMuch", .message = pulled_too_much},
+    {.path = "/t.S/PulledHuge", .message = pulled_huge},
     {.path = "/t.S/Ticks", .message = ticks, .ready = tick},
     {.path = "/t.S/Stream",
      .client_stream = true,
@@ -491,6 +500,13 @@ static void test_big_answers(void **state)
     assert_int_not_equal(bad_one.end_status, 0);
     kl_buf_fini(&bad_one.got);
     event_wait(&env.held, 2);
+    struct ask huge = {.path = "/t.S/PulledHuge", .body = one("")};
+    ask(&env, &huge);
+    assert_string_equal(huge.status, "8");
+    assert_string_equal(huge.message,
+                        "grpc: trying to send message larger than max (2147483648 vs. 2147483647)");
+    kl_buf_fini(&huge.got);
+    event_wait(&env.held, 3);
     struct ask t = {.path = "/t.S/Ticks", .body = one("")};
     ask(&env, &t);
     assert_string_equal(t.status, "0");
