@@ -10,7 +10,8 @@
 enum {
     BACKOFF_MIN_MS = 50,
     BACKOFF_MAX_MS = 2000,
-    STEADY_MS = 3000, // a session that lasted so long starts again without back-off
+    STRANGER_MS = 15000, // that it takes to learn of a new server at most
+    STEADY_MS = 3000,    // a session that lasted so long starts again without back-off
     DIAL_SOON_MS = 10,
 };
 
@@ -153,13 +154,19 @@ void kl_peer_link_up(struct kl_peer *e)
 static void complain(struct kl_peer *e, const struct kl_error *err)
 {
     enum { KEPT = sizeof e->complaint - 1 };
-    if (!err || e->p->closing || !strncmp(e->complaint, err->msg, KEPT))
+    if (!err || e->p->closing)
         return;
+    bool again = !strncmp(e->complaint, err->msg, KEPT);
+    // Servers that start together learn of each other one after the other; later it is news.
+    bool stranger = err->code == KL_ENOTFOUND;
+    uint64_t now = kl_peers_now(e->p);
+    if (again && !(stranger && e->stranger_since_ms && now - e->stranger_since_ms >= STRANGER_MS))
+        return;
+    e->stranger_since_ms = stranger && !again ? now : 0;
     snprintf(e->complaint, sizeof e->complaint, "%.*s", (int)KEPT, err->msg);
-    // Servers that start together learn of each other one after the other.
-    enum kl_log_level level = err->code == KL_ENOTFOUND ? KL_LOG_DEBUG : KL_LOG_WARN;
-    kl_log(level, "peers", "not connected peer=%016llx address=%s: %s", (unsigned long long)e->id,
-           e->address, err->msg);
+    kl_log(stranger && !again ? KL_LOG_DEBUG : KL_LOG_WARN, "peers",
+           "not connected peer=%016llx address=%s: %s", (unsigned long long)e->id, e->address,
+           err->msg);
 }
 
 static void on_retry(uv_timer_t *t)

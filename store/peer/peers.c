@@ -106,6 +106,16 @@ const char *kl_peers_address(const struct kl_peers *p)
 
 static void on_listener(uv_poll_t *h, int status, int events);
 
+// Who does not greet keeps nobody out: a server needs some milliseconds for it.
+static void drop_oldest_stranger(struct kl_peers *p)
+{
+    struct kl_peer_link *oldest = NULL;
+    for (struct kl_peer_link *l = p->links; l; l = l->next) // the newest comes first
+        oldest = l->kind == KL_LINK_ACCEPTED ? l : oldest;
+    if (oldest)
+        kl_peer_link_break(oldest, KL_ETOOMANY, "too many connections that did not greet");
+}
+
 static void on_accept_retry(uv_timer_t *t)
 {
     struct kl_peers *p = t->data;
@@ -126,8 +136,8 @@ static void on_listener(uv_poll_t *h, int status, int events)
         if (fd < 0)
             return;
         if (p->greeting >= KL_PEER_MAX_GREETING)
-            close(fd);
-        else if (kl_peer_link_accept(p, fd, &err))
+            drop_oldest_stranger(p);
+        if (kl_peer_link_accept(p, fd, &err))
             kl_log(KL_LOG_WARN, "peers", "accept: %s", err.msg);
     }
 }
@@ -199,6 +209,7 @@ int kl_peers_open(const struct kl_peers_options *o, struct kl_peers **ret_p, str
     p->cluster_id = o->cluster_id;
     p->boot = kl_rand_u64();
     p->plain = o->insecure_loopback;
+    p->unnamed = o->unnamed;
     p->fd = -1;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->idle, NULL);

@@ -20,7 +20,7 @@ enum {
     KL_PEER_ALIVE_EVERY_MS = 1500,
     KL_PEER_DEAD_MS = 4000, // silence, looked for every ALIVE_EVERY_MS
     KL_PEER_GREETING_MS = 5000,
-    KL_PEER_MAX_GREETING = 64, // accepted and not yet known
+    KL_PEER_MAX_GREETING = 64, // accepted and not yet known: beyond, the oldest goes
     KL_PEER_MAX_PEERS = 64,
     KL_PEER_MAX_ADDRESS = 300,     // "host:port"
     KL_PEER_FLOW_HIGH = 8 << 20,   // not yet taken by the handlers: reading stops
@@ -55,7 +55,8 @@ struct kl_peer {
     uint32_t backoff_ms, attempt; // attempt: which of a name's addresses
     uint64_t up_since_ms;
     bool removed;
-    char complaint[256]; // the last one logged: each is said once
+    char complaint[256];        // the last one logged: each is said once
+    uint64_t stranger_since_ms; // it says that we are no member; 0: it does not, or it was said
     // Under lock.
     bool up;
     struct kl_peer_queue queue;
@@ -68,7 +69,7 @@ struct kl_peers {
     atomic_uint refs;
     struct kl_loop *loop;
     uint64_t id, cluster_id, boot;
-    bool plain;
+    bool plain, unnamed;
     struct kl_tls_ctx *server_tls, *client_tls;
     char address[KL_PEER_MAX_ADDRESS];
     int fd;

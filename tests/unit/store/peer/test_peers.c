@@ -2,9 +2,13 @@
 // Messages and states between servers: order, breaks, who is let in, and that nothing grows.
 #include "base/clock.h"
 #include "peer_test.h"
+#include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { A = 0xa1, B = 0xb2, C = 0xc3, CLUSTER = 77 };
 
@@ -178,6 +182,33 @@ static void test_strangers(void **state)
 
 // A second server with the same id (a copied data directory) does not push the first one out; the
 // first one started again does come in.
+// Connections that say nothing, as many as there are places and more, keep no server out.
+static void test_crowd(void **state)
+{
+    enum { CROWD = 80 };
+    struct node a, b;
+    int fd[CROWD];
+    node_open(&a, A, NULL, 0, CLUSTER);
+    node_open(&b, B, NULL, 0, CLUSTER);
+    const char *port = strrchr(kl_peers_address(a.peers), ':') + 1;
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)atoi(port)),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    for (int i = 0; i < CROWD; i++) {
+        fd[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(connect(fd[i], (struct sockaddr *)&to, sizeof to), 0);
+    }
+    int64_t began = kl_mono_ms();
+    kl_peers_set(a.peers, B, kl_peers_address(b.peers));
+    kl_peers_set(b.peers, A, kl_peers_address(a.peers));
+    node_wait(&a, is_up, 1, "is_up");
+    assert_true(kl_mono_ms() - began < 3000); // before the crowd's time is over
+    for (int i = 0; i < CROWD; i++)
+        close(fd[i]);
+    node_close(&a);
+    node_close(&b);
+}
+
 static void test_duplicate(void **state)
 {
     struct node a, b, copy;
@@ -275,7 +306,8 @@ int main(void)
         cmocka_unit_test(test_plain),     cmocka_unit_test(test_tls),
         cmocka_unit_test(test_cut),       cmocka_unit_test(test_dead),
         cmocka_unit_test(test_strangers), cmocka_unit_test(test_duplicate),
-        cmocka_unit_test(test_slow),      cmocka_unit_test(test_handlers),
+        cmocka_unit_test(test_crowd),     cmocka_unit_test(test_slow),
+        cmocka_unit_test(test_handlers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
