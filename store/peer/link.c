@@ -157,7 +157,7 @@ static int check_hello(struct kl_peer_link *l, const struct kl_hello *h, struct 
         return kl_error_set(err, KL_EUNSUPPORTED,
                             "it speaks versions %d to %d of the peers' protocol, we %d to %d",
                             h->version_min, h->version, KL_FRAME_VERSION_MIN, KL_FRAME_VERSION);
-    if (!p->plain) {
+    if (!p->plain && !p->unnamed) {
         if (kl_peer_cert_id(kl_conn_ssl(l->conn), &cert_id, err))
             return err->code;
         if (cert_id != h->from)
@@ -343,7 +343,7 @@ static void on_open(void *arg)
     l->heard_ms = kl_peers_now(l->p);
     if (l->kind == KL_LINK_ACCEPTED)
         return;
-    if (!l->p->plain) {
+    if (!l->p->plain && !l->p->unnamed) {
         int rc = kl_peer_cert_id(kl_conn_ssl(l->conn), &cert_id, &err);
         if (!rc && cert_id != l->peer_id)
             rc = kl_error_set(&err, KL_EUNAUTHORIZED,

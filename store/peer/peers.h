@@ -33,7 +33,8 @@ struct kl_peers_options {
     int listen_port;                 // 0: the kernel's choice
     const char *advertise_address;   // "host:port" the others dial; NULL: of the listener
     struct kl_tls_pem ca, cert, key; // cert: URI SAN kinglet://peer/ID (16 hex digits)
-    bool insecure_loopback;          // tests, and `kinglet etcd` without peer TLS: plain, 127.0.0.1
+    bool unnamed; // certificates carry no ids (etcd's): whoever the CA signed is who it says
+    bool insecure_loopback; // tests, and `kinglet etcd` without peer TLS: plain, 127.0.0.1
 };
 
 int kl_peers_open(const struct kl_peers_options *o, struct kl_peers **ret_p, struct kl_error *err);
