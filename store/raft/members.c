@@ -9,7 +9,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { CHANGE = KL_RAFT_WIRE_OWN, RESULT, HEAD = 8, MAX_RUNNING = 64, PAIR_MS = 10000 };
+enum {
+    CHANGE = KL_RAFT_WIRE_OWN,
+    RESULT,
+    GONE, // "you were removed", while you are still listened to
+    HEAD = 8,
+    MAX_RUNNING = 64,
+    PAIR_MS = 10000,
+    GONE_MS = 2000, // for answers that are on their way
+};
 
 // A change that the leader does, in steps.
 struct kl_raft_running {
@@ -77,6 +85,23 @@ static void end_change(struct kl_raft *r, int code, const char *text)
     kl_loop_post(c->loop, &c->task);
 }
 
+static void send_result(struct kl_raft *r, uint64_t to, char kind, uint64_t seq, int code,
+                        const char *text)
+{
+    size_t n = strlen(text);
+    struct kl_bytes *b = r->peers ? kl_bytes_alloc(HEAD + 12 + n) : NULL;
+    if (!b)
+        return;
+    memset(b->p, 0, HEAD);
+    b->p[0] = KL_RAFT_WIRE_VERSION;
+    b->p[1] = kind;
+    kl_put_u64(b->p + HEAD, seq);
+    kl_put_u32(b->p + HEAD + 8, (uint32_t)code);
+    memcpy(b->p + HEAD + 12, text, n);
+    kl_peers_send(r->peers, to, KL_PEER_RAFT, b);
+    kl_bytes_unref(b);
+}
+
 static void end_running(struct kl_raft *r, int code, const char *text)
 {
     struct kl_raft_running *k = r->running;
@@ -91,19 +116,8 @@ static void end_running(struct kl_raft *r, int code, const char *text)
             else
                 end_change(r, code, text);
         }
-    } else if (k->from && r->peers) {
-        size_t n = strlen(text);
-        struct kl_bytes *b = kl_bytes_alloc(HEAD + 12 + n);
-        if (b) {
-            memset(b->p, 0, HEAD);
-            b->p[0] = KL_RAFT_WIRE_VERSION;
-            b->p[1] = RESULT;
-            kl_put_u64(b->p + HEAD, k->seq);
-            kl_put_u32(b->p + HEAD + 8, (uint32_t)code);
-            memcpy(b->p + HEAD + 12, text, n);
-            kl_peers_send(r->peers, k->from, KL_PEER_RAFT, b);
-            kl_bytes_unref(b);
-        }
+    } else if (k->from) {
+        send_result(r, k->from, RESULT, k->seq, code, text);
     }
     free(k);
 }
@@ -192,6 +206,13 @@ static void step_add(struct kl_raft *r, struct kl_raft_running *k)
         done(r);
 }
 
+// Nobody replicates to it any more, so that it would never learn why.
+static void dismiss(struct kl_raft *r, uint64_t id)
+{
+    send_result(r, id, GONE, 0, 0, "");
+    propose_address(r, id, "");
+}
+
 static void step_remove(struct kl_raft *r, struct kl_raft_running *k)
 {
     int role = role_of(r, k->id);
@@ -204,7 +225,7 @@ static void step_remove(struct kl_raft *r, struct kl_raft_running *k)
     else if (role >= 0)
         node_change(r, KL_RAFT_NODE_REMOVE, k->id, 0);
     else if (address_of(r, k->id)[0])
-        propose_address(r, k->id, "");
+        dismiss(r, k->id);
     else if (k->step == 0)
         end_running(r, KL_ENOTFOUND, "no such server");
     else
@@ -386,6 +407,12 @@ void kl_raft_member_message(void *arg, uint64_t from, struct kl_str s)
         if (op <= KL_RAFT_ADDRESS)
             run_here(r, (enum kl_raft_change_op)op, kl_get_u64(s.p + HEAD + 10), address, from,
                      seq);
+    } else if (s.p[1] == GONE && role_of(r, from) >= 0 && !r->gone_ms) {
+        kl_log(KL_LOG_ERROR, "raft", "this server was removed from the cluster");
+        r->gone_ms = kl_raft_now() + GONE_MS;
+        if (r->changing && r->changes && r->changes->op == KL_RAFT_REMOVE &&
+            r->changes->id == r->id)
+            end_change(r, 0, "");
     } else if (s.p[1] == RESULT && r->changing && r->changes && r->changes->seq == seq) {
         char text[256];
         int code = (int32_t)kl_get_u32(s.p + HEAD + 8);
@@ -529,6 +556,12 @@ void kl_raft_members_poll(struct kl_raft *r)
     start_change(r);
     advance(r);
     update_status(r);
+    if (r->gone_ms && now >= r->gone_ms) {
+        struct kl_error err;
+        kl_raft_mark_removed(r->dir);
+        kl_raft_check_removed(r->dir, &err);
+        kl_raft_fatal(r, &err);
+    }
     if (now < r->rule_ms)
         return;
     r->rule_ms = now + KL_RAFT_RULE_MS;

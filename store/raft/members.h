@@ -34,7 +34,7 @@ int kl_raft_status(struct kl_store *s, struct kl_raft_status *ret, struct kl_err
 
 enum kl_raft_change_op {
     KL_RAFT_ADD,      // id, address: a learner that becomes a voter by the rule above; there: ok
-    KL_RAFT_REMOVE,   // id
+    KL_RAFT_REMOVE,   // id: its process ends, and refuses to begin again with what it has
     KL_RAFT_PROMOTE,  // id: a voter now, whatever the number; the rule may undo an even one
     KL_RAFT_DEMOTE,   // id: a learner
     KL_RAFT_TRANSFER, // id, 0: the one that is furthest: becomes the leader
@@ -64,6 +64,8 @@ int kl_raft_change(struct kl_store *s, struct kl_raft_change *c, struct kl_error
 
 // This server's id as DIR keeps it; made when there is none. For kl_peers_open before the store.
 int kl_raft_server_id(const char *dir, uint64_t *ret_id, struct kl_error *err);
+// The same where the id is given by others. KL_ECONFLICT: it has another one.
+int kl_raft_give_server_id(const char *dir, uint64_t id, struct kl_error *err);
 
 // `kinglet recover`: this server alone becomes the cluster's only voter, with all that its log
 // holds. What other servers acknowledged and this one does not have is lost; they must join anew

@@ -184,12 +184,34 @@ static uint64_t find_conf_conflict(struct kl_raft_node *n, const struct raft_app
     return 0;
 }
 
+// What lies below our log is in our snapshot, and committed. libraft, which takes what it has no
+// term of for missing, would append it once more behind the end.
+static void cut_below(struct kl_raft_node *n, struct raft_append_entries *a)
+{
+    uint64_t have = n->manifest.index;
+    if (!have || a->prev_log_index + 1 >= n->first)
+        return;
+    uint64_t cut = have - a->prev_log_index;
+    if (cut >= a->n_entries) {
+        struct raft_message drop = {.type = RAFT_IO_APPEND_ENTRIES, .append_entries = *a};
+        kl_raft_message_fini(&drop);
+        a->entries = NULL;
+        a->n_entries = 0;
+    } else {
+        a->n_entries -= (unsigned)cut;
+        memmove(a->entries, a->entries + cut, a->n_entries * sizeof(*a->entries));
+    }
+    a->prev_log_index = have;
+    a->prev_log_term = n->manifest.term;
+}
+
 // Returns false when the message must not reach libraft.
 static bool filter_append(struct kl_raft_node *n, struct raft_message *m)
 {
     struct raft_append_entries *a = &m->append_entries;
     if (a->term < n->meta.term)
         return true; // is refused
+    cut_below(n, a);
     n->incoming = a->prev_log_index + a->n_entries;
     uint64_t conflict = find_conf_conflict(n, a);
     if (!conflict)

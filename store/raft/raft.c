@@ -340,6 +340,8 @@ static int open_raft(struct kl_store *core, struct kl_str rest, struct kl_backen
     int e = make_dirs(r->dir, err);
     if (!e)
         e = kl_raft_dir_lock(r->dir, &r->lock_fd, err);
+    if (!e)
+        e = kl_raft_check_removed(r->dir, err);
     r->id = r->peers ? kl_peers_id(r->peers) : 0;
     if (!e && !r->peers)
         e = kl_raft_server_id(r->dir, &r->id, err);

@@ -146,6 +146,7 @@ struct kl_raft {
     uint64_t promoted_first; // of a pair
     int64_t promoted_ms;
     bool led;
+    int64_t gone_ms; // this server was removed: when it ends
 
     // SQLite's thread.
     struct kl_raft_write *writes, **writes_end;
@@ -236,6 +237,8 @@ int kl_raft_finish_install(struct kl_raft *r, struct kl_error *err); // one that
 // The next start fetches the state. KL_EUNAVAILABLE: no other server can be relied on to have it.
 // On the core's loop, or before start.
 int kl_raft_mark_reseed(struct kl_raft *r);
-void kl_raft_save_peers(struct kl_raft *r);  // their addresses, beside the database
+void kl_raft_save_peers(struct kl_raft *r); // their addresses, beside the database
+void kl_raft_mark_removed(const char *dir); // recover.c
+int kl_raft_check_removed(const char *dir, struct kl_error *err); // KL_EFORBIDDEN: it was
 bool kl_raft_take_reseed(struct kl_raft *r); // addresses of the others go to the peers
 int kl_raft_wipe_state(struct kl_raft *r, struct kl_error *err);

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-int kl_raft_server_id(const char *dir, uint64_t *ret_id, struct kl_error *err)
+static int find_id(const char *dir, uint64_t given, uint64_t *ret_id, struct kl_error *err)
 {
     char path[4096], tmp[4096], text[32] = "";
     snprintf(path, sizeof(path), "%s/server-id", dir);
@@ -31,7 +31,7 @@ int kl_raft_server_id(const char *dir, uint64_t *ret_id, struct kl_error *err)
         return kl_error_errno(err, errno, "datastore %s", path);
     if (mkdir(dir, 0700) && errno != EEXIST)
         return kl_error_errno(err, errno, "datastore directory %s", dir);
-    uint64_t id = kl_rand_u64() >> 1 | 1;
+    uint64_t id = given ? given : kl_rand_u64() >> 1 | 1;
     int n = snprintf(text, sizeof(text), "%016llx\n", (unsigned long long)id);
     fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     int e = fd < 0 ? errno : write(fd, text, (size_t)n) != n || fsync(fd) ? errno ? errno : EIO : 0;
@@ -48,6 +48,46 @@ int kl_raft_server_id(const char *dir, uint64_t *ret_id, struct kl_error *err)
         return kl_error_errno(err, e, "datastore %s", path);
     *ret_id = id;
     return 0;
+}
+
+int kl_raft_server_id(const char *dir, uint64_t *ret_id, struct kl_error *err)
+{
+    return find_id(dir, 0, ret_id, err);
+}
+
+int kl_raft_give_server_id(const char *dir, uint64_t id, struct kl_error *err)
+{
+    uint64_t found;
+    int e = find_id(dir, id, &found, err);
+    if (!e && found != id)
+        e = kl_error_set(err, KL_ECONFLICT, "datastore %s is of server %016llx, not %016llx", dir,
+                         (unsigned long long)found, (unsigned long long)id);
+    return e;
+}
+
+// ---- a server that was removed: a file "removed" ----
+
+void kl_raft_mark_removed(const char *dir)
+{
+    char path[4096];
+    snprintf(path, sizeof(path), "%s/removed", dir);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return; // the others will not talk to it anyway
+    fsync(fd);
+    close(fd);
+}
+
+int kl_raft_check_removed(const char *dir, struct kl_error *err)
+{
+    char path[4096];
+    snprintf(path, sizeof(path), "%s/removed", dir);
+    return access(path, F_OK)
+               ? 0
+               : kl_error_set(err, KL_EFORBIDDEN,
+                              "datastore %s: this server was removed from its cluster; with an "
+                              "empty data directory it can join again",
+                              dir);
 }
 
 int kl_raft_recover(const char *dir, struct kl_error *err)
@@ -83,6 +123,9 @@ int kl_raft_recover(const char *dir, struct kl_error *err)
     snprintf(path, sizeof(path), "%s/reseed", dir);
     if (!e)
         unlink(path); // there is nobody left to fetch from
+    snprintf(path, sizeof(path), "%s/removed", dir);
+    if (!e)
+        unlink(path); // it was asked for
     raft_free(b.base);
     raft_configuration_close(&c);
     if (l)
