@@ -3,6 +3,7 @@
 #include "cli/commands.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "cli/etcd_cluster.h"
 #include "cli/etcd_flags.h"
 #include "cli/machine.h"
 #include "cli/trim.h"
@@ -24,6 +25,7 @@ struct server {
     struct kl_etcd_url urls[URLS_MAX], metrics_urls[URLS_MAX];
     int nurls, nmetrics;
     struct kl_tls_ctx *tls;
+    struct kl_etcd_cluster cluster;
     struct kl_store *store;
     struct kl_etcd *etcd;
     struct kl_loop *loops[LOOPS_MAX];
@@ -71,15 +73,18 @@ static int find_datastore(struct server *s, struct kl_error *err)
     struct kl_etcd_flags *f = &s->f;
     if (!f->name)
         f->name = "default";
-    if (f->datastore)
-        return 0;
+    int rc = kl_etcd_cluster_read(&s->cluster, f, &s->arena, err);
+    if (rc || f->datastore)
+        return rc;
     const char *dir = f->data_dir ? f->data_dir : kl_arena_printf(&s->arena, "%s.etcd", f->name).p;
     if (dir && dir[0] != '/') {
         char cwd[4096];
         dir = getcwd(cwd, sizeof cwd) ? kl_arena_printf(&s->arena, "%s/%s", cwd, dir).p : NULL;
     }
     const char *theirs = dir ? kl_arena_printf(&s->arena, "%s/member/snap/db", dir).p : NULL;
-    f->datastore = dir ? kl_arena_printf(&s->arena, "sqlite://%s/state.db", dir).p : NULL;
+    f->datastore = !dir           ? NULL
+                   : s->cluster.n ? kl_arena_printf(&s->arena, "raft://%s/raft", dir).p
+                                  : kl_arena_printf(&s->arena, "sqlite://%s/state.db", dir).p;
     if (!theirs || !f->datastore)
         return kl_error_set(err, KL_ENOMEM, "--data-dir: out of memory, or no current directory");
     if (!access(theirs, F_OK))
@@ -220,7 +225,8 @@ static int begin(struct server *s, struct kl_error *err)
                                   .take_over = f->take_over,
                                   .no_fsync = f->unsafe_no_fsync};
     int rc = compaction(f, &so, err);
-    if (rc || (rc = kl_store_open(f->datastore, &so, &s->store, err)) || (rc = make_loops(s, err)))
+    if (rc || (rc = kl_etcd_cluster_open(&s->cluster, f, &so, err)) ||
+        (rc = kl_store_open(f->datastore, &so, &s->store, err)) || (rc = make_loops(s, err)))
         return rc;
     struct kl_etcd_options eo = {
         .store = s->store,
@@ -236,6 +242,7 @@ static int begin(struct server *s, struct kl_error *err)
         .watch_progress_ms = f->progress_ms && f->progress_ms < 100 ? 100 : f->progress_ms};
     if ((rc = kl_etcd_new(&eo, &s->etcd, err)) || (rc = listen_all(s, err)))
         return rc;
+    kl_etcd_cluster_form(&s->cluster, s->store, s->loops[0]);
     static const int caught[] = {SIGTERM, SIGINT};
     for (int i = 0; i < 2; i++) {
         uv_signal_init(kl_loop_uv(s->loops[0]), &s->signals[i]);
@@ -270,6 +277,7 @@ static void tell_ready(struct server *s)
 static void end(struct server *s)
 {
     kl_store_stop(s->store);
+    kl_etcd_cluster_close(&s->cluster);
     for (int i = 1; i < s->nloops; i++) {
         kl_loop_stop(s->loops[i]);
         kl_loop_unref(s->loops[i]);

@@ -8,7 +8,9 @@
 
 struct kl_etcd_flags {
     const char *name, *data_dir, *listen_client, *listen_client_http, *listen_metrics;
-    const char *advertise_client, *advertise_peer;
+    const char *advertise_client, *advertise_peer, *listen_peer;
+    const char *initial_cluster, *initial_state, *initial_token;
+    const char *peer_cert_file, *peer_key_file, *peer_ca_file;
     const char *cert_file, *key_file, *trusted_ca_file;
     const char *compaction_mode, *compaction_retention;
     const char *log_level, *log_format, *config_file;

@@ -15,7 +15,8 @@
 
 enum {
     ANSWER_MAX = 1 << 20,
-    CALL_MS = 10 * 1000,
+    CALL_MS = 20 * 1000, // longer than a change of members takes at most
+    CONNECT_MS = 10 * 1000,
     PATIENCE_MS = 60 * 1000, // for a leader
     RETRY_MS = 500,
     SECRET_MAX = 512,
@@ -54,7 +55,7 @@ static void on_answer(void *arg, int status, struct kl_str body, const struct kl
 static void run_start(struct kl_task *t)
 {
     struct call *c = KL_CONTAINER_OF(t, struct call, task);
-    struct kl_http_client_opts o = {.loop = c->loop, .connect_timeout_ms = CALL_MS};
+    struct kl_http_client_opts o = {.loop = c->loop, .connect_timeout_ms = CONNECT_MS};
     int rc = kl_http_client_new(&o, &c->client, &c->err);
     if (!rc)
         rc = kl_http_fetch(c->client, c->spec, ANSWER_MAX, on_answer, c, NULL, &c->err);
