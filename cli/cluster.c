@@ -234,6 +234,20 @@ static int look_first(const struct kl_cluster_options *o, struct kl_cluster *c,
     return rc;
 }
 
+// A server whose directory was moved after it was killed is still listed at its old place, as long
+// as its lease lives.
+static int claim_patiently(const struct kl_cluster_options *o, struct kl_cluster *c,
+                           struct kl_error *err)
+{
+    struct timespec pause = {1, 0};
+    int rc = claim_place(o, c, err);
+    for (int s = 0; rc == KL_EEXISTS && s < KL_ROSTER_TTL_S + LOOK_AGAIN_S; s++) {
+        nanosleep(&pause, NULL);
+        rc = claim_place(o, c, err);
+    }
+    return rc;
+}
+
 static int open_database(const struct kl_cluster_options *o, struct kl_cluster *c,
                          struct kl_error *err)
 {
@@ -311,7 +325,7 @@ int kl_cluster_open(const struct kl_cluster_options *o, struct kl_cluster *ret,
              : is_database(o->datastore)         ? open_database(o, ret, err)
                                                  : open_alone(o, ret, err);
     if (!rc)
-        rc = claim_place(o, ret, err);
+        rc = claim_patiently(o, ret, err);
     if (rc) {
         kl_cluster_close(ret);
         kl_cluster_free(ret);
