@@ -475,9 +475,11 @@ static void odd_keys(void **state)
     for (int round = 0; round < 2; round++) { // by history, then by what is stored
         assert_int_equal(count_at(rev, KL_STR("/odd/"), KL_STR("/odd0")), 5);
         assert_int_equal(count_at(rev, KL_STR("/odd/"), KL_STR("/odd\xff")), 5);
-        assert_int_equal(count_at(rev, KL_STR("/odd/"), KL_STR("\xff\xff")), 6);
+        int64_t kine = count_at(rev, KL_STR("/registry/"), KL_STR("/registry0"));
+        assert_true(kine > 100);
+        assert_int_equal(count_at(rev, KL_STR("/odd/"), KL_STR("\xff\xff")), kine + 6);
         assert_int_equal(count_at(rev, KL_STR("/odd/foo\0"), KL_STR("/odd/foo\0")), 0);
-        assert_int_equal(count_at(rev, KL_STR("/odd/foo\0"), KL_STR("/odd/g")), is_pg ? 1 : 1);
+        assert_int_equal(count_at(rev, KL_STR("/odd/foo\0"), KL_STR("/odd/g")), 1);
         assert_int_equal(count_at(rev, KL_STR("/odd/foo\xc3"), KL_STR("/odd/g\x80")), 0);
         assert_int_equal(count_at(rev, KL_STR("\xff"), KL_STR("\0")), 0);
         assert_int_equal(count_at(rev, KL_STR("/odd/\xff"), KL_STR("")), 0);
