@@ -9,6 +9,8 @@
 #include "base/loop.h"
 
 struct kl_store;
+struct kl_view;
+struct kl_lease_req;
 struct kl_backend; // what the core sees of a back end; each defines its own
 
 // One write. The core fills kv and prev for its own batches; an outside batch brings kv alone and
@@ -57,6 +59,7 @@ struct kl_batch {
     struct kl_error err;
     // The core's.
     struct kl_node *root;
+    struct kl_txn *own; // of kl_core_stored: whose rows these are
     struct kl_txn *txns, **txns_tail;
     size_t ntxns;
     struct kl_view *view;
@@ -206,6 +209,9 @@ struct kl_backend_ops {
     // the server they are forwarded to. NULL: always this one. Core's loop; a change is told by
     // kl_core_leader_changed.
     uint64_t (*leader)(struct kl_backend *b);
+    // Leases are that other store's: every request goes there, kl_core_lease_done ends it. The core
+    // keeps none, and what a lease ends comes as outside batches. NULL: the core's.
+    void (*lease)(struct kl_backend *b, struct kl_lease_req *q);
     void (*read_rows)(struct kl_backend *b, struct kl_rows_req *q);
     void (*read_range)(struct kl_backend *b, struct kl_range_req *q);
     void (*read_value)(struct kl_backend *b, struct kl_value_req *q);
@@ -230,6 +236,15 @@ const struct kl_store_options *kl_core_options(const struct kl_store *c);
 // compaction or forwarded transactions only (last_rev is base_rev then), and revisions that nobody
 // has may lie before it (base_rev above the last one's last_rev).
 int kl_core_applied(struct kl_store *c, struct kl_batch *b);
+// one_txn: `own`, which is proposed, is stored, as `as` has it: an outside batch that holds its
+// rows (or its compaction) and nothing else, at the revision that they have there. What it was
+// evaluated on may lie below others' batches. Takes `as` and ends own; KL_ENOMEM: neither, offer it
+// again.
+int kl_core_stored(struct kl_store *c, struct kl_batch *own, struct kl_batch *as);
+// The newest state; that of a batch while it is being proposed is what it was evaluated on (one_txn
+// only). Borrowed until control returns to the loop.
+const struct kl_view *kl_core_view(const struct kl_store *c);
+void kl_core_lease_done(struct kl_store *c, struct kl_lease_req *q);
 // The log was set back (a restored backup, a lagging replica promoted) and goes on at a higher
 // revision: `l` as load would give it, versions that nobody else has. Replaces index and leases;
 // everything below l->rev counts as compacted (the back end has stored that before), so that every

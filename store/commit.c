@@ -298,8 +298,10 @@ static enum kl_eval evaluate(struct kl_store *s, struct kl_txn *txn)
     return txn->internal == KL_WORK_TXN ? kl_eval_txn(s, txn) : kl_lease_eval(s, txn);
 }
 
-static bool has_room(const struct kl_batch *b)
+static bool has_room(const struct kl_store *s, const struct kl_batch *b)
 {
+    if (s->ops->one_txn && kl_commit_has_writes(b))
+        return false;
     return !b || (b->ntxns < KL_BATCH_MAX_TXNS && b->bytes < KL_BATCH_MAX_BYTES);
 }
 
@@ -313,7 +315,7 @@ static void run_pump(struct kl_task *t)
             struct kl_txn *txn = kl_queue_pop(&s->queue);
             if (kl_forward_takes(s, txn))
                 continue;
-            how = s->stale || !has_room(s->fill) ? KL_EVAL_LATER : evaluate(s, txn);
+            how = s->stale || !has_room(s, s->fill) ? KL_EVAL_LATER : evaluate(s, txn);
             place_txn(s, txn, how);
         }
         if (s->inflight || !kl_commit_has_writes(s->fill))
@@ -479,6 +481,36 @@ static int apply_outside(struct kl_store *s, struct kl_batch *b)
     kl_forward_applied(s, b, false);
     kl_batch_free(b);
     kl_commit_moved(s);
+    return 0;
+}
+
+int kl_core_stored(struct kl_store *s, struct kl_batch *own, struct kl_batch *as)
+{
+    assert(kl_loop_is_current(s->loop) && own == s->inflight);
+    // The one that wrote: others in the batch read what it was to write, and are evaluated again.
+    struct kl_txn *t = own->txns, *rest = t->next;
+    bool compact = own->compact_rev != 0;
+    as->own = compact ? NULL : t;
+    as->compact_rev = own->compact_rev;
+    int64_t took_ns = kl_mono_ns() - own->proposed_ns;
+    s->inflight = NULL;
+    int r = apply_outside(s, as);
+    if (r) {
+        s->inflight = own;
+        return r;
+    }
+    s->stale = false;
+    kl_lease_batch_undone(s, own);
+    atomic_store_explicit(&s->stat.last_error, 0, memory_order_relaxed);
+    kl_store_metrics_applied(s, own, took_ns);
+    atomic_fetch_add_explicit(&s->stat.txns, 1, memory_order_relaxed);
+    t->rev = s->view->rev;
+    kl_commit_answer(s, t);
+    prepend_list(&s->queue, rest);
+    kl_batch_free(own);
+    kl_compact_run(s);
+    kl_store_arm_timer(s);
+    kl_commit_pump(s);
     return 0;
 }
 

@@ -42,6 +42,11 @@ int64_t kl_core_wall_ms(const struct kl_store *s)
     return kl_store_wall_ms(s);
 }
 
+const struct kl_view *kl_core_view(const struct kl_store *s)
+{
+    return s->view;
+}
+
 const struct kl_store_options *kl_core_options(const struct kl_store *s)
 {
     return &s->o;

@@ -48,13 +48,13 @@ static bool page_fits(const struct kl_hist_page *p, const struct kl_watch *w)
 {
     if (w->cursor < 0)
         return p->q.min_rev == w->start_rev;
-    return !p->q.min_rev && p->q.after_id == w->cursor;
+    return !p->q.min_rev && p->q.after_id == kl_watch_after(w);
 }
 
 static void take_page(struct kl_watch *w, struct kl_hist_page *p, kl_rev compact_rev)
 {
     kl_hist_forget(w);
-    kl_rev next_rev = w->cursor < 0 ? w->start_rev : w->cursor + 1;
+    kl_rev next_rev = w->cursor < 0 ? w->start_rev : kl_watch_after(w) + 1;
     if (p->q.code) {
         kl_watch_fail(w, p->q.code);
     } else if (next_rev < compact_rev) {
@@ -163,7 +163,7 @@ void kl_hist_want(struct kl_watch *w)
         p->task.run = page_arrived;
         p->read.start = start_read;
         p->q.done = rows_done;
-        p->q.after_id = w->cursor < 0 ? 0 : w->cursor;
+        p->q.after_id = w->cursor < 0 ? 0 : kl_watch_after(w);
         p->q.min_rev = w->cursor < 0 ? w->start_rev : 0;
         p->q.max_rows = PAGE_ROWS;
         p->q.max_bytes = PAGE_BYTES;

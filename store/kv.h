@@ -26,6 +26,10 @@ struct kl_kv {
     uint32_t key_len;
     bool deleted;
     bool cold; // the value is not in memory: kl_store_load_value
+    // A log that gives one revision to all rows of a transaction (a remote etcd): their place among
+    // those with this id, and whether another one follows. Ids are unique everywhere else.
+    bool more;
+    uint32_t sub;
     kl_rev id, mod_rev, create_rev;
     int64_t version, lease;
     struct kl_bytes *value; // NULL when deleted or cold
@@ -38,6 +42,12 @@ struct kl_kv {
 static inline struct kl_str kl_kv_key(const struct kl_kv *kv)
 {
     return (struct kl_str){kv->key, kv->key_len};
+}
+
+// The last row of its transaction.
+static inline bool kl_kv_ends_txn(const struct kl_kv *kv)
+{
+    return kv->id == kv->mod_rev && !kv->more;
 }
 
 static inline struct kl_str kl_kv_value(const struct kl_kv *kv)

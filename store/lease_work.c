@@ -372,9 +372,35 @@ static void queue_work(struct kl_store *s, struct kl_lease_req *q, int kind)
     answer_req(q);
 }
 
+void kl_core_lease_done(struct kl_store *s, struct kl_lease_req *q)
+{
+    q->rev = kl_view_rev(s->view);
+    answer_req(q);
+}
+
+// What another store keeps.
+static void ask_backend(struct kl_store *s, struct kl_lease_req *q)
+{
+    bool writes = q->kind == KL_LEASE_GRANT || q->kind == KL_LEASE_REVOKE;
+    if (s->stopping)
+        q->code = kl_error_set(&q->err, KL_ECANCELED, "the store is stopping");
+    else if (writes && kl_store_fenced(s))
+        q->code = kl_error_set(&q->err, KL_EUNAVAILABLE,
+                               s->o.read_only ? "the datastore is open for reading only"
+                                              : "the datastore is being moved to another one");
+    if (q->code)
+        answer_req(q);
+    else
+        s->ops->lease(s->backend, q);
+}
+
 void kl_lease_start(struct kl_store *s, struct kl_lease_req *q)
 {
     q->rev = kl_view_rev(s->view);
+    if (s->ops->lease) {
+        ask_backend(s, q);
+        return;
+    }
     switch (q->kind) {
     case KL_LEASE_TTL:
         if (s->forward && !s->o.read_only) { // the fence takes it for a write

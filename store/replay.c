@@ -127,6 +127,10 @@ int kl_replay_batch(struct kl_store *s, struct kl_batch *b, struct kl_index *x)
     *x = (struct kl_index){kl_node_ref(s->view->root), ++s->gen};
     struct replay r = {.s = s, .b = b, .x = x};
     int code = 0;
+    if (b->own) {
+        struct kl_forwarded f = {.row_n = (uint32_t)b->nrows, .succeeded = b->own->body.succeeded};
+        code = replay_txn(&r, &f, b->own);
+    }
     for (size_t i = 0; !code && i < b->nforwarded; i++) {
         struct kl_forwarded *f = &b->forwarded[i];
         struct kl_txn *t = kl_forward_find(s, f);

@@ -139,10 +139,35 @@ void kl_watch_fail(struct kl_watch *w, int code)
 
 // ---- dispatch ----
 
+// Everything up to `rev` is done with.
+static void set_cursor(struct kl_watch *w, kl_rev rev)
+{
+    w->cursor = rev;
+    w->sub = UINT32_MAX;
+}
+
+// Up to kv, which may be one of several rows with its id.
+static void pass_row(struct kl_watch *w, const struct kl_kv *kv)
+{
+    w->cursor = kv->id;
+    w->sub = kv->more ? kv->sub : UINT32_MAX;
+}
+
+static void go_back(struct kl_watch *w, kl_rev rev)
+{
+    if (w->cursor < rev)
+        set_cursor(w, rev);
+}
+
+kl_rev kl_watch_after(const struct kl_watch *w)
+{
+    return w->sub == UINT32_MAX ? w->cursor : w->cursor - 1;
+}
+
 static bool watch_wants(const struct kl_watch *w, const struct kl_kv *kv)
 {
-    return kv->id > w->cursor && kv->mod_rev >= w->start_rev &&
-           kl_range_has(w->key, w->end, kl_kv_key(kv));
+    bool new = kv->id > w->cursor || (kv->id == w->cursor && kv->sub > w->sub);
+    return new && kv->mod_rev >= w->start_rev &&kl_range_has(w->key, w->end, kl_kv_key(kv));
 }
 
 static void offer_event(struct kl_watch *list, const struct kl_kv *kv)
@@ -150,8 +175,10 @@ static void offer_event(struct kl_watch *list, const struct kl_kv *kv)
     for (struct kl_watch *w = list; w; w = w->bucket_next) {
         if (w->state != KL_WATCH_SYNCED || !watch_wants(w, kv))
             continue;
+        if (w->npending && w->pending[w->npending - 1] == kv->id)
+            continue; // stands for all with that id
         if (w->npending == KL_WATCH_PENDING) {
-            w->cursor = w->pending[0] - 1;
+            go_back(w, w->pending[0] - 1);
             w->npending = 0;
             w->state = KL_WATCH_SCAN;
         } else {
@@ -192,9 +219,7 @@ static void unsync_list(struct kl_watch *list, kl_rev seen)
     for (struct kl_watch *w = list; w; w = w->bucket_next) {
         if (w->state != KL_WATCH_SYNCED)
             continue;
-        kl_rev cursor = w->npending ? w->pending[0] - 1 : seen;
-        if (w->cursor < cursor)
-            w->cursor = cursor;
+        go_back(w, w->npending ? w->pending[0] - 1 : seen);
         w->npending = 0;
         w->state = KL_WATCH_SCAN;
         kl_watch_ready(w);
@@ -244,7 +269,7 @@ int kl_watch_start(struct kl_watch *w, struct kl_reader *r, struct kl_str key, s
     w->end = (struct kl_str){w->key_mem + key.n, end.n};
     w->reader = r;
     w->start_rev = start_rev ? start_rev : v->rev + 1;
-    w->cursor = -1; // by revision from start_rev
+    set_cursor(w, -1); // by revision from start_rev
     w->code = w->npending = 0;
     w->awake = w->in_ready = w->waiting = false;
     w->page = NULL;
@@ -305,27 +330,35 @@ static int next_pending(struct kl_watch *w, struct kl_event *evs, int max)
 {
     const struct kl_view *v = w->reader->seen;
     if (v->ring->floor_id >= w->pending[0]) {
-        w->cursor = w->pending[0] - 1;
+        go_back(w, w->pending[0] - 1);
         w->npending = 0;
         w->state = KL_WATCH_SCAN;
         return 0;
     }
-    int n = 0;
+    int n = 0, done = 0;
     const struct kl_kv *next = NULL;
-    for (int i = 0; i < w->npending; i++) {
+    for (int i = 0; i < w->npending && !next; i++) {
         struct kl_ring_at at;
         kl_ring_seek(&at, v->ring, v->last_n, w->pending[i] - 1);
-        const struct kl_event *e = kl_ring_next(&at);
-        if (n == max) {
-            next = e->kv;
-            break;
+        for (const struct kl_event *e;
+             !next && (e = kl_ring_next(&at)) && e->kv->id == w->pending[i];) {
+            if (!watch_wants(w, e->kv))
+                continue;
+            if (n == max)
+                next = e->kv;
+            else
+                evs[n++] = *e;
         }
-        evs[n++] = *e;
     }
     n = keep_whole(evs, n, next);
-    w->cursor = w->pending[n - 1];
-    w->npending -= n;
-    memmove(w->pending, w->pending + n, (size_t)w->npending * sizeof(w->pending[0]));
+    const struct kl_kv *last = evs[n - 1].kv;
+    pass_row(w, last);
+    // A part of those with the last id: it stays, to be come back to.
+    bool part = next && next->id == last->id;
+    while (done < w->npending && w->pending[done] < last->id + !part)
+        done++;
+    w->npending -= done;
+    memmove(w->pending, w->pending + done, (size_t)w->npending * sizeof(w->pending[0]));
     return n;
 }
 
@@ -333,34 +366,38 @@ static int next_scan(struct kl_watch *w, struct kl_event *evs, int max)
 {
     const struct kl_view *v = w->reader->seen;
     struct kl_ring_at at;
-    if (w->cursor < 0 ? v->ring->floor_rev >= w->start_rev : v->ring->floor_id > w->cursor) {
+    kl_rev after = kl_watch_after(w);
+    if (w->cursor < 0 ? v->ring->floor_rev >= w->start_rev : v->ring->floor_id > after) {
         w->state = KL_WATCH_HISTORY;
         return 0;
     }
     if (w->cursor < 0)
         kl_ring_seek_rev(&at, v->ring, v->last_n, w->start_rev);
     else
-        kl_ring_seek(&at, v->ring, v->last_n, w->cursor);
+        kl_ring_seek(&at, v->ring, v->last_n, after);
     int n = 0;
-    kl_rev cursor = w->cursor;
+    const struct kl_kv *last = NULL;
     const struct kl_event *e = NULL;
     bool whole = true; // the budget ends between transactions
     for (int budget = SCAN_BUDGET; (budget > 0 || !whole) && (e = kl_ring_next(&at)); budget--) {
-        whole = e->kv->id == e->kv->mod_rev;
+        whole = kl_kv_ends_txn(e->kv);
         if (watch_wants(w, e->kv)) {
             if (n == max)
                 break;
             evs[n++] = *e;
         }
-        cursor = e->kv->id;
+        last = e->kv;
     }
     if (!e) {
         w->state = KL_WATCH_SYNCED;
-        w->cursor = w->cursor > v->rev ? w->cursor : v->rev;
+        set_cursor(w, w->cursor > v->rev ? w->cursor : v->rev);
         return n;
     }
     int keep = n == max ? keep_whole(evs, n, e->kv) : n;
-    w->cursor = keep < n ? evs[keep - 1].kv->id : cursor;
+    if (keep < n)
+        last = evs[keep - 1].kv;
+    if (last)
+        pass_row(w, last);
     return keep;
 }
 
@@ -369,7 +406,7 @@ static int next_history(struct kl_watch *w, struct kl_event *evs, int max)
     const struct kl_rows_req *q = &w->page->q;
     const struct kl_kv *next = NULL;
     int n = 0;
-    kl_rev cursor = w->cursor;
+    const struct kl_kv *last = NULL;
     for (; w->page_at < q->nrows; w->page_at++) {
         const struct kl_event *e = &q->rows[w->page_at];
         if (watch_wants(w, e->kv)) {
@@ -379,17 +416,19 @@ static int next_history(struct kl_watch *w, struct kl_event *evs, int max)
             }
             evs[n++] = *e;
         }
-        cursor = e->kv->id;
+        last = e->kv;
     }
     int keep = keep_whole(evs, n, next);
     if (keep < n) {
-        cursor = evs[keep - 1].kv->id;
-        while (q->rows[w->page_at - 1].kv->id > cursor)
+        last = evs[keep - 1].kv;
+        while (q->rows[w->page_at - 1].kv != last)
             w->page_at--;
     }
-    w->cursor = cursor;
+    if (last)
+        pass_row(w, last);
     if (w->page_at == q->nrows) {
-        w->cursor = q->through > cursor ? q->through : cursor;
+        if (q->through > w->cursor)
+            set_cursor(w, q->through);
         kl_hist_drop(w);
         w->state = KL_WATCH_SCAN;
     } else if (w->reader->held_bytes > KL_HIST_HELD_BYTES) {

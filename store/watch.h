@@ -31,6 +31,7 @@ struct kl_watch {
     struct kl_str key, end;
     kl_rev start_rev;
     kl_rev cursor; // all ids up to here were delivered or do not match
+    uint32_t sub;  // of those with that id only up to here; UINT32_MAX: all
     kl_rev pending[KL_WATCH_PENDING];
     int npending;
     bool awake, in_ready, waiting;

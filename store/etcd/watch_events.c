@@ -89,9 +89,9 @@ void kl_etcd_event_slots_clear(struct kl_etcd_watch_loop *wl)
 static struct kl_bytes *event_bytes(struct kl_etcd_watch_loop *wl, const struct kl_kv *kv,
                                     const struct kl_kv *prev)
 {
-    size_t at = ((size_t)kv->id * 2 + (prev != NULL)) % KL_ETCD_EVENT_SLOTS;
+    size_t at = (((size_t)kv->id + kv->sub) * 2 + (prev != NULL)) % KL_ETCD_EVENT_SLOTS;
     struct kl_etcd_event_slot *s = &wl->slots[at];
-    if (s->bytes && s->id == kv->id && s->prev_kv == (prev != NULL))
+    if (s->bytes && s->id == kv->id && s->sub == kv->sub && s->prev_kv == (prev != NULL))
         return kl_bytes_ref(s->bytes);
     struct kl_bytes *b = encode_event(kv, prev);
     if (!b || b->n > KL_ETCD_EVENT_SLOT_BYTES)
@@ -101,7 +101,7 @@ static struct kl_bytes *event_bytes(struct kl_etcd_watch_loop *wl, const struct 
     if (s->bytes)
         wl->slot_bytes -= s->bytes->n;
     kl_bytes_unref(s->bytes);
-    *s = (struct kl_etcd_event_slot){kv->id, prev != NULL, kl_bytes_ref(b)};
+    *s = (struct kl_etcd_event_slot){kv->id, kv->sub, prev != NULL, kl_bytes_ref(b)};
     wl->slot_bytes += b->n;
     return b;
 }
@@ -146,7 +146,7 @@ static int add_event(struct kl_etcd_watch *w, struct kl_etcd_events *ev, const s
 {
     struct kl_etcd_watch_loop *wl = w->stream->wl;
     ev->rev = e->kv->mod_rev;
-    ev->whole = e->kv->id == e->kv->mod_rev;
+    ev->whole = kl_kv_ends_txn(e->kv);
     if (e->kv->deleted ? w->no_delete : w->no_put)
         return 0;
     // etcd reads the previous version at mod_revision - 1, and only when the event is no creation.
@@ -216,7 +216,7 @@ static int take_rest(struct kl_etcd_watch *w, struct kl_etcd_events *ev, kl_rev 
         int rc = add_event(w, ev, ret_next);
         if (rc)
             return rc;
-        if (ret_next->kv->id == rev)
+        if (kl_kv_ends_txn(ret_next->kv))
             return 0;
     }
 }

@@ -28,6 +28,7 @@ struct kl_etcd_events {
 // An event is encoded once for the watches of a loop; ids are never used again, so they name it.
 struct kl_etcd_event_slot {
     kl_rev id;
+    uint32_t sub;
     bool prev_kv;
     struct kl_bytes *bytes;
 };
