@@ -64,6 +64,21 @@ static void use_server(struct hs_store *hs)
     ts_url(hs->server, hs->db, NULL, hs->url, sizeof(hs->url));
 }
 
+bool hs_is_remote(const char *backend)
+{
+    return kl_str_starts(kl_str(backend), KL_STR("etcd")) ||
+           kl_str_starts(kl_str(backend), KL_STR("kinglet-etcd"));
+}
+
+static void use_remote(struct hs_store *hs)
+{
+    if (!es_start(&hs->remote, hs->backend[0] == 'k', hs->dir)) {
+        print_message("no %s: tests/etcd/reference.sh builds the reference\n", hs->backend);
+        skip();
+    }
+    snprintf(hs->url, sizeof(hs->url), "etcd://127.0.0.1:%d", hs->remote.port);
+}
+
 static void drop_database(struct hs_store *hs)
 {
     char sql[96];
@@ -84,6 +99,8 @@ void hs_open(struct hs_store *hs, const char *backend, const struct kl_store_opt
     assert_non_null(mkdtemp(hs->dir));
     if (hs_is_sql(backend))
         use_server(hs);
+    else if (hs_is_remote(backend))
+        use_remote(hs);
     else
         snprintf(hs->url, sizeof(hs->url), "%s://%s/state.db", backend, hs->dir);
     open_stores(hs);
@@ -117,6 +134,7 @@ void hs_close(struct hs_store *hs)
     hs_stop(hs);
     if (hs->server)
         drop_database(hs);
+    es_stop(&hs->remote);
     hs_remove(hs->dir);
 }
 

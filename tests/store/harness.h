@@ -2,6 +2,7 @@
 // What every store test needs: a store on a given back end, clients that are loops of their own,
 // blocking calls on them, and collectors of watch events.
 #pragma once
+#include "etcd_server.h"
 #include "store/store.h"
 #include <pthread.h>
 #include <setjmp.h>
@@ -34,6 +35,7 @@ struct hs_store {
     char dir[64], url[192];
     struct ts_server *server; // postgres, mysql: of the whole program (servers.h)
     char db[32];              // this store's own database there
+    struct es_server remote;  // etcd, kinglet-etcd: of this store
     struct kl_store_options o;
     struct kl_store *s, *other;
     atomic_uint turn;
@@ -46,10 +48,12 @@ struct hs_client {
     struct kl_reader *reader, *other;
 };
 
-// A fresh store on "memory", "sqlite", "shared", "postgres", "mysql", "postgres2" or "mysql2".
+// A fresh store on "memory", "sqlite", "shared", "postgres", "mysql", "postgres2", "mysql2"; on a
+// remote "etcd" or "kinglet-etcd", "etcd2" and "kinglet-etcd2": skips when there is none.
 void hs_open(struct hs_store *hs, const char *backend, const struct kl_store_options *o);
-bool hs_is_sql(const char *backend); // on a database server
-void hs_reopen(struct hs_store *hs); // clean stop and start (not for memory)
+bool hs_is_sql(const char *backend);    // on a database server
+bool hs_is_remote(const char *backend); // on an etcd
+void hs_reopen(struct hs_store *hs);    // clean stop and start (not for memory)
 void hs_stop(struct hs_store *hs);
 void hs_close(struct hs_store *hs); // and remove its files
 void hs_remove(const char *dir);
