@@ -138,6 +138,8 @@ static int connect_error(struct kl_pg *c, const struct kl_endpoint *e, struct kl
                             "datastore %s: the server accepts user %s only with TLS: use "
                             "sslmode=require or verify-full (%.*s)",
                             name, user, KL_PRI(line));
+    if (strcmp(code5, "42704") == 0 || strcmp(code5, "22023") == 0) // a setting in the URL
+        code = KL_EINVALID;
     if (code == KL_EUNAUTHORIZED)
         return kl_error_set(err, code, "datastore %s: user %s is not let in: %.*s", name, user,
                             KL_PRI(line));
@@ -363,6 +365,33 @@ const char kl_pg_session_sql[] =
     "SELECT set_config('synchronous_commit', 'on', false)"
     " WHERE current_setting('synchronous_commit') = 'off'";
 
+// Prepared statements, settings and LISTEN are the session's. A pooler that gives the session to
+// somebody else after every transaction (PgBouncer's transaction mode) would mix them up: then
+// another client of it finds our mark in what should be a new session.
+static int check_pooler(struct kl_pg *c, const struct kl_endpoint *e, struct kl_error *err)
+{
+    int64_t v = 0;
+    int r = kl_pg_query_ints(c, "SELECT pg_backend_pid()", &v, 1, err);
+    if (r || v == c->backend_pid)
+        return r;
+    c->backend_pid = v; // the one that notifications name
+    struct kl_pg *other;
+    r = connect_to(e, e->db, c->timeout_ms, &other, err);
+    if (r)
+        return r;
+    other->pq->PQsetnonblocking(other->pg, 1);
+    r = kl_pg_query_ints(
+        other, "SELECT COALESCE(current_setting('kinglet.writer', true) = '1', false)::int4", &v, 1,
+        err);
+    kl_pg_close(&other->conn);
+    if (!r && v)
+        r = kl_error_set(err, KL_EUNSUPPORTED,
+                         "datastore %s: a connection pooler shares sessions between clients: it "
+                         "needs session pooling, or use the database's own address",
+                         c->conn.name);
+    return r;
+}
+
 int kl_pg_connect(const struct kl_endpoint *e, int timeout_ms, struct kl_sql_conn **ret_c,
                   struct kl_error *err)
 {
@@ -383,6 +412,8 @@ int kl_pg_connect(const struct kl_endpoint *e, int timeout_ms, struct kl_sql_con
         c->pq->PQsetErrorVerbosity(c->pg, PQERRORS_DEFAULT);
         r = kl_pg_run(c, kl_pg_session_sql, NULL, err);
     }
+    if (!r)
+        r = check_pooler(c, e, err);
     if (r) {
         kl_pg_close(&c->conn);
         return r;

@@ -124,6 +124,8 @@ int kl_pg_exec(struct kl_pg *c, int which, const struct kl_pg_params *p, int64_t
 
 // pg_schema.c
 extern const char *const kl_pg_sql[KL_PG_STMTS];
+// One row of n numbers in the text protocol.
+int kl_pg_query_ints(struct kl_pg *c, const char *sql, int64_t *ret, int n, struct kl_error *err);
 int kl_pg_inspect(struct kl_sql_conn *c, enum kl_sql_tables *ret_t, struct kl_error *err);
 int kl_pg_create_tables(struct kl_sql_conn *c, const struct kl_sql_new *n, struct kl_error *err);
 int kl_pg_prepare(struct kl_sql_conn *c, struct kl_error *err);

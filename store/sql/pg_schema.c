@@ -147,8 +147,7 @@ const char *const kl_pg_sql[KL_PG_STMTS] = {
     [KL_PG_TRY_LOCK] = "SELECT pg_try_advisory_xact_lock(7308609414)",
 };
 
-// One row of numbers in the text protocol.
-static int query_ints(struct kl_pg *c, const char *sql, int64_t *ret, int n, struct kl_error *err)
+int kl_pg_query_ints(struct kl_pg *c, const char *sql, int64_t *ret, int n, struct kl_error *err)
 {
     kl_pg_begin_call(c);
     if (!c->pq->PQsendQuery(c->pg, sql))
@@ -175,7 +174,7 @@ int kl_pg_inspect(struct kl_sql_conn *conn, enum kl_sql_tables *ret_t, struct kl
     "(SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass('" table "') AND NOT "        \
     "attisdropped AND attname IN (" list "))"
     int64_t n[5];
-    int r = query_ints(
+    int r = kl_pg_query_ints(
         (struct kl_pg *)conn,
         "SELECT (to_regclass('kine') IS NOT NULL)::int4,"
         " (to_regclass('kv_meta') IS NOT NULL)::int4," COLUMNS(
@@ -221,12 +220,12 @@ int kl_pg_prepare(struct kl_sql_conn *conn, struct kl_error *err)
 {
     struct kl_pg *c = (struct kl_pg *)conn;
     int64_t n[4];
-    int r = query_ints(c,
-                       "SELECT atttypid::int8, pg_is_in_recovery()::int4,"
-                       " (getdatabaseencoding() = 'UTF8')::int4,"
-                       " (getdatabaseencoding() = 'SQL_ASCII')::int4 FROM pg_attribute WHERE"
-                       " attrelid = 'kine'::regclass AND attname = 'name'",
-                       n, 4, err);
+    int r = kl_pg_query_ints(c,
+                             "SELECT atttypid::int8, pg_is_in_recovery()::int4,"
+                             " (getdatabaseencoding() = 'UTF8')::int4,"
+                             " (getdatabaseencoding() = 'SQL_ASCII')::int4 FROM pg_attribute WHERE"
+                             " attrelid = 'kine'::regclass AND attname = 'name'",
+                             n, 4, err);
     if (r)
         return r;
     c->name_text = n[0] != KL_PG_BYTEA;

@@ -7,10 +7,18 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "store/sql/pg_int.h"
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static enum ts_kind kind;
 static const char *backend;
@@ -112,6 +120,80 @@ static void tls(void **state)
     const char *require = kind == TS_POSTGRES ? "sslmode=require" : "tls=skip-verify";
     ts_url(server(), db, require, url, sizeof(url));
     expect_refusal(url, NULL, KL_EINVALID, "TLS");
+}
+
+// ---- a pooler between us and the database ----
+
+static int free_port(void)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof(a);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, n), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &n), 0);
+    close(fd);
+    return ntohs(a.sin_port);
+}
+
+static pid_t start_pgbouncer(const char *mode, int port)
+{
+    char ini[64] = "/tmp/kl-pooler-XXXXXX";
+    int fd = mkstemp(ini);
+    assert_true(fd >= 0);
+    dprintf(fd,
+            "[databases]\n* = host=127.0.0.1 port=%d user=kine password=" TS_PASSWORD "\n"
+            "[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port=%d\nauth_type=any\n"
+            "pool_mode=%s\nunix_socket_dir=\nignore_startup_parameters=extra_float_digits\n",
+            ts_port(server()), port, mode);
+    assert_int_equal(fchmod(fd, 0644), 0);
+    close(fd);
+    pid_t pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (geteuid() == 0 && (setgid(65534) || setuid(65534))) // it does not run as root
+            _exit(126);
+        execlp("pgbouncer", "pgbouncer", "-q", ini, NULL);
+        _exit(127);
+    }
+    for (int64_t until = kl_mono_ms() + 20000;;) {
+        struct sockaddr_in a = {.sin_family = AF_INET,
+                                .sin_port = htons((uint16_t)port),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int r = connect(fd, (struct sockaddr *)&a, sizeof(a));
+        close(fd);
+        if (r == 0)
+            break;
+        if (kl_mono_ms() > until || waitpid(pid, NULL, WNOHANG) == pid)
+            fail_msg("pgbouncer does not start (deploy/packages-test.txt)");
+        poll(NULL, 0, 10);
+    }
+    unlink(ini);
+    return pid;
+}
+
+// One that gives a session to somebody else after each transaction is refused; one that does not
+// serves.
+static void poolers(void **state)
+{
+    char url[192], db[32], sql[96];
+    int status;
+    ts_fresh(server(), db);
+    snprintf(sql, sizeof(sql), "CREATE DATABASE %s OWNER kine", db);
+    ts_sql(server(), NULL, sql, NULL, 0);
+    for (int shared = 0; shared < 2; shared++) {
+        int port = free_port();
+        pid_t pid = start_pgbouncer(shared ? "transaction" : "session", port);
+        snprintf(url, sizeof(url), "postgres://kine:x@127.0.0.1:%d/%s?sslmode=disable", port, db);
+        if (shared)
+            expect_refusal(url, NULL, KL_EUNSUPPORTED, "session pooling");
+        else
+            open_must_work(url);
+        kill(pid, SIGKILL);
+        waitpid(pid, &status, 0);
+    }
+    snprintf(sql, sizeof(sql), "DROP DATABASE %s WITH (FORCE)", db);
+    ts_sql(server(), NULL, sql, NULL, 0);
 }
 
 // ---- answers that are lost ----
@@ -349,6 +431,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(diverged),
         // The last: what needs PostgreSQL. MariaDB's plans are the driver's tests' (sql_driver.c).
         cmocka_unit_test(nobody_knows),
+        cmocka_unit_test(poolers),
         cmocka_unit_test(plans),
     };
     cmocka_set_message_output(CM_OUTPUT_STDOUT);
