@@ -352,6 +352,9 @@ static int set_session(struct kl_my *c, const struct kl_endpoint *e, struct kl_e
     struct kl_buf *b = &c->buf;
     int lock_s = c->timeout_ms ? (c->timeout_ms + 1999) / 2000 : 50; // before we give up ourselves
     kl_buf_clear(b);
+    // The URL's first: what a batch relies on is ours whatever it says.
+    for (size_t i = 0; i < e->nparams; i++)
+        kl_buf_printf(b, "SET SESSION %s = %s;", e->params[i].name, e->params[i].value);
     // Strict, so that what does not fit is refused; a time zone without folds, for now(). A server
     // that stands still in the middle of a batch does not hold kv_meta's row for ever (MySQL has no
     // such setting: there it does, until the connection breaks).
@@ -362,8 +365,6 @@ static int set_session(struct kl_my *c, const struct kl_endpoint *e, struct kl_e
                   "SET @kinglet_writer = 1;"
                   "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
                   lock_s);
-    for (size_t i = 0; i < e->nparams; i++)
-        kl_buf_printf(b, ";SET SESSION %s = %s", e->params[i].name, e->params[i].value);
     return b->err ? kl_error_set(err, b->err, "out of memory")
                   : kl_my_run(c, kl_buf_str(b), NULL, err);
 }

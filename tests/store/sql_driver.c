@@ -858,6 +858,44 @@ static void *interrupt_soon(void *arg)
     return NULL;
 }
 
+// What a batch relies on is the session's, whatever the URL says.
+static void settings(void **state)
+{
+    char db[32], url[256];
+    struct kl_endpoint e;
+    struct kl_sql_conn *c;
+    struct kl_sql_value v[KL_SQL_MAX_COLUMNS];
+    struct ts_server *server = ts_shared(kind);
+    bool pg = kind == TS_POSTGRES;
+    ts_fresh(server, db);
+    parse(ts_url(server, db,
+                 pg ? "sslmode=disable&default_transaction_isolation=serializable"
+                    : "SQL_MODE=''&AUTOCOMMIT=0",
+                 url, sizeof(url)),
+          NULL, &e);
+    OK(driver->create_database(&e, &err));
+    c = dial(&e);
+    OK(driver->look(c,
+                    pg ? KL_STR("SELECT current_setting('transaction_isolation')::bytea,"
+                                " current_setting('kinglet.writer')::bytea")
+                       : KL_STR("SELECT @@sql_mode, CONCAT(@@autocommit + 0)"),
+                    &err));
+    assert_int_equal(driver->fetch(c, v, &err), 1);
+    assert_true(
+        kl_str_eqz(v[0].s, pg ? "read committed" : "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"));
+    if (!kl_str_eqz(v[1].s, "1"))
+        fail_msg("type %d %lld '%.*s'", v[1].type, (long long)v[1].i, KL_PRI(v[1].s));
+    driver->finish(c);
+    driver->close(c);
+    kl_endpoint_fini(&e);
+    // And what the server does not know is the URL's fault.
+    parse(ts_url(server, db, pg ? "sslmode=disable&nosuch=1" : "nosuch=1", url, sizeof(url)), NULL,
+          &e);
+    assert_int_equal(driver->connect(&e, TIMEOUT_MS, &c, &err), KL_EINVALID);
+    assert_non_null(strstr(err.msg, "nosuch"));
+    kl_endpoint_fini(&e);
+}
+
 static void interrupted(void **state)
 {
     struct session s;
@@ -986,7 +1024,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(odd_bytes),  cmocka_unit_test(big_values),  cmocka_unit_test(transactions),
         cmocka_unit_test(statements), cmocka_unit_test(racing),      cmocka_unit_test(refusals),
         cmocka_unit_test(forbidden),  cmocka_unit_test(interrupted), cmocka_unit_test(lost_server),
-        cmocka_unit_test(tls),
+        cmocka_unit_test(tls),        cmocka_unit_test(settings),
     };
     const struct CMUnitTest mysql_tests[] = {cmocka_unit_test(mysql_plans),
                                              cmocka_unit_test(mysql_small_packets)};
