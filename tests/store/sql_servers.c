@@ -434,7 +434,8 @@ static void paused_servers(bool peers)
     let_run(&f, 100, 50);
     stop_fleet(&f, &sum);
     check(&f, &sum);
-    assert_int_equal(sum.maybe, 0);
+    // What was forwarded to a leader that stands still may time out, as with etcd: check() knows.
+    assert_true(sum.maybe <= (peers ? SUBMITTERS * hs_scale(PAUSES) : 0));
 }
 
 static void cut_connections(bool peers)
