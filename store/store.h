@@ -45,6 +45,8 @@ struct kl_store_options {
     uint64_t raft_from;         // a server's id; its address was given to kl_peers_set
     int raft_election_ms;       // [1000]; a tenth is the heartbeat
     size_t raft_snapshot_bytes; // of log between two snapshots [16 MiB]
+    int raft_scrub_ms;          // from one reading of all that is on the disk to the next [30000];
+                                // < 0: never
     const struct kl_backend_ops *const *extra; // more back ends, NULL-terminated [none]
 };
 

@@ -293,6 +293,46 @@ static int io_async_work(struct raft_io *io, struct raft_io_async_work *req,
     return 0;
 }
 
+// ---- what is on the disk, read again ----
+
+struct check_job {
+    struct kl_raft_job job;
+    struct kl_raft_node *n;
+    struct kl_raft_log_check *c;
+};
+
+static void check_work(struct kl_raft_job *job)
+{
+    struct check_job *j = KL_CONTAINER_OF(job, struct check_job, job);
+    j->c->code = kl_raft_log_check(j->n->log, &j->c->seq, &j->c->err);
+}
+
+static void check_done(struct kl_raft_job *job)
+{
+    struct check_job *j = KL_CONTAINER_OF(job, struct check_job, job);
+    struct kl_raft_node *n = j->n;
+    n->working--;
+    j->c->busy = false;
+    if (!n->stopping)
+        j->c->cb(j->c);
+    free(j);
+    kl_raft_node_event(n);
+}
+
+void kl_raft_node_check_log(struct kl_raft_node *n, struct kl_raft_log_check *c)
+{
+    struct check_job *j = c->busy || n->restarting || n->stopping ? NULL : calloc(1, sizeof(*j));
+    if (!j)
+        return;
+    j->n = n;
+    j->c = c;
+    j->job.work = check_work;
+    j->job.done = check_done;
+    c->busy = true;
+    n->working++; // the log stays open
+    n->env.run(n->env.arg, KL_RAFT_DISK, &j->job);
+}
+
 // ---- start ----
 
 static int io_init(struct raft_io *io, raft_id id, const char *address)

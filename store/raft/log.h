@@ -71,6 +71,8 @@ int kl_raft_log_truncate(struct kl_raft_log *l, uint64_t from, struct kl_error *
 // with everything; the next entry follows the snapshot.
 int kl_raft_log_put_snapshot(struct kl_raft_log *l, const struct kl_raft_manifest *m,
                              uint64_t trailing, struct kl_error *err);
+// Reads the segment after *seq as it is on the disk; *seq 0 when there is none. KL_ECORRUPT.
+int kl_raft_log_check(struct kl_raft_log *l, uint64_t *seq, struct kl_error *err);
 // Forgets entries and snapshots (not term and vote), for a server that is seeded anew.
 int kl_raft_log_wipe(struct kl_raft_log *l, struct kl_error *err);
 // Whether the disk has no room for another segment. Any thread.

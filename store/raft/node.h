@@ -138,6 +138,16 @@ struct kl_raft_node_change {
 // KL_ECONFLICT: another one is under way; KL_EUNAVAILABLE: not the leader, not ready.
 int kl_raft_node_change(struct kl_raft_node *n, struct kl_raft_node_change *c);
 
+// Reads the log's next segment again, off the thread. Zeroed, with cb; outlives the node's jobs.
+struct kl_raft_log_check {
+    void (*cb)(struct kl_raft_log_check *c);
+    uint64_t seq; // of the segment that was read; 0: all were
+    int code;     // KL_ECORRUPT
+    struct kl_error err;
+    bool busy;
+};
+void kl_raft_node_check_log(struct kl_raft_node *n, struct kl_raft_log_check *c);
+
 // ---- what it is ----
 
 struct kl_raft_node_member {

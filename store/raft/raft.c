@@ -55,6 +55,7 @@ static void run_wake(struct kl_task *t)
         kl_raft_propose_poll(r);
         kl_raft_read_poll(r);
         kl_raft_members_poll(r);
+        kl_raft_scrub_poll(r);
     }
 }
 
@@ -427,6 +428,7 @@ static void start(struct kl_backend *b)
     }
     r->tick_start.run = run_tick_start;
     kl_loop_post(r->log_loop, &r->tick_start);
+    kl_raft_scrub_start(r);
     if (!r->peers)
         return;
     struct kl_peer_handler raft = {kl_core_loop(r->core), on_raft_message, NULL, r};

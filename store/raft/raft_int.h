@@ -72,6 +72,20 @@ struct kl_raft_asked { // one round of "which term are you in?"
     bool active;
 };
 
+// One pass over the database (scrub.c).
+struct kl_raft_scrub {
+    uv_timer_t timer;
+    struct kl_task start;
+    int64_t next_ms;
+    int pass_ms;
+    kl_rev at, until;
+    uint64_t expect, sum;
+    sqlite3_stmt *rows;
+    bool running, told;
+    struct kl_error err;
+    struct kl_raft_job job;
+};
+
 struct kl_raft {
     struct kl_backend sq; // the core's handle; first
     struct kl_store *core;
@@ -85,6 +99,9 @@ struct kl_raft {
     struct kl_raft_wake *wake;
     uv_timer_t tick; // the log's loop
     struct kl_task tick_start;
+    struct kl_raft_log_check log_check;
+    int64_t log_check_ms;
+    bool log_told;
     unsigned heartbeat_ms;
     struct kl_raft_saved opened;
     bool started, closing;
@@ -153,7 +170,8 @@ struct kl_raft {
     const struct kl_raft_write *writing;
     uv_timer_t retry;
     bool retry_ready;
-    uint64_t written; // index
+    uint64_t written, written_state; // index, and the state there
+    struct kl_raft_scrub scrub;
     sqlite3_stmt *st_saved;
     atomic_llong lag;
     atomic_bool sq_low;
@@ -208,6 +226,13 @@ int kl_raft_write_now(struct kl_raft *r, struct kl_raft_write *w, struct kl_erro
 void kl_raft_write_free(struct kl_raft_write *w);
 struct kl_raft_write *kl_raft_write_new(struct kl_raft *r, const struct kl_batch *b, uint64_t index,
                                         uint64_t term);
+
+// scrub.c
+void kl_raft_scrub_start(struct kl_raft *r);
+void kl_raft_scrub_poll(struct kl_raft *r); // the log's part
+// On SQLite's thread:
+void kl_raft_scrub_written(struct kl_raft *r, const struct kl_batch *b); // it is in the database
+void kl_raft_scrub_reset(struct kl_raft *r); // another database takes the place
 
 // propose.c
 void kl_raft_propose(struct kl_backend *b, struct kl_batch *batch);

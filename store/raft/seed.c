@@ -345,6 +345,7 @@ int kl_raft_install(void *arg)
     }
     r->sq.rev = r->installed.rev;
     r->written = r->installed.index;
+    r->written_state = r->installed.state;
     r->has_installed = true;
     return 0;
 }

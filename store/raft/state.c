@@ -130,6 +130,7 @@ void kl_raft_state_finalize(struct kl_raft *r)
 {
     sqlite3_finalize(r->st_saved);
     r->st_saved = NULL;
+    kl_raft_scrub_reset(r);
     kl_sq_finalize(&r->sq);
 }
 
@@ -151,7 +152,7 @@ int kl_raft_state_open(struct kl_raft *r, struct kl_error *err)
     r->applied = r->written = r->opened.index;
     r->applied_term = r->opened.term;
     r->chain = r->opened.chain;
-    r->state = r->opened.state;
+    r->state = r->written_state = r->opened.state;
     r->rev = r->sq.rev = r->opened.rev;
     r->conf_index = r->opened.conf_index;
     r->cluster_id = r->opened.cluster_id;
@@ -313,8 +314,12 @@ int kl_raft_write_now(struct kl_raft *r, struct kl_raft_write *w, struct kl_erro
             kl_sq_run(&r->sq, KL_SQ_ROLLBACK, &ignored);
     }
     r->writing = NULL;
-    if (!e)
+    if (!e) {
         r->written = w->index;
+        r->written_state = w->state;
+        if (w->batch)
+            kl_raft_scrub_written(r, w->batch);
+    }
     kl_fault_crash("raft.state.written");
     return e;
 }
