@@ -3,10 +3,7 @@
 #include "apiserver/server_int.h"
 #include "base/clock.h"
 #include "base/metrics.h"
-#include <fcntl.h>
 #include <stdio.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 static const char *const code_names[] = {"1xx", "2xx", "3xx", "4xx", "5xx"};
 _Static_assert(KL_COUNT(code_names) == KL_HTTP_CLASSES, "one series for each class");
@@ -58,36 +55,17 @@ static void put_loops(struct kl_apiserver *s, struct kl_buf *b)
     }
 }
 
-static long resident_pages(void)
-{
-    long total = 0, resident = 0;
-    FILE *f = fopen("/proc/self/statm", "re");
-    if (f && fscanf(f, "%ld %ld", &total, &resident) != 2)
-        resident = 0;
-    if (f)
-        fclose(f);
-    return resident;
-}
-
 void kl_api_metrics_write(struct kl_apiserver *s, struct kl_buf *b)
 {
     struct kl_http_server_stats st;
-    struct rusage u;
     kl_http_server_get_stats(s->http, &st);
-    getrusage(RUSAGE_SELF, &u);
     put(b, "apiserver_current_inflight_requests", "gauge", "Requests that are being answered");
     kl_buf_printf(b, "apiserver_current_inflight_requests %lld\n",
                   (long long)st.requests_in_flight);
     put(b, "kinglet_connections", "gauge", "Open client connections");
     kl_buf_printf(b, "kinglet_connections %lld\n", (long long)st.connections);
     put_loops(s, b);
-    put(b, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.");
-    kl_buf_printf(b, "process_resident_memory_bytes %lld\n",
-                  (long long)resident_pages() * sysconf(_SC_PAGESIZE));
-    put(b, "process_cpu_seconds_total", "counter", "Total user and system CPU time in seconds.");
-    kl_buf_printf(b, "process_cpu_seconds_total %.3f\n",
-                  (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
-                      (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
+    kl_metrics_write_process(b);
     put(b, "process_start_time_seconds", "gauge", "Start time since the epoch in seconds.");
     kl_buf_printf(b, "process_start_time_seconds %.3f\n",
                   (double)(kl_wall_ms() - (kl_mono_ms() - s->started_ms)) / 1e3);

@@ -32,3 +32,4 @@ void kl_metric_observe(struct kl_metric *m, double v);
 // Called at each scrape to refresh gauges; registered once at start-up.
 void kl_metrics_collector(void (*collect)(void *arg), void *arg);
 void kl_metrics_write(struct kl_buf *out);
+void kl_metrics_write_process(struct kl_buf *out); // memory and CPU time, as Go's client has them

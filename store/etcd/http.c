@@ -55,6 +55,7 @@ static void serve_metrics(struct kl_etcd *e, struct kl_http_req *r)
     struct kl_buf b;
     kl_buf_init(&b, MAX_METRICS_BYTES);
     kl_metrics_write(&b);
+    kl_metrics_write_process(&b);
     kl_etcd_cluster_refresh(e);
     uint64_t leader = atomic_load(&e->leader);
     put_gauge(&b, "etcd_server_has_leader", "Whether or not a leader exists.", leader != 0);
