@@ -272,6 +272,13 @@ static void fail_queue(struct kl_grpc_rpc *c, int rc, size_t n)
         kl_grpc_rpc_finish(c, KL_GRPC_RESOURCE_EXHAUSTED, text);
 }
 
+bool kl_grpc_rpc_fits(struct kl_grpc_rpc *c, size_t n)
+{
+    if (n > INT32_MAX)
+        fail_queue(c, KL_ETOOLARGE, n);
+    return n <= INT32_MAX;
+}
+
 // Empties o.
 static int send_message(struct kl_grpc_rpc *c, struct kl_grpc_out *o)
 {

@@ -92,6 +92,8 @@ int kl_grpc_rpc_send(struct kl_grpc_rpc *c, struct kl_grpc_out *o);
 int kl_grpc_rpc_send_str(struct kl_grpc_rpc *c, struct kl_str message); // copied
 size_t kl_grpc_rpc_queued(const struct kl_grpc_rpc *c); // bytes not yet taken by the connection
 void kl_grpc_rpc_want_send(struct kl_grpc_rpc *c);      // `ready` comes, later
+// Whether a message of n bytes may be sent. If not the call was failed, as grpc-go fails it.
+bool kl_grpc_rpc_fits(struct kl_grpc_rpc *c, size_t n);
 // A message too big to be held: its length is told first, then `pull` hands out its slices, which
 // must add up to it (see kl_http_source; a negative return resets the stream). `done` comes exactly
 // once when it will be asked no more, also when this fails. Only as a call's first and only

@@ -231,8 +231,11 @@ void kl_etcd_answer_txn(struct kl_grpc_rpc *c, struct kl_etcd_txn_body *b, const
     struct revs r = {txn->rev - txn->row_n, txn->rev, false};
     struct revs again = r;
     size_body(b, &r);
+    size_t size = kl_etcd_header_size(e, txn->rev) + b->size;
+    if (!kl_grpc_rpc_fits(c, size))
+        return;
     struct kl_grpc_out o;
-    kl_grpc_out_init(&o, kl_etcd_header_size(e, txn->rev) + b->size + 64);
+    kl_grpc_out_init(&o, size + 64);
     put_full_header(&o, e, txn->rev);
     put_body(&o, b, &again);
     kl_grpc_rpc_reply(c, &o);
@@ -251,8 +254,11 @@ void kl_etcd_answer_put(struct kl_grpc_rpc *c, const struct kl_op *op, bool prev
 
 void kl_etcd_answer_delete(struct kl_grpc_rpc *c, const struct kl_op *op, bool prev_kv, kl_rev rev)
 {
+    size_t size = delete_size(op, prev_kv);
+    if (!kl_grpc_rpc_fits(c, size))
+        return;
     struct kl_grpc_out o;
-    kl_grpc_out_init(&o, 64 + delete_size(op, prev_kv));
+    kl_grpc_out_init(&o, 64 + size);
     put_full_header(&o, kl_etcd_of(c), rev);
     put_deleted(&o, op, prev_kv);
     kl_grpc_rpc_reply(c, &o);
