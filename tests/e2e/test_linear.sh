@@ -44,10 +44,28 @@ start_database() {
     return 1
 }
 
+# Three members of one raft cluster, each with a directory of its own.
+run_raft() {
+    local name="raft, 3 servers, kill -9 and SIGSTOP"
+    if "$dir/lin" -rounds "$rounds" -seconds "$seconds" -servers 3 -together -fault kill,stop -pause 3s \
+        -- "$kinglet" etcd --name "m{n}" --data-dir "$dir/raft3-{n}" \
+        --listen-client-urls "http://127.0.0.1:{port}" --listen-peer-urls "http://127.0.0.1:{peer}" \
+        --initial-cluster "m0=http://127.0.0.1:{peer0},m1=http://127.0.0.1:{peer1},m2=http://127.0.0.1:{peer2}" \
+        >"$dir/lin.log" 2>&1; then
+        echo "ok linear / $name"
+    else
+        echo "not ok linear / $name: $(tail -1 "$dir/lin.log" | cut -c1-300)" && bad=1
+    fi
+    tail -20 "$dir/lin.log" | sed 's/^/    /'
+}
+
 for backend in ${LIN_BACKENDS-sqlite postgres mysql raft}; do
     case $backend in
     sqlite) run "sqlite, kill -9" "sqlite://$dir/state.db" ;;
-    raft) run "raft, one server, kill -9" "raft://$dir/raft" ;;
+    raft)
+        run "raft, one server, kill -9" "raft://$dir/raft"
+        run_raft
+        ;;
     *)
         start_database "$backend" || continue
         run "$backend, 3 servers, kill -9 and SIGSTOP" "$database" -servers 3 -fault kill,stop \

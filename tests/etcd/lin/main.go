@@ -2,10 +2,12 @@
 
 // lin: clients write and read through servers that are killed, paused and started again, watchers
 // follow; afterwards the whole history is checked (check.go). Each server is started by the command
-// behind --, in which {port} is its client port, {n} its number and {peer} a port for its peers.
+// behind --, in which {port} is its client port, {n} its number and {peer} a port for its peers;
+// {peer0}, {peer1} ... are the ports of all. With -together the servers start at once, as one whose
+// cluster needs the others is up only then.
 //
 //	lin [-servers 1] [-rounds 5] [-seconds 10] [-clients 8] [-watchers 4] [-fault kill,stop,none]
-//	    [-fault-cmd CMD] [-gapless] [-seed N] -- COMMAND...
+//	    [-fault-cmd CMD] [-gapless] [-together] [-seed N] -- COMMAND...
 package main
 
 import (
@@ -35,6 +37,7 @@ var (
 	pause     = flag.Duration("pause", time.Second, "longest pause of a stopped server")
 	gapless   = flag.Bool("gapless", true, "a write of n keys takes n revisions, no revision is left out")
 	seed      = flag.Int64("seed", time.Now().UnixNano(), "of everything random here")
+	together  = flag.Bool("together", false, "start all servers before waiting for one")
 	verbose   = flag.Bool("v", false, "what the servers print")
 )
 
@@ -43,6 +46,7 @@ type server struct {
 	mu            sync.Mutex
 	cmd           *exec.Cmd
 	starts        int
+	all           []*server
 }
 
 func freePort() int {
@@ -59,6 +63,9 @@ func (s *server) start() {
 	for i, a := range flag.Args() {
 		a = strings.ReplaceAll(a, "{port}", fmt.Sprint(s.port))
 		a = strings.ReplaceAll(a, "{peer}", fmt.Sprint(s.peer))
+		for k, o := range s.all {
+			a = strings.ReplaceAll(a, fmt.Sprintf("{peer%d}", k), fmt.Sprint(o.peer))
+		}
 		args[i] = strings.ReplaceAll(a, "{n}", fmt.Sprint(s.n))
 	}
 	s.cmd = exec.Command(args[0], args[1:]...)
@@ -134,9 +141,16 @@ func main() {
 	r := rand.New(rand.NewSource(*seed))
 	servers := make([]*server, *nservers)
 	for i := range servers {
-		servers[i] = &server{n: i, port: freePort(), peer: freePort()}
-		servers[i].start()
-		servers[i].waitUp()
+		servers[i] = &server{n: i, port: freePort(), peer: freePort(), all: servers}
+	}
+	for _, s := range servers {
+		s.start()
+		if !*together {
+			s.waitUp()
+		}
+	}
+	for _, s := range servers {
+		s.waitUp()
 	}
 	h := newHistory()
 	var watchers []*watcher
