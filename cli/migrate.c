@@ -98,6 +98,27 @@ static void show(void *arg, const struct kl_store_copy_progress *p)
 
 // ---- a running server as the origin ----
 
+// The fence holds off what is evaluated here, which is everything where this server leads.
+static int check_role(const struct kl_buf *status, struct kl_error *err)
+{
+    static const char *const good[] = {"single", "leader", "batch leader"};
+    char role[32] = "";
+    if (!kl_admin_text(status, "role", role, sizeof(role)))
+        return kl_error_set(err, KL_EPROTO, "the server's answer is not understood");
+    for (size_t i = 0; i < KL_COUNT(good); i++) {
+        if (!strcmp(role, good[i]))
+            return 0;
+    }
+    if (!strcmp(role, "equal"))
+        return kl_error_set(err, KL_ECONFLICT,
+                            "other servers write to the same database by themselves, and their "
+                            "writes cannot be held off from here: stop them first");
+    return kl_error_set(err, KL_ECONFLICT,
+                        "this server is a %s, and writes are held off where they are decided: run "
+                        "migrate --online on the server that leads (kinglet status shows it)",
+                        role);
+}
+
 static int identify_server(void *arg, uint64_t *ret_id, kl_rev *ret_rev, struct kl_error *err)
 {
     const struct migration *m = arg;
@@ -108,6 +129,8 @@ static int identify_server(void *arg, uint64_t *ret_id, kl_rev *ret_rev, struct 
     if (!r && (!kl_admin_text(&b, "clusterId", id, sizeof(id)) ||
                !kl_admin_number(&b, "revision", ret_rev)))
         r = kl_error_set(err, KL_EPROTO, "the server's answer is not understood");
+    if (!r)
+        r = check_role(&b, err);
     *ret_id = strtoull(id, NULL, 16);
     kl_buf_fini(&b);
     return r;

@@ -499,7 +499,9 @@ static int begin(struct server *s, struct kl_error *err)
     struct kl_store_options so = {.hooks = &kl_cache_hooks,
                                   .ring_bytes = RING_BYTES,
                                   .auto_compact = true,
-                                  .take_over = o->take_over};
+                                  .take_over = o->take_over,
+                                  .take_over_dir =
+                                      kl_snapshot_dir(&s->arena, o->snapshot_dir, o->data_dir)};
     so.cafile = o->cafile;
     so.certfile = o->certfile;
     so.keyfile = o->keyfile;

@@ -8,6 +8,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "object/json.h"
+#include "store/raft/members.h"
+#include "store/sql/members.h"
 #include "store/transfer/access.h"
 #include "store/transfer/snapshot.h"
 #include <stdio.h>
@@ -74,6 +76,59 @@ static void put_text(struct kl_buf *out, const char *name, const char *v)
     kl_json_write_string(out, kl_str(v));
 }
 
+static void write_member(struct kl_buf *out, bool first, uint64_t id, const char *address,
+                         const char *role, bool self, bool connected)
+{
+    kl_buf_printf(out, "%s{\"id\":\"%016llx\"", first ? "" : ",", (unsigned long long)id);
+    put_text(out, "address", address);
+    put_text(out, "role", role);
+    kl_buf_printf(out, ",\"self\":%s,\"connected\":%s}", self ? "true" : "false",
+                  connected ? "true" : "false");
+}
+
+static const char *raft_role(const struct kl_raft_member *m)
+{
+    return m->leader ? "leader" : m->role == KL_RAFT_VOTER ? "follower" : "learner";
+}
+
+static const char *sql_role(const struct kl_sql_status *st, const struct kl_sql_member *m)
+{
+    if (st->leader)
+        return m->leader ? "batch leader" : "follower";
+    return st->nmembers > 1 ? "equal" : "single"; // each commits by itself
+}
+
+// This server's role, and all servers of the store.
+static void write_members(struct kl_buf *out, struct kl_store *s)
+{
+    struct kl_raft_status *raft = calloc(1, sizeof(*raft));
+    struct kl_sql_status *sql = calloc(1, sizeof(*sql));
+    const char *role = "single";
+    if (raft && !kl_raft_status(s, raft, NULL)) {
+        for (size_t i = 0; i < raft->nmembers; i++)
+            role = raft->members[i].self ? raft_role(&raft->members[i]) : role;
+    } else if (raft) {
+        raft->nmembers = 0;
+    }
+    if (sql && !kl_sql_status(s, sql, NULL))
+        role = sql_role(sql, &sql->members[0]);
+    else if (sql)
+        sql->nmembers = 0;
+    put_text(out, "role", role);
+    kl_buf_puts(out, KL_STR(",\"members\":["));
+    for (size_t i = 0; raft && i < raft->nmembers; i++) {
+        const struct kl_raft_member *m = &raft->members[i];
+        write_member(out, i == 0, m->id, m->address, raft_role(m), m->self, m->connected);
+    }
+    for (size_t i = 0; sql && i < sql->nmembers; i++) {
+        const struct kl_sql_member *m = &sql->members[i];
+        write_member(out, i == 0, m->id, m->address, sql_role(sql, m), m->self, m->connected);
+    }
+    kl_buf_puts(out, KL_STR("]"));
+    free(raft);
+    free(sql);
+}
+
 int kl_status_write(struct kl_buf *out, struct kl_store *s, const struct kl_status_about *about,
                     struct kl_error *err)
 {
@@ -90,10 +145,11 @@ int kl_status_write(struct kl_buf *out, struct kl_store *s, const struct kl_stat
     kl_buf_printf(out, ",\"served\":%s,\"clusterId\":\"%016llx\",\"memberId\":\"%016llx\"",
                   about->served ? "true" : "false", (unsigned long long)st.cluster_id,
                   (unsigned long long)st.member_id);
-    put_text(out, "role", kl_store_is_shared(s) ? "shared" : "single");
+    write_members(out, s);
     put_number(out, "revision", st.rev);
     put_number(out, "compactedTo", st.compact_rev);
     put_number(out, "rowsCompactedTo", st.physical_rev);
+    put_number(out, "compactionLagRevisions", st.compact_rev - st.physical_rev);
     put_number(out, "keys", st.keys);
     put_number(out, "leases", st.leases);
     put_number(out, "watchers", st.watchers);
@@ -153,6 +209,26 @@ static void line_bytes(const char *name, int64_t bytes)
     printf("%-15s %s\n", name, kl_size_text(bytes, size));
 }
 
+static bool is_true(const struct kl_value *v, const char *name)
+{
+    const struct kl_value *b = kl_map_value(v, kl_str(name));
+    return b && b->kind == KL_BOOL && b->b;
+}
+
+static void print_members(const struct kl_value *v)
+{
+    const struct kl_value *all = kl_map_value(v, KL_STR("members"));
+    for (uint32_t i = 0; all && all->kind == KL_ARRAY && i < all->n; i++) {
+        const struct kl_value *m = &all->items[i];
+        struct kl_str address = text(m, "address");
+        printf("%-15s %.*s %.*s %.*s%s\n", i ? "" : "members:", KL_PRI(text(m, "id")),
+               KL_PRI(text(m, "role")), KL_PRI(address.n ? address : KL_STR("-")),
+               is_true(m, "self")        ? " (this server)"
+               : is_true(m, "connected") ? ""
+                                         : " (not connected)");
+    }
+}
+
 static void print_text(const struct kl_value *v)
 {
     struct kl_str error = text(v, "lastError"), endpoint = text(v, "endpoint");
@@ -163,6 +239,7 @@ static void print_text(const struct kl_value *v)
         printf("%-15s %.*s\n", "datastore:", KL_PRI(endpoint));
     printf("%-15s %s\n", "server:", served && served->b ? "running" : "not running");
     printf("%-15s %.*s\n", "role:", KL_PRI(text(v, "role")));
+    print_members(v);
     printf("%-15s %lld\n", "revision:", (long long)number(v, "revision"));
     printf("%-15s %lld (rows: %lld)\n", "compacted to:", (long long)number(v, "compactedTo"),
            (long long)number(v, "rowsCompactedTo"));

@@ -3,8 +3,10 @@
 // others, who leads, the database's clock, what of kv_batch nobody needs any more, sizes.
 #include "store/sql/sql_int.h"
 #include "store/peer/peers.h"
+#include "store/store_int.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include <stdio.h>
 
 static struct kl_peers *peers(const struct kl_backend *b)
 {
@@ -29,6 +31,7 @@ static int read_peers(struct kl_backend *b, struct kl_sql_conn *c, int64_t leade
     struct kl_sql_value v[KL_SQL_MAX_COLUMNS];
     int64_t now = kl_sql_now_ms(b), old[OLD_PEERS];
     uint64_t fresh[KL_SQL_PEERS_MAX];
+    char addresses[KL_SQL_PEERS_MAX][KL_SQL_ADDRESS_MAX + 1];
     size_t nold = 0, nfresh = 0;
     int r = kl_sql_query(c, KL_SQL_PEERS, NULL, 0, err);
     if (r)
@@ -39,8 +42,10 @@ static int read_peers(struct kl_backend *b, struct kl_sql_conn *c, int64_t leade
         int64_t age = now - v[3].i;
         if (v[0].i == leader && age < KL_SQL_LEADER_FRESH_MS)
             *ret_leader_beats = true;
-        if (age < KL_SQL_PEER_FRESH_MS && nfresh < KL_SQL_PEERS_MAX)
+        if (age < KL_SQL_PEER_FRESH_MS && nfresh < KL_SQL_PEERS_MAX) {
+            snprintf(addresses[nfresh], sizeof(addresses[0]), "%.*s", KL_PRI(v[1].s));
             fresh[nfresh++] = (uint64_t)v[0].i;
+        }
         char address[256];
         if (v[1].s.n && v[1].s.n < sizeof(address) && peers(b) && age < KL_SQL_PEER_OLD_MS) {
             memcpy(address, v[1].s.p, v[1].s.n);
@@ -58,6 +63,7 @@ static int read_peers(struct kl_backend *b, struct kl_sql_conn *c, int64_t leade
     }
     pthread_mutex_lock(&b->mu);
     memcpy(b->peers, fresh, nfresh * sizeof(*fresh));
+    memcpy(b->peer_address, addresses, nfresh * sizeof(addresses[0]));
     b->npeers = nfresh;
     pthread_mutex_unlock(&b->mu);
     return r;
@@ -175,6 +181,31 @@ static void run_beat(uv_timer_t *t)
         kl_sql_session_drop(&b->reader);
     if (!r || !kl_sql_closing(b))
         b->answers = !r;
+}
+
+int kl_sql_status(struct kl_store *s, struct kl_sql_status *ret, struct kl_error *err)
+{
+    if (s->ops->load != kl_sql_load)
+        return kl_error_set(err, KL_EUNSUPPORTED, "the datastore is not a shared database");
+    struct kl_backend *b = s->backend;
+    const char *mine = peers(b) ? kl_peers_address(peers(b)) : NULL;
+    uint64_t leader = (uint64_t)atomic_load(&b->leader);
+    *ret = (struct kl_sql_status){.leader = leader, .nmembers = 1};
+    ret->members[0] = (struct kl_sql_member){.id = (uint64_t)b->id,
+                                             .leader = leader == (uint64_t)b->id,
+                                             .self = true,
+                                             .connected = true};
+    snprintf(ret->members[0].address, sizeof(ret->members[0].address), "%s", mine ? mine : "");
+    pthread_mutex_lock(&b->mu);
+    for (size_t i = 0; i < b->npeers; i++) {
+        struct kl_sql_member *m = &ret->members[ret->nmembers++];
+        m->id = b->peers[i];
+        m->leader = leader == m->id;
+        memcpy(m->address, b->peer_address[i], sizeof(m->address));
+        m->connected = peers(b) && kl_peers_connected(peers(b), m->id);
+    }
+    pthread_mutex_unlock(&b->mu);
+    return 0;
 }
 
 // ---- "the log has grown" ----

@@ -15,6 +15,7 @@
 // next one is at.seq + 1, whether it comes from the writer or from the feed.
 #pragma once
 #include "store/sql/driver.h"
+#include "store/sql/members.h"
 #include "store/store.h"
 #include "base/buf.h"
 #include <pthread.h>
@@ -42,7 +43,6 @@ enum {
     KL_SQL_LEADER_FRESH_MS = 6000,
     KL_SQL_PEER_FRESH_MS = 20000,
     KL_SQL_PEER_OLD_MS = 3600000,
-    KL_SQL_PEERS_MAX = 64,
     KL_SQL_BATCH_KEEP_MS = 300000, // kv_batch is for servers that are behind by less
     KL_SQL_TRIM_ROWS = 5000,
     KL_SQL_LOAD_ROWS = 10000,
@@ -133,6 +133,7 @@ struct kl_backend {
     int64_t own_seq, own_nonce, own_chain; // newest of ours that is known to be committed
     kl_rev seen_rev;                       // the greatest ever
     uint64_t peers[KL_SQL_PEERS_MAX];      // other servers that were there a moment ago
+    char peer_address[KL_SQL_PEERS_MAX][KL_SQL_ADDRESS_MAX + 1];
     size_t npeers;
     atomic_llong inflight_nonce; // what the writer has not settled
     atomic_llong epoch, db_minus_mono_ms, db_clock_slack_ms;

@@ -12,8 +12,9 @@ import socket
 import sqlite3
 import subprocess
 from lib import KINGLET, ROOT, Server, Skip, check, config_map, equal, fail, free_port, holds, run, \
-    wait_for
+    temp_dir, wait_for
 
+DBSERVER = os.path.join(ROOT, os.environ.get("LIN_BUILD", "build-test"), "tests/store/dbserver")
 KINE = os.path.join(ROOT, ".cache/peers/kine")
 VERSION = "v0.17.5"
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
@@ -113,6 +114,97 @@ def test_there_and_back():
     after = {x["metadata"]["name"]: x for x in server.get(CONFIG_MAPS)["items"]}
     equal(after, before, "objects")
     server.api("POST", CONFIG_MAPS, config_map("new", {}))
+
+
+class Database:
+    """A real server with one database (tests/store/dbserver.c); it ends with its input."""
+
+    def __init__(self, kind):
+        check(os.path.exists(DBSERVER), f"{DBSERVER} is not built (tests/run does it)")
+        self.proc = subprocess.Popen([DBSERVER, kind], stdin=subprocess.PIPE,
+                                     stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for line in self.proc.stdout:
+            found = re.match(r"((?:postgres|mysql)://\S+) \d+$", line)
+            if found:
+                self.url = found.group(1)
+                return
+        fail(f"no {kind} server")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.proc.stdin.close()
+        self.proc.wait(60)
+
+
+def state(s):
+    """Every object that matters, with its resource version."""
+    return {x["metadata"]["name"]: x for x in s.get(CONFIG_MAPS)["items"]}
+
+
+def through_kine(url):
+    """A real kine opens what --to-kine gave back, and says nothing bad; a client reads from it."""
+    port, log = free_port(), os.path.join(temp_dir(), "kine.log")
+    with open(log, "wb") as f:
+        kine = subprocess.Popen([KINE, "--endpoint", url, "--listen-address", f"127.0.0.1:{port}",
+                                 "--metrics-bind-address", "0"], stdout=f, stderr=f)
+    try:
+        wait_for(lambda: kine.poll() is not None or listens(port), "kine listens", 60)
+        with open(log, encoding="utf-8") as f:
+            text = f.read()
+        equal(kine.poll(), None, f"kine's exit status: {text}")
+        check(not re.search(r"level=(error|fatal)", text), text)
+    finally:
+        kine.send_signal(signal.SIGTERM)
+        kine.wait(30)
+
+
+def refuses_kine(url):
+    """kine may not write what is kinglet's: it gives up at its start."""
+    r = subprocess.run([KINE, "--endpoint", url, "--listen-address", f"127.0.0.1:{free_port()}",
+                        "--metrics-bind-address", "0"], capture_output=True, text=True, timeout=60)
+    check(r.returncode, "kine started on a datastore of kinglet's")
+    holds(r.stdout + r.stderr, "this datastore is kinglet's")
+
+
+def there_and_back(kind):
+    build_kine()
+    with Database(kind) as db, Server("--datastore-endpoint", db.url,
+                                      "--disable-controller-manager", "--disable-scheduler") as s:
+        for i in range(30):
+            s.api("POST", CONFIG_MAPS, config_map(f"c{i}", {"n": str(i)}))
+        for i in range(0, 30, 3):
+            s.raw("DELETE", f"{CONFIG_MAPS}/c{i}")
+        for i in range(0, 30, 6):
+            s.api("POST", CONFIG_MAPS, config_map(f"c{i}", {"n": "again"}))
+        holds(kinglet("migrate", "--to-kine", db.url, want=1), "is in use by 1 server")
+        before = state(s)
+        equal(s.stop(), 0, "exit status")
+        holds(kinglet("migrate", "--to-kine", db.url), "kine and K3s open it again")
+        through_kine(db.url)
+        r = subprocess.run([KINGLET, "server", *s.flags], capture_output=True, text=True, timeout=60)
+        equal(r.returncode, 1, "exit status without --take-over")
+        holds(r.stderr, "written by kine or K3s", "--take-over", "--to-kine leads back")
+        s.flags += ["--take-over"]
+        s.start(wait=False)
+        wait_for(s.is_ready, "server is ready after the 15 s that nobody may write", 60)
+        s.credentials()
+        equal(state(s), before, "objects")
+        s.api("POST", CONFIG_MAPS, config_map("new", {}))
+        with open(s.log, encoding="utf-8", errors="replace") as f:
+            saved = re.search(r"it was saved to (\S+)", f.read())
+        check(saved and os.path.getsize(saved.group(1)) > 1000, "no snapshot was saved before")
+        refuses_kine(db.url)
+        s.api("POST", CONFIG_MAPS, config_map("newer", {}))
+
+
+def test_postgres():
+    there_and_back("postgres")
+
+
+def test_mariadb():
+    there_and_back("mysql")
 
 
 if __name__ == "__main__":
