@@ -4,7 +4,7 @@
 # T2 and T8: clients write and read while servers are killed, paused and started again and their
 # database restarts; tests/etcd/lin checks the whole history.
 #
-#   LIN_BACKENDS  "sqlite postgres mysql raft"
+#   LIN_BACKENDS  "sqlite postgres mysql raft etcd"; etcd: servers of ours on a remote etcd
 #   LIN_ROUNDS    5, of LIN_SECONDS 10 each
 #   LIN_BUILD     build-test: where tests/store/dbserver is
 cd "$(dirname "$0")/../.." || exit 1
@@ -59,12 +59,28 @@ run_raft() {
     tail -20 "$dir/lin.log" | sed 's/^/    /'
 }
 
-for backend in ${LIN_BACKENDS-sqlite postgres mysql raft}; do
+for backend in ${LIN_BACKENDS-sqlite postgres mysql raft etcd}; do
     case $backend in
     sqlite) run "sqlite, kill -9" "sqlite://$dir/state.db" ;;
     raft)
         run "raft, one server, kill -9" "raft://$dir/raft"
         run_raft
+        ;;
+    etcd) # two servers of ours on a remote etcd; the remote is killed as well
+        start_reference || { echo "skip linear / etcd: no reference" && continue; }
+        run "remote etcd, 2 servers, kill -9 and SIGSTOP" "etcd://${reference_url#http://}" -servers 2 -gapless=false \
+            -fault kill,stop -pause 3s
+        echo "${pids[-1]}" >"$dir/reference.pid"
+        cat >"$dir/again" <<EOF
+kill -9 \$(cat "$dir/reference.pid")
+"$(tests/etcd/reference.sh)" --data-dir "$dir/reference" --listen-client-urls "$reference_url" \
+    --unsafe-no-fsync --advertise-client-urls "$reference_url" --log-level error \
+    --listen-peer-urls http://127.0.0.1:0 >>"$dir/reference.log" 2>&1 &
+echo \$! >"$dir/reference.pid"
+EOF
+        run "remote etcd, 2 servers, the remote is killed" "etcd://${reference_url#http://}" -servers 2 -gapless=false \
+            -fault none -rounds 3 -fault-cmd "bash $dir/again"
+        kill "$(cat "$dir/reference.pid")"
         ;;
     *)
         start_database "$backend" || continue

@@ -98,6 +98,12 @@ void es_again(struct es_server *s)
     }
 }
 
+bool es_is_there(bool kinglet)
+{
+    char buf[PATH_MAX];
+    return find(kinglet, buf, sizeof(buf));
+}
+
 bool es_start(struct es_server *s, bool kinglet, const char *dir)
 {
     char buf[PATH_MAX];

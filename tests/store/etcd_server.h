@@ -11,6 +11,7 @@ struct es_server {
     int port, pid;
 };
 
+bool es_is_there(bool kinglet);
 // False: the program is not there.
 bool es_start(struct es_server *s, bool kinglet, const char *dir);
 void es_kill(struct es_server *s);  // -9

@@ -49,7 +49,7 @@ struct hs_client {
 };
 
 // A fresh store on "memory", "sqlite", "shared", "postgres", "mysql", "postgres2", "mysql2"; on a
-// remote "etcd" or "kinglet-etcd", "etcd2" and "kinglet-etcd2": skips when there is none.
+// remote "etcd" or "kinglet-etcd", "etcd2" and "kinglet-etcd2".
 void hs_open(struct hs_store *hs, const char *backend, const struct kl_store_options *o);
 bool hs_is_sql(const char *backend);    // on a database server
 bool hs_is_remote(const char *backend); // on an etcd
