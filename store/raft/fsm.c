@@ -30,16 +30,30 @@ static int damaged_entry(struct kl_raft *r, uint64_t index, int code)
 // ---- one batch ----
 
 // What each row replaces, from the index; the leader said what it replaced there.
+// Whether the newest row for this key before row `i` of the batch deletes it.
+static bool deleted_before(const struct kl_batch *b, size_t i)
+{
+    struct kl_str key = kl_kv_key(b->rows[i].kv);
+    while (i--)
+        if (kl_str_eq(kl_kv_key(b->rows[i].kv), key))
+            return b->rows[i].kv->deleted;
+    return false;
+}
+
 static bool find_prev(struct kl_raft *r, struct kl_batch *b, const kl_rev *prev_ids)
 {
     const struct kl_node *root = r->core->view->root;
     for (size_t i = 0; i < b->nrows; i++) {
         struct kl_row *row = &b->rows[i];
-        struct kl_kv *prev;
+        struct kl_kv *prev = NULL;
+        if (prev_ids[i] > b->base_rev + (kl_rev)i)
+            return false;
         if (prev_ids[i] > b->base_rev)
             prev = b->rows[prev_ids[i] - b->base_rev - 1].kv;
         else
             prev = kl_node_get((struct kl_node *)root, kl_kv_key(row->kv));
+        if (prev && !prev_ids[i] && deleted_before(b, i))
+            prev = NULL;
         if ((prev ? prev->id : 0) != prev_ids[i] ||
             (prev && !kl_str_eq(kl_kv_key(prev), kl_kv_key(row->kv))))
             return false;
