@@ -361,6 +361,9 @@ const char kl_pg_session_sql[] =
     // Keys of text are bytes to us: nothing is converted on the way.
     "SELECT set_config('client_encoding', current_setting('server_encoding'), false)"
     " WHERE current_setting('client_encoding') <> current_setting('server_encoding');"
+    // These came with PostgreSQL 14 and 17. Our sessions are meant to be idle.
+    "SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('idle_session_timeout',"
+    " 'transaction_timeout');"
     // An acknowledged write is on the disk, whatever the server's default is.
     "SELECT set_config('synchronous_commit', 'on', false)"
     " WHERE current_setting('synchronous_commit') = 'off'";

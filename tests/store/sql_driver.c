@@ -995,6 +995,7 @@ static void settings(void **state)
     ts_fresh(server, db);
     parse(ts_url(server, db,
                  pg ? "sslmode=disable&default_transaction_isolation=serializable"
+                      "&idle_session_timeout=5000"
                     : "SQL_MODE=''&AUTOCOMMIT=0",
                  url, sizeof(url)),
           NULL, &e);
@@ -1002,7 +1003,8 @@ static void settings(void **state)
     c = dial(&e);
     OK(driver->look(c,
                     pg ? KL_STR("SELECT current_setting('transaction_isolation')::bytea,"
-                                " current_setting('kinglet.writer')::bytea")
+                                " current_setting('kinglet.writer')::bytea,"
+                                " current_setting('idle_session_timeout', true)::bytea")
                        : KL_STR("SELECT @@sql_mode, CONCAT(@@autocommit + 0)"),
                     &err));
     assert_int_equal(driver->fetch(c, v, &err), 1);
@@ -1010,6 +1012,7 @@ static void settings(void **state)
         kl_str_eqz(v[0].s, pg ? "read committed" : "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"));
     if (!kl_str_eqz(v[1].s, "1"))
         fail_msg("type %d %lld '%.*s'", v[1].type, (long long)v[1].i, KL_PRI(v[1].s));
+    assert_true(!pg || kl_str_eqz(v[2].s, "0"));
     driver->finish(c);
     driver->close(c);
     kl_endpoint_fini(&e);
