@@ -83,7 +83,10 @@ static void close_sql(struct kl_backend *b)
     pthread_cond_broadcast(&b->wake);
     pthread_mutex_unlock(&b->mu);
     kl_sql_session_interrupt(&b->feed);
-    if (b->writer.conn)
+    pthread_mutex_lock(&b->writer.mu);
+    bool writes = b->writer.conn; // and says good-bye; otherwise the reader does
+    pthread_mutex_unlock(&b->writer.mu);
+    if (writes)
         kl_sql_session_interrupt(&b->reader);
     if (b->feed_loop)
         kl_sql_feed_stop(b);
