@@ -37,6 +37,7 @@ struct kl_store_options {
     int64_t take_over_wait_ms; // without a new row in it before that [15 s]
     bool no_fsync;             // etcd's --unsafe-no-fsync
     bool read_only;         // nothing changes: no write is taken, nothing expires or is compacted
+    bool create;            // what is missing is made though read_only: a copy's target
     struct kl_peers *peers; // the other servers (store/peer/peers.h) [none]
     // raft://: an empty directory becomes a server of the cluster that raft_from is of, once its
     // leader adds it (store/raft/members.h), and not a cluster of its own. The state is fetched

@@ -19,10 +19,15 @@ static int64_t random_id(void)
 
 enum { CREATE_TRIES = 20, CREATE_PAUSE_MS = 100 };
 
+static bool may_create(const struct kl_backend *b)
+{
+    return !b->read_only || kl_core_options(b->core)->create;
+}
+
 static int connect_first(struct kl_backend *b, struct kl_sql_conn **ret_c, struct kl_error *err)
 {
     int r = b->d->connect(&b->ep, KL_SQL_READ_CALL_MS, ret_c, err);
-    for (int i = 0; r == KL_ENOTFOUND && !b->read_only && i < CREATE_TRIES; i++) {
+    for (int i = 0; r == KL_ENOTFOUND && may_create(b) && i < CREATE_TRIES; i++) {
         r = b->d->create_database(&b->ep, err);
         if (r == KL_EAGAIN) { // another server creates one at this moment
             kl_sql_pause(b, kl_mono_ms() + CREATE_PAUSE_MS);
@@ -54,7 +59,7 @@ static int check_tables(struct kl_backend *b, struct kl_sql_conn *c, struct kl_e
     case KL_SQL_TABLES_NONE:
         break;
     }
-    if (b->read_only)
+    if (!may_create(b))
         return kl_error_set(err, KL_ENOTFOUND, "datastore %s is empty", b->name);
     struct kl_sql_new n = {KL_SQL_FORMAT, random_id(), random_id()};
     r = b->d->create_tables(c, &n, err);

@@ -235,9 +235,11 @@ static const char back_sql[] =
     "CREATE UNIQUE INDEX kine_name_prev_revision_uindex ON kine (name, prev_revision);"
     "CREATE INDEX kine_id_compact_rev_key_with_prev_revision_index ON kine(id, name,"
     " prev_revision) WHERE name != 'compact_rev_key' AND prev_revision != 0;"
-    // The lowest number that no row has.
+    // The newest number when no row has it, so that kine does not look for rows that never were;
+    // else the lowest that is free.
     "INSERT INTO kine(id, name, created, deleted, create_revision, prev_revision, lease, value)"
-    " VALUES((SELECT CASE WHEN NOT EXISTS(SELECT 1 FROM kine WHERE id = 1) THEN 1 ELSE"
+    " VALUES((SELECT CASE WHEN (SELECT rev FROM kv_meta) > COALESCE((SELECT MAX(id) FROM kine), 0)"
+    " THEN (SELECT rev FROM kv_meta) WHEN NOT EXISTS(SELECT 1 FROM kine WHERE id = 1) THEN 1 ELSE"
     " (SELECT MIN(id) + 1 FROM kine k WHERE NOT EXISTS(SELECT 1 FROM kine WHERE id = k.id + 1))"
     " END), 'compact_rev_key', 1, 0, 0, (SELECT compact_rev FROM kv_meta), 0, x'');"
     "UPDATE sqlite_sequence SET seq = MAX(seq, (SELECT rev FROM kv_meta)) WHERE name = 'kine';"

@@ -32,7 +32,9 @@ int kl_target_open(const char *url, const struct kl_store_options *o, struct kl_
     struct kl_target *t = calloc(1, sizeof(*t));
     if (!t)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
-    int r = kl_store_make(url, o, &t->store, err);
+    struct kl_store_options options = o ? *o : (struct kl_store_options){0};
+    options.create = true;
+    int r = kl_store_make(url, &options, &t->store, err);
     if (!r && !t->store->ops->import_begin)
         r = kl_error_set(err, KL_EUNSUPPORTED, "a datastore of kind %s:// cannot be filled",
                          t->store->ops->scheme);

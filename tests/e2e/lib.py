@@ -29,6 +29,7 @@ import traceback
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KINGLET = os.environ.get("KINGLET", os.path.join(ROOT, "build/kinglet"))
 KUBECTL = os.environ.get("KUBECTL") or shutil.which("kubectl") or "kubectl"
+DBSERVER = os.path.join(ROOT, os.environ.get("LIN_BUILD", "build-test"), "tests/store/dbserver")
 EXTERNAL = os.environ.get("E2E_KUBECONFIG")
 POLL = 0.02  # seconds between two looks at a condition
 
@@ -292,6 +293,28 @@ class Background:
             return self.proc.wait(seconds)
         except subprocess.TimeoutExpired:
             raise Failure(f"does not end: {self.text()}{self.errors()}") from None
+
+
+class Database:
+    """A real server with one database (tests/store/dbserver.c); it ends with its input."""
+
+    def __init__(self, kind):
+        check(os.path.exists(DBSERVER), f"{DBSERVER} is not built (tests/run does it)")
+        self.proc = subprocess.Popen([DBSERVER, kind], stdin=subprocess.PIPE,
+                                     stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for line in self.proc.stdout:
+            found = re.match(r"((?:postgres|mysql)://\S+) \d+$", line)
+            if found:
+                self.url = found.group(1)
+                return
+        fail(f"no {kind} server")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.proc.stdin.close()
+        self.proc.wait(60)
 
 
 # ---- objects that several files use

@@ -6,11 +6,13 @@ import json
 import os
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import threading
 import time
-from lib import KINGLET, Server, check, config_map, equal, fail, holds, run, temp_dir, wait_for
+from lib import Database, KINGLET, Server, check, config_map, equal, fail, holds, run, temp_dir, \
+    wait_for
 
 server = Server("--disable-controller-manager", "--disable-scheduler")
 work = temp_dir()
@@ -75,15 +77,15 @@ def test_status_of_a_server():
 def test_others_may_not():
     if os.geteuid():
         return
-    socket = os.path.join(server.data, "server/admin.sock")
+    admin_socket = os.path.join(server.data, "server/admin.sock")
     os.chmod(server.data, 0o755)
-    os.chmod(os.path.dirname(socket), 0o755)
-    os.chmod(socket, 0o666)  # even if the mode let them in
+    os.chmod(os.path.dirname(admin_socket), 0o755)
+    os.chmod(admin_socket, 0o666)  # even if the mode let them in
     code = ("import os, socket; os.setuid(65534); s = socket.socket(socket.AF_UNIX);"
-            f"s.connect({socket!r}); s.sendall(b'GET /v1/status HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n');"
+            f"s.connect({admin_socket!r}); s.sendall(b'GET /v1/status HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n');"
             "print(s.recv(4000).decode())")
     r = subprocess.run(["python3", "-c", code], capture_output=True, text=True, timeout=30)
-    os.chmod(socket, 0o600)
+    os.chmod(admin_socket, 0o600)
     os.chmod(server.data, 0o700)
     holds(r.stdout, r"^HTTP/1.1 403 ", "user 65534 may not do this")
 
@@ -202,6 +204,65 @@ class Writers:
         self.stop = True
         for t in self.threads:
             t.join()
+
+
+def admin(method, target):
+    """One request to the server's admin socket, as the tool makes it."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(os.path.join(server.data, "server/admin.sock"))
+        s.sendall(f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        got = b""
+        while part := s.recv(65536):
+            got += part
+    holds(got.decode(), r"^HTTP/1.1 200 ")
+    return json.loads(got.partition(b"\r\n\r\n")[2])
+
+
+def test_fence_of_a_killed_tool_ends():
+    """A tool that dies while it holds writes off does not renew the fence, nor take it away."""
+    began = time.monotonic()
+    rev = admin("POST", "/v1/fence?ms=2000")["rev"]
+    status, _, body = server.raw("POST", CONFIG_MAPS, config_map("fenced", {}))
+    equal(status, 503, body)
+    server.get(CONFIG_MAPS + "?limit=1")
+
+    def accepted():
+        return server.raw("POST", CONFIG_MAPS, config_map("fenced", {}))[0] == 201
+    wait_for(accepted, "writes are accepted again", 10)
+    check(time.monotonic() - began >= 1.9, "the fence did not hold")
+    made = server.get(CONFIG_MAPS + "/fenced")
+    check(int(made["metadata"]["resourceVersion"]) > rev, "revisions go on")
+
+
+def leases(file):
+    db = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+    rows = db.execute("SELECT id, ttl_ms FROM kv_lease ORDER BY id").fetchall()
+    db.close()
+    return rows
+
+
+def test_round_trip():
+    """SQLite to PostgreSQL to MariaDB to raft to SQLite: nothing is lost or changed on the way."""
+    server.stop()
+    source = path("around.db")
+    kinglet("migrate", "--from", "sqlite://" + database(), "--to", "sqlite://" + source)
+    server.start()
+    fill(source, 3000)
+    with sqlite3.connect(source) as db:
+        far = int(time.time() * 1000) + 3600000
+        db.executemany("INSERT OR REPLACE INTO kv_lease VALUES(?, 7200000, ?)",
+                       [(i, far) for i in (71, 72)])
+        db.execute("UPDATE kine SET lease_id = 71 WHERE name GLOB '/registry/big/*7'")
+    db.close()
+    want, want_leases = state(source), leases(source)
+    with Database("postgres") as pg, Database("mysql") as my:
+        hops = ["sqlite://" + source, pg.url, my.url, "raft://" + path("around.raft"),
+                url("around-again.db")]
+        for source_url, target in zip(hops, hops[1:]):
+            holds(kinglet("migrate", "--from", source_url, "--to", target, "--verify"),
+                  "verified: both sides have digest [0-9a-f]{64}", f"revision {want[1]}$")
+    equal(state(path("around-again.db")), want, "after the round")
+    equal(leases(path("around-again.db")), want_leases, "leases")
 
 
 def test_online_under_load():

@@ -11,10 +11,9 @@ import signal
 import socket
 import sqlite3
 import subprocess
-from lib import KINGLET, ROOT, Server, Skip, check, config_map, equal, fail, free_port, holds, run, \
-    temp_dir, wait_for
+from lib import Database, KINGLET, ROOT, Server, Skip, check, config_map, equal, fail, free_port, \
+    holds, run, temp_dir, wait_for
 
-DBSERVER = os.path.join(ROOT, os.environ.get("LIN_BUILD", "build-test"), "tests/store/dbserver")
 KINE = os.path.join(ROOT, ".cache/peers/kine")
 VERSION = "v0.17.5"
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
@@ -114,28 +113,6 @@ def test_there_and_back():
     after = {x["metadata"]["name"]: x for x in server.get(CONFIG_MAPS)["items"]}
     equal(after, before, "objects")
     server.api("POST", CONFIG_MAPS, config_map("new", {}))
-
-
-class Database:
-    """A real server with one database (tests/store/dbserver.c); it ends with its input."""
-
-    def __init__(self, kind):
-        check(os.path.exists(DBSERVER), f"{DBSERVER} is not built (tests/run does it)")
-        self.proc = subprocess.Popen([DBSERVER, kind], stdin=subprocess.PIPE,
-                                     stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        for line in self.proc.stdout:
-            found = re.match(r"((?:postgres|mysql)://\S+) \d+$", line)
-            if found:
-                self.url = found.group(1)
-                return
-        fail(f"no {kind} server")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.proc.stdin.close()
-        self.proc.wait(60)
 
 
 def state(s):
