@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One node (store/raft/node.h) between messages that the test writes: what libraft 0.15 does wrong
-// and the node puts right. Each test fails without its repair (tests/BUGS.md).
+// and the node puts right (tests/BUGS.md).
 #include "store/raft/node.h"
 #include "harness.h"
 #include "store/raft/node_int.h"
