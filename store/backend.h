@@ -178,6 +178,12 @@ struct kl_import {
     kl_rev compact_rev; // for import_end: compacted to here; the rows to base_rev at most
 };
 
+enum kl_keeper {
+    KL_KEEPER_NOBODY, // others may renew a lease too, or it is not known: all is told by the log
+    KL_KEEPER_SELF,   // others tell what they renew, if they can at all
+    KL_KEEPER_OTHER,  // as NOBODY
+};
+
 struct kl_backend_ops {
     const char *scheme; // of the URL, without "://"
     // Which keys may be put; asked once, after open. NULL: any.
@@ -209,6 +215,9 @@ struct kl_backend_ops {
     // the server they are forwarded to. NULL: always this one. Core's loop; a change is told by
     // kl_core_leader_changed.
     uint64_t (*leader)(struct kl_backend *b);
+    // Who may end a lease by what it alone knows of renewals. NULL: whoever evaluates. Core's loop,
+    // and told as the leader's change is.
+    enum kl_keeper (*keeper)(struct kl_backend *b);
     // Leases are that other store's: every request goes there, kl_core_lease_done ends it. The core
     // keeps none, and what a lease ends comes as outside batches. NULL: the core's.
     void (*lease)(struct kl_backend *b, struct kl_lease_req *q);

@@ -124,9 +124,19 @@ void kl_lease_drop(struct kl_store *s, struct kl_lease *l)
     free(l);
 }
 
+enum kl_keeper kl_lease_keeper(const struct kl_store *s)
+{
+    if (s->ops->keeper)
+        return s->ops->keeper(s->backend);
+    return kl_store_leads(s) ? KL_KEEPER_SELF : KL_KEEPER_OTHER;
+}
+
+// Who is not their keeper may not know of all renewals: but each was promised only after a deadline
+// that is later was stored.
 void kl_lease_place(struct kl_store *s, struct kl_lease *l, int64_t deadline_mono_ms)
 {
-    l->deadline_mono_ms = deadline_mono_ms;
+    bool by_log = deadline_mono_ms < l->stored_mono_ms && kl_lease_keeper(s) != KL_KEEPER_SELF;
+    l->deadline_mono_ms = by_log ? l->stored_mono_ms : deadline_mono_ms;
     if (l->heap_at != SIZE_MAX)
         kl_lease_heap_fix(&s->leases, l->heap_at);
     else if (!l->revoking) // otherwise it goes, or comes back here when that fails
@@ -141,7 +151,9 @@ static void set_deadline(struct kl_store *s, struct kl_lease *l, const struct kl
     int64_t now = kl_store_mono_ms(s), left = op->ttl_ms + (l->pending ? 0 : AHEAD_MS);
     if (loaded) {
         left = op->deadline_wall_ms - kl_store_wall_ms(s);
-        left = left < 0 ? 0 : left > op->ttl_ms ? op->ttl_ms : left;
+        // Where others may keep it, it was renewed up to that.
+        int64_t most = op->ttl_ms + (s->ops->leader ? AHEAD_MS : 0);
+        left = left < 0 ? 0 : left > most ? most : left;
     }
     l->ttl_ms = op->ttl_ms;
     l->stored_mono_ms = op->deadline_mono_ms ? op->deadline_mono_ms : now + left;
@@ -149,15 +161,15 @@ static void set_deadline(struct kl_store *s, struct kl_lease *l, const struct kl
         l->storing_mono_ms = 0;
     // Another server renewed it: what it promises later we are not told, but never more than this.
     if (l->pending || !op->deadline_mono_ms)
-        kl_lease_place(s, l, l->stored_mono_ms);
+        kl_lease_place(s, l, loaded && left > op->ttl_ms ? now + op->ttl_ms : l->stored_mono_ms);
     l->pending = false;
 }
 
 // Whoever kept the leases before may have renewed each up to what is stored.
 void kl_lease_leader_changed(struct kl_store *s)
 {
-    bool leads = kl_store_leads(s);
-    if (leads && !s->leases.leading) {
+    bool keeps = kl_lease_keeper(s) == KL_KEEPER_SELF;
+    if (keeps && !s->leases.keeping) {
         int64_t now = kl_store_mono_ms(s);
         KL_MAP_EACH (&s->leases.by_id, e) {
             struct kl_lease *l = e->value;
@@ -166,13 +178,14 @@ void kl_lease_leader_changed(struct kl_store *s)
                 kl_lease_place(s, l, l->stored_mono_ms < most ? l->stored_mono_ms : most);
         }
     }
-    s->leases.leading = leads;
+    s->leases.leading = kl_store_leads(s);
+    s->leases.keeping = keeps;
 }
 
 int64_t kl_lease_left_ms(struct kl_store *s, const struct kl_lease *l)
 {
     int64_t left = l->deadline_mono_ms - kl_store_mono_ms(s);
-    return left > 0 ? left : 0;
+    return left < 0 ? 0 : left < l->ttl_ms ? left : l->ttl_ms;
 }
 
 int kl_lease_reserve(struct kl_store *s, const struct kl_lease_op *op)

@@ -17,6 +17,8 @@ enum {
 struct kl_lease *kl_lease_find(struct kl_store *s, int64_t id);
 struct kl_lease *kl_lease_add(struct kl_store *s, int64_t id); // pending; NULL: no memory
 void kl_lease_drop(struct kl_store *s, struct kl_lease *l);
+// Who keeps them (store/backend.h); with KL_KEEPER_SELF a lease ends by what is in memory.
+enum kl_keeper kl_lease_keeper(const struct kl_store *s);
 void kl_lease_place(struct kl_store *s, struct kl_lease *l, int64_t deadline_mono_ms);
 int64_t kl_lease_left_ms(struct kl_store *s, const struct kl_lease *l);
 void kl_lease_heap_add(struct kl_leases *h, struct kl_lease *l);

@@ -77,8 +77,13 @@ static enum kl_eval eval_keepalive(struct kl_store *s, struct work *w)
         return KL_EVAL_HEAD;
     int64_t deadline = now + l->ttl_ms;
     bool stores = false;
-    if (l->stored_mono_ms < deadline && l->storing_mono_ms < deadline) {
-        l->storing_mono_ms = deadline + AHEAD_MS;
+    // Who keeps the leases must be told, or it ends this one by what it knows.
+    bool tell = kl_lease_keeper(s) != KL_KEEPER_SELF;
+    int64_t until = !tell                          ? deadline + AHEAD_MS
+                    : deadline > l->stored_mono_ms ? deadline
+                                                   : l->stored_mono_ms;
+    if (tell || (l->stored_mono_ms < deadline && l->storing_mono_ms < deadline)) {
+        l->storing_mono_ms = until;
         if (batch_lease(s, new_deadline(s, w->id, l->ttl_ms, l->storing_mono_ms)))
             return KL_EVAL_NOMEM;
         kl_lease_leave_due(l);
@@ -88,7 +93,7 @@ static enum kl_eval eval_keepalive(struct kl_store *s, struct work *w)
     }
     // At once, so that it does not expire while this is being written: it will be acknowledged.
     kl_lease_place(s, l, deadline);
-    if (l->stored_mono_ms >= deadline)
+    if (l->stored_mono_ms >= deadline && !tell)
         return KL_EVAL_ANSWER;
     return stores ? KL_EVAL_BATCH : KL_EVAL_WAIT;
 }
@@ -122,8 +127,13 @@ static int compare_keys(const void *a, const void *b)
 // them may have renewed the lease.
 static bool was_renewed(struct kl_store *s, struct work *w, struct kl_lease *l)
 {
-    if (w->req || !w->marked || w->begun || l->deadline_mono_ms <= kl_store_mono_ms(s))
+    int64_t end = l->deadline_mono_ms;
+    // Or this server keeps the leases no more and goes by what is stored.
+    if (end < l->stored_mono_ms && kl_lease_keeper(s) != KL_KEEPER_SELF)
+        end = l->stored_mono_ms;
+    if (w->req || !w->marked || w->begun || end <= kl_store_mono_ms(s))
         return false;
+    l->deadline_mono_ms = end;
     w->marked = l->revoking = false;
     kl_lease_heap_add(&s->leases, l);
     w->txn.code = kl_error_set(&w->txn.err, KL_ECONFLICT, "the lease was renewed");

@@ -83,7 +83,8 @@ int kl_core_reset(struct kl_store *s, int (*load)(void *arg, struct kl_loaded *l
     struct kl_leases old = s->leases;
     s->leases = (struct kl_leases){.unapplied_puts = old.unapplied_puts,
                                    .expiring_keys = old.expiring_keys,
-                                   .leading = old.leading};
+                                   .leading = old.leading,
+                                   .keeping = old.keeping};
     kl_map_init(&s->leases.by_id);
     int r = load(arg, &l);
     if (!r && l.rev < s->view->rev)

@@ -57,7 +57,7 @@ struct kl_leases {
     int64_t unapplied_puts; // rows with a lease in batches that are not applied
     int64_t expiring_keys;  // about what the expiries under way have in the queue
     struct kl_lease *due;
-    bool leading;
+    bool leading, keeping; // keeping: KL_KEEPER_SELF
 };
 
 struct kl_held {

@@ -23,7 +23,7 @@ static int put_peer(struct kl_backend *b, struct kl_sql_conn *c, struct kl_error
                        NULL, err);
 }
 
-enum { OLD_PEERS = 16 };
+enum { OLD_PEERS = 16, UNKNOWN_LEADER = -1 };
 
 static int read_peers(struct kl_backend *b, struct kl_sql_conn *c, int64_t leader,
                       bool *ret_leader_beats, struct kl_error *err)
@@ -82,16 +82,31 @@ static void run_leader_changed(struct kl_task *t)
         kl_core_leader_changed(b->core);
 }
 
-static void set_leader(struct kl_backend *b, int64_t id)
+static void tell_core(struct kl_backend *b)
 {
-    if (atomic_exchange(&b->leader, id) == id)
-        return;
-    kl_log(KL_LOG_INFO, "store", "datastore %s: batches are committed by %s %016llx", b->name,
-           id == b->id ? "this server" : "server", (unsigned long long)id);
     if (!atomic_exchange(&b->leader_posted, true)) {
         b->leader_task.run = run_leader_changed;
         kl_loop_post(kl_core_loop(b->core), &b->leader_task);
     }
+}
+
+// Before the first heartbeat nobody is known to keep the leases.
+static void set_keeper(struct kl_backend *b, enum kl_keeper k)
+{
+    if (atomic_exchange(&b->keeper, k) != (int)k)
+        tell_core(b);
+}
+
+static void set_leader(struct kl_backend *b, int64_t id)
+{
+    bool alone = !id && !b->npeers; // only this thread writes it
+    set_keeper(b, alone || id == b->id ? KL_KEEPER_SELF : id ? KL_KEEPER_OTHER : KL_KEEPER_NOBODY);
+    if (atomic_exchange(&b->leader, id) == id)
+        return;
+    if (id != UNKNOWN_LEADER && peers(b))
+        kl_log(KL_LOG_INFO, "store", "datastore %s: batches are committed by %s %016llx", b->name,
+               id == b->id ? "this server" : "server", (unsigned long long)id);
+    tell_core(b);
 }
 
 static int elect(struct kl_backend *b, struct kl_sql_conn *c, const struct kl_sql_head *head,
@@ -117,6 +132,35 @@ uint64_t kl_sql_leader(struct kl_backend *b)
     // Nobody waits for a leader that cannot be reached: the log takes batches from everyone.
     bool other = id && id != b->id && peers(b) && kl_peers_connected(peers(b), (uint64_t)id);
     return other ? (uint64_t)id : 0;
+}
+
+// Another server may have taken over since the last heartbeat, which will tell: until then somebody
+// else keeps the leases, so that what is confirmed by reading the log is confirmed for them too.
+void kl_sql_note_epoch(struct kl_backend *b, int64_t epoch)
+{
+    if (peers(b) && epoch != atomic_load(&b->epoch) && atomic_load(&b->leader) == b->id)
+        set_leader(b, UNKNOWN_LEADER);
+}
+
+enum kl_keeper kl_sql_keeper(struct kl_backend *b)
+{
+    return (enum kl_keeper)atomic_load(&b->keeper);
+}
+
+// Before the first heartbeat.
+int kl_sql_look_first(struct kl_backend *b, struct kl_sql_conn *c, struct kl_error *err)
+{
+    struct kl_sql_value v[KL_SQL_MAX_COLUMNS];
+    int64_t now = kl_sql_now_ms(b);
+    bool alone = true;
+    int r = kl_sql_query(c, KL_SQL_PEERS, NULL, 0, err);
+    if (r)
+        return r;
+    while ((r = b->d->fetch(c, v, err)) == 1)
+        alone = alone && (v[0].i == b->id || now - v[3].i >= KL_SQL_PEER_FRESH_MS);
+    b->d->finish(c);
+    atomic_store(&b->keeper, alone && !r ? KL_KEEPER_SELF : KL_KEEPER_NOBODY);
+    return r;
 }
 
 static int trim(struct kl_backend *b, struct kl_sql_conn *c, struct kl_error *err)
@@ -159,6 +203,8 @@ static int beat(struct kl_backend *b, struct kl_sql_conn *c, struct kl_error *er
         r = read_peers(b, c, head.writer, &leader_beats, err);
     if (!r && peers(b))
         r = elect(b, c, &head, leader_beats, err);
+    else if (!r)
+        set_leader(b, leader_beats ? head.writer : 0);
     if (!r && kl_mono_ms() >= b->next_sizes_ms) {
         b->next_sizes_ms = kl_mono_ms() + KL_SQL_HEARTBEAT_MS;
         if (!b->read_only)

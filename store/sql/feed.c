@@ -39,6 +39,7 @@ static int read_metas(struct kl_backend *b, struct kl_sql_conn *c, struct meta *
         return r;
     while ((r = b->d->fetch(c, v, err)) == 1) {
         *ret_head = (struct kl_sql_pos){.history_id = v[0].i, .seq = v[1].i, .rev = v[2].i};
+        kl_sql_note_epoch(b, v[3].i);
         if (v[4].type == KL_SQL_NULL || *ret_n == KL_SQL_PASS_BATCHES)
             continue;
         struct meta *m = &metas[(*ret_n)++];

@@ -143,8 +143,10 @@ static int load_all(struct kl_backend *b, struct kl_sql_conn *c, struct kl_sql_h
     if (!r) {
         kl_sql_set_clock(b, head);
         atomic_store(&b->epoch, head->epoch);
-        r = load_leases(b, c, l, err);
+        r = kl_sql_look_first(b, c, err);
     }
+    if (!r)
+        r = load_leases(b, c, l, err);
     if (!r)
         r = kl_sql_load_live(b, c, l, err);
     int ended = b->d->end(c, !r, r ? NULL : err);

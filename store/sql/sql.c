@@ -180,9 +180,9 @@ static int open_mysql(struct kl_store *core, struct kl_str rest, struct kl_backe
         .scheme = name, .key_rule = key_rule, .open = open_fn, .load = kl_sql_load,                \
         .import_begin = kl_sql_import_begin, .import_rows = kl_sql_import_rows,                    \
         .import_end = kl_sql_import_end, .start = start, .propose = kl_sql_propose,                \
-        .confirm_head = kl_sql_confirm_head, .leader = kl_sql_leader, .read_rows = read_rows,      \
-        .read_range = read_range, .read_value = read_value, .compact_step = compact_step,          \
-        .tidy = tidy, .sizes = get_sizes, .close = close_sql,                                      \
+        .confirm_head = kl_sql_confirm_head, .leader = kl_sql_leader, .keeper = kl_sql_keeper,     \
+        .read_rows = read_rows, .read_range = read_range, .read_value = read_value,                \
+        .compact_step = compact_step, .tidy = tidy, .sizes = get_sizes, .close = close_sql,        \
     }
 
 extern const struct kl_backend_ops kl_backend_postgres, kl_backend_postgresql, kl_backend_mysql,

@@ -167,6 +167,7 @@ struct kl_backend {
     struct kl_task beat_task;
     int64_t next_sizes_ms;
     atomic_llong leader; // kv_meta.writer
+    atomic_int keeper;   // enum kl_keeper
     atomic_bool leader_posted;
     struct kl_task leader_task;
     bool answers;     // the database, at the last heartbeat
@@ -256,7 +257,10 @@ void kl_sql_read_value(struct kl_backend *b, struct kl_value_req *q);
 void kl_sql_beat_start(struct kl_backend *b);
 void kl_sql_beat_stop(struct kl_backend *b);  // the closer's thread, after the loops
 uint64_t kl_sql_leader(struct kl_backend *b); // the core's loop: ops->leader
-void kl_sql_tell_peers(struct kl_backend *b); // the core's loop: the log has grown
+int kl_sql_look_first(struct kl_backend *b, struct kl_sql_conn *c, struct kl_error *err);
+void kl_sql_note_epoch(struct kl_backend *b, int64_t epoch); // read with the log; any thread
+enum kl_keeper kl_sql_keeper(struct kl_backend *b);          // and ops->keeper
+void kl_sql_tell_peers(struct kl_backend *b);                // the core's loop: the log has grown
 
 // import.c
 int kl_sql_import_begin(struct kl_backend *b, struct kl_import *im, struct kl_error *err);

@@ -178,6 +178,38 @@ static void jumps_while_down(void **state)
 }
 
 // By the machine's own clock, and the database's: leases of 1 to 4 s, and a restart among them.
+// Another store that opens the same database, for a moment or for long, knows of the renewals what
+// is stored: it ends nothing that is kept alive, and a lease that it renews is not ended here.
+static void two_keepers(void **state)
+{
+    struct hs_store a;
+    struct hs_client ca, cb;
+    struct kl_error err;
+    if (strcmp(backend, "postgres") != 0 && strcmp(backend, "mysql") != 0)
+        return;
+    hs_open(&a, backend, NULL);
+    hs_client_open(&ca, &a);
+    int64_t here = grant(&ca, 2, "k/here"), there = grant(&ca, 2, "k/there");
+    struct kl_lease_req k = {.kind = KL_LEASE_KEEPALIVE, .id = here};
+    assert_int_equal(hs_lease(&ca, &k), 0); // from now on in memory alone
+    struct hs_store b = {.backend = a.backend};
+    if (kl_store_open(a.url, &b.o, &b.s, &err))
+        fail_msg("%s", err.msg);
+    hs_client_open(&cb, &b);
+    for (int64_t since = kl_mono_ms(); kl_mono_ms() - since < 5000; usleep(300000)) {
+        k = (struct kl_lease_req){.kind = KL_LEASE_KEEPALIVE, .id = here};
+        assert_int_equal(hs_lease(&ca, &k), 0);
+        k = (struct kl_lease_req){.kind = KL_LEASE_KEEPALIVE, .id = there};
+        assert_int_equal(hs_lease(&cb, &k), 0);
+        assert_true(k.ttl_s == 2 && k.remaining_ms <= 2000);
+        assert_true(is_there(&ca, "k/here") && is_there(&ca, "k/there"));
+    }
+    hs_client_close(&cb);
+    kl_store_stop(b.s);
+    hs_client_close(&ca);
+    hs_close(&a);
+}
+
 static void real_time(void **state)
 {
     enum { LEASES = 4 };
@@ -352,6 +384,7 @@ int main(int argc, char **argv)
         CASE(frozen_clocks),
         CASE(jumps_while_down),
         cmocka_unit_test(real_time),
+        cmocka_unit_test(two_keepers),
         cmocka_unit_test(lease_storm),
     };
     if (argc > 2)
