@@ -73,13 +73,13 @@ static void fuzz_net_run(struct fuzz_net *n, const uint8_t *data, size_t size)
     n->size = size;
     n->task.run = fuzz_net_begin;
     n->max_turns = 5000000;
-    uv_idle_init(kl_loop_uv(n->loop), &n->idle);
+    if (!n->idle.data)
+        uv_idle_init(kl_loop_uv(n->loop), &n->idle);
     n->idle.data = n;
     uv_idle_start(&n->idle, fuzz_net_turn);
     kl_loop_post(n->loop, &n->task);
     n->turns = -1000000; // until begin has run
     n->fd = -1;
     kl_loop_run(n->loop);
-    uv_close((uv_handle_t *)&n->idle, NULL);
-    uv_run(kl_loop_uv(n->loop), UV_RUN_NOWAIT);
+    uv_idle_stop(&n->idle);
 }
