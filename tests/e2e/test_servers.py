@@ -102,6 +102,39 @@ def test_one_identity():
     check(read(f"{a.data}/server/id") != read(f"{b.data}/server/id"), "two servers have one id")
 
 
+def status(s):
+    r = subprocess.run([KINGLET, "status", "--data-dir", s.data, "-o", "json"], capture_output=True,
+                       text=True, timeout=60)
+    equal(r.returncode, 0, r.stderr)
+    return json.loads(r.stdout)
+
+
+def test_status_names_all():
+    wait_for(lambda: sorted([status(a)["role"], status(b)["role"]]) == ["batch leader", "follower"],
+             "one leads", 30)
+    ids = sorted(read(f"{s.data}/server/id").split()[0] for s in (a, b))
+    ports = sorted(s.flags[s.flags.index("--peer-port") + 1] for s in (a, b))
+    for s in (a, b):
+        wait_for(lambda s=s: [m["connected"] for m in status(s)["members"]] == [True, True],
+                 "connected", 20)
+        members = status(s)["members"]
+        equal(sorted(m["id"] for m in members), ids, "members")
+        equal(sorted(m["address"] for m in members), [f"127.0.0.1:{p}" for p in ports], "addresses")
+        equal([m["role"] for m in members if m["self"]], [status(s)["role"]], "own role")
+        equal(sorted(m["role"] for m in members), ["batch leader", "follower"], "roles")
+    follower = a if status(a)["role"] == "follower" else b
+    text = subprocess.run([KINGLET, "status", "--data-dir", follower.data], capture_output=True,
+                          text=True, timeout=60).stdout
+    holds(text, r"^role: +follower$", r"^members: +[0-9a-f]{16} ", r" follower .* \(this server\)$")
+    # Writes are held off where they are decided.
+    r = subprocess.run([KINGLET, "migrate", "--online", "--data-dir", follower.data, "--to",
+                        f"sqlite://{follower.data}/copy.db"], capture_output=True, text=True,
+                       timeout=60)
+    equal(r.returncode, 1, r.stdout)
+    holds(r.stderr, "this server is a follower.*run migrate --online on the server that leads")
+    follower.apply(config_map("not-fenced"))
+
+
 def test_credentials_of_one_work_on_the_other():
     a.kubectl("create", "serviceaccount", "bob")
     token = a.kubectl("create", "token", "bob").strip()
@@ -233,9 +266,12 @@ def test_raft_join():
         second, third = server(*join, token), server(*join, token)
         with second:
             equal([m["role"] for m in members(first)], ["voter", "learner"], "roles")
+            equal([status(first)["role"], status(second)["role"]], ["leader", "learner"], "status")
             second.kubectl("get", "cm", "before")
             with third:
                 wait_for(lambda: [m["role"] for m in members(first)] == ["voter"] * 3, "three voters")
+                equal(sorted(m["role"] for m in status(third)["members"]),
+                      ["follower", "follower", "leader"], "status")
                 third.apply(config_map("third"))
                 first.kubectl("get", "cm", "third")
                 first.kill()
