@@ -405,7 +405,7 @@ void kl_remote_write_tick(struct kl_backend *b, int64_t now)
     struct kl_error err;
     if (!w || w->called)
         return;
-    if (now > w->give_up_ms) {
+    if (now > w->give_up_ms || (b->set_back && !w->sent)) {
         if (w->outcome == KL_REMOTE_LOST)
             w->sent = false;
         if (b->set_back)

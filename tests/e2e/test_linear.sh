@@ -70,6 +70,8 @@ for backend in ${LIN_BACKENDS-sqlite postgres mysql raft etcd}; do
         start_reference || { echo "skip linear / etcd: no reference" && continue; }
         run "remote etcd, 2 servers, kill -9 and SIGSTOP" "etcd://${reference_url#http://}" -servers 2 -gapless=false \
             -fault kill,stop -pause 3s
+        kill -9 "${pids[-1]}"
+        start_reference || { bad=1 && continue; } # an empty one
         echo "${pids[-1]}" >"$dir/reference.pid"
         cat >"$dir/again" <<EOF
 kill -9 \$(cat "$dir/reference.pid")

@@ -195,6 +195,59 @@ static void two_stores(void **state)
     kl_store_stop(b.s);
 }
 
+// ---- the remote becomes another one ----
+
+static void remove_data(struct fix *f)
+{
+    static const char *const names[] = {"remote", "remote.db", "remote.db-wal", "remote.db-shm"};
+    char path[160];
+    for (size_t i = 0; i < KL_COUNT(names); i++) {
+        snprintf(path, sizeof(path), "%s/%s", f->hs.dir, names[i]);
+        hs_remove(path);
+    }
+}
+
+// It is below what was seen: nothing is written there until its revisions are higher; then all is
+// read anew.
+static void another_cluster(void **state)
+{
+    struct fix *f = *state;
+    struct hs_watch w = {0};
+    struct hs_store b = {.backend = backend};
+    struct hs_client bc;
+    struct kl_error err;
+    for (int i = 0; i < 20; i++)
+        assert_true(hs_put(&f->c, "old", "v", -1) > 0);
+    kl_rev seen = hs_rev(&f->c);
+    hs_watch_start(&w, &f->c, "x", "z", 0);
+    es_kill(&f->hs.remote);
+    remove_data(f);
+    es_again(&f->hs.remote);
+    kl_rev got;
+    int64_t until = kl_mono_ms() + 30000;
+    while ((got = hs_put(&f->c, "early", "v", -1)) != KL_EUNAVAILABLE && kl_mono_ms() < until)
+        assert_true(got == KL_EMAYBE);
+    assert_int_equal(got, KL_EUNAVAILABLE);
+
+    snprintf(b.url, sizeof(b.url), "%s", f->hs.url);
+    if (kl_store_open(b.url, NULL, &b.s, &err))
+        fail_msg("%s", err.msg);
+    hs_client_open(&bc, &b);
+    assert_int_equal(hs_count(&bc, "early", NULL), 0);
+    while (hs_rev(&bc) <= seen + 5)
+        assert_true(hs_put(&bc, "new", "v", -1) > 0);
+    while ((got = hs_put(&f->c, "late", "v", 0)) < 0 && kl_mono_ms() < until)
+        assert_int_equal(got, KL_EUNAVAILABLE);
+    assert_true(got > seen);
+    assert_int_equal(hs_count(&f->c, "old", NULL), 0);
+    assert_int_equal(hs_count(&f->c, "new", NULL), 1);
+    hs_watch_wait(&w, 1); // it fails
+    assert_int_equal(w.code, KL_ECOMPACTED);
+    hs_watch_fini(&w);
+    hs_client_close(&bc);
+    kl_store_stop(b.s);
+}
+
 int main(int argc, char **argv)
 {
     backend = argc > 1 ? argv[1] : "etcd";
@@ -205,6 +258,7 @@ int main(int argc, char **argv)
         CASE(remote_killed),
         CASE(leases_end_there),
         CASE(two_stores),
+        CASE(another_cluster),
     };
     if (argc > 2)
         cmocka_set_test_filter(argv[2]);
