@@ -68,6 +68,8 @@ static void append_done(struct kl_raft_job *job)
     struct disk_job *j = KL_CONTAINER_OF(job, struct disk_job, job);
     struct kl_raft_node *n = j->n;
     bool ok = end_write(j);
+    if (ok)
+        n->durable = j->entries[j->nentries - 1].index;
     if (ok || n->stopping)
         j->append->cb(j->append, ok ? 0 : RAFT_IOERR);
     free_job(j);
@@ -136,11 +138,14 @@ static int io_truncate(struct raft_io *io, raft_index index)
 static int set_meta(struct kl_raft_node *n, struct kl_raft_meta m)
 {
     struct kl_error err;
-    if (kl_raft_log_set_meta(n->log, &m, &err)) {
+    // A failure ends the server. Where it does not at once, libraft must go on: it leaves a
+    // candidate half made when it cannot vote.
+    if (n->failed)
+        return 0;
+    if (kl_raft_log_set_meta(n->log, &m, &err))
         kl_raft_node_fail(n, &err);
-        return RAFT_IOERR;
-    }
-    n->meta = m;
+    else
+        n->meta = m;
     return 0;
 }
 

@@ -463,6 +463,33 @@ void kl_raft_log_close(struct kl_raft_log *l)
     free(l);
 }
 
+static int sync_file(struct kl_raft_log *l, const char *path)
+{
+    int fd = l->fs->open(l->fs->arg, path, O_RDWR);
+    if (fd < 0)
+        return fd == -ENOENT ? 0 : fd;
+    int r = l->fs->sync(l->fs->arg, fd);
+    l->fs->close(l->fs->arg, fd);
+    return r;
+}
+
+// What a process that was killed wrote and did not sync is read back as if it were on the disk: it
+// must be there before anybody is told of it.
+static int sync_found(struct kl_raft_log *l)
+{
+    char path[4096];
+    int r = 0;
+    for (int i = 1; !r && i <= 2; i++) {
+        kl_raft_log_path(l, path, sizeof(path), "meta-%d", i);
+        r = sync_file(l, path);
+    }
+    if (!r && l->nseg) {
+        segment_path(l, path, sizeof(path), l->seg[l->nseg - 1].seq);
+        r = sync_file(l, path);
+    }
+    return r ? r : l->fs->sync_dir(l->fs->arg, l->dir);
+}
+
 int kl_raft_log_open(const char *dir, const struct kl_raft_fs *fs, struct kl_raft_log **ret_l,
                      struct kl_raft_found *ret, struct kl_error *err)
 {
@@ -477,7 +504,8 @@ int kl_raft_log_open(const char *dir, const struct kl_raft_fs *fs, struct kl_raf
     l->next_seq = 1;
     int r = kl_raft_log_load(l, ret, err);
     if (!r) {
-        int o = open_last(l);
+        int o = sync_found(l);
+        o = o ? o : open_last(l);
         r = o ? kl_raft_log_fail(l, o, err, "open") : 0;
     }
     if (r) {

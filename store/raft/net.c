@@ -28,7 +28,7 @@ void kl_raft_net_flush(struct kl_raft_node *n)
         struct kl_raft_sent s = *p;
         free(p);
         if (s.cb)
-            s.cb(s.req, n->stopping ? RAFT_CANCELED : 0);
+            s.cb(s.req, n->stopping ? RAFT_CANCELED : s.status);
         if (!s.get_cb)
             continue;
         struct raft_snapshot *snap = raft_calloc(1, sizeof(*snap));
@@ -75,10 +75,23 @@ static int send_message(struct kl_raft_node *n, uint64_t to, const struct raft_m
     return r ? RAFT_NOCONNECTION : 0;
 }
 
+// A change of the configuration is on the leader's disk before anybody else has it: of two servers
+// the one that it demotes would otherwise be alone with it after the leader's crash, may not be
+// elected, and would vote for nobody whose log is shorter.
+static unsigned count_sendable(const struct kl_raft_node *n, const struct raft_append_entries *a)
+{
+    unsigned k = 0;
+    while (k < a->n_entries &&
+           (a->entries[k].type != RAFT_CHANGE || a->prev_log_index + 1 + k <= n->durable))
+        k++;
+    return k;
+}
+
 // What libraft wants to send in one message may be the whole log: it goes in pieces that a
 // follower takes one after the other, and no more of them than it is worth to lose.
 static int send_entries(struct kl_raft_node *n, const struct raft_message *m)
 {
+    unsigned sendable = count_sendable(n, &m->append_entries);
     struct kl_raft_peer *peer = kl_raft_node_peer(n, m->server_id);
     const struct raft_append_entries *a = &m->append_entries;
     struct raft_message piece = *m;
@@ -88,16 +101,16 @@ static int send_entries(struct kl_raft_node *n, const struct raft_message *m)
     int64_t now = n->env.now_ms(n->env.arg);
     if (!peer)
         return RAFT_NOMEM;
-    for (unsigned i = 0; i < a->n_entries; i++)
+    for (unsigned i = 0; i < sendable; i++)
         total += a->entries[i].buf.len;
-    uint64_t end = a->prev_log_index + a->n_entries;
+    uint64_t end = a->prev_log_index + sendable;
     bool again = total > KL_RAFT_WIRE_CHUNK / 32 && peer->sent_prev == a->prev_log_index &&
                  end <= peer->sent_end && now - peer->sent_ms < KL_RAFT_RESEND_MS;
     total = 0;
     do {
         size_t bytes = 0;
         unsigned k = at;
-        while (!again && k < a->n_entries && (k == at || bytes < KL_RAFT_WIRE_CHUNK))
+        while (!again && k < sendable && (k == at || bytes < KL_RAFT_WIRE_CHUNK))
             bytes += a->entries[k++].buf.len;
         p->entries = k > at ? a->entries + at : NULL;
         p->n_entries = k - at;
@@ -113,13 +126,44 @@ static int send_entries(struct kl_raft_node *n, const struct raft_message *m)
         p->prev_log_term = k > at ? a->entries[k - 1].term : p->prev_log_term;
         at = k;
         total += bytes;
-    } while (!again && at < a->n_entries && total < KL_RAFT_WIRE_BURST);
-    if (!again && a->n_entries) {
+    } while (!again && at < sendable && total < KL_RAFT_WIRE_BURST);
+    if (!again && sendable) {
         peer->sent_prev = a->prev_log_index;
         peer->sent_end = end;
         peer->sent_ms = now;
     }
     return 0;
+}
+
+static bool is_voter(const struct kl_raft_node *n)
+{
+    for (size_t i = 0; i < n->nmembers; i++) {
+        if (n->member[i].id == n->o.id)
+            return n->member[i].role == RAFT_VOTER;
+    }
+    return false;
+}
+
+// A server votes whatever its own configuration says (Raft 4.2.2): the first of two voters may have
+// crashed before the second one knew that it is one. libraft does not, so its answer is amended.
+static bool may_vote(struct kl_raft_node *n, uint64_t to)
+{
+    const struct raft_request_vote *v = n->asked;
+    uint64_t last = kl_raft_table_last(n), term = kl_raft_table_term(n, last);
+    const char *address;
+    raft_id leader;
+    if (is_voter(n)) // libraft knows
+        return false;
+    if (!v || v->candidate_id != to || n->meta.muted || raft_state(&n->raft) != RAFT_FOLLOWER)
+        return false;
+    raft_leader(&n->raft, &leader, &address);
+    if ((leader && !v->disrupt_leader) || v->last_log_term < term ||
+        (v->last_log_term == term && v->last_log_index < last))
+        return false;
+    if (v->pre_vote)
+        return v->term >= n->meta.term;
+    return v->term == n->meta.term && (!n->meta.vote || n->meta.vote == to) &&
+           !n->io.set_vote(&n->io, to) && !n->failed;
 }
 
 int kl_raft_net_send(struct raft_io *io, struct raft_io_send *req, const struct raft_message *m,
@@ -137,10 +181,17 @@ int kl_raft_net_send(struct raft_io *io, struct raft_io_send *req, const struct 
         if (copy.append_entries_result.last_log_index > n->verified)
             copy.append_entries_result.last_log_index = n->verified;
         rv = send_message(n, m->server_id, &copy);
+    } else if (m->type == RAFT_IO_REQUEST_VOTE_RESULT && !m->request_vote_result.vote_granted) {
+        copy = *m;
+        copy.request_vote_result.vote_granted = may_vote(n, m->server_id);
+        rv = send_message(n, m->server_id, &copy);
     } else {
         rv = send_message(n, m->server_id, m);
     }
-    return rv ? rv : kl_raft_net_later(n, (struct kl_raft_sent){.req = req, .cb = cb});
+    // Never an error for what has no connection: libraft 0.15 frees an AppendEntries' entries twice
+    // when their answer cannot be sent.
+    rv = kl_raft_net_later(n, (struct kl_raft_sent){.req = req, .cb = cb, .status = rv});
+    return m->type == RAFT_IO_APPEND_ENTRIES_RESULT ? 0 : rv; // out of memory: the request is lost
 }
 
 // Followers apply what they know to be committed; libraft tells them with the next entry or the
@@ -211,6 +262,7 @@ static bool filter_append(struct kl_raft_node *n, struct raft_message *m)
     struct raft_append_entries *a = &m->append_entries;
     if (a->term < n->meta.term)
         return true; // is refused
+    n->heard_ms = n->env.now_ms(n->env.arg);
     cut_below(n, a);
     n->incoming = a->prev_log_index + a->n_entries;
     uint64_t conflict = find_conf_conflict(n, a);
@@ -229,10 +281,13 @@ static bool filter_append(struct kl_raft_node *n, struct raft_message *m)
     return false;
 }
 
-static bool filter_vote(struct kl_raft_node *n, const struct raft_request_vote *v)
+static bool filter_vote(struct kl_raft_node *n, struct raft_request_vote *v)
 {
     if (n->meta.muted)
         return false;
+    // Only a voter's libraft ever gives its leader up.
+    if (!is_voter(n) && n->env.now_ms(n->env.arg) - n->heard_ms >= n->o.election_ms)
+        v->disrupt_leader = true;
     // Also when it is the one that leadership is handed to: libraft would vote twice.
     return v->pre_vote || v->term != n->meta.term || !n->meta.vote ||
            n->meta.vote == v->candidate_id;
@@ -292,8 +347,10 @@ void kl_raft_net_deliver(struct kl_raft_node *n, uint64_t from, struct kl_str s)
         pass = filter_install(n, from, &m);
     else if (m.type == RAFT_IO_APPEND_ENTRIES_RESULT)
         note_result(n, from, &m.append_entries_result);
+    n->asked = m.type == RAFT_IO_REQUEST_VOTE ? &m.request_vote : NULL;
     if (pass)
         n->recv_cb(&n->io, &m);
     else
         kl_raft_message_fini(&m);
+    n->asked = NULL;
 }

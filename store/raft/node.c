@@ -144,6 +144,7 @@ static int fill_table(struct kl_raft_node *n)
                                   : (unsigned short)e->type;
         r = kl_raft_table_push(n, e->index, e->term, type, e->p, e->n);
     }
+    n->durable = kl_raft_table_last(n);
     return r;
 }
 

@@ -37,6 +37,7 @@ struct kl_raft_sent { // a send whose callback is due
     struct kl_raft_sent *next;
     struct raft_io_send *req;
     raft_io_send_cb cb;
+    int status;
     struct raft_io_snapshot_get *get;
     raft_io_snapshot_get_cb get_cb;
 };
@@ -80,10 +81,13 @@ struct kl_raft_node {
     size_t nconf, cap_conf;
     struct kl_raft_node_member *member;
     size_t nmembers;
+    uint64_t durable; // entries up to here are on the disk
 
     // Following.
     uint64_t verified; // entries up to here were compared with this term's leader's log
     uint64_t incoming; // what the message being handled would verify
+    const struct raft_request_vote *asked; // the message being handled
+    int64_t heard_ms;                      // from a leader
     bool fetching;
     uint64_t fetching_from;
     struct raft_message install; // waits for its data

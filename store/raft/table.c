@@ -84,6 +84,8 @@ void kl_raft_table_cut(struct kl_raft_node *n, uint64_t from)
         n->log_bytes -= b;
         n->since_snapshot -= n->since_snapshot < b ? n->since_snapshot : b;
     }
+    if (n->durable >= from)
+        n->durable = from - 1;
     bool changed = false;
     while (n->nconf && n->conf[n->nconf - 1].index >= from) {
         raft_free(n->conf[--n->nconf].buf.base);
@@ -117,6 +119,7 @@ void kl_raft_table_clear(struct kl_raft_node *n, uint64_t first)
     n->nconf = n->nslots = n->nmembers = 0;
     n->log_bytes = n->since_snapshot = 0;
     n->first = first;
+    n->durable = first - 1;
 }
 
 const struct raft_buffer *kl_raft_node_conf(const struct kl_raft_node *n, uint64_t index,
