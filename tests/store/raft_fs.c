@@ -18,6 +18,9 @@ static uint64_t next(struct rfs *d)
 static int call(struct rfs *d)
 {
     d->calls++;
+    d->dead = d->dead || d->calls == d->die_at;
+    if (d->dead)
+        return -EIO;
     if (d->fail_at && (d->calls == d->fail_at || (d->fail_all && d->calls > d->fail_at))) {
         d->failed++;
         return -EIO;
@@ -54,6 +57,13 @@ static int fs_open(void *arg, const char *path, int flags)
         return r;
     if (!f && !(flags & O_CREAT))
         return -ENOENT;
+    for (int i = 0; !f && i < d->nfiles; i++) { // one that is gone for good
+        if (!d->file[i]->name && !d->file[i]->named && !d->file[i]->open) {
+            f = d->file[i];
+            f->name = strdup(path);
+            f->n = f->durable_n = 0;
+        }
+    }
     if (!f) {
         if (d->nfiles == 256)
             return -ENFILE;
@@ -96,6 +106,8 @@ static ssize_t fs_pwrite(void *arg, int fd, const void *p, size_t n, int64_t off
 {
     struct rfs *d = arg;
     struct rfs_file *f = d->file[fd];
+    if (d->dead)
+        return -EIO;
     int r = call(d);
     if (r) { // some of it may have reached the file
         n = next(d) % (n + 1);
@@ -138,7 +150,7 @@ static int fs_sync(void *arg, int fd)
     struct rfs *d = arg;
     struct rfs_file *f = d->file[fd];
     int r = call(d);
-    if (r)
+    if (r || d->lazy)
         return r;
     set_size(&f->durable, &f->durable_n, &f->durable_cap, f->n);
     memcpy(f->durable, f->p, f->n);
@@ -203,9 +215,9 @@ void rfs_init(struct rfs *d, uint64_t seed)
     memset(d, 0, sizeof(*d));
     d->seed = seed | 1;
     d->room = -1;
-    d->fs = (struct kl_raft_fs){fs_open,     fs_close,    fs_size, fs_pread,    fs_pwrite,
-                                fs_allocate, fs_truncate, fs_sync, fs_sync_dir, fs_rename,
-                                fs_unlink,   fs_list,     d};
+    d->fs = (struct kl_raft_fs){
+        fs_open, fs_close,    fs_size,   fs_pread,  fs_pwrite, fs_allocate, fs_truncate,
+        fs_sync, fs_sync_dir, fs_rename, fs_unlink, fs_list,   d,           0};
 }
 
 void rfs_fini(struct rfs *d)

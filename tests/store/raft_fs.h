@@ -22,6 +22,9 @@ struct rfs {
     bool fail_all;       // and all after it
     long failed;
     int64_t room; // bytes that can be allocated, -1: no end
+    long die_at;  // in this call the power goes
+    bool lazy;    // sync says it is done and does nothing
+    bool dead;    // it went: no call does anything any more
 };
 
 void rfs_init(struct rfs *d, uint64_t seed);
