@@ -45,22 +45,12 @@ static void serve_version(struct kl_etcd *e, struct kl_http_req *r)
                            "\",\"storage\":\"" KL_ETCD_CLUSTER_VERSION "\"}"));
 }
 
-static void put_gauge(struct kl_buf *b, const char *name, const char *help, long long v)
-{
-    kl_buf_printf(b, "# HELP %s %s\n# TYPE %s gauge\n%s %lld\n", name, help, name, name, v);
-}
-
 static void serve_metrics(struct kl_etcd *e, struct kl_http_req *r)
 {
     struct kl_buf b;
     kl_buf_init(&b, MAX_METRICS_BYTES);
     kl_metrics_write(&b);
     kl_metrics_write_process(&b);
-    kl_etcd_cluster_refresh(e);
-    uint64_t leader = atomic_load(&e->leader);
-    put_gauge(&b, "etcd_server_has_leader", "Whether or not a leader exists.", leader != 0);
-    put_gauge(&b, "etcd_server_is_leader", "Whether or not this member is a leader.",
-              leader == e->member_id);
     struct kl_bytes *body = kl_bytes_from_buf(&b);
     kl_buf_fini(&b);
     if (body)
