@@ -53,10 +53,11 @@ static void end_lease(struct kl_remote_lease *w)
     kl_remote_post(w->b, &w->up);
 }
 
-static void end_at(struct kl_remote_lease *w, const struct kl_etcd_response_header *h)
+// Once it is posted w belongs to the core's loop: the call is done with before.
+static void end_at(struct kl_remote_lease *w, kl_rev rev)
 {
     struct kl_backend *b = w->b;
-    w->rev = h ? h->revision : 0;
+    w->rev = rev;
     w->until_ms = kl_mono_ms() + KL_REMOTE_WAIT_MS;
     w->next = b->lease_waits;
     b->lease_waits = w;
@@ -123,13 +124,10 @@ static void on_revoke(struct kl_remote_call *c)
 {
     struct kl_remote_lease *w = KL_CONTAINER_OF(c, struct kl_remote_lease, call);
     const struct kl_etcd_lease_revoke_response *r = c->reply;
-    if (c->code) {
-        w->q->code = kl_remote_error(c, &w->q->err);
-        end_lease(w);
-    } else {
-        end_at(w, r->header);
-    }
+    kl_rev rev = !c->code && r->header ? r->header->revision : 0;
+    w->q->code = c->code ? kl_remote_error(c, &w->q->err) : 0;
     kl_remote_call_fini(c);
+    end_at(w, rev);
 }
 
 static int take_ttl(struct kl_remote_lease *w, const struct kl_etcd_lease_time_to_live_response *r)
@@ -157,11 +155,9 @@ static void on_ttl(struct kl_remote_call *c)
     w->q->code = c->code ? kl_remote_error(c, &w->q->err) : take_ttl(w, r);
     if (w->q->code)
         w->nkeys = 0;
-    if (w->q->code)
-        end_lease(w);
-    else
-        end_at(w, r->header);
+    kl_rev rev = !w->q->code && r->header ? r->header->revision : 0;
     kl_remote_call_fini(c);
+    end_at(w, rev);
 }
 
 // ---- all of them, one after the other ----
