@@ -78,6 +78,6 @@ void kl_hist_want(struct kl_watch *w); // asks for the page at w's cursor; w->pa
 void kl_hist_forget(struct kl_watch *w); // no longer waiting
 void kl_hist_drop(struct kl_watch *w);   // lets go of w->page after this callback
 void kl_hist_free(struct kl_hist_page *p);
-void kl_watch_ready(struct kl_watch *w); // wake it
+void kl_watch_ready(struct kl_watch *w);         // wake it
 kl_rev kl_watch_after(const struct kl_watch *w); // all with this id and below are done with
 void kl_watch_fail(struct kl_watch *w, int code);
