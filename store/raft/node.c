@@ -61,6 +61,7 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
     int r = n->failed
                 ? KL_EIO
                 : n->m.apply(n->m.arg, index, kl_raft_table_term(n, index), buf->base, buf->len);
+    n->unapplied = n->unapplied || r == KL_ENOMEM;
     return r == KL_ENOMEM ? RAFT_NOMEM : r ? RAFT_INVALID : 0;
 }
 
@@ -371,7 +372,7 @@ static void look(struct kl_raft_node *n)
     }
     if (n->since_snapshot > (int64_t)n->o.snapshot_bytes)
         raft_set_snapshot_threshold(&n->raft, 1); // with the next entry that is applied
-    if (role == RAFT_UNAVAILABLE && !n->stopping && !n->failed)
+    if ((role == RAFT_UNAVAILABLE || n->unapplied) && !n->stopping && !n->failed)
         kl_raft_node_restart(n, UINT64_MAX); // out of memory somewhere
     if (n->ready && !n->soon) {
         n->soon = true;
@@ -453,7 +454,7 @@ static void do_restart(struct kl_raft_node *n)
     uint64_t from = n->restart_from;
     kl_log(KL_LOG_WARN, "raft", "starting anew from the log");
     close_raft(n);
-    n->restarting = false;
+    n->restarting = n->unapplied = false;
     int r = 0;
     if (from != UINT64_MAX)
         r = kl_raft_log_truncate(n->log, from, &err);

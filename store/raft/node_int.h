@@ -70,6 +70,7 @@ struct kl_raft_node {
     struct kl_raft_proposal *proposals, **proposals_end;
     struct kl_raft_sent *sent, **sent_end;
     bool soon;
+    bool unapplied; // out of memory: libraft tries again with the next commit, if there is one
 
     // The log as libraft has it in memory.
     struct kl_raft_slot *slot;

@@ -121,6 +121,12 @@ static void check_round(struct kl_raft *r)
         end_round(r, 0, r->ask.index);
 }
 
+// Another one in each run: what answers a question of the run before is no answer to this one's.
+static uint64_t next_seq(struct kl_raft *r)
+{
+    return r->nonce + ++r->ask_seq;
+}
+
 static void begin_round(struct kl_raft *r)
 {
     if (r->ask.active || (!r->next && !r->naskers_next))
@@ -134,7 +140,7 @@ static void begin_round(struct kl_raft *r)
     r->naskers_next = 0;
     // All that this server answered for is applied here.
     r->ask = (struct kl_raft_asked){
-        .seq = ++r->ask_seq,
+        .seq = next_seq(r),
         .index = r->applied,
         .until_ms = kl_raft_now() + KL_RAFT_HEAD_MS,
         .active = true,
@@ -171,7 +177,7 @@ void kl_raft_read_poll(struct kl_raft *r)
         return;
     if (other) { // another term: what it answered counts for nothing
         r->ask.nyes = 0;
-        r->ask.seq = ++r->ask_seq;
+        r->ask.seq = next_seq(r);
         r->ask.index = r->applied;
         // Who asked this server must ask the one that leads now.
         for (size_t i = 0; !st.ready && i < r->naskers; i++)
