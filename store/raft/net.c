@@ -184,6 +184,11 @@ int kl_raft_net_send(struct raft_io *io, struct raft_io_send *req, const struct 
     } else if (m->type == RAFT_IO_REQUEST_VOTE_RESULT && !m->request_vote_result.vote_granted) {
         copy = *m;
         copy.request_vote_result.vote_granted = may_vote(n, m->server_id);
+        // libraft hides a newer term from a pre-vote: the one with the longest log would never ask
+        // in a term that counts.
+        if (!copy.request_vote_result.vote_granted && n->asked && n->asked->pre_vote &&
+            n->meta.term > n->asked->term)
+            copy.request_vote_result.term = n->meta.term;
         rv = send_message(n, m->server_id, &copy);
     } else {
         rv = send_message(n, m->server_id, m);
