@@ -243,6 +243,13 @@ static void make_weather(struct sim *s)
     s->reorder = sim_chance(s, 300);
     s->members = sim_chance(s, 400);
     s->snapshots = sim_chance(s, 600);
+    if (s->o.without == SIM_GATE) { // it matters where the disk is slower than the network
+        s->net_us = 50;
+        s->net_jitter_us = 2000;
+        s->disk_us = 10000;
+        s->disk_jitter_us = 300000;
+        s->fault_us = pick_us(s, 50000, 400000);
+    }
     s->voters = sim_chance(s, 100) ? 1 : sim_chance(s, 600) ? 3 : 5;
 }
 
