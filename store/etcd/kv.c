@@ -398,12 +398,6 @@ static void txn(struct kl_grpc_rpc *c, struct kl_str msg)
     if (!rq || refused(c, kl_etcd_check_txn(rq, l->etcd->o.max_txn_ops)))
         return;
     struct kl_arena *a = kl_grpc_rpc_arena(c);
-    int rc = kl_etcd_check_overlaps(a, rq);
-    if (rc == KL_EBADREQUEST || rc == KL_ELIMIT) {
-        refused(c, rc == KL_ELIMIT ? "etcdserver: too many operations in txn request"
-                                   : "etcdserver: duplicate key given in txn request");
-        return;
-    }
     unsigned traits = traits_of(rq->success, rq->n_success) | traits_of(rq->failure, rq->n_failure);
     if ((traits & WRITES && too_large(c, msg.n)) || kl_etcd_is_corrupt(c) ||
         (traits & PUTS && kl_etcd_is_capped(c)))
@@ -412,7 +406,7 @@ static void txn(struct kl_grpc_rpc *c, struct kl_str msg)
     if (!call)
         return;
     call->is_txn = true;
-    submit(call, rc ? rc : build_txn(a, &call->root, rq));
+    submit(call, build_txn(a, &call->root, rq));
 }
 
 struct compact_call {

@@ -24,8 +24,6 @@ const char *kl_etcd_check_range(const struct kl_etcd_range_request *rq);
 const char *kl_etcd_check_put(const struct kl_etcd_put_request *rq);
 const char *kl_etcd_check_delete(const struct kl_etcd_delete_range_request *rq);
 const char *kl_etcd_check_txn(const struct kl_etcd_txn_request *rq, uint32_t max_ops);
-// No key twice among what may run together; a KL_ENOMEM is told as such. 0, KL_EBADREQUEST.
-int kl_etcd_check_overlaps(struct kl_arena *a, const struct kl_etcd_txn_request *rq);
 
 // After an alarm was activated by a client: finishes the call and returns true.
 bool kl_etcd_is_corrupt(struct kl_grpc_rpc *c);
