@@ -69,7 +69,7 @@ static const struct point points[] = {
     {"sqlite.checkpointed", 2, WRITE, SQLITE | RAFT, .big = true},
     {"sqlite.reserve", 1, WRITE, SQLITE | RAFT},
     {"sqlite.reserved", 1, WRITE, SQLITE | RAFT},
-    {"sqlite.vacuum", 40, WRITE, SQLITE | RAFT, .big = true},
+    {"sqlite.vacuum", 4, WRITE, SQLITE | RAFT, .big = true},
     {"sqlite.vacuumed", 1, WRITE, SQLITE | RAFT, .big = true},
     {"sqlite.import.begin", 1, IMPORT, SQLITE | RAFT},
     {"sqlite.import.begun", 1, IMPORT, SQLITE | RAFT},
