@@ -63,13 +63,13 @@ for backend in ${LIN_BACKENDS-sqlite postgres mysql raft etcd}; do
     case $backend in
     sqlite) run "sqlite, kill -9" "sqlite://$dir/state.db" ;;
     raft)
-        run "raft, one server, kill -9" "raft://$dir/raft"
+        run "raft, one server, kill -9" "raft://$dir/raft" -rounds 1
         run_raft
         ;;
     etcd) # two servers of ours on a remote etcd; the remote is killed as well
         start_reference || { echo "skip linear / etcd: no reference" && continue; }
         run "remote etcd, 2 servers, kill -9 and SIGSTOP" "etcd://${reference_url#http://}" -servers 2 -gapless=false \
-            -fault kill,stop -pause 3s
+            -fault kill,stop -pause 3s -rounds 2
         kill -9 "${pids[-1]}"
         start_reference || { bad=1 && continue; } # an empty one
         echo "${pids[-1]}" >"$dir/reference.pid"
@@ -81,7 +81,7 @@ kill -9 \$(cat "$dir/reference.pid")
 echo \$! >"$dir/reference.pid"
 EOF
         run "remote etcd, 2 servers, the remote is killed" "etcd://${reference_url#http://}" -servers 2 -gapless=false \
-            -fault none -rounds 3 -fault-cmd "bash $dir/again"
+            -fault none -rounds 1 -fault-cmd "bash $dir/again"
         kill "$(cat "$dir/reference.pid")"
         ;;
     *)
