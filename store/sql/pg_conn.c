@@ -94,7 +94,7 @@ static struct kl_str find_state(struct kl_str text, struct kl_str *ret_rest)
 
 static bool has_word(struct kl_str text, const char *word)
 {
-    return text.n && memmem(text.p, text.n, word, strlen(word)) != NULL;
+    return text.p && text.n && memmem(text.p, text.n, word, strlen(word)) != NULL;
 }
 
 // libpq's own words: one paragraph for each address, "connection to server at ... failed: why",
