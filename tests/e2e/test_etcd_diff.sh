@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.." || exit 1
 . tests/etcd/lib.sh
 build diff
 bad=0
-for backend in ${ETCD_BACKENDS-sqlite memory raft}; do
+for backend in ${ETCD_BACKENDS-sqlite}; do
     for seed in ${ETCD_SEEDS-1}; do
         name="etcd / T1 ${backend%%:*} seed $seed"
         if ! start_reference || ! start_kinglet "$backend"; then
