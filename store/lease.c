@@ -150,10 +150,11 @@ static void set_deadline(struct kl_store *s, struct kl_lease *l, const struct kl
 {
     int64_t now = kl_store_mono_ms(s), left = op->ttl_ms + (l->pending ? 0 : AHEAD_MS);
     if (loaded) {
-        left = op->deadline_wall_ms - kl_store_wall_ms(s);
+        int64_t wall = kl_store_wall_ms(s); // what a file says may be any number
+        left = op->deadline_wall_ms > wall ? op->deadline_wall_ms - wall : 0;
         // Where others may keep it, it was renewed up to that.
         int64_t most = op->ttl_ms + (s->ops->leader ? AHEAD_MS : 0);
-        left = left < 0 ? 0 : left > most ? most : left;
+        left = left > most ? most : left;
     }
     l->ttl_ms = op->ttl_ms;
     l->stored_mono_ms = op->deadline_mono_ms ? op->deadline_mono_ms : now + left;
@@ -198,6 +199,8 @@ int kl_leases_load(struct kl_store *s, struct kl_lease_op op)
     if (kl_lease_reserve(s, &op))
         return KL_ENOMEM;
     op.deadline_mono_ms = 0;
+    if (op.ttl_ms > KL_LEASE_MAX_TTL * 1000 || op.ttl_ms < 0)
+        op.ttl_ms = KL_LEASE_MAX_TTL * 1000;
     set_deadline(s, kl_lease_find(s, op.id), &op, true);
     return 0;
 }
