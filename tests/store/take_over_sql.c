@@ -610,6 +610,7 @@ static void ours_to_kine(void **state)
     struct kl_op op = {.kind = KL_OP_DELETE, .key = KL_STR("/c\xff")};
     struct kl_txn txn = {.body = {.then = &op, .nthen = 1}};
     assert_int_equal(hs_txn(&client, &txn), 0);
+    kl_txn_fini(&txn);
     kl_rev rev = hs_rev(&client);
     assert_int_equal(hs_compact(&client, rev), 0);
     assert_true(hs_put(&client, "/d", "4", -1) > 0);
