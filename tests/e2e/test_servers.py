@@ -270,8 +270,8 @@ def test_raft_join():
             second.kubectl("get", "cm", "before")
             with third:
                 wait_for(lambda: [m["role"] for m in members(first)] == ["voter"] * 3, "three voters")
-                equal(sorted(m["role"] for m in status(third)["members"]),
-                      ["follower", "follower", "leader"], "status")
+                wait_for(lambda: sorted(m["role"] for m in status(third)["members"]) ==
+                         ["follower", "follower", "leader"], "status of three")
                 third.apply(config_map("third"))
                 first.kubectl("get", "cm", "third")
                 first.kill()
