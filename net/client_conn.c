@@ -328,8 +328,11 @@ static bool may_open(const struct kl_hc_target *t)
 {
     const struct kl_http_client *c = t->client;
     bool h2 = t->proto == KL_HTTP_2 || (t->known && t->is_h2);
-    // One at a time until it is known what the server speaks.
+    // One at a time until it is known what the server speaks, and how many streams it takes.
     bool unknown = t->tls && t->proto == KL_HTTP_AUTO && !t->known;
+    for (const struct kl_hc_conn *hc = t->conns; h2 && hc; hc = hc->next)
+        if (hc->open && hc->h2 && !hc->settled && !hc->goaway && !hc->draining)
+            return false;
     if (h2 || unknown)
         return t->nconnecting == 0;
     return t->nconnecting < t->nwaiting && (!c->max_conns || t->nconns < (int)c->max_conns);

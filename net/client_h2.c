@@ -54,6 +54,12 @@ static int on_frame_recv(nghttp2_session *s, const nghttp2_frame *f, void *arg)
         else
             kl_hc_call_headers(call, call->status);
         break;
+    case NGHTTP2_SETTINGS:
+        if (hc->settled || f->hd.flags & NGHTTP2_FLAG_ACK)
+            break;
+        hc->settled = true;
+        kl_hc_dispatch(hc->target);
+        break;
     case NGHTTP2_PING:
         if (f->hd.flags & NGHTTP2_FLAG_ACK)
             hc->ping_sent = false;

@@ -83,6 +83,7 @@ struct kl_hc_conn {
     bool in_value, keep_alive, complete, upgraded, got_bytes;
     // HTTP/2
     nghttp2_session *session;
+    bool settled; // the server's SETTINGS came: until then how many streams it takes is a guess
 };
 
 struct kl_hc_target {
