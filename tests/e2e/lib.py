@@ -27,6 +27,9 @@ import time
 import traceback
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tests"))
+from ports import free_port  # noqa: E402, F401
+
 KINGLET = os.environ.get("KINGLET", os.path.join(ROOT, "build/kinglet"))
 KUBECTL = os.environ.get("KUBECTL") or shutil.which("kubectl") or "kubectl"
 DBSERVER = os.path.join(ROOT, os.environ.get("LIN_BUILD", "build-test"), "tests/store/dbserver")
@@ -78,12 +81,6 @@ def wait_for(condition, what, seconds=30):
         if time.monotonic() > end:
             raise Failure(f"not within {seconds} s: {what}{why}")
         time.sleep(POLL)
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def temp_dir():

@@ -8,13 +8,7 @@ import socket
 import ssl
 import subprocess
 import urllib.request
-from lib import KINGLET, Failure, check, equal, holds, run, temp_dir, wait_for
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+from lib import KINGLET, Failure, check, equal, free_port, holds, run, temp_dir, wait_for
 
 
 class Etcd:

@@ -21,10 +21,6 @@ build() {
     exit 1
 }
 
-free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
-
 # wait_healthy URL PID LOG
 wait_healthy() {
     local i
@@ -41,7 +37,7 @@ wait_healthy() {
 start_reference() {
     local port program
     program=$(tests/etcd/reference.sh) || return 1
-    port=$(free_port) reference_url=http://127.0.0.1:$port
+    port=$(python3 tests/ports.py) reference_url=http://127.0.0.1:$port
     rm -rf "$dir/reference"
     "$program" --data-dir "$dir/reference" --listen-client-urls "$reference_url" --unsafe-no-fsync \
         --advertise-client-urls "$reference_url" --listen-peer-urls http://127.0.0.1:0 \
@@ -59,7 +55,7 @@ start_kinglet() {
     sqlite) datastore=sqlite://$dir/sqlite-$RANDOM/state.db && mkdir -p "$(dirname "${datastore#sqlite://}")" ;;
     raft) datastore=raft://$dir/raft-$RANDOM ;;
     esac
-    port=$(free_port) url=http://127.0.0.1:$port
+    port=$(python3 tests/ports.py) url=http://127.0.0.1:$port
     "$kinglet" etcd --listen-client-urls "$url" --datastore-endpoint "$datastore" \
         >"$dir/kinglet.log" 2>&1 &
     pid=$! && pids+=("$pid")

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "etcd_server.h"
+#include "free_port.h"
 #include "base/clock.h"
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -46,17 +47,6 @@ static int connect_port(int port)
     int r = connect(fd, (struct sockaddr *)&a, sizeof(a));
     close(fd);
     return r;
-}
-
-static int free_port(void)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t n = sizeof(a);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &n), 0);
-    close(fd);
-    return ntohs(a.sin_port);
 }
 
 static void run_program(const struct es_server *s, const char *program)
@@ -111,7 +101,7 @@ bool es_start(struct es_server *s, bool kinglet, const char *dir)
     if (!find(kinglet, buf, sizeof(buf)))
         return false;
     snprintf(s->dir, sizeof(s->dir), "%.90s", dir);
-    s->port = free_port();
+    s->port = ts_free_port();
     es_again(s);
     return true;
 }

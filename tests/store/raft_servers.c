@@ -2,6 +2,7 @@
 // raft:// servers as processes of their own, which the test stops, continues and damages: no stale
 // read (T17), rot on one disk is found and healed (T19), a follower far behind (T20).
 #include "harness.h"
+#include "free_port.h"
 #include "store/peer/peers.h"
 #include "store/raft/members.h"
 #include "base/clock.h"
@@ -169,17 +170,6 @@ struct cluster {
     long snapshot_bytes;
 };
 
-static int free_port(void)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t n = sizeof(a);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&a, n), 0);
-    getsockname(fd, (struct sockaddr *)&a, &n);
-    close(fd);
-    return ntohs(a.sin_port);
-}
-
 static void say(struct server *s, const char *line)
 {
     fprintf(s->in, "%s\n", line);
@@ -257,7 +247,7 @@ static void begin(struct cluster *c, int scrub_ms, long snapshot_bytes)
     for (int i = 0; i < SERVERS; i++) {
         struct server *s = &c->s[i];
         s->id = kl_rand_u64() >> 1 | 1;
-        s->port = free_port();
+        s->port = ts_free_port();
         snprintf(s->dir, sizeof(s->dir), "%.60s/%d", c->dir, i);
         if (i) {
             snprintf(line, sizeof(line), "add %llx 127.0.0.1:%d", (unsigned long long)s->id,

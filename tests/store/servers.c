@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "servers.h"
+#include "free_port.h"
 #include "base/clock.h"
 #include "base/str.h"
 #include <dirent.h>
@@ -268,18 +269,6 @@ static void find_bin(struct ts_server *s)
     globfree(&g);
     if (r)
         fail_msg("PostgreSQL is not installed (deploy/packages-test.txt: postgresql)");
-}
-
-static int free_port(void)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(a);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(fd >= 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&a, len), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
-    close(fd);
-    return ntohs(a.sin_port);
 }
 
 static void write_file(const struct ts_server *s, const char *name, int mode, const char *text)
@@ -571,7 +560,7 @@ struct ts_server *ts_start(enum ts_kind kind, const struct ts_options *o)
     chmod(s->dir, 0755);
     if (s->tls)
         make_certs(s);
-    s->port = free_port();
+    s->port = ts_free_port();
     if (kind == TS_POSTGRES)
         make_postgres(s);
     else

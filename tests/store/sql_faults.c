@@ -3,6 +3,7 @@
 // lost, a database that is set back, plans.
 //   store-sql-faults postgres|mysql
 #include "harness.h"
+#include "free_port.h"
 #include "servers.h"
 #include "base/clock.h"
 #include "base/fault.h"
@@ -124,17 +125,6 @@ static void tls(void **state)
 
 // ---- a pooler between us and the database ----
 
-static int free_port(void)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t n = sizeof(a);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&a, n), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &n), 0);
-    close(fd);
-    return ntohs(a.sin_port);
-}
-
 static pid_t start_pgbouncer(const char *mode, int port)
 {
     char ini[64] = "/tmp/kl-pooler-XXXXXX";
@@ -182,7 +172,7 @@ static void poolers(void **state)
     snprintf(sql, sizeof(sql), "CREATE DATABASE %s OWNER kine", db);
     ts_sql(server(), NULL, sql, NULL, 0);
     for (int shared = 0; shared < 2; shared++) {
-        int port = free_port();
+        int port = ts_free_port();
         pid_t pid = start_pgbouncer(shared ? "transaction" : "session", port);
         snprintf(url, sizeof(url), "postgres://kine:x@127.0.0.1:%d/%s?sslmode=disable", port, db);
         if (shared)

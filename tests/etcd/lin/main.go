@@ -18,6 +18,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,13 +50,39 @@ type server struct {
 	all           []*server
 }
 
+// freePort takes a port below the ephemeral ones, as tests/ports.py does and says why.
 func freePort() int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	const counter, first, last = "/tmp/kinglet-test-ports", 12000, 31999
+	f, err := os.OpenFile(counter, os.O_RDWR, 0)
+	if os.IsNotExist(err) {
+		f, err = os.OpenFile(counter, os.O_RDWR|os.O_CREATE, 0666)
+	}
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		log.Fatal(err)
+	}
+	text := make([]byte, 5)
+	n, _ := f.ReadAt(text, 0)
+	port, _ := strconv.Atoi(string(text[:n]))
+	for {
+		if port < first || port >= last {
+			port = first
+		} else {
+			port++
+		}
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			l.Close()
+			break
+		}
+	}
+	if _, err := f.WriteAt([]byte(fmt.Sprintf("%05d", port)), 0); err != nil {
+		log.Fatal(err)
+	}
+	return port
 }
 
 func (s *server) start() {
