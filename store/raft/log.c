@@ -256,6 +256,10 @@ int kl_raft_log_cut(struct kl_raft_log *l, int64_t end, struct kl_error *err)
     struct kl_raft_segment *s = &l->seg[l->nseg - 1];
     kl_fault_crash("raft.cut");
     int r = l->fs->truncate(l->fs->arg, l->fd, end);
+    // Before there are zeros in their place: of both at once the power might leave a gap, and old
+    // entries behind it.
+    if (!r)
+        r = l->fs->sync(l->fs->arg, l->fd);
     kl_fault_crash("raft.cut.shorter");
     if (!r) {
         int a = l->fs->allocate(l->fs->arg, l->fd, 0, s->size);

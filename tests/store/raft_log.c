@@ -296,7 +296,7 @@ static void full_disk(void **state)
     rfs_fini(&disk);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(power_cuts),
@@ -304,5 +304,7 @@ int main(void)
         cmocka_unit_test(damage),
         cmocka_unit_test(full_disk),
     };
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
