@@ -216,15 +216,32 @@ void kl_etcd_fail_grpc(struct kl_grpc_rpc *c, enum kl_grpc_code code, const char
     kl_grpc_rpc_finish(c, code, message);
 }
 
-void kl_etcd_fail(struct kl_grpc_rpc *c, int code, const struct kl_error *err)
+static const char *text_of(size_t i, int code, const struct kl_error *err)
 {
     const char *said = err && err->code == code ? err->msg : "";
-    for (size_t i = 0; i < KL_COUNT(errors); i++) {
-        if (errors[i].code != code)
-            continue;
-        bool theirs = !errors[i].always && kl_str_starts(kl_str(said), KL_STR("etcdserver: "));
-        kl_grpc_rpc_finish(c, errors[i].grpc, theirs ? said : errors[i].message);
-        return;
-    }
-    kl_grpc_rpc_finish(c, KL_GRPC_UNKNOWN, said[0] ? said : kl_err_text(code));
+    bool theirs = !errors[i].always && kl_str_starts(kl_str(said), KL_STR("etcdserver: "));
+    return theirs ? said : errors[i].message;
+}
+
+static size_t find_error(int code)
+{
+    size_t i = 0;
+    while (i < KL_COUNT(errors) && errors[i].code != code)
+        i++;
+    return i;
+}
+
+const char *kl_etcd_error_text(int code, const struct kl_error *err)
+{
+    size_t i = find_error(code);
+    if (i < KL_COUNT(errors))
+        return text_of(i, code, err);
+    return err && err->code == code && err->msg[0] ? err->msg : kl_err_text(code);
+}
+
+void kl_etcd_fail(struct kl_grpc_rpc *c, int code, const struct kl_error *err)
+{
+    size_t i = find_error(code);
+    kl_grpc_rpc_finish(c, i < KL_COUNT(errors) ? errors[i].grpc : KL_GRPC_UNKNOWN,
+                       kl_etcd_error_text(code, err));
 }

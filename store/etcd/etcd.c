@@ -20,13 +20,9 @@ enum {
 };
 
 static const struct kl_grpc_method *const service_tables[] = {
-    kl_etcd_kv_methods,
-    kl_etcd_watch_methods,
-    kl_etcd_lease_methods,
-    kl_etcd_maintenance_methods,
-    kl_etcd_cluster_methods,
-    kl_etcd_auth_methods,
-    NULL,
+    kl_etcd_kv_methods,          kl_etcd_watch_methods,    kl_etcd_lease_methods,
+    kl_etcd_maintenance_methods, kl_etcd_cluster_methods,  kl_etcd_auth_methods,
+    kl_etcd_lock_methods,        kl_etcd_election_methods, NULL,
 };
 
 // ---- loops
@@ -293,7 +289,10 @@ static void listener_stopped(void *arg)
 
 static void end_streams(struct kl_task *t)
 {
-    kl_etcd_watch_loop_end(KL_CONTAINER_OF(t, struct kl_etcd_loop, end_task));
+    struct kl_etcd_loop *l = KL_CONTAINER_OF(t, struct kl_etcd_loop, end_task);
+    kl_etcd_watch_loop_end(l);
+    kl_etcd_line_loop_end(l);
+    kl_etcd_observe_loop_end(l);
 }
 
 static void run_stop(struct kl_task *t)

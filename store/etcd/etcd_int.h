@@ -23,6 +23,8 @@ struct kl_etcd_loop {
     struct kl_task end_task, close_task;
     bool closing;
     struct kl_etcd_waiting *waiting, *last_waiting; // calls that wait for the store, oldest first
+    struct kl_etcd_line *lines;                     // calls that wait for other clients (line.h)
+    struct kl_etcd_observer *observers;             // of elections (leader.c)
     uv_timer_t timer;
 };
 
@@ -93,6 +95,7 @@ void kl_etcd_put_kv(struct kl_grpc_out *o, int field, const struct kl_kv *kv, bo
 // Ends the call with etcd's code and message. A store's error: its message when it is etcd's
 // ("etcdserver: ..."), else the message that etcd has for that kind of failure.
 void kl_etcd_fail(struct kl_grpc_rpc *c, int code, const struct kl_error *err);
+const char *kl_etcd_error_text(int code, const struct kl_error *err); // that message
 void kl_etcd_fail_grpc(struct kl_grpc_rpc *c, enum kl_grpc_code code, const char *message);
 
 // ---- reading a range (store/etcd/read.c)
@@ -147,9 +150,11 @@ void kl_etcd_waiting_end(struct kl_etcd_waiting *w); // idempotent
 
 extern const struct kl_grpc_method kl_etcd_kv_methods[], kl_etcd_lease_methods[],
     kl_etcd_maintenance_methods[], kl_etcd_cluster_methods[], kl_etcd_auth_methods[],
-    kl_etcd_watch_methods[];
+    kl_etcd_watch_methods[], kl_etcd_lock_methods[], kl_etcd_election_methods[];
 // store/etcd/watch.c: ends this loop's streams, which would never end by themselves; then, when
 // they have closed, lets go of what the loop kept for them.
 void kl_etcd_watch_loop_end(struct kl_etcd_loop *l);
 void kl_etcd_watch_loop_close(struct kl_etcd_loop *l);
+void kl_etcd_line_loop_end(struct kl_etcd_loop *l); // store/etcd/line.c: as the former
+void kl_etcd_observe_loop_end(struct kl_etcd_loop *l);
 void kl_etcd_serve_http(struct kl_etcd *e, struct kl_http_req *r); // /health, /version, /metrics

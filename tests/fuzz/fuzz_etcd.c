@@ -16,8 +16,9 @@ struct state {
 };
 
 static const struct kl_grpc_method *const tables[] = {
-    kl_etcd_kv_methods,          kl_etcd_watch_methods,   kl_etcd_lease_methods,
-    kl_etcd_maintenance_methods, kl_etcd_cluster_methods, kl_etcd_auth_methods,
+    kl_etcd_kv_methods,          kl_etcd_watch_methods,    kl_etcd_lease_methods,
+    kl_etcd_maintenance_methods, kl_etcd_cluster_methods,  kl_etcd_auth_methods,
+    kl_etcd_lock_methods,        kl_etcd_election_methods,
 };
 
 static const char *method_path(size_t i)
