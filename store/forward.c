@@ -127,7 +127,7 @@ bool kl_store_leads(const struct kl_store *s)
 
 void kl_forward_clear(struct kl_txn *t)
 {
-    t->confirmed = t->again = t->matched = t->read_here = false;
+    t->confirmed = t->again = t->matched = t->read_here = t->jumped = false;
     t->where = KL_FORWARD_NONE;
     t->attempt = 0;
     t->server = t->seq = 0;
@@ -162,6 +162,11 @@ static void answer(struct kl_forward *f, struct kl_txn *t, int code, const char 
     kl_commit_answer(f->store, t);
 }
 
+static void answer_maybe(struct kl_forward *f, struct kl_txn *t)
+{
+    answer(f, t, KL_EMAYBE, "etcdserver: request timed out");
+}
+
 bool kl_forward_takes(struct kl_store *s, struct kl_txn *t)
 {
     struct kl_forward *f = s->forward;
@@ -171,6 +176,10 @@ bool kl_forward_takes(struct kl_store *s, struct kl_txn *t)
     }
     if (!f || t->internal == KL_WORK_HEAD)
         return false;
+    if (t->jumped && t->again) {
+        answer_maybe(f, t);
+        return true;
+    }
     uint64_t leader = s->ops->leader(s->backend);
     bool another = t->server && t->server != f->id; // another server's
     if (leader && (another || !kl_txn_is_asked(t))) {
@@ -194,7 +203,7 @@ bool kl_forward_takes(struct kl_store *s, struct kl_txn *t)
         t->matched = true;
         kl_commit_answer(s, t);
     } else {
-        answer(f, t, KL_EMAYBE, "etcdserver: request timed out");
+        answer_maybe(f, t);
     }
     return true;
 }
@@ -235,7 +244,10 @@ static void confirmed(struct kl_txn *c)
     for (struct kl_txn *t; (t = f->lists[KL_FORWARD_CONFIRMING].first);) {
         t->again = true;
         t->sent_ms = 0;
-        enter_list(f, t, good ? KL_FORWARD_WAITING : KL_FORWARD_LOST);
+        if (good && t->jumped)
+            answer_maybe(f, t);
+        else
+            enter_list(f, t, good ? KL_FORWARD_WAITING : KL_FORWARD_LOST);
     }
     kl_forward_run(f->store);
 }
@@ -373,7 +385,7 @@ static void deliver(struct kl_forward *f, struct kl_txn *t)
         return;
     }
     kl_forward_forget(s, t); // that one is not in the log: the next time it is a new one
-    t->again = false;
+    t->again = t->jumped = false;
     t->confirmed = true;
     kl_queue_push(&s->queue, t);
     kl_commit_pump(s);
@@ -385,8 +397,18 @@ static void take_answer(struct kl_forward *f, uint64_t from, const struct kl_wir
     if (!t || t->seq != a->seq || t->attempt != a->attempt || from != f->target ||
         t->where != KL_FORWARD_SENT)
         return;
+    if (t->jumped && a->outcome == KL_WIRE_IN_LOG) { // seen by now, or never
+        enter_list(f, t, KL_FORWARD_LOST);
+        kl_forward_run(f->store);
+        return;
+    }
+    if (t->jumped && t->again) { // what came of an earlier sending is not in this answer
+        answer_maybe(f, t);
+        return;
+    }
     switch (a->outcome) {
     case KL_WIRE_RETRY:
+        t->jumped = false;
         wait_here(f, t, RETRY_MS);
         return;
     case KL_WIRE_READS:
@@ -467,6 +489,31 @@ static void matched(struct kl_forward *f, struct kl_txn *t, const struct kl_forw
     kl_commit_answer(f->store, t);
 }
 
+static void deliver_ready(struct kl_forward *f)
+{
+    for (struct kl_txn *t = f->lists[KL_FORWARD_READY].first, *next; t; t = next) {
+        next = t->next;
+        if (t->await_rev <= f->store->view->rev)
+            deliver(f, t);
+    }
+}
+
+void kl_forward_jumped(struct kl_store *s)
+{
+    struct kl_forward *f = s->forward;
+    for (size_t i = 0; f && i < f->cap_mine; i++) {
+        struct kl_txn *t = f->mine[i];
+        if (!t || t->matched || t->where == KL_FORWARD_READY)
+            continue;
+        t->jumped = t->jumped || t->again || t->where == KL_FORWARD_SENT ||
+                    t->where == KL_FORWARD_LOST || t->where == KL_FORWARD_CONFIRMING;
+        if (t->jumped && t->where == KL_FORWARD_WAITING)
+            answer_maybe(f, t);
+    }
+    if (f)
+        deliver_ready(f);
+}
+
 void kl_forward_applied(struct kl_store *s, const struct kl_batch *b, bool own)
 {
     struct kl_forward *f = s->forward;
@@ -478,11 +525,7 @@ void kl_forward_applied(struct kl_store *s, const struct kl_batch *b, bool own)
         if (t)
             matched(f, t, &b->forwarded[i], b);
     }
-    for (struct kl_txn *t = f->lists[KL_FORWARD_READY].first, *next; t; t = next) {
-        next = t->next;
-        if (t->await_rev <= s->view->rev)
-            deliver(f, t);
-    }
+    deliver_ready(f);
 }
 
 // ---- time ----
@@ -495,7 +538,7 @@ int64_t kl_forward_next_ms(const struct kl_store *s)
 static void time_out(struct kl_forward *f, struct kl_txn *t)
 {
     if (t->attempt)
-        answer(f, t, KL_EMAYBE, "etcdserver: request timed out");
+        answer_maybe(f, t);
     else
         answer(f, t, KL_EUNAVAILABLE,
                f->target == KL_LEADER_NONE ? "etcdserver: no leader"

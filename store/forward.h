@@ -12,6 +12,10 @@
 //     │                     └ leader or connection lost, 2 s of silence ─► LOST
 //     └── not in the log ── CONFIRMING ◄─ a head is asked for ──────────────┘
 //
+// A server that takes a snapshot of the state instead of the log may have one of its own in what it
+// did not see. Those end with KL_EMAYBE, unless they turn up later in the log; only one that the
+// leader had not taken goes out once more.
+//
 // Nothing runs twice: who evaluates one that was sent before looks for it in what it has applied
 // and in its queue; all that was applied before the head that the sender confirmed, the sender has
 // seen itself; and a batch that does not stand on everything before it is not accepted by the log.
@@ -49,6 +53,8 @@ void kl_forward_forget(struct kl_store *s, struct kl_txn *txn);      // it is be
 // Ours that this entry of an outside batch is, or NULL.
 struct kl_txn *kl_forward_find(struct kl_store *s, const struct kl_forwarded *f);
 void kl_forward_applied(struct kl_store *s, const struct kl_batch *b, bool own);
+// Another state took the place of this one: what was in the log between them is not known here.
+void kl_forward_jumped(struct kl_store *s);
 int64_t kl_forward_next_ms(const struct kl_store *s);
 void kl_forward_tick(struct kl_store *s);
 void kl_forward_cancel(struct kl_store *s);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The state as the back end has it, at opening and when the log was set back.
+#include "store/forward.h"
 #include "store/store_int.h"
 #include "store/view_int.h"
 #include "base/log.h"
@@ -113,6 +114,7 @@ int kl_core_reset(struct kl_store *s, int (*load)(void *arg, struct kl_loaded *l
     kl_store_publish(s, v);
     kl_store_trim_held(s);
     kl_commit_moved(s);
+    kl_forward_jumped(s);
     kl_compact_run(s);
     kl_store_arm_timer(s);
     kl_commit_pump(s);

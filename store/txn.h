@@ -89,6 +89,7 @@ struct kl_txn {
     bool again;           // may have been evaluated elsewhere before: look in the log first
     bool matched;         // found in the log, with its results
     bool read_here;       // the leader says that it writes nothing: evaluate it here
+    bool jumped;          // it may be in the log where nobody here saw it
     uint8_t where;        // enum kl_forward_where
     uint32_t attempt;     // of sending it
     uint64_t server, seq; // who sends it; 0 nobody

@@ -16,6 +16,10 @@ extern const struct kl_backend_ops hs_backend_shared; // shared://NAME, half the
 // On that log, when the stores have peers: `server` believes from now on that `leader` evaluates
 // (its own id: itself; KL_LEADER_NONE). Before, nobody does.
 void hs_shared_lead(const char *name, uint64_t server, uint64_t leader);
+// From hold on `server` sees nothing of what others write, until jump gives it the state of then,
+// without what lies between: a snapshot that was installed.
+void hs_shared_hold(const char *name, uint64_t server);
+void hs_shared_jump(const char *name, uint64_t server);
 // The log loses all but its first `keep` batches and goes on at `rev`, as a database that was
 // restored from a backup does.
 void hs_shared_set_back(const char *name, size_t keep, kl_rev rev);

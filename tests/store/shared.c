@@ -55,6 +55,10 @@ struct kl_backend {
     struct kl_task lead;
     atomic_bool telling;
     uint64_t told;
+    // The log does not reach it: hs_shared_hold, until hs_shared_jump.
+    atomic_bool held;
+    struct kl_task jump;
+    atomic_bool jumping;
 };
 
 static pthread_mutex_t logs_mu = PTHREAD_MUTEX_INITIALIZER;
@@ -108,7 +112,7 @@ static struct kl_batch *outside_batch(const struct entry *e)
 // Hands up what others wrote.
 static void catch_up(struct kl_backend *b)
 {
-    for (;;) {
+    while (!atomic_load(&b->held)) {
         pthread_mutex_lock(&b->log->mu);
         struct kl_batch *batch = NULL;
         if (b->set_back == b->log->set_back && b->seen < b->log->n)
@@ -220,6 +224,8 @@ static void run_head(struct kl_task *t)
 {
     struct kl_backend *b = KL_CONTAINER_OF(t, struct kl_backend, head_task);
     struct kl_head_req *q = b->head;
+    if (atomic_load(&b->held)) // answered after the jump
+        return;
     catch_up(b); // all that was in the log when this ran, which is after the question
     pthread_mutex_lock(&b->log->mu);
     if (b->set_back != b->log->set_back)
@@ -253,7 +259,7 @@ static void run_lead(struct kl_task *t)
     kl_core_leader_changed(b->core);
 }
 
-void hs_shared_lead(const char *name, uint64_t server, uint64_t leader)
+static struct kl_backend *find_open(const char *name, uint64_t server)
 {
     struct kl_backend *b = NULL;
     pthread_mutex_lock(&logs_mu);
@@ -267,6 +273,12 @@ void hs_shared_lead(const char *name, uint64_t server, uint64_t leader)
     }
     pthread_mutex_unlock(&logs_mu);
     assert_non_null(b);
+    return b;
+}
+
+void hs_shared_lead(const char *name, uint64_t server, uint64_t leader)
+{
+    struct kl_backend *b = find_open(name, server);
     atomic_store(&b->telling, true);
     b->told = leader;
     b->lead.run = run_lead;
@@ -431,7 +443,6 @@ static int load_shared(struct kl_backend *b, struct kl_loaded *l, struct kl_erro
     l->rev = b->log->rev;
     l->compact_rev = l->physical_rev = b->log->compact_rev;
     b->seen = b->log->n;
-    pthread_mutex_unlock(&b->log->mu);
     l->member_id = b->member;
     l->cluster_id = 1;
     for (size_t i = 0; i < b->seen; i++) {
@@ -458,6 +469,7 @@ static int load_shared(struct kl_backend *b, struct kl_loaded *l, struct kl_erro
         qsort(kvs, live, sizeof(*kvs), cmp_kv);
     for (size_t i = 0; i < live; i++)
         l->kv(l->arg, copy_kv(kvs[i]));
+    pthread_mutex_unlock(&b->log->mu);
     free(kvs);
     return 0;
 }
@@ -477,6 +489,38 @@ static void run_reset(struct kl_task *t)
         ;
     atomic_store(&b->resetting, false);
     catch_up(b);
+}
+
+static int load_newest(void *arg, struct kl_loaded *l)
+{
+    l->continues = true;
+    return load_shared(arg, l, NULL);
+}
+
+static void run_jump(struct kl_task *t)
+{
+    struct kl_backend *b = KL_CONTAINER_OF(t, struct kl_backend, jump);
+    atomic_store(&b->held, false);
+    while (kl_core_reset(b->core, load_newest, b) == KL_ENOMEM)
+        ;
+    if (b->head)
+        run_head(&b->head_task);
+    atomic_store(&b->jumping, false);
+}
+
+void hs_shared_hold(const char *name, uint64_t server)
+{
+    atomic_store(&find_open(name, server)->held, true);
+}
+
+void hs_shared_jump(const char *name, uint64_t server)
+{
+    struct kl_backend *b = find_open(name, server);
+    atomic_store(&b->jumping, true);
+    b->jump.run = run_jump;
+    kl_loop_post(kl_core_loop(b->core), &b->jump);
+    while (atomic_load(&b->jumping))
+        sched_yield();
 }
 
 void hs_shared_set_back(const char *name, size_t keep, kl_rev rev)
