@@ -75,7 +75,7 @@ static int grant(struct kl_roster *r, struct kl_error *err)
     return rc;
 }
 
-// 1: somebody else was quicker.
+// 1: somebody else was quicker, or it is not known what came of it.
 static int put_claim(struct kl_roster *r, kl_rev seen, struct kl_error *err)
 {
     struct kl_compare same = {.key = kl_str(r->key), .target = KL_COMPARE_MOD, .num = seen};
@@ -84,7 +84,7 @@ static int put_claim(struct kl_roster *r, kl_rev seen, struct kl_error *err)
     int rc = put.value ? grant(r, err) : kl_error_set(err, KL_ENOMEM, "out of memory");
     if (rc) {
         kl_bytes_unref(put.value);
-        return rc;
+        return rc == KL_EMAYBE ? 1 : rc; // a lease that was granted all the same runs out
     }
     put.lease = r->lease;
     rc = kl_store_run_txn(r->store, &txn, PATIENCE_MS, err);
