@@ -85,6 +85,17 @@ static void end_change(struct kl_raft *r, int code, const char *text)
     kl_loop_post(c->loop, &c->task);
 }
 
+// An answer to an earlier question is none to this one.
+static void take_result(struct kl_raft *r, uint64_t from, uint64_t seq, int code, const char *text)
+{
+    if (!r->changing || !r->changes || from != r->change_to || seq != r->change_seq)
+        return;
+    if (code == KL_EAGAIN)
+        r->changing = false; // by whoever leads now
+    else
+        end_change(r, code, text);
+}
+
 static void send_result(struct kl_raft *r, uint64_t to, char kind, uint64_t seq, int code,
                         const char *text)
 {
@@ -110,12 +121,7 @@ static void end_running(struct kl_raft *r, int code, const char *text)
         kl_log(KL_LOG_WARN, "raft", "change op=%d server=%016llx: %s", k->op,
                (unsigned long long)k->id, text);
     if (k->from == r->id) {
-        if (r->changing && r->changes && r->changes->seq == k->seq) {
-            if (code == KL_EAGAIN)
-                r->changing = false; // by whoever leads now
-            else
-                end_change(r, code, text);
-        }
+        take_result(r, r->id, k->seq, code, text);
     } else if (k->from) {
         send_result(r, k->from, RESULT, k->seq, code, text);
     }
@@ -326,7 +332,7 @@ static void send_change(struct kl_raft *r, uint64_t leader, const struct kl_raft
     memset(b->p, 0, HEAD);
     b->p[0] = KL_RAFT_WIRE_VERSION;
     b->p[1] = CHANGE;
-    kl_put_u64(b->p + HEAD, c->seq);
+    kl_put_u64(b->p + HEAD, r->change_seq);
     kl_put_u16(b->p + HEAD + 8, (uint16_t)c->op);
     kl_put_u64(b->p + HEAD + 10, c->id);
     memcpy(b->p + HEAD + 18, c->address, n);
@@ -349,8 +355,11 @@ static void start_change(struct kl_raft *r)
     if (r->changing)
         return;
     kl_raft_node_state(r->node, &st);
+    r->change_to = st.ready ? r->id : st.leader;
+    r->change_seq =
+        r->nonce + ++r->asked_changes; // another one in each run, and for each who is asked
     if (st.ready)
-        r->changing = !run_here(r, c->op, c->id, c->address, r->id, c->seq);
+        r->changing = !run_here(r, c->op, c->id, c->address, r->id, r->change_seq);
     else if (st.leader && st.leader != r->id)
         send_change(r, st.leader, c);
 }
@@ -358,7 +367,6 @@ static void start_change(struct kl_raft *r)
 static void add_change(struct kl_raft *r, struct kl_raft_change *c)
 {
     c->next = NULL;
-    c->seq = ++r->seq;
     c->until_ms = kl_raft_now() + KL_RAFT_CHANGE_MS;
     *r->changes_end = c;
     r->changes_end = &c->next;
@@ -413,14 +421,11 @@ void kl_raft_member_message(void *arg, uint64_t from, struct kl_str s)
         if (r->changing && r->changes && r->changes->op == KL_RAFT_REMOVE &&
             r->changes->id == r->id)
             end_change(r, 0, "");
-    } else if (s.p[1] == RESULT && r->changing && r->changes && r->changes->seq == seq) {
+    } else if (s.p[1] == RESULT) {
         char text[256];
         int code = (int32_t)kl_get_u32(s.p + HEAD + 8);
         snprintf(text, sizeof(text), "%.*s", (int)(s.n - HEAD - 12), s.p + HEAD + 12);
-        if (code == KL_EAGAIN)
-            r->changing = false;
-        else
-            end_change(r, code, text);
+        take_result(r, from, seq, code, text);
     }
 }
 

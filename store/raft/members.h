@@ -55,7 +55,6 @@ struct kl_raft_change {
     struct kl_task task;
     struct kl_store *store;
     struct kl_raft_change *next;
-    uint64_t seq;
     int64_t until_ms;
 };
 int kl_raft_change(struct kl_store *s, struct kl_raft_change *c, struct kl_error *err);

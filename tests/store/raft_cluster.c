@@ -436,6 +436,39 @@ static void damaged_log(void **state)
     end(&c);
 }
 
+// Answers that others once asked for, or this server before it was started again.
+static void stale_answers(void **state)
+{
+    struct cluster c;
+    begin(&c);
+    make_three(&c);
+    int leader = wait_leader(&c), at = (leader + 1) % SERVERS;
+    enum { RESULT = 33, HEAD = 8, SEQS = 500 }; // members.c's
+    for (int i = 0; i < 10; i++) {
+        struct changing k = {
+            .change = {.op = KL_RAFT_PROMOTE, .id = c.s[leader].id, .cb = change_cb},
+            .s = c.s[at].hs.s};
+        hs_run(&c.s[at].c, submit_change, &k);
+        for (unsigned seq = 0; seq < SEQS; seq++) {
+            char p[HEAD + 12] = {1, RESULT};
+            memcpy(p + HEAD, &seq, sizeof(seq));
+            memset(p + HEAD + 8, 0xff, 4); // -1: an error
+            struct kl_bytes *b = kl_bytes_new((struct kl_str){p, sizeof(p)});
+            kl_peers_send(c.s[leader].peers, c.s[at].id, KL_PEER_RAFT, b);
+            kl_bytes_unref(b);
+        }
+        int64_t until = kl_mono_ms() + WAIT_MS;
+        while (!atomic_load(&k.done)) {
+            if (kl_mono_ms() > until)
+                fail_msg("a change never ended");
+            nap(5);
+        }
+        if (k.change.code)
+            fail_msg("change %d: %d %s", i, k.change.code, k.change.err.msg);
+    }
+    end(&c);
+}
+
 // All but one are gone for good.
 static void recovers(void **state)
 {
@@ -461,8 +494,9 @@ static void recovers(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(grows),    cmocka_unit_test(fails_over),  cmocka_unit_test(installs),
-        cmocka_unit_test(diverged), cmocka_unit_test(damaged_log), cmocka_unit_test(recovers),
+        cmocka_unit_test(grows),         cmocka_unit_test(fails_over),  cmocka_unit_test(installs),
+        cmocka_unit_test(diverged),      cmocka_unit_test(damaged_log), cmocka_unit_test(recovers),
+        cmocka_unit_test(stale_answers),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
