@@ -4,6 +4,7 @@
 #include "cli/admin.h"
 #include "cli/status.h"
 #include "store/transfer/access.h"
+#include "store/transfer/fence.h"
 #include "store/transfer/snapshot.h"
 #include "base/log.h"
 #include "net/http.h"
@@ -22,7 +23,15 @@ enum {
     STOP_MS = 2000,
 };
 
-enum job_kind { JOB_STATUS, JOB_DIGEST, JOB_ROWS, JOB_FENCE, JOB_SNAPSHOT };
+enum job_kind {
+    JOB_STATUS,
+    JOB_DIGEST,
+    JOB_ROWS,
+    JOB_FENCE,
+    JOB_KEEP_FENCE,
+    JOB_LIFT_FENCE,
+    JOB_SNAPSHOT
+};
 
 struct job {
     struct kl_admin *admin;
@@ -38,7 +47,8 @@ struct job {
     // parameters
     struct kl_source_from from;
     int64_t ms;
-    char dir[4096], name[128];
+    kl_rev rev;
+    char dir[4096], name[128], why[400];
     // A stream of rows.
     struct kl_source *source;
     pthread_mutex_t mu;
@@ -140,19 +150,26 @@ static void finish_streams(struct kl_admin *a, kl_rev rev)
 static int do_fence(struct job *j)
 {
     struct kl_access a;
-    kl_rev rev = 0;
     int r = kl_access_open(&a, j->admin->o.store, &j->err);
     if (r)
         return r;
-    r = kl_access_fence(&a, j->ms, &rev, &j->err);
+    if (j->kind == JOB_FENCE)
+        r = kl_fence_take(&a, j->ms, j->why, &j->rev, &j->err);
+    else if (j->kind == JOB_LIFT_FENCE)
+        r = kl_fence_lift(&a, j->rev, &j->err);
+    else if (j->why[0])
+        r = kl_fence_keep(&a, j->rev, j->why, &j->err);
+    else
+        r = kl_fence_renew(&a, j->rev, &j->err);
     kl_access_close(&a);
     if (r)
         return r;
-    if (j->ms)
-        finish_streams(j->admin, rev);
-    kl_log(KL_LOG_WARN, "admin", "fence ms=%lld rev=%lld: %s", (long long)j->ms, (long long)rev,
-           j->ms ? "no writes are accepted" : "writes are accepted again");
-    return kl_buf_printf(&j->body, "{\"rev\":%lld}\n", (long long)rev);
+    if (j->kind == JOB_FENCE)
+        finish_streams(j->admin, j->rev);
+    if (j->kind != JOB_KEEP_FENCE || j->why[0])
+        kl_log(KL_LOG_WARN, "admin", "fence rev=%lld: %s%s", (long long)j->rev,
+               j->why[0] ? "no writes are taken: " : "writes are taken again", j->why);
+    return kl_buf_printf(&j->body, "{\"rev\":%lld}\n", (long long)j->rev);
 }
 
 static int do_snapshot(struct job *j)
@@ -316,6 +333,8 @@ static void *run_job(void *arg)
         j->code = do_digest(j);
         break;
     case JOB_FENCE:
+    case JOB_KEEP_FENCE:
+    case JOB_LIFT_FENCE:
         j->code = do_fence(j);
         break;
     case JOB_SNAPSHOT:
@@ -373,6 +392,10 @@ static int get_params(struct job *j, struct kl_error *err)
             j->from.follow = kl_str_eqz(value, "true");
         else if (kl_str_eqz(name, "ms"))
             ok = kl_str_to_i64(value, &j->ms) && j->ms >= 0 && j->ms < INT64_MAX / 4;
+        else if (kl_str_eqz(name, "rev"))
+            ok = kl_str_to_i64(value, &j->rev) && j->rev >= 0;
+        else if (kl_str_eqz(name, "why"))
+            ok = unescape(value, j->why, sizeof(j->why));
         else if (kl_str_eqz(name, "dir"))
             ok = unescape(value, j->dir, sizeof(j->dir));
         else if (kl_str_eqz(name, "name"))
@@ -422,10 +445,9 @@ static void on_request(void *arg, struct kl_http_req *req)
     static const struct {
         const char *method, *path;
         enum job_kind kind;
-    } routes[] = {{"GET", "/v1/status", JOB_STATUS},
-                  {"GET", "/v1/digest", JOB_DIGEST},
-                  {"GET", "/v1/rows", JOB_ROWS},
-                  {"POST", "/v1/fence", JOB_FENCE},
+    } routes[] = {{"GET", "/v1/status", JOB_STATUS},     {"GET", "/v1/digest", JOB_DIGEST},
+                  {"GET", "/v1/rows", JOB_ROWS},         {"POST", "/v1/fence", JOB_FENCE},
+                  {"PUT", "/v1/fence", JOB_KEEP_FENCE},  {"DELETE", "/v1/fence", JOB_LIFT_FENCE},
                   {"POST", "/v1/snapshot", JOB_SNAPSHOT}};
     struct kl_admin *a = arg;
     struct kl_error err = {0};

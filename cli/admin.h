@@ -6,8 +6,11 @@
 //   GET  /v1/status                                  cli/status.h
 //   GET  /v1/digest                                  {"rev": N, "digest": "hex"}
 //   GET  /v1/rows?base=N&through=N&follow=true       records (store/transfer/record.h)
-//   POST /v1/fence?ms=N                              {"rev": N}: no writes for so long; following
-//                                                    streams end there. 0 takes it away
+//   POST /v1/fence?ms=N&why=TEXT                     {"rev": N}: no writes for so long; following
+//                                                    streams end there (store/transfer/fence.h)
+//   PUT  /v1/fence?rev=N                             renewed
+//   PUT  /v1/fence?rev=N&why=TEXT                    kept for good
+//   DELETE /v1/fence?rev=N                           taken away; 0: whoever's it is
 //   POST /v1/snapshot?dir=PATH&name=NAME             the snapshot that was taken
 #pragma once
 #include "base/buf.h"
@@ -35,6 +38,8 @@ bool kl_admin_is_served(const char *data_dir);
 // The answer's body goes to *ret. What the server says went wrong becomes *err.
 int kl_admin_call(const char *data_dir, const char *method, const char *target, struct kl_buf *ret,
                   struct kl_error *err);
+// Text as a part of a target's query.
+void kl_admin_escape(struct kl_buf *b, const char *text);
 int kl_admin_source(const char *data_dir, const struct kl_source_from *from,
                     struct kl_source **ret_s, struct kl_error *err);
 // "name": number or text out of an answer, which is one flat object.

@@ -258,6 +258,15 @@ static int next_record(struct kl_source *source, struct kl_record *ret, struct k
     }
 }
 
+void kl_admin_escape(struct kl_buf *b, const char *text)
+{
+    for (const char *p = text; *p; p++) {
+        bool plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
+                     (*p >= '0' && *p <= '9') || strchr("/-._~", *p);
+        kl_buf_printf(b, plain ? "%c" : "%%%02X", (unsigned char)*p);
+    }
+}
+
 int kl_admin_source(const char *data_dir, const struct kl_source_from *from,
                     struct kl_source **ret_s, struct kl_error *err)
 {

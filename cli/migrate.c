@@ -3,10 +3,12 @@
 #include "cli/admin.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "cli/online.h"
 #include "cli/store_cmd.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "store/transfer/copy.h"
+#include "store/transfer/fence.h"
 #include "store/transfer/kine.h"
 #include "store/transfer/target.h"
 #include <signal.h>
@@ -16,15 +18,12 @@
 #include <unistd.h>
 
 enum {
-    FENCE_MS = 15000, // ends by itself when this process is killed
-    LINE_MS = 5000,   // between lines when there is no terminal
+    LINE_MS = 5000, // between lines when there is no terminal
 };
-// What moved stays fenced until its server is stopped.
-#define FENCE_FOR_GOOD_MS (INT64_C(10) * 365 * 86400 * 1000)
 
 struct options {
     const char *from, *to, *to_kine, *data_dir, *cafile, *certfile, *keyfile;
-    bool verify, dry_run, force, online, take_over, help;
+    bool verify, dry_run, force, online, unfence, help;
 };
 
 #define AT(field) offsetof(struct options, field)
@@ -43,8 +42,10 @@ static const struct kl_flag flags[] = {
      "Replace what the target holds"},
     {"online", 0, NULL, KL_FLAG_BOOL, AT(online), NULL, "false", "migrate",
      "Copy while the server serves, follow its log, then hold its writes off"},
+    {"unfence", 0, NULL, KL_FLAG_BOOL, AT(unfence), NULL, "false", "migrate",
+     "Let a datastore that was moved take writes again: that of the running server, or --from"},
     {"data-dir", 'd', "KINGLET_DATA_DIR", KL_FLAG_STRING, AT(data_dir), "DIR", NULL, "data",
-     "Data directory of the running server (--online)"},
+     "Data directory of the running server (--online, --unfence)"},
     {"datastore-cafile", 0, "KINGLET_DATASTORE_CAFILE", KL_FLAG_STRING, AT(cafile), "FILE", NULL,
      "db", "CA of the databases"},
     {"datastore-certfile", 0, "KINGLET_DATASTORE_CERTFILE", KL_FLAG_STRING, AT(certfile), "FILE",
@@ -60,7 +61,7 @@ struct migration {
     struct kl_store *store; // the source, when it is not a server
     int64_t began_ms, told_ms;
     bool terminal, told;
-    kl_rev fenced_rev;
+    struct kl_online online;
 };
 
 // ---- progress ----
@@ -96,73 +97,6 @@ static void show(void *arg, const struct kl_store_copy_progress *p)
     }
 }
 
-// ---- a running server as the origin ----
-
-// The fence holds off what is evaluated here, which is everything where this server leads.
-static int check_role(const struct kl_buf *status, struct kl_error *err)
-{
-    static const char *const good[] = {"single", "leader", "batch leader"};
-    char role[32] = "";
-    if (!kl_admin_text(status, "role", role, sizeof(role)))
-        return kl_error_set(err, KL_EPROTO, "the server's answer is not understood");
-    for (size_t i = 0; i < KL_COUNT(good); i++) {
-        if (!strcmp(role, good[i]))
-            return 0;
-    }
-    if (!strcmp(role, "equal"))
-        return kl_error_set(err, KL_ECONFLICT,
-                            "other servers write to the same database by themselves, and their "
-                            "writes cannot be held off from here: stop them first");
-    return kl_error_set(err, KL_ECONFLICT,
-                        "this server is a %s, and writes are held off where they are decided: run "
-                        "migrate --online on the server that leads (kinglet status shows it)",
-                        role);
-}
-
-static int identify_server(void *arg, uint64_t *ret_id, kl_rev *ret_rev, struct kl_error *err)
-{
-    const struct migration *m = arg;
-    struct kl_buf b;
-    char id[32] = "";
-    kl_buf_init(&b, 1 << 20);
-    int r = kl_admin_call(m->data_dir, "GET", "/v1/status", &b, err);
-    if (!r && (!kl_admin_text(&b, "clusterId", id, sizeof(id)) ||
-               !kl_admin_number(&b, "revision", ret_rev)))
-        r = kl_error_set(err, KL_EPROTO, "the server's answer is not understood");
-    if (!r)
-        r = check_role(&b, err);
-    *ret_id = strtoull(id, NULL, 16);
-    kl_buf_fini(&b);
-    return r;
-}
-
-static int open_server(void *arg, const struct kl_source_from *from, struct kl_source **ret_s,
-                       struct kl_error *err)
-{
-    return kl_admin_source(((struct migration *)arg)->data_dir, from, ret_s, err);
-}
-
-static int call_fence(const struct migration *m, int64_t ms, kl_rev *ret_rev, struct kl_error *err)
-{
-    struct kl_buf b;
-    char target[64];
-    kl_buf_init(&b, 1 << 20);
-    snprintf(target, sizeof(target), "/v1/fence?ms=%lld", (long long)ms);
-    int r = kl_admin_call(m->data_dir, "POST", target, &b, err);
-    if (!r && !kl_admin_number(&b, "rev", ret_rev))
-        r = kl_error_set(err, KL_EPROTO, "the server's answer is not understood");
-    kl_buf_fini(&b);
-    return r;
-}
-
-static int fence_server(void *arg, kl_rev *ret_rev, struct kl_error *err)
-{
-    struct migration *m = arg;
-    int r = call_fence(m, FENCE_MS, ret_rev, err);
-    m->fenced_rev = *ret_rev;
-    return r;
-}
-
 // ---- the end ----
 
 static int digest_of_source(struct migration *m, struct kl_target *numbers, char ret[65],
@@ -170,20 +104,13 @@ static int digest_of_source(struct migration *m, struct kl_target *numbers, char
 {
     unsigned char d[KL_DIGEST_BYTES];
     kl_rev rev;
-    struct kl_buf b;
-    int r = 0;
     if (m->store) {
-        r = kl_store_digest(m->store, kl_target_renumber, numbers, d, &rev, err);
+        int r = kl_store_digest(m->store, kl_target_renumber, numbers, d, &rev, err);
         for (int i = 0; !r && i < KL_DIGEST_BYTES; i++)
             snprintf(ret + 2 * i, 3, "%02x", d[i]);
         return r;
     }
-    kl_buf_init(&b, 1 << 20);
-    r = kl_admin_call(m->data_dir, "GET", "/v1/digest", &b, err);
-    if (!r && !kl_admin_text(&b, "digest", ret, 65))
-        r = kl_error_set(err, KL_EPROTO, "the server's answer is not understood");
-    kl_buf_fini(&b);
-    return r;
+    return kl_online_digest(&m->online, ret, err);
 }
 
 static int verify(struct migration *m, struct kl_store *target, struct kl_target *numbers,
@@ -205,22 +132,6 @@ static int verify(struct migration *m, struct kl_store *target, struct kl_target
     return r;
 }
 
-// The fence must have held until now, and holds until the server is stopped.
-static int keep_fence(struct migration *m, struct kl_error *err)
-{
-    kl_rev rev;
-    int r = call_fence(m, FENCE_FOR_GOOD_MS, &rev, err);
-    if (!r && rev != m->fenced_rev) {
-        kl_rev ignored;
-        call_fence(m, 0, &ignored, NULL);
-        r = kl_error_set(err, KL_ETIMEOUT,
-                         "the server took writes again before the copy was whole (revisions %lld "
-                         "to %lld are missing): run it again with --force",
-                         (long long)m->fenced_rev + 1, (long long)rev);
-    }
-    return r;
-}
-
 static void report(const struct migration *m, const struct kl_store_copy_result *r, const char *to)
 {
     char size[32];
@@ -238,9 +149,10 @@ static void report(const struct migration *m, const struct kl_store_copy_result 
                "revision %lld of the source is %lld here\n",
                (long long)r->shared, (long long)r->from_rev, (long long)r->rev);
     if (m->o->online)
-        printf("the server has accepted no writes since revision %lld; the pause was %lld ms. Stop "
-               "it and start kinglet with --datastore-endpoint %s\n",
-               (long long)m->fenced_rev, (long long)r->pause_ms, to);
+        printf("the old datastore has taken no writes since revision %lld; the pause was %lld ms. "
+               "Stop its servers and start kinglet with --datastore-endpoint %s (kinglet migrate "
+               "--unfence undoes this)\n",
+               (long long)m->online.fence_rev, (long long)r->pause_ms, to);
 }
 
 // ---- the command ----
@@ -254,12 +166,11 @@ static int say_held(struct kl_error *err)
 
 static int open_origin(struct migration *m, struct kl_store_copy_origin *ret, struct kl_error *err)
 {
-    static const struct kl_store_copy_origin server = {
-        .identify = identify_server, .open = open_server, .fence = fence_server};
     const struct options *o = m->o;
+    const struct kl_store_options reading = {
+        .read_only = true, .cafile = o->cafile, .certfile = o->certfile, .keyfile = o->keyfile};
     if (o->online) {
-        *ret = server;
-        ret->arg = m;
+        *ret = kl_online_origin(&m->online);
         return kl_admin_is_served(m->data_dir)
                    ? 0
                    : kl_error_set(err, KL_EUNAVAILABLE,
@@ -267,7 +178,7 @@ static int open_origin(struct migration *m, struct kl_store_copy_origin *ret, st
                                   "datastore is copied as it lies",
                                   m->data_dir);
     }
-    int r = kl_store_cmd_open(o->from, &m->store, err);
+    int r = kl_store_cmd_open(o->from, &reading, &m->store, err);
     if (r == KL_EUNAVAILABLE && strstr(err->msg, "in use by"))
         return say_held(err);
     *ret = kl_store_copy_from_store;
@@ -318,6 +229,7 @@ static int migrate(struct migration *m, struct kl_error *err)
     struct kl_target *numbers = NULL;
     char to[512];
     kl_endpoint_redact(o->to, to, sizeof(to));
+    kl_online_init(&m->online, m->data_dir, to);
     int r = open_origin(m, &from, err);
     if (!r && o->dry_run) {
         r = dry_run(m, &from, to, err);
@@ -325,25 +237,58 @@ static int migrate(struct migration *m, struct kl_error *err)
         r = kl_store_copy(&from, &c, &result, o->verify ? &target : NULL, &numbers, err);
         if (m->terminal && m->told)
             fputc('\n', stderr);
-        if (!r && o->online)
-            r = keep_fence(m, err);
         if (!r && o->verify)
             r = verify(m, target, numbers, err);
+        if (!r && o->online)
+            r = kl_online_keep(&m->online, err);
         if (!r)
             report(m, &result, to);
-        else if (o->online && m->fenced_rev)
-            call_fence(m, 0, &(kl_rev){0}, NULL); // it goes on serving
+        else if (o->online)
+            kl_online_lift(&m->online);
         kl_store_stop(target);
         kl_target_close(numbers);
     }
+    kl_online_fini(&m->online);
     kl_store_stop(m->store);
+    return r;
+}
+
+// Through the server when one runs, whichever of several it is.
+static int unfence(const struct options *o, const char *data_dir, struct kl_error *err)
+{
+    const struct kl_store_options writing = {
+        .cafile = o->cafile, .certfile = o->certfile, .keyfile = o->keyfile};
+    struct kl_store *s;
+    struct kl_access a;
+    struct kl_buf b;
+    if (!o->from) {
+        kl_buf_init(&b, 1 << 20);
+        int r = kl_admin_is_served(data_dir)
+                    ? kl_admin_call(data_dir, "DELETE", "/v1/fence?rev=0", &b, err)
+                    : kl_error_set(err, KL_EUNAVAILABLE,
+                                   "no server runs on %s: say --from URL, which datastore is meant",
+                                   data_dir);
+        kl_buf_fini(&b);
+        return r;
+    }
+    int r = kl_store_cmd_open(o->from, &writing, &s, err);
+    if (r)
+        return r;
+    r = kl_access_open(&a, s, err);
+    if (!r) {
+        r = kl_fence_lift(&a, 0, err);
+        kl_access_close(&a);
+    }
+    kl_store_stop(s);
     return r;
 }
 
 static const char *misuse(const struct options *o)
 {
     if (o->to_kine)
-        return o->from || o->to || o->online ? "--to-kine stands alone" : NULL;
+        return o->from || o->to || o->online || o->unfence ? "--to-kine stands alone" : NULL;
+    if (o->unfence)
+        return o->to || o->online ? "--unfence goes with --from or --data-dir only" : NULL;
     if (!o->to)
         return "--to URL is needed: where the copy goes";
     if (!o->from && !o->online)
@@ -370,6 +315,7 @@ int kl_cmd_migrate(int argc, char **argv)
     } else if (o.help) {
         printf("USAGE:\n   kinglet migrate --from URL --to URL [flags]\n"
                "   kinglet migrate --online --to URL [flags]\n"
+               "   kinglet migrate --unfence [--from URL]\n"
                "   kinglet migrate --to-kine URL\n\nFLAGS:\n");
         kl_flags_help(flags, KL_COUNT(flags));
     } else {
@@ -380,9 +326,13 @@ int kl_cmd_migrate(int argc, char **argv)
                               .told_ms = kl_mono_ms()};
         const struct kl_store_options tls = {
             .cafile = o.cafile, .certfile = o.certfile, .keyfile = o.keyfile};
-        r = o.to_kine ? kl_kine_give_back(o.to_kine, &tls, &err) : migrate(&m, &err);
+        r = o.to_kine   ? kl_kine_give_back(o.to_kine, &tls, &err)
+            : o.unfence ? unfence(&o, m.data_dir, &err)
+                        : migrate(&m, &err);
         if (r)
             fprintf(stderr, "kinglet: %s\n", err.msg);
+        else if (o.unfence)
+            printf("the datastore takes writes again\n");
         else if (o.to_kine)
             printf("kine and K3s open it again\n");
         rc = r ? 1 : 0;

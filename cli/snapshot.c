@@ -61,15 +61,6 @@ struct request {
 
 // ---- save ----
 
-static void append_escaped(struct kl_buf *b, const char *text)
-{
-    for (const char *p = text; *p; p++) {
-        bool plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
-                     (*p >= '0' && *p <= '9') || strchr("/-._~", *p);
-        kl_buf_printf(b, plain ? "%c" : "%%%02X", (unsigned char)*p);
-    }
-}
-
 static const char *absolute(struct kl_arena *a, const char *path)
 {
     char cwd[4096];
@@ -86,10 +77,10 @@ static int save_served(struct request *q, struct kl_error *err)
     kl_buf_init(&target, 4500);
     kl_buf_init(&answer, 1 << 20);
     kl_buf_puts(&target, KL_STR("/v1/snapshot?name="));
-    append_escaped(&target, q->o.name);
+    kl_admin_escape(&target, q->o.name);
     if (q->o.dir) {
         kl_buf_puts(&target, KL_STR("&dir="));
-        append_escaped(&target, absolute(&q->arena, q->o.dir));
+        kl_admin_escape(&target, absolute(&q->arena, q->o.dir));
     }
     kl_buf_putc(&target, 0);
     int r = target.err ? kl_error_set(err, KL_EINVALID, "--dir is too long")
@@ -114,7 +105,8 @@ static int save(struct request *q, struct kl_error *err)
         return save_served(q, err);
     int r = kl_machine_node_name(NULL, node, sizeof(node), err);
     if (!r)
-        r = kl_store_cmd_open(kl_store_cmd_url(&q->arena, q->o.datastore, q->data_dir), &s, err);
+        r = kl_store_cmd_open(kl_store_cmd_url(&q->arena, q->o.datastore, q->data_dir), NULL, &s,
+                              err);
     if (r)
         return r;
     r = kl_snapshot_save(s, q->dir, q->o.name, node, &info, err);

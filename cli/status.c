@@ -11,6 +11,7 @@
 #include "store/raft/members.h"
 #include "store/sql/members.h"
 #include "store/transfer/access.h"
+#include "store/transfer/fence.h"
 #include "store/transfer/snapshot.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 
 struct live {
     int64_t bytes, cold, lag;
+    char fence[400]; // why it takes no writes
 };
 
 // What the current keys take as they are; of values that are not in memory only their number.
@@ -45,8 +47,9 @@ static int measure(struct kl_store *s, struct live *ret, struct kl_error *err)
     kl_view_unref(v);
     if (kl_store_is_shared(s) && !kl_access_head(&a, &head, NULL) && head > before)
         ret->lag = head - before;
+    r = kl_fence_reason(&a, ret->fence, sizeof(ret->fence), err);
     kl_access_close(&a);
-    return 0;
+    return r;
 }
 
 static void write_snapshot(struct kl_buf *out, const char *dir)
@@ -163,6 +166,7 @@ int kl_status_write(struct kl_buf *out, struct kl_store *s, const struct kl_stat
     put_number(out, "transactions", st.txns);
     put_number(out, "batches", st.batches);
     kl_buf_printf(out, ",\"diskFull\":%s", st.disk_full ? "true" : "false");
+    put_text(out, "fence", live.fence);
     put_text(out, "lastError", st.last_error ? st.last_error_text : "");
     kl_buf_puts(out, KL_STR(",\"lastSnapshot\":"));
     write_snapshot(out, about->snapshot_dir);
@@ -232,6 +236,7 @@ static void print_members(const struct kl_value *v)
 static void print_text(const struct kl_value *v)
 {
     struct kl_str error = text(v, "lastError"), endpoint = text(v, "endpoint");
+    struct kl_str fence = text(v, "fence");
     const struct kl_value *snapshot = kl_map_value(v, KL_STR("lastSnapshot"));
     const struct kl_value *served = kl_map_value(v, KL_STR("served"));
     printf("%-15s %.*s\n", "back end:", KL_PRI(text(v, "backend")));
@@ -255,6 +260,8 @@ static void print_text(const struct kl_value *v)
                (long long)number(snapshot, "revision"), (long long)number(snapshot, "ageSeconds"));
     else
         printf("%-15s none\n", "last snapshot:");
+    if (fence.n)
+        printf("%-15s none: %.*s\n", "writes:", KL_PRI(fence));
     if (error.n)
         printf("%-15s %.*s\n", "last error:", KL_PRI(error));
 }
@@ -286,7 +293,7 @@ static int ask(const struct options *o, struct kl_arena *a, struct kl_buf *out,
     if (kl_admin_is_served(data_dir) && !o->datastore)
         return kl_admin_call(data_dir, "GET", "/v1/status", out, err);
     const char *url = kl_store_cmd_url(a, o->datastore, data_dir);
-    int r = kl_store_cmd_open(url, &s, err);
+    int r = kl_store_cmd_open(url, NULL, &s, err);
     if (r)
         return r;
     char name[512];

@@ -27,14 +27,15 @@ bool kl_store_cmd_is_missing(const char *url)
     return stat(path, &st) != 0 || st.st_size == 0;
 }
 
-int kl_store_cmd_open(const char *url, struct kl_store **ret_s, struct kl_error *err)
+int kl_store_cmd_open(const char *url, const struct kl_store_options *o, struct kl_store **ret_s,
+                      struct kl_error *err)
 {
     static const struct kl_store_options reading = {.read_only = true};
     char name[512];
     if (kl_store_cmd_is_missing(url))
         return kl_error_set(err, KL_ENOTFOUND, "datastore %s: there is none",
                             kl_endpoint_redact(url, name, sizeof(name)));
-    return kl_store_open(url, &reading, ret_s, err);
+    return kl_store_open(url, o ? o : &reading, ret_s, err);
 }
 
 const char *kl_size_text(int64_t bytes, char ret[32])

@@ -11,8 +11,9 @@ const char *kl_store_cmd_url(struct kl_arena *a, const char *given, const char *
 // The given directory, or the data directory's.
 const char *kl_snapshot_dir(struct kl_arena *a, const char *given, const char *data_dir);
 // Opens what must be there already, for reading only: nothing expires, nothing is compacted. One
-// sentence says so when another process holds it.
-int kl_store_cmd_open(const char *url, struct kl_store **ret_s, struct kl_error *err);
+// sentence says so when another process holds it. `o` (may be NULL): other options than that.
+int kl_store_cmd_open(const char *url, const struct kl_store_options *o, struct kl_store **ret_s,
+                      struct kl_error *err);
 // Whether it is a file that is not there.
 bool kl_store_cmd_is_missing(const char *url);
 // "1.5 MiB" into ret, which is returned.

@@ -323,7 +323,6 @@ static void run_pump(struct kl_task *t)
         propose_fill(s);
     }
     kl_forward_run(s);
-    kl_fence_check(s);
     kl_store_maybe_stop(s);
 }
 
@@ -393,6 +392,7 @@ static void publish_rows(struct kl_store *s, struct kl_batch *b, struct kl_view 
             row->op->attach[k] = NULL;
         }
         kl_lease_row_applied(s, row);
+        kl_fence_note(s, row->kv);
         struct kl_event ev = {row->kv, row->prev};
         v->written += (int64_t)kl_event_held(&ev);
         kl_ring_append(room, &v->ring, &v->last_n, &ev, &replaced);

@@ -262,6 +262,7 @@ static void run_start(struct kl_task *t)
         s->ops->start(s->backend);
     kl_store_metrics_leader(s, false);
     kl_lease_leader_changed(s);
+    kl_fence_start(s);
     s->pumping = false;
     kl_compact_tick(s);
     kl_store_arm_timer(s);
@@ -362,7 +363,6 @@ static void run_stop(struct kl_task *t)
     s->stopping = true;
     kl_commit_cancel(s);
     kl_compact_cancel(s);
-    kl_fence_check(s);
     kl_commit_pump(s);
 }
 

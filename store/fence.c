@@ -1,77 +1,127 @@
 // SPDX-License-Identifier: Apache-2.0
-// A fence holds every write off while the store is copied for the last time. What was accepted
-// before it is durable when the fence answers; what comes later is refused at evaluation, leases
-// and their expiry included, so that the revision stands still.
+// A fence holds every write off: while the store is copied for the last time, and after it was
+// moved. It is the key KL_FENCE_KEY, which every evaluator looks for: whoever evaluates on a state
+// with it refuses, and what was evaluated on a state without it cannot be stored behind it, on
+// whatever server, as each batch is stored only on the state that it was evaluated on. With a lease
+// it ends by itself. Leases stand still with it, but its own.
 #include "store/store_int.h"
 #include "store/view_int.h"
+#include "base/log.h"
 
-static void run_cb(struct kl_task *t)
+static struct kl_str fence_key(void)
 {
-    struct kl_fence_req *f = KL_CONTAINER_OF(t, struct kl_fence_req, task);
-    f->cb(f);
+    return (struct kl_str){KL_FENCE_KEY, sizeof(KL_FENCE_KEY) - 1};
 }
 
-static void answer(struct kl_store *s, struct kl_fence_req *f, int code)
+// Looked for only when somebody may have put it.
+static struct kl_kv *find_fence(struct kl_store *s)
 {
-    f->rev = s->view->rev;
-    f->code = code ? kl_error_set(&f->err, code, "the store is stopping") : 0;
-    f->task.run = run_cb;
-    kl_loop_post(f->loop, &f->task);
+    if (!s->fence.maybe)
+        return NULL;
+    struct kl_kv *kv = kl_node_get(s->spec.root, fence_key());
+    if (!kv && !kl_node_get(s->view->root, fence_key()))
+        s->fence.maybe = false;
+    return kv;
 }
 
-bool kl_store_fenced(const struct kl_store *s)
+void kl_fence_note(struct kl_store *s, const struct kl_kv *kv)
 {
-    return s->o.read_only || s->fence_until_ms > kl_store_mono_ms(s);
+    if (kl_str_eq(kl_kv_key(kv), fence_key()))
+        s->fence.maybe = true;
 }
 
-int64_t kl_fence_next_ms(const struct kl_store *s)
+bool kl_store_fenced(struct kl_store *s)
 {
-    return s->o.read_only ? INT64_MAX : s->fence_until_ms;
+    return s->o.read_only || find_fence(s);
 }
 
-void kl_fence_check(struct kl_store *s)
+int64_t kl_fence_lease(struct kl_store *s)
 {
-    if (!s->fences || (!s->stopping && (s->inflight || (s->fill && s->fill->nrows))))
-        return;
-    struct kl_fence_req *f = s->fences;
-    s->fences = NULL;
-    for (struct kl_fence_req *next; f; f = next) {
-        next = f->next;
-        answer(s, f, s->stopping ? KL_ECANCELED : 0);
+    const struct kl_kv *kv = s->o.read_only ? NULL : find_fence(s);
+    return kv ? kv->lease : 0;
+}
+
+// ---- why ----
+
+static void say_reason(struct kl_store *s, struct kl_str why)
+{
+    snprintf(s->fence.why, sizeof(s->fence.why), "%.*s", (int)(why.n < 400 ? why.n : 400),
+             why.n ? why.p : "");
+}
+
+static void reason_loaded(struct kl_load_value *q)
+{
+    struct kl_store *s = KL_CONTAINER_OF(q, struct kl_store, fence.load);
+    s->fence.loading = false;
+    if (!q->code) {
+        say_reason(s, kl_bytes_str(q->value));
+        s->fence.why_id = q->kv->id;
     }
+    kl_bytes_unref(q->value);
+    kl_kv_unref(q->kv);
+}
+
+// A value that is not in memory comes a moment later.
+static void find_reason(struct kl_store *s, struct kl_kv *kv)
+{
+    if (!kv->cold) {
+        say_reason(s, kl_kv_value(kv));
+        s->fence.why_id = kv->id;
+    } else if (s->fence.why_id != kv->id) {
+        s->fence.why[0] = 0;
+        if (s->fence.loading)
+            return;
+        s->fence.load =
+            (struct kl_load_value){.kv = kl_kv_ref(kv), .cb = reason_loaded, .loop = s->loop};
+        s->fence.loading = !kl_store_load_value(s, &s->fence.load, NULL);
+        if (!s->fence.loading)
+            kl_kv_unref(kv);
+    }
+}
+
+void kl_fence_start(struct kl_store *s)
+{
+    struct kl_kv *kv = s->o.read_only ? NULL : find_fence(s);
+    if (kv)
+        find_reason(s, kv);
+}
+
+int kl_fence_error(struct kl_store *s, struct kl_error *err)
+{
+    struct kl_kv *kv = s->o.read_only ? NULL : find_fence(s);
+    if (!kv)
+        return kl_error_set(err, KL_EUNAVAILABLE, "the datastore is open for reading only");
+    find_reason(s, kv);
+    return kl_error_set(err, KL_EUNAVAILABLE, "the datastore takes no writes: %s",
+                        s->fence.why[0] ? s->fence.why : "the key " KL_FENCE_KEY " says why");
+}
+
+// ---- who may pass ----
+
+// Whether some side of it might write anything but the fence.
+static bool writes_others(const struct kl_txn_body *body)
+{
+    for (size_t i = 0; i < body->nthen + body->nels; i++) {
+        const struct kl_op *op = i < body->nthen ? &body->then[i] : &body->els[i - body->nthen];
+        if (op->kind == KL_OP_GET)
+            continue;
+        if (op->kind == KL_OP_TXN ? writes_others(op->txn)
+                                  : op->end.n || !kl_str_eq(op->key, fence_key()))
+            return true;
+    }
+    return false;
 }
 
 bool kl_fence_refuses(struct kl_store *s, struct kl_txn *txn)
 {
-    if (!kl_store_fenced(s) || (txn->internal == KL_WORK_TXN && !kl_txn_writes(&txn->body)))
+    if (!kl_store_fenced(s))
         return false;
-    txn->code = kl_error_set(&txn->err, KL_EUNAVAILABLE,
-                             s->o.read_only ? "the datastore is open for reading only"
-                                            : "the datastore is being moved to another one: no "
-                                              "writes until that has ended");
+    if (txn->internal == KL_WORK_TXN) {
+        if (s->o.read_only ? !kl_txn_writes(&txn->body) : !writes_others(&txn->body))
+            return false;
+    } else if (!s->o.read_only && kl_lease_passes_fence(txn, kl_fence_lease(s))) {
+        return false;
+    }
+    txn->code = kl_fence_error(s, &txn->err);
     return true;
-}
-
-static void run_fence(struct kl_task *t)
-{
-    struct kl_fence_req *f = KL_CONTAINER_OF(t, struct kl_fence_req, task);
-    struct kl_store *s = f->store;
-    s->fence_until_ms = f->ms ? kl_store_mono_ms(s) + f->ms : 0;
-    f->next = s->fences;
-    s->fences = f;
-    kl_fence_check(s);
-    kl_store_arm_timer(s);
-    kl_commit_pump(s);
-}
-
-int kl_store_fence(struct kl_store *s, struct kl_fence_req *f, struct kl_error *err)
-{
-    if (atomic_load_explicit(&s->refuse, memory_order_acquire))
-        return kl_error_set(err, KL_EUNAVAILABLE, "the store is stopping");
-    if (!f->loop)
-        f->loop = kl_loop_current();
-    f->store = s;
-    f->task.run = run_fence;
-    kl_loop_post(s->loop, &f->task);
-    return 0;
 }

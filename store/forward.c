@@ -186,7 +186,7 @@ bool kl_forward_takes(struct kl_store *s, struct kl_txn *t)
         answer(f, t, KL_EAGAIN, "this server is not the leader");
         return true;
     }
-    if (leader && t->internal != KL_WORK_COMPACT && kl_fence_refuses(s, t)) {
+    if (leader && s->o.read_only && t->internal != KL_WORK_COMPACT && kl_fence_refuses(s, t)) {
         kl_commit_answer(s, t); // it may not leave either
         return true;
     }

@@ -202,6 +202,14 @@ bool kl_lease_logged(const struct kl_txn *txn)
     return txn->internal == KL_WORK_REVOKE ? w->last : w->req->kind == KL_LEASE_GRANT;
 }
 
+bool kl_lease_passes_fence(const struct kl_txn *txn, int64_t fence_lease)
+{
+    const struct work *w = KL_CONTAINER_OF(txn, struct work, txn);
+    if (txn->internal == KL_WORK_LEASE && w->req->kind == KL_LEASE_TTL)
+        return true;
+    return fence_lease && w->id == fence_lease;
+}
+
 bool kl_txn_is_asked(const struct kl_txn *txn)
 {
     if (txn->internal == KL_WORK_COMPACT)
@@ -391,13 +399,12 @@ void kl_core_lease_done(struct kl_store *s, struct kl_lease_req *q)
 // What another store keeps.
 static void ask_backend(struct kl_store *s, struct kl_lease_req *q)
 {
-    bool writes = q->kind == KL_LEASE_GRANT || q->kind == KL_LEASE_REVOKE;
+    bool writes =
+        q->kind == KL_LEASE_GRANT || (q->kind == KL_LEASE_REVOKE && q->id != kl_fence_lease(s));
     if (s->stopping)
         q->code = kl_error_set(&q->err, KL_ECANCELED, "the store is stopping");
     else if (writes && kl_store_fenced(s))
-        q->code = kl_error_set(&q->err, KL_EUNAVAILABLE,
-                               s->o.read_only ? "the datastore is open for reading only"
-                                              : "the datastore is being moved to another one");
+        q->code = kl_fence_error(s, &q->err);
     if (q->code)
         answer_req(q);
     else
@@ -413,7 +420,7 @@ void kl_lease_start(struct kl_store *s, struct kl_lease_req *q)
     }
     switch (q->kind) {
     case KL_LEASE_TTL:
-        if (s->forward && !s->o.read_only) { // the fence takes it for a write
+        if (s->forward && !s->o.read_only) { // it would not be let out
             queue_work(s, q, KL_WORK_LEASE);
             break;
         }
@@ -472,25 +479,34 @@ static bool may_expire(const struct kl_leases *ls)
     return ls->n && ls->expiring_keys < KL_LEASE_BATCH_KEYS;
 }
 
-int64_t kl_lease_next_ms(struct kl_store *s)
+// Behind a fence its own lease alone may end.
+static struct kl_lease *first_due(struct kl_store *s)
 {
     if (!s->leases.leading || !may_expire(&s->leases))
-        return INT64_MAX;
-    int64_t due = s->leases.heap[0]->deadline_mono_ms;
-    return kl_store_fenced(s) && due < kl_fence_next_ms(s) ? kl_fence_next_ms(s) : due;
+        return NULL;
+    if (!kl_store_fenced(s))
+        return s->leases.heap[0];
+    int64_t id = kl_fence_lease(s);
+    struct kl_lease *l = id ? kl_lease_find(s, id) : NULL;
+    return l && l->heap_at != SIZE_MAX ? l : NULL;
+}
+
+int64_t kl_lease_next_ms(struct kl_store *s)
+{
+    const struct kl_lease *l = first_due(s);
+    return l ? l->deadline_mono_ms : INT64_MAX;
 }
 
 void kl_lease_expire(struct kl_store *s)
 {
     int64_t now = kl_store_mono_ms(s);
-    while (s->leases.leading && may_expire(&s->leases) && !kl_store_fenced(s)) {
-        struct kl_lease *l = s->leases.heap[0];
+    for (struct kl_lease *l; (l = first_due(s));) {
         if (l->deadline_mono_ms > now)
             return;
         struct work *w = new_work(s, KL_WORK_REVOKE, l->id, NULL);
         if (!w) { // without memory: again soon, not at once
             l->deadline_mono_ms = now + RETRY_MS;
-            kl_lease_heap_fix(&s->leases, 0);
+            kl_lease_heap_fix(&s->leases, l->heap_at);
             return;
         }
         kl_lease_heap_remove(&s->leases, l);

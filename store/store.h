@@ -77,20 +77,10 @@ struct kl_compact_wait {
 };
 int kl_store_compact(struct kl_store *s, struct kl_compact_wait *c, struct kl_error *err);
 
-// Refuses every write for the next `ms` (KL_EUNAVAILABLE, also leases and what would expire) and
-// answers when what came before is durable: `rev` then stands still. ms 0 takes the fence away.
-struct kl_fence_req {
-    int64_t ms;
-    void (*cb)(struct kl_fence_req *f); // exactly once, later, on the submitting loop
-    struct kl_loop *loop;               // NULL: the submitting thread's
-    int code;                           // KL_ECANCELED: the store stopped
-    struct kl_error err;
-    kl_rev rev;
-    struct kl_task task; // the store's
-    struct kl_fence_req *next;
-    struct kl_store *store;
-};
-int kl_store_fence(struct kl_store *s, struct kl_fence_req *f, struct kl_error *err);
+// While there is this key every other write is refused (KL_EUNAVAILABLE, with its value as the
+// reason), on all servers of the datastore; leases and what would expire too. Only its own lease
+// may end, and take it along.
+#define KL_FENCE_KEY "kinglet/fence"
 
 // Old revisions. Keeps v for KL_HOLD_MS (bounded also by number and by what it keeps alive), so
 // that the next page of a list at this revision comes from memory on whatever loop. Any thread.

@@ -120,8 +120,12 @@ struct kl_store {
     bool full, checking_space;
     int64_t full_budget, full_check_ms;
 
-    struct kl_fence_req *fences; // that wait for what is in flight
-    int64_t fence_until_ms;
+    struct {
+        bool maybe, loading;
+        kl_rev why_id; // of the version that `why` is of
+        char why[401];
+        struct kl_load_value load;
+    } fence;
 
     struct kl_forward *forward; // NULL: everything is evaluated here
 
@@ -227,6 +231,8 @@ void kl_lease_start(struct kl_store *s, struct kl_lease_req *q);
 void kl_lease_leader_changed(struct kl_store *s);
 void kl_lease_add_due(struct kl_store *s, struct kl_batch *b);
 bool kl_lease_logged(const struct kl_txn *txn); // its batch ends it: not one of several
+// Of KL_WORK_LEASE and KL_WORK_REVOKE: it changes nothing, or that lease only.
+bool kl_lease_passes_fence(const struct kl_txn *txn, int64_t fence_lease);
 bool kl_txn_is_asked(const struct kl_txn *txn); // by a client: not the store's own work
 struct kl_wire_ask;
 void kl_lease_fill_ask(const struct kl_txn *txn, struct kl_wire_ask *a);
@@ -235,10 +241,12 @@ int64_t kl_lease_next_ms(struct kl_store *s); // mono time of the first deadline
 void kl_lease_expire(struct kl_store *s);
 
 // fence.c
-bool kl_store_fenced(const struct kl_store *s);
+bool kl_store_fenced(struct kl_store *s);                       // or open for reading only
+int64_t kl_fence_lease(struct kl_store *s);                     // 0: none, or there is no fence
+void kl_fence_note(struct kl_store *s, const struct kl_kv *kv); // that there may be one now
+void kl_fence_start(struct kl_store *s);
 bool kl_fence_refuses(struct kl_store *s, struct kl_txn *txn); // sets txn->code
-void kl_fence_check(struct kl_store *s);                       // answers when nothing is in flight
-int64_t kl_fence_next_ms(const struct kl_store *s);            // when it ends
+int kl_fence_error(struct kl_store *s, struct kl_error *err);
 
 // compact.c
 enum kl_eval kl_compact_eval(struct kl_store *s, struct kl_txn *txn);

@@ -134,54 +134,27 @@ int kl_access_value(struct kl_access *a, struct kl_kv *kv, struct kl_bytes **ret
     return r;
 }
 
-struct fence_call {
-    struct kl_fence_req q;
-    struct kl_access *a;
-    struct kl_task task;
-};
-
-static void fenced(struct kl_fence_req *q)
+static void lease_done(struct kl_lease_req *q)
 {
-    struct fence_call *c = KL_CONTAINER_OF(q, struct fence_call, q);
+    struct kl_access_lease_call *c = KL_CONTAINER_OF(q, struct kl_access_lease_call, q);
     c->a->err = q->err;
     kl_access_done(c->a, q->code);
 }
 
-static void run_fence(struct kl_task *t)
+static void run_lease(struct kl_task *t)
 {
-    struct fence_call *c = KL_CONTAINER_OF(t, struct fence_call, task);
-    int r = kl_store_fence(c->a->store, &c->q, &c->a->err);
-    if (r)
-        kl_access_done(c->a, r);
-}
-
-int kl_access_fence(struct kl_access *a, int64_t ms, kl_rev *ret_rev, struct kl_error *err)
-{
-    struct fence_call c = {.q = {.ms = ms, .cb = fenced}, .a = a, .task.run = run_fence};
-    int r = call(a, &c.task, err);
-    *ret_rev = c.q.rev;
-    return r;
-}
-
-struct leases_call {
-    struct kl_lease_req q;
-    struct kl_access *a;
-    struct kl_task task;
-};
-
-static void leases_listed(struct kl_lease_req *q)
-{
-    struct leases_call *c = KL_CONTAINER_OF(q, struct leases_call, q);
-    c->a->err = q->err;
-    kl_access_done(c->a, q->code);
-}
-
-static void run_leases(struct kl_task *t)
-{
-    struct leases_call *c = KL_CONTAINER_OF(t, struct leases_call, task);
+    struct kl_access_lease_call *c = KL_CONTAINER_OF(t, struct kl_access_lease_call, task);
     int r = kl_store_lease(c->a->store, &c->q, &c->a->err);
     if (r)
         kl_access_done(c->a, r);
+}
+
+int kl_access_lease(struct kl_access *a, struct kl_access_lease_call *c, struct kl_error *err)
+{
+    c->a = a;
+    c->q.cb = lease_done;
+    c->task.run = run_lease;
+    return call(a, &c->task, err);
 }
 
 static int cmp_lease(const void *x, const void *y)
@@ -194,9 +167,8 @@ static int cmp_lease(const void *x, const void *y)
 int kl_access_leases(struct kl_access *a, struct kl_access_lease **ret, size_t *ret_n,
                      struct kl_error *err)
 {
-    struct leases_call c = {
-        .q = {.kind = KL_LEASE_LIST, .cb = leases_listed}, .a = a, .task.run = run_leases};
-    int r = call(a, &c.task, err);
+    struct kl_access_lease_call c = {.q.kind = KL_LEASE_LIST};
+    int r = kl_access_lease(a, &c, err);
     struct kl_access_lease *l = r ? NULL : malloc((c.q.n + 1) * sizeof(*l));
     if (!r && !l)
         r = kl_error_set(err, KL_ENOMEM, "out of memory");
@@ -211,31 +183,33 @@ int kl_access_leases(struct kl_access *a, struct kl_access_lease **ret, size_t *
     return r;
 }
 
-struct head_call {
-    struct kl_txn txn;
-    struct kl_access *a;
-    struct kl_task task;
-};
-
-static void head_answered(struct kl_txn *t)
+static void txn_done(struct kl_txn *t)
 {
-    struct head_call *c = KL_CONTAINER_OF(t, struct head_call, txn);
+    struct kl_access_txn *c = KL_CONTAINER_OF(t, struct kl_access_txn, txn);
     c->a->err = t->err;
     kl_access_done(c->a, t->code);
 }
 
-static void run_head(struct kl_task *t)
+static void run_txn(struct kl_task *t)
 {
-    struct head_call *c = KL_CONTAINER_OF(t, struct head_call, task);
+    struct kl_access_txn *c = KL_CONTAINER_OF(t, struct kl_access_txn, task);
     int r = kl_store_submit(c->a->store, &c->txn, &c->a->err);
     if (r)
         kl_access_done(c->a, r);
 }
 
+int kl_access_txn(struct kl_access *a, struct kl_access_txn *c, struct kl_error *err)
+{
+    c->a = a;
+    c->txn.cb = txn_done;
+    c->task.run = run_txn;
+    return call(a, &c->task, err);
+}
+
 int kl_access_head(struct kl_access *a, kl_rev *ret_rev, struct kl_error *err)
 {
-    struct head_call c = {.txn.cb = head_answered, .a = a, .task.run = run_head};
-    int r = call(a, &c.task, err);
+    struct kl_access_txn c = {.a = a};
+    int r = kl_access_txn(a, &c, err);
     *ret_rev = c.txn.rev;
     kl_txn_fini(&c.txn);
     return r;

@@ -14,6 +14,7 @@ struct copy {
     struct kl_import im;
     struct kl_store_copy_progress progress;
     int64_t told_ms, fenced_ms;
+    kl_rev fence_rev;
     kl_rev begun_rev; // of this source: what is before it is compacted in the target
 };
 
@@ -39,9 +40,8 @@ static int take_mark(struct copy *c, const struct kl_record_mark *m, struct kl_e
     tell(c, false);
     if (r || c->fenced_ms || !c->from->fence || m->head - m->rev > near)
         return r;
-    kl_rev rev;
     c->fenced_ms = kl_mono_ms();
-    return c->from->fence(c->from->arg, &rev, err);
+    return c->from->fence(c->from->arg, &c->fence_rev, err);
 }
 
 static int take_record(struct copy *c, const struct kl_record *rec, struct kl_error *err)
@@ -132,6 +132,9 @@ int kl_store_copy(const struct kl_store_copy_origin *from, const struct kl_store
         c.source->close(c.source);
     if (!r) {
         tell(&c, true);
+        // What watched the source saw the fence being kept: it must not miss what comes here next.
+        if (c.fence_rev)
+            rev = c.fence_rev + 1;
         ret->from_rev = rev;
         ret->rev = kl_target_renumber(c.target, rev) + o->bump;
         // A restore is compacted to its newest revision: every watch there was begins anew.

@@ -16,7 +16,8 @@ struct kl_store_copy_origin {
     int (*identify)(void *arg, uint64_t *ret_id, kl_rev *ret_rev, struct kl_error *err);
     int (*open)(void *arg, const struct kl_source_from *from, struct kl_source **ret_s,
                 struct kl_error *err);
-    // Following: no writes from now on; *ret_rev is the last one. May be NULL.
+    // Following: no writes from now on; *ret_rev is the fence's (store/transfer/fence.h), that of
+    // its keeping the next, at which the target begins. May be NULL.
     int (*fence)(void *arg, kl_rev *ret_rev, struct kl_error *err);
 };
 

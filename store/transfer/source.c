@@ -6,10 +6,11 @@
 #include "base/clock.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum {
     EVENTS_AT_ONCE = 256,
-    IDLE_MARK_MS = 200, // a follower hears of the head that often
+    IDLE_MARK_MS = 50, // a follower hears of the head that often
     LEASE_GONE_MS = 1000,
 };
 
@@ -36,6 +37,7 @@ struct store_source {
 
     int64_t *seen_leases; // ids that rows carry
     size_t nseen, cap_seen;
+    int64_t fence_lease; // which is no part of a copy, as the fence is none
     struct kl_access_lease *leases;
     size_t nleases, lease_at;
 
@@ -58,6 +60,14 @@ static int cmp_row(const void *x, const void *y)
 
 static const struct kl_str all_from = KL_STR_INIT("\0");
 
+static bool skip_fence(struct store_source *s, const struct kl_kv *kv)
+{
+    if (!kl_str_eqz(kl_kv_key(kv), KL_FENCE_KEY))
+        return false;
+    s->fence_lease = kv->lease;
+    return true;
+}
+
 static int collect_rows(struct store_source *s, struct kl_error *err)
 {
     struct kl_iter it;
@@ -66,7 +76,7 @@ static int collect_rows(struct store_source *s, struct kl_error *err)
     if (!s->rows)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     for (struct kl_kv *kv; (kv = kl_iter_next(&it));) {
-        if (kv->id > s->from.through && kv->id <= s->from.base_rev)
+        if (!skip_fence(s, kv) && kv->id > s->from.through && kv->id <= s->from.base_rev)
             s->rows[s->nrows++] = kv;
     }
     qsort(s->rows, s->nrows, sizeof(*s->rows), cmp_row);
@@ -237,7 +247,7 @@ static int next_change(struct store_source *s, struct kl_record *ret, struct kl_
     for (;;) {
         if (s->ev_at < s->nev) {
             struct kl_event *e = &s->ev[s->ev_at++];
-            if (e->kv->id <= s->from.through)
+            if (e->kv->id <= s->from.through || skip_fence(s, e->kv))
                 continue; // of a transaction whose end is missing
             int r = take_value(s, e->kv, err);
             return r ? r : give_row(s, e->kv, e->prev, ret, err);
@@ -272,9 +282,14 @@ static int collect_leases(struct store_source *s, struct kl_error *err)
     int r = kl_access_leases(&s->a, &s->leases, &s->nleases, err);
     if (r)
         return r;
+    for (size_t i = 0; s->fence_lease && i < s->nleases; i++) {
+        if (s->leases[i].id == s->fence_lease) {
+            memmove(&s->leases[i], &s->leases[i + 1], (--s->nleases - i) * sizeof(s->leases[0]));
+            break;
+        }
+    }
     if (s->nseen)
-        if (s->nseen)
-            qsort(s->seen_leases, s->nseen, sizeof(*s->seen_leases), cmp_id);
+        qsort(s->seen_leases, s->nseen, sizeof(*s->seen_leases), cmp_id);
     struct kl_access_lease *all = realloc(s->leases, (s->nleases + s->nseen + 1) * sizeof(*all));
     if (!all)
         return kl_error_set(err, KL_ENOMEM, "out of memory");

@@ -19,10 +19,12 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 
@@ -290,6 +292,63 @@ class Background:
             return self.proc.wait(seconds)
         except subprocess.TimeoutExpired:
             raise Failure(f"does not end: {self.text()}{self.errors()}") from None
+
+
+class Writers:
+    """Threads that create ConfigMaps on whichever server answers, until stopped."""
+
+    def __init__(self, servers, n=4):
+        self.servers, self.acked, self.lock, self.over = servers, {}, threading.Lock(), False
+        self.refused = 0  # as the datastore is being moved, or was
+        self.threads = [threading.Thread(target=self.write, args=(i,), daemon=True) for i in range(n)]
+
+    def __enter__(self):
+        for t in self.threads:
+            t.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over = True
+        for t in self.threads:
+            t.join(60)
+
+    def write(self, i):
+        n, at_server, connection = 0, i, None
+        while not self.over:
+            n += 1
+            name = f"w{i}-{n}"
+            try:
+                s = self.servers[at_server % len(self.servers)]
+                connection = connection or s.connect(timeout=10)
+                status, _, text = s.raw("POST", "/api/v1/namespaces/default/configmaps",
+                                        config_map(name), connection=connection)
+                if status == 201:
+                    with self.lock:
+                        self.acked[name] = int(json.loads(text)["metadata"]["resourceVersion"])
+                    continue
+                with self.lock:
+                    self.refused += status == 503 and b"takes no writes" in text
+            except Exception:  # pylint: disable=broad-except
+                connection = connection and connection.close()
+                at_server += 1
+            time.sleep(0.02)  # it may be there or not; the name is not used again
+
+    def count(self):
+        with self.lock:
+            return len(self.acked)
+
+
+def moved_config_maps(url):
+    """name: revision of the ConfigMaps in a datastore that nobody holds, by way of a SQLite file."""
+    path = os.path.join(temp_dir(), "moved.db")
+    r = subprocess.run([KINGLET, "migrate", "--from", url, "--to", f"sqlite://{path}", "--verify"],
+                       capture_output=True, text=True, timeout=120)
+    check(r.returncode == 0, r.stdout + r.stderr)
+    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    rows = db.execute("SELECT name, MAX(id), deleted FROM kine WHERE name GLOB '/registry/configmaps/*'"
+                      " GROUP BY name HAVING deleted = 0").fetchall()
+    db.close()
+    return {name.rsplit("/", 1)[1]: rev for name, rev, _ in rows}
 
 
 class Database:

@@ -6,10 +6,9 @@ import os
 import re
 import shutil
 import subprocess
-import threading
 import time
-from lib import KINGLET, Server, check, config_map, equal, fail, free_port, holds, run, temp_dir, \
-    wait_for
+from lib import Database, KINGLET, Server, Writers, check, config_map, equal, fail, free_port, holds, \
+    moved_config_maps, run, temp_dir, wait_for
 
 ROUNDS = int(os.environ.get("FAILOVERS", "5"))
 
@@ -86,47 +85,6 @@ def names(s):
     """The ConfigMaps, as a quorum has them."""
     items = s.get("/api/v1/namespaces/default/configmaps")["items"]
     return {i["metadata"]["name"]: int(i["metadata"]["resourceVersion"]) for i in items}
-
-
-class Writers:
-    """Threads that create ConfigMaps on whichever server answers, until stopped."""
-
-    def __init__(self, servers, n=4):
-        self.servers, self.acked, self.lock, self.over = servers, {}, threading.Lock(), False
-        self.threads = [threading.Thread(target=self.write, args=(i,), daemon=True) for i in range(n)]
-
-    def __enter__(self):
-        for t in self.threads:
-            t.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over = True
-        for t in self.threads:
-            t.join(60)
-
-    def write(self, i):
-        n, at_server, connection = 0, i, None
-        while not self.over:
-            n += 1
-            name = f"w{i}-{n}"
-            try:
-                s = self.servers[at_server % len(self.servers)]
-                connection = connection or s.connect(timeout=10)
-                status, _, text = s.raw("POST", "/api/v1/namespaces/default/configmaps",
-                                        config_map(name), connection=connection)
-                if status == 201:
-                    with self.lock:
-                        self.acked[name] = int(json.loads(text)["metadata"]["resourceVersion"])
-                    continue
-            except Exception:  # pylint: disable=broad-except
-                connection = connection and connection.close()
-                at_server += 1
-            time.sleep(0.02)  # it may be there or not; the name is not used again
-
-    def count(self):
-        with self.lock:
-            return len(self.acked)
 
 
 first = server("--cluster-init")
@@ -217,6 +175,46 @@ def test_promote():
     must("member", "remove", id_of(fourth), *at(second))
     wait_for(lambda: roles(first) == ["voter"] * 3, "three voters")
     fourth.close()
+
+
+def test_moved_while_the_leader_dies():
+    """migrate --online on a follower, and kill -9 of the leader once writes are held off: what was
+    acknowledged is at the target, or they go on and the next run moves it all."""
+    all_three = [first, second, third]
+    lead = wait_leader(all_three)
+    follower = next(s for s in all_three if s is not lead)
+    with Database("postgres") as db:
+        command = [KINGLET, "migrate", "--online", "--data-dir", follower.data, "--to", db.url,
+                   "--verify", "--force"]
+        with Writers(all_three) as w:
+            wait_for(lambda: w.count() > 100, "writes", 20)
+            proc = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            wait_for(lambda: w.refused or proc.poll() is not None, "writes are held off")
+            lead.kill()
+            out, _ = proc.communicate(timeout=60)
+            print("   ", "moved" if proc.returncode == 0 else out.strip().splitlines()[-1])
+
+            def moved():
+                r = kinglet(*command[1:])
+                check(r.returncode == 0, r.stderr)
+                return r.stdout
+            if proc.returncode:
+                out = wait_for(moved, "moved in the end", 60)
+            print("   ", re.search(r"the pause was \d+ ms", out).group(0))
+        for s in all_three:
+            if s is lead:
+                continue
+            status, _, text = s.raw("POST", "/api/v1/namespaces/default/configmaps", config_map("late"))
+            equal(status, 503, text)
+            holds(text.decode(), "takes no writes: it was moved to postgres://")
+        have = moved_config_maps(db.url)
+        lost = [n for n in w.acked if have.get(n) != w.acked[n]]
+        check(not lost, f"{len(lost)} of {len(w.acked)} acknowledged writes were not moved: {lost[:5]}")
+    lead.start(wait=False)
+    must("migrate", "--unfence", "--data-dir", follower.data)
+    wait_for(lead.is_ready, "the one that was killed is ready")
+    for s in all_three:
+        s.apply(config_map("goes-on", {"by": str(s.port)}))
 
 
 def test_recover():

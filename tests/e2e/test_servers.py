@@ -7,12 +7,13 @@ import glob
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
-from lib import KINGLET, Server, check, config_map, equal, fail, free_port, holds, run, temp_dir, \
-    wait_for
+from lib import KINGLET, Server, Writers, check, config_map, equal, fail, free_port, holds, \
+    moved_config_maps, run, temp_dir, wait_for
 
 
 class Postgres:
@@ -126,13 +127,38 @@ def test_status_names_all():
     text = subprocess.run([KINGLET, "status", "--data-dir", follower.data], capture_output=True,
                           text=True, timeout=60).stdout
     holds(text, r"^role: +follower$", r"^members: +[0-9a-f]{16} ", r" follower .* \(this server\)$")
-    # Writes are held off where they are decided.
-    r = subprocess.run([KINGLET, "migrate", "--online", "--data-dir", follower.data, "--to",
-                        f"sqlite://{follower.data}/copy.db"], capture_output=True, text=True,
-                       timeout=60)
-    equal(r.returncode, 1, r.stdout)
-    holds(r.stderr, "this server is a follower.*run migrate --online on the server that leads")
-    follower.apply(config_map("not-fenced"))
+
+
+def test_moved_by_any():
+    """migrate --online on the server that does not lead, with writes on both."""
+    follower, leader = (a, b) if status(a)["role"] == "follower" else (b, a)
+    target = f"raft://{temp_dir()}/moved"
+    with Writers([a, b]) as w:
+        wait_for(lambda: w.count() > 200, "writes")
+        r = subprocess.run([KINGLET, "migrate", "--online", "--data-dir", follower.data, "--to",
+                            target, "--verify"], capture_output=True, text=True, timeout=60)
+        equal(r.returncode, 0, r.stderr)
+        print("   ", re.search(r"the pause was \d+ ms", r.stdout).group(0))
+        had = w.refused
+        wait_for(lambda: w.refused > had + 10, "writes are refused")
+    for s in (a, b):
+        code, _, text = s.raw("POST", "/api/v1/namespaces/default/configmaps", config_map("late"))
+        equal(code, 503, text)
+        holds(text.decode(), "takes no writes: it was moved to raft://")
+    have = moved_config_maps(target)
+    lost = [n for n in w.acked if have.get(n) != w.acked[n]]
+    check(not lost, f"{len(lost)} of {len(w.acked)} acknowledged writes were not moved: {lost[:5]}")
+    # A server that starts on what was moved says why it cannot go on, until it may.
+    leader.stop()
+    leader.start(wait=False)
+    wait_for(lambda: re.search(r"trying again: the datastore takes no writes: it was moved to raft://",
+                               leader.log_tail()), "it says so")
+    r = subprocess.run([KINGLET, "migrate", "--unfence", "--data-dir", leader.data],
+                       capture_output=True, text=True, timeout=60)
+    equal(r.returncode, 0, r.stderr)
+    wait_for(leader.is_ready, "it is ready")
+    for s in (a, b):
+        s.apply(config_map("not-fenced", {"by": str(s.port)}))
 
 
 def test_credentials_of_one_work_on_the_other():

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copies between stores: whole, cut and resumed, refused, followed while writes go on, renumbered.
 #include "store/transfer/copy.h"
+#include "store/transfer/fence.h"
 #include "store/transfer/target.h"
 #include "store/transfer/access.h"
 #include "support.h"
@@ -344,11 +345,37 @@ static int online_fence(void *arg, kl_rev *ret_rev, struct kl_error *err)
     int r = kl_access_open(&a, o->from, err);
     if (r)
         return r;
-    r = kl_access_fence(&a, 60000, ret_rev, err);
+    r = kl_fence_take(&a, 60000, "being copied", ret_rev, err);
     kl_access_close(&a);
     o->fenced = *ret_rev;
     kl_store_source_finish(o->source, *ret_rev);
     return r;
+}
+
+static void keep_and_lift(struct kl_store *s, kl_rev rev)
+{
+    struct kl_access a;
+    struct kl_error err = {0};
+    char why[64];
+    assert_int_equal(kl_access_open(&a, s, &err), 0);
+    assert_int_equal(kl_fence_take(&a, 1000, "again", &(kl_rev){0}, &err), KL_EUNAVAILABLE);
+    assert_string_equal(err.msg, "the datastore takes no writes: being copied");
+    assert_int_equal(kl_fence_renew(&a, rev, &err), 0);
+    assert_int_equal(kl_fence_renew(&a, rev - 1, &err), KL_ECONFLICT);
+    assert_int_equal(kl_fence_keep(&a, rev - 1, "moved", &err), KL_ECONFLICT);
+    assert_int_equal(kl_fence_keep(&a, rev, "moved", &err), 0);
+    assert_int_equal(kl_fence_keep(&a, rev, "moved", &err), 0); // the answer was lost
+    assert_int_equal(kl_fence_keep(&a, rev, "elsewhere", &err), KL_ECONFLICT);
+    assert_int_equal(ts_rev(s), rev + 1);
+    assert_int_equal(kl_fence_reason(&a, why, sizeof(why), &err), 0);
+    assert_string_equal(why, "moved");
+    assert_int_equal(ts_put(s, "/fenced", "x", 0), KL_EUNAVAILABLE);
+    assert_int_equal(kl_fence_lift(&a, rev, &err), KL_ENOTFOUND);
+    assert_int_equal(ts_put(s, "/fenced", "x", 0), KL_EUNAVAILABLE);
+    assert_int_equal(kl_fence_lift(&a, 0, &err), 0);
+    assert_int_equal(ts_put(s, "/fenced", "x", 0), rev + 3);
+    assert_int_equal(ts_put(s, "/fenced", NULL, 0), rev + 4);
+    kl_access_close(&a);
 }
 
 static void followed(void **state)
@@ -371,8 +398,8 @@ static void followed(void **state)
     pthread_join(thread, NULL);
     assert_true(w.written > 0);
     assert_int_equal(ts_rev(from), on.fenced); // nothing came behind the fence
-    assert_int_equal(r.rev, on.fenced);
-    assert_true(r.pause_ms < 2000);
+    assert_int_equal(r.rev, on.fenced + 1);
+    keep_and_lift(from, on.fenced);
     ts_same(from, s);
     assert_true(ts_lease_left(s, 5) > 0);
     kl_store_stop(s);
