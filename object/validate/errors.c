@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+// The list of findings: paths put together, values shown and worded as field.Error does.
+#include "object/gotext_int.h"
+#include "object/json.h"
+#include "object/validate/pod_int.h"
+#include <stdarg.h>
+
+enum { PATH_DEPTH_MAX = 64, PATH_MAX_BYTES = 64 * 1024, SHOWN_MAX_BYTES = 4 << 20 };
+
+static struct kl_str path_text(struct kl_arena *a, const struct kl_vpath *p)
+{
+    const struct kl_vpath *chain[PATH_DEPTH_MAX];
+    size_t n = 0;
+    for (; p && n < PATH_DEPTH_MAX; p = p->up)
+        chain[n++] = p;
+    struct kl_buf b;
+    kl_buf_init(&b, PATH_MAX_BYTES);
+    while (n--) {
+        const struct kl_vpath *x = chain[n];
+        struct kl_str name = x->sym ? kl_sym_name(x->sym) : kl_str(x->name);
+        if (x->key.p)
+            kl_buf_printf(&b, "[%.*s]", KL_PRI(x->key));
+        else if (x->name || x->sym)
+            kl_buf_printf(&b, "%s%.*s", b.n ? "." : "", KL_PRI(name));
+        else
+            kl_buf_printf(&b, "[%u]", x->index);
+    }
+    struct kl_str out = kl_arena_dup(a, kl_buf_str(&b));
+    kl_buf_fini(&b);
+    return out;
+}
+
+static void add(struct kl_v *c, const char *reason, const char *title, const struct kl_vpath *p,
+                const struct kl_str *shown, const char *detail)
+{
+    struct kl_findings *f = c->f;
+    struct kl_arena *a = f->arena;
+    if (f->n == f->cap) {
+        size_t cap = f->cap ? 2 * f->cap : 8;
+        struct kl_field_finding *list =
+            f->cap < KL_FINDINGS_MAX ? kl_arena_alloc(a, cap * sizeof *list) : NULL;
+        if (!list)
+            return;
+        if (f->n)
+            memcpy(list, f->list, f->n * sizeof *list);
+        f->list = list;
+        f->cap = cap;
+    }
+    struct kl_str text = shown ? kl_arena_printf(a, "%s: %.*s%s%s", title, KL_PRI(*shown),
+                                                 *detail ? ": " : "", detail)
+                               : kl_arena_printf(a, "%s%s%s", title, *detail ? ": " : "", detail);
+    struct kl_str field = path_text(a, p);
+    if (text.p && field.p)
+        f->list[f->n++] = (struct kl_field_finding){reason, field, text};
+}
+
+const char *kl_v_text(struct kl_v *c, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    struct kl_str s = kl_arena_vprintf(c->f->arena, fmt, ap);
+    va_end(ap);
+    return s.p ? s.p : "";
+}
+
+static struct kl_str quoted(struct kl_v *c, struct kl_str s)
+{
+    struct kl_buf b;
+    kl_buf_init(&b, SHOWN_MAX_BYTES);
+    kl_go_quote(&b, s);
+    struct kl_str out = kl_arena_dup(c->f->arena, kl_buf_str(&b));
+    kl_buf_fini(&b);
+    return out.p ? out : KL_STR("\"\"");
+}
+
+void kl_v_required(struct kl_v *c, const struct kl_vpath *p, const char *detail)
+{
+    add(c, "FieldValueRequired", "Required value", p, NULL, detail);
+}
+
+void kl_v_claim_missing(struct kl_v *c, const struct kl_vpath *p, struct kl_str name,
+                        const struct kl_value *spec)
+{
+    struct kl_str shown = quoted(c, name);
+    struct kl_buf b;
+    struct kl_str last = {0};
+    size_t n = 0;
+    kl_buf_init(&b, PATH_MAX_BYTES);
+    kl_buf_puts(&b, KL_STR("must be one of the names in pod.spec.resourceClaims"));
+    for (;;) {
+        struct kl_str next = {0};
+        for (KL_EACH(x, kl_get(spec, KL_F_resourceClaims))) {
+            struct kl_str s = kl_text(kl_get(x, KL_F_name));
+            if (s.n && (!last.p || kl_str_cmp(s, last) > 0) && (!next.p || kl_str_cmp(s, next) < 0))
+                next = s;
+        }
+        if (!next.p)
+            break;
+        kl_buf_printf(&b, "%s%.*s", n++ ? ", " : ": ", KL_PRI(next));
+        last = next;
+    }
+    if (!n)
+        kl_buf_puts(&b, KL_STR(" which is empty"));
+    add(c, "FieldValueNotFound", "Not found", p, &shown,
+        kl_v_text(c, "%.*s", KL_PRI(kl_buf_str(&b))));
+    kl_buf_fini(&b);
+}
+
+void kl_v_forbidden(struct kl_v *c, const struct kl_vpath *p, const char *detail)
+{
+    add(c, "FieldValueForbidden", "Forbidden", p, NULL, detail);
+}
+
+void kl_v_invalid_text(struct kl_v *c, const struct kl_vpath *p, struct kl_str shown,
+                       const char *detail)
+{
+    add(c, "FieldValueInvalid", "Invalid value", p, &shown, detail);
+}
+
+void kl_v_invalid_str(struct kl_v *c, const struct kl_vpath *p, struct kl_str s, const char *detail)
+{
+    kl_v_invalid_text(c, p, quoted(c, s), detail);
+}
+
+void kl_v_invalid_int(struct kl_v *c, const struct kl_vpath *p, int64_t i, const char *detail)
+{
+    kl_v_invalid_text(c, p, kl_str(kl_v_text(c, "%lld", (long long)i)), detail);
+}
+
+void kl_v_invalid(struct kl_v *c, const struct kl_vpath *p, const struct kl_value *v,
+                  const char *detail)
+{
+    if (kl_is(v, KL_STRING))
+        kl_v_invalid_str(c, p, kl_text(v), detail);
+    else
+        kl_v_invalid_text(c, p, kl_v_json(c, NULL, v, false), detail);
+}
+
+void kl_v_invalid_json(struct kl_v *c, const struct kl_vpath *p, const struct kl_type *type,
+                       const struct kl_value *v, bool internal, const char *detail)
+{
+    kl_v_invalid_text(c, p, kl_v_json(c, type, v, internal), detail);
+}
+
+void kl_v_unsupported(struct kl_v *c, const struct kl_vpath *p, struct kl_str s,
+                      const char *const *supported)
+{
+    struct kl_buf b;
+    struct kl_str shown = quoted(c, s);
+    kl_buf_init(&b, PATH_MAX_BYTES);
+    for (size_t i = 0; supported[i]; i++)
+        kl_buf_printf(&b, "%s\"%s\"", i ? ", " : "supported values: ", supported[i]);
+    const char *detail = kl_v_text(c, "%.*s", KL_PRI(kl_buf_str(&b)));
+    kl_buf_fini(&b);
+    add(c, "FieldValueNotSupported", "Unsupported value", p, &shown, detail);
+}
+
+void kl_v_duplicate_text(struct kl_v *c, const struct kl_vpath *p, struct kl_str shown)
+{
+    add(c, "FieldValueDuplicate", "Duplicate value", p, &shown, "");
+}
+
+void kl_v_duplicate(struct kl_v *c, const struct kl_vpath *p, struct kl_str s)
+{
+    kl_v_duplicate_text(c, p, quoted(c, s));
+}
+
+void kl_v_not_found(struct kl_v *c, const struct kl_vpath *p, struct kl_str s)
+{
+    struct kl_str shown = quoted(c, s);
+    add(c, "FieldValueNotFound", "Not found", p, &shown, "");
+}
+
+void kl_v_too_long(struct kl_v *c, const struct kl_vpath *p, int64_t max)
+{
+    add(c, "FieldValueTooLong", "Too long", p, NULL,
+        kl_v_text(c, "may not be more than %lld byte%s", (long long)max, max == 1 ? "" : "s"));
+}
+
+void kl_v_too_many(struct kl_v *c, const struct kl_vpath *p, size_t is, size_t max)
+{
+    struct kl_str shown = kl_str(kl_v_text(c, "%zu", is));
+    add(c, "FieldValueTooMany", "Too many", p, &shown,
+        kl_v_text(c, "must have at most %zu item%s", max, max == 1 ? "" : "s"));
+}
+
+// ---- values as encoding/json shows Go's internal types: no tags, every field, nil as null
+
+static void put_internal(struct kl_buf *b, const struct kl_type *t, const struct kl_value *v);
+
+static void put_zero(struct kl_buf *b, const struct kl_field *f)
+{
+    uint8_t k = f->type->kind;
+    if ((f->flags & KL_FIELD_PTR) || k == KL_T_ARRAY || k == KL_T_MAP || k == KL_T_BYTES)
+        kl_buf_puts(b, KL_STR("null"));
+    else if (k == KL_T_STRUCT)
+        put_internal(b, f->type, NULL);
+    else
+        kl_buf_puts(b, k == KL_T_STRING     ? KL_STR("\"\"")
+                       : k == KL_T_BOOLEAN  ? KL_STR("false")
+                       : k == KL_T_INTEGER  ? KL_STR("0")
+                       : k == KL_T_QUANTITY ? KL_STR("\"0\"")
+                                            : KL_STR("null"));
+}
+
+static void put_internal(struct kl_buf *b, const struct kl_type *t, const struct kl_value *v)
+{
+    size_t n = 0;
+    if (t->kind == KL_T_ARRAY && kl_is(v, KL_ARRAY)) {
+        kl_buf_putc(b, '[');
+        for (KL_EACH(x, v)) {
+            kl_buf_puts(b, n++ ? KL_STR(",") : KL_STR(""));
+            put_internal(b, t->elem, x);
+        }
+        kl_buf_putc(b, ']');
+        return;
+    }
+    if (t->kind != KL_T_STRUCT) {
+        kl_json_encode(b, t, v, KL_STR(""));
+        return;
+    }
+    kl_buf_putc(b, '{');
+    for (uint16_t i = 0; i < t->nfields; i++) {
+        const struct kl_value *x = kl_get(v, t->fields[i].sym);
+        struct kl_str name = kl_sym_name(t->fields[i].sym);
+        kl_buf_printf(b, "%s\"%c%.*s\":", i ? "," : "", name.p[0] & ~0x20,
+                      KL_PRI(kl_str_from(name, 1)));
+        if (x)
+            put_internal(b, t->fields[i].type, x);
+        else
+            put_zero(b, &t->fields[i]);
+    }
+    kl_buf_putc(b, '}');
+}
+
+struct kl_str kl_v_json(struct kl_v *c, const struct kl_type *type, const struct kl_value *v,
+                        bool internal)
+{
+    struct kl_buf b;
+    kl_buf_init(&b, SHOWN_MAX_BYTES);
+    if (!v)
+        kl_buf_puts(&b, KL_STR("null"));
+    else if (!type)
+        kl_json_write(&b, v);
+    else if (internal)
+        put_internal(&b, type, v);
+    else
+        kl_json_encode(&b, type, v, KL_STR(""));
+    struct kl_str out = kl_arena_dup(c->f->arena, kl_buf_str(&b));
+    kl_buf_fini(&b);
+    return out.p ? out : KL_STR("null");
+}
