@@ -356,8 +356,8 @@ static void start_change(struct kl_raft *r)
         return;
     kl_raft_node_state(r->node, &st);
     r->change_to = st.ready ? r->id : st.leader;
-    r->change_seq =
-        r->nonce + ++r->asked_changes; // another one in each run, and for each who is asked
+    // Another one in each run, and for each who is asked.
+    r->change_seq = r->nonce + ++r->asked_changes;
     if (st.ready)
         r->changing = !run_here(r, c->op, c->id, c->address, r->id, r->change_seq);
     else if (st.leader && st.leader != r->id)
