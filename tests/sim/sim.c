@@ -243,14 +243,17 @@ static void make_weather(struct sim *s)
     s->reorder = sim_chance(s, 300);
     s->members = sim_chance(s, 400);
     s->snapshots = sim_chance(s, 600);
-    if (s->o.without == SIM_GATE) { // it matters where the disk is slower than the network
+    s->voters = sim_chance(s, 100) ? 1 : sim_chance(s, 600) ? 3 : 5;
+    s->eight.on = s->o.without == SIM_GATE || (s->voters == 5 && sim_chance(s, 200));
+    if (s->eight.on) { // it matters where the disk is slower than the network
+        s->voters = 5;
+        s->members = false;
         s->net_us = 50;
         s->net_jitter_us = 2000;
         s->disk_us = 10000;
         s->disk_jitter_us = 300000;
-        s->fault_us = pick_us(s, 50000, 400000);
+        s->drop = s->late = s->twice = 0;
     }
-    s->voters = sim_chance(s, 100) ? 1 : sim_chance(s, 600) ? 3 : 5;
 }
 
 // ---- a run ----
@@ -315,6 +318,8 @@ static void step(struct sim *s)
         sim_server_event(v, &e);
     }
     kl_bytes_unref(e.msg);
+    if (s->eight.on && !s->calm)
+        sim_eight(s);
 }
 
 struct sim *sim_run(const struct sim_options *o)
@@ -332,7 +337,8 @@ struct sim *sim_run(const struct sim_options *o)
         sim_break(s, "bootstrap", "the disks cannot be prepared");
     for (int i = 0; i < s->voters; i++)
         sim_server_boot(&s->server[i]);
-    sim_post(s, s->fault_us + 1000000, (struct sim_event){.kind = SIM_FAULT, .server = -1});
+    if (!s->eight.on)
+        sim_post(s, s->fault_us + 1000000, (struct sim_event){.kind = SIM_FAULT, .server = -1});
     if (s->members || s->voters == 1)
         sim_post(s, 1000000, (struct sim_event){.kind = SIM_CHANGE, .server = -1});
     int64_t end = (int64_t)o->seconds * 1000000;

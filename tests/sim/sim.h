@@ -126,6 +126,14 @@ struct sim_options {
     int seconds;
 };
 
+// Where the schedule of eight.c is: servers by place.
+struct sim_eight {
+    bool on;
+    int step, a, b, c, d, e, w, o;
+    uint64_t term, index, x;
+    int64_t until;
+};
+
 struct sim_line {
     int64_t at;
     const char *what;
@@ -153,6 +161,7 @@ struct sim {
     bool cut[SIM_SERVERS][SIM_SERVERS];
     int64_t arrives[SIM_SERVERS][SIM_SERVERS];
     bool members, snapshots;
+    struct sim_eight eight;
 
     // What must hold.
     const char *broken;
@@ -188,6 +197,9 @@ int sim_send(struct sim *s, struct sim_server *from, uint64_t to, enum kl_peer_c
 struct sim *sim_run(const struct sim_options *o); // sim_free it
 void sim_free(struct sim *s);
 void sim_print(const struct sim *s);
+
+// eight.c
+void sim_eight(struct sim *s);
 
 // server.c
 void sim_server_prepare(struct sim *s, int place, bool joins); // an empty disk, a new id
