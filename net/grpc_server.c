@@ -170,7 +170,7 @@ static int pull_source(void *arg, struct kl_http_chunk *chunks, int max, bool *r
     }
     n = c->pull(c->pull_arg, chunks, max);
     if (n <= 0)
-        return n < 0 ? n : KL_EINTERNAL;
+        return n;
     for (int i = 0; i < n; i++) {
         if (chunks[i].n > c->pull_left) {
             c->pull_left = SIZE_MAX;
@@ -341,6 +341,12 @@ int kl_grpc_rpc_reply_pull(struct kl_grpc_rpc *c, size_t n,
         end_pull(c);
     kl_grpc_rpc_finish(c, KL_GRPC_OK, NULL);
     return 0;
+}
+
+void kl_grpc_rpc_pull_on(struct kl_grpc_rpc *c)
+{
+    if (!c->closed)
+        kl_http_resume(c->r);
 }
 
 size_t kl_grpc_rpc_queued(const struct kl_grpc_rpc *c)

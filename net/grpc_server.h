@@ -95,12 +95,14 @@ void kl_grpc_rpc_want_send(struct kl_grpc_rpc *c);      // `ready` comes, later
 // Whether a message of n bytes may be sent. If not the call was failed, as grpc-go fails it.
 bool kl_grpc_rpc_fits(struct kl_grpc_rpc *c, size_t n);
 // A message too big to be held: its length is told first, then `pull` hands out its slices, which
-// must add up to it (see kl_http_source; a negative return resets the stream). `done` comes exactly
-// once when it will be asked no more, also when this fails. Only as a call's first and only
-// message; the call is finished with OK.
+// must add up to it (see kl_http_source; a negative return resets the stream; after 0 it is asked
+// again when kl_grpc_rpc_pull_on was called). `done` comes exactly once when it will be asked no
+// more, also when this fails. Only as a call's first and only message; the call is finished with
+// OK.
 int kl_grpc_rpc_reply_pull(struct kl_grpc_rpc *c, size_t n,
                            int (*pull)(void *arg, struct kl_http_chunk *chunks, int max),
                            void (*done)(void *arg), void *arg);
+void kl_grpc_rpc_pull_on(struct kl_grpc_rpc *c);
 // The status, after everything queued. Only the first counts. message: UTF-8, copied.
 void kl_grpc_rpc_finish(struct kl_grpc_rpc *c, enum kl_grpc_code code, const char *message);
 // send and finish(OK).

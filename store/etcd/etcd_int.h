@@ -5,6 +5,7 @@
 #pragma once
 #include "store/etcd/etcd.h"
 #include "store/etcd/etcd_gen.h" // struct kl_etcd_range_request, kl_etcd_range_request_desc, ...
+#include "store/etcd/pages.h"
 #include "net/grpc_server.h"
 
 enum {
@@ -107,14 +108,18 @@ struct kl_etcd_read {
     const struct kl_etcd_range_request *rq; // with its strings: lives until done
     void (*done)(struct kl_etcd_read *rd);  // exactly once, maybe inside kl_etcd_read_start
     void *arg;
+    bool hold; // never pages_again
 
     int code;
     struct kl_error err;
     kl_rev head; // for the header
     int64_t count;
     bool more;
-    // What is to be answered: kvs[0..n), or without an array the first n keys of the range in view.
+    // What is to be answered: kvs[0..n), or without an array the first n keys of the range in view;
+    // or, when they are too many to be held, the first n of the range at its old revision that pass
+    // (store/etcd/pages.h), which are to be read again.
     struct kl_kv **kvs;
+    bool pages_again;
     size_t n;
     size_t kv_bytes; // of all as elements of field 2, with tags and lengths
 
@@ -124,7 +129,8 @@ struct kl_etcd_read {
     size_t cap, at;
     struct kl_iter it;
     struct kl_task task;
-    struct history *history;
+    struct kl_etcd_pages *pages;
+    size_t held_bytes, last_bytes;
 };
 void kl_etcd_read_start(struct kl_etcd_read *rd);
 void kl_etcd_read_keep(struct kl_etcd_read *rd); // what it found stays when control goes
@@ -132,6 +138,7 @@ void kl_etcd_read_fini(struct kl_etcd_read *rd);
 // What of kvs (filled by a transaction) the request's filters, order and limit leave.
 void kl_etcd_read_refine(const struct kl_etcd_range_request *rq, struct kl_kv **kvs, size_t *n,
                          bool *ret_more);
+bool kl_etcd_range_passes(const struct kl_etcd_range_request *rq, const struct kl_kv *kv);
 bool kl_etcd_range_is_plain(const struct kl_etcd_range_request *rq); // no filter, no order
 // The head is confirmed when this read-only transaction answers: then the reader's view is new
 // enough. The caller's cb; txn zeroed but for cb.

@@ -260,7 +260,8 @@ static void start_read(struct kv_call *call, struct kl_etcd_op *op)
                                 .rpc = call->rpc,
                                 .rq = op->rq->request_range,
                                 .done = read_done,
-                                .arg = call};
+                                .arg = call,
+                                .hold = true};
     op->read = rd;
     call->reads++;
     kl_etcd_read_start(rd);

@@ -16,6 +16,9 @@ struct range_call {
     struct kl_iter it;
     size_t at;
     bool head_sent;
+    struct kl_etcd_pages pages; // of what was too much to be held
+    size_t page_at;
+    bool over;
 };
 
 // ---- the answer
@@ -44,44 +47,102 @@ static void put_head(struct kl_grpc_out *o, struct range_call *call)
     if (p)
         kl_grpc_out_wrote(o,
                           (size_t)(kl_etcd_put_header(call->read.l->etcd, p, call->read.head) - p));
-    if (!call->read.kvs && call->read.n)
+    if (!call->read.kvs && call->read.n && !call->read.pages_again)
         kl_iter_init(&call->it, call->read.view, call->rq.key, call->rq.range_end);
+}
+
+static void put_end(struct kl_grpc_out *o, const struct kl_etcd_read *rd)
+{
+    char *p = kl_grpc_out_room(o, TAIL_MAX);
+    if (p)
+        kl_grpc_out_wrote(o, (size_t)(put_tail(p, rd->more, rd->count) - p));
 }
 
 // The next key-values, about `max` bytes of them in `slices` slices (one takes up to three, and the
 // end two); then the tail.
-static bool put_kvs(struct kl_grpc_out *o, struct range_call *call, size_t max, uint32_t slices)
+static void put_kvs(struct kl_grpc_out *o, struct range_call *call, size_t max, uint32_t slices)
 {
     struct kl_etcd_read *rd = &call->read;
     for (; call->at < rd->n && o->bytes < max && o->n + 5 < slices; call->at++) {
         const struct kl_kv *kv = rd->kvs ? rd->kvs[call->at] : kl_iter_next(&call->it);
         kl_etcd_put_kv(o, 2, kv, call->rq.keys_only);
     }
-    if (call->at < rd->n)
-        return false;
-    char *p = kl_grpc_out_room(o, TAIL_MAX);
-    if (p)
-        kl_grpc_out_wrote(o, (size_t)(put_tail(p, rd->more, rd->count) - p));
-    return true;
+    if (call->at == rd->n)
+        put_end(o, rd);
 }
 
 static void end_call(struct range_call *call)
 {
+    call->over = true;
+    if (call->pages.busy)
+        return; // until it came
+    kl_etcd_pages_fini(&call->pages);
     kl_etcd_read_fini(&call->read);
     kl_grpc_rpc_unref(call->rpc);
+}
+
+static void page_came(struct kl_etcd_pages *p)
+{
+    struct range_call *call = KL_CONTAINER_OF(p, struct range_call, pages);
+    call->page_at = 0;
+    if (call->over)
+        end_call(call);
+    else
+        kl_grpc_rpc_pull_on(call->rpc);
+}
+
+static int ask_for_page(struct range_call *call)
+{
+    const struct kl_etcd_range_request *rq = &call->rq;
+    struct kl_error err;
+    if (call->pages.came)
+        return kl_etcd_pages_more(&call->pages) ? kl_etcd_pages_next(&call->pages, &err)
+                                                : KL_EINTERNAL; // it was more before
+    call->pages.came = page_came;
+    return kl_etcd_pages_start(&call->pages, call->read.l->etcd->store, rq->key, rq->range_end,
+                               rq->revision, kl_etcd_range_is_plain(rq) ? rq->limit : 0, false,
+                               &err);
+}
+
+// put_kvs for what is read again. 0, or why it cannot be: compacted meanwhile, for one.
+static int put_page(struct kl_grpc_out *o, struct range_call *call, size_t max, uint32_t slices)
+{
+    struct kl_etcd_read *rd = &call->read;
+    const struct kl_range_at *q = &call->pages.q;
+    if (call->pages.busy || q->code)
+        return q->code;
+    for (; call->at < rd->n && call->page_at < q->nkvs && o->bytes < max && o->n + 5 < slices;
+         call->page_at++) {
+        if (!kl_etcd_range_passes(&call->rq, q->kvs[call->page_at]))
+            continue;
+        kl_etcd_put_kv(o, 2, q->kvs[call->page_at], call->rq.keys_only);
+        call->at++;
+    }
+    if (call->at == rd->n)
+        put_end(o, rd);
+    else if (call->page_at == q->nkvs)
+        return ask_for_page(call);
+    return 0;
 }
 
 static int pull_piece(void *arg, struct kl_http_chunk *chunks, int max)
 {
     struct range_call *call = arg;
     struct kl_grpc_out o;
+    int rc = 0;
     kl_grpc_out_init_piece(&o, PIECE_BYTES);
     if (!call->head_sent)
         put_head(&o, call);
     call->head_sent = true;
     // One more would not fit the block, and a block of its own for it would be wasteful.
-    put_kvs(&o, call, PIECE_BYTES - 4096, (uint32_t)max);
-    return kl_grpc_out_take(&o, chunks, max);
+    if (call->read.pages_again)
+        rc = put_page(&o, call, PIECE_BYTES - 4096, (uint32_t)max);
+    else
+        put_kvs(&o, call, PIECE_BYTES - 4096, (uint32_t)max);
+    if (!rc)
+        return kl_grpc_out_take(&o, chunks, max);
+    kl_grpc_out_fini(&o);
+    return rc;
 }
 
 static void end_pull(void *arg)
@@ -100,7 +161,7 @@ static void answer(struct kl_etcd_read *rd)
     }
     size_t size =
         kl_etcd_header_size(rd->l->etcd, rd->head) + rd->kv_bytes + tail_size(rd->more, rd->count);
-    if (size > WHOLE_BYTES) {
+    if (size > WHOLE_BYTES || rd->pages_again) {
         kl_etcd_read_keep(rd);
         kl_grpc_rpc_reply_pull(c, size, pull_piece, end_pull, call);
         return;

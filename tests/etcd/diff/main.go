@@ -24,6 +24,7 @@ var (
 	n       = flag.Int("n", 20000, "calls")
 	seed    = flag.Int64("seed", 1, "of the stream")
 	maxDiff = flag.Int("max", 20, "differences after which to stop")
+	hashKV  = flag.Int("hashes", 2000, "writes before that, with HashKV compared")
 	verbose = flag.Bool("v", false, "print each call")
 )
 
@@ -36,6 +37,7 @@ func main() {
 		d.b, err = dial("b", *urlB)
 	}
 	if err == nil {
+		d.hashes(*hashKV)
 		err = d.begin()
 	}
 	if err != nil {

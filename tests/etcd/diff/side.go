@@ -21,11 +21,12 @@ const callTimeout = 20 * time.Second
 
 // One of the two servers.
 type side struct {
-	name   string
-	kv     pb.KVClient
-	lease  pb.LeaseClient
-	watch  pb.WatchClient
-	stream *watchStream
+	name        string
+	kv          pb.KVClient
+	lease       pb.LeaseClient
+	watch       pb.WatchClient
+	maintenance pb.MaintenanceClient
+	stream      *watchStream
 	// revs[i] is what this side calls the revision that the other calls its revs[i].
 	revs []int64
 }
@@ -44,7 +45,8 @@ func dial(name, target string) (*side, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &side{name: name, kv: pb.NewKVClient(conn), lease: pb.NewLeaseClient(conn), watch: pb.NewWatchClient(conn)}, nil
+	return &side{name: name, kv: pb.NewKVClient(conn), lease: pb.NewLeaseClient(conn), watch: pb.NewWatchClient(conn),
+		maintenance: pb.NewMaintenanceClient(conn)}, nil
 }
 
 func (s *side) head() int64 { return s.revs[len(s.revs)-1] }
