@@ -36,9 +36,10 @@ int kl_recover_raft(const char *url)
         fprintf(stderr, "kinglet: %s\n", err.msg);
         return 1;
     }
-    printf("%s is a cluster of one server now: start it, and let the others join with empty data "
-           "directories\n",
-           dir);
+    printf(
+        "%s is a cluster of one server now, 1,000,000 revisions further on, so that clients list "
+        "anew: start it, and let the others join with empty data directories\n",
+        dir);
     return 0;
 }
 

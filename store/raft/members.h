@@ -68,5 +68,7 @@ int kl_raft_give_server_id(const char *dir, uint64_t id, struct kl_error *err);
 
 // `kinglet recover`: this server alone becomes the cluster's only voter, with all that its log
 // holds. What other servers acknowledged and this one does not have is lost; they must join anew
-// with empty directories. Blocking.
+// with empty directories. Clients may have seen what is lost: the revision goes up by 1,000,000,
+// compacted there, so that they list anew. When it is cut no server starts until it is run again.
+// Blocking.
 int kl_raft_recover(const char *dir, struct kl_error *err);

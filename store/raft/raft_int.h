@@ -219,6 +219,7 @@ int kl_raft_state_open(struct kl_raft *r, struct kl_error *err);
 void kl_raft_state_finalize(struct kl_raft *r); // the statements
 int kl_raft_import_begin(struct kl_backend *b, struct kl_import *im, struct kl_error *err);
 int kl_raft_import_end(struct kl_backend *b, const struct kl_import *im, struct kl_error *err);
+int kl_raft_state_snapshot(struct kl_backend *b, kl_rev rev, struct kl_error *err);
 int kl_raft_state_load(struct kl_raft *r, struct kl_loaded *l, struct kl_error *err);
 int kl_raft_saved_read(sqlite3 *db, struct kl_raft_saved *ret, struct kl_error *err);
 void kl_raft_saved_fini(struct kl_raft_saved *s);
@@ -266,6 +267,7 @@ int kl_raft_finish_install(struct kl_raft *r, struct kl_error *err); // one that
 int kl_raft_mark_reseed(struct kl_raft *r);
 void kl_raft_save_peers(struct kl_raft *r); // their addresses, beside the database
 void kl_raft_mark_removed(const char *dir); // recover.c
-int kl_raft_check_removed(const char *dir, struct kl_error *err); // KL_EFORBIDDEN: it was
+// KL_EFORBIDDEN: it was; or it is being recovered, and that was cut.
+int kl_raft_check_removed(const char *dir, struct kl_error *err);
 bool kl_raft_take_reseed(struct kl_raft *r); // addresses of the others go to the peers
 int kl_raft_wipe_state(struct kl_raft *r, struct kl_error *err);

@@ -405,17 +405,14 @@ int kl_raft_import_begin(struct kl_backend *b, struct kl_import *im, struct kl_e
     return kl_sq_import_begin(b, im, err);
 }
 
-// What came is a snapshot that the log follows on: servers that join fetch it.
-int kl_raft_import_end(struct kl_backend *b, const struct kl_import *im, struct kl_error *err)
+// What is in the file is a snapshot that the log follows on: servers that join fetch it.
+int kl_raft_state_snapshot(struct kl_backend *b, kl_rev rev, struct kl_error *err)
 {
     struct kl_raft *r = kl_raft_of(b);
     struct kl_raft_node_state st;
     struct kl_raft_write w = {.r = r};
     uint64_t conf_index = 0;
-    // The mark of a cut copy goes last: until then all of this is done again.
-    int e = kl_sq_import_revs(b, im, err);
-    if (!e)
-        e = kl_raft_state_hash(b, &w.state, err);
+    int e = kl_raft_state_hash(b, &w.state, err);
     kl_fault_crash("raft.import.hashed");
     kl_raft_node_state(r->node, &st);
     const struct raft_buffer *conf = kl_raft_node_conf(r->node, st.last_index, &conf_index);
@@ -425,7 +422,7 @@ int kl_raft_import_end(struct kl_backend *b, const struct kl_import *im, struct 
         return e;
     w.index = st.last_index;
     w.term = st.term;
-    w.chain = kl_sum64(w.state, &im->rev, sizeof(im->rev));
+    w.chain = kl_sum64(w.state, &rev, sizeof(rev));
     w.conf = *conf;
     w.conf_index = conf_index;
     struct kl_raft_manifest m = {.index = w.index,
@@ -446,18 +443,27 @@ int kl_raft_import_end(struct kl_backend *b, const struct kl_import *im, struct 
         e = kl_raft_node_seed(r->node, &m, false, err);
     kl_fault_crash("raft.import.seeded");
     free(m.conf);
-    if (!e)
-        e = kl_sq_import_done(b, err);
-    if (!e && kl_sq_checkpoint(b, false)) // a power cut must not bring the mark back
-        e = kl_error_set(err, KL_EIO, "datastore %s: checkpoint failed", b->path);
-    kl_fault_crash("raft.import.done");
     if (e)
         return e;
     r->applied = w.index;
     r->applied_term = w.term;
     r->chain = w.chain;
     r->state = w.state;
-    r->rev = b->rev = im->rev;
+    r->rev = b->rev = rev;
     r->conf_index = conf_index;
     return 0;
+}
+
+// The mark of a cut copy goes last: until then all of this is done again.
+int kl_raft_import_end(struct kl_backend *b, const struct kl_import *im, struct kl_error *err)
+{
+    int e = kl_sq_import_revs(b, im, err);
+    if (!e)
+        e = kl_raft_state_snapshot(b, im->rev, err);
+    if (!e)
+        e = kl_sq_import_done(b, err);
+    if (!e && kl_sq_checkpoint(b, false)) // a power cut must not bring the mark back
+        e = kl_error_set(err, KL_EIO, "datastore %s: checkpoint failed", b->path);
+    kl_fault_crash("raft.import.done");
+    return e;
 }

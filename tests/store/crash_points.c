@@ -65,6 +65,10 @@ static const struct point points[] = {
     {"sqlite.step.row", 300, WRITE, SQLITE | RAFT},
     {"sqlite.step.commit", 2, WRITE, SQLITE | RAFT},
     {"sqlite.step.committed", 2, WRITE, SQLITE | RAFT},
+    {"sqlite.name", 300, WRITE, SQLITE | RAFT},
+    {"sqlite.names", 2, WRITE, SQLITE | RAFT},
+    {"sqlite.sweep.name", 50, WRITE, SQLITE | RAFT},
+    {"sqlite.swept", 1, WRITE, SQLITE | RAFT},
     {"sqlite.checkpoint", 2, WRITE, SQLITE | RAFT, .big = true},
     {"sqlite.checkpointed", 2, WRITE, SQLITE | RAFT, .big = true},
     {"sqlite.reserve", 1, WRITE, SQLITE | RAFT},
@@ -106,6 +110,10 @@ static const struct point points[] = {
     {"raft.import.state", 1, IMPORT, RAFT},
     {"raft.import.seeded", 1, IMPORT, RAFT},
     {"raft.import.done", 1, IMPORT, RAFT},
+    {.name = "raft.recover.marked"}, // raft_cluster.c, recovery_cut
+    {.name = "raft.recover.alone"},
+    {.name = "raft.recover.jumped"},
+    {.name = "raft.recover.done"},
 
     {"sql.commit", 50, WRITE, SQL},
     {"sql.committed", 50, WRITE, SQL},

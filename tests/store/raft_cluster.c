@@ -5,14 +5,17 @@
 #include "store/peer/peers.h"
 #include "store/raft/members.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/rand.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <poll.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { SERVERS = 3, WAIT_MS = 20000, ELECTION_MS = 300 };
@@ -469,6 +472,13 @@ static void stale_answers(void **state)
     end(&c);
 }
 
+static kl_rev rev_of(struct server *s)
+{
+    struct kl_store_status st;
+    kl_store_status(s->hs.s, &st);
+    return st.rev;
+}
+
 // All but one are gone for good.
 static void recovers(void **state)
 {
@@ -478,25 +488,88 @@ static void recovers(void **state)
     make_three(&c);
     put_many(&c.s[0], "d", 30, 100);
     wait_same(&c);
-    int left = (wait_leader(&c) + 1) % SERVERS;
+    int leader = wait_leader(&c), left = (leader + 1) % SERVERS;
     assert_int_equal(kl_raft_recover(c.s[left].dir, &err), KL_EUNAVAILABLE); // it is served
+    // Writes that it never hears of: clients may have seen their revisions.
+    stop_server(&c, left);
+    put_many(&c.s[leader], "lost", 20, 100);
+    kl_rev seen = rev_of(&c.s[leader]);
     for (int i = 0; i < SERVERS; i++)
         stop_server(&c, i);
     if (kl_raft_recover(c.s[left].dir, &err))
         fail_msg("%s", err.msg);
     open_server(&c, left, false);
+    struct kl_store_status st;
+    kl_store_status(c.s[left].hs.s, &st);
+    assert_int_equal(st.rev, seen - 20 + 1000000);
+    assert_int_equal(st.compact_rev, st.rev);
     assert_int_equal(count(&c.s[left], "d"), 30);
+    assert_int_equal(count(&c.s[left], "lost"), 0);
     put_many(&c.s[left], "e", 10, 100);
+    assert_int_equal(rev_of(&c.s[left]), st.rev + 10);
+    // What cannot be trusted to have been finished is not served, until it is.
+    stop_server(&c, left);
+    char path[300];
+    struct kl_store *s;
+    snprintf(path, sizeof(path), "%s/recovering", c.s[left].dir);
+    close(open(path, O_CREAT | O_WRONLY, 0600));
+    snprintf(path, sizeof(path), "raft://%s", c.s[left].dir);
+    assert_int_equal(kl_store_open(path, NULL, &s, &err), KL_EFORBIDDEN);
+    assert_non_null(strstr(err.msg, "run kinglet recover again"));
+    if (kl_raft_recover(c.s[left].dir, &err))
+        fail_msg("%s", err.msg);
+    open_server(&c, left, false);
+    assert_int_equal(rev_of(&c.s[left]), st.rev + 10 + 1000000);
+    assert_int_equal(count(&c.s[left], "e"), 10);
+    put_many(&c.s[left], "f", 1, 100);
     assert_int_equal(voters(&c.s[left]), 1);
+    end(&c);
+}
+
+// kill -9 at each step of a recovery: nobody serves half of one, and the next run ends it.
+static void recovery_cut(void **state)
+{
+    static const char *const points[] = {
+        "raft.recover.marked", "raft.recover.alone", "raft.recover.jumped", "raft.import.hashed",
+        "raft.import.state",   "raft.import.seeded", "raft.recover.done"};
+    struct cluster c;
+    struct kl_error err;
+    struct kl_store *s;
+    char url[128];
+    begin(&c);
+    open_server(&c, 0, false);
+    put_many(&c.s[0], "d", 30, 100);
+    kl_rev before = rev_of(&c.s[0]);
+    stop_server(&c, 0);
+    snprintf(url, sizeof(url), "raft://%s", c.s[0].dir);
+    for (size_t i = 0; i < KL_COUNT(points); i++) {
+        int status;
+        pid_t pid = fork();
+        if (!pid) {
+            kl_fault_set(points[i], 1, 1);
+            kl_raft_recover(c.s[0].dir, &err);
+            _exit(0);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        if (!WIFSIGNALED(status))
+            fail_msg("%s was not reached", points[i]);
+        assert_int_equal(kl_store_open(url, NULL, &s, &err), KL_EFORBIDDEN);
+    }
+    if (kl_raft_recover(c.s[0].dir, &err))
+        fail_msg("%s", err.msg);
+    open_server(&c, 0, false);
+    assert_true(rev_of(&c.s[0]) >= before + 1000000);
+    assert_int_equal(count(&c.s[0], "d"), 30);
+    put_many(&c.s[0], "e", 10, 100);
     end(&c);
 }
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(grows),         cmocka_unit_test(fails_over),  cmocka_unit_test(installs),
-        cmocka_unit_test(diverged),      cmocka_unit_test(damaged_log), cmocka_unit_test(recovers),
-        cmocka_unit_test(stale_answers),
+        cmocka_unit_test(grows),         cmocka_unit_test(fails_over),   cmocka_unit_test(installs),
+        cmocka_unit_test(diverged),      cmocka_unit_test(damaged_log),  cmocka_unit_test(recovers),
+        cmocka_unit_test(stale_answers), cmocka_unit_test(recovery_cut),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
