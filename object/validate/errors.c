@@ -145,8 +145,13 @@ void kl_v_invalid_json(struct kl_v *c, const struct kl_vpath *p, const struct kl
 void kl_v_unsupported(struct kl_v *c, const struct kl_vpath *p, struct kl_str s,
                       const char *const *supported)
 {
+    kl_v_unsupported_text(c, p, quoted(c, s), supported);
+}
+
+void kl_v_unsupported_text(struct kl_v *c, const struct kl_vpath *p, struct kl_str shown,
+                           const char *const *supported)
+{
     struct kl_buf b;
-    struct kl_str shown = quoted(c, s);
     kl_buf_init(&b, PATH_MAX_BYTES);
     for (size_t i = 0; supported[i]; i++)
         kl_buf_printf(&b, "%s\"%s\"", i ? ", " : "supported values: ", supported[i]);
@@ -186,6 +191,24 @@ void kl_v_too_many(struct kl_v *c, const struct kl_vpath *p, size_t is, size_t m
 
 // ---- values as encoding/json shows Go's internal types: no tags, every field, nil as null
 
+// Where a Go name is not the field's with a capital.
+static const char *go_name(kl_sym f)
+{
+    static const struct {
+        kl_sym field;
+        const char *name;
+    } names[] = {{KL_F_ip, "IP"},
+                 {KL_F_seLinuxOptions, "SELinuxOptions"},
+                 {KL_F_cidr, "CIDR"},
+                 {KL_F_apiGroup, "APIGroup"},
+                 {KL_F_apiVersion, "APIVersion"},
+                 {KL_F_uid, "UID"}};
+    for (size_t i = 0; i < KL_COUNT(names); i++)
+        if (names[i].field == f)
+            return names[i].name;
+    return NULL;
+}
+
 static void put_internal(struct kl_buf *b, const struct kl_type *t, const struct kl_value *v);
 
 static void put_zero(struct kl_buf *b, const struct kl_field *f)
@@ -222,9 +245,10 @@ static void put_internal(struct kl_buf *b, const struct kl_type *t, const struct
     kl_buf_putc(b, '{');
     for (uint16_t i = 0; i < t->nfields; i++) {
         const struct kl_value *x = kl_get(v, t->fields[i].sym);
-        struct kl_str name = kl_sym_name(t->fields[i].sym);
-        kl_buf_printf(b, "%s\"%c%.*s\":", i ? "," : "", name.p[0] & ~0x20,
-                      KL_PRI(kl_str_from(name, 1)));
+        const char *name = go_name(t->fields[i].sym);
+        struct kl_str text = name ? kl_str(name) : kl_sym_name(t->fields[i].sym);
+        kl_buf_printf(b, "%s\"%c%.*s\":", i ? "," : "", text.p[0] & ~0x20,
+                      KL_PRI(kl_str_from(text, 1)));
         if (x)
             put_internal(b, t->fields[i].type, x);
         else

@@ -4,6 +4,9 @@
 
 static const struct kl_v_kind *const lists[] = {
     kl_v_pods,
+    kl_v_services,
+    kl_v_core,
+    kl_v_volume_kinds,
 };
 
 const struct kl_v_kind *kl_v_kind_of(const struct kl_resource *storage)

@@ -455,8 +455,8 @@ static void status_pod(struct kl_v *c)
     check_ips(c, KL_F_podIPs);
     const struct kl_value *first = kl_at(kl_get(now, KL_F_hostIPs), 0);
     if (first && !kl_str_eq(kl_text(kl_get(first, KL_F_ip)), kl_text(kl_get(now, KL_F_hostIP))))
-        kl_v_invalid(c, F(I(F(p, hostIPs), 0), ip), kl_get(first, KL_F_ip),
-                     "must be equal to `hostIP`");
+        kl_v_invalid_str(c, F(I(F(p, hostIPs), 0), ip), kl_text(kl_get(first, KL_F_ip)),
+                         "must be equal to `hostIP`");
     check_ips(c, KL_F_hostIPs);
     check_users(c, KL_F_containerStatuses);
     check_users(c, KL_F_initContainerStatuses);

@@ -40,6 +40,9 @@ void kl_v_claim_spec(struct kl_v *c, const struct kl_value *spec, const struct k
 void kl_v_access_modes(struct kl_v *c, const struct kl_value *modes, const struct kl_vpath *p);
 void kl_v_iscsi(struct kl_v *c, const struct kl_value *v, const struct kl_vpath *p, bool of_pv);
 void kl_v_driver_name(struct kl_v *c, const struct kl_value *v, const struct kl_vpath *p);
+void kl_v_volume_spec(struct kl_v *c, const struct kl_value *spec, const struct kl_vpath *p,
+                      bool in_line);                      // volume.c
+void kl_v_balancer_status(struct kl_v *c, bool any_type); // service.c
 void kl_v_signer_name(struct kl_v *c, const struct kl_vpath *p, struct kl_str name);
 // One source of a PersistentVolume or a pod's volume: their shared rules by member.
 const struct kl_rule *kl_v_volume_rules(kl_sym member);

@@ -44,6 +44,8 @@ void kl_v_invalid_json(struct kl_v *c, const struct kl_vpath *p, const struct kl
                        const struct kl_value *v, bool internal, const char *detail);
 void kl_v_unsupported(struct kl_v *c, const struct kl_vpath *p, struct kl_str s,
                       const char *const *supported);
+void kl_v_unsupported_text(struct kl_v *c, const struct kl_vpath *p, struct kl_str shown,
+                           const char *const *supported);
 void kl_v_duplicate(struct kl_v *c, const struct kl_vpath *p, struct kl_str s);
 void kl_v_duplicate_text(struct kl_v *c, const struct kl_vpath *p, struct kl_str shown);
 void kl_v_not_found(struct kl_v *c, const struct kl_vpath *p, struct kl_str s);
@@ -250,7 +252,7 @@ struct kl_v_kind {
 };
 const struct kl_v_kind *kl_v_kind_of(const struct kl_resource *storage);
 // One list a file: kinds.c has them all.
-extern const struct kl_v_kind kl_v_pods[];
+extern const struct kl_v_kind kl_v_pods[], kl_v_services[], kl_v_core[], kl_v_volume_kinds[];
 
 static inline const struct kl_value *kl_v_spec(const struct kl_v *c)
 {

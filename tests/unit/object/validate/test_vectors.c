@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+// Replays what upstream's own strategies said of mutated samples (vectors.txt, made by gen/main.go)
+// and prints how much of it is said here too, kind by kind. A kind that is marked complete fails
+// the test with any vector it gets wrong; the list of them only grows.
+// Arguments: vectors.txt [kind: prints every difference of that kind].
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/buf.h"
+#include "object/defaults.h"
+#include "object/json.h"
+#include "object/validate/validate.h"
+
+static const char *const complete[] = {
+    NULL,
+};
+
+enum { KINDS_MAX = 128, MESSAGES_MAX = 16384, FINDINGS_SHOWN = 24 };
+
+static const char *path, *shown_kind;
+
+struct tally {
+    char kind[64];
+    size_t good, all, ordered;
+};
+
+static struct replay {
+    char *text;
+    struct kl_str messages[MESSAGES_MAX];
+    size_t nmessages;
+    struct tally tallies[KINDS_MAX];
+    size_t ntallies;
+    struct kl_arena sample_arena, arena;
+    struct kl_value sample; // untyped
+    const struct kl_resource *res;
+    struct tally *tally;
+    struct kl_str pointer;
+} r;
+
+static char *read_file(const char *name)
+{
+    FILE *f = fopen(name, "rb");
+    assert_non_null(f);
+    fseek(f, 0, SEEK_END);
+    long n = ftell(f);
+    rewind(f);
+    char *text = malloc((size_t)n + 1);
+    assert_non_null(text);
+    assert_int_equal(fread(text, 1, (size_t)n, f), (size_t)n);
+    text[n] = 0;
+    fclose(f);
+    return text;
+}
+
+static struct tally *tally_of(struct kl_str kind)
+{
+    for (size_t i = 0; i < r.ntallies; i++)
+        if (kl_str_eqz(kind, r.tallies[i].kind))
+            return &r.tallies[i];
+    assert_true(r.ntallies < KINDS_MAX && kind.n < sizeof r.tallies->kind);
+    struct tally *t = &r.tallies[r.ntallies++];
+    memcpy(t->kind, kind.p, kind.n);
+    return t;
+}
+
+// ---- mutations, as gen/main.go has them
+
+static struct kl_str repeated(struct kl_arena *a, char ch, size_t n)
+{
+    char *p = kl_arena_alloc(a, n + 1);
+    assert_non_null(p);
+    memset(p, ch, n);
+    return (struct kl_str){p, n};
+}
+
+static bool mutate(struct kl_arena *a, char code, const struct kl_value *v, struct kl_value *ret)
+{
+    switch (code) {
+    case 'e':
+        *ret = kl_stringz("");
+        return true;
+    case 'b':
+        *ret = kl_stringz("Bad Value!");
+        return true;
+    case 'l':
+        *ret = kl_string(repeated(a, 'a', 300));
+        return true;
+    case 'x':
+        *ret = kl_stringz("x");
+        return true;
+    case 'h':
+        *ret = kl_stringz("-a/b");
+        return true;
+    case '1':
+        *ret = kl_is(v, KL_STRING) ? kl_stringz("1") : kl_int(1);
+        return true;
+    case 'n':
+        *ret = kl_int(-1);
+        return true;
+    case 'z':
+        *ret = kl_int(0);
+        return true;
+    case 'm':
+        *ret = kl_int(70000);
+        return true;
+    case 'g':
+        *ret = kl_int(3000000000);
+        return true;
+    case 'f':
+        *ret = kl_bool(!kl_is_true(v));
+        return true;
+    case 'E':
+        *ret = kl_is(v, KL_ARRAY) ? kl_new_array() : kl_new_map();
+        return true;
+    case 'D':
+    case 'O':
+    case 'K':
+        *ret = *v;
+        ret->owned = 0;
+        if (code == 'D')
+            assert_int_equal(kl_append(a, ret, *kl_at(v, 0)), 0);
+        else if (code == 'O')
+            assert_int_equal(kl_remove_at(a, ret, 0), 0);
+        else
+            assert_int_equal(kl_map_set_value(a, ret, KL_STR("Bad Key!"), kl_stringz("Bad Value!")),
+                             0);
+        return true;
+    default: // 'd'
+        return false;
+    }
+}
+
+static struct kl_str unescaped(struct kl_arena *a, struct kl_str s)
+{
+    char *p = kl_arena_alloc(a, s.n + 1);
+    size_t n = 0;
+    assert_non_null(p);
+    for (size_t i = 0; i < s.n; i++) {
+        bool tilde = s.p[i] == '~' && i + 1 < s.n;
+        p[n++] = tilde ? (s.p[++i] == '1' ? '/' : '~') : s.p[i];
+    }
+    return (struct kl_str){p, n};
+}
+
+static void change(struct kl_arena *a, struct kl_value *at, struct kl_str pointer, char code)
+{
+    struct kl_str rest = kl_str_from(pointer, 1), part;
+    while (kl_str_split(&rest, '/', &part)) {
+        bool last = !rest.p;
+        struct kl_str key = unescaped(a, part);
+        int64_t i = 0;
+        struct kl_value to;
+        if (kl_is(at, KL_ARRAY)) {
+            assert_true(kl_str_to_i64(key, &i));
+            if (!last) {
+                at = kl_edit_at(a, at, (size_t)i);
+                continue;
+            }
+            if (mutate(a, code, kl_at(at, (size_t)i), &to))
+                *kl_edit_at(a, at, (size_t)i) = to;
+            else
+                assert_int_equal(kl_remove_at(a, at, (size_t)i), 0);
+            return;
+        }
+        const struct kl_value *v = kl_map_value(at, key);
+        assert_non_null(v);
+        if (!last)
+            at = kl_edit_map(a, at, key, v->kind);
+        else if (mutate(a, code, v, &to))
+            assert_int_equal(kl_map_set_value(a, at, key, to), 0);
+        else
+            assert_int_equal(kl_map_unset(a, at, key), 0);
+    }
+}
+
+// ---- one case
+
+static struct kl_object *object_of(const struct kl_value *untyped, bool status)
+{
+    struct kl_value draft;
+    struct kl_error err = {0};
+    if (kl_typed_from_untyped(&r.arena, r.res->type, untyped, NULL, &draft, &err))
+        return NULL;
+    if (!status && kl_resource_sub(r.res, KL_STR("status")) && r.res->index != KL_RES_core_v1_nodes)
+        kl_unset(&r.arena, &draft, KL_F_status);
+    assert_int_equal(kl_default_object(&r.arena, r.res->type, &draft), 0);
+    kl_drop_gated(&r.arena, r.res->type, &draft, NULL);
+    struct kl_object *o = kl_object_freeze(r.res->type, &draft);
+    assert_non_null(o);
+    return o;
+}
+
+struct expected {
+    struct kl_str field, type, message;
+};
+
+static size_t parse_expected(struct kl_str line, struct expected *e)
+{
+    size_t n = 0;
+    struct kl_str field, what, type;
+    while (kl_str_split(&line, '\t', &field)) {
+        int64_t id;
+        assert_true(kl_str_split(&line, '\t', &what));
+        assert_true(kl_str_split(&what, '#', &type));
+        assert_true(kl_str_to_i64(what, &id) && (size_t)id < r.nmessages && n < FINDINGS_SHOWN);
+        e[n++] = (struct expected){field, type, r.messages[id]};
+    }
+    return n;
+}
+
+static bool same(const struct expected *e, const struct kl_field_finding *f)
+{
+    struct kl_str m = f->message, reason = kl_str(f->reason);
+    ptrdiff_t line = kl_str_chr(m, '\n'); // behind it upstream has a diff
+    if (line >= 0)
+        m.n = (size_t)line;
+    if (kl_str_starts(reason, KL_STR("FieldValue")))
+        reason = kl_str_from(reason, 10);
+    return kl_str_eq(e->field, f->field) && kl_str_eq(e->message, m) && kl_str_eq(e->type, reason);
+}
+
+static void compare(const struct kl_findings *f, struct kl_str line, char op, char code)
+{
+    struct expected e[FINDINGS_SHOWN];
+    bool used[FINDINGS_SHOWN] = {0}, ordered = true, good;
+    size_t n = parse_expected(line, e), found = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        ordered &= i < n && same(&e[i], &f->list[i]);
+        for (size_t k = 0; k < n; k++)
+            if (!used[k] && same(&e[k], &f->list[i])) {
+                used[k] = true;
+                found++;
+                break;
+            }
+    }
+    good = found == n && f->n == n;
+    r.tally->all++;
+    r.tally->good += good;
+    r.tally->ordered += good && ordered;
+    if (good || !shown_kind || strcmp(shown_kind, r.tally->kind) != 0)
+        return;
+    print_message("%c%c %.*s\n", op, code, KL_PRI(r.pointer));
+    for (size_t k = 0; k < n; k++)
+        if (!used[k])
+            print_message("  want %.*s: %.*s (%.*s)\n", KL_PRI(e[k].field), KL_PRI(e[k].message),
+                          KL_PRI(e[k].type));
+    for (size_t i = 0; i < f->n; i++)
+        print_message("  have %.*s: %.*s (%s)\n", KL_PRI(f->list[i].field),
+                      KL_PRI(f->list[i].message), f->list[i].reason);
+}
+
+static void run_case(char op, char code, struct kl_str line)
+{
+    struct kl_value next = r.sample;
+    struct kl_findings f = {.arena = &r.arena};
+    kl_arena_reset(&r.arena);
+    next.owned = 0;
+    assert_int_equal(kl_copy(&r.arena, &r.sample, &next), 0);
+    change(&r.arena, &next, r.pointer, code);
+    struct kl_object *now = object_of(&next, op != 'c'), *old = object_of(&r.sample, true);
+    assert_non_null(old);
+    if (now && op == 'c') {
+        kl_validate_create(&f, r.res, &now->root);
+    } else if (now) {
+        // What rest.BeforeUpdate takes from the stored object.
+        struct kl_value draft = kl_object_draft(now);
+        struct kl_value *m = kl_edit(&r.arena, &draft, KL_F_metadata, KL_STRUCT);
+        static const kl_sym kept[] = {KL_F_generation, KL_F_creationTimestamp};
+        for (size_t i = 0; i < KL_COUNT(kept); i++) {
+            const struct kl_value *v = kl_path(&old->root, KL_F_metadata, kept[i]);
+            if (v)
+                kl_set(&r.arena, m, kept[i], *v);
+            else
+                kl_unset(&r.arena, m, kept[i]);
+        }
+        kl_validate_update(&f, r.res, op == 's' ? KL_STR("status") : KL_STR(""), &draft,
+                           &old->root);
+    }
+    if (now)
+        compare(&f, line, op, code);
+    kl_object_unref(now);
+    kl_object_unref(old);
+}
+
+static void take_sample(struct kl_str line)
+{
+    struct kl_str version, kind, group;
+    struct kl_error err = {0};
+    kl_str_split(&line, ' ', &version);
+    kl_str_split(&line, ' ', &kind);
+    group = KL_STR("");
+    if (kl_str_chr(version, '/') >= 0)
+        kl_str_split(&version, '/', &group);
+    r.res = kl_resource_by_kind(group, version, kind);
+    assert_non_null(r.res);
+    r.tally = tally_of(kind);
+    kl_arena_reset(&r.sample_arena);
+    assert_int_equal(kl_json_parse(&r.sample_arena, line, NULL, &r.sample, &err), 0);
+}
+
+static void test_vectors(void **state)
+{
+    (void)state;
+    struct kl_str rest, line;
+    kl_arena_init(&r.arena, 0);
+    kl_arena_init(&r.sample_arena, 0);
+    r.text = read_file(path);
+    for (rest = kl_str(r.text); kl_str_split(&rest, '\n', &line);)
+        if (kl_str_starts(line, KL_STR("M "))) {
+            assert_true(r.nmessages < MESSAGES_MAX);
+            r.messages[r.nmessages++] = kl_str_from(line, 2);
+        }
+    for (rest = kl_str(r.text); kl_str_split(&rest, '\n', &line);) {
+        if (line.n < 2 || line.p[0] == 'M')
+            continue;
+        if (line.p[0] == 'S')
+            take_sample(kl_str_from(line, 2));
+        else if (line.p[0] == 'P')
+            r.pointer = kl_str_from(line, 2);
+        else
+            run_case(line.p[0], line.p[1],
+                     line.n > 3 ? kl_str_from(line, 3) : (struct kl_str){NULL, 0});
+    }
+    size_t good = 0, all = 0, failed = 0;
+    for (size_t i = 0; i < r.ntallies; i++) {
+        const struct tally *t = &r.tallies[i];
+        bool must = false;
+        for (size_t k = 0; complete[k]; k++)
+            must |= !strcmp(complete[k], t->kind);
+        print_message("%-34s %5zu of %5zu%s, %zu in upstream's order\n", t->kind, t->good, t->all,
+                      must ? " (complete)" : "", t->ordered);
+        good += t->good;
+        all += t->all;
+        failed += must && t->good != t->all;
+    }
+    print_message("%zu of %zu vectors, %.1f %%\n", good, all, 100.0 * (double)good / (double)all);
+    kl_arena_fini(&r.arena);
+    kl_arena_fini(&r.sample_arena);
+    free(r.text);
+    assert_true(all > 1000);
+    assert_int_equal(failed, 0);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_vectors)};
+    if (argc < 2)
+        return 2;
+    path = argv[1];
+    shown_kind = argc > 2 ? argv[2] : NULL;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
