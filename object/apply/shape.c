@@ -205,7 +205,7 @@ static bool key_value(struct kl_arena *a, const struct kl_type *t, const struct 
         *ret = *v;
         return true;
     }
-    if (f && f->default_json && item->kind == KL_MAP)
+    if (f && f->default_json)
         return kl_json_parse(a, kl_str(f->default_json), NULL, ret, &ignored) == 0;
     v = f ? kl_shape_zero(f) : NULL;
     if (!v || v->kind == KL_NULL)
