@@ -53,13 +53,16 @@ static void report(struct kl_raft *r)
 
 static const char rows_sql[] =
     "SELECT k.id, k.name, k.deleted, k.create_revision, k.version, k.lease_id, k.txn_rev, k.value,"
-    " EXISTS(SELECT 1 FROM kine n WHERE n.name = k.name AND n.id > k.id)"
+    " EXISTS(SELECT 1 FROM kv_name n WHERE n.name = k.name AND n.id > k.id)"
     " FROM (SELECT * FROM kine WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3) k";
 
 // Returns the number of rows, or a negative kl_err.
 static int read_rows(struct kl_raft *r, struct kl_error *err)
 {
     struct kl_raft_scrub *s = &r->scrub;
+    int missing = kl_sq_names_all(&r->sq, err);
+    if (missing)
+        return missing;
     int rc = s->rows ? 0 : sqlite3_prepare_v2(r->sq.db, rows_sql, -1, &s->rows, NULL), n = 0;
     kl_rev at = s->at;
     if (!rc) {

@@ -38,12 +38,15 @@ static int begin_new(struct kl_backend *b, const struct kl_import *im, struct kl
              "CREATE TABLE IF NOT EXISTS kv_import(k INTEGER PRIMARY KEY CHECK(k = 1),"
              " source INTEGER NOT NULL, base_rev INTEGER NOT NULL);"
              "INSERT OR REPLACE INTO kv_import VALUES(1,%lld,%lld);"
-             "DELETE FROM kine; DELETE FROM kv_lease;"
+             "DELETE FROM kine; DELETE FROM kv_name; DELETE FROM kv_lease;"
+             "UPDATE kv_meta SET indexed_rev = 0 WHERE k = 1;"
              "COMMIT;",
              (long long)im->source, (long long)im->base_rev);
     kl_fault_crash("sqlite.import.begin");
     int r = kl_sq_exec(b, sql, err);
     kl_fault_crash("sqlite.import.begun");
+    if (!r)
+        kl_sq_names_fini(b);
     if (r && !sqlite3_get_autocommit(b->db)) {
         struct kl_error ignored;
         kl_sq_run(b, KL_SQ_ROLLBACK, &ignored);
@@ -93,6 +96,8 @@ int kl_sq_import_rows(struct kl_backend *b, const struct kl_batch *batch, struct
     if (!r)
         r = kl_sq_insert_rows(b, batch, err);
     if (!r)
+        r = kl_sq_names_put(b, batch, err);
+    if (!r)
         r = kl_sq_write_leases(b, batch, err);
     kl_fault_crash("sqlite.import.rows");
     if (!r)
@@ -120,6 +125,7 @@ static int write_end(struct kl_backend *b, const struct kl_import *im, bool ende
     snprintf(sql, sizeof(sql),
              "BEGIN IMMEDIATE;"
              "UPDATE kv_meta SET rev = %lld, compact_rev = %lld, physical_rev = %lld,"
+             " indexed_rev = (SELECT COALESCE(MAX(id), 0) FROM kine),"
              " epoch = epoch + 1, history_id = %lld WHERE k = 1;"
              "%sCOMMIT;",
              (long long)im->rev, (long long)im->compact_rev,

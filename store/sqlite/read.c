@@ -103,6 +103,9 @@ static int add_range_kv(struct kl_backend *b, struct kl_range_req *q, sqlite3_st
 
 static void read_range(struct kl_backend *b, struct kl_range_req *q, struct kl_str end)
 {
+    q->code = kl_sq_names_all(b, &q->err);
+    if (q->code)
+        return;
     sqlite3_stmt *st = kl_sq_get(b, KL_SQ_RANGE, &q->err);
     q->kvs = calloc(q->limit + 1, sizeof(struct kl_kv *));
     if (!st || !q->kvs) {

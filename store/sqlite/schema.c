@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Opening the file: what is refused, the pragmas, the tables, the statements, loading.
+// Opening the file: what is refused, the pragmas, the tables, the statements.
 #include "store/sqlite/sqlite_int.h"
-#include "store/lease.h"
 #include "store/store.h"
 #include "store/transfer/kine.h"
 #include "base/fault.h"
@@ -16,21 +15,31 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-enum { WALK_OVER = 64 }; // rows, when values are loaded in their order
-
 // kine's columns with their meaning, and three of ours that may be NULL. prev_revision is the id
 // of the row that this one replaces, so that prev_kv is one look-up; old_value stays NULL.
 static const char schema_sql[] =
     "CREATE TABLE kine(id INTEGER PRIMARY KEY, name TEXT, created INTEGER, deleted INTEGER,"
     " create_revision INTEGER, prev_revision INTEGER, lease INTEGER, value BLOB, old_value BLOB,"
-    " version INTEGER, lease_id INTEGER, txn_rev INTEGER);"
-    "CREATE INDEX kl_cover ON kine(name, id DESC, deleted, create_revision, version, lease_id,"
-    " txn_rev);";
+    " version INTEGER, lease_id INTEGER, txn_rev INTEGER);";
+// No index of kine: an entry is written later than its row, and goes later (names.c, sweep.c).
+const char kl_sq_name_sql[] =
+    "CREATE TABLE kv_name(name TEXT NOT NULL, id INTEGER NOT NULL, deleted INTEGER,"
+    " create_revision INTEGER, version INTEGER, lease_id INTEGER, txn_rev INTEGER,"
+    " PRIMARY KEY(name, id DESC)) WITHOUT ROWID;"
+    "INSERT INTO kv_name SELECT name, id, deleted, create_revision, version, lease_id, txn_rev"
+    " FROM kine WHERE name IS NOT NULL ORDER BY name, id DESC;";
+// Format 1 had an index of kine in its place.
+static const char format2_sql[] = "DROP INDEX IF EXISTS kl_cover;"
+                                  "ALTER TABLE kv_meta ADD COLUMN indexed_rev INTEGER NOT NULL"
+                                  " DEFAULT 0;"
+                                  "UPDATE kv_meta SET format = 2, format_min = 2,"
+                                  " indexed_rev = rev WHERE k = 1;";
 const char kl_sq_meta_sql[] =
     "CREATE TABLE kv_meta(k INTEGER PRIMARY KEY CHECK(k = 1), format INTEGER NOT NULL,"
     " format_min INTEGER NOT NULL, rev INTEGER NOT NULL, compact_rev INTEGER NOT NULL,"
     " physical_rev INTEGER NOT NULL, epoch INTEGER NOT NULL, batch_seq INTEGER NOT NULL,"
-    " cluster_id INTEGER NOT NULL, member_id INTEGER NOT NULL, history_id INTEGER NOT NULL);"
+    " cluster_id INTEGER NOT NULL, member_id INTEGER NOT NULL, history_id INTEGER NOT NULL,"
+    " indexed_rev INTEGER NOT NULL);"
     "CREATE TABLE kv_lease(id INTEGER PRIMARY KEY, ttl_ms INTEGER NOT NULL,"
     " deadline_ms INTEGER NOT NULL);";
 
@@ -43,7 +52,7 @@ const char kl_sq_meta_sql[] =
            " ON p.id = k.prev_revision AND k.prev_revision > 0"
 // ?1..?2 the range, ?3 whether it is bounded, ?4 the revision. The newest row of each name.
 #define RANGE_FROM                                                                                 \
-    " FROM kine WHERE name >= ?1 AND (?3 OR name < ?2) AND id <= ?4"                               \
+    " FROM kv_name WHERE name >= ?1 AND (?3 OR name < ?2) AND id <= ?4"                            \
     " AND COALESCE(txn_rev, id) <= ?4 GROUP BY name HAVING deleted = 0"
 
 static const char *const stmt_sql[KL_SQ_STMTS] = {
@@ -71,8 +80,18 @@ static const char *const stmt_sql[KL_SQ_STMTS] = {
                         " ORDER BY id DESC LIMIT 1",
     [KL_SQ_STEP_ROWS] = "SELECT id, prev_revision, deleted, COALESCE(txn_rev, id) FROM kine"
                         " WHERE id > ?1 AND id <= ?2 ORDER BY id",
-    [KL_SQ_STEP_DEL] = "DELETE FROM kine WHERE id = ?1",
+    [KL_SQ_STEP_DEL] = "DELETE FROM kine WHERE id >= ?1 AND id <= ?2",
     [KL_SQ_STEP_DONE] = "UPDATE kv_meta SET physical_rev = ?1 WHERE k = 1",
+    // It may be there: what is on its way when the process ends is stored again.
+    [KL_SQ_NAME_PUT] = "INSERT OR IGNORE INTO kv_name(name,id,deleted,create_revision,version,"
+                       "lease_id,txn_rev) VALUES(?1,?2,?3,?4,?5,?6,?7)",
+    [KL_SQ_NAME_DEL] = "DELETE FROM kv_name WHERE name = ?1 AND id >= ?2 AND id <= ?3",
+    [KL_SQ_INDEXED] = "UPDATE kv_meta SET indexed_rev = ?1 WHERE k = 1",
+    [KL_SQ_SWEEP_FIRST] = "SELECT name, id, deleted FROM kv_name ORDER BY name, id DESC",
+    [KL_SQ_SWEEP_NAME] = "SELECT name, id, deleted FROM kv_name WHERE name = ?1 AND id < ?2"
+                         " ORDER BY id DESC",
+    [KL_SQ_SWEEP_NEXT] = "SELECT name, id, deleted FROM kv_name WHERE name > ?1"
+                         " ORDER BY name, id DESC",
     [KL_SQ_FREELIST] = "PRAGMA freelist_count",
     [KL_SQ_PAGES] = "PRAGMA page_count",
     [KL_SQ_VACUUM] = "PRAGMA incremental_vacuum(64)",
@@ -288,7 +307,7 @@ static int set_pragmas(struct kl_backend *b, struct kl_error *err)
 static int create_schema(struct kl_backend *b, struct kl_error *err)
 {
     char sql[512];
-    snprintf(sql, sizeof(sql), "INSERT INTO kv_meta VALUES(1,%d,%d,1,0,0,1,0,%lld,%lld,%lld)",
+    snprintf(sql, sizeof(sql), "INSERT INTO kv_meta VALUES(1,%d,%d,1,0,0,1,0,%lld,%lld,%lld,1)",
              KL_SQ_FORMAT, KL_SQ_FORMAT, (long long)(kl_rand_u64() >> 1 | 1),
              (long long)(kl_rand_u64() >> 1 | 1), (long long)(kl_rand_u64() >> 1 | 1));
     int r = kl_sq_exec(b, "BEGIN IMMEDIATE", err);
@@ -297,6 +316,8 @@ static int create_schema(struct kl_backend *b, struct kl_error *err)
     kl_fault_crash("sqlite.schema.kine");
     if (!r)
         r = kl_sq_exec(b, kl_sq_meta_sql, err);
+    if (!r)
+        r = kl_sq_exec(b, kl_sq_name_sql, err);
     kl_fault_crash("sqlite.schema.meta");
     if (!r)
         r = kl_sq_exec(b, sql, err);
@@ -311,6 +332,23 @@ static int create_schema(struct kl_backend *b, struct kl_error *err)
 static void is_writer(sqlite3_context *c, int argc, sqlite3_value **argv)
 {
     sqlite3_result_int(c, 1);
+}
+
+// All of it or nothing. Takes as long as sorting the names of all rows.
+static int raise_format(struct kl_backend *b, struct kl_error *err)
+{
+    kl_log(KL_LOG_INFO, "store", "path=%s has format 1: it becomes format 2", b->path);
+    int r = kl_sq_exec(b, "BEGIN IMMEDIATE", err);
+    if (!r)
+        r = kl_sq_exec(b, kl_sq_name_sql, err);
+    if (!r)
+        r = kl_sq_exec(b, format2_sql, err);
+    if (!r)
+        r = kl_sq_exec(b, "COMMIT", err);
+    struct kl_error ignored;
+    if (r && !sqlite3_get_autocommit(b->db))
+        kl_sq_run(b, KL_SQ_ROLLBACK, &ignored);
+    return r;
 }
 
 static int check_schema(struct kl_backend *b, struct kl_error *err)
@@ -337,7 +375,11 @@ static int check_schema(struct kl_backend *b, struct kl_error *err)
         r = kl_error_set(err, KL_EUNSUPPORTED,
                          "datastore %s has format %lld; this version of kinglet reads up to %d",
                          b->path, (long long)format, KL_SQ_FORMAT);
-    return r;
+    int64_t names = 1;
+    if (!r)
+        r = kl_sq_query_int(b, "SELECT COUNT(*) FROM sqlite_master WHERE name = 'kv_name'", &names,
+                            err);
+    return r || names ? r : raise_format(b, err);
 }
 
 static int check_pages(struct kl_backend *b, struct kl_error *err)
@@ -386,187 +428,5 @@ int kl_sq_open(struct kl_backend *b, struct kl_error *err)
     if (!r)
         r = kl_sq_query_int(b, "PRAGMA page_size", &page_bytes, err);
     b->page_bytes = (int)page_bytes;
-    return r;
-}
-
-// ---- loading ----
-
-struct kl_kv *kl_sq_column_kv(struct kl_backend *b, sqlite3_stmt *st, int col)
-{
-    // etcd's keys are bytes: their lengths count, not where a NUL stands.
-    struct kl_str key = {(const char *)sqlite3_column_blob(st, col + 1),
-                         (size_t)sqlite3_column_bytes(st, col + 1)};
-    struct kl_kv *kv = kl_kv_new(key, NULL);
-    if (!kv)
-        return NULL;
-    kv->hooks = kl_core_hooks(b->core);
-    kv->id = sqlite3_column_int64(st, col);
-    kv->deleted = sqlite3_column_int(st, col + 2) != 0;
-    kv->mod_rev = sqlite3_column_type(st, col + 6) == SQLITE_NULL
-                      ? kv->id
-                      : sqlite3_column_int64(st, col + 6);
-    if (kv->deleted)
-        return kv;
-    kv->create_rev = sqlite3_column_int64(st, col + 3);
-    kv->version = sqlite3_column_int64(st, col + 4);
-    kv->lease = sqlite3_column_int64(st, col + 5);
-    return kv;
-}
-
-struct loading {
-    struct kl_kv **kvs; // by name
-    size_t n, cap;
-};
-
-static int add_loading(struct loading *ld, struct kl_kv *kv)
-{
-    if (ld->n == ld->cap) {
-        size_t cap = ld->cap ? ld->cap * 2 : 1024;
-        struct kl_kv **p = realloc(ld->kvs, cap * sizeof(struct kl_kv *));
-        if (!p)
-            return KL_ENOMEM;
-        ld->kvs = p;
-        ld->cap = cap;
-    }
-    ld->kvs[ld->n++] = kv;
-    return 0;
-}
-
-static int cmp_id(const void *a, const void *b)
-{
-    const struct kl_kv *x = *(struct kl_kv *const *)a, *y = *(struct kl_kv *const *)b;
-    return (x->id > y->id) - (x->id < y->id);
-}
-
-// The values in the order in which they lie in the file: a look-up for each in the order of names
-// takes three times as long. Where much lies between two of them, it is not walked over.
-static int load_values(struct kl_backend *b, struct kl_kv **kvs, size_t n, struct kl_error *err)
-{
-    sqlite3_stmt *st = NULL;
-    int rc = sqlite3_prepare_v2(b->db, "SELECT id, value FROM kine WHERE id >= ? ORDER BY id", -1,
-                                &st, NULL);
-    int r = rc ? kl_sq_error(b, rc, err, "load") : 0;
-    kl_rev at = 0; // the row that the statement stands on; 0: none
-    for (size_t i = 0; !r && i < n; i++) {
-        if (!at || kvs[i]->id > at + WALK_OVER) {
-            sqlite3_reset(st);
-            sqlite3_bind_int64(st, 1, kvs[i]->id);
-            at = 0;
-        }
-        while (at < kvs[i]->id && (rc = sqlite3_step(st)) == SQLITE_ROW)
-            at = sqlite3_column_int64(st, 0);
-        if (rc != SQLITE_ROW || at != kvs[i]->id) {
-            r = kl_sq_error(b, rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_CORRUPT : rc, err,
-                            "load");
-            break;
-        }
-        kvs[i]->value = kl_bytes_new((struct kl_str){(const char *)sqlite3_column_blob(st, 1),
-                                                     (size_t)sqlite3_column_bytes(st, 1)});
-        if (!kvs[i]->value)
-            r = kl_error_set(err, KL_ENOMEM, "out of memory");
-    }
-    sqlite3_finalize(st);
-    return r;
-}
-
-static int load_index(struct kl_backend *b, struct loading *ld, struct kl_error *err)
-{
-    sqlite3_stmt *st = NULL;
-    // One scan of the covering index in order: no row of the table is touched.
-    int rc = sqlite3_prepare_v2(b->db,
-                                "SELECT MAX(id), name, deleted, create_revision, version, lease_id,"
-                                " txn_rev FROM kine GROUP BY name HAVING deleted = 0 ORDER BY name",
-                                -1, &st, NULL);
-    int r = rc ? kl_sq_error(b, rc, err, "load") : 0;
-    while (!r && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-        struct kl_kv *kv = kl_sq_column_kv(b, st, 0);
-        if (!kv || add_loading(ld, kv)) {
-            kl_kv_unref(kv);
-            r = kl_error_set(err, KL_ENOMEM, "out of memory");
-        }
-    }
-    if (!r && rc != SQLITE_DONE)
-        r = kl_sq_error(b, rc, err, "load");
-    sqlite3_finalize(st);
-    return r;
-}
-
-static int load_keys(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err)
-{
-    struct loading ld = {0};
-    int r = load_index(b, &ld, err);
-    struct kl_kv **by_id = r || !ld.n ? NULL : malloc(ld.n * sizeof(struct kl_kv *));
-    if (by_id) {
-        memcpy(by_id, ld.kvs, ld.n * sizeof(struct kl_kv *));
-        qsort(by_id, ld.n, sizeof(struct kl_kv *), cmp_id);
-        r = load_values(b, by_id, ld.n, err);
-    } else if (!r && ld.n) {
-        r = kl_error_set(err, KL_ENOMEM, "out of memory");
-    }
-    free(by_id);
-    for (size_t i = 0; i < ld.n; i++) {
-        if (r)
-            kl_kv_unref(ld.kvs[i]);
-        else if (l->kv(l->arg, ld.kvs[i]))
-            r = kl_error_set(err, KL_ENOMEM, "out of memory");
-    }
-    free(ld.kvs);
-    return r;
-}
-
-static int load_leases(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err)
-{
-    sqlite3_stmt *st = NULL;
-    int rc =
-        sqlite3_prepare_v2(b->db, "SELECT id, ttl_ms, deadline_ms FROM kv_lease", -1, &st, NULL);
-    int r = rc ? kl_sq_error(b, rc, err, "load leases") : 0;
-    while (!r && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-        struct kl_lease_op op = {sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1),
-                                 sqlite3_column_int64(st, 2)};
-        if (op.ttl_ms <= 0 || op.ttl_ms > KL_LEASE_MAX_TTL * 1000)
-            r = kl_error_set(err, KL_ECORRUPT, "datastore %s is damaged: lease %llx lasts %lld ms",
-                             b->path, (unsigned long long)op.id, (long long)op.ttl_ms);
-        else if (l->lease(l->arg, op))
-            r = kl_error_set(err, KL_ENOMEM, "out of memory");
-    }
-    if (!r && rc != SQLITE_DONE)
-        r = kl_sq_error(b, rc, err, "load leases");
-    sqlite3_finalize(st);
-    return r;
-}
-
-int kl_sq_load(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err)
-{
-    sqlite3_stmt *st = NULL;
-    int rc = sqlite3_prepare_v2(b->db,
-                                "SELECT rev, compact_rev, physical_rev, cluster_id, member_id,"
-                                " (SELECT MAX(id) FROM kine) FROM kv_meta WHERE k = 1",
-                                -1, &st, NULL);
-    kl_rev newest = 0;
-    if (!rc && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-        b->rev = l->rev = sqlite3_column_int64(st, 0);
-        l->compact_rev = sqlite3_column_int64(st, 1);
-        l->physical_rev = sqlite3_column_int64(st, 2);
-        l->cluster_id = (uint64_t)sqlite3_column_int64(st, 3);
-        l->member_id = (uint64_t)sqlite3_column_int64(st, 4);
-        newest = sqlite3_column_int64(st, 5);
-        rc = 0;
-    } else if (rc == SQLITE_DONE) {
-        rc = SQLITE_CORRUPT;
-    }
-    int r = rc ? kl_sq_error(b, rc, err, "kv_meta") : kl_sq_import_refuse(b, err);
-    sqlite3_finalize(st);
-    if (!r && (l->rev < 1 || l->rev > INT64_MAX / 2 || newest > l->rev || l->compact_rev < 0 ||
-               l->compact_rev > l->rev || l->physical_rev < 0 || l->physical_rev > l->compact_rev))
-        r = kl_error_set(err, KL_ECORRUPT,
-                         "datastore %s is damaged: revision %lld, newest row %lld, compacted to "
-                         "%lld and %lld",
-                         b->path, (long long)l->rev, (long long)newest, (long long)l->compact_rev,
-                         (long long)l->physical_rev);
-    if (!r)
-        r = load_leases(b, l, err); // before the keys that hang on them
-    if (!r)
-        r = load_keys(b, l, err);
-    kl_sq_update_sizes(b);
-    return r;
+    return r ? r : kl_sq_names_open(b, err);
 }

@@ -2,6 +2,7 @@
 // Room on the disk: checkpoints, giving free pages back, and the reserve that keeps deletions
 // possible when the disk is full.
 #include "store/sqlite/sqlite_int.h"
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include <errno.h>
@@ -11,7 +12,10 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-enum { KEEP_FREE_PAGES = 128 }; // 1 MiB stays for what is written next
+enum {
+    KEEP_FREE_PAGES = 128, // 1 MiB stays for what is written next
+    TIDY_ALONE_NS = 2500 * 1000,
+};
 
 static int64_t pragma_int(struct kl_backend *b, enum kl_sq_stmt which)
 {
@@ -91,6 +95,8 @@ static int64_t wal_limit(const struct kl_backend *b)
 void kl_sq_after_commit(struct kl_backend *b)
 {
     int64_t n = wal_bytes(b);
+    kl_sq_work_over(b);
+    kl_sq_names_turn(b);
     atomic_store_explicit(&b->wal_bytes, n, memory_order_relaxed);
     if (n >= wal_limit(b))
         kl_sq_checkpoint(b, false);
@@ -138,6 +144,11 @@ void kl_sq_reserve_release(struct kl_backend *b)
     b->reserve_fd = -1;
 }
 
+bool kl_sq_is_full(const struct kl_backend *b)
+{
+    return b->reserve_bytes && b->reserve_fd < 0;
+}
+
 // Room enough that writes can go on: the reserve is back and as much again is free.
 static bool is_relaxed(struct kl_backend *b)
 {
@@ -155,29 +166,86 @@ static bool is_relaxed(struct kl_backend *b)
     return b->reserve_fd >= 0 || !b->reserve_bytes; // none where blocks cannot be promised
 }
 
-void kl_sq_tidy(struct kl_backend *b, struct kl_tidy_req *q)
+// ---- house-keeping ----
+
+static int64_t free_pages(struct kl_backend *b, bool full, int64_t *ret_keep)
 {
     int64_t pages = pragma_int(b, KL_SQ_PAGES), unused = pragma_int(b, KL_SQ_FREELIST);
-    int64_t keep = q->full ? 0 : pages / 20 > KEEP_FREE_PAGES ? pages / 20 : KEEP_FREE_PAGES;
-    struct kl_error err;
-    if (unused > keep && kl_sq_wal_room(b, &err) == 0) {
-        sqlite3_stmt *st;
-        // Its progress is made by stepping: one row a page.
-        if ((st = kl_sq_get(b, KL_SQ_VACUUM, &err))) {
-            while (sqlite3_step(st) == SQLITE_ROW)
-                kl_fault_crash("sqlite.vacuum");
-            sqlite3_reset(st);
+    *ret_keep = full ? 0 : pages / 20 > KEEP_FREE_PAGES ? pages / 20 : KEEP_FREE_PAGES;
+    return unused;
+}
+
+bool kl_sq_tidy_due(struct kl_backend *b, struct kl_tidy_req *q)
+{
+    int64_t keep;
+    b->free_pages = free_pages(b, q->full, &keep);
+    b->sweeping = !q->full && kl_sq_sweep_due(b);
+    if (b->sweeping || b->free_pages > keep)
+        return true;
+    kl_sq_update_sizes(b);
+    return false;
+}
+
+int kl_sq_tidy_along(struct kl_backend *b, struct kl_tidy_req *q, int64_t until_ns,
+                     struct kl_error *err)
+{
+    if (b->sweeping) {
+        int r = kl_sq_sweep(b, until_ns, err);
+        if (r) {
+            kl_sq_sweep_ended(b, false);
+            b->sweeping = false;
+            b->free_pages = 0;
         }
-        kl_fault_crash("sqlite.vacuumed");
-        kl_sq_after_commit(b);
-        int64_t now = pragma_int(b, KL_SQ_FREELIST);
-        q->more = now > keep && now < unused;
+        return r;
     }
-    if (!q->full) {
-        if (!q->more)
-            kl_sq_update_sizes(b);
+    sqlite3_stmt *st = kl_sq_get(b, KL_SQ_VACUUM, err);
+    if (!st)
+        return err->code;
+    int rc;
+    // Its progress is made by stepping: one row a page.
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW && kl_mono_ns() < until_ns)
+        kl_fault_crash("sqlite.vacuum");
+    sqlite3_reset(st);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? 0 : kl_sq_error(b, rc, err, "vacuum");
+}
+
+void kl_sq_tidy_stored(struct kl_backend *b, struct kl_tidy_req *q, bool committed)
+{
+    int64_t keep;
+    if (b->sweeping) {
+        kl_fault_crash("sqlite.swept");
+        kl_sq_sweep_ended(b, committed);
+        q->more = committed;
         return;
     }
+    kl_fault_crash("sqlite.vacuumed");
+    int64_t now = free_pages(b, q->full, &keep);
+    q->more = committed && now < b->free_pages;
+}
+
+void kl_sq_tidy_alone(struct kl_backend *b, struct kl_tidy_req *q)
+{
+    struct kl_error err;
+    int r = kl_sq_wal_room(b, &err);
+    if (!r)
+        r = kl_sq_run(b, KL_SQ_BEGIN, &err);
+    if (!r)
+        r = kl_sq_tidy_along(b, q, kl_mono_ns() + TIDY_ALONE_NS, &err);
+    if (!r)
+        r = kl_sq_run(b, KL_SQ_COMMIT, &err);
+    if (r && !sqlite3_get_autocommit(b->db)) {
+        struct kl_error ignored;
+        kl_sq_run(b, KL_SQ_ROLLBACK, &ignored);
+    }
+    kl_sq_tidy_stored(b, q, !r);
+    if (!r)
+        kl_sq_after_commit(b);
+}
+
+void kl_sq_tidy_full(struct kl_backend *b, struct kl_tidy_req *q)
+{
+    if (kl_sq_tidy_due(b, q))
+        kl_sq_tidy_alone(b, q);
     if (!q->more) {
         kl_sq_checkpoint(b, true);
         q->relaxed = is_relaxed(b);

@@ -2,10 +2,15 @@
 // The ops of sqlite://: requests go to the writer's loop, do their bounded blocking work there and
 // come back to the core's.
 #include "store/sqlite/sqlite_int.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include <stdlib.h>
 
-enum { RESERVE_AFTER_MS = 1000 };
+enum {
+    RESERVE_AFTER_MS = 1000,
+    ALONE_AFTER_MS = 2, // what waits for a batch while there are any
+    BUSY_NS = 10 * 1000 * 1000,
+};
 
 // ---- a batch ----
 
@@ -44,12 +49,16 @@ static void propose(struct kl_backend *b, struct kl_batch *batch)
         struct type *q = KL_CONTAINER_OF(t, struct type, task);                                    \
         q->done(q);                                                                                \
     }                                                                                              \
+    static void answer_##name(struct type *q)                                                      \
+    {                                                                                              \
+        q->task.run = run_##name##_done;                                                           \
+        kl_loop_post(kl_core_loop(q->backend->core), &q->task);                                    \
+    }                                                                                              \
     static void run_##name(struct kl_task *t)                                                      \
     {                                                                                              \
         struct type *q = KL_CONTAINER_OF(t, struct type, task);                                    \
-        work(q->backend, q);                                                                       \
-        q->task.run = run_##name##_done;                                                           \
-        kl_loop_post(kl_core_loop(q->backend->core), &q->task);                                    \
+        if (work(q->backend, q))                                                                   \
+            answer_##name(q);                                                                      \
     }                                                                                              \
     void kl_sq_post_##name(struct kl_backend *b, struct type *q)                                   \
     {                                                                                              \
@@ -58,11 +67,89 @@ static void propose(struct kl_backend *b, struct kl_batch *batch)
         kl_loop_post(b->loop, &q->task);                                                           \
     }
 
-REQUEST(read_rows, kl_rows_req, kl_sq_read_rows)
-REQUEST(read_range, kl_range_req, kl_sq_read_range)
-REQUEST(read_value, kl_value_req, kl_sq_read_value)
-REQUEST(compact_step, kl_step_req, kl_sq_compact_step)
-REQUEST(tidy, kl_tidy_req, kl_sq_tidy)
+static bool is_busy(const struct kl_backend *b)
+{
+    return kl_mono_ns() - b->wrote_ns < BUSY_NS && !kl_sq_is_full(b);
+}
+
+static void run_alone(uv_timer_t *t)
+{
+    struct kl_backend *b = t->data;
+    if (b->step && !b->step_over) {
+        kl_sq_step_alone(b, b->step);
+        b->step_over = true;
+    }
+    if (b->tidy && !b->tidy_over) {
+        kl_sq_tidy_alone(b, b->tidy);
+        b->tidy_over = true;
+    }
+    kl_sq_work_over(b);
+}
+
+// True: done with; otherwise it goes along with the next batch, or when there is none soon.
+static bool do_step(struct kl_backend *b, struct kl_step_req *q)
+{
+    if (!kl_sq_step_read(b, q))
+        return true;
+    if (!is_busy(b)) {
+        kl_sq_step_alone(b, q);
+        return true;
+    }
+    b->step = q;
+    uv_timer_start(&b->alone, run_alone, ALONE_AFTER_MS, 0);
+    return false;
+}
+
+static bool do_tidy(struct kl_backend *b, struct kl_tidy_req *q)
+{
+    if (q->full) {
+        kl_sq_tidy_full(b, q);
+        return true;
+    }
+    if (!kl_sq_tidy_due(b, q))
+        return true;
+    if (!is_busy(b)) {
+        kl_sq_tidy_alone(b, q);
+        return true;
+    }
+    b->tidy = q;
+    uv_timer_start(&b->alone, run_alone, ALONE_AFTER_MS, 0);
+    return false;
+}
+
+#define READ(work, type)                                                                           \
+    static bool do_##work(struct kl_backend *b, struct type *q)                                    \
+    {                                                                                              \
+        kl_sq_##work(b, q);                                                                        \
+        return true;                                                                               \
+    }
+
+READ(read_rows, kl_rows_req)
+READ(read_range, kl_range_req)
+READ(read_value, kl_value_req)
+REQUEST(read_rows, kl_rows_req, do_read_rows)
+REQUEST(read_range, kl_range_req, do_read_range)
+REQUEST(read_value, kl_value_req, do_read_value)
+REQUEST(compact_step, kl_step_req, do_step)
+REQUEST(tidy, kl_tidy_req, do_tidy)
+
+void kl_sq_work_over(struct kl_backend *b)
+{
+    struct kl_step_req *step = b->step_over ? b->step : NULL;
+    struct kl_tidy_req *tidy = b->tidy_over ? b->tidy : NULL;
+    if (step) {
+        b->step = NULL;
+        b->step_over = false;
+        answer_compact_step(step);
+    }
+    if (tidy) {
+        b->tidy = NULL;
+        b->tidy_over = false;
+        answer_tidy(tidy);
+    }
+    if (!b->step && !b->tidy && (step || tidy))
+        uv_timer_stop(&b->alone);
+}
 
 // ---- life ----
 
@@ -75,7 +162,8 @@ void kl_sq_start(struct kl_backend *b)
 {
     uv_timer_init(kl_loop_uv(b->loop), &b->idle);
     uv_timer_init(kl_loop_uv(b->loop), &b->reserve_timer);
-    b->idle.data = b->reserve_timer.data = b;
+    uv_timer_init(kl_loop_uv(b->loop), &b->alone);
+    b->idle.data = b->reserve_timer.data = b->alone.data = b;
     // Not on the way to readiness.
     uv_timer_start(&b->reserve_timer, run_make_reserve, RESERVE_AFTER_MS, 0);
 }
@@ -97,6 +185,8 @@ void kl_sq_finalize(struct kl_backend *b)
         sqlite3_finalize(b->stmt[i]);
         b->stmt[i] = NULL;
     }
+    kl_sq_names_fini(b);
+    kl_sq_step_forget(b);
 }
 
 static void close_sqlite(struct kl_backend *b)

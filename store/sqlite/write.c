@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // One batch is one transaction with one fsync.
 #include "store/sqlite/sqlite_int.h"
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
+
+enum { WORK_LEAST_NS = 200 * 1000, WORK_MOST_NS = 2000 * 1000 };
 
 static void bind_kv(sqlite3_stmt *st, const struct kl_row *row)
 {
@@ -112,8 +115,11 @@ static int commit(struct kl_backend *b, bool *ret_doubtful, struct kl_error *err
     if (!st)
         return err->code;
     kl_fault_crash("sqlite.commit");
+    int64_t start = kl_mono_ns();
     int rc = sqlite3_step(st);
     kl_fault_crash("sqlite.committed");
+    b->wrote_ns = kl_mono_ns();
+    b->commit_ns += (b->wrote_ns - start - b->commit_ns) / 8;
     sqlite3_reset(st);
     if (rc == SQLITE_DONE)
         return 0;
@@ -123,12 +129,43 @@ static int commit(struct kl_backend *b, bool *ret_doubtful, struct kl_error *err
     return r;
 }
 
+// What waits for a transaction: for half of the time that the commit will take. What fails without
+// ending the transaction is told to who asked for it and is no matter of the batch.
+static int work_along(struct kl_backend *b, struct kl_error *err)
+{
+    int64_t ns = b->commit_ns / 2;
+    ns = ns < WORK_LEAST_NS ? WORK_LEAST_NS : ns > WORK_MOST_NS ? WORK_MOST_NS : ns;
+    int64_t until_ns = kl_mono_ns() + ns;
+    int r = 0;
+    if (b->step) {
+        b->step->code = r = kl_sq_step_along(b, b->step, until_ns, err);
+        b->step_over = true;
+    } else {
+        r = kl_sq_tidy_along(b, b->tidy, until_ns, err);
+        b->tidy_over = true;
+    }
+    return r && sqlite3_get_autocommit(b->db) ? r : 0;
+}
+
+static void work_ended(struct kl_backend *b, bool committed)
+{
+    if (b->tidy_over)
+        kl_sq_tidy_stored(b, b->tidy, committed);
+    if (b->step_over && !b->step->code && committed)
+        kl_sq_step_stored(b, b->step);
+    if (!committed) { // they are tried again, but for a step that failed itself
+        b->tidy_over = false;
+        b->step_over = b->step_over && b->step->code;
+    }
+}
+
 void kl_sq_write(struct kl_backend *b, struct kl_batch *batch)
 {
     struct kl_error *err = &batch->err;
     bool doubtful = false;
+    size_t names = b->fresh.n;
     // The reserve was given up for a checkpoint, so the rules of a full disk begin here.
-    bool full = b->reserve_bytes && b->reserve_fd < 0 && !batch->full;
+    bool full = kl_sq_is_full(b) && !batch->full;
     int r = full ? kl_error_set(err, KL_ENOSPC, "datastore %s: no space left on device", b->path)
                  : kl_sq_wal_room(b, err);
     if (!r)
@@ -140,15 +177,26 @@ void kl_sq_write(struct kl_backend *b, struct kl_batch *batch)
         r = kl_sq_write_leases(b, batch, err);
     if (!r)
         r = write_meta(b, batch, err);
+    if (!r)
+        r = kl_sq_names_add(b, batch, err);
+    if (!r)
+        r = kl_sq_names_store(b, batch, err);
     if (!r && b->also)
         r = b->also(b, batch, err);
+    bool works = !r && !b->step_over && !b->tidy_over && (b->step || b->tidy) && !kl_sq_is_full(b);
+    if (works)
+        r = work_along(b, err);
     if (!r)
         r = commit(b, &doubtful, err);
     batch->code = r;
+    if (works)
+        work_ended(b, !r);
     if (!r) {
         b->rev = batch->last_rev;
+        kl_sq_names_committed(b);
         return;
     }
+    kl_sq_names_undo(b, names);
     struct kl_error ignored;
     if (!sqlite3_get_autocommit(b->db))
         kl_sq_run(b, KL_SQ_ROLLBACK, &ignored);

@@ -89,11 +89,7 @@ static int refuse(const char *path, const struct found *f, struct kl_error *err)
         "index in place of kine's, lets %lld keys with a lease end after their full time and keeps "
         "kine from writing; kinglet migrate --to-kine leads back%s%s",
         path, (long long)f->keys, (long long)f->rev, (long long)f->leases,
-        f->bootstrap[0] ? ". K3s' certificates (sealed with its token) are not adopted: its "
-                          "kubeconfigs, service account tokens and nodes are to be issued anew; "
-                          "they stay under "
-                        : "",
-        f->bootstrap);
+        f->bootstrap[0] ? KL_KINE_BOOTSTRAP : "", f->bootstrap);
 }
 
 // The whole file as it was, for whoever wants to go back further than --to-kine does.
@@ -138,8 +134,6 @@ static const char change_sql[] =
     "     SUM(created <> 0 OR deleted <> 0) OVER (PARTITION BY name ORDER BY id) AS life"
     "     FROM kine)) AS n"
     " WHERE n.id = kine.id;"
-    "CREATE INDEX kl_cover ON kine(name, id DESC, deleted, create_revision, version, lease_id,"
-    " txn_rev);"
     "CREATE TRIGGER kl_fence BEFORE INSERT ON kine WHEN kl_writer() <> 1"
     " BEGIN SELECT RAISE(FAIL, 'this datastore is kinglet''s'); END;";
 
@@ -167,12 +161,15 @@ static int seed(sqlite3 *db, const char *path, const struct found *f, struct kl_
     // Nothing is known to be gone: compaction passes over all of it once.
     snprintf(sql, sizeof(sql),
              "INSERT INTO kv_meta(k,format,format_min,rev,compact_rev,physical_rev,epoch,batch_seq,"
-             "cluster_id,member_id,history_id) VALUES(1,%d,%d,%lld,%lld,0,1,0,%lld,%lld,%lld);"
+             "cluster_id,member_id,history_id,indexed_rev)"
+             " VALUES(1,%d,%d,%lld,%lld,0,1,0,%lld,%lld,%lld,%lld);"
              "INSERT INTO kv_lease SELECT DISTINCT lease_id, lease_id * 1000, %lld + lease_id * "
              "1000 FROM kine WHERE lease_id IS NOT NULL;",
              KL_SQ_FORMAT, KL_SQ_FORMAT, (long long)f->rev, (long long)f->compact_rev,
              (long long)(kl_rand_u64() >> 1 | 1), (long long)(kl_rand_u64() >> 1 | 1),
-             (long long)(kl_rand_u64() >> 1 | 1), (long long)kl_wall_ms());
+             (long long)(kl_rand_u64() >> 1 | 1), (long long)f->rev, (long long)kl_wall_ms());
+    if (!r)
+        r = run(db, path, kl_sq_name_sql, err);
     return r ? r : run(db, path, sql, err);
 }
 
@@ -200,11 +197,6 @@ int kl_kine_take_over_sqlite(sqlite3 *db, const char *path, bool allowed, struct
     }
     kl_log(KL_LOG_WARN, "store", "took over path=%s from kine: keys=%lld rev=%lld; as it was: %s",
            path, (long long)f.keys, (long long)f.rev, copy);
-    if (f.bootstrap[0])
-        kl_log(KL_LOG_WARN, "store",
-               "K3s' certificates under %s are not adopted: kubeconfigs, service account tokens "
-               "and nodes of K3s are to be issued anew",
-               f.bootstrap);
     // Free pages can be given back step by step from now on. Not needed for anything else.
     if (sqlite3_exec(db, "PRAGMA auto_vacuum=INCREMENTAL; VACUUM;", NULL, NULL, NULL))
         kl_log(KL_LOG_WARN, "store", "path=%s: not vacuumed: %s", path, sqlite3_errmsg(db));
@@ -217,6 +209,7 @@ int kl_kine_take_over_sqlite(sqlite3 *db, const char *path, bool allowed, struct
 // before it under its name, a deletion too.
 static const char back_sql[] =
     "DROP TRIGGER IF EXISTS kl_fence;"
+    "CREATE INDEX IF NOT EXISTS kl_back_name ON kine(name, id);"
     "CREATE TABLE kl_back(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT, created INTEGER,"
     " deleted INTEGER, create_revision INTEGER, prev_revision INTEGER, lease INTEGER, value BLOB,"
     " old_value BLOB);"
@@ -244,6 +237,8 @@ static const char back_sql[] =
     " END), 'compact_rev_key', 1, 0, 0, (SELECT compact_rev FROM kv_meta), 0, x'');"
     "UPDATE sqlite_sequence SET seq = MAX(seq, (SELECT rev FROM kv_meta)) WHERE name = 'kine';"
     "DROP TABLE kv_meta;"
+    "DROP TABLE IF EXISTS kv_name;"
+    "DROP INDEX IF EXISTS kl_cover;"
     "DROP TABLE kv_lease;";
 
 static int give_back(sqlite3 *db, const char *path, struct kl_error *err)

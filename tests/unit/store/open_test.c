@@ -131,9 +131,14 @@ static void other_contents(void **state)
 static void query_plans(void **state)
 {
     static const char *const queries[] = {
-        "SELECT MAX(id), name, deleted, create_revision, version, lease_id, txn_rev FROM kine"
-        " GROUP BY name HAVING deleted = 0 ORDER BY name",
-        "SELECT MAX(id), name, deleted, create_revision, version, lease_id, txn_rev FROM kine"
+        "SELECT MAX(id), name, deleted, create_revision, version, lease_id, txn_rev, COUNT(*)"
+        " FROM kv_name GROUP BY name ORDER BY name",
+        "SELECT name, id, deleted FROM kv_name WHERE name = ?1 AND id < ?2 ORDER BY id DESC",
+        "SELECT name, id, deleted FROM kv_name WHERE name > ?1 ORDER BY name, id DESC",
+        "SELECT name, id, deleted FROM kv_name ORDER BY name, id DESC",
+        "DELETE FROM kv_name WHERE name = ?1 AND id >= ?2 AND id <= ?3",
+        "DELETE FROM kine WHERE id >= ?1 AND id <= ?2",
+        "SELECT MAX(id), name, deleted, create_revision, version, lease_id, txn_rev FROM kv_name"
         " WHERE name >= ?1 AND (?3 OR name < ?2) AND id <= ?4 AND COALESCE(txn_rev, id) <= ?4"
         " GROUP BY name HAVING deleted = 0 ORDER BY name LIMIT ?5",
         "SELECT k.id, p.value FROM kine k LEFT JOIN kine p ON p.id = k.prev_revision"
@@ -150,7 +155,8 @@ static void query_plans(void **state)
         assert_int_equal(sqlite3_prepare_v2(db, explain, -1, &st, NULL), SQLITE_OK);
         while (sqlite3_step(st) == SQLITE_ROW) {
             const char *line = (const char *)sqlite3_column_text(st, 3);
-            bool covered = strstr(line, "COVERING INDEX") || !strstr(line, "SCAN");
+            // A table without row numbers is its index; what is asked of it all is in its order.
+            bool covered = strstr(line, "kv_name") || !strstr(line, "SCAN");
             if (strstr(line, "TEMP B-TREE") || !covered)
                 fail_msg("%s: %s", queries[i], line);
         }
@@ -172,7 +178,9 @@ static void damaged_file(void **state)
         " version) SELECT i, '/d/' || i, 1, 0, i, 0, 0, zeroblob(300), 1 FROM n;"
         "INSERT INTO kine(id, name, deleted, value) VALUES(500, NULL, 0, NULL);" // odd rows, too
         "INSERT INTO kine(id, name, deleted, value) VALUES(501, 17, 'x', 3.5);"
-        "UPDATE kv_meta SET rev = 501");
+        "UPDATE kv_meta SET rev = 501;"
+        "INSERT INTO kv_name SELECT name, id, deleted, create_revision, version, lease_id, txn_rev"
+        " FROM kine WHERE id < 60; UPDATE kv_meta SET indexed_rev = 59"); // the rest is read
     int fd = open(path, O_RDWR), opened = 0;
     off_t size = lseek(fd, 0, SEEK_END);
     for (int i = 0; i < 200; i++) {
@@ -202,8 +210,8 @@ static void damaged_file(void **state)
 // Numbers that this code never wrote, in a file that is sound as SQLite sees it.
 static void odd_numbers(void **state)
 {
-    static const char *const columns[] = {"rev",        "compact_rev", "physical_rev",
-                                          "format_min", "member_id",   "batch_seq"};
+    static const char *const columns[] = {"rev",       "compact_rev", "physical_rev", "format_min",
+                                          "member_id", "batch_seq",   "indexed_rev"};
     static const char *const row_columns[] = {
         "id",      "deleted",         "version",       "txn_rev",
         "created", "create_revision", "prev_revision", "lease_id"};
@@ -217,8 +225,9 @@ static void odd_numbers(void **state)
                       : (r >> 8) % 4 == 1 ? INT64_MIN + (int64_t)(r % 3)
                       : (r >> 8) % 4 == 2 ? INT64_MAX - (int64_t)(r % 3)
                                           : (int64_t)r;
-        sql("DELETE FROM kine; DELETE FROM kv_lease; UPDATE kv_meta SET rev = 20, compact_rev = 4,"
-            " physical_rev = 3, format_min = 1, member_id = 7, batch_seq = 1;"
+        sql("DELETE FROM kine; DELETE FROM kv_name; DELETE FROM kv_lease;"
+            "UPDATE kv_meta SET rev = 20, compact_rev = 4,"
+            " physical_rev = 3, format_min = 2, member_id = 7, batch_seq = 1, indexed_rev = 4;"
             "WITH RECURSIVE n(i) AS (SELECT 5 UNION ALL SELECT i + 1 FROM n WHERE i < 20) INSERT "
             "INTO kine(id, name, created, deleted, create_revision, prev_revision, lease, value,"
             " version) SELECT i, '/d/' || (i % 6), 1, 0, i, max(i - 6, 0), 0, zeroblob(30), 1"
