@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
+# lane: etcd
 """kinglet etcd, and kinglet called as etcd: flags, environment, URLs, TLS, errors, stopping."""
 import atexit
 import json

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
+# lane: etcd
 """etcdctl (Debian's etcd-client, or ETCDCTL) against `kinglet etcd`: what people type, and what they
 are told. What answers look like byte by byte is the differential test's business (tests/etcd)."""
 import atexit

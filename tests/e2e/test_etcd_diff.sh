@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
+# lane: etcd
 # time-limit: 1800
 # T1: the etcd v3 API against the reference etcd, the same random calls on both; before them 2,000
 # writes of single keys, with HashKV at many revisions.

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# lane: etcd
 """The etcd API by gRPC's C core: Debian's python3-etcd3, and calls with bytes of our own."""
 import atexit
 import os

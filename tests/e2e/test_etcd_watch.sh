@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
+# lane: etcd
 # time-limit: 900
 # T9, T10, T11, T12, T14: watches under load.
 #

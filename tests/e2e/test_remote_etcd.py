@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
+# lane: etcd
 """kinglet server on a remote etcd: the reference when it is there, else kinglet etcd; TLS, errors."""
 import base64
 import contextlib
