@@ -2,6 +2,7 @@
 // A server that opens a datastore again does not derive a key again: bootstrap.sum tells that what
 // is sealed there was opened with this secret before, and is what stands on the disk.
 #include "apiserver/identity.h"
+#include "apiserver/k3s.h"
 #include "apiserver/pki_int.h"
 #include "apiserver/seal.h"
 #include "base/log.h"
@@ -257,9 +258,9 @@ static int publish(const char *data_dir, const struct kl_pki *p, struct kl_store
     return rc;
 }
 
-// The secret that was given, or that the data directory has; in the arena.
-static int find_secret(const struct kl_pki_options *o, struct kl_arena *a, struct kl_str *ret,
-                       struct kl_error *err)
+// The token that was given, or that the data directory has, in the arena; "" when there is none.
+static int find_token(const struct kl_pki_options *o, struct kl_arena *a, struct kl_str *ret,
+                      struct kl_error *err)
 {
     struct kl_str text = kl_str(o->token);
     int rc = 0;
@@ -268,7 +269,7 @@ static int find_secret(const struct kl_pki_options *o, struct kl_arena *a, struc
         rc = path.p ? kl_file_read(a, path.p, &text, err)
                     : kl_error_set(err, KL_ENOMEM, "identity: out of memory");
     }
-    *ret = rc || !text.p ? KL_STR("") : kl_token_secret(text, NULL);
+    *ret = rc || !text.p ? KL_STR("") : text;
     return rc;
 }
 
@@ -276,13 +277,35 @@ static int adopt(const struct kl_pki_options *o, struct kl_str sealed, bool repl
                  struct kl_error *err)
 {
     struct kl_arena a;
-    struct kl_str secret;
+    struct kl_str token;
     kl_arena_init(&a, MAX_ARENA);
-    int rc = find_secret(o, &a, &secret, err);
+    int rc = find_token(o, &a, &token, err);
     if (!rc)
-        rc = open_sealed(o->data_dir, secret, sealed, replace, err);
-    if (secret.p && !o->token && secret.n)
-        OPENSSL_cleanse((char *)secret.p, secret.n);
+        rc = open_sealed(o->data_dir, kl_token_secret(token, NULL), sealed, replace, err);
+    if (!o->token && token.n)
+        OPENSSL_cleanse((char *)token.p, token.n);
+    kl_arena_fini(&a);
+    return rc;
+}
+
+// A datastore that was K3s' has its identity in K3s' way.
+static int adopt_k3s(const struct kl_pki_options *o, struct kl_store *s, struct kl_error *err)
+{
+    struct kl_arena a;
+    struct kl_buf packed;
+    struct kl_str token;
+    kl_arena_init(&a, MAX_ARENA);
+    kl_buf_init(&packed, KL_IDENTITY_MAX_BYTES);
+    int rc = find_token(o, &a, &token, err);
+    if (!rc)
+        rc = kl_k3s_identity(s, token, o->token != NULL, &packed, err);
+    if (!rc && packed.n)
+        rc = kl_identity_place(o->data_dir, kl_buf_str(&packed), false, err);
+    if (packed.p)
+        OPENSSL_cleanse(packed.p, packed.cap);
+    if (!o->token && token.n)
+        OPENSSL_cleanse((char *)token.p, token.n);
+    kl_buf_fini(&packed);
     kl_arena_fini(&a);
     return rc;
 }
@@ -298,8 +321,8 @@ int kl_identity_open(const struct kl_pki_options *o, struct kl_store *s, struct 
     kl_buf_init(&sealed, 2 * KL_IDENTITY_MAX_BYTES);
     int rc = read_sealed(s, &sealed, err);
     bool there = sealed.n > 0;
-    if (!rc && there)
-        rc = adopt(o, kl_buf_str(&sealed), false, err);
+    if (!rc)
+        rc = there ? adopt(o, kl_buf_str(&sealed), false, err) : adopt_k3s(o, s, err);
     if (!rc)
         rc = kl_pki_open(o, &p, err);
     if (!rc && !there)
@@ -331,8 +354,8 @@ int kl_identity_open_alone(const struct kl_pki_options *o, struct kl_store *s, s
     kl_buf_init(&sealed, 2 * KL_IDENTITY_MAX_BYTES);
     int rc = read_sealed(s, &sealed, err);
     bool there = sealed.n > 0;
-    if (!rc && there)
-        rc = adopt(o, kl_buf_str(&sealed), false, err);
+    if (!rc)
+        rc = there ? adopt(o, kl_buf_str(&sealed), false, err) : adopt_k3s(o, s, err);
     kl_buf_fini(&sealed);
     if (!rc)
         rc = kl_pki_open(o, ret, err);

@@ -5,6 +5,11 @@
 #include "base/err.h"
 #include <stdbool.h>
 
+// Of the sentence that says what would change, before K3s' key.
+#define KL_KINE_BOOTSTRAP                                                                          \
+    ". K3s' CAs and key of service accounts are adopted with its token (--token); without it its " \
+    "kubeconfigs, service account tokens and nodes are to be issued anew; they stay under "
+
 struct kl_endpoint;
 struct kl_sql_driver;
 struct kl_store_options;

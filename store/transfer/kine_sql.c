@@ -198,10 +198,6 @@ static int wait_until_quiet(struct kl_sql_conn *c, int64_t wait_ms, struct kl_er
 
 // ---- taking over ----
 
-static const char not_adopted[] =
-    ". K3s' certificates (sealed with its token) are not adopted: its kubeconfigs, service account "
-    "tokens and nodes are to be issued anew; they stay under ";
-
 static int refuse(struct kl_sql_conn *c, const struct kl_kine_found *f, struct kl_error *err)
 {
     return kl_error_set(
@@ -212,7 +208,7 @@ static int refuse(struct kl_sql_conn *c, const struct kl_kine_found *f, struct k
         "%lld keys with a lease end after their full time and keeps kine from writing; kinglet "
         "migrate --to-kine leads back%s%s",
         c->name, (long long)f->keys, (long long)f->rev, dialect(c->driver)->extra,
-        (long long)f->leases, f->bootstrap[0] ? not_adopted : "", f->bootstrap);
+        (long long)f->leases, f->bootstrap[0] ? KL_KINE_BOOTSTRAP : "", f->bootstrap);
 }
 
 static int take_over(struct kl_sql_conn *c, const struct kl_store_options *o, struct kl_error *err)
@@ -233,11 +229,6 @@ static int take_over(struct kl_sql_conn *c, const struct kl_store_options *o, st
         return r;
     kl_log(KL_LOG_WARN, "store", "took over datastore %s from kine: keys=%lld rev=%lld", c->name,
            (long long)f.keys, (long long)f.rev);
-    if (f.bootstrap[0])
-        kl_log(KL_LOG_WARN, "store",
-               "K3s' certificates under %s are not adopted: kubeconfigs, service account tokens "
-               "and nodes of K3s are to be issued anew",
-               f.bootstrap);
     return 0;
 }
 

@@ -3,7 +3,12 @@
 #include "apiserver/identity.h"
 #include "apiserver/seal.h"
 #include "store/store.h"
+#include "store/wait.h"
 #include <ftw.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rsa.h>
+#include <openssl/sha.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -126,6 +131,154 @@ static void test_adopt(void **state)
     struct kl_pki *all[] = {a, b, c, again};
     for (size_t i = 0; i < KL_COUNT(all); i++)
         kl_pki_free(all[i]);
+}
+
+// ---- K3s
+
+static void put_base64(struct kl_buf *b, const void *p, size_t n)
+{
+    char *text = malloc(n / 3 * 4 + 8);
+    int k = EVP_EncodeBlock((unsigned char *)text, p, (int)n);
+    kl_buf_puts(b, (struct kl_str){text, (size_t)k});
+    free(text);
+}
+
+static void put_file(struct kl_buf *b, const char *name, struct kl_str text, bool old)
+{
+    kl_buf_printf(b, "%s\"%s\":%s", b->n > 1 ? "," : "", name,
+                  old ? "\"" : "{\"Timestamp\":\"2026-01-02T03:04:05.678Z\",\"Content\":\"");
+    put_base64(b, text.p, text.n);
+    kl_buf_printf(b, old ? "\"" : "\"}");
+}
+
+// As K3s' pkg/cluster/encrypt.go seals and names it.
+static void put_record(struct fixture *f, const char *secret, struct kl_str plain)
+{
+    static const char salt[] = "0123456789abcdef";
+    unsigned char key[32], md[32], *box = malloc(12 + plain.n + 16);
+    int n, last;
+    char name[64] = "/bootstrap/";
+    memcpy(box, "twelve bytes", 12);
+    assert_int_equal(PKCS5_PBKDF2_HMAC_SHA1(secret, (int)strlen(secret),
+                                            (const unsigned char *)salt, 16, 4096, 32, key),
+                     1);
+    EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
+    assert_int_equal(EVP_EncryptInit_ex(c, EVP_aes_256_gcm(), NULL, key, box), 1);
+    EVP_EncryptUpdate(c, box + 12, &n, (const unsigned char *)plain.p, (int)plain.n);
+    EVP_EncryptFinal_ex(c, box + 12 + n, &last);
+    EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_GET_TAG, 16, box + 12 + plain.n);
+    EVP_CIPHER_CTX_free(c);
+    struct kl_buf value;
+    kl_buf_init(&value, 1 << 20);
+    kl_buf_printf(&value, "%s:", salt);
+    put_base64(&value, box, 12 + plain.n + 16);
+    free(box);
+    SHA256((const unsigned char *)secret, strlen(secret), md);
+    for (int i = 0; i < 6; i++)
+        snprintf(name + 11 + 2 * i, 3, "%02x", md[i]);
+    struct kl_op put = {
+        .kind = KL_OP_PUT, .key = kl_str(name), .value = kl_bytes_new(kl_buf_str(&value))};
+    struct kl_txn txn = {.body = {.then = &put, .nthen = 1}};
+    struct kl_error err;
+    assert_int_equal(kl_store_run_txn(f->store, &txn, 1000, &err), 0);
+    kl_txn_fini(&txn);
+    kl_bytes_unref(put.value);
+    kl_buf_fini(&value);
+}
+
+// What K3s has in its datastore: certificates of the same kind as ours, an RSA key for tokens.
+static struct kl_pki *make_k3s(struct fixture *f, const char *dir, const char *secret,
+                               const char *sealed_with, bool old, char service_key[4096])
+{
+    struct kl_store *mine = f->store;
+    f->store = NULL;
+    struct kl_pki *k3s = must(f, dir, secret);
+    f->store = mine;
+    EVP_PKEY *rsa = EVP_RSA_gen(2048);
+    BIO *b = BIO_new(BIO_s_mem());
+    assert_int_equal(PEM_write_bio_PrivateKey_traditional(b, rsa, NULL, NULL, 0, NULL, NULL), 1);
+    int n = BIO_read(b, service_key, 4095);
+    service_key[n] = 0;
+    BIO_free(b);
+    EVP_PKEY_free(rsa);
+    struct kl_buf json;
+    kl_buf_init(&json, 1 << 20);
+    kl_buf_putc(&json, '{');
+    put_file(&json, "ServerCA", k3s->server_ca, old);
+    put_file(&json, "ServerCAKey", k3s->server_ca_key, old);
+    put_file(&json, "ClientCA", k3s->client_ca, old);
+    put_file(&json, "ClientCAKey", k3s->client_ca_key, old);
+    put_file(&json, "ServiceKey", kl_str(service_key), old);
+    put_file(&json, "PasswdFile", kl_str("x,node,node,k3s:agent\n"), old);
+    put_file(&json, "IPSECKey", KL_STR(""), old);
+    kl_buf_puts(&json, KL_STR("}\n"));
+    put_record(f, sealed_with, kl_buf_str(&json));
+    kl_buf_fini(&json);
+    return k3s;
+}
+
+static void adopted(const struct kl_pki *p, const struct kl_pki *k3s, const char *service_key)
+{
+    assert_true(kl_str_eq(p->server_ca, k3s->server_ca));
+    assert_true(kl_str_eq(p->server_ca_key, k3s->server_ca_key));
+    assert_true(kl_str_eq(p->client_ca, k3s->client_ca));
+    assert_true(kl_str_eq(p->client_ca_key, k3s->client_ca_key));
+    assert_true(kl_str_eqz(p->service_key, service_key));
+    assert_true(kl_str_eq(p->token, k3s->token)); // nodes join as before
+    assert_false(p->made);
+}
+
+static void test_k3s(void **state)
+{
+    struct fixture *f = *state;
+    char service_key[4096], whole[160];
+    struct kl_pki *k3s = make_k3s(f, "k3s", "sesame", "sesame", false, service_key);
+    snprintf(whole, sizeof whole, "%.*s", KL_PRI(k3s->token));
+    refused(f, "a", "wrong", KL_EUNAUTHORIZED, "the token is not that of the K3s cluster");
+    struct kl_pki *a = must(f, "a", whole);
+    adopted(a, k3s, service_key);
+    // From now on it is stored in our way too: the others need no K3s.
+    struct kl_pki *b = must(f, "b", "sesame");
+    same(a, b);
+    adopted(b, k3s, service_key);
+    kl_pki_free(k3s);
+    kl_pki_free(a);
+    kl_pki_free(b);
+}
+
+static void test_k3s_without_token(void **state)
+{
+    struct fixture *f = *state;
+    char service_key[4096];
+    struct kl_pki *k3s = make_k3s(f, "k3s", "sesame", "sesame", false, service_key);
+    struct kl_pki *a = must(f, "a", NULL);
+    assert_true(a->made);
+    assert_false(kl_str_eq(a->server_ca, k3s->server_ca));
+    kl_pki_free(k3s);
+    kl_pki_free(a);
+}
+
+// Older versions sealed it with the whole token or with nothing, and had no times in it.
+static void test_old_k3s(void **state)
+{
+    struct fixture *f = *state;
+    char service_key[4096];
+    struct kl_pki *k3s = make_k3s(f, "k3s", "sesame", "", true, service_key);
+    struct kl_pki *a = must(f, "a", "sesame");
+    adopted(a, k3s, service_key);
+    kl_pki_free(k3s);
+    kl_pki_free(a);
+}
+
+static void test_damaged_k3s(void **state)
+{
+    struct fixture *f = *state;
+    put_record(f, "one", KL_STR("{\"ServerCA\":{\"Content\":\"QUJD\"}}"));
+    refused(f, "a", "one", KL_ECORRUPT, "there is no ServerCAKey");
+    put_record(f, "two", KL_STR("{\"ServerCA\":{\"Content\":\"?\"}}"));
+    refused(f, "a", "two", KL_ECORRUPT, "are damaged");
+    put_record(f, "three", KL_STR("not json"));
+    refused(f, "a", "three", KL_ECORRUPT, "are damaged");
 }
 
 // A data directory from before identities were stored, and one of another cluster.
@@ -252,6 +405,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_seal),
         cmocka_unit_test_setup_teardown(test_adopt, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_k3s, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_k3s_without_token, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_old_k3s, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_damaged_k3s, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_old_directory, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_race, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_damaged, set_up, tear_down),

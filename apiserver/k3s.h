@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// The identity of a K3s cluster in a datastore that was K3s': its CAs and the key of ServiceAccount
+// tokens, which it keeps under /bootstrap/, sealed with its token.
+#pragma once
+#include "base/buf.h"
+#include "base/err.h"
+
+struct kl_store;
+
+// Appends what is there as an identity (apiserver/identity.h) without what K3s has none of: peers'
+// CA and the cluster's id. Nothing when there is none. `token` is a whole one or its secret. When
+// it was not `given`, but is only what the data directory has, one that does not fit is as good as
+// none: that is said in the log. KL_EUNAUTHORIZED: a given one is not K3s'. Blocking; not on a
+// loop.
+int kl_k3s_identity(struct kl_store *s, struct kl_str token, bool given, struct kl_buf *out,
+                    struct kl_error *err);
