@@ -3,9 +3,13 @@
 # time-limit: 1200
 """A datastore goes to kine and comes back: a real kine opens what `kinglet migrate --to-kine` gives
 back and serves it, and a server takes it over again. kine is .cache/peers/kine (tests/bench/peers);
-with BUILD_KINE=1 it is built from its Go module, which takes some minutes. Without it nothing runs:
-tests/store/take_over.c checks the same on tables made as kine's."""
+with BUILD_KINE=1 it is built from its Go module, which takes some minutes. Without it only what needs
+none runs: tests/store/take_over.c checks the same on tables made as kine's."""
+import base64
+import ctypes
+import ctypes.util
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -184,6 +188,77 @@ def test_postgres():
 
 def test_mariadb():
     there_and_back("mysql")
+
+
+# ---- K3s' identity
+
+def aes_gcm(key, nonce, plain):
+    """AES-256-GCM of libcrypto: the text and its tag."""
+    lib = ctypes.CDLL(ctypes.util.find_library("crypto"))
+    for name in ("EVP_CIPHER_CTX_new", "EVP_aes_256_gcm"):
+        getattr(lib, name).restype = ctypes.c_void_p
+    context, n = ctypes.c_void_p(lib.EVP_CIPHER_CTX_new()), ctypes.c_int()
+    out, tag = ctypes.create_string_buffer(len(plain) + 16), ctypes.create_string_buffer(16)
+    ok = lib.EVP_EncryptInit_ex(context, ctypes.c_void_p(lib.EVP_aes_256_gcm()), None, key, nonce) == 1 \
+        and lib.EVP_EncryptUpdate(context, out, ctypes.byref(n), plain, len(plain)) == 1 \
+        and lib.EVP_EncryptFinal_ex(context, ctypes.byref(out, n.value), ctypes.byref(n)) == 1 \
+        and lib.EVP_CIPHER_CTX_ctrl(context, 0x10, 16, tag) == 1
+    lib.EVP_CIPHER_CTX_free(context)
+    check(ok, "AES-GCM")
+    return out.raw[:len(plain)] + tag.raw
+
+
+def k3s_record(data, secret):
+    """(key, value) as K3s has them, of the certificates in a data directory."""
+    names = {"ServerCA": "server-ca.crt", "ServerCAKey": "server-ca.key", "ClientCA": "client-ca.crt",
+             "ClientCAKey": "client-ca.key", "ServiceKey": "service.key"}
+    files = {}
+    for name, file in names.items():
+        with open(os.path.join(data, "server/tls", file), "rb") as f:
+            files[name] = {"Timestamp": "2026-01-02T03:04:05.678901234Z",
+                           "Content": base64.b64encode(f.read()).decode()}
+    salt, nonce = os.urandom(8).hex(), os.urandom(12)
+    key = hashlib.pbkdf2_hmac("sha1", secret.encode(), salt.encode(), 4096, 32)
+    sealed = nonce + aes_gcm(key, nonce, json.dumps(files).encode())
+    return ("/bootstrap/" + hashlib.sha256(secret.encode()).hexdigest()[:12],
+            (salt + ":" + base64.b64encode(sealed).decode()).encode())
+
+
+def test_k3s_identity():
+    """Kubeconfig and service account token of the cluster before are good after the take-over."""
+    file = os.path.join(temp_dir(), "state.db")
+    quiet = ["--datastore-endpoint", "sqlite://" + file, "--disable-controller-manager",
+             "--disable-scheduler"]
+    with Server("--token", "sesame", *quiet) as old:
+        old.api("POST", "/api/v1/namespaces/default/serviceaccounts",
+                {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "bob"}})
+        token = old.api("POST", "/api/v1/namespaces/default/serviceaccounts/bob/token",
+                        {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+                         "spec": {"expirationSeconds": 3600}})["status"]["token"]
+    kinglet("migrate", "--to-kine", "sqlite://" + file)
+    with sqlite3.connect(file) as db:
+        key, value = k3s_record(old.data, "sesame")
+        db.execute("DELETE FROM kine WHERE name = '/bootstrap/kinglet'")
+        rev = db.execute("SELECT MAX(id) FROM kine").fetchone()[0] + 1
+        db.execute("INSERT INTO kine(id, name, created, deleted, create_revision, prev_revision,"
+                   " lease, value, old_value) VALUES(?, ?, 1, 0, 0, 0, 0, ?, NULL)", (rev, key, value))
+    db.close()
+    new = Server("--token", "open", "--take-over", *quiet)
+    r = subprocess.run([KINGLET, "server", *new.flags], capture_output=True, text=True, timeout=60)
+    equal(r.returncode, 1, f"exit status with a wrong token: {r.stderr}")
+    equal([x for x in r.stderr.splitlines() if x.startswith("kinglet: ")],
+          ["kinglet: the token is not that of the K3s cluster whose datastore this is (--token)"])
+    new.flags[new.flags.index("open")] = "sesame"
+    with new:
+        old.port = new.port  # with what the old kubeconfig has
+        equal(old.get("/api/v1/namespaces/default")["metadata"]["name"], "default")
+        c = old.connect(anonymous=True)
+        c.request("GET", "/api", headers={"Authorization": f"Bearer {token}"})
+        equal(c.getresponse().status, 200, "the old service account's token")
+        c.close()
+        with open(f"{old.data}/server/token", encoding="ascii") as a, \
+                open(f"{new.data}/server/token", encoding="ascii") as b:
+            equal(b.read(), a.read(), "token")
 
 
 if __name__ == "__main__":
