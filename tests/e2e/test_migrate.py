@@ -286,6 +286,40 @@ def test_round_trip():
     equal(leases(path("around-again.db")), want_leases, "leases")
 
 
+def test_killed_at_the_cut_over():
+    """kill -9 of the tool once writes are held off: they go on, the next run moves everything, and a
+    target that was whole has all that was acknowledged up to its revision."""
+    target, killed = path("cut.db"), 0
+    for _ in range(3):
+        writers = Writers(500)
+        wait_for(lambda w=writers: len(w.acked) > 100, "writes")
+        proc = subprocess.Popen([KINGLET, "migrate", "--online", "--data-dir", server.data, "--to",
+                                 "sqlite://" + target, "--force", "--verify"],
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        wait_for(lambda w=writers, p=proc: w.refused or p.poll() is not None, "the cut-over")
+        proc.kill()
+        out, _ = proc.communicate()
+        writers.end()
+        equal(writers.errors, [], "errors")
+        check(proc.returncode in (0, -signal.SIGKILL), out)
+        killed += proc.returncode != 0
+        kinglet("migrate", "--unfence", "--data-dir", server.data)
+        server.api("POST", CONFIG_MAPS, config_map(f"after-{killed}-{os.urandom(3).hex()}", {}))
+        status = subprocess.run([KINGLET, "status", "--datastore-endpoint", "sqlite://" + target],
+                                capture_output=True, text=True, timeout=60)
+        if status.returncode:
+            holds(status.stderr, "unfinished copy")
+        else:
+            have, rev = state(target)
+            lost = [n for n, v in writers.acked.items()
+                    if int(v) <= rev and have.get("/registry/configmaps/default/" + n, (0,))[0] != int(v)]
+            equal(lost, [], "acknowledged before its revision, but not there")
+            equal([n for n, v in writers.acked.items() if int(v) > rev], [], "acknowledged after it")
+        for name in list(writers.acked):
+            server.raw("DELETE", f"{CONFIG_MAPS}/{name}")
+    print(f"    {killed} of 3 were killed")
+
+
 def test_online_under_load():
     writers = Writers(500)
     wait_for(lambda: len(writers.acked) > 300, "writes")
