@@ -239,6 +239,10 @@ static int begin(struct server *s, struct kl_error *err)
         .max_request_bytes = (size_t)f->max_request_bytes,
         .max_txn_ops = (uint32_t)f->max_txn_ops,
         .max_streams = (uint32_t)f->max_streams,
+        .member_id = s->cluster.n ? kl_etcd_cluster_member_id : NULL,
+        .member_name = s->cluster.n ? kl_etcd_cluster_member_name : NULL,
+        .member_arg = &s->cluster,
+        .plain_peers = s->cluster.plain,
         .watch_progress_ms = f->progress_ms && f->progress_ms < 100 ? 100 : f->progress_ms};
     if ((rc = kl_etcd_new(&eo, &s->etcd, err)) || (rc = listen_all(s, err)))
         return rc;

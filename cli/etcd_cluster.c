@@ -51,7 +51,7 @@ static int add_member(struct kl_etcd_cluster *c, const struct kl_etcd_flags *f, 
             return kl_error_set(err, KL_EINVALID,
                                 "--initial-cluster: %s: each member has one name and one URL",
                                 item);
-    m->id = make_id(token_of(f), m->address);
+    m->id = make_id(c->token, m->address);
     c->n++;
     return 0;
 }
@@ -60,8 +60,11 @@ int kl_etcd_cluster_read(struct kl_etcd_cluster *c, struct kl_etcd_flags *f, str
                          struct kl_error *err)
 {
     const char *list = f->initial_cluster ? f->initial_cluster : "";
-    if (!strchr(list, ',') || (f->datastore && strncmp(f->datastore, "raft://", 7)))
+    bool raft = f->datastore && !strncmp(f->datastore, "raft://", 7);
+    // One member alone needs no raft, unless it is asked for: others may join it later.
+    if (!*list || (f->datastore ? !raft : !strchr(list, ',')))
         return 0;
+    c->token = token_of(f);
     while (*list) {
         size_t len = strcspn(list, ",");
         const char *item = kl_arena_dup(a, (struct kl_str){list, len}).p;
@@ -88,14 +91,28 @@ int kl_etcd_cluster_read(struct kl_etcd_cluster *c, struct kl_etcd_flags *f, str
 
 // ---- opening
 
+uint64_t kl_etcd_cluster_member_id(void *cluster, const char *address)
+{
+    return make_id(((const struct kl_etcd_cluster *)cluster)->token, address);
+}
+
+const char *kl_etcd_cluster_member_name(void *cluster, uint64_t id)
+{
+    const struct kl_etcd_cluster *c = cluster;
+    for (int i = 0; i < c->n; i++)
+        if (c->member[i].id == id)
+            return c->member[i].name;
+    return "";
+}
+
 static int got_state(void *arg, const void *data, size_t n)
 {
     *(bool *)arg = true;
     return KL_ECANCELED; // that it has one is enough
 }
 
-// An empty directory whose cluster goes on without it must not begin another one.
-static int look_for_others(struct kl_etcd_cluster *c, struct kl_error *err)
+// The first of the others that has the cluster's data; -1: none has, or none is there.
+static int find_state(struct kl_etcd_cluster *c)
 {
     for (int i = 0; i < c->n; i++) {
         struct kl_error ignored;
@@ -103,13 +120,21 @@ static int look_for_others(struct kl_etcd_cluster *c, struct kl_error *err)
         if (i != c->self)
             kl_peers_fetch(c->peers, c->member[i].id, "raft-state", got_state, &there, &ignored);
         if (there)
-            return kl_error_set(
-                err, KL_EEXISTS,
-                "member %016llx has already been bootstrapped: %s has the cluster's "
-                "data; --initial-cluster-state existing joins it",
-                (unsigned long long)c->id, c->member[i].name);
+            return i;
     }
-    return 0;
+    return -1;
+}
+
+// An empty directory whose cluster goes on without it must not begin another one.
+static int look_for_others(struct kl_etcd_cluster *c, struct kl_error *err)
+{
+    int i = find_state(c);
+    if (i < 0)
+        return 0;
+    return kl_error_set(err, KL_EEXISTS,
+                        "member %016llx has already been bootstrapped: %s has the cluster's "
+                        "data; --initial-cluster-state existing joins it",
+                        (unsigned long long)c->id, c->member[i].name);
 }
 
 static int open_peers(struct kl_etcd_cluster *c, const struct kl_etcd_flags *f,
@@ -122,7 +147,7 @@ static int open_peers(struct kl_etcd_cluster *c, const struct kl_etcd_flags *f,
     if (f->listen_peer)
         rc = kl_etcd_urls(&a, f->listen_peer, &at, 1, &n, err);
     struct kl_peers_options o = {.id = c->id,
-                                 .cluster_id = make_id(token_of(f), "cluster"),
+                                 .cluster_id = make_id(c->token, "cluster"),
                                  .listen_address = at.host,
                                  .listen_port = at.port,
                                  .advertise_address = c->member[c->self].address,
@@ -131,6 +156,7 @@ static int open_peers(struct kl_etcd_cluster *c, const struct kl_etcd_flags *f,
                                  .key.file = f->peer_key_file,
                                  .unnamed = true,
                                  .insecure_loopback = !at.tls};
+    c->plain = !at.tls;
     if (!rc && at.tls && (!f->peer_ca_file || !f->peer_cert_file || !f->peer_key_file))
         rc = kl_error_set(err, KL_EINVALID,
                           "members trust each other by certificates: --peer-cert-file, "
@@ -152,7 +178,7 @@ int kl_etcd_cluster_open(struct kl_etcd_cluster *c, const struct kl_etcd_flags *
 {
     char state[4200], dir[4096];
     const char *from = f->datastore + strlen("raft://");
-    bool joins = c->self != c->first || (f->initial_state && !strcmp(f->initial_state, "existing"));
+    bool existing = f->initial_state && !strcmp(f->initial_state, "existing");
     if (!c->n)
         return 0;
     snprintf(dir, sizeof dir, "%.*s", (int)strcspn(from, "?"), from);
@@ -168,8 +194,14 @@ int kl_etcd_cluster_open(struct kl_etcd_cluster *c, const struct kl_etcd_flags *
         kl_peers_set(c->peers, c->member[i].id, c->member[i].address);
     if (!fresh)
         return 0;
-    if (joins) {
-        int who = c->self != c->first ? c->first : c->self == 0;
+    if (existing && c->n == 1)
+        return kl_error_set(err, KL_EINVALID,
+                            "--initial-cluster-state existing: --initial-cluster names no member "
+                            "but this one");
+    if (existing || c->self != c->first) {
+        int who = existing ? find_state(c) : c->first;
+        if (who < 0) // it may come yet
+            who = c->self != c->first ? c->first : c->self == 0;
         so->raft_join = true;
         so->raft_from = c->member[who].id;
         return 0;

@@ -9,6 +9,8 @@
 enum { KL_ETCD_MEMBERS_MAX = 15 };
 
 struct kl_etcd_cluster {
+    const char *token;
+    bool plain;             // no TLS between members
     struct kl_peers *peers; // NULL: there is no cluster
     uint64_t id;
     struct kl_etcd_member_url {
@@ -33,4 +35,7 @@ int kl_etcd_cluster_open(struct kl_etcd_cluster *c, const struct kl_etcd_flags *
                          struct kl_store_options *so, struct kl_error *err);
 // On a loop, which runs later.
 void kl_etcd_cluster_form(struct kl_etcd_cluster *c, struct kl_store *s, struct kl_loop *loop);
+// For kl_etcd_options; the cluster is their argument.
+uint64_t kl_etcd_cluster_member_id(void *cluster, const char *address);
+const char *kl_etcd_cluster_member_name(void *cluster, uint64_t id);
 void kl_etcd_cluster_close(struct kl_etcd_cluster *c); // after the store

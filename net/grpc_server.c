@@ -4,19 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { PREFIX = 5, DEFAULT_MAX = 4 * 1024 * 1024, MAX_STATUS_MESSAGE = 8000, MAX_METHODS = 256 };
-
-struct slot {
-    struct kl_str path;
-    const struct kl_grpc_method *m;
-};
-
-struct kl_grpc_server {
-    void *arg;
-    size_t max_message;
-    struct slot slots[MAX_METHODS];
-    size_t nslots;
-};
+enum { PREFIX = 5, DEFAULT_MAX = 4 * 1024 * 1024, MAX_STATUS_MESSAGE = 8000 };
 
 // A deadline: allocated when a call has one, as libuv's handles close later.
 struct deadline {
@@ -29,6 +17,7 @@ struct kl_grpc_rpc {
     struct kl_grpc_server *s;
     struct kl_http_req *r;
     const struct kl_grpc_method *m;
+    struct kl_grpc_slot *slot; // NULL: no such method
     void *data;
     struct deadline *deadline;
 
@@ -51,9 +40,10 @@ struct kl_grpc_rpc {
 static int add_table(struct kl_grpc_server *s, const struct kl_grpc_method *t, struct kl_error *err)
 {
     for (; t->path; t++) {
-        if (s->nslots == MAX_METHODS)
-            return kl_error_set(err, KL_ELIMIT, "more than %d gRPC methods", MAX_METHODS);
-        s->slots[s->nslots++] = (struct slot){kl_str(t->path), t};
+        if (s->nslots == KL_GRPC_MAX_METHODS)
+            return kl_error_set(err, KL_ELIMIT, "more than %d gRPC methods", KL_GRPC_MAX_METHODS);
+        s->slots[s->nslots].path = kl_str(t->path);
+        s->slots[s->nslots++].m = t;
     }
     return 0;
 }
@@ -86,11 +76,11 @@ bool kl_grpc_is(const struct kl_http_req *r)
            kl_str_starts(kl_http_header(r, KL_STR("content-type")), KL_STR("application/grpc"));
 }
 
-static const struct kl_grpc_method *find_method(const struct kl_grpc_server *s, struct kl_str path)
+static struct kl_grpc_slot *find_method(struct kl_grpc_server *s, struct kl_str path)
 {
     for (size_t i = 0; i < s->nslots; i++)
         if (kl_str_eq(s->slots[i].path, path))
-            return s->slots[i].m;
+            return &s->slots[i];
     return NULL;
 }
 
@@ -209,6 +199,8 @@ void kl_grpc_rpc_finish(struct kl_grpc_rpc *c, enum kl_grpc_code code, const cha
     if (c->closed || c->finished)
         return;
     c->finished = true;
+    if (c->slot)
+        kl_grpc_count(&c->slot->handled[code], 1);
     if (!c->responded && c->q_at == c->q_n && !c->pull) {
         c->responded = true;
         size_t n = 1 + put_status(c, h + 1, code, message, text);
@@ -258,6 +250,8 @@ static int queue_message(struct kl_grpc_rpc *c, struct kl_grpc_out *o)
     memcpy(c->q + c->q_n, chunks, n * sizeof(*chunks));
     c->q_n += n;
     c->queued += o->bytes + PREFIX;
+    kl_grpc_count(&c->slot->sent, 1);
+    kl_grpc_count(&c->s->sent_bytes, (long long)o->bytes + PREFIX);
     o->n = 0; // the references are the queue's
     return 0;
 }
@@ -400,6 +394,7 @@ static size_t deliver(struct kl_grpc_rpc *c, struct kl_str data)
             break;
         else {
             c->got_message = true;
+            kl_grpc_count(&c->slot->received, 1);
             at += PREFIX + n;
             c->m->message(c, (struct kl_str){data.p + at - n, n});
         }
@@ -444,6 +439,7 @@ static void on_data(void *arg, struct kl_http_req *r, int status, struct kl_str 
         return;
     }
     size_t n = data.n;
+    kl_grpc_count(&c->s->received_bytes, (long long)n);
     kl_http_req_ref(r);
     if (!c->in.n && !c->held) {
         c->delivering = true;
@@ -543,6 +539,8 @@ static void on_close(void *arg, struct kl_http_req *r, int status)
 {
     struct kl_grpc_rpc *c = arg;
     c->closed = true;
+    if (c->slot && !c->finished)
+        kl_grpc_count(&c->slot->handled[KL_GRPC_CANCELED], 1);
     end_deadline(c);
     end_pull(c);
     if (c->m && c->m->close)
@@ -612,8 +610,12 @@ void kl_grpc_serve(struct kl_grpc_server *s, struct kl_http_req *r)
     kl_http_req_set_data(r, c);
     kl_http_req_on_close(r, on_close, c);
     struct kl_str path = kl_http_path(r);
-    const struct kl_grpc_method *m = find_method(s, path);
-    if (!m)
+    struct kl_grpc_slot *slot = find_method(s, path);
+    const struct kl_grpc_method *m = slot ? slot->m : NULL;
+    c->slot = slot;
+    if (slot)
+        kl_grpc_count(&slot->started, 1);
+    else
         fail_unknown(c, path);
     if (!m || !check_encoding(c) || !start_deadline(c))
         return;

@@ -40,6 +40,9 @@ struct kl_grpc_server_opts {
 
 int kl_grpc_server_new(const struct kl_grpc_server_opts *o, struct kl_grpc_server **ret,
                        struct kl_error *err);
+// grpc_server_{started,handled,msg_received,msg_sent}_total as go-grpc-middleware has them, and
+// etcd_network_client_grpc_{received,sent}_bytes_total, in Prometheus' text format. Any thread.
+void kl_grpc_server_write_metrics(const struct kl_grpc_server *s, struct kl_buf *out);
 void kl_grpc_server_free(struct kl_grpc_server *s); // after the last request has closed
 // True for requests that kl_grpc_serve is for: HTTP/2 with content-type application/grpc.
 bool kl_grpc_is(const struct kl_http_req *r);

@@ -6,7 +6,8 @@
 static const double seconds[] = {0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064,
                                  0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192};
 static const double step_ms[] = {0.5, 1, 2, 5, 10, 20, 50, 100};
-static atomic_llong commit_buckets[KL_COUNT(seconds) + 1], step_buckets[KL_COUNT(step_ms) + 1];
+static atomic_llong commit_buckets[KL_COUNT(seconds) + 1], fsync_buckets[KL_COUNT(seconds) + 1],
+    step_buckets[KL_COUNT(step_ms) + 1];
 
 static struct kl_metric commit_seconds = {
     .name = "etcd_disk_backend_commit_duration_seconds",
@@ -15,6 +16,14 @@ static struct kl_metric commit_seconds = {
     .bounds = seconds,
     .nbounds = KL_COUNT(seconds),
     .buckets = commit_buckets,
+};
+static struct kl_metric fsync_seconds = {
+    .name = "etcd_disk_wal_fsync_duration_seconds",
+    .help = "Latency of a log's fsync; on SQLite of a batch, which is one.",
+    .kind = KL_HISTOGRAM,
+    .bounds = seconds,
+    .nbounds = KL_COUNT(seconds),
+    .buckets = fsync_buckets,
 };
 static struct kl_metric compact_step_ms = {
     .name = "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds",
@@ -87,6 +96,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void register_all(void)
 {
     struct kl_metric *all[] = {&commit_seconds,
+                               &fsync_seconds,
                                &compact_step_ms,
                                &puts_total,
                                &deletes_total,
@@ -129,6 +139,11 @@ void kl_store_metric_step(int64_t took_us)
     kl_metric_observe(&compact_step_ms, (double)took_us / 1e3);
 }
 
+void kl_store_metric_fsync(int64_t took_ns)
+{
+    kl_metric_observe(&fsync_seconds, (double)took_ns / 1e9);
+}
+
 void kl_store_metrics_leader(struct kl_store *s, bool changed)
 {
     uint64_t who = s->ops->leader ? s->ops->leader(s->backend) : 0;
@@ -151,6 +166,8 @@ void kl_store_metrics_applied(const struct kl_store *s, const struct kl_batch *b
     kl_metric_add(&put_bytes, bytes);
     kl_metric_set(&pending, atomic_load_explicit(&s->queued, memory_order_relaxed));
     kl_metric_observe(&commit_seconds, (double)took_ns / 1e9);
+    if (strcmp(s->ops->scheme, "sqlite") == 0)
+        kl_store_metric_fsync(took_ns);
     kl_metric_add(&batches_total, 1);
     kl_metric_add(&simple[KL_SM_TXN], (long long)b->ntxns);
     kl_metric_add(&puts_total, (long long)b->nrows - deletes);

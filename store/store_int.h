@@ -280,3 +280,4 @@ enum kl_store_metric {
 };
 void kl_store_metric(enum kl_store_metric m, int64_t d);
 void kl_store_metric_step(int64_t took_us);
+void kl_store_metric_fsync(int64_t took_ns); // any thread

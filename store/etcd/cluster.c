@@ -1,10 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // The Cluster service (server/etcdserver/api/v3rpc/member.go) and MoveLeader: the servers of a
-// raft:// store, or one member. Servers that share a database are no members, as nothing votes; and
-// servers join by `kinglet server --server`, not by MemberAdd, as each chooses its own id.
+// raft:// store, or one member. Servers that share a database are no members, as nothing votes.
+// MemberAdd announces a member of `kinglet etcd --initial-cluster`, whose id is made of its
+// address; it begins as a learner whatever was asked for, and becomes a voter by the rule of odd
+// numbers (store/raft/members.h). Servers that join by `kinglet server --server` choose their ids.
 #include "store/etcd/cluster_int.h"
 #include "store/raft/members.h"
 #include <stdio.h>
+#include <string.h>
+
+#define NOT_ENOUGH "etcdserver: re-configuration failed due to not enough started members"
+#define NOT_A_LEARNER "etcdserver: can only promote a learner member"
+#define NOT_IN_SYNC "etcdserver: can only promote a learner member which is in sync with leader"
+#define URL_EXISTS "etcdserver: Peer URLs already exists"
+#define ID_EXISTS "etcdserver: member ID already exist"
 
 // ---- who is there
 
@@ -41,11 +50,14 @@ static void fill_raft(const struct kl_etcd *e, struct kl_arena *a, struct kl_etc
     if (from->address[0]) {
         m->peer_urls = KL_ARENA_NEW(a, struct kl_str);
         if (m->peer_urls)
-            m->peer_urls[m->n_peer_urls++] = kl_arena_printf(a, "https://%s", from->address);
+            m->peer_urls[m->n_peer_urls++] =
+                kl_arena_printf(a, "%s://%s", e->o.plain_peers ? "http" : "https", from->address);
     }
     if (from->self)
         fill_self(e, a, m);
-    else
+    else if (from->connected && e->o.member_name) // etcd's have no name before they start
+        m->name = kl_str(e->o.member_name(e->o.member_arg, from->id));
+    if (!m->name.n && from->connected)
         m->name = kl_arena_printf(a, "%016llx", (unsigned long long)from->id);
 }
 
@@ -148,7 +160,7 @@ static void list(struct kl_grpc_rpc *c, struct kl_str msg)
 struct change_call {
     struct kl_grpc_rpc *rpc; // a reference
     struct kl_raft_change change;
-    void (*answer)(struct kl_grpc_rpc *c);
+    void (*answer)(struct kl_grpc_rpc *c); // NULL: answer_added
 };
 
 static void not_found(struct kl_grpc_rpc *c)
@@ -166,16 +178,44 @@ static void bad_transferee(struct kl_grpc_rpc *c)
     kl_etcd_fail_grpc(c, KL_GRPC_FAILED_PRECONDITION, "etcdserver: bad leader transferee");
 }
 
+// A server that does not lead may not know the member yet.
+static void answer_added(struct kl_grpc_rpc *c, const struct kl_raft_change *change)
+{
+    struct members m;
+    struct kl_etcd_member_add_response r = {.header = &m.header};
+    struct kl_raft_member added = {.id = change->id, .role = KL_RAFT_STANDBY};
+    memcpy(added.address, change->address, sizeof(added.address));
+    if (fill_members(c, &m)) {
+        kl_etcd_fail(c, KL_ENOMEM, NULL);
+        return;
+    }
+    for (size_t i = 0; i < m.n && !r.member; i++)
+        r.member = m.v[i].id == added.id ? &m.v[i] : NULL;
+    if (!r.member) { // there is room for one more
+        r.member = &m.v[m.n++];
+        fill_raft(kl_etcd_of(c), kl_grpc_rpc_arena(c), r.member, &added);
+    }
+    r.members = m.v;
+    r.n_members = m.n;
+    kl_etcd_reply(c, &kl_etcd_member_add_response_desc, &r);
+}
+
 static void changed(struct kl_raft_change *change)
 {
     struct change_call *call = KL_CONTAINER_OF(change, struct change_call, change);
     struct kl_grpc_rpc *c = call->rpc;
-    if (!change->code)
+    if (!change->code && call->answer)
         call->answer(c);
+    else if (!change->code)
+        answer_added(c, change);
     else if (change->code == KL_ENOTFOUND && change->op == KL_RAFT_TRANSFER)
         bad_transferee(c);
     else if (change->code == KL_ENOTFOUND)
         not_found(c);
+    else if (change->code == KL_EINVALID) // the only voter
+        kl_etcd_fail_grpc(c, KL_GRPC_FAILED_PRECONDITION, NOT_ENOUGH);
+    else if (change->code == KL_ETIMEOUT && change->op == KL_RAFT_PROMOTE)
+        kl_etcd_fail_grpc(c, KL_GRPC_FAILED_PRECONDITION, NOT_IN_SYNC);
     else if (change->code == KL_ECONFLICT)
         kl_etcd_fail_grpc(c, KL_GRPC_UNAVAILABLE, "etcdserver: unhealthy cluster");
     else if (change->code == KL_EUNAVAILABLE)
@@ -234,11 +274,41 @@ static bool urls_ok(struct kl_grpc_rpc *c, const struct kl_str *urls, size_t n)
     return ok;
 }
 
+// A member by id, or (id 0) by address. False: there is none.
+static bool find_member(struct kl_grpc_rpc *c, uint64_t id, const char *address,
+                        struct kl_raft_member *ret)
+{
+    struct kl_raft_status *st = KL_ARENA_NEW(kl_grpc_rpc_arena(c), struct kl_raft_status);
+    if (!st || kl_raft_status(kl_etcd_of(c)->store, st, NULL))
+        return false;
+    for (size_t i = 0; i < st->nmembers; i++) {
+        if (id ? st->members[i].id != id : strcmp(st->members[i].address, address))
+            continue;
+        *ret = st->members[i];
+        return true;
+    }
+    return false;
+}
+
 static void add(struct kl_grpc_rpc *c, struct kl_str msg)
 {
+    const struct kl_etcd *e = kl_etcd_of(c);
+    struct kl_raft_member there;
     const struct kl_etcd_member_add_request *rq =
         kl_etcd_decode(c, &kl_etcd_member_add_request_desc, msg);
-    if (rq && urls_ok(c, rq->peer_urls, rq->n_peer_urls))
+    if (!rq || !urls_ok(c, rq->peer_urls, rq->n_peer_urls))
+        return;
+    struct kl_str address = kl_arena_dup(kl_grpc_rpc_arena(c), url_address(rq->peer_urls[0]));
+    if (!address.p) {
+        kl_etcd_fail(c, KL_ENOMEM, NULL);
+        return;
+    }
+    uint64_t id = e->o.member_id ? e->o.member_id(e->o.member_arg, address.p) : 0;
+    if (find_member(c, 0, address.p, &there))
+        kl_etcd_fail_grpc(c, KL_GRPC_FAILED_PRECONDITION, URL_EXISTS);
+    else if (id && find_member(c, id, "", &there)) // its address was changed since
+        kl_etcd_fail_grpc(c, KL_GRPC_FAILED_PRECONDITION, ID_EXISTS);
+    else if (!id || !start_change(c, KL_RAFT_ADD, id, address.p, NULL))
         not_capable(c);
 }
 
@@ -254,8 +324,7 @@ static void remove_member(struct kl_grpc_rpc *c, struct kl_str msg)
     if (!rq || start_change(c, KL_RAFT_REMOVE, rq->id, "", answer_list))
         return;
     if (is_self(c, rq->id))
-        kl_etcd_fail_grpc(c, KL_GRPC_FAILED_PRECONDITION,
-                          "etcdserver: re-configuration failed due to not enough started members");
+        kl_etcd_fail_grpc(c, KL_GRPC_FAILED_PRECONDITION, NOT_ENOUGH);
     else
         not_found(c);
 }
@@ -279,13 +348,20 @@ static void update(struct kl_grpc_rpc *c, struct kl_str msg)
 
 static void promote(struct kl_grpc_rpc *c, struct kl_str msg)
 {
+    struct kl_raft_member m;
     const struct kl_etcd_member_promote_request *rq =
         kl_etcd_decode(c, &kl_etcd_member_promote_request_desc, msg);
-    if (!rq || start_change(c, KL_RAFT_PROMOTE, rq->id, "", answer_list))
+    if (!rq)
         return;
-    if (is_self(c, rq->id))
-        kl_etcd_fail_grpc(c, KL_GRPC_FAILED_PRECONDITION,
-                          "etcdserver: can only promote a learner member");
+    bool there = find_member(c, rq->id, "", &m);
+    if (there && m.role == KL_RAFT_VOTER)
+        kl_etcd_fail_grpc(c, KL_GRPC_FAILED_PRECONDITION, NOT_A_LEARNER);
+    else if (there && !m.connected)
+        kl_etcd_fail_grpc(c, KL_GRPC_FAILED_PRECONDITION, NOT_IN_SYNC);
+    else if (start_change(c, KL_RAFT_PROMOTE, rq->id, "", answer_list))
+        return;
+    else if (is_self(c, rq->id))
+        kl_etcd_fail_grpc(c, KL_GRPC_FAILED_PRECONDITION, NOT_A_LEARNER);
     else
         not_found(c);
 }

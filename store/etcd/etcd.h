@@ -15,9 +15,14 @@ struct kl_etcd_options {
     struct kl_store *store; // outlives the server
     struct kl_loop **loops; // requests run here, spread by connection
     int nloops;
-    const char *name;                // of the member ["default"]
-    const char *const *client_urls;  // advertised, NULL-terminated [none]
-    const char *const *peer_urls;    // advertised, NULL-terminated [none]
+    const char *name;               // of the member ["default"]
+    const char *const *client_urls; // advertised, NULL-terminated [none]
+    const char *const *peer_urls;   // advertised, NULL-terminated [none]
+    // Members that join by the address they were announced with (MemberAdd); any thread.
+    uint64_t (*member_id)(void *arg, const char *address); // of one that is to join [not so]
+    const char *(*member_name)(void *arg, uint64_t id);    // "" when it is not known [none]
+    void *member_arg;
+    bool plain_peers;                // their URLs are http [https]
     size_t max_request_bytes;        // [1.5 MiB] --max-request-bytes
     uint32_t max_txn_ops;            // [128] --max-txn-ops
     uint32_t max_streams;            // [unlimited] --max-concurrent-streams

@@ -2,6 +2,7 @@
 // What etcd serves beside gRPC (server/etcdserver/api/etcdhttp).
 #include "store/etcd/cluster_int.h"
 #include "base/metrics.h"
+#include <stdio.h>
 
 enum { MAX_METRICS_BYTES = 8 << 20 };
 
@@ -45,10 +46,33 @@ static void serve_version(struct kl_etcd *e, struct kl_http_req *r)
                            "\",\"storage\":\"" KL_ETCD_CLUSTER_VERSION "\"}"));
 }
 
+static void put_gauge(struct kl_buf *b, const char *name, const char *label, const char *value,
+                      int64_t n)
+{
+    kl_buf_printf(b, "# TYPE %s gauge\n%s", name, name);
+    if (label)
+        kl_buf_printf(b, "{%s=\"%s\"}", label, value);
+    kl_buf_printf(b, " %lld\n", (long long)n);
+}
+
+// Who this is. A quota, which dashboards measure the size by, there is none.
+static void put_identity(struct kl_etcd *e, struct kl_buf *b)
+{
+    char id[24];
+    snprintf(id, sizeof(id), "%llx", (unsigned long long)e->member_id);
+    kl_etcd_cluster_refresh(e);
+    put_gauge(b, "etcd_server_id", "server_id", id, 1);
+    put_gauge(b, "etcd_server_version", "server_version", KL_ETCD_VERSION, 1);
+    put_gauge(b, "etcd_cluster_version", "cluster_version", "3.6", 1);
+    put_gauge(b, "etcd_server_is_learner", NULL, NULL, atomic_load(&e->is_learner));
+}
+
 static void serve_metrics(struct kl_etcd *e, struct kl_http_req *r)
 {
     struct kl_buf b;
     kl_buf_init(&b, MAX_METRICS_BYTES);
+    put_identity(e, &b);
+    kl_grpc_server_write_metrics(e->grpc, &b);
     kl_metrics_write(&b);
     kl_metrics_write_process(&b);
     struct kl_bytes *body = kl_bytes_from_buf(&b);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/raft/fs.h"
+#include "store/store_int.h"
+#include "base/clock.h"
 #include "base/fault.h"
 #include <dirent.h>
 #include <errno.h>
@@ -79,7 +81,10 @@ static int fs_sync(void *arg, int fd)
 {
     if (kl_fault_point("raft.sync"))
         return -EIO;
-    return fdatasync(fd) ? -errno : 0;
+    int64_t began = kl_mono_ns();
+    int r = fdatasync(fd) ? -errno : 0;
+    kl_store_metric_fsync(kl_mono_ns() - began);
+    return r;
 }
 
 static int fs_sync_dir(void *arg, const char *dir)
