@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
+# lane: etcd
 # time-limit: 300
 """Clusters of kinglet called as `etcd`, with etcd's own flags and etcdctl: three members that trust
 each other by certificates, their failures, members that come and go by MemberAdd and MemberRemove,

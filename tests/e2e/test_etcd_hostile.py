@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# lane: etcd
 """The etcd API under clients that mean no good, or are very many: floods of HTTP/2 frames, headers
 without an end, lists that nobody reads, ten thousand watches on a stream, a thousand connections.
 Each is refused or bounded, and others are served meanwhile. SANITIZED=1: memory is not looked at."""
