@@ -208,17 +208,17 @@ static int sweep(int error, bool all)
 
 static void errors(void **state)
 {
-    assert_true(sweep(EIO, false) > 60);
+    assert_true(sweep(EIO, false) > 40);
 }
 
 static void full_once(void **state)
 {
-    assert_true(sweep(ENOSPC, false) > 60);
+    assert_true(sweep(ENOSPC, false) > 40);
 }
 
 static void errors_for_good(void **state)
 {
-    assert_true(sweep(EIO, true) > 60);
+    assert_true(sweep(EIO, true) > 40);
 }
 
 int main(int argc, char **argv)
