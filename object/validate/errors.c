@@ -176,6 +176,11 @@ void kl_v_not_found(struct kl_v *c, const struct kl_vpath *p, struct kl_str s)
     add(c, "FieldValueNotFound", "Not found", p, &shown, "");
 }
 
+void kl_v_internal(struct kl_v *c, const struct kl_vpath *p, const char *detail)
+{
+    add(c, "InternalError", "Internal error", p, NULL, detail);
+}
+
 void kl_v_too_long(struct kl_v *c, const struct kl_vpath *p, int64_t max)
 {
     add(c, "FieldValueTooLong", "Too long", p, NULL,

@@ -3,10 +3,7 @@
 #include "object/validate/validate_int.h"
 
 static const struct kl_v_kind *const lists[] = {
-    kl_v_pods,
-    kl_v_services,
-    kl_v_core,
-    kl_v_volume_kinds,
+    kl_v_pods, kl_v_services, kl_v_core, kl_v_volume_kinds, kl_v_workloads, kl_v_jobs,
 };
 
 const struct kl_v_kind *kl_v_kind_of(const struct kl_resource *storage)

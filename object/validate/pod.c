@@ -232,7 +232,8 @@ static void check_same(struct kl_v *c)
         same_but(now, old, open, KL_COUNT(open)) &&
         same_containers(kl_get(now, KL_F_containers), kl_get(old, KL_F_containers)) &&
         same_containers(kl_get(now, KL_F_initContainers), kl_get(old, KL_F_initContainers)) &&
-        (kl_value_equal(grace, was) || (kl_int_or(was, 0) < 0 && kl_int_or(grace, 0) == 1));
+        (kl_value_equal(grace, was) || (kl_int_or(was, 0) < 0 && kl_int_or(grace, 0) == 1) ||
+         (kl_int_or(was, 0) == 1 && kl_int_or(grace, 0) < 0));
     if (gated)
         same &= check_gated(c, now, old);
     else
@@ -377,9 +378,21 @@ static void check_ips(struct kl_v *c, kl_sym list)
     }
     if (kl_len(now) < 2)
         return;
-    int a = kl_v_ip_family(kl_text(kl_get(kl_at(now, 0), KL_F_ip)));
-    int b = kl_v_ip_family(kl_text(kl_get(kl_at(now, 1), KL_F_ip)));
-    if (kl_len(now) > 2 || a == b)
+    bool v4 = false, v6 = false, bad = false;
+    for (size_t i = 0; i < kl_len(now) && !bad; i++) {
+        struct kl_str ip = kl_text(kl_get(kl_at(now, i), KL_F_ip));
+        int family = kl_v_ip_family(ip);
+        bad = !family;
+        if (bad)
+            kl_v_internal(c, p,
+                          kl_v_text(c,
+                                    "failed to check for dual stack with error:invalid IP[%zu]: "
+                                    "%.*s",
+                                    i, KL_PRI(ip)));
+        v4 |= family == 4;
+        v6 |= family == 6;
+    }
+    if (kl_len(now) > 2 || bad || !v4 || !v6)
         kl_v_invalid_json(c, p, kl_type_field(kl_type(KL_TYPE_core_v1_PodStatus), list)->type, now,
                           true, "may specify no more than one IP for each IP family");
 }
@@ -446,7 +459,7 @@ static void status_pod(struct kl_v *c)
     if (generation < 0)
         kl_v_invalid_int(c, F(p, observedGeneration), generation, "must be a non-negative integer");
     struct kl_str qos = kl_text(kl_get(now, KL_F_qosClass));
-    if (!kl_str_eq(qos, kl_text(kl_get(old, KL_F_qosClass))))
+    if (qos.n && !kl_str_eq(qos, kl_text(kl_get(old, KL_F_qosClass))))
         kl_v_invalid_str(c, F(p, qosClass), qos, "field is immutable");
     check_transitions(c, KL_F_containerStatuses, KL_F_containers);
     check_transitions(c, KL_F_initContainerStatuses, KL_F_initContainers);

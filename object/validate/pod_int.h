@@ -96,3 +96,11 @@ bool kl_v_is_huge(struct kl_str name);
 void kl_v_requirements(struct kl_v *c, const struct kl_value *resources,
                        const struct kl_value *spec, bool of_pod, const struct kl_vpath *p);
 void kl_v_pod_resources(struct kl_v *c, const struct kl_value *spec, const struct kl_vpath *p);
+
+// workloads.c
+// LabelSelectorAsSelector and Matches; `bad` when no selector can be made of it.
+bool kl_v_selects(const struct kl_value *selector, const struct kl_value *labels, bool *bad);
+void kl_v_no_match(struct kl_v *c, const struct kl_value *labels, const struct kl_vpath *p);
+int64_t kl_v_int_or_percent(const struct kl_value *v);
+void kl_v_positive_or_percent(struct kl_v *c, const struct kl_value *v, const struct kl_vpath *p);
+void kl_v_at_most_all(struct kl_v *c, const struct kl_value *v, const struct kl_vpath *p);

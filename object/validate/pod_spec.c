@@ -494,7 +494,10 @@ void kl_v_pod_spec(struct kl_v *c, struct kl_pod_ctx *x, const struct kl_vpath *
                                           R_END};
     const struct kl_value *s = x->spec, *users = kl_get(s, KL_F_hostUsers);
     const struct kl_pod_ctx *outer = c->pod;
+    static const struct kl_value one = {.kind = KL_INT, .i = 1};
     x->grace = kl_get(s, KL_F_terminationGracePeriodSeconds);
+    if (x->grace && kl_int_or(x->grace, 0) < 0) // "as short as possible" is written as what it does
+        x->grace = &one;
     x->restart = kl_text(kl_get(s, KL_F_restartPolicy));
     x->has_os = kl_get(s, KL_F_os) != NULL;
     x->os = kl_text_at(s, KL_F_os, KL_F_name);

@@ -50,6 +50,7 @@ void kl_v_duplicate(struct kl_v *c, const struct kl_vpath *p, struct kl_str s);
 void kl_v_duplicate_text(struct kl_v *c, const struct kl_vpath *p, struct kl_str shown);
 void kl_v_not_found(struct kl_v *c, const struct kl_vpath *p, struct kl_str s);
 void kl_v_forbidden(struct kl_v *c, const struct kl_vpath *p, const char *detail);
+void kl_v_internal(struct kl_v *c, const struct kl_vpath *p, const char *detail);
 void kl_v_too_long(struct kl_v *c, const struct kl_vpath *p, int64_t max);
 void kl_v_too_many(struct kl_v *c, const struct kl_vpath *p, size_t is, size_t max);
 // For details that are put together; lives in the arena.
@@ -252,7 +253,8 @@ struct kl_v_kind {
 };
 const struct kl_v_kind *kl_v_kind_of(const struct kl_resource *storage);
 // One list a file: kinds.c has them all.
-extern const struct kl_v_kind kl_v_pods[], kl_v_services[], kl_v_core[], kl_v_volume_kinds[];
+extern const struct kl_v_kind kl_v_pods[], kl_v_services[], kl_v_core[], kl_v_volume_kinds[],
+    kl_v_workloads[], kl_v_jobs[];
 
 static inline const struct kl_value *kl_v_spec(const struct kl_v *c)
 {
