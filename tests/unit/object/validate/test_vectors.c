@@ -17,7 +17,9 @@
 #include "object/validate/validate.h"
 
 static const char *const complete[] = {
-    NULL,
+    "Pod",        "PodTemplate", "Service",   "ConfigMap", "Secret",     "ServiceAccount",
+    "Namespace",  "Node",        "Endpoints", "Event",     "LimitRange", "ResourceQuota",
+    "Deployment", "ReplicaSet",  "DaemonSet", "CronJob",   NULL,
 };
 
 enum { KINDS_MAX = 128, MESSAGES_MAX = 16384, FINDINGS_SHOWN = 24 };
@@ -238,7 +240,8 @@ static bool same(const struct expected *e, const struct kl_field_finding *f)
         m.n = (size_t)line;
     if (kl_str_starts(reason, KL_STR("FieldValue")))
         reason = kl_str_from(reason, 10);
-    return kl_str_eq(e->field, f->field) && same_message(e->message, m) && kl_str_eq(e->type, reason);
+    return kl_str_eq(e->field, f->field) && same_message(e->message, m) &&
+           kl_str_eq(e->type, reason);
 }
 
 static void compare(const struct kl_findings *f, struct kl_str line, char op, char code)
