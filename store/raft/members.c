@@ -15,7 +15,8 @@ enum {
     GONE, // "you were removed", while you are still listened to
     HEAD = 8,
     MAX_RUNNING = 64,
-    PAIR_MS = 10000,
+    PAIR_ELECTIONS = 10, // for the second of a pair
+    PAIR_MIN_MS = 3000,
     GONE_MS = 2000, // for answers that are on their way
 };
 
@@ -431,6 +432,12 @@ void kl_raft_member_message(void *arg, uint64_t from, struct kl_str s)
 
 // ---- the rule ----
 
+static int64_t pair_ms(const struct kl_raft *r)
+{
+    int64_t ms = (int64_t)PAIR_ELECTIONS * KL_RAFT_HEARTBEATS * r->heartbeat_ms;
+    return ms < PAIR_MIN_MS ? PAIR_MIN_MS : ms;
+}
+
 // Learners that have all but the newest entries.
 static uint64_t find_learner(struct kl_raft *r, uint64_t last, uint64_t not_this, size_t *ret_n)
 {
@@ -463,7 +470,7 @@ static void follow_rule(struct kl_raft *r, int64_t now)
     }
     if (voters % 2 && ready >= 2 && voters + 2 <= KL_RAFT_VOTERS_MAX) {
         r->promoted_first = learner;
-        r->promoted_ms = now + PAIR_MS;
+        r->promoted_ms = now + pair_ms(r);
         run_here(r, KL_RAFT_PROMOTE, learner, "", 0, 0);
     } else if (voters % 2 == 0 && ready) { // the second of a pair
         run_here(r, KL_RAFT_PROMOTE, learner, "", 0, 0);
@@ -474,7 +481,7 @@ static void follow_rule(struct kl_raft *r, int64_t now)
             id = m[i].role == RAFT_VOTER && m[i].id != r->id ? m[i].id : 0;
         if (id && id != r->id)
             run_here(r, KL_RAFT_DEMOTE, id, "", 0, 0);
-        r->promoted_ms = now + PAIR_MS;
+        r->promoted_ms = now + pair_ms(r);
     }
 }
 
@@ -572,7 +579,7 @@ void kl_raft_members_poll(struct kl_raft *r)
     r->rule_ms = now + KL_RAFT_RULE_MS;
     tell_address(r, now);
     if (!st.ready || !r->led)
-        r->promoted_ms = now + PAIR_MS; // a new leader waits for the second of a pair
+        r->promoted_ms = now + pair_ms(r); // a new leader waits for the second of a pair
     r->led = st.ready;
     if (st.ready && !r->running)
         follow_rule(r, now);

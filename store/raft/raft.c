@@ -243,7 +243,7 @@ static int open_node(struct kl_raft *r, struct kl_error *err)
         .message = kl_raft_member_message,
     };
     unsigned election = o->raft_election_ms > 0 ? (unsigned)o->raft_election_ms : 1000;
-    r->heartbeat_ms = election / 10 ? election / 10 : 1;
+    r->heartbeat_ms = election / KL_RAFT_HEARTBEATS ? election / KL_RAFT_HEARTBEATS : 1;
     struct kl_raft_node_options no = {
         .id = r->id,
         .election_ms = election,

@@ -18,6 +18,7 @@ enum {
     KL_RAFT_ASK_MS = 500,
     KL_RAFT_AGAIN_MS = 50,
     KL_RAFT_CHANGE_MS = 15000,
+    KL_RAFT_HEARTBEATS = 10, // in an election timeout
     KL_RAFT_RULE_MS = 500,
     KL_RAFT_CATCH_UP = 256, // entries that a learner may lack to be promoted
     KL_RAFT_VOTERS_MAX = 5,

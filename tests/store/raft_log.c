@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEEP = 4096 };
+enum { KEEP = 4096, SEGMENT_BYTES = 1 << 20 };
 
 // What the log must hold.
 struct model {
@@ -178,6 +178,7 @@ static void begin(struct rfs *d, struct model *m, struct kl_raft_log **ret_l, ui
 {
     struct kl_error err;
     rfs_init(d, seed);
+    d->fs.segment_bytes = SEGMENT_BYTES;
     memset(m, 0, sizeof(*m));
     *ret_l = open_log(d, m, seed);
     struct kl_raft_meta meta = {.term = 1, .server_id = 7};
@@ -283,8 +284,8 @@ static void full_disk(void **state)
     struct kl_raft_log *l;
     struct kl_error err;
     begin(&disk, &model, &l, 9);
-    disk.room = KL_RAFT_SEGMENT_BYTES + 100;
-    static uint8_t big[1 << 20];
+    disk.room = SEGMENT_BYTES + 100;
+    static uint8_t big[SEGMENT_BYTES / 8];
     uint64_t i = 1;
     for (; i < 8 && !kl_raft_log_is_low(l); i++) {
         struct kl_raft_entry e = {i, 1, 1, big, sizeof(big) - 1000};
