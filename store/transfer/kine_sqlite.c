@@ -134,8 +134,6 @@ static const char change_sql[] =
     "     SUM(created <> 0 OR deleted <> 0) OVER (PARTITION BY name ORDER BY id) AS life"
     "     FROM kine)) AS n"
     " WHERE n.id = kine.id;"
-    "CREATE INDEX kl_cover ON kine(name, id DESC, deleted, create_revision, version, lease_id,"
-    " txn_rev);"
     "CREATE TRIGGER kl_fence BEFORE INSERT ON kine WHEN kl_writer() <> 1"
     " BEGIN SELECT RAISE(FAIL, 'this datastore is kinglet''s'); END;";
 
@@ -163,12 +161,15 @@ static int seed(sqlite3 *db, const char *path, const struct found *f, struct kl_
     // Nothing is known to be gone: compaction passes over all of it once.
     snprintf(sql, sizeof(sql),
              "INSERT INTO kv_meta(k,format,format_min,rev,compact_rev,physical_rev,epoch,batch_seq,"
-             "cluster_id,member_id,history_id) VALUES(1,%d,%d,%lld,%lld,0,1,0,%lld,%lld,%lld);"
+             "cluster_id,member_id,history_id,indexed_rev)"
+             " VALUES(1,%d,%d,%lld,%lld,0,1,0,%lld,%lld,%lld,%lld);"
              "INSERT INTO kv_lease SELECT DISTINCT lease_id, lease_id * 1000, %lld + lease_id * "
              "1000 FROM kine WHERE lease_id IS NOT NULL;",
              KL_SQ_FORMAT, KL_SQ_FORMAT, (long long)f->rev, (long long)f->compact_rev,
              (long long)(kl_rand_u64() >> 1 | 1), (long long)(kl_rand_u64() >> 1 | 1),
-             (long long)(kl_rand_u64() >> 1 | 1), (long long)kl_wall_ms());
+             (long long)(kl_rand_u64() >> 1 | 1), (long long)f->rev, (long long)kl_wall_ms());
+    if (!r)
+        r = run(db, path, kl_sq_name_sql, err);
     return r ? r : run(db, path, sql, err);
 }
 
@@ -208,6 +209,7 @@ int kl_kine_take_over_sqlite(sqlite3 *db, const char *path, bool allowed, struct
 // before it under its name, a deletion too.
 static const char back_sql[] =
     "DROP TRIGGER IF EXISTS kl_fence;"
+    "CREATE INDEX IF NOT EXISTS kl_back_name ON kine(name, id);"
     "CREATE TABLE kl_back(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT, created INTEGER,"
     " deleted INTEGER, create_revision INTEGER, prev_revision INTEGER, lease INTEGER, value BLOB,"
     " old_value BLOB);"
@@ -235,6 +237,8 @@ static const char back_sql[] =
     " END), 'compact_rev_key', 1, 0, 0, (SELECT compact_rev FROM kv_meta), 0, x'');"
     "UPDATE sqlite_sequence SET seq = MAX(seq, (SELECT rev FROM kv_meta)) WHERE name = 'kine';"
     "DROP TABLE kv_meta;"
+    "DROP TABLE IF EXISTS kv_name;"
+    "DROP INDEX IF EXISTS kl_cover;"
     "DROP TABLE kv_lease;";
 
 static int give_back(sqlite3 *db, const char *path, struct kl_error *err)
