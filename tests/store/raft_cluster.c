@@ -408,7 +408,9 @@ static void diverged(void **state)
     open_server(&c, bad, false);
     wait_count(&c.s[bad], "e", 10);
     wait_same(&c);
-    // It is a voter again: with it alone the others' majority holds.
+    // It is a voter again, once it has an entry of this leader's: with it alone the others'
+    // majority holds.
+    put_many(&c.s[bad], "v", 1, 100);
     stop_server(&c, leader);
     put_many(&c.s[bad], "f", 10, 100);
     end(&c);
