@@ -3,7 +3,6 @@
 // answer goes out on the loop.
 #include "cli/admin.h"
 #include "cli/status.h"
-#include "store/transfer/access.h"
 #include "store/transfer/fence.h"
 #include "store/transfer/snapshot.h"
 #include "base/log.h"
@@ -149,19 +148,16 @@ static void finish_streams(struct kl_admin *a, kl_rev rev)
 
 static int do_fence(struct job *j)
 {
-    struct kl_access a;
-    int r = kl_access_open(&a, j->admin->o.store, &j->err);
-    if (r)
-        return r;
+    struct kl_store *s = j->admin->o.store;
+    int r;
     if (j->kind == JOB_FENCE)
-        r = kl_fence_take(&a, j->ms, j->why, &j->rev, &j->err);
+        r = kl_fence_take(s, j->ms, j->why, &j->rev, &j->err);
     else if (j->kind == JOB_LIFT_FENCE)
-        r = kl_fence_lift(&a, j->rev, &j->err);
+        r = kl_fence_lift(s, j->rev, &j->err);
     else if (j->why[0])
-        r = kl_fence_keep(&a, j->rev, j->why, &j->err);
+        r = kl_fence_keep(s, j->rev, j->why, &j->err);
     else
-        r = kl_fence_renew(&a, j->rev, &j->err);
-    kl_access_close(&a);
+        r = kl_fence_renew(s, j->rev, &j->err);
     if (r)
         return r;
     if (j->kind == JOB_FENCE)

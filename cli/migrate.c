@@ -259,7 +259,6 @@ static int unfence(const struct options *o, const char *data_dir, struct kl_erro
     const struct kl_store_options writing = {
         .cafile = o->cafile, .certfile = o->certfile, .keyfile = o->keyfile};
     struct kl_store *s;
-    struct kl_access a;
     struct kl_buf b;
     if (!o->from) {
         kl_buf_init(&b, 1 << 20);
@@ -274,11 +273,7 @@ static int unfence(const struct options *o, const char *data_dir, struct kl_erro
     int r = kl_store_cmd_open(o->from, &writing, &s, err);
     if (r)
         return r;
-    r = kl_access_open(&a, s, err);
-    if (!r) {
-        r = kl_fence_lift(&a, 0, err);
-        kl_access_close(&a);
-    }
+    r = kl_fence_lift(s, 0, err);
     kl_store_stop(s);
     return r;
 }

@@ -44,7 +44,7 @@ int kl_store_run_txn(struct kl_store *s, struct kl_txn *txn, int64_t patience_ms
     struct timespec pause = {0, RETRY_MS * 1000 * 1000};
     for (;;) {
         int rc = run_once(s, txn, err);
-        if ((rc != KL_EUNAVAILABLE && rc != KL_ETIMEOUT) || kl_mono_ms() > until)
+        if ((rc != KL_EUNAVAILABLE && rc != KL_ETIMEOUT) || kl_mono_ms() >= until)
             return rc;
         kl_txn_fini(txn);
         nanosleep(&pause, NULL);

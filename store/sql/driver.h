@@ -28,6 +28,9 @@
 #pragma once
 #include "store/backend.h"
 #include "store/sql/endpoint.h"
+#include "base/buf.h"
+#include <pthread.h>
+#include <stdatomic.h>
 
 // ---- values ----
 
@@ -199,6 +202,8 @@ struct kl_sql_conn {
     const struct kl_sql_driver *driver;
     char name[256];          // of the endpoint, for messages
     struct kl_key_rule keys; // that kine.name holds; set by prepare
+    atomic_int fd;           // of the socket, for kl_sql_interrupt; -1: none
+    atomic_bool interrupted;
 };
 
 struct kl_sql_driver {
@@ -276,11 +281,25 @@ extern const struct kl_sql_driver kl_sql_postgres, kl_sql_mysql;
 
 // ---- libraries (dl.c) ----
 
-// Opens `soname` and fills n function pointers by name. KL_EUNSUPPORTED: one sentence that names
-// `package`. Never closed: such libraries do not like it.
+// A client's library, opened when it is first used and never closed: such libraries do not like
+// it. Static; mu is PTHREAD_MUTEX_INITIALIZER.
 struct kl_sql_symbol {
     const char *name;
     void **fn;
 };
-int kl_sql_dlopen(const char *soname, const char *package, const struct kl_sql_symbol *symbols,
-                  size_t n, struct kl_error *err);
+struct kl_sql_lib {
+    const char *soname, *package;
+    const struct kl_sql_symbol *symbols; // to fill
+    size_t nsymbols;
+    bool (*start)(void); // once, afterwards; may be NULL
+    pthread_mutex_t mu;
+    bool tried;
+    int code;
+    struct kl_error err;
+};
+// KL_EUNSUPPORTED: one sentence that names the package.
+int kl_sql_lib_open(struct kl_sql_lib *l, struct kl_error *err);
+// ops->interrupt of both.
+void kl_sql_interrupt(struct kl_sql_conn *c);
+// A name between quotes, those in it doubled.
+void kl_sql_put_name(struct kl_buf *b, const char *name, char quote);

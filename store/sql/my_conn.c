@@ -5,32 +5,31 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include <errmsg.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 
 enum { BUF_MAX = 512 << 20 };
 
 // ---- the library ----
 
 static struct kl_my_lib lib;
-static int lib_code;
-static struct kl_error lib_error;
-static pthread_once_t lib_once = PTHREAD_ONCE_INIT;
 
-static void open_lib(void)
+static bool start_lib(void)
 {
-    const struct kl_sql_symbol symbols[] = {
-#define SYMBOL(f) {#f, (void **)&lib.f},
-        KL_MY_FUNCTIONS(SYMBOL)
-#undef SYMBOL
-    };
-    lib_code =
-        kl_sql_dlopen("libmariadb.so.3", "libmariadb3", symbols, KL_COUNT(symbols), &lib_error);
-    if (!lib_code && lib.mysql_server_init(0, NULL, NULL))
-        lib_code = kl_error_set(&lib_error, KL_ENOMEM, "libmariadb does not start");
+    return !lib.mysql_server_init(0, NULL, NULL);
 }
+
+static const struct kl_sql_symbol symbols[] = {
+#define SYMBOL(f) {#f, (void **)&lib.f},
+    KL_MY_FUNCTIONS(SYMBOL)
+#undef SYMBOL
+};
+static struct kl_sql_lib library = {.soname = "libmariadb.so.3",
+                                    .package = "libmariadb3",
+                                    .symbols = symbols,
+                                    .nsymbols = KL_COUNT(symbols),
+                                    .start = start_lib,
+                                    .mu = PTHREAD_MUTEX_INITIALIZER};
 
 // ---- errors ----
 
@@ -132,7 +131,7 @@ int kl_my_error(struct kl_my *c, struct kl_error *err)
     unsigned number = c->lib->mysql_errno(c->my);
     const char *text = c->lib->mysql_error(c->my);
     int code = number_code(number, text);
-    if (atomic_load(&c->interrupted))
+    if (atomic_load(&c->conn.interrupted))
         return kl_error_set(err, KL_EUNAVAILABLE, "datastore %s: closing", c->conn.name);
     // These texts quote the statement, and with it what is stored.
     if (number == ER_PARSE_ERROR || number == ER_TRUNCATED_WRONG_VALUE_FOR_FIELD ||
@@ -163,7 +162,7 @@ static void drain(struct kl_my *c)
 
 int kl_my_run(struct kl_my *c, struct kl_str sql, int64_t *ret_rows, struct kl_error *err)
 {
-    if (atomic_load(&c->interrupted))
+    if (atomic_load(&c->conn.interrupted))
         return kl_error_set(err, KL_EUNAVAILABLE, "datastore %s: closing", c->conn.name);
     if (c->lib->mysql_real_query(c->my, sql.p, sql.n))
         return kl_my_error(c, err);
@@ -193,7 +192,7 @@ static bool is_int(enum enum_field_types t)
 
 int kl_my_query(struct kl_my *c, struct kl_str sql, struct kl_error *err)
 {
-    if (atomic_load(&c->interrupted))
+    if (atomic_load(&c->conn.interrupted))
         return kl_error_set(err, KL_EUNAVAILABLE, "datastore %s: closing", c->conn.name);
     if (c->lib->mysql_real_query(c->my, sql.p, sql.n))
         return kl_my_error(c, err);
@@ -320,7 +319,7 @@ static int connect_once(struct kl_my *c, const struct kl_endpoint *e, enum kl_en
     if (c->lib->mysql_real_connect(c->my, e->host, e->user ? e->user : "",
                                    e->password ? e->password : "", with_db ? e->db : NULL, port,
                                    e->socket, CLIENT_MULTI_STATEMENTS | CLIENT_FOUND_ROWS)) {
-        atomic_store(&c->fd, (int)c->lib->mysql_get_socket(c->my));
+        atomic_store(&c->conn.fd, (int)c->lib->mysql_get_socket(c->my));
         return 0;
     }
     unsigned number = c->lib->mysql_errno(c->my);
@@ -409,22 +408,19 @@ static int read_server(struct kl_my *c, struct kl_error *err)
 static int connect_endpoint(const struct kl_endpoint *e, int timeout_ms, bool with_db,
                             struct kl_my **ret_c, struct kl_error *err)
 {
-    pthread_once(&lib_once, open_lib);
-    if (lib_code) {
-        if (err)
-            *err = lib_error;
-        return lib_code;
-    }
+    int r = kl_sql_lib_open(&library, err);
+    if (r)
+        return r;
     struct kl_my *c = calloc(1, sizeof(*c));
     if (!c)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     c->conn.driver = &kl_sql_mysql;
     c->lib = &lib;
     c->timeout_ms = timeout_ms;
-    atomic_init(&c->fd, -1);
+    atomic_init(&c->conn.fd, -1);
     kl_endpoint_name(e, c->conn.name, sizeof(c->conn.name));
     kl_buf_init(&c->buf, BUF_MAX);
-    int r = connect_tls(c, e, with_db, err);
+    r = connect_tls(c, e, with_db, err);
     if (!r)
         r = set_session(c, e, err);
     if (!r)
@@ -454,13 +450,9 @@ int kl_my_create_database(const struct kl_endpoint *e, struct kl_error *err)
     if (r)
         return r;
     kl_buf_clear(&c->buf);
-    kl_my_put_str(&c->buf, "CREATE DATABASE IF NOT EXISTS `");
-    for (const char *p = e->db; *p; p++) {
-        if (*p == '`')
-            kl_buf_putc(&c->buf, '`');
-        kl_buf_putc(&c->buf, *p);
-    }
-    kl_my_put_str(&c->buf, "` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin");
+    kl_my_put_str(&c->buf, "CREATE DATABASE IF NOT EXISTS ");
+    kl_sql_put_name(&c->buf, e->db, '`');
+    kl_my_put_str(&c->buf, " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin");
     r = c->buf.err ? kl_error_set(err, c->buf.err, "out of memory")
                    : kl_my_run(c, kl_buf_str(&c->buf), NULL, err);
     kl_my_close(&c->conn);
@@ -472,20 +464,11 @@ void kl_my_close(struct kl_sql_conn *conn)
     struct kl_my *c = (struct kl_my *)conn;
     if (!c)
         return;
-    if (c->rows && !atomic_load(&c->interrupted))
+    if (c->rows && !atomic_load(&c->conn.interrupted))
         kl_my_finish(conn);
-    atomic_store(&c->fd, -1);
+    atomic_store(&c->conn.fd, -1);
     if (c->my)
         c->lib->mysql_close(c->my);
     kl_buf_fini(&c->buf);
     free(c);
-}
-
-void kl_my_interrupt(struct kl_sql_conn *conn)
-{
-    struct kl_my *c = (struct kl_my *)conn;
-    atomic_store(&c->interrupted, true);
-    int fd = atomic_load(&c->fd);
-    if (fd >= 0)
-        shutdown(fd, SHUT_RDWR);
 }

@@ -50,8 +50,6 @@ struct kl_my {
     const struct kl_my_lib *lib;
     MYSQL *my;
     int timeout_ms;
-    atomic_int fd; // for interrupt; -1: none
-    atomic_bool interrupted;
     size_t packet_bytes; // at most, of one statement or several
     int64_t page_bytes;  // of InnoDB
     bool mariadb, read_only;
@@ -68,7 +66,6 @@ int kl_my_connect(const struct kl_endpoint *e, int timeout_ms, struct kl_sql_con
                   struct kl_error *err);
 int kl_my_create_database(const struct kl_endpoint *e, struct kl_error *err);
 void kl_my_close(struct kl_sql_conn *c);
-void kl_my_interrupt(struct kl_sql_conn *c);
 int kl_my_error(struct kl_my *c, struct kl_error *err); // of the library's newest error
 // Statements without results, separated by semicolons, in one round trip; the first that fails ends
 // them. *ret_rows (may be NULL): what the last one that was sent changed, found though unchanged

@@ -5,27 +5,22 @@
 #include <ctype.h>
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 
 // ---- the library ----
 
 static struct kl_pq lib;
-static int lib_code;
-static struct kl_error lib_error;
-static pthread_once_t lib_once = PTHREAD_ONCE_INIT;
-
-static void open_lib(void)
-{
-    const struct kl_sql_symbol symbols[] = {
+static const struct kl_sql_symbol symbols[] = {
 #define SYMBOL(f) {#f, (void **)&lib.f},
-        KL_PQ_FUNCTIONS(SYMBOL)
+    KL_PQ_FUNCTIONS(SYMBOL)
 #undef SYMBOL
-    };
-    lib_code = kl_sql_dlopen("libpq.so.5", "libpq5", symbols, KL_COUNT(symbols), &lib_error);
-}
+};
+static struct kl_sql_lib library = {.soname = "libpq.so.5",
+                                    .package = "libpq5",
+                                    .symbols = symbols,
+                                    .nsymbols = KL_COUNT(symbols),
+                                    .mu = PTHREAD_MUTEX_INITIALIZER};
 
 // ---- errors ----
 
@@ -69,8 +64,9 @@ int kl_pg_error(struct kl_pg *c, const PGresult *r, struct kl_error *err)
                             c->conn.name, KL_PRI(text), state);
     }
     // Without a state it is the connection that failed.
-    struct kl_str text =
-        atomic_load(&c->interrupted) ? kl_str("closing") : first_line(c->pq->PQerrorMessage(c->pg));
+    struct kl_str text = atomic_load(&c->conn.interrupted)
+                             ? kl_str("closing")
+                             : first_line(c->pq->PQerrorMessage(c->pg));
     return kl_error_set(err, KL_EUNAVAILABLE, "datastore %s: %.*s", c->conn.name,
                         KL_PRI(text.n ? text : kl_str("the connection was closed")));
 }
@@ -158,7 +154,7 @@ int kl_pg_wait(struct kl_pg *c, int64_t deadline_ms, bool writing, struct kl_err
     struct pollfd p = {.fd = c->pq->PQsocket(c->pg), .events = writing ? POLLIN | POLLOUT : POLLIN};
     for (;;) {
         int64_t left = deadline_ms == INT64_MAX ? -1 : deadline_ms - kl_mono_ms();
-        if (p.fd < 0 || atomic_load(&c->interrupted))
+        if (p.fd < 0 || atomic_load(&c->conn.interrupted))
             return kl_error_set(err, KL_EUNAVAILABLE, "datastore %s: closing", c->conn.name);
         if (left < 0 && deadline_ms != INT64_MAX)
             return kl_error_set(err, KL_EUNAVAILABLE, "datastore %s does not answer", c->conn.name);
@@ -237,20 +233,11 @@ void kl_pg_close(struct kl_sql_conn *conn)
     struct kl_pg *c = (struct kl_pg *)conn;
     if (!c)
         return;
-    atomic_store(&c->fd, -1);
+    atomic_store(&c->conn.fd, -1);
     c->pq->PQclear(c->row);
     c->pq->PQfinish(c->pg);
     kl_buf_fini(&c->buf);
     free(c);
-}
-
-void kl_pg_interrupt(struct kl_sql_conn *conn)
-{
-    struct kl_pg *c = (struct kl_pg *)conn;
-    atomic_store(&c->interrupted, true);
-    int fd = atomic_load(&c->fd);
-    if (fd >= 0)
-        shutdown(fd, SHUT_RDWR); // wakes whoever polls it
 }
 
 static void ignore_notice(void *arg, const PGresult *r)
@@ -311,19 +298,19 @@ static int start(struct kl_pg *c, const struct kl_endpoint *e, const char *db, s
 static int connect_to(const struct kl_endpoint *e, const char *db, int timeout_ms,
                       struct kl_pg **ret_c, struct kl_error *err)
 {
-    pthread_once(&lib_once, open_lib);
-    if (lib_code)
-        return kl_error_set(err, lib_code, "%s", lib_error.msg);
+    int r = kl_sql_lib_open(&library, err);
+    if (r)
+        return r;
     struct kl_pg *c = calloc(1, sizeof(*c));
     if (!c)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     c->conn.driver = &kl_sql_postgres;
     c->pq = &lib;
     c->timeout_ms = timeout_ms;
-    atomic_init(&c->fd, -1);
+    atomic_init(&c->conn.fd, -1);
     kl_buf_init(&c->buf, KL_PG_BUF_MAX);
     kl_endpoint_name(e, c->conn.name, sizeof(c->conn.name));
-    int r = start(c, e, db, err);
+    r = start(c, e, db, err);
     int64_t deadline = kl_mono_ms() + (int64_t)e->connect_timeout_s * 1000;
     PostgresPollingStatusType s = PGRES_POLLING_WRITING;
     while (!r && c->pq->PQstatus(c->pg) != CONNECTION_BAD) {
@@ -410,7 +397,7 @@ int kl_pg_connect(const struct kl_endpoint *e, int timeout_ms, struct kl_sql_con
     if (!r && c->pq->PQsetnonblocking(c->pg, 1))
         r = kl_pg_error(c, NULL, err);
     if (!r) {
-        atomic_store(&c->fd, c->pq->PQsocket(c->pg));
+        atomic_store(&c->conn.fd, c->pq->PQsocket(c->pg));
         c->backend_pid = c->pq->PQbackendPID(c->pg);
         c->pq->PQsetErrorVerbosity(c->pg, PQERRORS_DEFAULT);
         r = kl_pg_run(c, kl_pg_session_sql, NULL, err);
@@ -435,13 +422,8 @@ int kl_pg_create_database(const struct kl_endpoint *e, struct kl_error *err)
         return r;
     struct kl_buf sql;
     kl_buf_init(&sql, 1024);
-    kl_buf_puts(&sql, KL_STR("CREATE DATABASE \""));
-    for (const char *p = e->db; *p; p++) {
-        if (*p == '"')
-            kl_buf_putc(&sql, '"');
-        kl_buf_putc(&sql, *p);
-    }
-    kl_buf_puts(&sql, KL_STR("\""));
+    kl_buf_puts(&sql, KL_STR("CREATE DATABASE "));
+    kl_sql_put_name(&sql, e->db, '"');
     kl_buf_append(&sql, "", 1);
     c->pq->PQsetnonblocking(c->pg, 1);
     c->timeout_ms = e->connect_timeout_s * 1000;

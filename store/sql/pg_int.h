@@ -70,13 +70,11 @@ struct kl_pg {
     PGconn *pg;
     int timeout_ms;
     int64_t deadline_ms; // of the call under way
-    atomic_int fd;       // for interrupt; -1: none
-    atomic_bool interrupted;
-    bool name_text;  // kine.name is text
-    PGresult *row;   // what fetch gave out
-    bool more;       // results are to come
-    bool batch_mode; // the result holds all rows
-    int at, n;       // in it
+    bool name_text;      // kine.name is text
+    PGresult *row;       // what fetch gave out
+    bool more;           // results are to come
+    bool batch_mode;     // the result holds all rows
+    int at, n;           // in it
     int64_t backend_pid;
     struct kl_buf buf; // parameters of a batch
     uint32_t prepared[(KL_PG_STMTS + 31) / 32];
@@ -88,7 +86,6 @@ int kl_pg_connect(const struct kl_endpoint *e, int timeout_ms, struct kl_sql_con
                   struct kl_error *err);
 int kl_pg_create_database(const struct kl_endpoint *e, struct kl_error *err);
 void kl_pg_close(struct kl_sql_conn *c);
-void kl_pg_interrupt(struct kl_sql_conn *c);
 void kl_pg_begin_call(struct kl_pg *c);
 // Sends what is queued and waits for the next result. NULL without error: no more of this command.
 int kl_pg_result(struct kl_pg *c, PGresult **ret_r, struct kl_error *err);

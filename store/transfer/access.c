@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/transfer/access.h"
+#include "store/wait.h"
 #include <errno.h>
 #include <stdlib.h>
 
@@ -134,29 +135,6 @@ int kl_access_value(struct kl_access *a, struct kl_kv *kv, struct kl_bytes **ret
     return r;
 }
 
-static void lease_done(struct kl_lease_req *q)
-{
-    struct kl_access_lease_call *c = KL_CONTAINER_OF(q, struct kl_access_lease_call, q);
-    c->a->err = q->err;
-    kl_access_done(c->a, q->code);
-}
-
-static void run_lease(struct kl_task *t)
-{
-    struct kl_access_lease_call *c = KL_CONTAINER_OF(t, struct kl_access_lease_call, task);
-    int r = kl_store_lease(c->a->store, &c->q, &c->a->err);
-    if (r)
-        kl_access_done(c->a, r);
-}
-
-int kl_access_lease(struct kl_access *a, struct kl_access_lease_call *c, struct kl_error *err)
-{
-    c->a = a;
-    c->q.cb = lease_done;
-    c->task.run = run_lease;
-    return call(a, &c->task, err);
-}
-
 static int cmp_lease(const void *x, const void *y)
 {
     int64_t a = ((const struct kl_access_lease *)x)->id,
@@ -167,50 +145,27 @@ static int cmp_lease(const void *x, const void *y)
 int kl_access_leases(struct kl_access *a, struct kl_access_lease **ret, size_t *ret_n,
                      struct kl_error *err)
 {
-    struct kl_access_lease_call c = {.q.kind = KL_LEASE_LIST};
-    int r = kl_access_lease(a, &c, err);
-    struct kl_access_lease *l = r ? NULL : malloc((c.q.n + 1) * sizeof(*l));
+    struct kl_lease_req q = {.kind = KL_LEASE_LIST};
+    int r = kl_store_run_lease(a->store, &q, err);
+    struct kl_access_lease *l = r ? NULL : malloc((q.n + 1) * sizeof(*l));
     if (!r && !l)
         r = kl_error_set(err, KL_ENOMEM, "out of memory");
-    for (size_t i = 0; l && i < c.q.n; i++)
-        l[i] = (struct kl_access_lease){c.q.ids[i], c.q.ttls_ms[i], c.q.lefts_ms[i]};
+    for (size_t i = 0; l && i < q.n; i++)
+        l[i] = (struct kl_access_lease){q.ids[i], q.ttls_ms[i], q.lefts_ms[i]};
     if (l) {
-        qsort(l, c.q.n, sizeof(*l), cmp_lease);
+        qsort(l, q.n, sizeof(*l), cmp_lease);
         *ret = l;
-        *ret_n = c.q.n;
+        *ret_n = q.n;
     }
-    kl_lease_req_fini(&c.q);
+    kl_lease_req_fini(&q);
     return r;
-}
-
-static void txn_done(struct kl_txn *t)
-{
-    struct kl_access_txn *c = KL_CONTAINER_OF(t, struct kl_access_txn, txn);
-    c->a->err = t->err;
-    kl_access_done(c->a, t->code);
-}
-
-static void run_txn(struct kl_task *t)
-{
-    struct kl_access_txn *c = KL_CONTAINER_OF(t, struct kl_access_txn, task);
-    int r = kl_store_submit(c->a->store, &c->txn, &c->a->err);
-    if (r)
-        kl_access_done(c->a, r);
-}
-
-int kl_access_txn(struct kl_access *a, struct kl_access_txn *c, struct kl_error *err)
-{
-    c->a = a;
-    c->txn.cb = txn_done;
-    c->task.run = run_txn;
-    return call(a, &c->task, err);
 }
 
 int kl_access_head(struct kl_access *a, kl_rev *ret_rev, struct kl_error *err)
 {
-    struct kl_access_txn c = {.a = a};
-    int r = kl_access_txn(a, &c, err);
-    *ret_rev = c.txn.rev;
-    kl_txn_fini(&c.txn);
+    struct kl_txn txn = {0};
+    int r = kl_store_run_txn(a->store, &txn, 0, err);
+    *ret_rev = txn.rev;
+    kl_txn_fini(&txn);
     return r;
 }

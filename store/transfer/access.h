@@ -35,19 +35,5 @@ struct kl_access_lease {
 // All leases there are, by id; the caller frees.
 int kl_access_leases(struct kl_access *a, struct kl_access_lease **ret, size_t *ret_n,
                      struct kl_error *err);
-// A transaction or a lease's request, zeroed but for what is asked: submitted, and waited for. The
-// caller frees the results (kl_txn_fini, kl_lease_req_fini).
-struct kl_access_txn {
-    struct kl_txn txn;
-    struct kl_access *a;
-    struct kl_task task;
-};
-int kl_access_txn(struct kl_access *a, struct kl_access_txn *c, struct kl_error *err);
-struct kl_access_lease_call {
-    struct kl_lease_req q;
-    struct kl_access *a;
-    struct kl_task task;
-};
-int kl_access_lease(struct kl_access *a, struct kl_access_lease_call *c, struct kl_error *err);
 // The newest revision that anybody had written when this was called: an empty transaction.
 int kl_access_head(struct kl_access *a, kl_rev *ret_rev, struct kl_error *err);

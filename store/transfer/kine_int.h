@@ -33,5 +33,5 @@ int kl_kine_run(struct kl_sql_conn *c, const char *sql, struct kl_error *err);
 int kl_kine_int(struct kl_sql_conn *c, const char *sql, int64_t *ret, struct kl_error *err);
 int64_t kl_kine_cell(const struct kl_sql_value *v);
 int kl_kine_still_written(struct kl_sql_conn *c, struct kl_error *err); // sets KL_ECONFLICT
-// KL_EUNAVAILABLE when a server has said within 20 s that it is there.
-int kl_kine_check_unused(struct kl_sql_conn *c, const char *peers_sql, struct kl_error *err);
+// KL_EUNAVAILABLE when a server has said within 20 s that it is there; KL_EINVALID: half a copy.
+int kl_kine_check_at_rest(struct kl_sql_conn *c, const char *peers_sql, struct kl_error *err);

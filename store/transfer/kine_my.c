@@ -32,43 +32,34 @@ static int64_t random_id(void)
 
 // ---- what is there ----
 
-static int has_table(struct kl_sql_conn *c, const char *name, bool *ret, struct kl_error *err)
-{
-    char sql[160];
-    int64_t n = 0;
-    snprintf(sql, sizeof(sql),
-             "SELECT COUNT(*) FROM information_schema.TABLES WHERE table_schema=DATABASE() AND"
-             " table_name='%s'",
-             name);
-    int r = kl_kine_int(c, sql, &n, err);
-    *ret = n > 0;
-    return r;
-}
-
-static int has_column(struct kl_sql_conn *c, const char *name, bool *ret, struct kl_error *err)
-{
-    char sql[160];
-    int64_t n = 0;
-    snprintf(sql, sizeof(sql),
-             "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE table_schema=DATABASE() AND"
-             " table_name='kine' AND column_name='%s'",
-             name);
-    int r = kl_kine_int(c, sql, &n, err);
-    *ret = n > 0;
-    return r;
-}
-
-static int has_index(struct kl_sql_conn *c, const char *name, bool *ret, struct kl_error *err)
+// `where`: a table of information_schema and the condition before the name.
+static int has(struct kl_sql_conn *c, const char *where, const char *name, bool *ret,
+               struct kl_error *err)
 {
     char sql[200];
     int64_t n = 0;
     snprintf(sql, sizeof(sql),
-             "SELECT COUNT(*) FROM information_schema.STATISTICS WHERE table_schema=DATABASE() AND"
-             " table_name='kine' AND index_name='%s'",
-             name);
+             "SELECT COUNT(*) FROM information_schema.%s='%s' AND"
+             " table_schema=DATABASE()",
+             where, name);
     int r = kl_kine_int(c, sql, &n, err);
     *ret = n > 0;
     return r;
+}
+
+static int has_table(struct kl_sql_conn *c, const char *name, bool *ret, struct kl_error *err)
+{
+    return has(c, "TABLES WHERE table_name", name, ret, err);
+}
+
+static int has_column(struct kl_sql_conn *c, const char *name, bool *ret, struct kl_error *err)
+{
+    return has(c, "COLUMNS WHERE table_name='kine' AND column_name", name, ret, err);
+}
+
+static int has_index(struct kl_sql_conn *c, const char *name, bool *ret, struct kl_error *err)
+{
+    return has(c, "STATISTICS WHERE table_name='kine' AND index_name", name, ret, err);
 }
 
 static const char *const kine_indexes[][2] = {
@@ -304,23 +295,15 @@ static int alter_back(struct kl_sql_conn *c, struct kl_error *err)
 static int begin_back(struct kl_sql_conn *c, struct kl_error *err)
 {
     enum kl_sql_tables t = KL_SQL_TABLES_OTHER;
-    int64_t importing = 0;
     int r = c->driver->inspect(c, &t, err);
     if (!r && t != KL_SQL_TABLES_OURS)
         return kl_error_set(err, KL_EINVALID, "datastore %s is not a whole datastore of kinglet",
                             c->name);
     if (!r)
-        r = kl_kine_check_unused(c,
-                                 "SELECT COUNT(*) FROM kv_peer WHERE heartbeat_ms>"
-                                 "CAST(UNIX_TIMESTAMP(NOW(3))*1000 AS SIGNED)-20000",
-                                 err);
-    if (!r)
-        r = kl_kine_int(c, "SELECT COUNT(*) FROM kv_meta WHERE import_source IS NOT NULL",
-                        &importing, err);
-    if (!r && importing)
-        r = kl_error_set(err, KL_EINVALID,
-                         "datastore %s: a copy into it was cut and must be finished first",
-                         c->name);
+        r = kl_kine_check_at_rest(c,
+                                  "SELECT COUNT(*) FROM kv_peer WHERE heartbeat_ms>"
+                                  "CAST(UNIX_TIMESTAMP(NOW(3))*1000 AS SIGNED)-20000",
+                                  err);
     if (!r)
         r = check_keys(c, err);
     return r ? r : kl_kine_run(c, "RENAME TABLE kv_meta TO kv_meta_kine", err);

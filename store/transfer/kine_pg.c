@@ -156,18 +156,11 @@ static const char name_to_text_sql[] = "ALTER TABLE kine ALTER COLUMN name TYPE 
 
 static int change_back(struct kl_sql_conn *c, struct kl_error *err)
 {
-    int64_t bytes = 0, importing = 0, own = 0;
-    int r = kl_kine_check_unused(c,
-                                 "SELECT count(*) FROM kv_peer WHERE heartbeat_ms >"
-                                 " (extract(epoch FROM clock_timestamp()) * 1000)::int8 - 20000",
-                                 err);
-    if (!r)
-        r = kl_kine_int(c, "SELECT count(*) FROM kv_meta WHERE import_source IS NOT NULL",
-                        &importing, err);
-    if (!r && importing)
-        r = kl_error_set(err, KL_EINVALID,
-                         "datastore %s: a copy into it was cut and must be finished first",
-                         c->name);
+    int64_t bytes = 0, own = 0;
+    int r = kl_kine_check_at_rest(c,
+                                  "SELECT count(*) FROM kv_peer WHERE heartbeat_ms >"
+                                  " (extract(epoch FROM clock_timestamp()) * 1000)::int8 - 20000",
+                                  err);
     if (!r)
         r = kl_kine_int(c, "SELECT count(*) FROM kine WHERE name = 'compact_rev_key'", &own, err);
     if (!r && own)

@@ -246,15 +246,22 @@ int kl_kine_take_over_sql(const struct kl_sql_driver *d, const struct kl_endpoin
 
 // ---- giving back ----
 
-int kl_kine_check_unused(struct kl_sql_conn *c, const char *peers_sql, struct kl_error *err)
+int kl_kine_check_at_rest(struct kl_sql_conn *c, const char *peers_sql, struct kl_error *err)
 {
-    int64_t n = 0;
+    int64_t n = 0, importing = 0;
     int r = kl_kine_int(c, peers_sql, &n, err);
     if (!r && n)
         r = kl_error_set(err, KL_EUNAVAILABLE,
                          "datastore %s is in use by %lld server%s (one that was killed counts for "
                          "20 s)",
                          c->name, (long long)n, n == 1 ? "" : "s");
+    if (!r)
+        r = kl_kine_int(c, "SELECT COUNT(*) FROM kv_meta WHERE import_source IS NOT NULL",
+                        &importing, err);
+    if (!r && importing)
+        r = kl_error_set(err, KL_EINVALID,
+                         "datastore %s: a copy into it was cut and must be finished first",
+                         c->name);
     return r;
 }
 

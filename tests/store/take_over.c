@@ -3,8 +3,8 @@
 // made here as kine 0.17 makes them, with rows as a K3s server leaves them: creations, updates,
 // deletions, keys that come back, filled gaps, leases, a compaction, K3s' bootstrap key.
 #include "harness.h"
+#include "kine_rows.h"
 #include "store/transfer/kine.h"
-#include "store/transfer/access.h"
 #include <glob.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -93,35 +93,26 @@ static int64_t write_key(sqlite3 *db, const char *name, const char *value, int l
 
 enum { KEYS = 300 };
 
+static void write_row(void *db, const char *name, const char *value, int lease)
+{
+    write_key(db, name, value, lease);
+}
+
+static void write_gap(void *db)
+{
+    sql(db, "INSERT INTO kine(name, created, deleted, create_revision, prev_revision, lease, value)"
+            " SELECT 'gap-' || (MAX(id) + 1), 0, 1, 0, 0, 0, NULL FROM kine");
+}
+
 static void make_kine(void)
 {
     sqlite3 *db = open_db();
-    char name[64], value[64];
     sql(db, "PRAGMA journal_mode=WAL");
     sql(db, kine_schema);
     sql(db, "BEGIN");
     sql(db, "INSERT INTO kine(name, created, deleted, create_revision, prev_revision, lease, value)"
             " VALUES('compact_rev_key', 1, 0, 0, 0, 0, '')");
-    write_key(db, "/registry/health", "{\"health\":\"true\"}", 0);
-    write_key(db, "/bootstrap/2e4b1d", "AES sealed", 0);
-    for (int t = 0; t < 4; t++) {
-        for (int i = 0; i < KEYS; i++) {
-            snprintf(name, sizeof(name), "/registry/configmaps/default/cm-%03d", i);
-            snprintf(value, sizeof(value), "k8s\n%d of %d", t, i);
-            if (t == 0 || i % (t + 1) == 0)
-                write_key(db, name, t == 2 && i % 5 == 0 ? NULL : value, 0);
-            if (i % 40 == 7) // numbers that a failed insert took, filled by the poll loop
-                sql(db, "INSERT INTO kine(name, created, deleted, create_revision, prev_revision,"
-                        " lease, value) SELECT 'gap-' || (MAX(id) + 1), 0, 1, 0, 0, 0, NULL FROM "
-                        "kine");
-        }
-    }
-    write_key(db, "/registry/events/default/e1", "event", 3600);
-    write_key(db, "/registry/events/default/e2", "event", 3600);
-    write_key(db, "/registry/masterleases/10.0.0.1", "lease", 15);
-    write_key(db, "/registry/events/default/gone", "event", 3600);
-    write_key(db, "/registry/events/default/gone", NULL, 0);
-    write_key(db, "/registry/empty", "", 0);
+    kine_fill(&(struct kine_table){write_row, write_gap, db}, KEYS);
     // A compaction to 400, as kine does it.
     sql(db, "DELETE FROM kine WHERE id IN (SELECT prev_revision FROM kine WHERE name !="
             " 'compact_rev_key' AND prev_revision != 0 AND id <= 400 UNION ALL SELECT id FROM kine"
@@ -131,13 +122,8 @@ static void make_kine(void)
     sqlite3_close(db);
 }
 
-struct want {
-    char name[64], value[64];
-    int64_t id, create, lease;
-};
-
 // What kine's own query lists: the newest row of each name that is not deleted.
-static size_t list_kine(struct want *ret, size_t cap)
+static size_t list_kine(struct kine_row *ret, size_t cap)
 {
     sqlite3 *db = open_db();
     sqlite3_stmt *st;
@@ -151,7 +137,7 @@ static size_t list_kine(struct want *ret, size_t cap)
                      SQLITE_OK);
     while (sqlite3_step(st) == SQLITE_ROW) {
         assert_true(n < cap);
-        struct want *w = &ret[n++];
+        struct kine_row *w = &ret[n++];
         snprintf(w->name, sizeof(w->name), "%s", (const char *)sqlite3_column_text(st, 0));
         snprintf(w->value, sizeof(w->value), "%.*s", sqlite3_column_bytes(st, 1),
                  sqlite3_column_blob(st, 1) ? (const char *)sqlite3_column_blob(st, 1) : "");
@@ -197,33 +183,6 @@ static struct kl_store *take_over(void)
     return s;
 }
 
-static void same_keys(struct kl_store *s, const struct want *w, size_t n)
-{
-    struct kl_access a;
-    struct kl_view *v;
-    struct kl_iter it;
-    assert_int_equal(kl_access_open(&a, s, NULL), 0);
-    assert_int_equal(kl_access_view(&a, &v, NULL), 0);
-    kl_iter_init(&it, v, KL_STR("\0"), KL_RANGE_TO_LAST);
-    assert_int_equal(it.left, n);
-    for (size_t i = 0; i < n; i++) {
-        struct kl_kv *kv = kl_iter_next(&it);
-        struct kl_bytes *value;
-        assert_string_equal(kv->key, w[i].name);
-        assert_int_equal(kv->mod_rev, w[i].id);
-        assert_int_equal(kv->create_rev, w[i].create);
-        assert_int_equal(kv->lease, w[i].lease);
-        assert_true(kv->version >= 1);
-        assert_true((kv->version == 1) == (kv->create_rev == kv->mod_rev));
-        assert_int_equal(kl_access_value(&a, kv, &value, NULL), 0);
-        if (!kl_str_eqz(kl_bytes_str(value), w[i].value))
-            fail_msg("%s: %.*s, not %s", kv->key, KL_PRI(kl_bytes_str(value)), w[i].value);
-        kl_bytes_unref(value);
-    }
-    kl_view_unref(v);
-    kl_access_close(&a);
-}
-
 static void refused_without_the_flag(void **state)
 {
     struct kl_store *s = NULL;
@@ -242,7 +201,7 @@ static void refused_without_the_flag(void **state)
 
 static void taken_over(void **state)
 {
-    static struct want want[KEYS + 32];
+    static struct kine_row want[KEYS + 32];
     size_t n = list_kine(want, KL_COUNT(want));
     sqlite3 *db = open_db();
     int64_t rev = number(db, "SELECT MAX(id) FROM kine");
@@ -253,10 +212,10 @@ static void taken_over(void **state)
     assert_int_equal(st.rev, rev);
     assert_int_equal(st.compact_rev, 400);
     assert_int_equal(st.leases, 2); // one for each time to live
-    same_keys(s, want, n);
+    kine_same_keys(s, want, n);
     kl_store_stop(s);
     s = take_over(); // it is ours now
-    same_keys(s, want, n);
+    kine_same_keys(s, want, n);
     kl_store_stop(s);
     // The file as it was lies beside it.
     glob_t g;
@@ -340,7 +299,7 @@ static void history(void **state)
 
 static void given_back(void **state)
 {
-    static struct want want[KEYS + 32], have[KEYS + 32];
+    static struct kine_row want[KEYS + 32], have[KEYS + 32];
     struct kl_error err = {0};
     struct kl_store *s = take_over();
     work_on(s);
@@ -360,12 +319,7 @@ static void given_back(void **state)
     if (kl_kine_give_back(url, NULL, &err))
         fail_msg("%s", err.msg);
     assert_int_equal(list_kine(have, KL_COUNT(have)), n);
-    for (size_t i = 0; i < n; i++) {
-        assert_string_equal(have[i].name, want[i].name);
-        assert_string_equal(have[i].value, want[i].value);
-        assert_int_equal(have[i].id, want[i].id);
-        assert_int_equal(have[i].create, want[i].create);
-    }
+    kine_same_rows(have, want, n);
     sqlite3 *db = open_db();
     assert_int_equal(number(db, "SELECT COUNT(*) FROM sqlite_master WHERE name GLOB 'kine_*'"), 6);
     assert_int_equal(number(db, "SELECT COUNT(*) FROM sqlite_master WHERE name GLOB 'k[lv]_*'"), 0);
@@ -399,7 +353,7 @@ static void given_back(void **state)
 static void ours_to_kine(void **state)
 {
     struct kl_error err = {0};
-    static struct want have[64];
+    static struct kine_row have[64];
     teardown(NULL);
     strcpy(dir, "/tmp/kl-kine-XXXXXX");
     assert_non_null(mkdtemp(dir));

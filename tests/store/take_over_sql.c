@@ -3,9 +3,9 @@
 // table is made as kine 0.17 makes it, by the user that kine has, with rows as a K3s server leaves
 // them. Arguments: postgres or mysql.
 #include "harness.h"
+#include "kine_rows.h"
 #include "servers.h"
 #include "store/sql/driver.h"
-#include "store/transfer/access.h"
 #include "store/transfer/kine.h"
 #include "store/transfer/snapshot.h"
 #include "base/buf.h"
@@ -126,39 +126,29 @@ static int64_t write_key(const char *name, const char *value, int lease)
     return number("SELECT MAX(id) FROM kine");
 }
 
+static void write_row(void *arg, const char *name, const char *value, int lease)
+{
+    write_key(name, value, lease);
+}
+
+static void write_gap(void *arg)
+{
+    char q[256];
+    snprintf(q, sizeof(q),
+             "INSERT INTO kine(name,created,deleted,create_revision,prev_revision,lease,value)"
+             " VALUES('gap-%lld',0,1,0,0,0,NULL)",
+             (long long)number("SELECT MAX(id) FROM kine") + 1);
+    sql(q);
+}
+
 static void make_kine(void)
 {
-    char name[64], value[64];
     for (const char *const *p = is_pg ? pg_schema : my_schema; *p; p++)
         sql(*p);
     sql("BEGIN");
     sql("INSERT INTO kine(name,created,deleted,create_revision,prev_revision,lease,value)"
         " VALUES('compact_rev_key',1,0,0,0,0,'')");
-    write_key("/registry/health", "{\"health\":\"true\"}", 0);
-    write_key("/bootstrap/2e4b1d", "AES sealed", 0);
-    for (int t = 0; t < 4; t++) {
-        for (int i = 0; i < KEYS; i++) {
-            snprintf(name, sizeof(name), "/registry/configmaps/default/cm-%03d", i);
-            snprintf(value, sizeof(value), "k8s %d of %d", t, i);
-            if (t == 0 || i % (t + 1) == 0)
-                write_key(name, t == 2 && i % 5 == 0 ? NULL : value, 0);
-            if (i % 40 == 7) { // numbers that a failed insert took, filled by the poll loop
-                long long id = (long long)number("SELECT MAX(id) FROM kine") + 1;
-                char q[256];
-                snprintf(q, sizeof(q),
-                         "INSERT INTO kine(name,created,deleted,create_revision,prev_revision,"
-                         "lease,value) VALUES('gap-%lld',0,1,0,0,0,NULL)",
-                         id);
-                sql(q);
-            }
-        }
-    }
-    write_key("/registry/events/default/e1", "event", 3600);
-    write_key("/registry/events/default/e2", "event", 3600);
-    write_key("/registry/masterleases/10.0.0.1", "lease", 15);
-    write_key("/registry/events/default/gone", "event", 3600);
-    write_key("/registry/events/default/gone", NULL, 0);
-    write_key("/registry/empty", "", 0);
+    kine_fill(&(struct kine_table){write_row, write_gap, NULL}, KEYS);
     // A compaction to 150, as kine does it.
     sql(is_pg ? "DELETE FROM kine AS kv USING (SELECT kp.prev_revision AS id FROM kine AS kp WHERE"
                 " kp.name != 'compact_rev_key' AND kp.prev_revision != 0 AND kp.id <= 150 UNION ALL"
@@ -172,14 +162,10 @@ static void make_kine(void)
     sql("COMMIT");
 }
 
-struct want {
-    char name[64], value[64];
-    int64_t id, create, lease;
-};
-static struct want want[KEYS + 32], have[KEYS + 32];
+static struct kine_row want[KEYS + 32], have[KEYS + 32];
 
 // What kine's own query lists: the newest row of each name that is not deleted.
-static size_t list_kine(struct want *ret)
+static size_t list_kine(struct kine_row *ret)
 {
     struct kl_sql_value v[KL_SQL_MAX_COLUMNS];
     struct kl_error err = {0};
@@ -192,7 +178,7 @@ static size_t list_kine(struct want *ret)
         &err);
     while (!r && (r = driver->fetch(conn, v, &err)) == 1) {
         assert_true(n < KL_COUNT(want));
-        struct want *w = &ret[n++];
+        struct kine_row *w = &ret[n++];
         struct kl_str value = v[1].type == KL_SQL_BYTES ? v[1].s : KL_STR("");
         snprintf(w->name, sizeof(w->name), "%.*s", KL_PRI(v[0].s));
         snprintf(w->value, sizeof(w->value), "%.*s", KL_PRI(value));
@@ -239,33 +225,6 @@ static struct kl_store *take_over(void)
     if (open_store(&s, &err, WAIT_MS))
         fail_msg("%s", err.msg);
     return s;
-}
-
-static void same_keys(struct kl_store *s, const struct want *w, size_t n)
-{
-    struct kl_access a;
-    struct kl_view *v;
-    struct kl_iter it;
-    assert_int_equal(kl_access_open(&a, s, NULL), 0);
-    assert_int_equal(kl_access_view(&a, &v, NULL), 0);
-    kl_iter_init(&it, v, KL_STR("\0"), KL_RANGE_TO_LAST);
-    assert_int_equal(it.left, n);
-    for (size_t i = 0; i < n; i++) {
-        struct kl_kv *kv = kl_iter_next(&it);
-        struct kl_bytes *value;
-        assert_string_equal(kv->key, w[i].name);
-        assert_int_equal(kv->mod_rev, w[i].id);
-        assert_int_equal(kv->create_rev, w[i].create);
-        assert_int_equal(kv->lease, w[i].lease);
-        assert_true(kv->version >= 1);
-        assert_true((kv->version == 1) == (kv->create_rev == kv->mod_rev));
-        assert_int_equal(kl_access_value(&a, kv, &value, NULL), 0);
-        if (!kl_str_eqz(kl_bytes_str(value), w[i].value))
-            fail_msg("%s: %.*s, not %s", kv->key, KL_PRI(kl_bytes_str(value)), w[i].value);
-        kl_bytes_unref(value);
-    }
-    kl_view_unref(v);
-    kl_access_close(&a);
 }
 
 #define COLUMNS                                                                                    \
@@ -392,11 +351,11 @@ static void taken_over(void **state)
     assert_int_equal(st.rev, rev);
     assert_int_equal(st.compact_rev, 150);
     assert_int_equal(st.leases, 2); // one for each time to live
-    same_keys(s, want, n);
+    kine_same_keys(s, want, n);
     kl_store_stop(s);
     check_snapshot(n, rev);
     s = take_over(); // it is ours now
-    same_keys(s, want, n);
+    kine_same_keys(s, want, n);
     kl_store_stop(s);
     assert_int_equal(number("SELECT COUNT(*) FROM kine WHERE old_value IS NOT NULL"), 0);
     assert_int_equal(number("SELECT COUNT(*) FROM kine WHERE name LIKE 'gap-%'"), 0);
@@ -550,12 +509,7 @@ static void given_back(void **state)
     if (kl_kine_give_back(url, NULL, &err))
         fail_msg("%s", err.msg);
     assert_int_equal(list_kine(have), n);
-    for (size_t i = 0; i < n; i++) {
-        assert_string_equal(have[i].name, want[i].name);
-        assert_string_equal(have[i].value, want[i].value);
-        assert_int_equal(have[i].id, want[i].id);
-        assert_int_equal(have[i].create, want[i].create);
-    }
+    kine_same_rows(have, want, n);
     index_list(is, sizeof(is));
     assert_string_equal(is, was);
     assert_int_equal(count_schema(COLUMNS), 9);
@@ -649,8 +603,8 @@ static void two_at_once(void **state)
     kl_store_status(s, &a);
     kl_store_status(other, &b);
     assert_int_equal(a.cluster_id, b.cluster_id);
-    same_keys(s, want, n);
-    same_keys(other, want, n);
+    kine_same_keys(s, want, n);
+    kine_same_keys(other, want, n);
     kl_store_stop(s);
     kl_store_stop(other);
 }
@@ -668,12 +622,12 @@ static void cut(void **state)
     sql("CREATE TABLE kv_lease(id BIGINT NOT NULL PRIMARY KEY, ttl_ms BIGINT NOT NULL, deadline_ms "
         "BIGINT NOT NULL)");
     s = take_over();
-    same_keys(s, want, n);
+    kine_same_keys(s, want, n);
     kl_store_stop(s);
     // Before its last one.
     sql("RENAME TABLE kv_meta TO kv_meta_new");
     s = take_over();
-    same_keys(s, want, n);
+    kine_same_keys(s, want, n);
     kl_store_stop(s);
     // The way back, after its first step.
     sql("RENAME TABLE kv_meta TO kv_meta_kine");

@@ -341,12 +341,7 @@ static int online_identify(void *arg, uint64_t *id, kl_rev *rev, struct kl_error
 static int online_fence(void *arg, kl_rev *ret_rev, struct kl_error *err)
 {
     struct online *o = arg;
-    struct kl_access a;
-    int r = kl_access_open(&a, o->from, err);
-    if (r)
-        return r;
-    r = kl_fence_take(&a, 60000, "being copied", ret_rev, err);
-    kl_access_close(&a);
+    int r = kl_fence_take(o->from, 60000, "being copied", ret_rev, err);
     o->fenced = *ret_rev;
     kl_store_source_finish(o->source, *ret_rev);
     return r;
@@ -358,21 +353,21 @@ static void keep_and_lift(struct kl_store *s, kl_rev rev)
     struct kl_error err = {0};
     char why[64];
     assert_int_equal(kl_access_open(&a, s, &err), 0);
-    assert_int_equal(kl_fence_take(&a, 1000, "again", &(kl_rev){0}, &err), KL_EUNAVAILABLE);
+    assert_int_equal(kl_fence_take(s, 1000, "again", &(kl_rev){0}, &err), KL_EUNAVAILABLE);
     assert_string_equal(err.msg, "the datastore takes no writes: being copied");
-    assert_int_equal(kl_fence_renew(&a, rev, &err), 0);
-    assert_int_equal(kl_fence_renew(&a, rev - 1, &err), KL_ECONFLICT);
-    assert_int_equal(kl_fence_keep(&a, rev - 1, "moved", &err), KL_ECONFLICT);
-    assert_int_equal(kl_fence_keep(&a, rev, "moved", &err), 0);
-    assert_int_equal(kl_fence_keep(&a, rev, "moved", &err), 0); // the answer was lost
-    assert_int_equal(kl_fence_keep(&a, rev, "elsewhere", &err), KL_ECONFLICT);
+    assert_int_equal(kl_fence_renew(s, rev, &err), 0);
+    assert_int_equal(kl_fence_renew(s, rev - 1, &err), KL_ECONFLICT);
+    assert_int_equal(kl_fence_keep(s, rev - 1, "moved", &err), KL_ECONFLICT);
+    assert_int_equal(kl_fence_keep(s, rev, "moved", &err), 0);
+    assert_int_equal(kl_fence_keep(s, rev, "moved", &err), 0); // the answer was lost
+    assert_int_equal(kl_fence_keep(s, rev, "elsewhere", &err), KL_ECONFLICT);
     assert_int_equal(ts_rev(s), rev + 1);
     assert_int_equal(kl_fence_reason(&a, why, sizeof(why), &err), 0);
     assert_string_equal(why, "moved");
     assert_int_equal(ts_put(s, "/fenced", "x", 0), KL_EUNAVAILABLE);
-    assert_int_equal(kl_fence_lift(&a, rev, &err), KL_ENOTFOUND);
+    assert_int_equal(kl_fence_lift(s, rev, &err), KL_ENOTFOUND);
     assert_int_equal(ts_put(s, "/fenced", "x", 0), KL_EUNAVAILABLE);
-    assert_int_equal(kl_fence_lift(&a, 0, &err), 0);
+    assert_int_equal(kl_fence_lift(s, 0, &err), 0);
     assert_int_equal(ts_put(s, "/fenced", "x", 0), rev + 3);
     assert_int_equal(ts_put(s, "/fenced", NULL, 0), rev + 4);
     kl_access_close(&a);

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kine_rows.h"
+#include "harness.h"
+#include "store/transfer/access.h"
+#include <stdio.h>
+
+void kine_fill(const struct kine_table *t, int keys)
+{
+    char name[64], value[64];
+    t->write(t->arg, "/registry/health", "{\"health\":\"true\"}", 0);
+    t->write(t->arg, "/bootstrap/2e4b1d", "AES sealed", 0);
+    for (int round = 0; round < 4; round++) {
+        for (int i = 0; i < keys; i++) {
+            snprintf(name, sizeof(name), "/registry/configmaps/default/cm-%03d", i);
+            snprintf(value, sizeof(value), "k8s\n%d of %d", round, i);
+            if (round == 0 || i % (round + 1) == 0)
+                t->write(t->arg, name, round == 2 && i % 5 == 0 ? NULL : value, 0);
+            if (i % 40 == 7)
+                t->gap(t->arg);
+        }
+    }
+    t->write(t->arg, "/registry/events/default/e1", "event", 3600);
+    t->write(t->arg, "/registry/events/default/e2", "event", 3600);
+    t->write(t->arg, "/registry/masterleases/10.0.0.1", "lease", 15);
+    t->write(t->arg, "/registry/events/default/gone", "event", 3600);
+    t->write(t->arg, "/registry/events/default/gone", NULL, 0);
+    t->write(t->arg, "/registry/empty", "", 0);
+}
+
+void kine_same_keys(struct kl_store *s, const struct kine_row *w, size_t n)
+{
+    struct kl_access a;
+    struct kl_view *v;
+    struct kl_iter it;
+    assert_int_equal(kl_access_open(&a, s, NULL), 0);
+    assert_int_equal(kl_access_view(&a, &v, NULL), 0);
+    kl_iter_init(&it, v, KL_STR("\0"), KL_RANGE_TO_LAST);
+    assert_int_equal(it.left, n);
+    for (size_t i = 0; i < n; i++) {
+        struct kl_kv *kv = kl_iter_next(&it);
+        struct kl_bytes *value;
+        assert_string_equal(kv->key, w[i].name);
+        assert_int_equal(kv->mod_rev, w[i].id);
+        assert_int_equal(kv->create_rev, w[i].create);
+        assert_int_equal(kv->lease, w[i].lease);
+        assert_true(kv->version >= 1);
+        assert_true((kv->version == 1) == (kv->create_rev == kv->mod_rev));
+        assert_int_equal(kl_access_value(&a, kv, &value, NULL), 0);
+        if (!kl_str_eqz(kl_bytes_str(value), w[i].value))
+            fail_msg("%s: %.*s, not %s", kv->key, KL_PRI(kl_bytes_str(value)), w[i].value);
+        kl_bytes_unref(value);
+    }
+    kl_view_unref(v);
+    kl_access_close(&a);
+}
+
+void kine_same_rows(const struct kine_row *have, const struct kine_row *want, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        assert_string_equal(have[i].name, want[i].name);
+        assert_string_equal(have[i].value, want[i].value);
+        assert_int_equal(have[i].id, want[i].id);
+        assert_int_equal(have[i].create, want[i].create);
+    }
+}
