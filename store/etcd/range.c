@@ -109,7 +109,9 @@ static int put_page(struct kl_grpc_out *o, struct range_call *call, size_t max, 
 {
     struct kl_etcd_read *rd = &call->read;
     const struct kl_range_at *q = &call->pages.q;
-    if (call->pages.busy || q->code)
+    if (call->pages.busy) // the page is the store's
+        return 0;
+    if (q->code)
         return q->code;
     for (; call->at < rd->n && call->page_at < q->nkvs && o->bytes < max && o->n + 5 < slices;
          call->page_at++) {

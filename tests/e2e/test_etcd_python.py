@@ -37,7 +37,7 @@ class Etcd:
                                              options=[("grpc.max_receive_message_length", -1)])
 
     def call(self, method, request, **how):
-        return self.channel.unary_unary(method, None, None)(request, timeout=20, **how)
+        return self.channel.unary_unary(method, None, None)(request, timeout=240, **how)
 
     def stream(self, method, requests):
         return self.channel.stream_stream(method, None, None)(requests, timeout=20)

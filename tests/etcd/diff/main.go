@@ -24,7 +24,7 @@ var (
 	n       = flag.Int("n", 20000, "calls")
 	seed    = flag.Int64("seed", 1, "of the stream")
 	maxDiff = flag.Int("max", 20, "differences after which to stop")
-	hashKV  = flag.Int("hashes", 2000, "writes before that, with HashKV compared")
+	hashKV  = flag.Int("hashes", 0, "instead: so many writes of one key each, with HashKV compared")
 	verbose = flag.Bool("v", false, "print each call")
 )
 
@@ -37,7 +37,6 @@ func main() {
 		d.b, err = dial("b", *urlB)
 	}
 	if err == nil {
-		d.hashes(*hashKV)
 		err = d.begin()
 	}
 	if err != nil {
@@ -45,10 +44,16 @@ func main() {
 		os.Exit(2)
 	}
 	start := time.Now()
-	for d.calls = 0; d.calls < *n && d.bad < *maxDiff; d.calls++ {
+	if *hashKV > 0 {
+		d.hashes(*hashKV)
+		*n = d.calls
+	}
+	for ; d.calls < *n && d.bad < *maxDiff; d.calls++ {
 		d.step()
 	}
-	d.barrier()
+	if *hashKV == 0 {
+		d.barrier()
+	}
 	fmt.Printf("diff: seed %d: %d calls, %d revisions, %d watches, %d events compared, %d differences, %d excused, %.1f s\n",
 		*seed, d.calls, len(d.a.revs), d.opened, d.events, d.bad, sum(d.excused), time.Since(start).Seconds())
 	for _, what := range sorted(d.counts) {
