@@ -30,6 +30,8 @@ struct kl_apiserver_options {
 // the bootstrap objects are there. The loops must be running or be started after.
 int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver **ret,
                        struct kl_error *err);
+// New connections use these certificates (of the same CAs). Any thread.
+int kl_apiserver_renew(struct kl_apiserver *s, const struct kl_pki *fresh, struct kl_error *err);
 int kl_apiserver_port(const struct kl_apiserver *s);
 bool kl_apiserver_ready(const struct kl_apiserver *s); // any thread
 // Calls cb once on loops[0] when it is ready.

@@ -77,6 +77,13 @@ static int open_ca(struct opening *g, const char *base, const char *cn, struct k
     return rc ? rc : kl_pki_load(*cert, *key, crt_path, ret, g->err);
 }
 
+static void note_due(struct opening *g, const struct kl_pki_pair *leaf)
+{
+    int64_t due = kl_pki_leaf_due_s(leaf);
+    if (!g->p->renew_s || due < g->p->renew_s)
+        g->p->renew_s = due;
+}
+
 static int open_leaf(struct opening *g, const char *base, const struct kl_pki_leaf *leaf,
                      const struct kl_pki_pair *ca, struct kl_str *cert, struct kl_str *key)
 {
@@ -92,16 +99,22 @@ static int open_leaf(struct opening *g, const char *base, const struct kl_pki_le
         bool good = !kl_pki_load(*cert, *key, base, &have, &ignored);
         if (good) {
             good = kl_pki_leaf_good(&have, leaf, ca);
+            if (good)
+                note_due(g, &have);
             kl_pki_pair_fini(&have);
         }
         if (good)
             return 0;
         OPENSSL_cleanse((char *)key->p, key->n);
     }
+    struct kl_pki_pair made;
     if ((rc = kl_pki_make_leaf(a, leaf, ca, cert, key, g->err)) ||
-        (rc = kl_file_batch_add(&g->batch, key_path, *key, g->err)))
+        (rc = kl_pki_load(*cert, *key, base, &made, g->err)))
         return rc;
-    return kl_file_batch_add(&g->batch, crt_path, *cert, g->err);
+    note_due(g, &made);
+    kl_pki_pair_fini(&made);
+    rc = kl_file_batch_add(&g->batch, key_path, *key, g->err);
+    return rc ? rc : kl_file_batch_add(&g->batch, crt_path, *cert, g->err);
 }
 
 static int open_service_key(struct opening *g)

@@ -31,6 +31,7 @@ struct kl_pki {
     struct kl_str token;                // K10<sha256 of CA>::server:<secret>
     uint64_t cluster_id;                // random, not 0
     bool made;                          // the CA was made by this call
+    int64_t renew_s;                    // Unix time at which the first certificate is due
     struct kl_str cluster_domain;       // names the issuer of tokens; empty: cluster.local
     struct kl_arena arena;
 };

@@ -276,6 +276,14 @@ bool kl_pki_leaf_good(const struct kl_pki_pair *leaf, const struct kl_pki_leaf *
     return true;
 }
 
+int64_t kl_pki_leaf_due_s(const struct kl_pki_pair *leaf)
+{
+    struct tm tm;
+    if (!ASN1_TIME_to_tm(X509_get0_notAfter(leaf->cert), &tm))
+        return 0;
+    return (int64_t)timegm(&tm) - (int64_t)RENEW_DAYS * DAY_S;
+}
+
 // Whether `issuer` is a CA that signed `x`, a CA too.
 static bool signed_by(X509 *x, X509 *issuer)
 {

@@ -55,6 +55,8 @@ int kl_pki_make_ca(struct kl_arena *a, const char *cn, EVP_PKEY *reuse, struct k
 int kl_pki_make_leaf(struct kl_arena *a, const struct kl_pki_leaf *l, const struct kl_pki_pair *ca,
                      struct kl_str *ret_cert, struct kl_str *ret_key, struct kl_error *err);
 int kl_pki_make_key(struct kl_arena *a, struct kl_str *ret_key, struct kl_error *err);
+// Unix time at which it is made anew: before that kl_pki_leaf_good() takes it.
+int64_t kl_pki_leaf_due_s(const struct kl_pki_pair *leaf);
 // Parses; KL_EINVALID names `what` when the PEM is bad or key and certificate do not belong
 // together.
 int kl_pki_load(struct kl_str cert, struct kl_str key, const char *what, struct kl_pki_pair *ret,

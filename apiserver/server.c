@@ -143,6 +143,28 @@ static void last_loop_ready(struct kl_apiserver *s)
     kl_loop_post(s->loops[0].loop, &s->boot_task);
 }
 
+static struct kl_tls_server_opts serving_tls(const struct kl_pki *p)
+{
+    return (struct kl_tls_server_opts){
+        .cert.pem = p->serving_cert, .key.pem = p->serving_key, .client_ca.pem = p->client_ca};
+}
+
+static struct kl_tls_client_opts kubelet_tls(const struct kl_pki *p)
+{
+    return (struct kl_tls_client_opts){.ca.pem = p->server_ca,
+                                       .cert.pem = p->apiserver_client_cert,
+                                       .key.pem = p->apiserver_client_key,
+                                       .no_http2 = true};
+}
+
+int kl_apiserver_renew(struct kl_apiserver *s, const struct kl_pki *fresh, struct kl_error *err)
+{
+    struct kl_tls_server_opts t = serving_tls(fresh);
+    struct kl_tls_client_opts k = kubelet_tls(fresh);
+    int rc = kl_tls_ctx_reload_server(s->tls, &t, err);
+    return rc ? rc : kl_tls_ctx_reload_client(s->kubelet_tls, &k, err);
+}
+
 int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver **ret,
                        struct kl_error *err)
 {
@@ -159,12 +181,8 @@ int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver
     for (int i = 0; i < o->nloops + o->nclient_loops; i++)
         s->loops[s->nloops++] = (struct kl_api_loop){
             .srv = s, .loop = i < o->nloops ? o->loops[i] : o->client_loops[i - o->nloops]};
-    struct kl_tls_server_opts t = {
-        .cert.pem = p->serving_cert, .key.pem = p->serving_key, .client_ca.pem = p->client_ca};
-    struct kl_tls_client_opts k = {.ca.pem = p->server_ca,
-                                   .cert.pem = p->apiserver_client_cert,
-                                   .key.pem = p->apiserver_client_key,
-                                   .no_http2 = true};
+    struct kl_tls_server_opts t = serving_tls(p);
+    struct kl_tls_client_opts k = kubelet_tls(p);
     int rc = kl_tls_server_new(&t, &s->tls, err);
     if (!rc)
         rc = kl_tls_client_new(&k, &s->kubelet_tls, err);

@@ -13,10 +13,12 @@
 #include "cli/control.h"
 #include "cli/flags.h"
 #include "cli/machine.h"
+#include "cli/renew.h"
 #include "cli/store_cmd.h"
 #include "cli/trim.h"
 #include "cli/version.h"
 #include "kubelet/kubelet.h"
+#include "store/peer/peers.h"
 #include "watchcache/cache.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -157,6 +159,10 @@ struct server {
     struct kl_apiserver *api;
     struct kl_admin *admin;
     struct kl_backup *backup;
+    struct kl_renew *renew;
+    struct kl_tls_ctx *kubelet_tls;
+    struct kl_pki_options pki_options;
+    const char *sans[KL_FLAG_LIST_MAX + 4];
     struct kl_loop *loops[API_LOOPS_MAX], *controllers_loop, *kubelet_loop;
     int nloops;
     struct kl_control *control;
@@ -243,9 +249,7 @@ static void run_kubelet(struct kl_task *t)
                                    .cgroup_root = s->o.cgroup_root,
                                    .port = s->o.kubelet_port,
                                    .max_pods = s->o.max_pods,
-                                   .tls_cert.pem = s->pki->kubelet_serving_cert,
-                                   .tls_key.pem = s->pki->kubelet_serving_key,
-                                   .client_ca.pem = s->pki->client_ca,
+                                   .tls = s->kubelet_tls,
                                    .allowed_user = "system:apiserver",
                                    .allowed_group = "system:masters",
                                    .node_labels = s->o.node_label.n ? s->o.node_label.v : NULL,
@@ -254,18 +258,51 @@ static void run_kubelet(struct kl_task *t)
         kl_log(KL_LOG_ERROR, "server", "kubelet: %s", err.msg);
 }
 
+// ---- certificates; they are renewed in a thread of cli/renew.h
+
+static struct kl_tls_server_opts kubelet_serving(const struct kl_pki *p)
+{
+    return (struct kl_tls_server_opts){.cert.pem = p->kubelet_serving_cert,
+                                       .key.pem = p->kubelet_serving_key,
+                                       .client_ca.pem = p->client_ca};
+}
+
+static int write_kubeconfig(struct server *s, const struct kl_pki *p, struct kl_error *err)
+{
+    mode_t mode = (mode_t)strtol(s->o.kubeconfig_mode, NULL, 8);
+    int rc =
+        kl_pki_write_kubeconfig(p, s->kubeconfig, local_host(s), kl_apiserver_port(s->api), err);
+    if (!rc && mode != 0600 && chmod(s->kubeconfig, mode))
+        rc = kl_error_errno(err, errno, "%s", s->kubeconfig);
+    return rc;
+}
+
+static int apply_renewed(void *arg, const struct kl_pki *fresh, struct kl_error *err)
+{
+    struct server *s = arg;
+    struct kl_tls_server_opts kubelet = kubelet_serving(fresh);
+    struct kl_tls_pem ca = {.pem = fresh->peer_ca}, cert = {.pem = fresh->peer_cert},
+                      key = {.pem = fresh->peer_key};
+    int rc = kl_apiserver_renew(s->api, fresh, err);
+    if (!rc)
+        rc = kl_tls_ctx_reload_server(s->kubelet_tls, &kubelet, err);
+    if (!rc && s->cluster.peers)
+        rc = kl_peers_renew(s->cluster.peers, ca, cert, key, err);
+    return rc ? rc : write_kubeconfig(s, fresh, err);
+}
+
 static void on_ready(void *arg)
 {
     struct server *s = arg;
     struct kl_error err = {0};
-    int port = kl_apiserver_port(s->api);
     if (s->stopping) // nothing is started that is not stopped any more
         return;
-    const char *host = local_host(s);
-    if (kl_pki_write_kubeconfig(s->pki, s->kubeconfig, host, port, &err))
+    struct kl_renew_options ro = {
+        .pki = s->pki_options, .pki_now = s->pki, .apply = apply_renewed, .arg = s};
+    if (write_kubeconfig(s, s->pki, &err))
         kl_log(KL_LOG_ERROR, "server", "kubeconfig: %s", err.msg);
-    else if (strcmp(s->o.kubeconfig_mode, "600"))
-        chmod(s->kubeconfig, (mode_t)strtol(s->o.kubeconfig_mode, NULL, 8));
+    if (kl_renew_start(&ro, &s->renew, &err))
+        kl_log(KL_LOG_ERROR, "server", "certificates will not be renewed: %s", err.msg);
     if (s->controllers_loop)
         kl_loop_post(s->controllers_loop, &s->start_controllers);
     if (s->kubelet_loop)
@@ -482,16 +519,14 @@ static int begin_admin(struct server *s, struct kl_error *err)
 static int begin(struct server *s, struct kl_error *err)
 {
     struct options *o = &s->o;
-    const char *sans[KL_FLAG_LIST_MAX + 4];
     int n = 0, rc;
     for (int i = 0; i < o->tls_san.n; i++)
-        sans[n++] = o->tls_san.v[i];
-    sans[n++] = o->node_ip;
-    sans[n++] = o->advertise_address;
-    sans[n] = NULL;
+        s->sans[n++] = o->tls_san.v[i];
+    s->sans[n++] = o->node_ip;
+    s->sans[n++] = o->advertise_address;
     struct kl_pki_options p = {.data_dir = o->data_dir,
                                .node_name = s->node_name,
-                               .sans = sans,
+                               .sans = s->sans,
                                .service_ip = kl_nth_address(&s->arena, o->service_cidr, 1),
                                .cluster_domain = o->cluster_domain,
                                .token = o->token,
@@ -517,7 +552,10 @@ static int begin(struct server *s, struct kl_error *err)
         return rc;
     s->pki = s->cluster.pki;
     s->store = s->cluster.store;
-    if ((rc = make_loops(s, err)))
+    s->pki_options = p;
+    s->pki_options.server_id = s->cluster.id;
+    struct kl_tls_server_opts kubelet = kubelet_serving(s->pki);
+    if ((rc = make_loops(s, err)) || (rc = kl_tls_server_new(&kubelet, &s->kubelet_tls, err)))
         return rc;
     struct kl_loop *others[2];
     int nothers = 0;
@@ -559,6 +597,7 @@ static int begin(struct server *s, struct kl_error *err)
 // The store first: it answers to loops, which must still be there.
 static void end(struct server *s)
 {
+    kl_renew_stop(s->renew);
     kl_backup_stop(s->backup);
     kl_admin_stop(s->admin);
     kl_cluster_close(&s->cluster);
@@ -574,6 +613,7 @@ static void end(struct server *s)
     kl_loop_unref(s->kubelet_loop);
     kl_loop_unref(s->loops[0]);
     kl_apiserver_free(s->api);
+    kl_tls_ctx_unref(s->kubelet_tls);
     kl_cluster_free(&s->cluster);
 }
 

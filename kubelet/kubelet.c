@@ -143,15 +143,12 @@ int kl_kubelet_start(const struct kl_kubelet_options *o, struct kl_kubelet **ret
     if (!k)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     int r = kl_kubelet_conf_init(&k->conf, o, err);
-    struct kl_tls_server_opts tls = {o->tls_cert, o->tls_key, o->client_ca, false};
-    bool serve = o->port >= 0 && (o->tls_cert.pem.n || o->tls_cert.file);
-    if (!r && serve)
-        r = kl_tls_server_new(&tls, &k->tls, err);
     if (r) {
-        kl_kubelet_conf_fini(&k->conf);
         free(k);
         return r;
     }
+    if (o->port >= 0 && o->tls)
+        k->tls = kl_tls_ctx_ref(o->tls);
     k->client = o->client;
     k->loop = o->client->loop;
     k->on_ready = o->on_ready;

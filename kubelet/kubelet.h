@@ -21,17 +21,17 @@ struct kl_kubelet_options {
     const char *pod_cidr;     // [10.42.0.0/24] pod network of this node
     const char *cluster_cidr; // [pod_cidr] not masqueraded between its members
     const char *cluster_dns;  // [none] address for dnsPolicy ClusterFirst
-    const char *cluster_domain;          // [cluster.local]
-    const char *runtime_endpoint;        // [an own containerd under DATA/agent/containerd]
-    const char *containerd_bin;          // [containerd] found in PATH
-    const char *cni_bin_dir;             // [/usr/lib/cni]
-    const char *bridge_name;             // [kinglet0] at most 15 bytes
-    const char *cgroup_root;             // [""] "/node2": pods live in /node2/kubepods
-    const char *server_address;          // [every address]
-    int port;                            // [10250] -1: no server
-    int max_pods;                        // [110]
-    struct kl_tls_pem tls_cert, tls_key; // of the HTTPS server; without them there is no server
-    struct kl_tls_pem client_ca;         // whose client certificates are looked at
+    const char *cluster_domain;   // [cluster.local]
+    const char *runtime_endpoint; // [an own containerd under DATA/agent/containerd]
+    const char *containerd_bin;   // [containerd] found in PATH
+    const char *cni_bin_dir;      // [/usr/lib/cni]
+    const char *bridge_name;      // [kinglet0] at most 15 bytes
+    const char *cgroup_root;      // [""] "/node2": pods live in /node2/kubepods
+    const char *server_address;   // [every address]
+    int port;                     // [10250] -1: no server
+    int max_pods;                 // [110]
+    struct kl_tls_ctx *tls;       // of the HTTPS server, which asks for client
+                                  // certificates; NULL: no server
     // Who may use the server: the certificate's CN is this, or one of its O is that. Both NULL:
     // nobody but GET /healthz.
     const char *allowed_user, *allowed_group;

@@ -187,14 +187,22 @@ void kl_peers_unref(struct kl_peers *p)
     free(p);
 }
 
-static int make_tls(struct kl_peers *p, const struct kl_peers_options *o, struct kl_error *err)
+// The contexts, made or made anew.
+int kl_peers_renew(struct kl_peers *p, struct kl_tls_pem ca, struct kl_tls_pem cert,
+                   struct kl_tls_pem key, struct kl_error *err)
 {
     struct kl_tls_server_opts s = {
-        .cert = o->cert, .key = o->key, .client_ca = o->ca, .mutual = true, .no_http2 = true};
+        .cert = cert, .key = key, .client_ca = ca, .mutual = true, .no_http2 = true};
     struct kl_tls_client_opts c = {
-        .ca = o->ca, .cert = o->cert, .key = o->key, .mutual = true, .no_http2 = true};
-    int rc = kl_tls_server_new(&s, &p->server_tls, err);
-    return rc ? rc : kl_tls_client_new(&c, &p->client_tls, err);
+        .ca = ca, .cert = cert, .key = key, .mutual = true, .no_http2 = true};
+    if (p->plain)
+        return 0;
+    int rc = p->server_tls ? kl_tls_ctx_reload_server(p->server_tls, &s, err)
+                           : kl_tls_server_new(&s, &p->server_tls, err);
+    if (rc)
+        return rc;
+    return p->client_tls ? kl_tls_ctx_reload_client(p->client_tls, &c, err)
+                         : kl_tls_client_new(&c, &p->client_tls, err);
 }
 
 int kl_peers_open(const struct kl_peers_options *o, struct kl_peers **ret_p, struct kl_error *err)
@@ -213,7 +221,7 @@ int kl_peers_open(const struct kl_peers_options *o, struct kl_peers **ret_p, str
     p->fd = -1;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->idle, NULL);
-    int rc = p->plain ? 0 : make_tls(p, o, err);
+    int rc = kl_peers_renew(p, o->ca, o->cert, o->key, err);
     if (!rc)
         rc = kl_loop_new("peers", &p->loop, err);
     if (!rc)

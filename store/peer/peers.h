@@ -38,6 +38,9 @@ struct kl_peers_options {
 };
 
 int kl_peers_open(const struct kl_peers_options *o, struct kl_peers **ret_p, struct kl_error *err);
+// New connections use these certificates. Any thread.
+int kl_peers_renew(struct kl_peers *p, struct kl_tls_pem ca, struct kl_tls_pem cert,
+                   struct kl_tls_pem key, struct kl_error *err);
 // Blocks; callbacks end before it returns.
 void kl_peers_close(struct kl_peers *p);
 uint64_t kl_peers_id(const struct kl_peers *p);
