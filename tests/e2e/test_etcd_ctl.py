@@ -146,14 +146,15 @@ def test_transactions():
     got = etcd.json("txn", stdin=script)
     equal(got["succeeded"], True)
     check(got["header"]["revision"] > rev, got)
-    put, put2, read = [r["Response"] for r in got["responses"]]
-    equal(put["ResponsePut"]["header"]["revision"], got["header"]["revision"])
-    equal(put2["ResponsePut"]["header"]["revision"], got["header"]["revision"])
-    kv = read["ResponseRange"]["kvs"][0]
+    # Of 3.7 the member is response_put, of older ones ResponsePut.
+    put, put2, read = [next(iter(r["Response"].values())) for r in got["responses"]]
+    equal(put["header"]["revision"], got["header"]["revision"])
+    equal(put2["header"]["revision"], got["header"]["revision"])
+    kv = read["kvs"][0]
     equal((text(kv["value"]), kv["mod_revision"]), ("new", got["header"]["revision"]))
     again = etcd.json("txn", stdin=script)
     check("succeeded" not in again, again)
-    equal(text(again["responses"][0]["Response"]["ResponseRange"]["kvs"][0]["value"]), "new")
+    equal(text(next(iter(again["responses"][0]["Response"].values()))["kvs"][0]["value"]), "new")
     etcd.refuses("etcdserver: duplicate key given in txn request", "txn", stdin=b"\nput k 1\nput k 2\n\n\n")
     etcd.refuses("etcdserver: too many operations in txn request", "txn",
                  stdin=b"\n" + b"".join(b"put k%d v\n" % i for i in range(129)) + b"\n\n")
