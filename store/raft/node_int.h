@@ -6,6 +6,8 @@ enum {
     KL_RAFT_INBOX_BYTES = 64 << 20, // messages behind the gate; more are dropped, as by a network
     KL_RAFT_INBOX_MAX = 4096,
     KL_RAFT_RESEND_MS = 1000, // the same entries are not sent again to a silent peer before
+    KL_RAFT_SNAPSHOT_NEVER = 1 << 30,
+    KL_RAFT_TRAILING_MIN = 16,
 };
 
 struct kl_raft_slot { // of the table of entries in memory
@@ -108,10 +110,21 @@ struct kl_raft_node {
     void *stopped_arg;
 };
 
-// node.c
+// node.c: events
 void kl_raft_node_fail(struct kl_raft_node *n, const struct kl_error *err);
 void kl_raft_node_event(struct kl_raft_node *n); // after one: what is due, then the next
 void kl_raft_node_restart(struct kl_raft_node *n, uint64_t from); // soon, without entries >= from
+
+// node_open.c: opening, starting
+void kl_raft_node_start_anew(struct kl_raft_node *n);
+void kl_raft_node_close_raft(struct kl_raft_node *n); // whoever waits in libraft is told
+
+// node_fsm.c
+void kl_raft_node_fsm_init(struct kl_raft_node *n);
+
+// node_ask.c: proposals, changes
+bool kl_raft_node_start_proposal(struct kl_raft_node *n); // false: none waits
+void kl_raft_node_fail_proposals(struct kl_raft_node *n);
 
 // table.c: the table of entries and configurations
 int kl_raft_table_push(struct kl_raft_node *n, uint64_t index, uint64_t term, unsigned short type,

@@ -130,7 +130,7 @@ static void nothing_rots(void **state)
     rp_begin(&c,
              (struct rp_options){.election_ms = 300, .scrub_ms = 20, .snapshot_bytes = 1 << 20});
     int leader = rp_settle(&c);
-    for (int i = 0; i < hs_scale(20); i++)
+    for (int i = 0; i < hs_scale(8); i++)
         assert_string_equal(rp_ask(&c.s[leader], "fill /churn 300 2000"), "0");
     rp_settle(&c); // all are there
     rp_end(&c);
@@ -216,7 +216,9 @@ static void far_behind(void **state)
     print_message(
         "%d MB in %lld ms: %d writes, the slowest %lld ms; leader +%ld KiB; own write %lld\n",
         n / 16, (long long)(kl_mono_ms() - start), writes, (long long)slowest, grown, mine);
+#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__) // which use memory of their own
     assert_true(grown <= 32 << 10);
+#endif
     rp_settle(&c);
     const char *have = rp_ask(late, "get /mine");
     assert_true(mine > 0 || mine == KL_EMAYBE || mine == KL_EUNAVAILABLE);
