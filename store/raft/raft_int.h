@@ -157,8 +157,8 @@ struct kl_raft {
     struct kl_raft_address address[KL_RAFT_MEMBERS_MAX];
     size_t naddresses;
     struct kl_raft_change *changes, **changes_end; // this server's, in order
-    bool changing;                  // the first of them was asked for:
-    uint64_t change_to, change_seq; // of whom, under which number
+    bool changing;                                 // the first of them was asked for:
+    uint64_t change_to, change_seq;                // of whom, under which number
     uint64_t asked_changes;
     struct kl_raft_node_change node_change;
     struct kl_raft_running *running;
