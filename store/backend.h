@@ -171,6 +171,7 @@ struct kl_loaded {
 struct kl_import {
     bool force;         // what is there goes; otherwise KL_EEXISTS when there is anything
     bool restart;       // a cut import of the same source begins anew as well
+    bool apart;         // the source is open: KL_ECONFLICT when this is the same store
     uint64_t source;    // identity of what is copied: a cut import of the same goes on
     kl_rev base_rev;    // the source's revision now; result: when what goes on was begun
     kl_rev through;     // result: rows with id up to here are there already
@@ -200,7 +201,8 @@ struct kl_backend_ops {
     // is KL_EEXISTS. rows: in ascending order of id, with value, and with prev where the row that
     // it replaces was copied as well (only its id and create_rev count); leases with any batch;
     // durable when it returns. end: the revisions, a new history id; load may follow. A store with
-    // a cut import does not load (KL_EUNAVAILABLE, one sentence). NULL: cannot be filled.
+    // a cut import does not load (KL_EUNAVAILABLE, one sentence). Who begins later is the only one:
+    // KL_ECONFLICT for another that goes on. NULL: cannot be filled.
     int (*import_begin)(struct kl_backend *b, struct kl_import *im, struct kl_error *err);
     int (*import_rows)(struct kl_backend *b, const struct kl_batch *batch, struct kl_error *err);
     int (*import_end)(struct kl_backend *b, const struct kl_import *im, struct kl_error *err);

@@ -129,6 +129,8 @@ struct kl_backend {
     pthread_mutex_t mu; // the rest of this block
     pthread_cond_t wake;
     bool closing;
+    int64_t import_epoch; // of the import that this one is: another one's is higher
+    kl_rev import_through;
     struct kl_sql_pos shared_at;           // a copy of `at`
     int64_t own_seq, own_nonce, own_chain; // newest of ours that is known to be committed
     kl_rev seen_rev;                       // the greatest ever

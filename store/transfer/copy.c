@@ -97,7 +97,9 @@ static int begin_copy(struct copy *c, struct kl_error *err)
     int r = c->from->identify(c->from->arg, &id, &rev, err);
     if (r)
         return r;
-    c->im = (struct kl_import){.force = c->o->force, .source = id, .base_rev = rev};
+    // A snapshot may go back to where it came from.
+    bool apart = !c->o->bump;
+    c->im = (struct kl_import){.force = c->o->force, .apart = apart, .source = id, .base_rev = rev};
     r = kl_target_begin(c->target, &c->im, err);
     if (r)
         return r;
@@ -108,7 +110,7 @@ static int begin_copy(struct copy *c, struct kl_error *err)
         c->result->resumed = false;
         c->result->restarted = true;
         c->im = (struct kl_import){
-            .force = c->o->force, .restart = true, .source = id, .base_rev = rev};
+            .force = c->o->force, .restart = true, .apart = apart, .source = id, .base_rev = rev};
         r = kl_target_begin(c->target, &c->im, err);
         if (!r)
             r = open_source(c, err);

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "store/sql/pg_int.h"
+#include "store/transfer/target.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -409,6 +410,110 @@ static void plans(void **state)
     hs_close(&hs);
 }
 
+// ---- a database that is filled ----
+
+static struct kl_target *open_target(const char *url)
+{
+    struct kl_target *t = NULL;
+    struct kl_error err = {0};
+    if (kl_target_open(url, NULL, &t, &err))
+        fail_msg("%s", err.msg);
+    return t;
+}
+
+static int begin_target(struct kl_target *t, struct kl_import im, struct kl_error *err)
+{
+    return kl_target_begin(t, &im, err);
+}
+
+static int add_rows(struct kl_target *t, int from, int until)
+{
+    char key[32];
+    struct kl_error err = {0};
+    int r = 0;
+    for (int i = from; !r && i < until; i++) {
+        snprintf(key, sizeof(key), "/k/%04d", i);
+        struct kl_record rec = {.kind = KL_RECORD_ROW,
+                                .row = {.id = i + 2,
+                                        .mod_rev = i + 2,
+                                        .create_rev = i + 2,
+                                        .version = 1,
+                                        .key = kl_str(key),
+                                        .value = KL_STR("v")}};
+        r = kl_target_add(t, &rec, &err);
+    }
+    return r ? r : kl_target_flush(t, &err);
+}
+
+// Whoever begins later, or goes on later, is the only one: what another does meanwhile is refused,
+// and the target has no mixture.
+static void two_imports(void **state)
+{
+    char url[256], name[32];
+    struct kl_error err = {0};
+    struct kl_import mine = {.source = 7, .base_rev = 50}, other = {.source = 8, .base_rev = 50};
+    struct kl_store *s = NULL;
+    ts_url(server(), ts_fresh(server(), name), NULL, url, sizeof(url));
+    struct kl_target *a = open_target(url), *b = open_target(url);
+    assert_int_equal(begin_target(a, mine, &err), 0);
+    assert_int_equal(add_rows(a, 0, 10), 0);
+    // The same copy, started twice.
+    struct kl_import again = mine;
+    assert_int_equal(kl_target_begin(b, &again, &err), 0);
+    assert_int_equal(again.through, 11);
+    assert_int_equal(add_rows(a, 10, 20), KL_ECONFLICT);
+    assert_int_equal(add_rows(b, 10, 20), 0);
+    assert_int_equal(kl_target_end(a, 50, 1, 0, NULL, &err), KL_ECONFLICT);
+    kl_target_close(a);
+    // Another copy takes its place by force.
+    a = open_target(url);
+    assert_int_equal(begin_target(a, other, &err), KL_EEXISTS);
+    other.force = true;
+    assert_int_equal(begin_target(a, other, &err), 0);
+    assert_int_equal(add_rows(b, 20, 30), KL_ECONFLICT);
+    assert_int_equal(kl_target_end(b, 50, 1, 0, NULL, &err), KL_ECONFLICT);
+    assert_int_equal(add_rows(a, 0, 5), 0);
+    if (kl_target_end(a, 50, 1, 0, &s, &err))
+        fail_msg("%s", err.msg);
+    struct kl_store_status st;
+    kl_store_status(s, &st);
+    assert_int_equal(st.keys, 5);
+    assert_int_equal(st.rev, 50);
+    kl_store_stop(s);
+    kl_target_close(a);
+    kl_target_close(b);
+}
+
+// What is served, or is what is copied, is not filled, whatever the force.
+static void not_to_be_filled(void **state)
+{
+    char url[256], name[32];
+    struct kl_error err = {0};
+    struct kl_store_status st;
+    struct kl_store *s = NULL;
+    ts_url(server(), ts_fresh(server(), name), NULL, url, sizeof(url));
+    if (kl_store_open(url, NULL, &s, &err))
+        fail_msg("%s", err.msg);
+    kl_store_status(s, &st);
+    struct kl_target *t = open_target(url);
+    int64_t until = kl_mono_ms() + 30000;
+    int r;
+    do { // from its first heartbeat on
+        r = begin_target(
+            t, (struct kl_import){.force = true, .source = st.cluster_id, .apart = true}, &err);
+        assert_int_equal(r, KL_ECONFLICT);
+        assert_non_null(strstr(err.msg, "is the source itself"));
+        ts_sql(server(), name, "SELECT COUNT(*) FROM kv_peer", url, sizeof(url));
+        poll(NULL, 0, 20);
+    } while (atoi(url) == 0 && kl_mono_ms() < until);
+    r = begin_target(t, (struct kl_import){.force = true, .source = 9}, &err);
+    assert_int_equal(r, KL_EUNAVAILABLE);
+    assert_non_null(strstr(err.msg, "is in use by 1 server"));
+    kl_store_stop(s); // it says good-bye
+    assert_int_equal(begin_target(t, (struct kl_import){.force = true, .source = 9}, &err), 0);
+    kl_target_close(t);
+}
+
 int main(int argc, char **argv)
 {
     static char name[32];
@@ -421,6 +526,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(lost_answers),
         cmocka_unit_test(set_back),
         cmocka_unit_test(diverged),
+        cmocka_unit_test(two_imports),
+        cmocka_unit_test(not_to_be_filled),
         // The last: what needs PostgreSQL. MariaDB's plans are the driver's tests' (sql_driver.c).
         cmocka_unit_test(nobody_knows),
         cmocka_unit_test(poolers),
