@@ -67,3 +67,36 @@ static inline char *kl_proto_put_varint(char *p, uint64_t v)
     *p++ = (char)v;
     return p;
 }
+// Fields below 16, whose tags are one byte. Zero numbers and empty strings are left out.
+static inline size_t kl_proto_int_size(int64_t v)
+{
+    return v ? 1 + kl_proto_varint_size((uint64_t)v) : 0;
+}
+static inline size_t kl_proto_message_size(size_t n) // of n bytes, with tag and length
+{
+    return 1 + kl_proto_varint_size(n) + n;
+}
+static inline size_t kl_proto_string_size(size_t n)
+{
+    return n ? kl_proto_message_size(n) : 0;
+}
+static inline char *kl_proto_put_int(char *p, int field, int64_t v)
+{
+    if (!v)
+        return p;
+    *p++ = (char)(field << 3);
+    return kl_proto_put_varint(p, (uint64_t)v);
+}
+static inline char *kl_proto_put_head(char *p, int field, size_t n) // of what is n bytes long
+{
+    *p++ = (char)(field << 3 | 2);
+    return kl_proto_put_varint(p, n);
+}
+static inline char *kl_proto_put_string(char *p, int field, struct kl_str s)
+{
+    if (!s.n)
+        return p;
+    p = kl_proto_put_head(p, field, s.n);
+    memcpy(p, s.p, s.n);
+    return p + s.n;
+}

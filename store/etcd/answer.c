@@ -8,22 +8,14 @@ enum { MAX_ANSWER = 64 << 20 }; // of what is encoded by table
 
 void kl_etcd_header_init(struct kl_etcd *e)
 {
-    char *p = e->header_ids;
-    if (e->cluster_id) {
-        *p++ = 1 << 3;
-        p = kl_proto_put_varint(p, e->cluster_id);
-    }
-    if (e->member_id) {
-        *p++ = 2 << 3;
-        p = kl_proto_put_varint(p, e->member_id);
-    }
+    char *p = kl_proto_put_int(e->header_ids, 1, (int64_t)e->cluster_id);
+    p = kl_proto_put_int(p, 2, (int64_t)e->member_id);
     e->header_ids_n = (size_t)(p - e->header_ids);
 }
 
 static size_t header_body_size(const struct kl_etcd *e, kl_rev rev, uint64_t term)
 {
-    return e->header_ids_n + (rev ? 1 + kl_proto_varint_size((uint64_t)rev) : 0) +
-           (term ? 1 + kl_proto_varint_size(term) : 0);
+    return e->header_ids_n + kl_proto_int_size(rev) + kl_proto_int_size((int64_t)term);
 }
 
 size_t kl_etcd_header_size(const struct kl_etcd *e, kl_rev rev)
@@ -38,16 +30,8 @@ char *kl_etcd_put_header(const struct kl_etcd *e, char *p, kl_rev rev)
     *p++ = 1 << 3 | 2;
     *p++ = (char)header_body_size(e, rev, term);
     memcpy(p, e->header_ids, e->header_ids_n);
-    p += e->header_ids_n;
-    if (rev) {
-        *p++ = 3 << 3;
-        p = kl_proto_put_varint(p, (uint64_t)rev);
-    }
-    if (term) {
-        *p++ = 4 << 3;
-        p = kl_proto_put_varint(p, term);
-    }
-    return p;
+    p = kl_proto_put_int(p + e->header_ids_n, 3, rev);
+    return kl_proto_put_int(p, 4, (int64_t)term);
 }
 
 struct kl_etcd_response_header kl_etcd_header(const struct kl_etcd *e, kl_rev rev)
@@ -62,37 +46,45 @@ struct kl_etcd_response_header kl_etcd_header(const struct kl_etcd *e, kl_rev re
 
 // ---- KeyValue
 
-static size_t int_size(int64_t v)
-{
-    return v ? 1 + kl_proto_varint_size((uint64_t)v) : 0;
-}
-
-static size_t bytes_size(size_t n)
-{
-    return n ? 1 + kl_proto_varint_size(n) + n : 0;
-}
-
-static char *put_int(char *p, int field, int64_t v)
-{
-    if (!v)
-        return p;
-    *p++ = (char)(field << 3);
-    return kl_proto_put_varint(p, (uint64_t)v);
-}
-
 size_t kl_etcd_kv_size(const struct kl_kv *kv, bool keys_only)
 {
-    size_t n = bytes_size(kv->key_len) + int_size(kv->mod_rev);
+    size_t n = kl_proto_string_size(kv->key_len) + kl_proto_int_size(kv->mod_rev);
     if (kv->deleted)
         return n;
-    return n + int_size(kv->create_rev) + int_size(kv->version) + int_size(kv->lease) +
-           (keys_only ? 0 : bytes_size(kl_kv_value(kv).n));
+    return n + kl_proto_int_size(kv->create_rev) + kl_proto_int_size(kv->version) +
+           kl_proto_int_size(kv->lease) + (keys_only ? 0 : kl_proto_string_size(kl_kv_value(kv).n));
 }
 
 size_t kl_etcd_kv_field_size(const struct kl_kv *kv, bool keys_only)
 {
-    size_t n = kl_etcd_kv_size(kv, keys_only);
-    return 1 + kl_proto_varint_size(n) + n;
+    return kl_proto_message_size(kl_etcd_kv_size(kv, keys_only));
+}
+
+// Up to where the value's n bytes follow.
+static char *put_kv_head(char *p, int field, const struct kl_kv *kv, size_t size, size_t n)
+{
+    p = kl_proto_put_head(p, field, size);
+    p = kl_proto_put_string(p, 1, kl_kv_key(kv));
+    if (kv->deleted)
+        return kl_proto_put_int(p, 3, kv->mod_rev);
+    p = kl_proto_put_int(p, 2, kv->create_rev);
+    p = kl_proto_put_int(p, 3, kv->mod_rev);
+    p = kl_proto_put_int(p, 4, kv->version);
+    return n ? kl_proto_put_head(p, 5, n) : p;
+}
+
+static char *put_kv_tail(char *p, const struct kl_kv *kv)
+{
+    return kv->deleted ? p : kl_proto_put_int(p, 6, kv->lease);
+}
+
+char *kl_etcd_put_whole_kv(char *p, int field, const struct kl_kv *kv)
+{
+    struct kl_str value = kv->deleted ? KL_STR("") : kl_kv_value(kv);
+    p = put_kv_head(p, field, kv, kl_etcd_kv_size(kv, false), value.n);
+    if (value.n)
+        memcpy(p, value.p, value.n);
+    return put_kv_tail(p + value.n, kv);
 }
 
 void kl_etcd_put_kv(struct kl_grpc_out *o, int field, const struct kl_kv *kv, bool keys_only)
@@ -100,39 +92,29 @@ void kl_etcd_put_kv(struct kl_grpc_out *o, int field, const struct kl_kv *kv, bo
     struct kl_str value = keys_only || kv->deleted ? KL_STR("") : kl_kv_value(kv);
     size_t size = kl_etcd_kv_size(kv, keys_only), room = size + 16;
     bool by_reference = value.n >= KL_ETCD_COPY_MAX;
-    char *start = kl_grpc_out_room(o, by_reference ? room - value.n : room), *p = start;
-    if (!p)
+    char *start = kl_grpc_out_room(o, by_reference ? room - value.n : room);
+    if (!start)
         return;
-    *p++ = (char)(field << 3 | 2);
-    p = kl_proto_put_varint(p, size);
-    if (kv->key_len) {
-        *p++ = 1 << 3 | 2;
-        p = kl_proto_put_varint(p, kv->key_len);
-        memcpy(p, kv->key, kv->key_len);
-        p += kv->key_len;
+    char *p = put_kv_head(start, field, kv, size, value.n);
+    if (by_reference) {
+        kl_grpc_out_wrote(o, (size_t)(p - start));
+        kl_grpc_out_bytes(o, kv->value, 0, value.n);
+        start = p = kl_grpc_out_room(o, 11);
+        if (!p)
+            return;
+    } else if (value.n) {
+        memcpy(p, value.p, value.n);
+        p += value.n;
     }
-    if (!kv->deleted)
-        p = put_int(p, 2, kv->create_rev);
-    p = put_int(p, 3, kv->mod_rev);
-    if (!kv->deleted)
-        p = put_int(p, 4, kv->version);
-    if (value.n) {
-        *p++ = 5 << 3 | 2;
-        p = kl_proto_put_varint(p, value.n);
-        if (by_reference) {
-            kl_grpc_out_wrote(o, (size_t)(p - start));
-            kl_grpc_out_bytes(o, kv->value, 0, value.n);
-            start = p = kl_grpc_out_room(o, 11);
-            if (!p)
-                return;
-        } else {
-            memcpy(p, value.p, value.n);
-            p += value.n;
-        }
-    }
-    if (!kv->deleted)
-        p = put_int(p, 6, kv->lease);
+    p = put_kv_tail(p, kv);
     kl_grpc_out_wrote(o, (size_t)(p - start));
+}
+
+void kl_etcd_put_full_header(struct kl_grpc_out *o, const struct kl_etcd *e, kl_rev rev)
+{
+    char *p = kl_grpc_out_room(o, KL_ETCD_HEADER_MAX + 2);
+    if (p)
+        kl_grpc_out_wrote(o, (size_t)(kl_etcd_put_header(e, p, rev) - p));
 }
 
 // ---- by table

@@ -90,7 +90,9 @@ char *kl_etcd_put_header(const struct kl_etcd *e, char *p, kl_rev rev);
 size_t kl_etcd_header_size(const struct kl_etcd *e, kl_rev rev); // with tag and length
 // mvccpb.KeyValue as field number `field` (< 16), with tag and length. A deletion has a key and
 // mod_revision only.
-size_t kl_etcd_kv_size(const struct kl_kv *kv, bool keys_only); // without tag and length
+size_t kl_etcd_kv_size(const struct kl_kv *kv, bool keys_only);         // without tag and length
+char *kl_etcd_put_whole_kv(char *p, int field, const struct kl_kv *kv); // kl_etcd_kv_field_size
+void kl_etcd_put_full_header(struct kl_grpc_out *o, const struct kl_etcd *e, kl_rev rev);
 void kl_etcd_put_kv(struct kl_grpc_out *o, int field, const struct kl_kv *kv, bool keys_only);
 
 // Ends the call with etcd's code and message. A store's error: its message when it is etcd's

@@ -62,22 +62,6 @@ struct hash_call {
 
 // ---- a row
 
-static char *put_int(char *p, int field, int64_t v)
-{
-    if (!v)
-        return p;
-    *p++ = (char)(field << 3);
-    return kl_proto_put_varint(p, (uint64_t)v);
-}
-
-static char *put_length(char *p, int field, size_t n)
-{
-    if (!n)
-        return p;
-    *p++ = (char)(field << 3 | 2);
-    return kl_proto_put_varint(p, n);
-}
-
 static char *put_be64(char *p, uint64_t v)
 {
     for (int i = 56; i >= 0; i -= 8)
@@ -99,18 +83,18 @@ static uint32_t add_row(uint32_t crc, const struct kl_kv *kv, uint64_t *len)
     p = put_be64(p, kv->sub);
     if (kv->deleted)
         *p++ = 't';
-    p = put_length(p, 1, key.n);
+    p = kl_proto_put_head(p, 1, key.n);
     crc = add(crc, b, (size_t)(p - b), len);
     crc = add(crc, key.p, key.n, len);
     if (kv->deleted)
         return crc;
-    p = put_int(b, 2, kv->create_rev);
-    p = put_int(p, 3, kv->mod_rev);
-    p = put_int(p, 4, kv->version);
-    p = put_length(p, 5, value.n);
+    p = kl_proto_put_int(b, 2, kv->create_rev);
+    p = kl_proto_put_int(p, 3, kv->mod_rev);
+    p = kl_proto_put_int(p, 4, kv->version);
+    p = value.n ? kl_proto_put_head(p, 5, value.n) : p;
     crc = add(crc, b, (size_t)(p - b), len);
     crc = add(crc, value.p, value.n, len);
-    p = put_int(b, 6, kv->lease);
+    p = kl_proto_put_int(b, 6, kv->lease);
     return add(crc, b, (size_t)(p - b), len);
 }
 

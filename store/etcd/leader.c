@@ -45,9 +45,7 @@ static void tell(struct kl_etcd_observer *ob, const struct kl_kv *kv, kl_rev rev
 {
     struct kl_grpc_out o;
     kl_grpc_out_init(&o, KL_ETCD_HEADER_MAX + 16 + kl_etcd_kv_size(kv, false));
-    char *p = kl_grpc_out_room(&o, KL_ETCD_HEADER_MAX + 2);
-    if (p)
-        kl_grpc_out_wrote(&o, (size_t)(kl_etcd_put_header(ob->l->etcd, p, rev) - p));
+    kl_etcd_put_full_header(&o, ob->l->etcd, rev);
     kl_etcd_put_kv(&o, 2, kv, false);
     if (ob->stays)
         kl_grpc_rpc_send(ob->rpc, &o);

@@ -25,28 +25,17 @@ struct range_call {
 
 static char *put_tail(char *p, bool more, int64_t count)
 {
-    if (more) {
-        *p++ = 3 << 3;
-        *p++ = 1;
-    }
-    if (count) {
-        *p++ = 4 << 3;
-        p = kl_proto_put_varint(p, (uint64_t)count);
-    }
-    return p;
+    return kl_proto_put_int(kl_proto_put_int(p, 3, more), 4, count);
 }
 
 static size_t tail_size(bool more, int64_t count)
 {
-    return (more ? 2 : 0) + (count ? 1 + kl_proto_varint_size((uint64_t)count) : 0);
+    return kl_proto_int_size(more) + kl_proto_int_size(count);
 }
 
 static void put_head(struct kl_grpc_out *o, struct range_call *call)
 {
-    char *p = kl_grpc_out_room(o, KL_ETCD_HEADER_MAX + 2);
-    if (p)
-        kl_grpc_out_wrote(o,
-                          (size_t)(kl_etcd_put_header(call->read.l->etcd, p, call->read.head) - p));
+    kl_etcd_put_full_header(o, call->read.l->etcd, call->read.head);
     if (!call->read.kvs && call->read.n && !call->read.pages_again)
         kl_iter_init(&call->it, call->read.view, call->rq.key, call->rq.range_end);
 }
@@ -187,9 +176,7 @@ static void answer_key(struct kl_grpc_rpc *c, struct kl_etcd_loop *l,
     bool with_kv = kv && !rq->count_only;
     struct kl_grpc_out o;
     kl_grpc_out_init(&o, 128 + (with_kv ? kl_etcd_kv_size(kv, rq->keys_only) : 0));
-    char *p = kl_grpc_out_room(&o, KL_ETCD_HEADER_MAX + 2);
-    if (p)
-        kl_grpc_out_wrote(&o, (size_t)(kl_etcd_put_header(l->etcd, p, rev) - p));
+    kl_etcd_put_full_header(&o, l->etcd, rev);
     if (with_kv)
         kl_etcd_put_kv(&o, 2, kv, rq->keys_only);
     if (kv)

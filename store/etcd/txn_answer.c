@@ -12,19 +12,9 @@ struct revs {
 
 // ---- sizes
 
-static size_t field_size(size_t n)
-{
-    return 1 + kl_proto_varint_size(n) + n;
-}
-
-static size_t int_size(int64_t v)
-{
-    return v ? 1 + kl_proto_varint_size((uint64_t)v) : 0;
-}
-
 static size_t small_header_size(kl_rev rev)
 {
-    return 2 + int_size(rev);
+    return 2 + kl_proto_int_size(rev);
 }
 
 static size_t put_size(const struct kl_etcd_op *op, const struct kl_op *did)
@@ -34,7 +24,7 @@ static size_t put_size(const struct kl_etcd_op *op, const struct kl_op *did)
 
 static size_t delete_size(const struct kl_op *did, bool prev_kv)
 {
-    size_t n = int_size(did->count);
+    size_t n = kl_proto_int_size(did->count);
     if (!prev_kv)
         return n;
     if (did->prev)
@@ -102,7 +92,7 @@ static size_t range_size(const struct kl_etcd_op *op, const struct kl_op *did)
 {
     struct walk w;
     start_walk(&w, op, did);
-    size_t n = (w.f.more ? 2 : 0) + int_size(w.f.count);
+    size_t n = (w.f.more ? 2 : 0) + kl_proto_int_size(w.f.count);
     for (const struct kl_kv *kv; (kv = next_kv(&w));)
         n += kl_etcd_kv_field_size(kv, w.f.keys_only);
     return n;
@@ -141,7 +131,7 @@ static void size_body(struct kl_etcd_txn_body *b, struct revs *r)
                             ? delete_size(did, op->rq->request_delete_range->prev_kv)
                             : range_size(op, did);
         }
-        b->size += field_size(field_size(op->size));
+        b->size += kl_proto_message_size(kl_proto_message_size(op->size));
     }
 }
 
@@ -149,35 +139,22 @@ static void size_body(struct kl_etcd_txn_body *b, struct revs *r)
 
 static void put_length(struct kl_grpc_out *o, int field, size_t n)
 {
-    char *start = kl_grpc_out_room(o, 12), *p = start;
-    if (!p)
-        return;
-    *p++ = (char)(field << 3 | 2);
-    p = kl_proto_put_varint(p, n);
-    kl_grpc_out_wrote(o, (size_t)(p - start));
+    char *p = kl_grpc_out_room(o, 12);
+    if (p)
+        kl_grpc_out_wrote(o, (size_t)(kl_proto_put_head(p, field, n) - p));
 }
 
 static void put_int(struct kl_grpc_out *o, int field, int64_t v)
 {
-    char *start = v ? kl_grpc_out_room(o, 12) : NULL, *p = start;
-    if (!p)
-        return;
-    *p++ = (char)(field << 3);
-    p = kl_proto_put_varint(p, (uint64_t)v);
-    kl_grpc_out_wrote(o, (size_t)(p - start));
+    char *p = v ? kl_grpc_out_room(o, 12) : NULL;
+    if (p)
+        kl_grpc_out_wrote(o, (size_t)(kl_proto_put_int(p, field, v) - p));
 }
 
 static void put_small_header(struct kl_grpc_out *o, kl_rev rev)
 {
-    put_length(o, 1, int_size(rev));
+    put_length(o, 1, kl_proto_int_size(rev));
     put_int(o, 3, rev);
-}
-
-static void put_full_header(struct kl_grpc_out *o, const struct kl_etcd *e, kl_rev rev)
-{
-    char *p = kl_grpc_out_room(o, KL_ETCD_HEADER_MAX + 2);
-    if (p)
-        kl_grpc_out_wrote(o, (size_t)(kl_etcd_put_header(e, p, rev) - p));
 }
 
 static void put_deleted(struct kl_grpc_out *o, const struct kl_op *did, bool prev_kv)
@@ -207,7 +184,7 @@ static void put_body(struct kl_grpc_out *o, struct kl_etcd_txn_body *b, struct r
     for (size_t i = 0; i < count_of(b); i++) {
         struct kl_etcd_op *op = op_of(b, i);
         const struct kl_op *did = done_of(b, i);
-        put_length(o, 3, field_size(op->size));
+        put_length(o, 3, kl_proto_message_size(op->size));
         put_length(o, fields[did->kind], op->size);
         if (did->kind == KL_OP_TXN) {
             put_length(o, 1, 0);
@@ -236,7 +213,7 @@ void kl_etcd_answer_txn(struct kl_grpc_rpc *c, struct kl_etcd_txn_body *b, const
         return;
     struct kl_grpc_out o;
     kl_grpc_out_init(&o, size + 64);
-    put_full_header(&o, e, txn->rev);
+    kl_etcd_put_full_header(&o, e, txn->rev);
     put_body(&o, b, &again);
     kl_grpc_rpc_reply(c, &o);
 }
@@ -246,7 +223,7 @@ void kl_etcd_answer_put(struct kl_grpc_rpc *c, const struct kl_op *op, bool prev
     struct kl_grpc_out o;
     prev_kv = prev_kv && op->prev;
     kl_grpc_out_init(&o, 64 + (prev_kv ? kl_etcd_kv_size(op->prev, false) : 0));
-    put_full_header(&o, kl_etcd_of(c), rev);
+    kl_etcd_put_full_header(&o, kl_etcd_of(c), rev);
     if (prev_kv)
         kl_etcd_put_kv(&o, 2, op->prev, false);
     kl_grpc_rpc_reply(c, &o);
@@ -259,7 +236,7 @@ void kl_etcd_answer_delete(struct kl_grpc_rpc *c, const struct kl_op *op, bool p
         return;
     struct kl_grpc_out o;
     kl_grpc_out_init(&o, 64 + size);
-    put_full_header(&o, kl_etcd_of(c), rev);
+    kl_etcd_put_full_header(&o, kl_etcd_of(c), rev);
     put_deleted(&o, op, prev_kv);
     kl_grpc_rpc_reply(c, &o);
 }

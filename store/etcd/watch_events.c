@@ -8,72 +8,27 @@
 
 // ---- encoding
 
-// Fields of mvccpb.KeyValue, Event and WatchResponse: number << 3 | wire type.
 enum {
-    KV_KEY = 0x0a,
-    KV_CREATE = 0x10,
-    KV_MOD = 0x18,
-    KV_VERSION = 0x20,
-    KV_VALUE = 0x2a,
-    KV_LEASE = 0x30,
-    EVENT_TYPE = 0x08,
-    EVENT_KV = 0x12,
-    EVENT_PREV_KV = 0x1a,
-    RESPONSE_WATCH_ID = 0x10,
-    RESPONSE_FRAGMENT = 0x38,
-    RESPONSE_EVENTS = 0x5a,
+    EVENT_TYPE = 1,
+    EVENT_KV = 2,
+    EVENT_PREV_KV = 3,
+    RESPONSE_WATCH_ID = 2,
+    RESPONSE_FRAGMENT = 7,
+    RESPONSE_EVENTS = 11,
 };
-
-static char *put_number(char *p, int tag, int64_t v)
-{
-    if (!v)
-        return p;
-    *p++ = (char)tag;
-    return kl_proto_put_varint(p, (uint64_t)v);
-}
-
-static char *put_string(char *p, int tag, struct kl_str s)
-{
-    if (!s.n)
-        return p;
-    *p++ = (char)tag;
-    p = kl_proto_put_varint(p, s.n);
-    memcpy(p, s.p, s.n);
-    return p + s.n;
-}
-
-static char *put_kv(char *p, int tag, const struct kl_kv *kv)
-{
-    *p++ = (char)tag;
-    p = kl_proto_put_varint(p, kl_etcd_kv_size(kv, false));
-    p = put_string(p, KV_KEY, kl_kv_key(kv));
-    if (kv->deleted)
-        return put_number(p, KV_MOD, kv->mod_rev);
-    p = put_number(p, KV_CREATE, kv->create_rev);
-    p = put_number(p, KV_MOD, kv->mod_rev);
-    p = put_number(p, KV_VERSION, kv->version);
-    p = put_string(p, KV_VALUE, kl_kv_value(kv));
-    return put_number(p, KV_LEASE, kv->lease);
-}
 
 static struct kl_bytes *encode_event(const struct kl_kv *kv, const struct kl_kv *prev)
 {
-    size_t kv_size = kl_etcd_kv_size(kv, false), prev_size = 0;
-    size_t n = (kv->deleted ? 2 : 0) + 1 + kl_proto_varint_size(kv_size) + kv_size;
-    if (prev) {
-        prev_size = kl_etcd_kv_size(prev, false);
-        n += 1 + kl_proto_varint_size(prev_size) + prev_size;
-    }
-    struct kl_bytes *b = kl_bytes_alloc(1 + kl_proto_varint_size(n) + n);
+    size_t n = kl_proto_int_size(kv->deleted) + kl_etcd_kv_field_size(kv, false) +
+               (prev ? kl_etcd_kv_field_size(prev, false) : 0);
+    struct kl_bytes *b = kl_bytes_alloc(kl_proto_message_size(n));
     if (!b)
         return NULL;
-    char *p = b->p;
-    *p++ = RESPONSE_EVENTS;
-    p = kl_proto_put_varint(p, n);
-    p = put_number(p, EVENT_TYPE, kv->deleted);
-    p = put_kv(p, EVENT_KV, kv);
+    char *p = kl_proto_put_head(b->p, RESPONSE_EVENTS, n);
+    p = kl_proto_put_int(p, EVENT_TYPE, kv->deleted);
+    p = kl_etcd_put_whole_kv(p, EVENT_KV, kv);
     if (prev)
-        put_kv(p, EVENT_PREV_KV, prev);
+        kl_etcd_put_whole_kv(p, EVENT_PREV_KV, prev);
     return b;
 }
 
@@ -167,8 +122,8 @@ static int send_events(struct kl_etcd_watch *w, const struct kl_etcd_events *ev,
     char *room = kl_grpc_out_room(&o, KL_ETCD_HEADER_MAX + 16), *p = room;
     if (p) {
         p = kl_etcd_put_header(w->stream->wl->l->etcd, p, ev->rev);
-        p = put_number(p, RESPONSE_WATCH_ID, w->id);
-        p = put_number(p, RESPONSE_FRAGMENT, fragment);
+        p = kl_proto_put_int(p, RESPONSE_WATCH_ID, w->id);
+        p = kl_proto_put_int(p, RESPONSE_FRAGMENT, fragment);
         kl_grpc_out_wrote(&o, (size_t)(p - room));
     }
     for (uint32_t i = from; i < to; i++)
