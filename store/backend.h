@@ -64,6 +64,11 @@ struct kl_batch {
     size_t ntxns;
     struct kl_view *view;
     int64_t proposed_ns;
+    size_t nleased;     // rows with a lease
+    int64_t put_bytes;  // of keys and values
+    size_t ndeletes;    // rows
+    struct kl_big *big; // of many rows (store/big.h)
+    struct kl_batch *next;
 };
 
 struct kl_batch *kl_batch_new(void);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "store/big.h"
 #include "store/view_int.h"
 #include <stdlib.h>
 
@@ -14,6 +15,7 @@ void kl_batch_free(struct kl_batch *b)
 {
     if (!b)
         return;
+    kl_big_free(b);
     for (size_t i = 0; i < b->nrows; i++) {
         kl_kv_unref(b->rows[i].kv);
         kl_kv_unref(b->rows[i].prev);

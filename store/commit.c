@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The committer: queue → evaluator → batch k+1 fills while batch k is with the back end → applied
 // in order: index, ring, views, answers.
+#include "store/big.h"
 #include "store/forward.h"
 #include "store/store_int.h"
 #include "store/view_int.h"
@@ -179,12 +180,19 @@ static void reset_spec(struct kl_store *s, struct kl_node *root)
 static void drop_fill(struct kl_store *s)
 {
     struct kl_batch *b = s->fill;
+    struct kl_txn *part = s->slice.txn;
     s->fill = NULL;
+    s->slice.txn = NULL;
+    s->slice.preparing = false;
+    if (part) {
+        kl_txn_reset(part);
+        kl_queue_push_front(&s->queue, part);
+    }
     if (!b)
         return;
     kl_lease_batch_undone(s, b);
     prepend_list(&s->queue, b->txns);
-    kl_batch_free(b);
+    kl_grave_batch(s, b);
 }
 
 static void batch_add_txn(struct kl_batch *b, struct kl_txn *txn)
@@ -199,26 +207,33 @@ static void batch_add_txn(struct kl_batch *b, struct kl_txn *txn)
 static int prepare_batch(struct kl_store *s, struct kl_batch *b)
 {
     size_t bytes = 0;
+    if (b->big)
+        return (b->view = calloc(1, sizeof(*b->view))) ? kl_ring_reserve(&s->room, 0) : KL_ENOMEM;
     for (size_t i = 0; i < b->nrows; i++)
         bytes += kl_event_bytes(&(struct kl_event){b->rows[i].kv, NULL});
     b->view = calloc(1, sizeof(*b->view));
     return b->view ? kl_ring_reserve(&s->room, kl_ring_need(&s->room, b->nrows, bytes)) : KL_ENOMEM;
 }
 
-static void propose_fill(struct kl_store *s)
+// False: more of it in the next turn.
+static bool propose_fill(struct kl_store *s)
 {
     struct kl_batch *b = s->fill;
+    int r = kl_batch_is_big(b) ? kl_big_prepare(s, b) : 0;
+    s->slice.preparing = r == KL_EAGAIN;
+    if (r == KL_EAGAIN)
+        return false;
     kl_lease_add_due(s, b);
-    if (prepare_batch(s, b)) {
+    if (r || prepare_batch(s, b)) {
         s->fill = NULL;
         kl_lease_batch_undone(s, b);
         for (struct kl_txn *t = b->txns, *next; t; t = next) {
             next = t->next;
             answer_error(s, t, KL_ENOMEM, kl_err_text(KL_ENOMEM));
         }
-        kl_batch_free(b);
+        kl_grave_batch(s, b);
         reset_spec(s, s->view->root);
-        return;
+        return true;
     }
     b->last_rev = b->base_rev + (kl_rev)b->nrows;
     b->seq = ++s->seq;
@@ -230,6 +245,7 @@ static void propose_fill(struct kl_store *s)
     s->inflight = b;
     kl_fault_crash("core.propose");
     s->ops->propose(s->backend, b);
+    return true;
 }
 
 static void ask_head(struct kl_store *s);
@@ -279,6 +295,9 @@ static void place_txn(struct kl_store *s, struct kl_txn *txn, enum kl_eval how)
     case KL_EVAL_LATER:
         kl_queue_push_front(&s->queue, txn);
         break;
+    case KL_EVAL_MORE:
+        s->slice.txn = txn;
+        break;
     case KL_EVAL_NOMEM:
         drop_fill(s);
         reset_spec(s, s->inflight ? s->inflight->root : s->view->root);
@@ -305,23 +324,46 @@ static bool has_room(const struct kl_store *s, const struct kl_batch *b)
     return !b || (b->ntxns < KL_BATCH_MAX_TXNS && b->bytes < KL_BATCH_MAX_BYTES);
 }
 
+// Goes on with what takes more than a turn. False: it is still not whole.
+static bool finish_slice(struct kl_store *s)
+{
+    struct kl_txn *txn = s->slice.txn;
+    if (txn && !s->stale && kl_turn_left(s)) {
+        s->slice.txn = NULL;
+        place_txn(s, txn, kl_eval_go_on(s, txn));
+    }
+    return !s->slice.txn;
+}
+
+// False: the turn is used up before the queue is.
+static bool run_queue(struct kl_store *s)
+{
+    enum kl_eval how = KL_EVAL_ANSWER;
+    while (s->queue.first && how != KL_EVAL_LATER && how != KL_EVAL_MORE) {
+        if (!kl_turn_left(s))
+            return false;
+        struct kl_txn *txn = kl_queue_pop(&s->queue);
+        if (kl_forward_takes(s, txn))
+            continue;
+        how = s->stale || !has_room(s, s->fill) ? KL_EVAL_LATER : evaluate(s, txn);
+        place_txn(s, txn, how);
+    }
+    return true;
+}
+
 static void run_pump(struct kl_task *t)
 {
     struct kl_store *s = KL_CONTAINER_OF(t, struct kl_store, pump);
     s->pumping = false;
-    for (;;) {
-        enum kl_eval how = KL_EVAL_ANSWER;
-        while (s->queue.first && how != KL_EVAL_LATER) {
-            struct kl_txn *txn = kl_queue_pop(&s->queue);
-            if (kl_forward_takes(s, txn))
-                continue;
-            how = s->stale || !has_room(s, s->fill) ? KL_EVAL_LATER : evaluate(s, txn);
-            place_txn(s, txn, how);
-        }
-        if (s->inflight || !kl_commit_has_writes(s->fill))
+    bool more = false;
+    while (finish_slice(s)) {
+        if (!s->slice.preparing)
+            more = !run_queue(s);
+        if (s->slice.txn || s->inflight || !kl_commit_has_writes(s->fill) || !propose_fill(s))
             break;
-        propose_fill(s);
     }
+    if (more || (s->slice.txn && !s->stale) || s->slice.preparing)
+        kl_slice_post(s);
     kl_forward_run(s);
     kl_store_maybe_stop(s);
 }
@@ -372,6 +414,30 @@ static void ask_head(struct kl_store *s)
 
 // ---- applied ----
 
+static void settle_row(struct kl_store *s, struct kl_row *row)
+{
+    for (int k = 0; row->op && !row->kv->deleted && k < KL_KV_ATTACH; k++) {
+        if (row->op->attach[k])
+            atomic_store_explicit(&row->kv->attach[k], row->op->attach[k], memory_order_release);
+        row->op->attach[k] = NULL;
+    }
+    kl_lease_row_applied(s, row);
+    kl_fence_note(s, row->kv);
+}
+
+// What the grave does with the rest of it nobody sees, but the leases, which wait for it.
+static void publish_big(struct kl_store *s, struct kl_batch *b, struct kl_view *v)
+{
+    struct kl_big *big = b->big;
+    big->view = kl_view_ref(s->view);
+    big->published = true;
+    for (size_t i = 0; i < big->nmarked; i++)
+        settle_row(s, &b->rows[big->marked[i]]);
+    s->leases.unsettled += big->settle;
+    v->written += big->held;
+    kl_ring_link(&s->room, &v->ring, &v->last_n, &big->built);
+}
+
 static void publish_rows(struct kl_store *s, struct kl_batch *b, struct kl_view *v,
                          struct kl_ring_room *room)
 {
@@ -383,16 +449,13 @@ static void publish_rows(struct kl_store *s, struct kl_batch *b, struct kl_view 
     v->written = old->written;
     v->ring = kl_ring_ref(old->ring);
     v->last_n = old->last_n;
-    for (size_t i = 0; i < b->nrows; i++) {
+    if (b->big)
+        publish_big(s, b, v);
+    else
+        kl_turn_take(s, b->nrows);
+    for (size_t i = 0; i < b->nrows && !b->big; i++) {
         struct kl_row *row = &b->rows[i];
-        for (int k = 0; row->op && !row->kv->deleted && k < KL_KV_ATTACH; k++) {
-            if (row->op->attach[k])
-                atomic_store_explicit(&row->kv->attach[k], row->op->attach[k],
-                                      memory_order_release);
-            row->op->attach[k] = NULL;
-        }
-        kl_lease_row_applied(s, row);
-        kl_fence_note(s, row->kv);
+        settle_row(s, row);
         struct kl_event ev = {row->kv, row->prev};
         v->written += (int64_t)kl_event_held(&ev);
         kl_ring_append(room, &v->ring, &v->last_n, &ev, &replaced);
@@ -400,8 +463,9 @@ static void publish_rows(struct kl_store *s, struct kl_batch *b, struct kl_view 
     for (size_t i = 0; i < b->nleases; i++)
         kl_lease_op_applied(s, &b->leases[i]);
     kl_store_publish(s, v);
-    if (replaced) // a few hundred events later
+    if (replaced || b->big) // a few hundred events later
         kl_store_trim_held(s);
+    kl_grave_run(s);
     const struct kl_ring *ring = v->ring;
     atomic_store_explicit(&s->stat.rev, v->rev, memory_order_relaxed);
     atomic_store_explicit(&s->stat.compact_rev, v->compact_rev, memory_order_relaxed);
@@ -419,8 +483,7 @@ static int apply_own(struct kl_store *s, struct kl_batch *b)
     assert(b == s->inflight && b->base_rev == s->view->rev);
     int64_t took_ns = kl_mono_ns() - b->proposed_ns;
     kl_fault_crash("core.durable");
-    for (size_t i = 0; i < b->nrows; i++)
-        s->leases.unapplied_puts -= b->rows[i].kv->lease != 0;
+    s->leases.unapplied_puts -= (int64_t)b->nleased;
     struct kl_view *v = b->view;
     b->view = NULL;
     v->root = b->root;
@@ -440,7 +503,7 @@ static int apply_own(struct kl_store *s, struct kl_batch *b)
     kl_forward_applied(s, b, true);
     if (b->last_rev != b->base_rev + (kl_rev)b->nrows)
         kl_commit_moved(s); // the log gave other revisions than were foreseen
-    kl_batch_free(b);
+    kl_grave_batch(s, b);
     return 0;
 }
 
@@ -518,7 +581,7 @@ int kl_core_stored(struct kl_store *s, struct kl_batch *own, struct kl_batch *as
 void kl_core_leader_changed(struct kl_store *s)
 {
     assert(kl_loop_is_current(s->loop));
-    if (!kl_store_leads(s) && s->fill) {
+    if (!kl_store_leads(s) && (s->fill || s->slice.txn)) {
         drop_fill(s);
         reset_spec(s, s->inflight ? s->inflight->root : s->view->root);
     }
@@ -580,7 +643,7 @@ void kl_core_failed(struct kl_store *s, struct kl_batch *b, int code)
             answer_error(s, t, code, b->err.msg[0] ? b->err.msg : kl_err_text(code));
         }
     }
-    kl_batch_free(b);
+    kl_grave_batch(s, b);
     reset_spec(s, s->view->root);
     kl_compact_run(s);
     kl_store_arm_timer(s);

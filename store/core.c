@@ -239,6 +239,7 @@ static void set_defaults(struct kl_store_options *o)
 static void free_store(struct kl_store *s)
 {
     kl_loop_unref(s->loop); // requests that came while it stopped are refused here
+    kl_grave_fini(s);
     kl_forward_free(s);
     kl_leases_fini(&s->leases);
     kl_node_unref(s->spec.root);
@@ -257,6 +258,8 @@ static void run_start(struct kl_task *t)
     struct kl_store *s = KL_CONTAINER_OF(t, struct kl_store, pump);
     uv_timer_init(kl_loop_uv(s->loop), &s->timer);
     s->timer.data = s;
+    kl_turn_start(s);
+    kl_grave_start(s);
     kl_forward_start(s);
     if (s->ops->start)
         s->ops->start(s->backend);
@@ -347,13 +350,14 @@ int kl_store_open(const char *url, const struct kl_store_options *o, struct kl_s
 
 void kl_store_maybe_stop(struct kl_store *s)
 {
-    if (!s->stopping || s->inflight || s->reading || s->reads || s->asking_head ||
+    if (!s->stopping || s->inflight || s->slice.txn || s->reading || s->reads || s->asking_head ||
         s->compaction.stepping || s->compaction.tidying)
         return;
     if (s->fill && (s->fill->nrows || s->fill->nleases || s->fill->compact_rev))
         return; // the pump proposes it
     kl_commit_fini(s);
     uv_timer_stop(&s->timer);
+    kl_grave_stop(s);
     kl_loop_stop(s->loop);
 }
 
@@ -408,6 +412,7 @@ void kl_store_status(struct kl_store *s, struct kl_store_status *ret)
         .txns = LOAD(txns),
         .batches = LOAD(batches),
         .rows = LOAD(rows),
+        .longest_turn = LOAD(longest_turn),
         .disk_full = LOAD(full),
         .last_error = (int)LOAD(last_error),
     };

@@ -6,11 +6,16 @@
 #include "store/view_int.h"
 #include <stdlib.h>
 
+enum { DELETE_STEP = 64 };
+
+enum { OP_DONE = 1, OP_BEGUN }; // kl_op.done
+
 struct eval {
     struct kl_store *s;
     const struct kl_index *x; // what is read: s->spec, or a state of its own
     struct kl_batch *b;
     bool wrote, depends; // on what is not durable
+    bool sliced;         // goes on in the next turn of the loop when this one is used up
 };
 
 // ---- reading the speculative state ----
@@ -86,6 +91,7 @@ static void choose_sides(struct eval *e, struct kl_txn_body *body)
     struct kl_op *ops = body->succeeded ? body->then : body->els;
     size_t n = body->succeeded ? body->nthen : body->nels;
     for (size_t i = 0; i < n; i++) {
+        ops[i].done = 0;
         if (ops[i].kind == KL_OP_TXN)
             choose_sides(e, ops[i].txn);
     }
@@ -181,6 +187,16 @@ static int need_batch(struct eval *e)
     return 0;
 }
 
+// How many of `rows` more there is time for.
+static int64_t take_turn(struct eval *e, int64_t rows)
+{
+    int64_t left = (int64_t)kl_turn_left(e->s);
+    if (e->sliced && rows > left)
+        rows = left;
+    kl_turn_take(e->s, (size_t)rows);
+    return rows;
+}
+
 // Takes kv's reference.
 static int add_write(struct eval *e, struct kl_op *op, struct kl_kv *kv, struct kl_kv *prev)
 {
@@ -194,14 +210,21 @@ static int add_write(struct eval *e, struct kl_op *op, struct kl_kv *kv, struct 
     kl_fence_note(e->s, kv);
     *row = (struct kl_row){.kv = kv, .prev = kl_kv_ref(prev), .op = op};
     e->b->bytes += kv->key_len + kl_kv_value(kv).n + 64;
-    if (kv->lease)
+    e->b->ndeletes += kv->deleted;
+    if (!kv->deleted)
+        e->b->put_bytes += (int64_t)(kv->key_len + kl_kv_value(kv).n);
+    if (kv->lease) {
         e->s->leases.unapplied_puts++;
+        e->b->nleased++;
+    }
     return kv->deleted ? kl_index_del(&e->s->spec, kl_kv_key(kv), &found)
                        : kl_index_put(&e->s->spec, kv);
 }
 
 static int run_put(struct eval *e, struct kl_op *op)
 {
+    if (!take_turn(e, 1))
+        return KL_EAGAIN;
     struct kl_kv *prev = read_key(e, op->key);
     struct kl_kv *kv = kl_kv_new(op->key, op->ignore_value ? prev->value : op->value);
     if (!kv)
@@ -222,6 +245,46 @@ static int delete_key(struct eval *e, struct kl_op *op, struct kl_kv *prev)
     return add_write(e, op, kv, prev);
 }
 
+// The first n keys that are left of the range.
+static int delete_some(struct eval *e, struct kl_op *op, int n)
+{
+    struct kl_kv *kvs[DELETE_STEP];
+    struct kl_iter it;
+    int r = 0;
+    kl_iter_init_node(&it, e->x->root, op->key, op->end);
+    for (int i = 0; i < n; i++)
+        kvs[i] = kl_kv_ref(kl_iter_next(&it));
+    for (int i = 0; i < n; i++) {
+        if (!r)
+            r = delete_key(e, op, kvs[i]);
+        if (op->count_only)
+            kl_kv_unref(kvs[i]);
+        else
+            op->kvs[op->nkvs++] = kvs[i];
+    }
+    return r;
+}
+
+static int delete_range(struct eval *e, struct kl_op *op)
+{
+    struct kl_iter it;
+    read_range(e, &it, op->key, op->end);
+    if (op->done != OP_BEGUN) {
+        op->count = it.left;
+        op->kvs = it.left && !op->count_only ? malloc((size_t)it.left * sizeof(*op->kvs)) : NULL;
+        if (it.left && !op->count_only && !op->kvs)
+            return KL_ENOMEM;
+        op->done = OP_BEGUN;
+    }
+    int r = 0;
+    while (!r && it.left) {
+        int64_t n = take_turn(e, it.left < DELETE_STEP ? it.left : DELETE_STEP);
+        r = n ? delete_some(e, op, (int)n) : KL_EAGAIN;
+        it.left -= n;
+    }
+    return r;
+}
+
 static int run_delete(struct eval *e, struct kl_op *op)
 {
     if (!op->end.n) {
@@ -229,44 +292,44 @@ static int run_delete(struct eval *e, struct kl_op *op)
         op->count = op->prev != NULL;
         return op->prev ? delete_key(e, op, op->prev) : 0;
     }
+    return delete_range(e, op);
+}
+
+// From where the last slice ended: nothing else writes meanwhile.
+static int get_range(struct eval *e, struct kl_op *op)
+{
     struct kl_iter it;
-    read_range(e, &it, op->key, op->end);
-    if (!it.left)
-        return 0;
-    op->kvs = malloc((size_t)it.left * sizeof(*op->kvs));
-    if (!op->kvs)
-        return KL_ENOMEM;
+    if (op->done != OP_BEGUN) {
+        read_range(e, &it, op->key, op->end);
+        op->count = it.left;
+        int64_t n = op->limit > 0 && op->limit < it.left ? op->limit : it.left;
+        op->kvs = n ? malloc((size_t)n * sizeof(*op->kvs)) : NULL;
+        if (!op->kvs)
+            return n ? KL_ENOMEM : 0;
+        op->done = OP_BEGUN;
+    }
+    int64_t first, all, most = op->limit > 0 && op->limit < op->count ? op->limit : op->count;
+    int64_t left = most - (int64_t)op->nkvs, n = take_turn(e, left);
+    kl_node_range(e->x->root, op->key, op->end, &first, &all);
+    kl_iter_init_rank(&it, e->x->root, first + (int64_t)op->nkvs, n);
     for (struct kl_kv *kv; (kv = kl_iter_next(&it));)
         op->kvs[op->nkvs++] = kl_kv_ref(kv);
-    op->count = (int64_t)op->nkvs;
-    int r = 0;
-    for (size_t i = 0; !r && i < op->nkvs; i++)
-        r = delete_key(e, op, op->kvs[i]);
-    return r;
+    return n < left ? KL_EAGAIN : 0;
 }
 
 static int run_get(struct eval *e, struct kl_op *op)
 {
-    if (!op->end.n) {
-        op->kv = kl_kv_ref(read_key(e, op->key));
-        op->count = op->kv != NULL;
-        return 0;
-    }
-    struct kl_iter it;
-    read_range(e, &it, op->key, op->end);
-    op->count = it.left;
-    int64_t n = op->limit > 0 && op->limit < it.left ? op->limit : it.left;
-    op->kvs = n ? malloc((size_t)n * sizeof(*op->kvs)) : NULL;
-    if (n && !op->kvs)
-        return KL_ENOMEM;
-    while ((int64_t)op->nkvs < n)
-        op->kvs[op->nkvs++] = kl_kv_ref(kl_iter_next(&it));
+    if (op->end.n)
+        return get_range(e, op);
+    op->kv = kl_kv_ref(read_key(e, op->key));
+    op->count = op->kv != NULL;
     return 0;
 }
 
 int kl_eval_get(struct kl_store *s, const struct kl_index *x, struct kl_op *op)
 {
     struct eval e = {.s = s, .x = x};
+    op->done = 0;
     return run_get(&e, op);
 }
 
@@ -276,6 +339,8 @@ static int run_body(struct eval *e, struct kl_txn_body *body)
     size_t n = body->succeeded ? body->nthen : body->nels;
     int r = 0;
     for (size_t i = 0; !r && i < n; i++) {
+        if (ops[i].done == OP_DONE)
+            continue;
         switch (ops[i].kind) {
         case KL_OP_PUT:
             r = run_put(e, &ops[i]);
@@ -290,51 +355,91 @@ static int run_body(struct eval *e, struct kl_txn_body *body)
             r = run_body(e, ops[i].txn);
             break;
         }
+        if (!r)
+            ops[i].done = OP_DONE;
     }
     return r;
 }
 
-// All keys of a transaction report its last id.
-static void number_rows(struct kl_batch *b, struct kl_txn *txn)
+static void number_some(struct kl_batch *b, size_t from, size_t end, kl_rev rev)
 {
-    kl_rev rev = b->base_rev + (kl_rev)b->nrows;
-    for (size_t i = txn->row_at; i < b->nrows; i++) {
+    for (size_t i = from; i < end; i++) {
         struct kl_kv *kv = b->rows[i].kv;
         kv->id = b->base_rev + (kl_rev)i + 1;
         kv->mod_rev = rev;
         if (!kv->deleted && !kv->create_rev)
             kv->create_rev = rev;
     }
-    txn->row_n = (uint32_t)(b->nrows - txn->row_at);
+}
+
+// All keys of a transaction report its last id.
+static int number_rows(struct eval *e, struct kl_txn *txn)
+{
+    struct kl_batch *b = e->b;
+    struct kl_slice *sl = &e->s->slice;
+    kl_rev rev = b->base_rev + (kl_rev)b->nrows;
+    size_t n = b->nrows - txn->row_at;
+    if (e->sliced && n > KL_TURN_ROWS) {
+        size_t from = sl->at > txn->row_at ? sl->at : txn->row_at;
+        sl->at = from + (size_t)take_turn(e, (int64_t)(b->nrows - from));
+        number_some(b, from, sl->at, rev);
+        if (sl->at < b->nrows)
+            return KL_EAGAIN;
+    } else {
+        number_some(b, txn->row_at, b->nrows, rev);
+    }
+    txn->row_n = (uint32_t)n;
     txn->rev = rev;
+    return 0;
+}
+
+static enum kl_eval run_txn(struct eval *e, struct kl_txn *txn)
+{
+    struct kl_store *s = e->s;
+    if (!txn->code) {
+        int r = run_body(e, &txn->body);
+        if (!r && e->wrote)
+            r = number_rows(e, txn);
+        if (r == KL_EAGAIN) {
+            s->slice.depends = e->depends;
+            return KL_EVAL_MORE;
+        }
+        if (r)
+            return KL_EVAL_NOMEM;
+        if (e->wrote)
+            return KL_EVAL_BATCH;
+    }
+    // It wrote nothing, so it is a read: of what is durable, at a head that was true after it came.
+    txn->rev = s->view->rev;
+    // What fills is proposed later still, on the head of then. What is in flight may have been the
+    // head, and another server's batch on top of it, before this came.
+    bool certain = !s->ops->confirm_head || txn->confirmed, fills = kl_commit_has_writes(s->fill);
+    // What was in flight when it was begun may be durable by now.
+    if (e->depends && (fills || (certain && s->inflight)))
+        return KL_EVAL_WAIT;
+    return certain ? KL_EVAL_ANSWER : KL_EVAL_HEAD;
 }
 
 enum kl_eval kl_eval_txn(struct kl_store *s, struct kl_txn *txn)
 {
-    struct eval e = {.s = s, .x = &s->spec};
+    struct eval e = {.s = s, .x = &s->spec, .sliced = txn->internal == KL_WORK_TXN};
     txn->code = 0;
     txn->row_n = 0;
     choose_sides(&e, &txn->body);
     if (txn->read_here && would_write(&e, &txn->body))
         return KL_EVAL_ELSEWHERE;
     txn->code = admit_body(&e, &txn->body, &txn->err);
-    if (!txn->code) {
-        txn->row_at = s->fill ? (uint32_t)s->fill->nrows : 0;
-        if (run_body(&e, &txn->body))
-            return KL_EVAL_NOMEM;
-        if (e.wrote) {
-            number_rows(e.b, txn);
-            return KL_EVAL_BATCH;
-        }
-    }
-    // It wrote nothing, so it is a read: of what is durable, at a head that was true after it came.
-    txn->rev = s->view->rev;
-    // What fills is proposed later still, on the head of then. What is in flight may have been the
-    // head, and another server's batch on top of it, before this came.
-    bool certain = !s->ops->confirm_head || txn->confirmed;
-    if (e.depends && (certain || kl_commit_has_writes(s->fill)))
-        return KL_EVAL_WAIT;
-    return certain ? KL_EVAL_ANSWER : KL_EVAL_HEAD;
+    txn->row_at = s->fill ? (uint32_t)s->fill->nrows : 0;
+    s->slice.at = 0;
+    return run_txn(&e, txn);
+}
+
+enum kl_eval kl_eval_go_on(struct kl_store *s, struct kl_txn *txn)
+{
+    struct eval e = {.s = s, .x = &s->spec, .sliced = true, .depends = s->slice.depends};
+    e.b = s->fill;
+    e.wrote = e.b && e.b->nrows > txn->row_at;
+    return run_txn(&e, txn);
 }
 
 // ---- results ----

@@ -28,6 +28,25 @@ void kl_node_unref(struct kl_node *n)
     free(n);
 }
 
+size_t kl_node_undo(struct kl_node *path[], int *depth, size_t budget)
+{
+    size_t done = 0;
+    while (*depth && done < budget) {
+        struct kl_node *n = path[*depth - 1];
+        bool ours = atomic_load_explicit(&n->refs, memory_order_acquire) == 1;
+        done++;
+        if (ours && !n->leaf && n->n) { // with the reference that n had
+            path[(*depth)++] = n->at[--n->n];
+            continue;
+        }
+        if (ours && n->leaf)
+            done += n->n;
+        kl_node_unref(n);
+        --*depth;
+    }
+    return done;
+}
+
 static struct kl_str leaf_key(const struct kl_node *n, int i)
 {
     return kl_kv_key(n->at[i]);
@@ -361,6 +380,26 @@ void kl_iter_init_node(struct kl_iter *it, const struct kl_node *root, struct kl
         if (n->leaf)
             return;
         n = n->at[it->at[it->depth]];
+    }
+}
+
+void kl_iter_init_rank(struct kl_iter *it, const struct kl_node *root, int64_t first, int64_t left)
+{
+    it->left = left;
+    it->depth = 0;
+    if (!left)
+        return;
+    for (const struct kl_node *n = root;; it->depth++) {
+        uint16_t at = 0;
+        if (n->leaf)
+            at = (uint16_t)first;
+        for (; !n->leaf && first >= ((const struct kl_node *)n->at[at])->count; at++)
+            first -= ((const struct kl_node *)n->at[at])->count;
+        it->node[it->depth] = n;
+        it->at[it->depth] = at;
+        if (n->leaf)
+            return;
+        n = n->at[at];
     }
 }
 

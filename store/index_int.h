@@ -33,6 +33,12 @@ struct kl_iter;
 void kl_iter_init_node(struct kl_iter *it, const struct kl_node *root, struct kl_str key,
                        struct kl_str end);
 
+// The same from the `first` key of all on, `left` of them.
+void kl_iter_init_rank(struct kl_iter *it, const struct kl_node *root, int64_t first, int64_t left);
+// Takes a tree apart in steps: path begins with its root (a reference) and depth 1, and it is gone
+// with depth 0. What others have stays whole. About `budget` versions and nodes a call; how many.
+size_t kl_node_undo(struct kl_node *path[], int *depth, size_t budget);
+
 // Inserts or replaces; takes its own reference. KL_ENOMEM leaves a valid tree, with or without kv's
 // place split; throw the session away.
 int kl_index_put(struct kl_index *x, struct kl_kv *kv);

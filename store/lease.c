@@ -259,8 +259,7 @@ void kl_lease_op_applied(struct kl_store *s, const struct kl_lease_op *op)
 // The batch will not be applied: what it promised is taken back, its work is evaluated again.
 void kl_lease_batch_undone(struct kl_store *s, struct kl_batch *b)
 {
-    for (size_t i = 0; i < b->nrows; i++)
-        s->leases.unapplied_puts -= b->rows[i].kv->lease != 0;
+    s->leases.unapplied_puts -= (int64_t)b->nleased;
     for (size_t i = 0; i < b->nleases; i++) {
         struct kl_lease *l = kl_lease_find(s, b->leases[i].id);
         if (l && l->pending)

@@ -144,7 +144,7 @@ static bool was_renewed(struct kl_store *s, struct work *w, struct kl_lease *l)
 // the last of them.
 static enum kl_eval eval_revoke(struct kl_store *s, struct work *w)
 {
-    if (s->leases.unapplied_puts)
+    if (s->leases.unapplied_puts || s->leases.unsettled)
         return KL_EVAL_LATER; // the list of keys is not whole
     struct kl_lease *l = kl_lease_find(s, w->id);
     if (!l || l->pending || (l->revoking && !w->marked))
@@ -244,7 +244,7 @@ void kl_lease_take_answer(struct kl_txn *txn, int64_t ttl_ms, int64_t left_ms)
 
 // ---- answered, on the core's loop ----
 
-static void list_keys(struct kl_lease_req *q, const struct kl_lease *l)
+static void list_keys(struct kl_store *s, struct kl_lease_req *q, const struct kl_lease *l)
 {
     if (!q->want_keys || !l || !l->nkeys)
         return;
@@ -253,8 +253,10 @@ static void list_keys(struct kl_lease_req *q, const struct kl_lease *l)
         q->code = KL_ENOMEM;
         return;
     }
-    for (struct kl_kv *kv = l->keys; kv; kv = kv->lease_next)
-        q->kvs[q->n++] = kl_kv_ref(kv);
+    for (struct kl_kv *kv = l->keys; kv; kv = kv->lease_next) {
+        if (!s->leases.unsettled || kl_node_get(s->view->root, kl_kv_key(kv)) == kv)
+            q->kvs[q->n++] = kl_kv_ref(kv);
+    }
 }
 
 static void run_req_cb(struct kl_task *t)
@@ -311,7 +313,7 @@ static void work_done(struct kl_txn *txn)
             q->remaining_ms = kl_lease_left_ms(s, l);
         }
         if (!q->code && q->kind == KL_LEASE_TTL)
-            list_keys(q, l);
+            list_keys(s, q, l);
         answer_req(q);
     }
     bool expiry = w->expiring_keys > 0;
@@ -376,7 +378,7 @@ static void answer_ttl(struct kl_store *s, struct kl_lease_req *q)
     }
     q->ttl_s = l->ttl_ms / 1000;
     q->remaining_ms = kl_lease_left_ms(s, l);
-    list_keys(q, l);
+    list_keys(s, q, l);
 }
 
 static void queue_work(struct kl_store *s, struct kl_lease_req *q, int kind)

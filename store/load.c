@@ -106,6 +106,7 @@ int kl_core_reset(struct kl_store *s, int (*load)(void *arg, struct kl_loaded *l
            l.continues ? "state installed from another server's"
                        : "the datastore was set back: every watcher reads anew",
            (long long)s->view->rev, (long long)l.rev);
+    kl_grave_unsettle(s);
     kl_leases_fini(&old);
     v->root = ld.index.root;
     v->written = s->view->written;

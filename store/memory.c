@@ -12,8 +12,12 @@ struct kl_backend {
     kl_rev rev, compact_rev, physical_rev;
     struct kl_lease_op *leases; // imported, until they are loaded
     size_t nleases;
+    struct kl_event *staged; // of the proposed batch, when its rows are many
+    size_t nstaged;
     atomic_llong bytes;
 };
+
+enum { STEP_ROWS = 1024 };
 
 static int64_t row_bytes(const struct kl_event *e)
 {
@@ -113,6 +117,18 @@ static void add_row(struct kl_backend *b, struct kl_kv *kv, struct kl_kv *prev)
     atomic_fetch_add_explicit(&b->bytes, row_bytes(e), memory_order_relaxed);
 }
 
+static void drop_staged(struct kl_backend *b)
+{
+    for (size_t i = 0; i < b->nstaged; i++) {
+        atomic_fetch_sub_explicit(&b->bytes, row_bytes(&b->staged[i]), memory_order_relaxed);
+        kl_kv_unref(b->staged[i].kv);
+        kl_kv_unref(b->staged[i].prev);
+    }
+    free(b->staged);
+    b->staged = NULL;
+    b->nstaged = 0;
+}
+
 // ---- filled from another store: within one process, so never cut ----
 
 static int import_begin(struct kl_backend *b, struct kl_import *im, struct kl_error *err)
@@ -150,15 +166,42 @@ static int import_end(struct kl_backend *b, const struct kl_import *im, struct k
     return 0;
 }
 
+// Some of them in each iteration of the loop; compaction may come between.
+static void stage_rows(struct kl_backend *b, const struct kl_batch *batch)
+{
+    size_t end = b->nstaged + STEP_ROWS;
+    for (; b->nstaged < batch->nrows && b->nstaged < end; b->nstaged++) {
+        const struct kl_row *row = &batch->rows[b->nstaged];
+        b->staged[b->nstaged] = (struct kl_event){kl_kv_ref(row->kv), kl_kv_ref(row->prev)};
+        atomic_fetch_add_explicit(&b->bytes, row_bytes(&b->staged[b->nstaged]),
+                                  memory_order_relaxed);
+    }
+}
+
 static void run_propose(struct kl_task *t)
 {
     struct kl_batch *batch = KL_CONTAINER_OF(t, struct kl_batch, task);
     struct kl_backend *b = batch->backend;
-    if (room_for(b, batch->nrows)) {
+    bool many = batch->nrows > STEP_ROWS;
+    if (many && !b->staged)
+        b->staged = malloc(batch->nrows * sizeof(*b->staged));
+    if ((many && !b->staged) || room_for(b, batch->nrows)) {
+        drop_staged(b);
         kl_core_failed(b->core, batch, KL_ENOMEM);
         return;
     }
-    for (size_t i = 0; i < batch->nrows; i++)
+    if (many) {
+        stage_rows(b, batch);
+        if (b->nstaged < batch->nrows) {
+            kl_loop_post(kl_core_loop(b->core), &batch->task);
+            return;
+        }
+        memcpy(b->rows + b->n, b->staged, b->nstaged * sizeof(*b->staged));
+        b->n += b->nstaged;
+        b->nstaged = 0;
+        drop_staged(b);
+    }
+    for (size_t i = 0; !many && i < batch->nrows; i++)
         add_row(b, batch->rows[i].kv, batch->rows[i].prev);
     b->rev = batch->last_rev;
     kl_core_applied(b->core, batch);

@@ -154,24 +154,18 @@ void kl_store_metrics_leader(struct kl_store *s, bool changed)
 
 void kl_store_metrics_applied(const struct kl_store *s, const struct kl_batch *b, int64_t took_ns)
 {
-    int64_t deletes = 0, bytes = 0;
-    for (size_t i = 0; i < b->nrows; i++) {
-        const struct kl_kv *kv = b->rows[i].kv;
-        deletes += kv->deleted;
-        bytes += kv->deleted ? 0 : (int64_t)(kv->key_len + kl_kv_value(kv).n);
-    }
     kl_metric_add(&applied_total, 1);
     kl_metric_add(&kine_sql_total, 1);
     kl_metric_add(&events_total, (long long)b->nrows);
-    kl_metric_add(&put_bytes, bytes);
+    kl_metric_add(&put_bytes, b->put_bytes);
     kl_metric_set(&pending, atomic_load_explicit(&s->queued, memory_order_relaxed));
     kl_metric_observe(&commit_seconds, (double)took_ns / 1e9);
     if (strcmp(s->ops->scheme, "sqlite") == 0)
         kl_store_metric_fsync(took_ns);
     kl_metric_add(&batches_total, 1);
     kl_metric_add(&simple[KL_SM_TXN], (long long)b->ntxns);
-    kl_metric_add(&puts_total, (long long)b->nrows - deletes);
-    kl_metric_add(&deletes_total, deletes);
+    kl_metric_add(&puts_total, (long long)(b->nrows - b->ndeletes));
+    kl_metric_add(&deletes_total, (long long)b->ndeletes);
     kl_metric_set(&keys, atomic_load_explicit(&s->stat.keys, memory_order_relaxed));
     kl_metric_set(&rev, atomic_load_explicit(&s->stat.rev, memory_order_relaxed));
     kl_metric_set(&compact_rev, atomic_load_explicit(&s->stat.compact_rev, memory_order_relaxed));

@@ -21,6 +21,8 @@ void kl_ring_room_fini(struct kl_ring_room *room)
         room->spare_chunks = c->spare_next;
         free(c);
     }
+    while (kl_ring_bury_one(room))
+        ;
 }
 
 size_t kl_ring_need(const struct kl_ring_room *room, size_t n, size_t bytes)
@@ -57,15 +59,47 @@ int kl_ring_reserve(struct kl_ring_room *room, size_t chunks)
     return 0;
 }
 
-static void unref_chunk(struct kl_ring_chunk *c)
+static bool drop_chunk(struct kl_ring_chunk *c)
 {
-    if (atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1)
-        return;
+    return atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) == 1;
+}
+
+static void free_chunk(struct kl_ring_chunk *c)
+{
     for (uint32_t i = 0; i < c->n; i++) {
         kl_kv_unref(c->ev[i].kv);
         kl_kv_unref(c->ev[i].prev);
     }
     free(c);
+}
+
+static void unref_chunk(struct kl_ring_chunk *c)
+{
+    if (drop_chunk(c))
+        free_chunk(c);
+}
+
+size_t kl_ring_bury_one(struct kl_ring_room *room)
+{
+    struct kl_ring_chunk *c = room->dead;
+    if (!c)
+        return 0;
+    size_t n = c->n;
+    room->dead = c->spare_next;
+    free_chunk(c);
+    return n;
+}
+
+size_t kl_ring_drop_last(struct kl_ring *r)
+{
+    if (!r->n)
+        return 0;
+    struct kl_ring_chunk *c = r->chunk[--r->n];
+    if (!drop_chunk(c))
+        return 1;
+    size_t n = c->n;
+    free_chunk(c);
+    return n;
 }
 
 struct kl_ring *kl_ring_ref(struct kl_ring *r)
@@ -100,20 +134,51 @@ static struct kl_ring *replace_ring(struct kl_ring_room *room, struct kl_ring *o
     return r;
 }
 
-// Only on a ring that no view has seen.
-static void drop_oldest(struct kl_ring *r, size_t max_bytes, uint32_t max_chunks)
+static void drop_first(struct kl_ring_room *room, struct kl_ring *r, uint32_t k)
 {
-    uint32_t k = 0;
-    while (r->n - k > 1 && (r->bytes > max_bytes || r->n - k >= max_chunks)) {
-        struct kl_ring_chunk *c = r->chunk[k++];
+    for (uint32_t i = 0; i < k; i++) {
+        struct kl_ring_chunk *c = r->chunk[i];
         const struct kl_kv *last = c->ev[c->n - 1].kv;
         r->floor_id = last->id;
         r->floor_rev = last->mod_rev;
         r->bytes -= c->held;
-        unref_chunk(c);
+        if (drop_chunk(c)) {
+            c->spare_next = room->dead;
+            room->dead = c;
+        }
     }
     memmove(r->chunk, r->chunk + k, (r->n - k) * sizeof(r->chunk[0]));
     r->n -= k;
+}
+
+// Only on a ring that no view has seen.
+static void drop_oldest(struct kl_ring_room *room, struct kl_ring *r)
+{
+    size_t bytes = r->bytes;
+    uint32_t k = 0;
+    while (r->n - k > 1 && (bytes > room->max_bytes || r->n - k >= room->max_chunks))
+        bytes -= r->chunk[k++]->held;
+    drop_first(room, r, k);
+}
+
+static void begin_chunk(struct kl_ring_chunk *c)
+{
+    atomic_init(&c->refs, 1);
+    c->n = 0;
+    c->bytes = c->held = 0;
+}
+
+static bool is_full(const struct kl_ring_chunk *c)
+{
+    return c->n == KL_RING_CHUNK || c->bytes >= KL_RING_CHUNK_BYTES;
+}
+
+static void add_event(struct kl_ring_chunk *c, const struct kl_event *ev)
+{
+    c->ev[c->n] = (struct kl_event){kl_kv_ref(ev->kv), kl_kv_ref(ev->prev)};
+    c->n++;
+    c->bytes += kl_event_bytes(ev);
+    c->held += kl_event_held(ev);
 }
 
 void kl_ring_append(struct kl_ring_room *room, struct kl_ring **ring, uint32_t *last_n,
@@ -121,26 +186,68 @@ void kl_ring_append(struct kl_ring_room *room, struct kl_ring **ring, uint32_t *
 {
     struct kl_ring *r = *ring;
     struct kl_ring_chunk *c = r->n ? r->chunk[r->n - 1] : NULL;
-    if (!c || c->n == KL_RING_CHUNK || c->bytes >= KL_RING_CHUNK_BYTES) {
+    if (!c || is_full(c)) {
         if (!*replaced)
             *ring = r = replace_ring(room, r);
         *replaced = true;
         if (c)
             r->bytes += c->held;
-        drop_oldest(r, room->max_bytes, room->max_chunks);
+        drop_oldest(room, r);
         c = room->spare_chunks;
         room->spare_chunks = c->spare_next;
         room->nspare--;
-        atomic_init(&c->refs, 1);
-        c->n = 0;
-        c->bytes = c->held = 0;
+        begin_chunk(c);
         r->chunk[r->n++] = c;
     }
-    c->ev[c->n] = (struct kl_event){kl_kv_ref(ev->kv), kl_kv_ref(ev->prev)};
-    c->n++;
-    c->bytes += kl_event_bytes(ev);
-    c->held += kl_event_held(ev);
+    add_event(c, ev);
     *last_n = c->n;
+}
+
+int kl_ring_build(struct kl_ring_built *built, const struct kl_event *ev)
+{
+    struct kl_ring_chunk *c = built->last;
+    if (!c || is_full(c)) {
+        c = malloc(sizeof(*c));
+        if (!c)
+            return KL_ENOMEM;
+        begin_chunk(c);
+        c->spare_next = NULL;
+        *(built->last ? &built->last->spare_next : &built->first) = c;
+        built->last = c;
+    }
+    add_event(c, ev);
+    return 0;
+}
+
+void kl_ring_built_fini(struct kl_ring_built *built)
+{
+    for (struct kl_ring_chunk *c = built->first, *next; c; c = next) {
+        next = c->spare_next;
+        free_chunk(c);
+    }
+    *built = (struct kl_ring_built){0};
+}
+
+void kl_ring_link(struct kl_ring_room *room, struct kl_ring **ring, uint32_t *last_n,
+                  struct kl_ring_built *built)
+{
+    struct kl_ring *r = *ring = replace_ring(room, *ring);
+    if (r->n)
+        r->bytes += r->chunk[r->n - 1]->held;
+    if (built->skipped) {
+        drop_first(room, r, r->n);
+        r->floor_id = built->skipped->id;
+        r->floor_rev = built->skipped->mod_rev;
+    }
+    for (struct kl_ring_chunk *c = built->first, *next; c; c = next) {
+        next = c->spare_next;
+        drop_oldest(room, r);
+        r->chunk[r->n++] = c;
+        *last_n = c->n;
+        if (next)
+            r->bytes += c->held;
+    }
+    *built = (struct kl_ring_built){0};
 }
 
 static void seek(struct kl_ring_at *a, const struct kl_ring *r, uint32_t last_n, kl_rev key,

@@ -38,6 +38,13 @@ struct kl_ring_room {
     struct kl_ring *spare;
     struct kl_ring_chunk *spare_chunks;
     size_t nspare;
+    struct kl_ring_chunk *dead; // that nobody has any more: to be freed when there is time
+};
+
+// Chunks filled before their batch was proposed: publishing only links them in.
+struct kl_ring_built {
+    struct kl_ring_chunk *first, *last;
+    const struct kl_kv *skipped; // the newest row before them: there is no room for older ones
 };
 
 int kl_ring_room_init(struct kl_ring_room *room, size_t max_bytes);
@@ -55,6 +62,22 @@ void kl_ring_unref(struct kl_ring *r);
 // and which may be replaced, but only once for a reservation. Cannot fail.
 void kl_ring_append(struct kl_ring_room *room, struct kl_ring **ring, uint32_t *last_n,
                     const struct kl_event *ev, bool *replaced);
+
+// Appends one event, with its own references, to what is being built. KL_ENOMEM.
+int kl_ring_build(struct kl_ring_built *built, const struct kl_event *ev);
+void kl_ring_built_fini(struct kl_ring_built *built);
+// As appending each event of it, once for a reservation (of no chunks). Takes the chunks.
+void kl_ring_link(struct kl_ring_room *room, struct kl_ring **ring, uint32_t *last_n,
+                  struct kl_ring_built *built);
+// The most events that a ring holds.
+static inline size_t kl_ring_capacity(const struct kl_ring_room *room)
+{
+    return (size_t)room->max_chunks * KL_RING_CHUNK;
+}
+// Frees one of the dead; how many events it had, 0: there is none.
+size_t kl_ring_bury_one(struct kl_ring_room *room);
+// For who takes a ring apart that nobody else has: frees the last chunk; 0: there is none.
+size_t kl_ring_drop_last(struct kl_ring *r);
 
 // The first event with an id above `after`, or (by revision) with mod_rev of at least `rev`.
 void kl_ring_seek(struct kl_ring_at *a, const struct kl_ring *r, uint32_t last_n, kl_rev after);

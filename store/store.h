@@ -135,6 +135,7 @@ struct kl_store_status {
     int64_t db_bytes, db_used_bytes, wal_bytes;
     int64_t ring_bytes, held_views, queued;
     int64_t txns, batches, rows; // since start
+    int64_t longest_turn;        // the most rows that a loop handled without looking at others
     bool disk_full;              // only writes that do not grow are accepted
     int last_error;              // of the newest batch, 0 when it was stored
     char last_error_text[256];

@@ -5,6 +5,7 @@
 #include "store/index_int.h"
 #include "store/ring_int.h"
 #include "store/store.h"
+#include "store/view.h"
 #include "base/map.h"
 #include <pthread.h>
 
@@ -17,6 +18,8 @@ enum {
     KL_FULL_CHECK_MS = 1000,
     KL_COMPACT_SAMPLES = 8,
     KL_QUEUE_MAX_BYTES = 64 << 20, // keys and values of the transactions waiting
+    KL_TURN_ROWS = 1024,           // of big batches, in one iteration of a loop
+    KL_BIG_ROWS = 2048,            // more make a batch big
 };
 
 // What waits in the queue beside clients' transactions: kl_txn.internal.
@@ -37,6 +40,27 @@ struct kl_queue {
     size_t n;
 };
 
+// What many rows take is done in slices, one an iteration of the loop.
+struct kl_slice {
+    struct kl_txn *txn; // being evaluated; nothing else is meanwhile
+    bool depends;       // it does, on what is not durable
+    size_t at;          // rows numbered
+    bool preparing;     // what fills is whole and made ready to be proposed
+    bool posted;
+    struct kl_task task;
+};
+
+// What is to be freed when there is time (grave.c).
+struct kl_grave {
+    struct kl_batch *first, **end;
+    struct kl_batch *held; // whose view somebody still has
+    struct kl_node *path[KL_ITER_DEPTH];
+    int depth;
+    struct kl_task task;
+    bool posted, started;
+    uv_timer_t timer;
+};
+
 struct kl_lease {
     int64_t id, ttl_ms;
     int64_t deadline_mono_ms;               // when it ends, if nobody renews it
@@ -55,6 +79,7 @@ struct kl_leases {
     struct kl_lease **heap;
     size_t n, cap;
     int64_t unapplied_puts; // rows with a lease in batches that are not applied
+    int64_t unsettled;      // big batches that are, whose deleted keys still stand in lists
     int64_t expiring_keys;  // about what the expiries under way have in the queue
     struct kl_lease *due;
     bool leading, keeping; // keeping: KL_KEEPER_SELF
@@ -106,6 +131,10 @@ struct kl_store {
     struct kl_task pump;
     bool pumping;
     struct kl_ring_room room;
+    struct kl_slice slice;
+    struct kl_grave grave;
+    uv_prepare_t turn;
+    size_t turn_rows; // of this iteration
 
     struct kl_head_req head; // at most one at a time
     bool asking_head;
@@ -137,7 +166,7 @@ struct kl_store {
     atomic_llong queued, queued_bytes, nwatches;
     struct {
         atomic_llong keys, leases, ring_bytes, rev, compact_rev, physical_rev;
-        atomic_llong txns, batches, rows, last_error;
+        atomic_llong txns, batches, rows, last_error, longest_turn;
         atomic_bool full;
     } stat;
     pthread_mutex_t text_mu;
@@ -178,10 +207,12 @@ enum kl_eval {
     KL_EVAL_WAIT,      // read something that is not durable: answer with that batch
     KL_EVAL_HEAD,      // read only: the head must be confirmed first
     KL_EVAL_LATER,     // needs what is in flight to be applied
+    KL_EVAL_MORE,      // the next slice: kl_eval_go_on
     KL_EVAL_NOMEM,     // s->spec is unusable
     KL_EVAL_ELSEWHERE, // it would write, and this server may not
 };
 enum kl_eval kl_eval_txn(struct kl_store *s, struct kl_txn *txn);
+enum kl_eval kl_eval_go_on(struct kl_store *s, struct kl_txn *txn);
 void kl_eval_sides(struct kl_store *s, const struct kl_index *x, struct kl_txn_body *body);
 int kl_eval_get(struct kl_store *s, const struct kl_index *x, struct kl_op *op);
 void kl_txn_reset(struct kl_txn *txn); // drops results before another evaluation
@@ -217,6 +248,27 @@ bool kl_commit_has_writes(const struct kl_batch *b);
 int kl_commit_need_fill(struct kl_store *s);                    // KL_ENOMEM
 void kl_commit_confirm(struct kl_store *s, struct kl_txn *txn); // back to the queue, confirmed
 void kl_commit_moved(struct kl_store *s); // a newer state was published: evaluate on that
+
+// slice.c
+void kl_turn_start(struct kl_store *s);
+size_t kl_turn_left(const struct kl_store *s);         // rows
+void kl_turn_take(struct kl_store *s, size_t rows);    // handled now
+void kl_store_note_turn(struct kl_store *s, size_t n); // any thread
+void kl_slice_post(struct kl_store *s);                // the pump, in the next iteration
+
+// A batch of many rows (big.h), made ready before it is proposed, so that publishing it is short.
+bool kl_batch_is_big(const struct kl_batch *b);
+// A slice of it. KL_EAGAIN: more; KL_ENOMEM.
+int kl_big_prepare(struct kl_store *s, struct kl_batch *b);
+void kl_big_free(struct kl_batch *b);
+
+// grave.c
+void kl_grave_start(struct kl_store *s);
+void kl_grave_batch(struct kl_store *s, struct kl_batch *b); // instead of kl_batch_free
+void kl_grave_run(struct kl_store *s);                       // there are dead chunks
+void kl_grave_stop(struct kl_store *s);                      // with the loop
+void kl_grave_unsettle(struct kl_store *s);                  // the leases are others now
+void kl_grave_fini(struct kl_store *s);
 
 // lease.c
 int kl_leases_load(struct kl_store *s, struct kl_lease_op op);

@@ -36,6 +36,7 @@ struct kl_op {
     int64_t lease;           // PUT; 0: none
     bool ignore_value;       // PUT: keep the value there is (etcd); KL_EBADREQUEST without a key
     bool ignore_lease;       // PUT: keep the lease there is
+    bool count_only;         // DELETE of a range: how many there were, and not which
     int64_t limit;           // GET of a range; 0: none
     kl_rev at_rev;           // GET: this is to be read afterwards (kl_store_range_at); 0: nothing.
                              // KL_ECOMPACTED, KL_EFUTUREREV before anything is written
@@ -50,6 +51,7 @@ struct kl_op {
     struct kl_kv **kvs; // GET of a range: what is there. DELETE of a range: what was there
     size_t nkvs;
     int64_t count; // GET: keys in the range without limit. DELETE: keys deleted
+    uint8_t done;  // the store's: how far it is evaluated
 };
 
 struct kl_txn_body {

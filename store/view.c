@@ -143,9 +143,17 @@ static void run_reader(struct kl_task *t)
         return;
     kl_reader_view(r);
     kl_reader_dispatch(r);
-    run_waits(r);
+    if (r->shown >= r->view->rev)
+        run_waits(r);
     // Newer still, or without memory to lend it: again, when what is lent has come back.
-    if ((r->view != r->seen || atomic_load(&r->slot)) && !atomic_exchange(&r->posted, true))
+    bool more = r->view != r->seen || r->shown < r->seen->rev || atomic_load(&r->slot);
+    if (more && !atomic_exchange(&r->posted, true))
+        kl_loop_post(r->loop, &r->task);
+}
+
+void kl_reader_again(struct kl_reader *r)
+{
+    if (!atomic_exchange(&r->posted, true))
         kl_loop_post(r->loop, &r->task);
 }
 
@@ -191,6 +199,7 @@ int kl_reader_new(struct kl_store *s, struct kl_reader **ret_r, struct kl_error 
     kl_map_init(&r->buckets);
     kl_store_add_reader(s, r);
     r->seen = kl_view_ref(r->view);
+    r->shown = r->shown_rev = r->seen->rev;
     *ret_r = r;
     return 0;
 }

@@ -53,7 +53,9 @@ struct kl_reader {
     size_t nretired, cap_retired;
     bool deferred;
     struct kl_task defer;
-    struct kl_view *seen;  // what the watches were shown
+    struct kl_view *seen;  // what the watches are shown:
+    kl_rev shown;          // up to this id
+    kl_rev shown_rev;      // all of the transactions up to this revision
     struct kl_map buckets; // prefix -> struct kl_watch_bucket *
     struct kl_watch *others;
     struct kl_watch *ready;
@@ -72,6 +74,7 @@ void kl_reader_wake_ready(struct kl_reader *r);
 // view.c
 void kl_reader_defer(struct kl_reader *r);                     // wake_ready after this callback
 bool kl_reader_retire(struct kl_reader *r, struct kl_view *v); // unref after this callback
+void kl_reader_again(struct kl_reader *r);                     // in the loop's next iteration
 void kl_reader_free(struct kl_reader *r);
 // history.c: pages of the back end's history for watches.
 void kl_hist_want(struct kl_watch *w); // asks for the page at w's cursor; w->page and a wake follow

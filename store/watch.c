@@ -126,6 +126,10 @@ void kl_reader_wake_ready(struct kl_reader *r)
         leave_ready(w);
         w->awake = true;
         w->wake(w); // may stop any watch, also `last`: then the list just runs empty
+        if (more && r->ready && kl_loop_is_late(r->loop)) { // others are waiting on this loop
+            kl_reader_again(r);
+            break;
+        }
     }
 }
 
@@ -226,24 +230,42 @@ static void unsync_list(struct kl_watch *list, kl_rev seen)
     }
 }
 
+// Some of the events between what was shown and v; whether that was all.
+static bool show_events(struct kl_reader *r, const struct kl_view *v)
+{
+    struct kl_ring_at at;
+    kl_ring_seek(&at, v->ring, v->last_n, r->shown);
+    size_t n = 0;
+    const struct kl_event *e = NULL;
+    // Rows that share an id are not torn apart.
+    for (bool within = false; (n < KL_TURN_ROWS || within) && (e = kl_ring_next(&at)); n++) {
+        dispatch_event(r, e->kv);
+        r->shown = e->kv->id;
+        if (kl_kv_ends_txn(e->kv))
+            r->shown_rev = e->kv->mod_rev;
+        within = e->kv->more;
+    }
+    kl_store_note_turn(r->store, n);
+    return !e;
+}
+
 void kl_reader_dispatch(struct kl_reader *r)
 {
     struct kl_view *v = r->view, *seen = r->seen;
-    if (v == seen)
+    if (v == seen && r->shown == v->rev)
         return;
-    if (!kl_reader_retire(r, seen))
+    if (v != seen && !kl_reader_retire(r, seen))
         return; // no memory: run_reader tries again
-    if (r->nwatches && v->ring->floor_id > seen->rev) {
+    if (v != seen)
+        r->seen = kl_view_ref(v);
+    if (r->nwatches && v->ring->floor_id > r->shown) {
         KL_MAP_EACH (&r->buckets, e)
-            unsync_list(((struct kl_watch_bucket *)e->value)->watches, seen->rev);
-        unsync_list(r->others, seen->rev);
-    } else if (r->nwatches) {
-        struct kl_ring_at at;
-        kl_ring_seek(&at, v->ring, v->last_n, seen->rev);
-        for (const struct kl_event *e; (e = kl_ring_next(&at));)
-            dispatch_event(r, e->kv);
+            unsync_list(((struct kl_watch_bucket *)e->value)->watches, r->shown);
+        unsync_list(r->others, r->shown);
+    } else if (r->nwatches && !show_events(r, v)) {
+        return; // run_reader goes on in the next iteration
     }
-    r->seen = kl_view_ref(v);
+    r->shown = r->shown_rev = v->rev;
 }
 
 // ---- the watch ----
@@ -283,6 +305,8 @@ int kl_watch_start(struct kl_watch *w, struct kl_reader *r, struct kl_str key, s
     // one is announced.
     if (!r->nwatches && r->seen != r->view && kl_reader_retire(r, r->seen))
         r->seen = kl_view_ref(r->view);
+    if (!r->nwatches)
+        r->shown = r->shown_rev = r->seen->rev;
     w->state = w->start_rev > r->seen->rev ? KL_WATCH_SYNCED : KL_WATCH_SCAN;
     r->nwatches++;
     kl_store_count_watch(r->store, 1);
@@ -474,6 +498,6 @@ bool kl_watch_progress(const struct kl_watch *w, kl_rev *ret_rev)
 {
     if (w->state != KL_WATCH_SYNCED || w->npending)
         return false;
-    *ret_rev = w->cursor > w->reader->seen->rev ? w->cursor : w->reader->seen->rev;
+    *ret_rev = w->cursor > w->reader->shown_rev ? w->cursor : w->reader->shown_rev;
     return true;
 }

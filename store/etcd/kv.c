@@ -73,6 +73,7 @@ static int build_delete(struct kl_arena *a, struct kl_op *op,
                         const struct kl_etcd_delete_range_request *rq)
 {
     op->kind = KL_OP_DELETE;
+    op->count_only = !rq->prev_kv;
     op->key = kl_arena_dup(a, rq->key);
     op->end = kl_arena_dup(a, rq->range_end);
     return op->key.p && op->end.p ? 0 : KL_ENOMEM;

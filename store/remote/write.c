@@ -104,7 +104,7 @@ static bool deletes_range(const struct kl_row *row)
 {
     // etcd lets a key that such a deletion ends be put as well when its range has no end.
     return row->op && row->op->kind == KL_OP_DELETE && row->op->end.n &&
-           (row->op->nkvs > KL_REMOTE_GUARDS || kl_str_eq(row->op->end, KL_RANGE_TO_LAST));
+           (row->op->count > KL_REMOTE_GUARDS || kl_str_eq(row->op->end, KL_RANGE_TO_LAST));
 }
 
 static struct kl_bytes *encode_txn(const struct kl_batch *b, const struct guards *g)
