@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // GET of one object and CREATE (upstream's generic registry Store.Get and Store.Create).
 #include "apiserver/lease.h"
+#include "apiserver/managed.h"
 #include "apiserver/strategy.h"
 #include "base/clock.h"
 #include "object/convert.h"
@@ -155,7 +156,9 @@ void kl_create_draft(struct kl_req *r, struct kl_value draft)
         kl_req_fail(r);
         return;
     }
-    if (kl_draft_to_storage(r, &draft)) {
+    // An apply has said already who owns what.
+    if ((r->opts.patch_type != KL_PATCH_APPLY && kl_track_create(r, &draft)) ||
+        kl_draft_to_storage(r, &draft)) {
         kl_req_fail(r);
         return;
     }

@@ -114,7 +114,7 @@ static int take_media(struct kl_req *r, struct kl_str content_type)
     if (r->info.op == KL_VERB_PATCH) {
         r->opts.patch_type = patch_type_of(content_type);
         r->body_media = KL_MEDIA_JSON;
-        if (r->opts.patch_type == KL_PATCH_NONE || r->opts.patch_type == KL_PATCH_APPLY) {
+        if (r->opts.patch_type == KL_PATCH_NONE) {
             kl_fail_set(r, 415, "UnsupportedMediaType", "415: Unsupported Media Type")
                 ->bare_details = true;
             return KL_EMEDIATYPE;

@@ -333,9 +333,10 @@ int kl_req_opts_parse(struct kl_req *r, struct kl_str query)
             if (v.n > FIELD_MANAGER_MAX)
                 return bad_option(r, "FieldValueTooLong", "fieldManager",
                                   "Too long: may not be more than %d bytes", FIELD_MANAGER_MAX);
-        } else if (kl_str_eqz(name, "force"))
+        } else if (kl_str_eqz(name, "force")) {
             o->force = parse_flag(v);
-        else if (kl_str_eqz(name, "dryRun")) {
+            o->force_set = true;
+        } else if (kl_str_eqz(name, "dryRun")) {
             if (!kl_str_eqz(v, "All")) {
                 return bad_option(r, "FieldValueNotSupported", "dryRun",
                                   "Unsupported value: [\"%.*s\"]: supported values: \"All\"",

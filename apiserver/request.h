@@ -44,7 +44,7 @@ struct kl_req_opts {
     int64_t limit;
     int64_t timeout_s; // -1: not given
     bool watch, bookmarks, send_initial_events, send_initial_events_set;
-    bool dry_run, force, pretty;
+    bool dry_run, force, force_set, pretty;
     enum kl_field_validation field_validation;
     enum kl_patch_type patch_type;
     enum kl_include_object include;

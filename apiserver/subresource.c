@@ -2,6 +2,7 @@
 // Subresources that are more than another view of the object: scale, binding, finalize, approval,
 // ephemeralcontainers, resize, token, eviction. A row each.
 #include "apiserver/auth.h"
+#include "apiserver/managed.h"
 #include "apiserver/strategy.h"
 #include "base/clock.h"
 #include "object/defaults.h"
@@ -13,6 +14,8 @@ struct scale {
     struct kl_write w;
     int64_t replicas;
     struct kl_str rv, uid;
+    bool apply;
+    struct kl_value config; // apply: untyped
 };
 
 // spec.selector of the object as the text that Scale.status.selector holds.
@@ -55,6 +58,32 @@ static void answer_scale(struct kl_req *r, const struct kl_value *root)
                     scale_of(r->arena, root));
 }
 
+static int negative_replicas(struct kl_req *r, int64_t replicas)
+{
+    struct kl_field_errors e = {.arena = r->arena};
+    kl_field_error(&e, "FieldValueInvalid", KL_STR("spec.replicas"),
+                   "Invalid value: %lld: must be greater than or equal to 0", (long long)replicas);
+    kl_fail_invalid(r, KL_STR("Scale"), KL_STR("autoscaling"), r->info.name, &e);
+    return KL_EINVALID;
+}
+
+// Who owns the replicas from now on, and how many an apply wants.
+static int track_scale(struct scale *s, const struct kl_value *old, struct kl_value *draft)
+{
+    struct kl_req *r = s->w.r;
+    struct kl_value was = scale_of(r->arena, old), is = was, spec = kl_new_struct();
+    int rc;
+    if (s->apply) {
+        rc = kl_apply_scale(r, &s->config, old, &was, draft, &s->replicas);
+        return !rc && s->replicas < 0 ? negative_replicas(r, s->replicas) : rc;
+    }
+    is.owned = 0;
+    if (kl_set(r->arena, &spec, KL_F_replicas, kl_int(s->replicas)) ||
+        kl_set(r->arena, &is, KL_F_spec, spec))
+        return kl_fail_oom(r), KL_ENOMEM;
+    return kl_track_scale(r, old, &was, &is, draft);
+}
+
 static int transform_scale(struct kl_write *w, struct kl_object *stored, struct kl_value *draft)
 {
     struct scale *s = KL_CONTAINER_OF(w, struct scale, w);
@@ -69,6 +98,9 @@ static int transform_scale(struct kl_write *w, struct kl_object *stored, struct 
         return KL_ECONFLICT;
     }
     *draft = kl_object_draft(stored);
+    int rc = track_scale(s, &stored->root, draft);
+    if (rc)
+        return rc;
     struct kl_value *spec = kl_edit(r->arena, draft, KL_F_spec, KL_STRUCT);
     if (!spec)
         return kl_fail_oom(r), KL_ENOMEM;
@@ -76,7 +108,7 @@ static int transform_scale(struct kl_write *w, struct kl_object *stored, struct 
     // The object's own rules hold for a change through its scale.
     struct kl_str sub = r->info.sub;
     r->info.sub = KL_STR("");
-    int rc = kl_update_prepare(r, stored, draft);
+    rc = kl_update_prepare(r, stored, draft);
     r->info.sub = sub;
     return rc;
 }
@@ -130,6 +162,24 @@ static void run_scale(struct kl_req *r)
         answer_scale(r, &o->root);
         return;
     }
+    s->w = (struct kl_write){.r = r,
+                             .res = r->info.res,
+                             .key = key,
+                             .transform = transform_scale,
+                             .finish = finish_scale};
+    s->apply = r->info.op == KL_VERB_PATCH && r->opts.patch_type == KL_PATCH_APPLY;
+    if (r->info.op == KL_VERB_PATCH && kl_patch_check_options(r)) {
+        kl_req_fail(r);
+        return;
+    }
+    if (s->apply) {
+        struct kl_str ignored;
+        if (kl_apply_parse(r, &s->config, &ignored))
+            kl_req_fail(r);
+        else
+            kl_write_start(&s->w);
+        return;
+    }
     if (decode_scale(r, o, &sent)) {
         kl_req_fail(r);
         return;
@@ -140,19 +190,10 @@ static void run_scale(struct kl_req *r)
     if (r->info.op == KL_VERB_PATCH && kl_str_eq(s->rv, kl_meta_rv(&o->root)))
         s->rv = KL_STR(""); // shown, not asked for
     if (s->replicas < 0) {
-        struct kl_field_errors e = {.arena = r->arena};
-        kl_field_error(&e, "FieldValueInvalid", KL_STR("spec.replicas"),
-                       "Invalid value: %lld: must be greater than or equal to 0",
-                       (long long)s->replicas);
-        kl_fail_invalid(r, KL_STR("Scale"), KL_STR("autoscaling"), r->info.name, &e);
+        negative_replicas(r, s->replicas);
         kl_req_fail(r);
         return;
     }
-    s->w = (struct kl_write){.r = r,
-                             .res = r->info.res,
-                             .key = key,
-                             .transform = transform_scale,
-                             .finish = finish_scale};
     kl_write_start(&s->w);
 }
 

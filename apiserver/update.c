@@ -2,6 +2,7 @@
 // UPDATE and PATCH, of whole objects and of the status subresource (upstream's Store.Update and
 // handlers/patch.go).
 #include "apiserver/lease.h"
+#include "apiserver/managed.h"
 #include "apiserver/strategy.h"
 #include "base/clock.h"
 #include "object/convert.h"
@@ -175,7 +176,10 @@ int kl_update_prepare(struct kl_req *r, struct kl_object *stored, struct kl_valu
     if (s->validate && !is_status(r))
         s->validate(r, &now->root, old, &e);
     if (e.n)
+    rc = e.n || gone ? 0 : kl_track_settle(r, old, &now->root, draft);
         kl_fail_invalid(r, kl_str(r->info.res->kind), r->info.group, r->info.name, &e);
+    if (rc)
+        return rc;
     bool gone = removed_by_update(r, &now->root);
     kl_object_unref(now);
     return e.n ? KL_EINVALID : gone ? kl_release(r, old) : KL_WRITE_PUT;
@@ -185,16 +189,24 @@ static int transform_update(struct kl_write *w, struct kl_object *stored, struct
 {
     struct update *u = KL_CONTAINER_OF(w, struct update, w);
     struct kl_req *r = w->r;
+    struct kl_error err = {0};
+    struct kl_object *live = kl_object_in_version(r->info.res, stored, &err);
+    if (!live)
+        return kl_fail_err(r, &err), err.code;
     if (!stored)
         return kl_fail_not_found(r), KL_ENOTFOUND;
     *draft = u->sent;
     draft->owned = 0;
-    int rc = kl_draft_to_storage(r, draft);
+    int rc = kl_track_update(r, live, draft);
+    if (live != stored && !rc && kl_copy(r->arena, draft, draft)) // entries may be the copy's
+        rc = (kl_fail_oom(r), KL_ENOMEM);
+    kl_object_unref(live);
+    rc = rc ? rc : kl_draft_to_storage(r, draft);
     return rc ? rc : kl_update_prepare(r, stored, draft);
 }
 
 // The object is the one of the URL (checkName).
-static int check_identity(struct kl_req *r, struct kl_value *draft)
+int kl_update_check_identity(struct kl_req *r, struct kl_value *draft)
 {
     struct kl_str name = kl_meta_name(draft);
     int rc = kl_meta_take_namespace(r, draft);
@@ -228,24 +240,24 @@ static struct update *new_update(struct kl_req *r,
 
 static void with_lease(void *arg, int64_t lease, const struct kl_error *err)
 {
-    struct update *u = arg;
+    struct kl_write *w = arg;
     if (err) {
-        kl_fail_err(u->w.r, err);
-        kl_req_fail(u->w.r);
+        kl_fail_err(w->r, err);
+        kl_req_fail(w->r);
         return;
     }
-    u->w.lease = lease;
-    kl_write_start(&u->w);
+    w->lease = lease;
+    kl_write_start(w);
 }
 
 // An Event lives as long again after each change.
-static void start_update(struct update *u)
+void kl_update_start(struct kl_write *w)
 {
-    struct kl_req *r = u->w.r;
+    struct kl_req *r = w->r;
     if (kl_resource_storage(r->info.res)->index == KL_RES_core_v1_events && !r->opts.dry_run)
-        kl_event_lease(r->al, with_lease, u);
+        kl_event_lease(r->al, with_lease, w);
     else
-        kl_write_start(&u->w);
+        kl_write_start(w);
 }
 
 void kl_registry_update(struct kl_req *r)
@@ -260,7 +272,7 @@ void kl_registry_update(struct kl_req *r)
         return;
     }
     const struct kl_strategy *s = kl_strategy_of(kl_resource_storage(r->info.res));
-    if (check_identity(r, &u->sent)) {
+    if (kl_update_check_identity(r, &u->sent)) {
         kl_req_fail(r);
         return;
     }
@@ -276,7 +288,7 @@ void kl_registry_update(struct kl_req *r)
     }
     struct kl_str rv = kl_meta_rv(&u->sent);
     u->w.exact = rv.n && !kl_str_eqz(rv, "0");
-    start_update(u);
+    kl_update_start(&u->w);
 }
 
 // ---- PATCH
@@ -417,7 +429,9 @@ static int transform_patch(struct kl_write *w, struct kl_object *stored, struct 
         rc = kl_patch_run(r, r->info.res->type, &was, &u->patch, &now);
     if (!rc)
         rc = kl_patch_retype(r, r->info.res->type, &u->patch, &now, draft);
-    if (!rc && (rc = check_identity(r, draft)) == 0 &&
+    if (!rc && (rc = kl_update_check_identity(r, draft)) == 0 &&
+    if (!rc)
+        rc = kl_track_update(r, shown, draft);
         kl_default_object(r->arena, r->info.res->type, draft))
         rc = (kl_fail_oom(r), KL_ENOMEM);
     if (!rc)
@@ -461,6 +475,14 @@ int kl_patch_parse(struct kl_req *r, struct kl_value *ret)
     return rc;
 }
 
+    if (kl_patch_check_options(r)) {
+        kl_req_fail(r);
+        return;
+    }
+    if (r->opts.patch_type == KL_PATCH_APPLY) {
+        kl_registry_apply(r);
+        return;
+    }
 void kl_registry_patch(struct kl_req *r)
 {
     struct update *u = new_update(r, transform_patch);
@@ -469,5 +491,5 @@ void kl_registry_patch(struct kl_req *r)
     if (kl_patch_parse(r, &u->patch))
         kl_req_fail(r);
     else
-        start_update(u);
+        kl_update_start(&u->w);
 }
