@@ -4,38 +4,16 @@
 """The etcd API under clients that mean no good, or are very many: floods of HTTP/2 frames, headers
 without an end, lists that nobody reads, ten thousand watches on a stream, a thousand connections.
 Each is refused or bounded, and others are served meanwhile. SANITIZED=1: memory is not looked at."""
-import atexit
-import os
 import socket
 import struct
-import subprocess
 import threading
-import urllib.request
-import etcd3
-import grpc
-from lib import KINGLET, check, equal, free_port, run, temp_dir, wait_for
+from etcd_grpc import Etcd, PUT, RANGE, SANITIZED, WATCH, number, string, varint
+from lib import check, equal, run, wait_for
 
-SANITIZED = bool(os.environ.get("SANITIZED"))
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 ACK = END_STREAM = 1
 END_HEADERS = 4
-RANGE, PUT, WATCH = "/etcdserverpb.KV/Range", "/etcdserverpb.KV/Put", "/etcdserverpb.Watch/Watch"
-
-
-def varint(v):
-    out = b""
-    while v >= 0x80:
-        out, v = out + bytes([v & 0x7f | 0x80]), v >> 7
-    return out + bytes([v])
-
-
-def string(n, b):
-    return varint(n << 3 | 2) + varint(len(b)) + b
-
-
-def number(n, v):
-    return varint(n << 3) + varint(v)
 
 
 def frame(kind, flags, stream, body=b""):
@@ -59,34 +37,7 @@ def message(m):
     return b"\0" + struct.pack(">I", len(m)) + m
 
 
-class Etcd:
-    def __init__(self):
-        self.port, self.process = free_port(), None
-
-    def start(self):
-        url = f"http://127.0.0.1:{self.port}"
-        with open(os.path.join(temp_dir(), "log"), "w", encoding="utf-8") as log:
-            self.process = subprocess.Popen([KINGLET, "etcd", "--listen-client-urls", url,
-                                             "--datastore-endpoint", "memory://"], stderr=log, stdout=log)
-        atexit.register(self.process.kill)
-
-        def healthy():
-            try:
-                return urllib.request.urlopen(url + "/health", timeout=5).status == 200
-            except OSError:
-                return False
-        wait_for(healthy, "healthy", 60)
-        self.client = etcd3.client(host="127.0.0.1", port=self.port, timeout=60)
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}",
-                                             options=[("grpc.max_receive_message_length", -1)])
-
-    def call(self, method, request):
-        return self.channel.unary_unary(method, None, None)(request, timeout=60)
-
-    def kib(self):
-        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as f:
-            return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
-
+class Target(Etcd):
     def serves(self, what):
         """Others are not kept from their work."""
         check(self.process.poll() is None, f"it ended: {what}")
@@ -107,7 +58,7 @@ class Etcd:
         return s
 
 
-etcd = Etcd()
+etcd = Target()
 
 
 def flood(s, piece, most=32 << 20):

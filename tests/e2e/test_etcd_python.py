@@ -2,73 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # lane: etcd
 """The etcd API by gRPC's C core: Debian's python3-etcd3, and calls with bytes of our own."""
-import atexit
-import os
 import queue
-import subprocess
 import threading
 import time
-import urllib.request
-import etcd3
 import grpc
-from lib import KINGLET, check, equal, fail, free_port, run, temp_dir, wait_for
-
-
-class Etcd:
-    def __init__(self):
-        self.port, self.process = free_port(), None
-
-    def start(self, datastore="memory://"):
-        url = f"http://127.0.0.1:{self.port}"
-        with open(os.path.join(temp_dir(), "log"), "w", encoding="utf-8") as log:
-            self.process = subprocess.Popen([KINGLET, "etcd", "--listen-client-urls", url,
-                                             "--datastore-endpoint", datastore], stderr=log, stdout=log)
-
-        atexit.register(self.process.kill)
-
-        def healthy():
-            try:
-                return urllib.request.urlopen(url + "/health", timeout=5).status == 200
-            except OSError:
-                return False
-        wait_for(healthy, "healthy")
-        self.client = etcd3.client(host="127.0.0.1", port=self.port, timeout=20)
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}",
-                                             options=[("grpc.max_receive_message_length", -1)])
-
-    def call(self, method, request, **how):
-        return self.channel.unary_unary(method, None, None)(request, timeout=240, **how)
-
-    def stream(self, method, requests):
-        return self.channel.stream_stream(method, None, None)(requests, timeout=20)
-
-    def refuses(self, code, words, method, request, **how):
-        try:
-            self.call(method, request, **how)
-        except grpc.RpcError as e:  # pylint: disable=no-member
-            equal((e.code(), e.details()), (code, words))
-            return
-        fail(f"{method} succeeded")
-
+from etcd_grpc import Etcd, PUT, RANGE, SANITIZED, number, string
+from lib import check, equal, run, temp_dir, wait_for
 
 etcd = Etcd()
-SANITIZED = bool(os.environ.get("SANITIZED"))
-RANGE, PUT = "/etcdserverpb.KV/Range", "/etcdserverpb.KV/Put"
-
-
-def varint(v):
-    out = b""
-    while v >= 0x80:
-        out, v = out + bytes([v & 0x7f | 0x80]), v >> 7
-    return out + bytes([v])
-
-
-def string(n, b):
-    return varint(n << 3 | 2) + varint(len(b)) + b
-
-
-def number(n, v):
-    return varint(n << 3) + varint(v)
 
 
 def test_client_library():
@@ -121,11 +62,6 @@ def test_big_answers():
     check(answer.endswith(number(4, 50)), answer[-20:])
 
 
-def memory_kib(server):
-    with open(f"/proc/{server.process.pid}/status", encoding="ascii") as f:
-        return next(int(line.split()[1]) for line in f if line.startswith("VmHWM"))
-
-
 def test_big_ranges_at_an_old_revision():
     """They come from the back end page by page, and are what the range was then."""
     old = Etcd()
@@ -151,7 +87,7 @@ def test_big_ranges_at_an_old_revision():
     old.client.put("old/new", "x")
     for name, how in asked.items():
         check(body(everything + how + number(4, rev)) == then[name], f"{name} at revision {rev}")
-    before, answers = memory_kib(old), []
+    before, answers = old.kib("VmHWM"), []
     threads = [threading.Thread(target=lambda: answers.append(body(everything + number(4, rev)) == then["all"]))
                for _ in range(8)]
     for t in threads:
@@ -159,7 +95,7 @@ def test_big_ranges_at_an_old_revision():
     for t in threads:
         t.join()
     equal(answers, [True] * 8)
-    grown = memory_kib(old) - before
+    grown = old.kib("VmHWM") - before
     check(grown < 160 * 1024 or SANITIZED, f"8 lists of 40 MB took {grown} KiB")
     old.process.kill()
 
