@@ -104,15 +104,15 @@ void kl_create_draft(struct kl_req *r, struct kl_value draft);
 int kl_draft_to_storage(struct kl_req *r, struct kl_value *draft);
 // Common tail of update and patch: `draft` in the storage version over `stored`; verdict as above.
 int kl_update_prepare(struct kl_req *r, struct kl_object *stored, struct kl_value *draft);
+// The draft is the object of the URL; it gets the request's namespace. Negative: r->fail is set.
+int kl_update_check_identity(struct kl_req *r, struct kl_value *draft);
+// kl_write_start for an update, with the lease that Events have.
+void kl_update_start(struct kl_write *w);
 // The three steps of a patch of r->opts.patch_type: r->body to an untyped value, onto an untyped
 // tree, and the result back to a typed draft (by r->opts.field_validation). Negative: r->fail is
 // set.
 int kl_patch_parse(struct kl_req *r, struct kl_value *ret);
 int kl_patch_run(struct kl_req *r, const struct kl_type *type, const struct kl_value *was,
-// The draft is the object of the URL; it gets the request's namespace. Negative: r->fail is set.
-int kl_update_check_identity(struct kl_req *r, struct kl_value *draft);
-// kl_write_start for an update, with the lease that Events have.
-void kl_update_start(struct kl_write *w);
                  const struct kl_value *patch, struct kl_value *ret);
 int kl_patch_retype(struct kl_req *r, const struct kl_type *type, const struct kl_value *patch,
                     const struct kl_value *patched, struct kl_value *draft);

@@ -176,12 +176,12 @@ int kl_update_prepare(struct kl_req *r, struct kl_object *stored, struct kl_valu
     if (s->validate && !is_status(r))
         s->validate(r, &now->root, old, &e);
     if (e.n)
-    rc = e.n || gone ? 0 : kl_track_settle(r, old, &now->root, draft);
         kl_fail_invalid(r, kl_str(r->info.res->kind), r->info.group, r->info.name, &e);
+    bool gone = removed_by_update(r, &now->root);
+    rc = e.n || gone ? 0 : kl_track_settle(r, old, &now->root, draft);
+    kl_object_unref(now);
     if (rc)
         return rc;
-    bool gone = removed_by_update(r, &now->root);
-    kl_object_unref(now);
     return e.n ? KL_EINVALID : gone ? kl_release(r, old) : KL_WRITE_PUT;
 }
 
@@ -189,12 +189,12 @@ static int transform_update(struct kl_write *w, struct kl_object *stored, struct
 {
     struct update *u = KL_CONTAINER_OF(w, struct update, w);
     struct kl_req *r = w->r;
+    if (!stored)
+        return kl_fail_not_found(r), KL_ENOTFOUND;
     struct kl_error err = {0};
     struct kl_object *live = kl_object_in_version(r->info.res, stored, &err);
     if (!live)
         return kl_fail_err(r, &err), err.code;
-    if (!stored)
-        return kl_fail_not_found(r), KL_ENOTFOUND;
     *draft = u->sent;
     draft->owned = 0;
     int rc = kl_track_update(r, live, draft);
@@ -430,10 +430,10 @@ static int transform_patch(struct kl_write *w, struct kl_object *stored, struct 
     if (!rc)
         rc = kl_patch_retype(r, r->info.res->type, &u->patch, &now, draft);
     if (!rc && (rc = kl_update_check_identity(r, draft)) == 0 &&
-    if (!rc)
-        rc = kl_track_update(r, shown, draft);
         kl_default_object(r->arena, r->info.res->type, draft))
         rc = (kl_fail_oom(r), KL_ENOMEM);
+    if (!rc)
+        rc = kl_track_update(r, shown, draft);
     if (!rc)
         rc = kl_draft_to_storage(r, draft);
     if (!rc)
@@ -475,6 +475,8 @@ int kl_patch_parse(struct kl_req *r, struct kl_value *ret)
     return rc;
 }
 
+void kl_registry_patch(struct kl_req *r)
+{
     if (kl_patch_check_options(r)) {
         kl_req_fail(r);
         return;
@@ -483,8 +485,6 @@ int kl_patch_parse(struct kl_req *r, struct kl_value *ret)
         kl_registry_apply(r);
         return;
     }
-void kl_registry_patch(struct kl_req *r)
-{
     struct update *u = new_update(r, transform_patch);
     if (!u)
         return;
