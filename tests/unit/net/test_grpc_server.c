@@ -68,6 +68,10 @@ static void mixed(struct kl_grpc_rpc *c, struct kl_str msg)
 struct pulling {
     struct env *env;
     size_t at;
+    // Every second time there is nothing, until a task of the loop says that there is.
+    struct kl_grpc_rpc *waits;
+    bool empty;
+    struct kl_task task;
 };
 
 static int pull_some(void *arg, struct kl_http_chunk *chunks, int max)
@@ -86,6 +90,23 @@ static int pull_some(void *arg, struct kl_http_chunk *chunks, int max)
     return kl_grpc_out_take(&o, chunks, max);
 }
 
+static void pull_again(struct kl_task *t)
+{
+    struct pulling *p = KL_CONTAINER_OF(t, struct pulling, task);
+    kl_grpc_rpc_pull_on(p->waits);
+}
+
+static int pull_when_there(void *arg, struct kl_http_chunk *chunks, int max)
+{
+    struct pulling *p = arg;
+    p->empty = !p->empty;
+    if (!p->empty)
+        return pull_some(arg, chunks, max);
+    p->task.run = pull_again;
+    kl_loop_post(kl_grpc_rpc_loop(p->waits), &p->task);
+    return 0;
+}
+
 static void pull_done(void *arg)
 {
     struct pulling *p = arg;
@@ -93,10 +114,17 @@ static void pull_done(void *arg)
     free(p);
 }
 
+static void pulled_late(struct kl_grpc_rpc *c, struct kl_str msg)
+{
+    struct pulling *p = malloc(sizeof(*p));
+    *p = (struct pulling){.env = env_of(c), .waits = c};
+    assert_int_equal(kl_grpc_rpc_reply_pull(c, BIG, pull_when_there, pull_done, p), 0);
+}
+
 static void pulled(struct kl_grpc_rpc *c, struct kl_str msg)
 {
     struct pulling *p = malloc(sizeof(*p));
-    *p = (struct pulling){env_of(c), 0};
+    *p = (struct pulling){.env = env_of(c)};
     assert_int_equal(kl_grpc_rpc_reply_pull(c, BIG, pull_some, pull_done, p), 0);
 }
 
@@ -104,14 +132,14 @@ static void pulled(struct kl_grpc_rpc *c, struct kl_str msg)
 static void pulled_too_much(struct kl_grpc_rpc *c, struct kl_str msg)
 {
     struct pulling *p = malloc(sizeof(*p));
-    *p = (struct pulling){env_of(c), 0};
+    *p = (struct pulling){.env = env_of(c)};
     kl_grpc_rpc_reply_pull(c, 1000, pull_some, pull_done, p);
 }
 
 static void pulled_huge(struct kl_grpc_rpc *c, struct kl_str msg)
 {
     struct pulling *p = malloc(sizeof(*p));
-    *p = (struct pulling){env_of(c), 0};
+    *p = (struct pulling){.env = env_of(c)};
     assert_int_equal(kl_grpc_rpc_reply_pull(c, (size_t)INT32_MAX + 1, pull_some, pull_done, p),
                      KL_ETOOLARGE);
 }
@@ -175,6 +203,7 @@ static const struct kl_grpc_method methods[] = {
     {.path = "/t.S/Hang", .message = hang, .open = on_open, .close = on_close},
     {.path = "/t.S/Mixed", .message = mixed},
     {.path = "/t.S/Pulled", .message = pulled},
+    {.path = "/t.S/PulledLate", .message = pulled_late},
     {.path = "/t.S/PulledTooMuch", .message = pulled_too_much},
     {.path = "/t.S/PulledHuge", .message = pulled_huge},
     {.path = "/t.S/Ticks", .message = ticks, .ready = tick},
@@ -474,12 +503,10 @@ static void test_many_messages_at_once(void **state)
     env_stop(&env);
 }
 
-static void test_big_answers(void **state)
+static void check_pulled(struct env *env, const char *path)
 {
-    struct env env;
-    env_start(&env);
-    struct ask a = {.path = "/t.S/Pulled", .body = one("")};
-    ask(&env, &a);
+    struct ask a = {.path = path, .body = one("")};
+    ask(env, &a);
     assert_string_equal(a.status, "0");
     assert_int_equal(a.got.n, BIG + 5);
     assert_memory_equal(a.got.p, "\0\0\x30\0\0", 5);
@@ -487,7 +514,40 @@ static void test_big_answers(void **state)
         if (a.got.p[5 + i] != (char)(i * 31 >> 4))
             fail_msg("byte %zu is %d", i, a.got.p[5 + i]);
     kl_buf_fini(&a.got);
+}
+
+// What the server counted of the calls so far.
+static void check_counts(struct env *env)
+{
+    struct kl_buf b;
+    kl_buf_init(&b, 1 << 20);
+    kl_grpc_server_write_metrics(env->grpc, &b);
+    kl_buf_putc(&b, 0);
+    static const char *const series[] = {
+        "grpc_server_started_total{grpc_method=\"Pulled\",grpc_service=\"t.S\",grpc_type=\"unary\"}"
+        " 1\n",
+        "grpc_server_handled_total{grpc_code=\"OK\",grpc_method=\"Pulled\",grpc_service=\"t.S\","
+        "grpc_type=\"unary\"} 1\n",
+        "grpc_server_handled_total{grpc_code=\"ResourceExhausted\",grpc_method=\"PulledHuge\","
+        "grpc_service=\"t.S\",grpc_type=\"unary\"} 1\n",
+        "grpc_server_msg_received_total{grpc_method=\"Mixed\",grpc_service=\"t.S\","
+        "grpc_type=\"unary\"} 1\n",
+        "grpc_type=\"server_stream\"",
+        "grpc_type=\"bidi_stream\""};
+    for (size_t i = 0; i < KL_COUNT(series); i++)
+        if (!strstr(b.p, series[i]))
+            fail_msg("%s is not in %s", series[i], b.p);
+    kl_buf_fini(&b);
+}
+
+static void test_big_answers(void **state)
+{
+    struct env env;
+    env_start(&env);
+    check_pulled(&env, "/t.S/Pulled");
     event_wait(&env.held, 1);
+    check_pulled(&env, "/t.S/PulledLate");
+    event_wait(&env.held, 2);
     struct ask m = {.path = "/t.S/Mixed", .body = one("")};
     ask(&env, &m);
     assert_string_equal(m.status, "0");
@@ -499,14 +559,15 @@ static void test_big_answers(void **state)
     ask(&env, &bad_one); // cut off, never a wrong answer
     assert_int_not_equal(bad_one.end_status, 0);
     kl_buf_fini(&bad_one.got);
-    event_wait(&env.held, 2);
+    event_wait(&env.held, 3);
     struct ask huge = {.path = "/t.S/PulledHuge", .body = one("")};
     ask(&env, &huge);
     assert_string_equal(huge.status, "8");
     assert_string_equal(huge.message,
                         "grpc: trying to send message larger than max (2147483648 vs. 2147483647)");
     kl_buf_fini(&huge.got);
-    event_wait(&env.held, 3);
+    event_wait(&env.held, 4);
+    check_counts(&env);
     struct ask t = {.path = "/t.S/Ticks", .body = one("")};
     ask(&env, &t);
     assert_string_equal(t.status, "0");
