@@ -35,7 +35,7 @@ static const struct kl_flag flags[] = {
     {"snapshot-retention", 0, "KINGLET_SNAPSHOT_RETENTION", KL_FLAG_INT, AT(retention), "N", "5",
      "snapshot", "prune: how many stay"},
     {"to", 0, NULL, KL_FLAG_STRING, AT(to), "URL", NULL, "snapshot",
-     "restore: datastore to fill (sqlite in the data directory)"},
+     "restore: datastore to fill (--datastore-endpoint)"},
     {"force", 0, NULL, KL_FLAG_BOOL, AT(force), NULL, "false", "snapshot",
      "restore: replace what the datastore holds"},
     {"output", 'o', NULL, KL_FLAG_STRING, AT(output), "FORMAT", "text", "snapshot",
@@ -43,7 +43,7 @@ static const struct kl_flag flags[] = {
     {"data-dir", 'd', "KINGLET_DATA_DIR", KL_FLAG_STRING, AT(data_dir), "DIR", NULL, "data",
      "Data directory of the server"},
     {"datastore-endpoint", 0, "KINGLET_DATASTORE_ENDPOINT", KL_FLAG_STRING, AT(datastore), "URL",
-     NULL, "db", "save: datastore when no server runs (sqlite in the data directory)"},
+     NULL, "db", "Datastore, of save when no server runs (sqlite in the data directory)"},
     {"datastore-cafile", 0, "KINGLET_DATASTORE_CAFILE", KL_FLAG_STRING, AT(cafile), "FILE", NULL,
      "db", "CA of the database"},
     {"datastore-certfile", 0, "KINGLET_DATASTORE_CERTFILE", KL_FLAG_STRING, AT(certfile), "FILE",
@@ -238,7 +238,8 @@ static int restore(struct request *q, struct kl_error *err)
                                            .keyfile = q->o.keyfile};
     const struct kl_store_copy_origin from = {
         .arg = q, .identify = identify_file, .open = open_file};
-    struct kl_store_copy_options c = {.to = kl_store_cmd_url(&q->arena, q->o.to, q->data_dir),
+    const char *url = q->o.to ? q->o.to : q->o.datastore;
+    struct kl_store_copy_options c = {.to = kl_store_cmd_url(&q->arena, url, q->data_dir),
                                       .store = &store,
                                       .force = q->o.force,
                                       .bump = RESTORE_BUMP};

@@ -92,20 +92,26 @@ static int refuse(const char *path, const struct found *f, struct kl_error *err)
         f->bootstrap[0] ? KL_KINE_BOOTSTRAP : "", f->bootstrap);
 }
 
-// The whole file as it was, for whoever wants to go back further than --to-kine does.
+// The whole file as it was, for whoever wants to go back further than --to-kine does. It has its
+// name when it is whole; half of one, which a start that was cut has left, goes.
 static int keep_copy(sqlite3 *db, const char *path, char *ret, size_t n, struct kl_error *err)
 {
+    char tmp[4096];
     snprintf(ret, n, "%s.before-take-over-%lld", path, (long long)kl_wall_ms() / 1000);
-    char *sql = sqlite3_mprintf("VACUUM INTO %Q", ret);
+    snprintf(tmp, sizeof(tmp), "%s.before-take-over.tmp", path);
+    unlink(tmp);
+    char *sql = sqlite3_mprintf("VACUUM INTO %Q", tmp);
     if (!sql)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     int r = run(db, path, sql, err);
     sqlite3_free(sql);
-    int fd = r ? -1 : open(ret, O_RDWR | O_CLOEXEC);
-    if (!r && (fd < 0 || fchmod(fd, 0600) || fsync(fd)))
-        r = kl_error_errno(err, errno, "copy %s", ret);
+    int fd = r ? -1 : open(tmp, O_RDWR | O_CLOEXEC);
+    if (!r && (fd < 0 || fchmod(fd, 0600) || fsync(fd) || rename(tmp, ret)))
+        r = kl_error_errno(err, errno, "copy %s", tmp);
     if (fd >= 0)
         close(fd);
+    if (r)
+        unlink(tmp);
     return r;
 }
 

@@ -59,6 +59,8 @@ def test_restore():
           f"revision {revision + 1000000} was {revision}")
     holds(kinglet("snapshot", "restore", name, "--to", "sqlite://" + target, want=1), "holds data")
     kinglet("snapshot", "restore", name, "--to", "sqlite://" + target, "--force")
+    holds(kinglet("snapshot", "restore", name, "--datastore-endpoint", "sqlite://" + target, want=1),
+          f"{target} holds data")
     equal(server.stop(), 0, "exit status")
     flags = server.flags
     server.flags = [*flags, "--datastore-endpoint", "sqlite://" + target]
@@ -118,7 +120,7 @@ def test_schedule():
     server.start()
 
     def scheduled():
-        return [n for n in names() if n.startswith("scheduled-")]
+        return [n for n in names() if re.match(r"scheduled-.*\.klsnap$", n)]
     wait_for(scheduled, "a scheduled snapshot", 70)
     holds(kinglet("status"), "last snapshot: +scheduled-")
     server.stop()

@@ -201,6 +201,11 @@ static void refused_without_the_flag(void **state)
 
 static void taken_over(void **state)
 {
+    // A start that was killed while it made the copy.
+    char half[128];
+    snprintf(half, sizeof(half), "%s.before-take-over.tmp", path);
+    FILE *f = fopen(half, "w");
+    assert_true(f && fputs("half of a file", f) >= 0 && !fclose(f));
     static struct kine_row want[KEYS + 32];
     size_t n = list_kine(want, KL_COUNT(want));
     sqlite3 *db = open_db();
@@ -221,6 +226,7 @@ static void taken_over(void **state)
     glob_t g;
     char pattern[128];
     snprintf(pattern, sizeof(pattern), "%s.before-take-over-*", path);
+    assert_int_equal(access(half, F_OK), -1);
     assert_int_equal(glob(pattern, 0, NULL, &g), 0);
     assert_int_equal(g.gl_pathc, 1);
     assert_int_equal(sqlite3_open(g.gl_pathv[0], &db), SQLITE_OK);
