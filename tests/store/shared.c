@@ -59,6 +59,7 @@ struct kl_backend {
     atomic_bool held;
     struct kl_task jump;
     atomic_bool jumping;
+    bool head_waits;
 };
 
 static pthread_mutex_t logs_mu = PTHREAD_MUTEX_INITIALIZER;
@@ -224,7 +225,8 @@ static void run_head(struct kl_task *t)
 {
     struct kl_backend *b = KL_CONTAINER_OF(t, struct kl_backend, head_task);
     struct kl_head_req *q = b->head;
-    if (atomic_load(&b->held)) // answered after the jump
+    b->head_waits = atomic_load(&b->held); // for the jump
+    if (b->head_waits)
         return;
     catch_up(b); // all that was in the log when this ran, which is after the question
     pthread_mutex_lock(&b->log->mu);
@@ -503,7 +505,7 @@ static void run_jump(struct kl_task *t)
     atomic_store(&b->held, false);
     while (kl_core_reset(b->core, load_newest, b) == KL_ENOMEM)
         ;
-    if (b->head)
+    if (b->head_waits)
         run_head(&b->head_task);
     atomic_store(&b->jumping, false);
 }
