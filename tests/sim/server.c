@@ -516,7 +516,7 @@ void sim_server_boot(struct sim_server *v)
     r->core = r->sq.core = &v->core;
     r->sq.reserve_fd = r->lock_fd = -1;
     r->peers = (struct kl_peers *)v;
-    r->dir = r->sq.path = (char[]){"d"};
+    r->dir = r->sq.path = s->dir;
     r->id = v->id;
     r->cluster_id = 1;
     r->nonce = sim_random(s, 0);

@@ -327,6 +327,7 @@ struct sim *sim_run(const struct sim_options *o)
     struct sim *s = calloc(1, sizeof(*s));
     bool one = false;
     s->o = *o;
+    s->dir[0] = 'd';
     s->rng = o->seed * 0x2545f4914f6cdd1dull + 1;
     s->next_id = 1;
     s->floor = 1;

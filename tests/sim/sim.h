@@ -143,6 +143,7 @@ struct sim_line {
 
 struct sim {
     struct sim_options o;
+    char dir[2];
     uint64_t rng;
     int64_t now;
     uint64_t order, steps;
