@@ -6,17 +6,18 @@
 
 enum { KL_GRPC_MAX_METHODS = 256, KL_GRPC_CODES = KL_GRPC_UNAUTHENTICATED + 1 };
 
+// What a call counts lies together: loops pass it to each other with every call.
 struct kl_grpc_slot {
     struct kl_str path;
     const struct kl_grpc_method *m;
-    atomic_llong started, received, sent; // calls, messages
+    atomic_llong started, received, sent;    // calls, messages
+    atomic_llong received_bytes, sent_bytes; // of messages
     atomic_llong handled[KL_GRPC_CODES];
 };
 
 struct kl_grpc_server {
     void *arg;
     size_t max_message;
-    atomic_llong received_bytes, sent_bytes; // of messages
     size_t nslots;
     struct kl_grpc_slot slots[KL_GRPC_MAX_METHODS];
 };

@@ -55,10 +55,13 @@ void kl_grpc_server_write_metrics(const struct kl_grpc_server *s, struct kl_buf 
     put_head(out, "grpc_server_msg_sent_total", "Messages sent.");
     for (size_t i = 0; i < s->nslots; i++)
         put_series(out, "grpc_server_msg_sent_total", &s->slots[i], NULL, &s->slots[i].sent);
+    long long received = 0, sent = 0;
+    for (size_t i = 0; i < s->nslots; i++) {
+        received += atomic_load_explicit(&s->slots[i].received_bytes, memory_order_relaxed);
+        sent += atomic_load_explicit(&s->slots[i].sent_bytes, memory_order_relaxed);
+    }
     put_head(out, "etcd_network_client_grpc_received_bytes_total", "Bytes of clients' messages.");
-    kl_buf_printf(out, "etcd_network_client_grpc_received_bytes_total %lld\n",
-                  atomic_load_explicit(&s->received_bytes, memory_order_relaxed));
+    kl_buf_printf(out, "etcd_network_client_grpc_received_bytes_total %lld\n", received);
     put_head(out, "etcd_network_client_grpc_sent_bytes_total", "Bytes of messages to clients.");
-    kl_buf_printf(out, "etcd_network_client_grpc_sent_bytes_total %lld\n",
-                  atomic_load_explicit(&s->sent_bytes, memory_order_relaxed));
+    kl_buf_printf(out, "etcd_network_client_grpc_sent_bytes_total %lld\n", sent);
 }

@@ -251,7 +251,7 @@ static int queue_message(struct kl_grpc_rpc *c, struct kl_grpc_out *o)
     c->q_n += n;
     c->queued += o->bytes + PREFIX;
     kl_grpc_count(&c->slot->sent, 1);
-    kl_grpc_count(&c->s->sent_bytes, (long long)o->bytes + PREFIX);
+    kl_grpc_count(&c->slot->sent_bytes, (long long)o->bytes + PREFIX);
     o->n = 0; // the references are the queue's
     return 0;
 }
@@ -439,7 +439,7 @@ static void on_data(void *arg, struct kl_http_req *r, int status, struct kl_str 
         return;
     }
     size_t n = data.n;
-    kl_grpc_count(&c->s->received_bytes, (long long)n);
+    kl_grpc_count(&c->slot->received_bytes, (long long)n);
     kl_http_req_ref(r);
     if (!c->in.n && !c->held) {
         c->delivering = true;

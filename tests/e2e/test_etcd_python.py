@@ -191,4 +191,28 @@ def test_what_waits_for_the_store_for_long_is_told():
     slow.process.kill()
 
 
+def test_who_waits_is_told_that_the_server_stops():
+    ending = Etcd()
+    ending.start()
+    for lease in (1, 2, 3):
+        ending.call("/etcdserverpb.Lease/LeaseGrant", number(1, 600) + number(2, lease))
+    ending.call("/v3lockpb.Lock/Lock", string(1, b"line") + number(2, 1))
+    first = ending.channel.unary_stream("/v3electionpb.Election/Observe", None, None)(string(1, b"line"), timeout=240)
+    check(b"line/1" in next(first), "the observer is told")
+    waiting = [ending.channel.unary_unary(m, None, None).future(string(1, b"line") + number(2, lease), timeout=240)
+               for m, lease in (("/v3lockpb.Lock/Lock", 2), ("/v3electionpb.Election/Campaign", 3))]
+    wait_for(lambda: ending.call(RANGE, string(1, b"line/") + string(2, b"line0") + number(9, 1)).endswith(number(4, 3)),
+             "both wait", 60)
+    ending.process.terminate()
+    for call in waiting:
+        error = call.exception()
+        equal((error.code(), error.details()), (grpc.StatusCode.UNAVAILABLE, "etcdserver: server stopped"))
+    try:
+        next(first)
+        check(False, "the observer goes on")
+    except grpc.RpcError as e:  # pylint: disable=no-member
+        equal((e.code(), e.details()), (grpc.StatusCode.UNAVAILABLE, "etcdserver: server stopped"))
+    equal(ending.process.wait(60), 0, "exit status")
+
+
 run(etcd)
