@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
+# lane: etcd
 # time-limit: 300
 # Locks and elections, by their services and by clientv3/concurrency: the same scenes on the
 # reference etcd and on us. ETCD_BACKENDS: "memory raft"; also URLs of databases that are empty.
