@@ -289,7 +289,14 @@ static bool lazy_find(struct kl_arena *a, struct cel_lazy *l, struct kl_cel_val 
     }
     ptrdiff_t at = find_entry(&l->known, key);
     if (at < 0) {
-        *ret = l->get(l->ctx, a, cel_text(key));
+        // The name is the program's; what is known may outlive it.
+        struct kl_str name = kl_arena_dup(a, cel_text(key));
+        if (!name.p) {
+            *ret = CEL_NO_MEMORY;
+            return true;
+        }
+        key = cel_str(name);
+        *ret = l->get(l->ctx, a, name);
         if (!add_entry(a, &l->known, key, *ret))
             *ret = CEL_NO_MEMORY;
         return true;

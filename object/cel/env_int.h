@@ -25,6 +25,7 @@ struct kl_cel_program {
     struct kl_cel_env *env;
     const struct cel_plan *plan;
     const struct cel_type *type;
+    struct kl_str type_name;
     struct kl_cel_cost cost;
     uint32_t nregexes;
     void **regexes;

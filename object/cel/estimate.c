@@ -14,6 +14,7 @@ struct coster {
     struct local *locals;
     size_t n, cap;
     bool out_of_memory;
+    struct cel_estimate spare; // when memory ran out
 };
 
 uint64_t cel_scale(uint64_t x, double factor)
@@ -42,12 +43,11 @@ static const struct kl_cel_decl *step(const struct coster *c, const struct kl_ce
 
 static struct cel_estimate *known(struct coster *c, struct cel_expr *e)
 {
-    static struct cel_estimate nothing;
     if (!e->estimate)
         e->estimate = KL_ARENA_NEW(c->arena, struct cel_estimate);
     if (!e->estimate)
         c->out_of_memory = true;
-    return e->estimate ? e->estimate : &nothing;
+    return e->estimate ? e->estimate : &c->spare;
 }
 
 static const struct local *find_local(const struct coster *c, struct kl_str name)

@@ -41,6 +41,7 @@ static int compile(struct kl_cel_program *p, struct kl_str text, struct kl_arena
     if (!type)
         return KL_ENOMEM;
     p->type = keep_type(&p->arena, type);
+    p->type_name = cel_type_text(&p->arena, type, true);
     p->plan = cel_plan(p, e, &failure);
     if (!p->plan || !p->type) {
         *ret_issues = failure;
@@ -99,8 +100,7 @@ void kl_cel_program_unref(struct kl_cel_program *p)
 
 struct kl_str kl_cel_program_type(const struct kl_cel_program *p)
 {
-    struct kl_arena *a = (struct kl_arena *)&p->arena;
-    return p->type->n ? cel_type_text(a, p->type, true) : p->type->name;
+    return p->type_name;
 }
 
 bool kl_cel_program_is(const struct kl_cel_program *p, enum kl_cel_simple t)

@@ -11,6 +11,7 @@
 
 #include "object/cel/cel.h"
 #include "object/json.h"
+#include "object/schema.h"
 
 static const char *vectors_path, *schema_path;
 
@@ -228,11 +229,269 @@ static void schemas_are_seen_as_upstream(void **state)
     kl_arena_fini(&a);
 }
 
+// ---- what no vector has: the interface
+struct bench {
+    struct kl_arena arena;
+    struct kl_cel_env *env;
+};
+
+static struct bench *new_bench(unsigned flags)
+{
+    struct bench *b = calloc(1, sizeof *b);
+    assert_non_null(b);
+    b->env = kl_cel_env_new(flags);
+    assert_non_null(b->env);
+    kl_arena_init(&b->arena, 0);
+    return b;
+}
+
+static void free_bench(struct bench *b)
+{
+    kl_cel_env_unref(b->env);
+    kl_arena_fini(&b->arena);
+    free(b);
+}
+
+// The value as CEL text, or "error: ...".
+static const char *run(struct bench *b, const char *expr, const struct kl_cel_eval *with)
+{
+    struct kl_cel_program *p = NULL;
+    struct kl_str issues;
+    struct kl_error err;
+    struct kl_cel_val v;
+    if (kl_cel_compile(b->env, kl_str(expr), &b->arena, &p, &issues, &err))
+        return kl_arena_printf(&b->arena, "issues: %.*s", KL_PRI(issues)).p;
+    int r = kl_cel_eval(p, with, &b->arena, &v, NULL, &err);
+    const char *text = r ? kl_arena_printf(&b->arena, "error %d: %s", r, err.msg).p
+                         : kl_cel_format(&b->arena, v).p;
+    kl_cel_program_unref(p);
+    return text;
+}
+
+static void authorize(void *ctx, struct kl_arena *a, const struct kl_cel_authz *q,
+                      struct kl_cel_decision *ret)
+{
+    int *calls = ctx;
+    ++*calls;
+    ret->allowed = kl_str_eqz(q->verb, "get");
+    ret->errored = kl_str_eqz(q->verb, "fail");
+    ret->error = KL_STR("broken");
+    ret->reason = kl_arena_printf(a, "%.*s/%.*s/%.*s/%.*s/%.*s as %.*s", KL_PRI(q->group),
+                                  KL_PRI(q->resource), KL_PRI(q->subresource), KL_PRI(q->ns),
+                                  KL_PRI(q->path), KL_PRI(q->sa_name));
+}
+
+static void the_authorizer_is_asked(void **state)
+{
+    struct bench *b = new_bench(0);
+    int calls = 0;
+    struct kl_cel_authorizer authorizer = {.ctx = &calls, .authorize = authorize};
+    kl_cel_env_var(b->env, KL_STR("authorizer"), kl_cel_decl_simple(b->env, KL_CEL_T_AUTHORIZER));
+    kl_cel_env_var(b->env, KL_STR("authorizer.requestResource"),
+                   kl_cel_decl_simple(b->env, KL_CEL_T_RESOURCE_CHECK));
+    struct kl_cel_val vars[] = {kl_cel_authorizer(&b->arena),
+                                kl_cel_resource_check(&b->arena, KL_STR("g"), KL_STR("r"),
+                                                      KL_STR("s"), KL_STR("n"), KL_STR("x"))};
+    struct kl_cel_eval with = {.vars = vars, .authorizer = &authorizer};
+    assert_string_equal(run(b, "authorizer.path('/x').check('get').allowed()", &with), "true");
+    assert_string_equal(
+        run(b, "authorizer.group('g').resource('r').namespace('n').check('put').reason()", &with),
+        "\"g/r//n/ as \"");
+    assert_string_equal(run(b, "authorizer.requestResource.check('get').reason()", &with),
+                        "\"g/r/s/n/ as \"");
+    assert_string_equal(
+        run(b, "authorizer.serviceAccount('n', 'me').path('/x').check('get').reason()", &with),
+        "\"/////x as me\"");
+    assert_string_equal(run(b, "authorizer.path('/x').check('fail').error()", &with), "\"broken\"");
+    assert_string_equal(
+        run(b, "authorizer.serviceAccount('N', 'me').path('/').check('get')", &with),
+        "error -8: Invalid service account namespace");
+    assert_string_equal(run(b, "authorizer.path(' ')", &with), "error -8: path must not be empty");
+    assert_int_equal(calls, 5);
+    free_bench(b);
+}
+
+static struct kl_cel_val compute(void *ctx, struct kl_arena *a, struct kl_str name)
+{
+    int *calls = ctx;
+    ++*calls;
+    return kl_str_eqz(name, "bad") ? kl_cel_error(KL_STR("composited variable fails"))
+                                   : kl_cel_int((int64_t)name.n);
+}
+
+static void variables_are_computed_once(void **state)
+{
+    struct bench *b = new_bench(0);
+    int calls = 0;
+    const struct kl_cel_decl *d =
+        kl_cel_decl_object(b->env, KL_STR("kubernetes.variables"), NULL, 0);
+    const struct kl_cel_decl *number = kl_cel_decl_simple(b->env, KL_CEL_T_INT);
+    kl_cel_env_var(b->env, KL_STR("variables"), d);
+    assert_int_equal(kl_cel_decl_add_field(b->env, d, KL_STR("four"), number), 0);
+    assert_int_equal(kl_cel_decl_add_field(b->env, d, KL_STR("bad"), number), 0);
+    assert_int_equal(kl_cel_decl_add_field(b->env, d, KL_STR("bad"), number), KL_EEXISTS);
+    struct kl_cel_val vars[] = {kl_cel_lazy(&b->arena, compute, &calls)};
+    struct kl_cel_eval with = {.vars = vars};
+    assert_string_equal(run(b, "variables.four + variables.four", &with), "8");
+    assert_int_equal(calls, 1);
+    assert_string_equal(run(b, "variables.bad > 1", &with), "error -8: composited variable fails");
+    assert_string_equal(run(b, "variables.bad > 1 || variables.four == 4", &with), "true");
+    assert_int_equal(calls, 2);
+    assert_string_equal(run(b, "variables.none", &with),
+                        "issues: ERROR: <input>:1:10: undefined field 'none'\n | variables.none\n "
+                        "| .........^");
+    free_bench(b);
+}
+
+static void patches_are_made(void **state)
+{
+    struct bench *b = new_bench(KL_CEL_PATCH_TYPES);
+    struct kl_cel_eval with = {0};
+    struct kl_cel_program *p = NULL;
+    struct kl_cel_json_patch patch;
+    struct kl_cel_val v;
+    struct kl_value tree;
+    struct kl_str issues;
+    struct kl_error err;
+    const char *expr = "[JSONPatch{op: 'add', path: '/a/' + jsonpatch.escapeKey('b/c~'), value: "
+                       "Object.spec{n: 1, ?gone: optional.none(), l: [1.5, 2.0]}}]";
+    assert_int_equal(kl_cel_compile(b->env, kl_str(expr), &b->arena, &p, &issues, &err), 0);
+    assert_string_equal(kl_cel_program_type(p).p, "list(JSONPatch)");
+    assert_int_equal(kl_cel_eval(p, &with, &b->arena, &v, NULL, &err), 0);
+    assert_int_equal(kl_cel_len(v), 1);
+    assert_true(kl_cel_as_json_patch(kl_cel_at(&b->arena, v, 0), &patch));
+    assert_true(kl_str_eqz(patch.op, "add") && kl_str_eqz(patch.path, "/a/b~1c~0"));
+    assert_true(patch.has_value && !patch.from.n);
+    assert_int_equal(kl_cel_to_value(&b->arena, patch.value, &tree, &err), 0);
+    struct kl_buf out;
+    kl_buf_init(&out, 4096);
+    kl_json_write(&out, &tree);
+    assert_true(kl_str_eqz(kl_buf_str(&out), "{\"n\":1,\"l\":[1.5,2]}"));
+    kl_buf_fini(&out);
+    kl_cel_program_unref(p);
+    assert_string_equal(run(b, "JSONPatch{op: 1}", &with),
+                        "issues: ERROR: <input>:1:13: expected type of field 'op' is 'string' but "
+                        "provided type is 'int'\n | JSONPatch{op: 1}\n | ............^");
+    assert_string_equal(run(b, "has(Object{a: 1}.b) || Object{a: 1}.a == 1", &with), "true");
+    free_bench(b);
+}
+
+// Typed trees show what Go writes.
+static void typed_trees_read_as_json(void **state)
+{
+    struct bench *b = new_bench(0);
+    struct kl_value pod;
+    struct kl_error err;
+    const struct kl_type *type = kl_type(KL_TYPE_core_v1_Pod);
+    const char *text = "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"p\","
+                       "\"creationTimestamp\":\"2024-01-02T03:04:05Z\",\"labels\":{\"a\":\"b\"}},"
+                       "\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"i\",\"resources\":{"
+                       "\"limits\":{\"cpu\":\"1500m\"}},\"ports\":[{\"containerPort\":80}]}]}}";
+    assert_int_equal(kl_json_decode(&b->arena, type, kl_str(text), NULL, &pod, &err), 0);
+    kl_cel_env_var(b->env, KL_STR("object"), kl_cel_decl_simple(b->env, KL_CEL_T_DYN));
+    struct kl_cel_val vars[] = {kl_cel_node(&b->arena, &pod, type)};
+    struct kl_cel_eval with = {.vars = vars};
+    assert_string_equal(run(b, "object.metadata.creationTimestamp", &with),
+                        "\"2024-01-02T03:04:05Z\"");
+    assert_string_equal(
+        run(b,
+            "quantity(object.spec.containers[0].resources.limits.cpu).compareTo(quantity('1.5'))",
+            &with),
+        "0");
+    assert_string_equal(run(b, "has(object.status) && !has(object.status.phase)", &with), "true");
+    assert_string_equal(run(b, "object.spec.containers.map(c, c.ports[0].containerPort)", &with),
+                        "[80]");
+    assert_string_equal(run(b, "object.metadata.labels == {'a': 'b'}", &with), "true");
+    assert_string_equal(run(b, "object.spec.nope", &with), "error -8: no such key: nope");
+    free_bench(b);
+}
+
+static bool always(void *ctx)
+{
+    ++*(int *)ctx;
+    return true;
+}
+
+static void limits_hold(void **state)
+{
+    struct bench *b = new_bench(0);
+    int asked = 0;
+    struct kl_cel_eval with = {.cost_limit = 50};
+    char deep[2000];
+    assert_string_equal(run(b, "lists.range(1000).all(x, x >= 0)", &with),
+                        "error -28: operation cancelled: actual cost limit exceeded");
+    with = (struct kl_cel_eval){.interrupted = always, .interrupted_ctx = &asked};
+    assert_string_equal(run(b, "lists.range(1000).all(x, x >= 0)", &with),
+                        "error -20: operation interrupted");
+    assert_int_equal(asked, 1);
+    assert_string_equal(run(b, "lists.range(99).all(x, x >= 0)", &with), "true");
+    memset(deep, '(', 300);
+    memset(deep + 300, '1', 1);
+    memset(deep + 301, ')', 300);
+    deep[601] = 0;
+    assert_non_null(strstr(run(b, deep, &with), "expression recursion limit exceeded: 250"));
+    struct kl_arena small;
+    struct kl_cel_program *p;
+    struct kl_str issues;
+    struct kl_error err;
+    struct kl_cel_val v;
+    assert_int_equal(kl_cel_compile(b->env, KL_STR("lists.range(100000).map(x, [x])"), &b->arena,
+                                    &p, &issues, &err),
+                     0);
+    kl_arena_init(&small, 1 << 20);
+    with = (struct kl_cel_eval){0};
+    assert_int_equal(kl_cel_eval(p, &with, &small, &v, NULL, &err), KL_ENOMEM);
+    kl_arena_fini(&small);
+    kl_cel_program_unref(p);
+    // Each optMap copies its target: many in a chain must not take all memory.
+    struct kl_str chain = KL_STR("optional.of(1)");
+    for (int i = 0; i < 60; i++)
+        chain = kl_arena_printf(&b->arena, "%.*s.optMap(x, x)", KL_PRI(chain));
+    assert_int_equal(kl_cel_compile(b->env, chain, &b->arena, &p, &issues, &err), KL_ENOMEM);
+    free_bench(b);
+}
+
+static void programs_know_their_variables(void **state)
+{
+    struct bench *b = new_bench(0);
+    struct kl_cel_program *p;
+    struct kl_str issues, name;
+    struct kl_error err;
+    const struct kl_cel_decl *number = kl_cel_decl_simple(b->env, KL_CEL_T_INT);
+    kl_cel_env_var(b->env, KL_STR("self"), number);
+    kl_cel_env_var(b->env, KL_STR("oldSelf"), number);
+    kl_cel_env_var(b->env, KL_STR("request"), kl_cel_decl_request(b->env));
+    kl_cel_env_var(b->env, KL_STR("namespaceObject"), kl_cel_decl_namespace(b->env));
+    assert_int_equal(kl_cel_env_var(b->env, KL_STR("self"), number), KL_EEXISTS);
+    assert_int_equal(kl_cel_compile(b->env,
+                                    KL_STR("self > 1 && request.userInfo.groups.size() > 0 "
+                                           "&& namespaceObject.status.conditions.all(c, "
+                                           "c.lastTransitionTime.getHours() > 1)"),
+                                    &b->arena, &p, &issues, &err),
+                     0);
+    assert_true(kl_cel_program_uses(p, KL_STR("self")) &&
+                !kl_cel_program_uses(p, KL_STR("oldSelf")));
+    assert_true(kl_cel_program_is(p, KL_CEL_T_BOOL) && !kl_cel_program_is(p, KL_CEL_T_INT));
+    kl_cel_program_unref(p);
+    assert_int_equal(kl_cel_escape(&b->arena, KL_STR("a-b.c/d__e"), &name), 0);
+    assert_string_equal(name.p, "a__dash__b__dot__c__slash__d__underscores__e");
+    assert_int_equal(kl_cel_unescape(&b->arena, name, &name), 0);
+    assert_true(kl_str_eqz(name, "a-b.c/d__e"));
+    assert_int_equal(kl_cel_escape(&b->arena, KL_STR("a b"), &name), KL_EINVALID);
+    free_bench(b);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(upstream_says_the_same, open_world, close_world),
         cmocka_unit_test(schemas_are_seen_as_upstream),
+        cmocka_unit_test(the_authorizer_is_asked),
+        cmocka_unit_test(variables_are_computed_once),
+        cmocka_unit_test(patches_are_made),
+        cmocka_unit_test(typed_trees_read_as_json),
+        cmocka_unit_test(limits_hold),
+        cmocka_unit_test(programs_know_their_variables),
     };
     vectors_path = argc > 1 ? argv[1] : "";
     schema_path = argc > 2 ? argv[2] : "";
