@@ -490,6 +490,20 @@ static void put_value(struct kl_buf *out, const struct kl_value *v)
     kl_buf_fini(&inner);
 }
 
+// A name in there: not escaped for HTML, as upstream does not.
+static void put_name(struct kl_buf *out, struct kl_str name)
+{
+    struct kl_buf inner;
+    kl_buf_init(&inner, out->max);
+    kl_buf_putc(&inner, '"');
+    put_escaped(&inner, name);
+    kl_buf_putc(&inner, '"');
+    put_escaped(out, kl_buf_str(&inner));
+    if (inner.err && !out->err)
+        out->err = inner.err;
+    kl_buf_fini(&inner);
+}
+
 static void put_elem(struct kl_buf *out, const struct kl_elem *e)
 {
     switch (e->kind) {
@@ -502,7 +516,10 @@ static void put_elem(struct kl_buf *out, const struct kl_elem *e)
         for (uint32_t i = 0; i < e->n; i++) {
             struct kl_value name = kl_string(e->keys[i].name);
             kl_buf_puts(out, i ? KL_STR(",") : KL_STR(""));
-            put_value(out, &name);
+            if (is_plain(e->keys[i].name))
+                put_value(out, &name);
+            else
+                put_name(out, e->keys[i].name);
             kl_buf_putc(out, ':');
             put_value(out, &e->keys[i].value);
         }
