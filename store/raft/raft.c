@@ -494,8 +494,7 @@ static void close_raft(struct kl_backend *b)
         kl_raft_write_free(w);
     }
     kl_raft_state_finalize(r);
-    if (b->db && sqlite3_close(b->db) != SQLITE_OK)
-        kl_log(KL_LOG_ERROR, "store", "close path=%s: %s", b->path, sqlite3_errmsg(b->db));
+    kl_sq_close(b);
     if (b->loop)
         kl_sq_reserve_release(b);
     if (r->lock_fd >= 0)

@@ -237,7 +237,7 @@ static int check_copy(struct kl_raft *r, const char *path, struct kl_raft_manife
     }
     kl_raft_saved_fini(&s);
     kl_sq_finalize(&b);
-    sqlite3_close(b.db);
+    kl_sq_close(&b);
     return e;
 }
 
@@ -327,8 +327,7 @@ int kl_raft_install(void *arg)
     r->writes_end = &r->writes;
     kl_raft_post_done(r, NULL); // whoever waits for them need not
     kl_raft_state_finalize(r);
-    sqlite3_close(r->sq.db);
-    r->sq.db = NULL;
+    kl_sq_close(&r->sq);
     r->sq.wal_pages = 0;
     remove_state(r);
     int e = move_file(r, "state.db.ready", "state.db", &err);
@@ -378,7 +377,7 @@ int kl_raft_finish_install(struct kl_raft *r, struct kl_error *err)
             have = s.index;
         kl_raft_saved_fini(&s);
         kl_sq_finalize(&b);
-        sqlite3_close(b.db);
+        kl_sq_close(&b);
     }
     if (have + 1 >= f->first_index) {
         file_path(r, path, sizeof(path), "state.db.ready");

@@ -8,12 +8,16 @@
 #include "base/rand.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
+
+enum { LOCK_TRIES = 100 }; // a second
 
 // kine's columns with their meaning, and three of ours that may be NULL. prev_revision is the id
 // of the row that this one replaces, so that prev_kv is one look-up; old_value stays NULL.
@@ -216,6 +220,21 @@ static int refuse_network(struct kl_backend *b, int fd, struct kl_error *err)
     return 0;
 }
 
+// SQLite's own locks keep other processes out, this one another store of the same process. The
+// descriptor stays: when one is closed, the process loses all of SQLite's locks of that file.
+static int lock_file(struct kl_backend *b, int fd, struct kl_error *err)
+{
+    for (int i = 0; flock(fd, LOCK_EX | LOCK_NB); i++) {
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return 0; // a file system without such locks
+        if (i == LOCK_TRIES)
+            return kl_error_set(err, KL_EUNAVAILABLE, "datastore %s is in use by another process",
+                                b->path);
+        poll(NULL, 0, 10); // a predecessor may be on its way out
+    }
+    return 0;
+}
+
 static int check_path(struct kl_backend *b, struct kl_error *err)
 {
     int r = make_parents(b, err);
@@ -232,7 +251,14 @@ static int check_path(struct kl_backend *b, struct kl_error *err)
         r = kl_error_set(err, KL_EINVALID, "datastore %s is not a regular file", b->path);
     else
         r = refuse_network(b, fd, err);
-    close(fd);
+    if (!r)
+        r = lock_file(b, fd, err);
+    if (r) {
+        close(fd);
+        return r;
+    }
+    b->lock_fd = fd;
+    b->locked = true;
     char wal[4096];
     snprintf(wal, sizeof(wal), "%s-wal", b->path);
     b->unclean = stat(wal, &st) == 0 && st.st_size > 0;
@@ -282,8 +308,12 @@ static int wal_hook(void *arg, sqlite3 *db, const char *name, int pages)
 
 static int set_pragmas(struct kl_backend *b, struct kl_error *err)
 {
-    // EXCLUSIVE before the WAL is opened: no shared-memory file, and nobody else gets in.
-    static const char before[] = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA page_size=8192;"
+    // Before the WAL is opened: no shared-memory file, and nobody else gets in. A VFS that is
+    // shared sees to both by itself.
+    static const char alone[] = "PRAGMA locking_mode=EXCLUSIVE";
+    // EXTRA: a new file has a rollback journal until it has a WAL. If a power cut brought that
+    // back, it would undo what the WAL stands on.
+    static const char before[] = "PRAGMA synchronous=EXTRA; PRAGMA page_size=8192;"
                                  "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA mmap_size=0;"
                                  "PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY;"
                                  "PRAGMA cache_size=-2048;";
@@ -292,7 +322,9 @@ static int set_pragmas(struct kl_backend *b, struct kl_error *err)
                                 "BEGIN IMMEDIATE; COMMIT;"; // takes the lock now
     char mode[32];
     sqlite3_busy_timeout(b->db, 1000); // a predecessor may be on its way out
-    int r = kl_sq_exec(b, before, err);
+    int r = b->shared ? 0 : kl_sq_exec(b, alone, err);
+    if (!r)
+        r = kl_sq_exec(b, before, err);
     if (!r)
         r = query_text(b, "PRAGMA journal_mode=WAL", mode, sizeof(mode), err);
     if (!r && strcmp(mode, "wal") != 0)
@@ -400,9 +432,32 @@ static void configure(void)
     sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0); // its counters are one global lock
 }
 
+// SQLite's unix-excl lets several connections of one process have the file and locks others out;
+// so do other VFSs whose names end like that.
+static void choose_vfs(struct kl_backend *b)
+{
+    const sqlite3_vfs *v = sqlite3_vfs_find(NULL);
+    if (v && strcmp(v->zName, "unix") == 0 && sqlite3_vfs_find("unix-excl"))
+        v = sqlite3_vfs_find("unix-excl");
+    b->vfs = v ? v->zName : NULL;
+    b->shared = v && kl_str_ends(kl_str(v->zName), KL_STR("-excl"));
+}
+
+void kl_sq_close(struct kl_backend *b)
+{
+    if (b->db && sqlite3_close(b->db) != SQLITE_OK)
+        kl_log(KL_LOG_ERROR, "store", "close path=%s: %s", b->path, sqlite3_errmsg(b->db));
+    b->db = NULL;
+    if (b->locked)
+        close(b->lock_fd);
+    b->locked = false;
+}
+
 int kl_sq_open(struct kl_backend *b, struct kl_error *err)
 {
     pthread_once(&once, configure);
+    choose_vfs(b);
+    b->wal_file = -1;
     int r = check_path(b, err);
     if (r)
         return r;
@@ -410,7 +465,7 @@ int kl_sq_open(struct kl_backend *b, struct kl_error *err)
     int rc = sqlite3_open_v2(b->path, &b->db,
                              SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX |
                                  SQLITE_OPEN_PRIVATECACHE,
-                             NULL);
+                             b->vfs);
     if (rc)
         return kl_sq_error(b, rc, err, "open");
     sqlite3_extended_result_codes(b->db, 1);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Room on the disk: checkpoints, giving free pages back, and the reserve that keeps deletions
+// Room on the disk: giving free pages back, and the reserve that keeps deletions
 // possible when the disk is full.
 #include "store/sqlite/sqlite_int.h"
 #include "base/clock.h"
@@ -33,46 +33,6 @@ void kl_sq_update_sizes(struct kl_backend *b)
     atomic_store_explicit(&b->used_bytes, (pages - unused) * b->page_bytes, memory_order_relaxed);
 }
 
-static int64_t wal_bytes(const struct kl_backend *b)
-{
-    return (int64_t)b->wal_pages * (b->page_bytes + 24);
-}
-
-int kl_sq_checkpoint(struct kl_backend *b, bool truncate)
-{
-    kl_fault_crash("sqlite.checkpoint");
-    int rc = sqlite3_wal_checkpoint_v2(
-        b->db, NULL, truncate ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
-    kl_fault_crash("sqlite.checkpointed");
-    if (rc == SQLITE_OK) {
-        b->wal_pages = 0; // all of it is in the file: the next writer begins anew
-        atomic_store_explicit(&b->wal_bytes, 0, memory_order_relaxed);
-    } else {
-        kl_log(KL_LOG_WARN, "store", "checkpoint path=%s: %s", b->path, sqlite3_errmsg(b->db));
-    }
-    kl_sq_update_sizes(b);
-    return rc;
-}
-
-int kl_sq_wal_room(struct kl_backend *b, struct kl_error *err)
-{
-    if (wal_bytes(b) < KL_SQ_WAL_MAX_BYTES)
-        return 0;
-    int rc = kl_sq_checkpoint(b, false);
-    return rc ? kl_error_set(err, kl_sq_code(b, rc),
-                             "datastore %s: its write-ahead log is full and cannot be written "
-                             "back: %s",
-                             b->path, sqlite3_errstr(rc))
-              : 0;
-}
-
-static void run_idle(uv_timer_t *t)
-{
-    struct kl_backend *b = t->data;
-    if (wal_bytes(b) >= KL_SQ_CHECKPOINT_BYTES)
-        kl_sq_checkpoint(b, false);
-}
-
 static int64_t reserve_want(const char *path)
 {
     struct statfs fs;
@@ -85,25 +45,11 @@ static int64_t reserve_want(const char *path)
 
 // The file may have to grow by all that is in the WAL, so on a full disk a checkpoint succeeds only
 // if the reserve is bigger than the WAL ever gets; and less is left for it once that was given up.
-static int64_t wal_limit(const struct kl_backend *b)
+int64_t kl_sq_wal_limit(const struct kl_backend *b)
 {
     // Before there is one, by what it will be: the disk may be full a moment after it was made.
     int64_t reserve = b->reserve_bytes ? b->reserve_bytes : reserve_want(b->path);
     return b->reserve_fd >= 0 || !b->reserve_bytes ? reserve / 2 : reserve / 4;
-}
-
-void kl_sq_after_commit(struct kl_backend *b)
-{
-    int64_t n = wal_bytes(b);
-    kl_sq_work_over(b);
-    kl_sq_names_turn(b);
-    atomic_store_explicit(&b->wal_bytes, n, memory_order_relaxed);
-    if (n >= wal_limit(b))
-        kl_sq_checkpoint(b, false);
-    else if (n >= KL_SQ_CHECKPOINT_BYTES)
-        uv_timer_start(&b->idle, run_idle, KL_SQ_CHECKPOINT_IDLE_MS, 0);
-    if (++b->batches % 64 == 0)
-        kl_sq_update_sizes(b);
 }
 
 // ---- the reserve ----

@@ -187,6 +187,7 @@ void kl_sq_finalize(struct kl_backend *b)
     }
     kl_sq_names_fini(b);
     kl_sq_step_forget(b);
+    kl_sq_beside_close(b);
 }
 
 static void close_sqlite(struct kl_backend *b)
@@ -199,9 +200,8 @@ static void close_sqlite(struct kl_backend *b)
         kl_loop_unref(b->loop);
     }
     kl_sq_finalize(b);
-    if (b->db && sqlite3_close(b->db) != SQLITE_OK) // checkpoints and removes the WAL
-        kl_log(KL_LOG_ERROR, "store", "close path=%s: %s", b->path, sqlite3_errmsg(b->db));
-    if (b->loop) // otherwise the file may be another process's, and so is its reserve
+    kl_sq_close(b); // checkpoints and removes the WAL
+    if (b->loop)    // otherwise the file may be another process's, and so is its reserve
         kl_sq_reserve_release(b);
     free(b->path);
     free(b);

@@ -95,6 +95,14 @@ struct kl_backend {
     sqlite3_stmt *stmt[KL_SQ_STMTS];
     int page_bytes;
     int wal_pages; // as the WAL hook says
+    const char *vfs;
+    bool shared; // between connections of this process: checkpoints have a thread of their own
+    bool locked; // by lock_fd
+    int lock_fd;
+    struct kl_sq_beside *beside; // it, once it was needed
+    int64_t beside_bytes;        // of the log were handed to it since the log began; 0: none
+    bool beside_failed;
+    int64_t wal_file; // the log's size; < 0: not known
     bool unclean;
     bool closing, import_ends;
     uv_timer_t idle, reserve_timer, alone;
@@ -129,8 +137,10 @@ struct kl_backend {
 // schema.c, load.c: on the opener's thread.
 int kl_sq_open(struct kl_backend *b, struct kl_error *err);
 int kl_sq_load(struct kl_backend *b, struct kl_loaded *l, struct kl_error *err);
-void kl_sq_start(struct kl_backend *b);    // its timers; on the writer's loop
-void kl_sq_finalize(struct kl_backend *b); // the statements
+void kl_sq_start(struct kl_backend *b); // its timers; on the writer's loop
+// The statements and what hangs on the connection; then the connection and the file.
+void kl_sq_finalize(struct kl_backend *b);
+void kl_sq_close(struct kl_backend *b);
 int kl_sq_error(struct kl_backend *b, int rc, struct kl_error *err, const char *what);
 int kl_sq_code(struct kl_backend *b, int rc); // kl_err
 // A prepared statement, reset and ready to bind. NULL: *err says why.
@@ -183,9 +193,13 @@ int kl_sq_names_newest(struct kl_backend *b, struct kl_sq_names *ret, struct kl_
 bool kl_sq_sweep_due(const struct kl_backend *b);
 int kl_sq_sweep(struct kl_backend *b, int64_t until_ns, struct kl_error *err);
 void kl_sq_sweep_ended(struct kl_backend *b, bool committed);
+// checkpoint.c. kl_sq_checkpoint waits, also for the other thread; after_commit follows every
+// transaction once its answers are on their way.
 int kl_sq_checkpoint(struct kl_backend *b, bool truncate);
 int kl_sq_wal_room(struct kl_backend *b, struct kl_error *err); // for one more batch
 void kl_sq_after_commit(struct kl_backend *b);
+void kl_sq_beside_close(struct kl_backend *b);
+int64_t kl_sq_wal_limit(const struct kl_backend *b);
 void kl_sq_update_sizes(struct kl_backend *b);
 // sqlite.c: the same as requests from the core's loop.
 void kl_sq_post_read_rows(struct kl_backend *b, struct kl_rows_req *q);

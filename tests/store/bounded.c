@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -168,6 +169,33 @@ static void read_steps(int64_t *ret_all, int64_t *ret_quick, double quick_ms)
     kl_buf_fini(&b);
 }
 
+// What this process has written to files and used of the processors, which nobody else's load
+// changes.
+struct spent {
+    double bytes, cpu_us;
+};
+
+static struct spent spent_now(void)
+{
+    struct rusage u;
+    char line[64];
+    double bytes = 0;
+    FILE *f = fopen("/proc/self/io", "r");
+    while (f && fgets(line, sizeof(line), f))
+        sscanf(line, "wchar: %lf", &bytes);
+    if (f)
+        fclose(f);
+    getrusage(RUSAGE_SELF, &u);
+    return (struct spent){bytes, (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1e6 +
+                                     (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec)};
+}
+
+// Between two moments, for each of n.
+static struct spent spent_each(struct spent from, struct spent to, double n)
+{
+    return (struct spent){(to.bytes - from.bytes) / n, (to.cpu_us - from.cpu_us) / n};
+}
+
 struct drain {
     struct kl_compact_wait w;
     atomic_bool done;
@@ -195,18 +223,26 @@ static void compaction_pause(void **state)
     hs_open(&hs, backend, NULL);
     open_load(&l, &hs);
     int64_t t = kl_mono_ms();
+    struct spent s0 = spent_now();
     begin_load(&l, SUBMITTERS, revs);
     end_load(&l, false);
-    print_message("%lld revisions in %lld ms\n", (long long)revs, (long long)(kl_mono_ms() - t));
+    struct spent filled = spent_each(s0, spent_now(), (double)revs);
+    double fill_rate = (double)revs / ((double)(kl_mono_ms() - t) / 1000);
+    print_message("%lld revisions written, %.0f/s: %.1f us of CPU, %.0f bytes each\n",
+                  (long long)revs, fill_rate, filled.cpu_us, filled.bytes);
     // A few writers, as fast as they are answered: before, and while the history goes.
+    s0 = spent_now();
     begin_load(&l, 8, -1);
     poll(NULL, 0, 3000);
     end_load(&l, true);
+    struct spent write = spent_each(s0, spent_now(), (double)l.n);
     int32_t before_us = percentile(&l, 0.99), before_mean = percentile(&l, 0.5);
     size_t before_n = l.n;
     struct drain d = {.w.rev = hs_rev(&l.c)};
     int64_t all0, quick0, all, quick;
-    read_steps(&all0, &quick0, 8);
+    double quick_ms = strict ? 4 : 8;
+    read_steps(&all0, &quick0, quick_ms);
+    s0 = spent_now();
     begin_load(&l, 8, -1);
     t = kl_mono_ms();
     hs_run(&l.c, start_drain, &d);
@@ -216,20 +252,31 @@ static void compaction_pause(void **state)
     }
     int64_t took_ms = kl_mono_ms() - t;
     end_load(&l, true);
+    struct spent s1 = spent_now();
     assert_int_equal(d.w.code, 0);
-    read_steps(&all, &quick, 8);
+    read_steps(&all, &quick, quick_ms);
+    // What the writes meanwhile took, as they did before, is not compaction's.
+    struct spent gone = spent_each(s0, s1, (double)revs);
+    gone.bytes -= write.bytes * (double)l.n / (double)revs;
+    gone.cpu_us -= write.cpu_us * (double)l.n / (double)revs;
     int32_t us = percentile(&l, 0.99), mean = percentile(&l, 0.5);
     double rate = (double)revs / ((double)took_ms / 1000);
     double share = (double)(quick - quick0) / (double)(all - all0);
-    print_message("compaction: %.0f revisions/s in %lld steps, %.1f %% of them <= 8 ms\n", rate,
-                  (long long)(all - all0), 100 * share);
+    print_message("compaction: %.0f revisions/s in %lld steps, %.1f %% of them <= %.0f ms;"
+                  " %.1f us of CPU, %.0f bytes each\n",
+                  rate, (long long)(all - all0), 100 * share, quick_ms, gone.cpu_us, gone.bytes);
     print_message("writes: median %d us, p99 %d us of %zu; meanwhile %d us, %d us of %zu\n",
                   before_mean, before_us, before_n, mean, us, l.n);
     assert_true(all > all0);
-    // On a machine that does other things at the same time only what must not get out of hand.
+    // Times are judged on a machine of its own only; elsewhere it is what compaction takes, beside
+    // what writing the same took.
     assert_true(share > (strict ? 0.99 : 0.7));
-    assert_true(rate > (strict ? 50000 : 2000));
+    assert_true(rate > (strict ? 50000 : fill_rate / 10));
     assert_true(us < (strict ? before_us * 6 / 5 : before_us * 3 + 300000));
+    if (strcmp(backend, "sqlite") == 0) { // the others' work is done elsewhere
+        assert_true(gone.cpu_us < filled.cpu_us);
+        assert_true(gone.bytes < 4096);
+    }
     close_load(&l);
     hs_close(&hs);
 }

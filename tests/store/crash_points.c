@@ -71,6 +71,8 @@ static const struct point points[] = {
     {"sqlite.swept", 1, WRITE, SQLITE | RAFT},
     {"sqlite.checkpoint", 2, WRITE, SQLITE | RAFT, .big = true},
     {"sqlite.checkpointed", 2, WRITE, SQLITE | RAFT, .big = true},
+    {"sqlite.beside", 2, WRITE, SQLITE | RAFT, .big = true},
+    {"sqlite.beside.done", 2, WRITE, SQLITE | RAFT, .big = true},
     {"sqlite.reserve", 1, WRITE, SQLITE | RAFT},
     {"sqlite.reserved", 1, WRITE, SQLITE | RAFT},
     {"sqlite.vacuum", 4, WRITE, SQLITE, .big = true},

@@ -5,6 +5,7 @@
 #include "harness.h"
 #include "power_vfs.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include <sqlite3.h>
 #include <stdio.h>
@@ -290,6 +291,7 @@ static void cuts(void **state)
         }
         struct round *r = calloc(1, sizeof(*r));
         r->hs = &hs;
+        kl_fault_set("sqlite.soon", i % 2, -1); // checkpoints all the time, beside the writer
         bool was_up = run_round(r, i, hs_rand(&seed));
         if (power_is_off()) // else each writer got a "maybe", or the sync that failed kept it down
             power_settle();

@@ -25,6 +25,7 @@ struct disk_file {
     struct change *first, **end; // not synced
     bool named;                  // its directory entry is synced
     bool deleted;                // its deletion is not
+    unsigned errors;             // syncs that failed: each descriptor is told of them once
 };
 
 static struct {
@@ -42,6 +43,7 @@ struct file {
     sqlite3_file base;
     sqlite3_file *real;
     struct disk_file *d; // NULL: a temporary one
+    unsigned told;       // of its errors
 };
 
 // ---- the disk ----
@@ -279,10 +281,14 @@ static int f_sync(sqlite3_file *f, int flags)
         power.failed |= fails;
         if (fails && power.cut < 0)
             power.cut = power.ops - power.cut;
-        if (fails)
+        if (fails) {
             arrive_all_partly(d);
-        else
+            d->errors++;
+        } else {
             sync_file(d);
+        }
+        fails = ((struct file *)f)->told != d->errors;
+        ((struct file *)f)->told = d->errors;
     }
     pthread_mutex_unlock(&power.mu);
     return off || fails ? SQLITE_IOERR_FSYNC : SQLITE_OK;
@@ -325,9 +331,30 @@ static int f_device(sqlite3_file *f)
     return real_of(f)->pMethods->xDeviceCharacteristics(real_of(f));
 }
 
+static int f_shm_map(sqlite3_file *f, int page, int size, int extend, void volatile **p)
+{
+    return real_of(f)->pMethods->xShmMap(real_of(f), page, size, extend, p);
+}
+
+static int f_shm_lock(sqlite3_file *f, int at, int n, int flags)
+{
+    return real_of(f)->pMethods->xShmLock(real_of(f), at, n, flags);
+}
+
+static void f_shm_barrier(sqlite3_file *f)
+{
+    real_of(f)->pMethods->xShmBarrier(real_of(f));
+}
+
+static int f_shm_unmap(sqlite3_file *f, int del)
+{
+    return real_of(f)->pMethods->xShmUnmap(real_of(f), del);
+}
+
 static const sqlite3_io_methods methods = {
-    1,      f_close,  f_read,  f_write,   f_truncate, f_sync,   f_size,
-    f_lock, f_unlock, f_check, f_control, f_sector,   f_device,
+    2,        f_close,   f_read,     f_write,       f_truncate,  f_sync,
+    f_size,   f_lock,    f_unlock,   f_check,       f_control,   f_sector,
+    f_device, f_shm_map, f_shm_lock, f_shm_barrier, f_shm_unmap,
 };
 
 static int v_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, int *out)
@@ -347,6 +374,7 @@ static int v_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, 
             p->d->size = 0;
             p->d->deleted = p->d->named = false;
         }
+        p->told = p->d->errors;
     }
     pthread_mutex_unlock(&power.mu);
     int rc = real_vfs->xOpen(real_vfs, name, p->real, flags, out);
@@ -374,10 +402,11 @@ const char *power_vfs_install(void)
 {
     static sqlite3_vfs vfs;
     sqlite3_initialize();
-    real_vfs = sqlite3_vfs_find(NULL);
+    // As it is without us: connections of this process share the file (store/sqlite/schema.c).
+    real_vfs = sqlite3_vfs_find("unix-excl");
     vfs = *real_vfs;
     vfs.szOsFile = sizeof(struct file);
-    vfs.zName = "power";
+    vfs.zName = "power-excl";
     vfs.pNext = NULL;
     vfs.xOpen = v_open;
     vfs.xDelete = v_delete;

@@ -24,7 +24,7 @@ static void copy_file(const char *from)
     snprintf(url, sizeof(url), "sqlite://%s", to);
 }
 
-static void format1(void **state)
+static void opens(const char *name)
 {
     static const struct {
         const char *key, *value;
@@ -36,7 +36,7 @@ static void format1(void **state)
                 {"/t/1", "one of two", 5, 6, 6, 1, 0},
                 {"/t/2", "two of two", 6, 6, 6, 1, 0}};
     char path[512];
-    snprintf(path, sizeof(path), "%s/format1.db", getenv("STORE_FIXTURES"));
+    snprintf(path, sizeof(path), "%s/%s", getenv("STORE_FIXTURES"), name);
     copy_file(path);
     struct kl_store *s = ts_open(url, NULL);
     struct kl_store_status st;
@@ -76,6 +76,17 @@ static void format1(void **state)
     kl_store_stop(s);
 }
 
+static void format1(void **state)
+{
+    opens("format1.db");
+}
+
+// The same; the rows from 6 on have no entry in kv_name yet.
+static void format2(void **state)
+{
+    opens("format2.db");
+}
+
 static int setup(void **state)
 {
     ts_dir_make(dir);
@@ -90,6 +101,7 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(format1, setup, teardown)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(format1, setup, teardown),
+                                       cmocka_unit_test_setup_teardown(format2, setup, teardown)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
