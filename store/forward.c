@@ -6,7 +6,6 @@
 #include "base/log.h"
 #include "base/rand.h"
 #include "store/peer/peers.h"
-#include <assert.h>
 #include <stdlib.h>
 
 enum {
@@ -15,108 +14,7 @@ enum {
     RETRY_MS = 50,
     TICK_MS = 100,
     MESSAGE_BYTES = 1 << 20, // soft
-    MINE_MIN = 256,
-    MINE_MAX = 4 * KL_FORWARD_WINDOW,
 };
-
-// ---- lists ----
-
-static void leave_list(struct kl_forward *f, struct kl_txn *t)
-{
-    if (t->where == KL_FORWARD_NONE)
-        return;
-    struct kl_forward_list *l = &f->lists[t->where];
-    *t->pprev = t->next;
-    if (t->next)
-        t->next->pprev = t->pprev;
-    else
-        l->end = t->pprev;
-    f->nsent -= t->where == KL_FORWARD_SENT;
-    t->where = KL_FORWARD_NONE;
-    t->next = NULL;
-}
-
-static void enter_list(struct kl_forward *f, struct kl_txn *t, enum kl_forward_where where)
-{
-    leave_list(f, t);
-    struct kl_forward_list *l = &f->lists[where];
-    t->where = (uint8_t)where;
-    t->next = NULL;
-    t->pprev = l->end;
-    *l->end = t;
-    l->end = &t->next;
-    f->nsent += where == KL_FORWARD_SENT;
-}
-
-static void move_all(struct kl_forward *f, enum kl_forward_where from, enum kl_forward_where to)
-{
-    while (f->lists[from].first)
-        enter_list(f, f->lists[from].first, to);
-}
-
-// ---- ours by seq ----
-
-static struct kl_txn **mine_slot(const struct kl_forward *f, uint64_t seq)
-{
-    return &f->mine[seq & (f->cap_mine - 1)];
-}
-
-static int grow_mine(struct kl_forward *f)
-{
-    size_t cap = f->cap_mine ? f->cap_mine * 2 : MINE_MIN;
-    struct kl_txn **mine = calloc(cap, sizeof(struct kl_txn *)), **old = f->mine;
-    if (!mine)
-        return KL_ENOMEM;
-    size_t n = f->cap_mine;
-    f->mine = mine;
-    f->cap_mine = cap;
-    for (size_t i = 0; i < n; i++) {
-        if (old[i])
-            *mine_slot(f, old[i]->seq) = old[i];
-    }
-    free(old);
-    return 0;
-}
-
-// A count of its own for t; the few that stay long are gone around.
-static int number_txn(struct kl_forward *f, struct kl_txn *t)
-{
-    if (t->seq)
-        return 0;
-    if ((f->nmine + 1) * 2 > f->cap_mine && f->cap_mine < MINE_MAX && grow_mine(f))
-        return KL_ENOMEM;
-    for (size_t i = 0; i < f->cap_mine; i++) {
-        uint64_t seq = ++f->seq;
-        if (*mine_slot(f, seq))
-            continue;
-        *mine_slot(f, seq) = t;
-        f->nmine++;
-        t->seq = seq;
-        t->server = f->id;
-        return 0;
-    }
-    return KL_ETOOMANY;
-}
-
-void kl_forward_forget(struct kl_store *s, struct kl_txn *t)
-{
-    struct kl_forward *f = s->forward;
-    if (!f || t->server != f->id || !t->seq)
-        return;
-    assert(*mine_slot(f, t->seq) == t);
-    *mine_slot(f, t->seq) = NULL;
-    f->nmine--;
-    t->server = t->seq = 0;
-}
-
-struct kl_txn *kl_forward_find(struct kl_store *s, const struct kl_forwarded *e)
-{
-    struct kl_forward *f = s->forward;
-    if (!f || e->server != f->id || !f->cap_mine)
-        return NULL;
-    struct kl_txn *t = *mine_slot(f, e->seq);
-    return t && t->seq == e->seq && !t->matched ? t : NULL;
-}
 
 // ---- who evaluates ----
 
@@ -147,7 +45,7 @@ static void wait_here(struct kl_forward *f, struct kl_txn *t, int64_t not_before
     if (!t->deadline_ms)
         t->deadline_ms = now + DEADLINE_MS;
     t->sent_ms = not_before_ms ? now + not_before_ms : 0;
-    enter_list(f, t, KL_FORWARD_WAITING);
+    kl_forward_enter(f, t, KL_FORWARD_WAITING);
     if (!f->tick_ms) {
         f->tick_ms = now + TICK_MS;
         kl_store_arm_timer(f->store);
@@ -156,7 +54,7 @@ static void wait_here(struct kl_forward *f, struct kl_txn *t, int64_t not_before
 
 static void answer(struct kl_forward *f, struct kl_txn *t, int code, const char *text)
 {
-    leave_list(f, t);
+    kl_forward_leave(f, t);
     kl_txn_reset(t);
     t->code = kl_error_set(&t->err, code, "%s", text);
     kl_commit_answer(f->store, t);
@@ -218,6 +116,10 @@ void kl_forward_elsewhere(struct kl_store *s, struct kl_txn *t)
 void kl_forward_unconfirmed(struct kl_store *s, struct kl_txn *t)
 {
     struct kl_forward *f = s->forward;
+    if (t->matched) { // meanwhile, with its results
+        kl_commit_answer(s, t);
+        return;
+    }
     kl_txn_reset(t);
     if (t->server && t->server != f->id)
         answer(f, t, KL_EAGAIN, "the datastore's head cannot be confirmed");
@@ -230,7 +132,7 @@ void kl_forward_unconfirmed(struct kl_store *s, struct kl_txn *t)
 static void lose(struct kl_forward *f)
 {
     f->losses++;
-    move_all(f, KL_FORWARD_SENT, KL_FORWARD_LOST);
+    kl_forward_move_all(f, KL_FORWARD_SENT, KL_FORWARD_LOST);
 }
 
 // Everything that was in the log when this was asked has come up: what was not found is not there.
@@ -247,7 +149,7 @@ static void confirmed(struct kl_txn *c)
         if (good && t->jumped)
             answer_maybe(f, t);
         else
-            enter_list(f, t, good ? KL_FORWARD_WAITING : KL_FORWARD_LOST);
+            kl_forward_enter(f, t, good ? KL_FORWARD_WAITING : KL_FORWARD_LOST);
     }
     kl_forward_run(f->store);
 }
@@ -258,7 +160,7 @@ static void confirm_lost(struct kl_forward *f)
     if (!f->lists[KL_FORWARD_LOST].first || f->confirming ||
         kl_store_mono_ms(s) < f->confirm_after_ms)
         return;
-    move_all(f, KL_FORWARD_LOST, KL_FORWARD_CONFIRMING);
+    kl_forward_move_all(f, KL_FORWARD_LOST, KL_FORWARD_CONFIRMING);
     f->confirming = true;
     f->confirm_losses = f->losses;
     f->confirm =
@@ -295,7 +197,7 @@ static struct kl_bytes *make_message(struct kl_forward *f, size_t *ret_n)
     struct kl_wire_ask a;
     for (struct kl_txn *t = f->lists[KL_FORWARD_WAITING].first;
          t && n < room && bytes < MESSAGE_BYTES; t = t->next, n++) {
-        if (now < t->sent_ms || number_txn(f, t))
+        if (now < t->sent_ms || kl_forward_number(f, t))
             break;
         fill_ask(t, &a);
         size_t more = kl_wire_ask_size(&a);
@@ -330,7 +232,7 @@ static void send_waiting(struct kl_forward *f)
         for (struct kl_txn *t; n-- && (t = f->lists[KL_FORWARD_WAITING].first);) {
             t->attempt++;
             t->sent_ms = now;
-            enter_list(f, t, KL_FORWARD_SENT);
+            kl_forward_enter(f, t, KL_FORWARD_SENT);
         }
     }
 }
@@ -345,7 +247,7 @@ static void take_home(struct kl_forward *f)
         next = t->next;
         if ((f->target && !is_read(s, t)) || now < t->sent_ms)
             continue;
-        leave_list(f, t);
+        kl_forward_leave(f, t);
         kl_queue_push(&s->queue, t);
         any = true;
     }
@@ -379,7 +281,7 @@ void kl_forward_run(struct kl_store *s)
 static void deliver(struct kl_forward *f, struct kl_txn *t)
 {
     struct kl_store *s = f->store;
-    leave_list(f, t);
+    kl_forward_leave(f, t);
     if (!t->read_here) {
         kl_commit_answer(s, t);
         return;
@@ -393,12 +295,11 @@ static void deliver(struct kl_forward *f, struct kl_txn *t)
 
 static void take_answer(struct kl_forward *f, uint64_t from, const struct kl_wire_answer *a)
 {
-    struct kl_txn *t = f->cap_mine ? *mine_slot(f, a->seq) : NULL;
-    if (!t || t->seq != a->seq || t->attempt != a->attempt || from != f->target ||
-        t->where != KL_FORWARD_SENT)
+    struct kl_txn *t = kl_forward_mine(f, a->seq);
+    if (!t || t->attempt != a->attempt || from != f->target || t->where != KL_FORWARD_SENT)
         return;
     if (t->jumped && a->outcome == KL_WIRE_IN_LOG) { // seen by now, or never
-        enter_list(f, t, KL_FORWARD_LOST);
+        kl_forward_enter(f, t, KL_FORWARD_LOST);
         kl_forward_run(f->store);
         return;
     }
@@ -424,7 +325,7 @@ static void take_answer(struct kl_forward *f, uint64_t from, const struct kl_wir
         break;
     case KL_WIRE_ERROR:
         if (a->code == KL_EMAYBE) { // the log will tell
-            enter_list(f, t, KL_FORWARD_LOST);
+            kl_forward_enter(f, t, KL_FORWARD_LOST);
             return;
         }
         t->code = kl_error_set(&t->err, a->code, "%.*s", KL_PRI(a->text));
@@ -433,7 +334,7 @@ static void take_answer(struct kl_forward *f, uint64_t from, const struct kl_wir
         return;
     }
     t->rev = t->await_rev = a->rev;
-    enter_list(f, t, KL_FORWARD_READY);
+    kl_forward_enter(f, t, KL_FORWARD_READY);
     if (f->store->view->rev >= a->rev)
         deliver(f, t);
 }
@@ -485,7 +386,7 @@ static void matched(struct kl_forward *f, struct kl_txn *t, const struct kl_forw
     t->matched = true;
     if (t->where == KL_FORWARD_NONE)
         return; // in a queue of the core, or in a batch that will fail: answered from there
-    leave_list(f, t);
+    kl_forward_leave(f, t);
     kl_commit_answer(f->store, t);
 }
 
@@ -558,7 +459,7 @@ void kl_forward_tick(struct kl_store *s)
             if (now >= t->deadline_ms)
                 time_out(f, t);
             else if (l == KL_FORWARD_SENT && now - t->sent_ms >= SILENCE_MS)
-                enter_list(f, t, KL_FORWARD_LOST);
+                kl_forward_enter(f, t, KL_FORWARD_LOST);
         }
         any = any || f->lists[l].first;
     }

@@ -47,6 +47,15 @@ struct kl_forward {
     bool flushing;
 };
 
+// forward_list.c
+void kl_forward_leave(struct kl_forward *f, struct kl_txn *t);
+void kl_forward_enter(struct kl_forward *f, struct kl_txn *t, enum kl_forward_where where);
+void kl_forward_move_all(struct kl_forward *f, enum kl_forward_where from,
+                         enum kl_forward_where to);
+// A count of its own for t, unless it has one. KL_ENOMEM, KL_ETOOMANY.
+int kl_forward_number(struct kl_forward *f, struct kl_txn *t);
+struct kl_txn *kl_forward_mine(const struct kl_forward *f, uint64_t seq); // NULL: none of ours
+
 // forward_serve.c
 void kl_forward_asked(struct kl_forward *f, uint64_t from, struct kl_str items);
 void kl_forward_note(struct kl_forward *f, const struct kl_forwarded *e); // it is in the log
