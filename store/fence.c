@@ -49,6 +49,11 @@ static void say_reason(struct kl_store *s, struct kl_str why)
              why.n ? why.p : "");
 }
 
+static void log_reason(const struct kl_store *s)
+{
+    kl_log(KL_LOG_WARN, "store", "the datastore takes no writes: %s", s->fence.why);
+}
+
 static void reason_loaded(struct kl_load_value *q)
 {
     struct kl_store *s = KL_CONTAINER_OF(q, struct kl_store, fence.load);
@@ -56,6 +61,7 @@ static void reason_loaded(struct kl_load_value *q)
     if (!q->code) {
         say_reason(s, kl_bytes_str(q->value));
         s->fence.why_id = q->kv->id;
+        log_reason(s);
     }
     kl_bytes_unref(q->value);
     kl_kv_unref(q->kv);
@@ -82,8 +88,11 @@ static void find_reason(struct kl_store *s, struct kl_kv *kv)
 void kl_fence_start(struct kl_store *s)
 {
     struct kl_kv *kv = s->o.read_only ? NULL : find_fence(s);
-    if (kv)
-        find_reason(s, kv);
+    if (!kv)
+        return;
+    find_reason(s, kv);
+    if (!kv->cold)
+        log_reason(s);
 }
 
 int kl_fence_error(struct kl_store *s, struct kl_error *err)
