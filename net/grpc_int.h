@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Between grpc_server.c, grpc_out.c and grpc_metrics.c.
+// Between grpc_server.c, grpc_rpc.c, grpc_out.c and grpc_metrics.c.
 #pragma once
 #include "net/grpc_server.h"
 #include <stdatomic.h>
@@ -21,6 +21,38 @@ struct kl_grpc_server {
     size_t nslots;
     struct kl_grpc_slot slots[KL_GRPC_MAX_METHODS];
 };
+
+// A deadline: allocated when a call has one, as libuv's handles close later.
+struct kl_grpc_deadline {
+    uv_timer_t timer;
+    struct kl_grpc_rpc *rpc;
+};
+
+// Lives in its request's arena.
+struct kl_grpc_rpc {
+    struct kl_grpc_server *s;
+    struct kl_http_req *r;
+    const struct kl_grpc_method *m;
+    struct kl_grpc_slot *slot; // NULL: no such method
+    void *data;
+    struct kl_grpc_deadline *deadline;
+
+    struct kl_buf in; // bytes of a message that is not complete, or that is held
+    size_t unreturned;
+    bool held, delivering, got_message, in_eof, told_eof;
+
+    bool closed, responded, finished, want;
+    struct kl_http_chunk *q, few[6];
+    uint32_t q_at, q_n, q_cap;
+    size_t queued;
+    int (*pull)(void *arg, struct kl_http_chunk *chunks, int max);
+    void (*pull_done)(void *arg);
+    void *pull_arg;
+    size_t pull_left;
+};
+
+bool kl_grpc_start_deadline(struct kl_grpc_rpc *c); // false: the call was failed
+void kl_grpc_end_deadline(struct kl_grpc_rpc *c);
 
 static inline void kl_grpc_count(atomic_llong *n, long long d)
 {

@@ -6,35 +6,6 @@
 
 enum { PREFIX = 5, DEFAULT_MAX = 4 * 1024 * 1024, MAX_STATUS_MESSAGE = 8000 };
 
-// A deadline: allocated when a call has one, as libuv's handles close later.
-struct deadline {
-    uv_timer_t timer;
-    struct kl_grpc_rpc *rpc;
-};
-
-// Lives in its request's arena.
-struct kl_grpc_rpc {
-    struct kl_grpc_server *s;
-    struct kl_http_req *r;
-    const struct kl_grpc_method *m;
-    struct kl_grpc_slot *slot; // NULL: no such method
-    void *data;
-    struct deadline *deadline;
-
-    struct kl_buf in; // bytes of a message that is not complete, or that is held
-    size_t unreturned;
-    bool held, delivering, got_message, in_eof, told_eof;
-
-    bool closed, responded, finished, want;
-    struct kl_http_chunk *q, few[6];
-    uint32_t q_at, q_n, q_cap;
-    size_t queued;
-    int (*pull)(void *arg, struct kl_http_chunk *chunks, int max);
-    void (*pull_done)(void *arg);
-    void *pull_arg;
-    size_t pull_left;
-};
-
 // ---- The server
 
 static int add_table(struct kl_grpc_server *s, const struct kl_grpc_method *t, struct kl_error *err)
@@ -477,62 +448,6 @@ void kl_grpc_rpc_hold(struct kl_grpc_rpc *c, bool hold)
     kl_http_req_unref(c->r);
 }
 
-// ---- The deadline
-
-static void free_deadline(uv_handle_t *h)
-{
-    free(KL_CONTAINER_OF(h, struct deadline, timer));
-}
-
-static void end_deadline(struct kl_grpc_rpc *c)
-{
-    if (c->deadline)
-        uv_close((uv_handle_t *)&c->deadline->timer, free_deadline);
-    c->deadline = NULL;
-}
-
-static void run_deadline(uv_timer_t *t)
-{
-    struct kl_grpc_rpc *c = KL_CONTAINER_OF(t, struct deadline, timer)->rpc;
-    kl_grpc_rpc_finish(c, KL_GRPC_DEADLINE_EXCEEDED, "context deadline exceeded");
-}
-
-// grpc-timeout: at most 8 digits and a unit. -1: not one.
-static int64_t parse_timeout_ms(struct kl_str s)
-{
-    static const struct {
-        char unit;
-        int64_t ns;
-    } units[] = {{'H', 3600000000000}, {'M', 60000000000}, {'S', 1000000000},
-                 {'m', 1000000},       {'u', 1000},        {'n', 1}};
-    int64_t v;
-    if (s.n < 2 || s.n > 9 || s.p[0] == '-' || !kl_str_to_i64((struct kl_str){s.p, s.n - 1}, &v))
-        return -1;
-    for (size_t i = 0; i < KL_COUNT(units); i++) {
-        if (units[i].unit == s.p[s.n - 1])
-            return units[i].ns >= 1000000 ? v * (units[i].ns / 1000000) : v * units[i].ns / 1000000;
-    }
-    return -1;
-}
-
-static bool start_deadline(struct kl_grpc_rpc *c)
-{
-    struct kl_str s = kl_http_header(c->r, KL_STR("grpc-timeout"));
-    if (!s.p)
-        return true;
-    int64_t ms = parse_timeout_ms(s);
-    struct deadline *d = ms < 0 ? NULL : calloc(1, sizeof(*d));
-    if (!d) {
-        kl_grpc_rpc_finish(c, KL_GRPC_INTERNAL, "malformed grpc-timeout");
-        return false;
-    }
-    d->rpc = c;
-    c->deadline = d;
-    uv_timer_init(kl_loop_uv(kl_http_loop(c->r)), &d->timer);
-    uv_timer_start(&d->timer, run_deadline, (uint64_t)ms + 1, 0);
-    return true;
-}
-
 // ---- Begin and end
 
 static void on_close(void *arg, struct kl_http_req *r, int status)
@@ -541,7 +456,7 @@ static void on_close(void *arg, struct kl_http_req *r, int status)
     c->closed = true;
     if (c->slot && !c->finished)
         kl_grpc_count(&c->slot->handled[KL_GRPC_CANCELED], 1);
-    end_deadline(c);
+    kl_grpc_end_deadline(c);
     end_pull(c);
     if (c->m && c->m->close)
         c->m->close(c);
@@ -617,7 +532,7 @@ void kl_grpc_serve(struct kl_grpc_server *s, struct kl_http_req *r)
         kl_grpc_count(&slot->started, 1);
     else
         fail_unknown(c, path);
-    if (!m || !check_encoding(c) || !start_deadline(c))
+    if (!m || !check_encoding(c) || !kl_grpc_start_deadline(c))
         return;
     c->m = m;
     if (m->client_stream)
@@ -628,58 +543,4 @@ void kl_grpc_serve(struct kl_grpc_server *s, struct kl_http_req *r)
     if (!c->closed)
         kl_http_read_stream(r, on_data, c);
     kl_http_req_unref(r);
-}
-
-// ---- What it is
-
-void *kl_grpc_rpc_arg(const struct kl_grpc_rpc *c)
-{
-    return c->s->arg;
-}
-
-const struct kl_grpc_method *kl_grpc_rpc_method(const struct kl_grpc_rpc *c)
-{
-    return c->m;
-}
-
-struct kl_http_req *kl_grpc_rpc_http(struct kl_grpc_rpc *c)
-{
-    return c->r;
-}
-
-struct kl_loop *kl_grpc_rpc_loop(const struct kl_grpc_rpc *c)
-{
-    return kl_http_loop(c->r);
-}
-
-struct kl_arena *kl_grpc_rpc_arena(struct kl_grpc_rpc *c)
-{
-    return kl_http_req_arena(c->r);
-}
-
-void kl_grpc_rpc_set_data(struct kl_grpc_rpc *c, void *data)
-{
-    c->data = data;
-}
-
-void *kl_grpc_rpc_data(const struct kl_grpc_rpc *c)
-{
-    return c->data;
-}
-
-struct kl_grpc_rpc *kl_grpc_rpc_ref(struct kl_grpc_rpc *c)
-{
-    kl_http_req_ref(c->r);
-    return c;
-}
-
-void kl_grpc_rpc_unref(struct kl_grpc_rpc *c)
-{
-    if (c)
-        kl_http_req_unref(c->r);
-}
-
-bool kl_grpc_rpc_closed(const struct kl_grpc_rpc *c)
-{
-    return c->closed;
 }
