@@ -68,9 +68,12 @@ static int transform_create(struct kl_write *w, struct kl_object *stored, struct
     if (kl_default_object(r->arena, st->type, draft))
         return kl_fail_oom(r), KL_ENOMEM;
     struct kl_field_errors e = {.arena = r->arena};
-    kl_meta_validate(r, c->strategy, draft, NULL, &e);
-    if (c->strategy->validate)
-        c->strategy->validate(r, draft, NULL, &e);
+    struct kl_object *now =
+        kl_object_freeze(st->type, draft); // the rules are for canonical objects
+    if (!now)
+        return kl_fail_oom(r), KL_ENOMEM;
+    kl_rules_check(r, c->strategy, &now->root, NULL, &e);
+    kl_object_unref(now);
     if (e.n) {
         kl_fail_invalid(r, kl_str(r->info.res->kind), r->info.group, kl_meta_name(draft), &e);
         return KL_EINVALID;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The table of kinds with ways of their own, and the small ones' code. Larger ones have files:
-// strategy_pod.c, strategy_service.c, strategy_data.c, strategy_workload.c.
+// strategy_pod.c, strategy_service.c.
 #include "apiserver/strategy_int.h"
 #include "apiserver/auth.h"
 #include "base/clock.h"
@@ -104,23 +104,6 @@ static int check_rbac_update(struct kl_req *r, struct kl_value *draft, const str
     return kl_rbac_check_escalation(r, draft, old);
 }
 
-static void validate_binding(struct kl_req *r, const struct kl_value *now,
-                             const struct kl_value *old, struct kl_field_errors *e)
-{
-    static const char *const kinds[] = {"ClusterRole", "Role", NULL};
-    static const char *const cluster[] = {"ClusterRole", NULL};
-    const struct kl_value *ref = kl_get(now, KL_F_roleRef);
-    struct kl_str kind = kl_text(kl_get(ref, KL_F_kind));
-    bool in_ns = r->info.res->namespaced;
-    if (!kl_str_eqz(kind, "ClusterRole") && !(in_ns && kl_str_eqz(kind, "Role")))
-        kl_field_unsupported(e, KL_STR("roleRef.kind"), kind, in_ns ? kinds : cluster);
-    if (!kl_text(kl_get(ref, KL_F_name)).n)
-        kl_field_required(e, KL_STR("roleRef.name"), "");
-    if (old && !kl_value_equal(ref, kl_get(old, KL_F_roleRef)))
-        kl_field_error(e, "FieldValueInvalid", KL_STR("roleRef"),
-                       "Invalid value: cannot change roleRef");
-}
-
 #define GEN KL_STRAT_GENERATION
 #define RV KL_STRAT_NEEDS_RV
 #define CREATES KL_STRAT_CREATE_ON_UPDATE
@@ -128,29 +111,26 @@ static void validate_binding(struct kl_req *r, const struct kl_value *now,
 #define ORPHANS KL_STRAT_ORPHANS
 
 static const struct kl_strategy strategies[] = {
-    {KL_RES_core_v1_pods, GEN | RETURNS, NULL, kl_pod_prepare_create, kl_pod_prepare_update,
-     kl_pod_validate, NULL, kl_pod_grace},
+    {KL_RES_core_v1_pods, GEN | RETURNS, NULL, kl_pod_prepare_create, kl_pod_prepare_update, NULL,
+     kl_pod_grace},
     {KL_RES_core_v1_namespaces, 0, kl_name_dns1123_label, prepare_namespace, update_namespace},
     {KL_RES_core_v1_nodes, KL_STRAT_KEEP_STATUS},
     {KL_RES_core_v1_services, CREATES | RETURNS, kl_name_dns1123_label, kl_service_prepare_create,
-     kl_service_prepare_update, kl_service_validate, kl_service_release},
+     kl_service_prepare_update, kl_service_release},
     {KL_RES_core_v1_podtemplates, GEN | RETURNS},
     {KL_RES_core_v1_serviceaccounts, RETURNS},
     {KL_RES_core_v1_resourcequotas, RETURNS},
     {KL_RES_core_v1_persistentvolumeclaims, RETURNS, NULL, phase_pending},
     {KL_RES_core_v1_persistentvolumes, RETURNS, NULL, prepare_pv},
     {KL_RES_core_v1_replicationcontrollers, GEN | ORPHANS},
-    {KL_RES_core_v1_secrets, 0, NULL, NULL, NULL, kl_secret_validate},
-    {KL_RES_core_v1_configmaps, 0, NULL, NULL, NULL, kl_config_map_validate},
     {KL_RES_core_v1_limitranges, CREATES},
     {KL_RES_core_v1_events, CREATES | KL_STRAT_NO_GC},
     {KL_RES_core_v1_endpoints, CREATES},
-    {KL_RES_apps_v1_deployments, GEN | KL_STRAT_ANNOTATED, NULL, NULL, NULL,
-     kl_deployment_validate},
-    {KL_RES_apps_v1_replicasets, GEN, NULL, NULL, NULL, kl_workload_validate},
-    {KL_RES_apps_v1_daemonsets, GEN, NULL, NULL, NULL, kl_workload_validate},
-    {KL_RES_apps_v1_statefulsets, GEN, NULL, NULL, NULL, kl_workload_validate},
-    {KL_RES_batch_v1_jobs, GEN | ORPHANS, NULL, prepare_job, NULL, kl_job_validate},
+    {KL_RES_apps_v1_deployments, GEN | KL_STRAT_ANNOTATED},
+    {KL_RES_apps_v1_replicasets, GEN},
+    {KL_RES_apps_v1_daemonsets, GEN},
+    {KL_RES_apps_v1_statefulsets, GEN},
+    {KL_RES_batch_v1_jobs, GEN | ORPHANS, NULL, prepare_job},
     {KL_RES_batch_v1_cronjobs, GEN},
     {KL_RES_networking_v1_ingresses, GEN},
     {KL_RES_networking_v1_ingressclasses, GEN},
@@ -175,9 +155,9 @@ static const struct kl_strategy strategies[] = {
     {KL_RES_rbac_v1_clusterroles, CREATES, kl_name_path_segment, check_rbac_create,
      check_rbac_update},
     {KL_RES_rbac_v1_rolebindings, CREATES, kl_name_path_segment, check_rbac_create,
-     check_rbac_update, validate_binding},
+     check_rbac_update},
     {KL_RES_rbac_v1_clusterrolebindings, CREATES, kl_name_path_segment, check_rbac_create,
-     check_rbac_update, validate_binding},
+     check_rbac_update},
 };
 
 static const struct kl_strategy plain = {0};

@@ -21,8 +21,6 @@ struct kl_strategy {
     // Change a draft in its storage version, before validation. A negative code filled r->fail.
     int (*prepare_create)(struct kl_req *r, struct kl_value *draft);
     int (*prepare_update)(struct kl_req *r, struct kl_value *draft, const struct kl_value *old);
-    void (*validate)(struct kl_req *r, const struct kl_value *now, const struct kl_value *old,
-                     struct kl_field_errors *e); // old NULL on create
     // What goes with an object that is removed (r->write takes more operations). NULL: nothing.
     int (*release)(struct kl_req *r, const struct kl_value *old);
     // Seconds of grace a deletion gets when there is any (pods), else NULL: none.
@@ -45,6 +43,11 @@ int kl_meta_take_namespace(struct kl_req *r, struct kl_value *draft);
 int kl_meta_before_create(struct kl_req *r, const struct kl_strategy *s, struct kl_value *draft);
 void kl_meta_validate(struct kl_req *r, const struct kl_strategy *s, const struct kl_value *now,
                       const struct kl_value *old, struct kl_field_errors *e);
+
+// ---- rules.c
+// What is wrong with an object that is to be written; both sides canonical, old NULL on create.
+void kl_rules_check(struct kl_req *r, const struct kl_strategy *s, const struct kl_value *now,
+                    const struct kl_value *old, struct kl_field_errors *e);
 
 // A free name of a generateName prefix (names.SimpleNameGenerator).
 struct kl_str kl_generate_name(struct kl_arena *a, struct kl_str prefix);

@@ -320,6 +320,19 @@ static void release_ip(struct kl_req *r, const struct kl_value *old_spec)
             (struct kl_op){.kind = KL_OP_DELETE, .key = key};
 }
 
+static bool reachable_from_outside(const struct kl_value *spec)
+{
+    struct kl_str type = kl_text(kl_get(spec, KL_F_type));
+    return kl_str_eqz(type, "LoadBalancer") || kl_str_eqz(type, "NodePort") ||
+           (kl_str_eqz(type, "ClusterIP") && kl_len(kl_get(spec, KL_F_externalIPs)));
+}
+
+static void drop_same(struct kl_req *r, struct kl_value *spec, const struct kl_value *os, kl_sym f)
+{
+    if (kl_value_equal(kl_get(spec, f), kl_get(os, f)))
+        kl_unset(r->arena, spec, f);
+}
+
 // What a Service of the old type needed and one of the new type must not have goes unasked, if the
 // client sent it back as it was (dropTypeDependentFields).
 static int drop_dependent(struct kl_req *r, struct kl_value *spec, const struct kl_value *os)
@@ -337,6 +350,13 @@ static int drop_dependent(struct kl_req *r, struct kl_value *spec, const struct 
     if (needs_health_port(os) && !needs_health_port(spec) &&
         kl_int_at(spec, 0, KL_F_healthCheckNodePort) == kl_int_at(os, 0, KL_F_healthCheckNodePort))
         kl_unset(r->arena, spec, KL_F_healthCheckNodePort);
+    if (kl_str_eqz(kl_text(kl_get(os, KL_F_type)), "LoadBalancer") &&
+        !kl_str_eqz(kl_text(kl_get(spec, KL_F_type)), "LoadBalancer")) {
+        drop_same(r, spec, os, KL_F_allocateLoadBalancerNodePorts);
+        drop_same(r, spec, os, KL_F_loadBalancerClass);
+    }
+    if (reachable_from_outside(os) && !reachable_from_outside(spec))
+        drop_same(r, spec, os, KL_F_externalTrafficPolicy);
     if (kl_str_eqz(kl_text(kl_get(spec, KL_F_type)), "ExternalName")) {
         static const kl_sym gone[] = {KL_F_clusterIP, KL_F_clusterIPs, KL_F_ipFamilies,
                                       KL_F_ipFamilyPolicy};
@@ -398,6 +418,14 @@ int kl_service_prepare_update(struct kl_req *r, struct kl_value *draft, const st
         if (v && kl_set_default(a, spec, kept[i], *v))
             return kl_fail_oom(r), KL_ENOMEM;
     }
+    // A client that knows of one address only changes both fields with it (normalizeClusterIPs).
+    const struct kl_value *ip = kl_get(spec, KL_F_clusterIP);
+    if (!external && !kl_value_equal(ip, kl_get(os, KL_F_clusterIP)) &&
+        kl_value_equal(kl_get(spec, KL_F_clusterIPs), kl_get(os, KL_F_clusterIPs))) {
+        struct kl_value ips = kl_new_array();
+        if (kl_append(a, &ips, *ip) || kl_set(a, spec, KL_F_clusterIPs, ips))
+            return kl_fail_oom(r), KL_ENOMEM;
+    }
     if (external && !was_external)
         release_ip(r, os);
     return choose_ports(r, spec, os);
@@ -409,56 +437,4 @@ int kl_service_release(struct kl_req *r, const struct kl_value *old)
     struct kl_value none = kl_new_struct();
     release_ip(r, kl_get(old, KL_F_spec));
     return choose_ports(r, &none, kl_get(old, KL_F_spec));
-}
-
-void kl_service_validate(struct kl_req *r, const struct kl_value *now, const struct kl_value *old,
-                         struct kl_field_errors *e)
-{
-    static const char *const types[] = {"ClusterIP", "ExternalName", "LoadBalancer", "NodePort",
-                                        NULL};
-    const struct kl_value *spec = kl_get(now, KL_F_spec), *ports = kl_get(spec, KL_F_ports);
-    struct kl_str type = kl_text(kl_get(spec, KL_F_type));
-    struct kl_str ip = kl_text(kl_get(spec, KL_F_clusterIP));
-    bool known = false, external = kl_str_eqz(type, "ExternalName");
-    if (r->info.sub.n)
-        return;
-    for (size_t i = 0; types[i]; i++)
-        known |= kl_str_eqz(type, types[i]);
-    if (!known)
-        kl_field_unsupported(e, KL_STR("spec.type"), type, types);
-    if (!kl_len(ports) && !external && !headless(ip))
-        kl_field_required(e, KL_STR("spec.ports"), "");
-    if (external && !kl_text(kl_get(spec, KL_F_externalName)).n)
-        kl_field_required(e, KL_STR("spec.externalName"), "");
-    size_t i = 0, n = kl_len(ports);
-    for (KL_EACH(p, ports)) {
-        int64_t port = kl_int_at(p, 0, KL_F_port);
-        struct kl_str name = kl_text(kl_get(p, KL_F_name));
-        struct kl_str at = kl_arena_printf(r->arena, "spec.ports[%zu]", i);
-        if (port < 1 || port > 65535)
-            kl_field_error(
-                e, "FieldValueInvalid", kl_arena_printf(r->arena, "%.*s.port", KL_PRI(at)),
-                "Invalid value: %lld: must be between 1 and 65535, inclusive", (long long)port);
-        if (kl_int_at(p, 0, KL_F_nodePort) && !needs_node_ports(spec) && !external)
-            kl_field_forbidden(e, kl_arena_printf(r->arena, "%.*s.nodePort", KL_PRI(at)),
-                               "may not be used when `type` is 'ClusterIP'");
-        const struct kl_value *target = kl_get(p, KL_F_targetPort);
-        if (!target || (kl_is(target, KL_INT) && (target->i < 1 || target->i > 65535)))
-            kl_field_error(e, "FieldValueInvalid",
-                           kl_arena_printf(r->arena, "%.*s.targetPort", KL_PRI(at)),
-                           "Invalid value: %lld: must be between 1 and 65535, inclusive",
-                           (long long)kl_int_or(target, 0));
-        if (n > 1 && !name.n)
-            kl_field_required(e, kl_arena_printf(r->arena, "%.*s.name", KL_PRI(at)), "");
-        for (size_t k = 0; k < i; k++)
-            if (name.n && kl_str_eq(name, kl_text(kl_get(kl_at(ports, k), KL_F_name))))
-                kl_field_duplicate(e, kl_arena_printf(r->arena, "%.*s.name", KL_PRI(at)), name);
-        i++;
-    }
-    struct kl_str old_ip = kl_text_at(old, KL_F_spec, KL_F_clusterIP);
-    if (old && old_ip.n && !external && !kl_str_eq(ip, old_ip)) {
-        struct kl_str list = kl_arena_printf(r->arena, "[\"%.*s\"]", KL_PRI(ip));
-        kl_field_error(e, "FieldValueInvalid", KL_STR("spec.clusterIPs[0]"),
-                       "Invalid value: %.*s: may not change once set", KL_PRI(list));
-    }
 }

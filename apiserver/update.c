@@ -99,6 +99,8 @@ static int before_update(struct kl_req *r, struct kl_value *draft, const struct 
     for (size_t i = patch && uid.n; i < KL_COUNT(kept); i++)
         copy_meta(a, m, om, kept[i]);
     kl_unset(a, m, KL_F_selfLink);
+    if (!kl_text(kl_get(m, KL_F_resourceVersion)).n)
+        copy_meta(a, m, om, KL_F_resourceVersion); // an update without one is of the newest
     if (is_status(r)) {
         // Owners and finalizers are not a status writer's to change.
         copy_meta(a, m, om, KL_F_ownerReferences);
@@ -170,11 +172,7 @@ int kl_update_prepare(struct kl_req *r, struct kl_object *stored, struct kl_valu
                kl_int(kl_int_at(old, 0, KL_F_metadata, KL_F_generation) + 1));
     }
     struct kl_field_errors e = {.arena = r->arena};
-    kl_meta_validate(r, s, &now->root, old, &e);
-    // Of a status alone the rules of the rest say nothing: an object that broke none when it was
-    // made must not lose its status to a newer rule.
-    if (s->validate && !is_status(r))
-        s->validate(r, &now->root, old, &e);
+    kl_rules_check(r, s, &now->root, old, &e);
     if (e.n)
         kl_fail_invalid(r, kl_str(r->info.res->kind), r->info.group, r->info.name, &e);
     bool gone = removed_by_update(r, &now->root);

@@ -40,7 +40,7 @@ static void create_config_map(struct kl_v *c)
     size_t total = check_keys(c, kl_get(c->now, KL_F_data), F(NULL, data), binary) +
                    check_keys(c, binary, F(NULL, binaryData), NULL);
     if (total > DATA_MAX)
-        kl_v_too_long(c, N(NULL, ""), DATA_MAX);
+        kl_v_too_long(c, N(NULL, "[]"), DATA_MAX);
 }
 
 static void update_config_map(struct kl_v *c)

@@ -202,12 +202,10 @@ static const char *go_name(kl_sym f)
     static const struct {
         kl_sym field;
         const char *name;
-    } names[] = {{KL_F_ip, "IP"},
-                 {KL_F_seLinuxOptions, "SELinuxOptions"},
-                 {KL_F_cidr, "CIDR"},
-                 {KL_F_apiGroup, "APIGroup"},
-                 {KL_F_apiVersion, "APIVersion"},
-                 {KL_F_uid, "UID"}};
+    } names[] = {
+        {KL_F_ip, "IP"},     {KL_F_cidrs, "CIDRs"},       {KL_F_seLinuxOptions, "SELinuxOptions"},
+        {KL_F_cidr, "CIDR"}, {KL_F_apiGroup, "APIGroup"}, {KL_F_apiVersion, "APIVersion"},
+        {KL_F_uid, "UID"}};
     for (size_t i = 0; i < KL_COUNT(names); i++)
         if (names[i].field == f)
             return names[i].name;

@@ -3,7 +3,8 @@
 #include "object/validate/validate_int.h"
 
 static const struct kl_v_kind *const lists[] = {
-    kl_v_pods, kl_v_services, kl_v_core, kl_v_volume_kinds, kl_v_workloads, kl_v_jobs,
+    kl_v_pods,      kl_v_services, kl_v_core,    kl_v_volume_kinds,
+    kl_v_workloads, kl_v_jobs,     kl_v_cluster, kl_v_network,
 };
 
 const struct kl_v_kind *kl_v_kind_of(const struct kl_resource *storage)
@@ -50,11 +51,14 @@ void kl_validate_update(struct kl_findings *f, const struct kl_resource *storage
     begin(&c, f, storage, now, old);
     kl_v_meta_plain(&c, KL_V_PATH_SEGMENT);
     kl_v_meta_update_plain(&c);
-    void (*rules)(struct kl_v *) = !k                                              ? NULL
-                                   : !subresource.n                                ? k->update
-                                   : kl_str_eqz(subresource, "status")             ? k->status
-                                   : k->other && kl_str_eqz(subresource, k->other) ? k->sub
-                                                                                   : NULL;
+    void (*rules)(struct kl_v *) = NULL;
+    if (k && !subresource.n)
+        rules = k->update;
+    else if (k && kl_str_eqz(subresource, "status"))
+        rules = k->status;
+    for (const struct kl_v_kind *o = k; o && !rules && o->create && o->res == k->res; o++)
+        if (o->other && kl_str_eqz(subresource, o->other))
+            rules = o->sub;
     if (rules)
         rules(&c);
 }

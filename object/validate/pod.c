@@ -268,7 +268,7 @@ static void update_ephemeral(struct kl_v *c)
 {
     const struct kl_value *now = kl_get(kl_v_spec(c), KL_F_ephemeralContainers);
     if (is_static(c)) {
-        kl_v_forbidden(c, N(NULL, ""), "static pods do not support ephemeral containers");
+        kl_v_forbidden(c, N(NULL, "[]"), "static pods do not support ephemeral containers");
         return;
     }
     kl_v_meta_update(c);
@@ -476,6 +476,17 @@ static void status_pod(struct kl_v *c)
     check_users(c, KL_F_ephemeralContainerStatuses);
 }
 
+// Not yet: ValidatePodResize's rules on what may change (QoS class, removed limits).
+static void update_resize(struct kl_v *c)
+{
+    if (is_static(c)) {
+        kl_v_forbidden(c, N(NULL, "[]"), "static pods cannot be resized");
+        return;
+    }
+    kl_v_meta_update(c);
+    check_pod(c);
+}
+
 static void create_pod_template(struct kl_v *c)
 {
     kl_v_meta(c, KL_V_SUBDOMAIN);
@@ -491,6 +502,7 @@ static void update_pod_template(struct kl_v *c)
 const struct kl_v_kind kl_v_pods[] = {
     {KL_RES_core_v1_pods, create_pod, update_pod, status_pod, "ephemeralcontainers",
      update_ephemeral},
+    {KL_RES_core_v1_pods, create_pod, NULL, NULL, "resize", update_resize},
     {KL_RES_core_v1_podtemplates, create_pod_template, update_pod_template, NULL, NULL, NULL},
     {0},
 };

@@ -175,7 +175,7 @@ static void check_claims(struct kl_v *c, const struct kl_pod_ctx *x, const struc
         bool twice = false;
         if (kl_map_value(kl_get(x->meta, KL_F_annotations),
                          KL_STR("kubernetes.io/config.mirror"))) {
-            kl_v_forbidden(c, N(NULL, ""), "static pods do not support resource claims");
+            kl_v_forbidden(c, N(NULL, "[]"), "static pods do not support resource claims");
             continue;
         }
         for (size_t k = 0; k < i; k++)

@@ -98,7 +98,8 @@ static void test_forms(void **state)
         {"POST",
          "/apis/autoscaling/v1/namespaces/f/horizontalpodautoscalers",
          "{\"metadata\":{\"name\":\"h\"},\"spec\":{\"maxReplicas\":3,"
-         "\"targetCPUUtilizationPercentage\":50,\"scaleTargetRef\":{\"kind\":\"Deployment\","
+         "\"targetCPUUtilizationPercentage\":50,\"scaleTargetRef\":{\"apiVersion\":\"apps/"
+         "v1\",\"kind\":\"Deployment\","
          "\"name\":"
          "\"d\"}}}",
          201,
