@@ -2,6 +2,11 @@
 // Equality. What cannot be compared is unequal for CEL's own types and an error for Kubernetes'.
 #include "object/cel/value_int.h"
 
+enum { MAX_DEPTH = 1000 }; // of lists and maps in each other; trees may be deeper
+
+static struct kl_cel_val equal_at(struct kl_arena *a, struct kl_cel_val x, struct kl_cel_val y,
+                                  int depth);
+
 static bool is_true(struct kl_cel_val v)
 {
     return v.kind == KL_CEL_BOOL && v.b;
@@ -12,14 +17,15 @@ static bool is_false(struct kl_cel_val v)
     return v.kind == KL_CEL_BOOL && !v.b;
 }
 
-static struct kl_cel_val lists_equal(struct kl_arena *a, struct kl_cel_val x, struct kl_cel_val y)
+static struct kl_cel_val lists_equal(struct kl_arena *a, struct kl_cel_val x, struct kl_cel_val y,
+                                     int depth)
 {
     struct kl_cel_val error = cel_ok(true);
     size_t n = cel_count(x);
     if (n != cel_count(y))
         return cel_ok(false);
     for (size_t i = 0; i < n; i++) {
-        struct kl_cel_val same = cel_equal(a, cel_get(a, x, i), cel_get(a, y, i));
+        struct kl_cel_val same = equal_at(a, cel_get(a, x, i), cel_get(a, y, i), depth);
         if (is_false(same))
             return same;
         if (x.form == F_CONCAT && cel_is_error(same) && !cel_is_error(error))
@@ -28,7 +34,8 @@ static struct kl_cel_val lists_equal(struct kl_arena *a, struct kl_cel_val x, st
     return error;
 }
 
-static struct kl_cel_val maps_equal(struct kl_arena *a, struct kl_cel_val x, struct kl_cel_val y)
+static struct kl_cel_val maps_equal(struct kl_arena *a, struct kl_cel_val x, struct kl_cel_val y,
+                                    int depth)
 {
     size_t n = cel_count(x);
     if (n != cel_count(y))
@@ -36,7 +43,7 @@ static struct kl_cel_val maps_equal(struct kl_arena *a, struct kl_cel_val x, str
     for (size_t i = 0; i < n; i++) {
         struct kl_cel_val k, v, other;
         kl_cel_entry(a, x, i, &k, &v);
-        if (!cel_find(a, y, k, &other) || is_false(cel_equal(a, v, other)))
+        if (!cel_find(a, y, k, &other) || is_false(equal_at(a, v, other, depth)))
             return cel_ok(false);
     }
     return cel_ok(true);
@@ -90,7 +97,8 @@ static struct kl_cel_val special_equal(struct kl_arena *a, struct kl_cel_val x, 
     }
 }
 
-struct kl_cel_val cel_equal_bare(struct kl_arena *a, struct kl_cel_val x, struct kl_cel_val y)
+static struct kl_cel_val bare_at(struct kl_arena *a, struct kl_cel_val x, struct kl_cel_val y,
+                                 int depth)
 {
     if (cel_is_error(x))
         return x;
@@ -117,7 +125,10 @@ struct kl_cel_val cel_equal_bare(struct kl_arena *a, struct kl_cel_val x, struct
             return y.kind == x.kind ? cel_typed_equal(a, x, y) : CEL_NO_OVERLOAD;
         if (y.kind != x.kind)
             return cel_ok(false);
-        return x.kind == KL_CEL_LIST ? lists_equal(a, x, y) : maps_equal(a, x, y);
+        if (depth > MAX_DEPTH) // trees are left to the walk that all else uses, too
+            return cel_ok(x.form == F_NODE && y.form == F_NODE && kl_value_equal(x.p, y.p));
+        return x.kind == KL_CEL_LIST ? lists_equal(a, x, y, depth + 1)
+                                     : maps_equal(a, x, y, depth + 1);
     case KL_CEL_OPTIONAL:
         return optionals_equal(a, x, y);
     case KL_CEL_OPAQUE:
@@ -130,18 +141,29 @@ struct kl_cel_val cel_equal_bare(struct kl_arena *a, struct kl_cel_val x, struct
         struct kl_cel_val i = {.kind = KL_CEL_MAP, .form = F_GROWS}, j = i;
         i.p = &((const struct cel_object *)x.p)->fields;
         j.p = &((const struct cel_object *)y.p)->fields;
-        return maps_equal(a, i, j);
+        return maps_equal(a, i, j, depth + 1);
     }
     default:
         return y.kind == x.kind ? special_equal(a, x, y) : CEL_NO_OVERLOAD;
     }
 }
 
-struct kl_cel_val cel_equal(struct kl_arena *a, struct kl_cel_val x, struct kl_cel_val y)
+static struct kl_cel_val equal_at(struct kl_arena *a, struct kl_cel_val x, struct kl_cel_val y,
+                                  int depth)
 {
     if (x.kind == KL_CEL_NULL || y.kind == KL_CEL_NULL)
         return cel_ok(x.kind == y.kind);
-    return cel_equal_bare(a, x, y);
+    return bare_at(a, x, y, depth);
+}
+
+struct kl_cel_val cel_equal_bare(struct kl_arena *a, struct kl_cel_val x, struct kl_cel_val y)
+{
+    return bare_at(a, x, y, 0);
+}
+
+struct kl_cel_val cel_equal(struct kl_arena *a, struct kl_cel_val x, struct kl_cel_val y)
+{
+    return equal_at(a, x, y, 0);
 }
 
 bool cel_is_equal(struct kl_arena *a, struct kl_cel_val x, struct kl_cel_val y)

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
+#include <pthread.h>
 
 #include "object/cel/cel.h"
 #include "object/json.h"
@@ -451,6 +452,74 @@ static void limits_hold(void **state)
     free_bench(b);
 }
 
+// Deeper than the walks go: an answer, never a crash.
+static void deep_trees_are_no_trap(void **state)
+{
+    enum { DEPTH = 9000 };
+    struct bench *b = new_bench(0);
+    char *text = malloc(2 * DEPTH + 1);
+    assert_non_null(text);
+    memset(text, '[', DEPTH);
+    memset(text + DEPTH, ']', DEPTH);
+    text[2 * DEPTH] = 0;
+    struct kl_cel_val vars[2];
+    for (int i = 0; i < 2; i++) {
+        vars[i] = tree(&b->arena, text);
+        kl_cel_env_var(b->env, i ? KL_STR("y") : KL_STR("x"),
+                       kl_cel_decl_simple(b->env, KL_CEL_T_DYN));
+    }
+    struct kl_cel_eval with = {.vars = vars};
+    assert_string_equal(run(b, "x == y", &with), "true");
+    run(b, "[x].flatten(100000)", &with);
+    run(b, "'%s'.format([x])", &with);
+    assert_string_equal(run(b, "x.size()", &with), "1");
+    free(text);
+    free_bench(b);
+}
+
+static const struct kl_cel_program *shared;
+
+static void *evaluate_often(void *arg)
+{
+    struct kl_cel_val *vars = arg, v;
+    struct kl_cel_eval with = {.vars = vars};
+    size_t good = 0;
+    for (int i = 0; i < 200; i++) {
+        struct kl_arena a;
+        struct kl_error err;
+        kl_arena_init(&a, 0);
+        good += !kl_cel_eval(shared, &with, &a, &v, NULL, &err) && v.kind == KL_CEL_BOOL && v.b;
+        kl_arena_fini(&a);
+    }
+    return good == 200 ? arg : NULL;
+}
+
+static void threads_share_a_program(void **state)
+{
+    struct bench *b = new_bench(0);
+    struct kl_cel_program *p = NULL;
+    struct kl_str issues;
+    struct kl_error err;
+    pthread_t threads[4];
+    kl_cel_env_var(b->env, KL_STR("x"), kl_cel_decl_simple(b->env, KL_CEL_T_DYN));
+    struct kl_cel_val vars[] = {tree(&b->arena, "{\"a\":[\"b1\",\"b2\"],\"n\":3}")};
+    assert_int_equal(kl_cel_compile(b->env,
+                                    KL_STR("x.a.all(s, s.matches('^b[0-9]$')) && x.n in [1, "
+                                           "2, 3] && x.a.map(s, s + 'x').size() == 2"),
+                                    &b->arena, &p, &issues, &err),
+                     0);
+    shared = p;
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, evaluate_often, vars), 0);
+    for (int i = 0; i < 4; i++) {
+        void *result = NULL;
+        pthread_join(threads[i], &result);
+        assert_non_null(result);
+    }
+    kl_cel_program_unref(p);
+    free_bench(b);
+}
+
 static void programs_know_their_variables(void **state)
 {
     struct bench *b = new_bench(0);
@@ -491,6 +560,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(patches_are_made),
         cmocka_unit_test(typed_trees_read_as_json),
         cmocka_unit_test(limits_hold),
+        cmocka_unit_test(deep_trees_are_no_trap),
+        cmocka_unit_test(threads_share_a_program),
         cmocka_unit_test(programs_know_their_variables),
     };
     vectors_path = argc > 1 ? argv[1] : "";
