@@ -8,7 +8,7 @@
 
 enum { ELECTION_MS = 300, HEARTBEAT_MS = 30, SEGMENT_BYTES = 8192 };
 
-static struct sim *now_running; // one at a time in a process
+struct sim *sim_running; // one at a time in a process
 
 static struct sim_server *of_raft(void *arg)
 {
@@ -69,6 +69,11 @@ static void push_item(struct sim_server *v, int q, struct kl_raft_job *j, struct
         plan_work(v, q);
 }
 
+void sim_server_write(struct sim_server *v, struct kl_raft_write *w)
+{
+    push_item(v, KL_RAFT_STATE, NULL, w);
+}
+
 static struct sim_item *pop_item(struct sim_queue *k)
 {
     struct sim_item *it = k->first;
@@ -78,7 +83,7 @@ static struct sim_item *pop_item(struct sim_queue *k)
     return it;
 }
 
-static void write_db(struct sim_server *v, const struct kl_raft_write *w)
+void sim_server_write_now(struct sim_server *v, const struct kl_raft_write *w)
 {
     if (v->nversions == SIM_DB_VERSIONS) {
         v->durable = v->version[0];
@@ -111,7 +116,7 @@ static void run_work(struct sim_server *v, int q)
     k->due = false;
     for (int i = 0; i < 8 && k->first && k->first->write; i++) {
         struct sim_item *it = pop_item(k);
-        write_db(v, it->write);
+        sim_server_write_now(v, it->write);
         atomic_fetch_sub(&v->r.lag, it->write->bytes);
         kl_raft_write_free(it->write);
         free(it);
@@ -181,7 +186,7 @@ static void env_soon(void *arg)
 }
 
 // The process ends; here at the end of the event.
-static void env_fatal(void *arg, const struct kl_error *err)
+void sim_server_fatal(void *arg, const struct kl_error *err)
 {
     struct sim_server *v = of_raft(arg);
     if (!v->up || v->dying)
@@ -502,7 +507,8 @@ void sim_server_boot(struct sim_server *v)
     struct sim *s = v->sim;
     struct kl_raft *r = &v->r;
     struct kl_error err = {0};
-    struct kl_raft_env env = {r, env_run, env_now, env_random, env_send, env_soon, env_fatal};
+    struct kl_raft_env env = {r,        env_run,  env_now,         env_random,
+                              env_send, env_soon, sim_server_fatal};
     struct kl_raft_machine m = {
         r, apply, kl_raft_fsm_may_snapshot, save, restored, fetch, install, on_changed, on_message};
     struct kl_raft_node_options o = {.id = v->id,
@@ -511,7 +517,7 @@ void sim_server_boot(struct sim_server *v)
                                      .snapshot_bytes = s->snapshots ? 4000 : 1 << 30,
                                      .snapshot_entries = 24};
     memset(r, 0, sizeof(*r));
-    now_running = s;
+    sim_running = s;
     v->core.view = calloc(1, sizeof(*v->core.view)); // with an empty index: all keys are new
     r->core = r->sq.core = &v->core;
     r->sq.reserve_fd = r->lock_fd = -1;
@@ -559,7 +565,7 @@ static void run_message(struct sim_server *v, const struct sim_event *e)
 void sim_server_event(struct sim_server *v, const struct sim_event *e)
 {
     struct sim *s = v->sim;
-    now_running = s;
+    sim_running = s;
     switch (e->kind) {
     case SIM_TICK:
         sim_post(s, HEARTBEAT_MS * 1000, *e);
@@ -626,94 +632,4 @@ void sim_server_free(struct sim_server *v)
         reap(v);
     rfs_fini(&v->disk);
     free(v->log);
-}
-
-// ---- what the linker puts in the product's place ----
-
-int64_t __wrap_kl_raft_now(void);
-void __wrap_kl_raft_fatal(struct kl_raft *r, const struct kl_error *err);
-void __wrap_kl_raft_write_post(struct kl_raft *r, struct kl_raft_write *w);
-int __wrap_kl_raft_write_now(struct kl_raft *r, struct kl_raft_write *w, struct kl_error *err);
-int __wrap_kl_raft_mark_reseed(struct kl_raft *r);
-int __wrap_kl_peers_send(struct kl_peers *p, uint64_t to, enum kl_peer_channel c,
-                         struct kl_bytes *msg);
-struct kl_loop *__wrap_kl_core_loop(struct kl_store *c);
-void __wrap_kl_loop_defer(struct kl_loop *l, struct kl_task *t);
-int __wrap_kl_core_applied(struct kl_store *c, struct kl_batch *b);
-void __wrap_kl_core_failed(struct kl_store *c, struct kl_batch *b, int code);
-int __wrap_raft_barrier(struct raft *r, struct raft_barrier *req, raft_barrier_cb cb);
-int __real_raft_barrier(struct raft *r, struct raft_barrier *req, raft_barrier_cb cb);
-
-int64_t __wrap_kl_raft_now(void)
-{
-    return now_running->now / 1000;
-}
-
-void __wrap_kl_raft_fatal(struct kl_raft *r, const struct kl_error *err)
-{
-    env_fatal(r, err);
-}
-
-void __wrap_kl_raft_write_post(struct kl_raft *r, struct kl_raft_write *w)
-{
-    atomic_fetch_add(&r->lag, w->bytes);
-    push_item(of_raft(r), KL_RAFT_STATE, NULL, w);
-}
-
-int __wrap_kl_raft_write_now(struct kl_raft *r, struct kl_raft_write *w, struct kl_error *err)
-{
-    write_db(of_raft(r), w);
-    return 0;
-}
-
-int __wrap_kl_raft_mark_reseed(struct kl_raft *r)
-{
-    return 0;
-}
-
-int __wrap_kl_peers_send(struct kl_peers *p, uint64_t to, enum kl_peer_channel c,
-                         struct kl_bytes *msg)
-{
-    struct sim_server *v = (struct sim_server *)p;
-    return sim_send(v->sim, v, to, c, msg);
-}
-
-struct kl_loop *__wrap_kl_core_loop(struct kl_store *c)
-{
-    return (struct kl_loop *)KL_CONTAINER_OF(c, struct sim_server, core);
-}
-
-void __wrap_kl_loop_defer(struct kl_loop *l, struct kl_task *t)
-{
-    struct sim_server *v = (struct sim_server *)l;
-    t->next = NULL;
-    *v->deferred_end = t;
-    v->deferred_end = &t->next;
-}
-
-int __wrap_kl_core_applied(struct kl_store *c, struct kl_batch *b)
-{
-    struct sim_server *v = KL_CONTAINER_OF(c, struct sim_server, core);
-    bool own = b == v->batch;
-    if (!own && !v->sim->calm && sim_chance(v->sim, 1))
-        return KL_ENOMEM;
-    sim_check_batch(v, b);
-    if (own)
-        sim_acked(v, b);
-    else
-        kl_batch_free(b);
-    return 0;
-}
-
-void __wrap_kl_core_failed(struct kl_store *c, struct kl_batch *b, int code)
-{
-    sim_failed(KL_CONTAINER_OF(c, struct sim_server, core), b, code);
-}
-
-int __wrap_raft_barrier(struct raft *r, struct raft_barrier *req, raft_barrier_cb cb)
-{
-    if (!now_running || now_running->o.without != SIM_BARRIER)
-        return __real_raft_barrier(r, req, cb);
-    cb(req, 0);
-    return 0;
 }

@@ -211,6 +211,11 @@ void sim_server_event(struct sim_server *v, const struct sim_event *e);
 void sim_server_free(struct sim_server *v);
 struct sim_server *sim_server_by_id(struct sim *s, uint64_t id);
 struct sim_server *sim_server_leader(struct sim *s);
+// What the product's code asks of a server (wrap.c).
+extern struct sim *sim_running;
+void sim_server_fatal(void *raft, const struct kl_error *err);        // it ends with this event
+void sim_server_write(struct sim_server *v, struct kl_raft_write *w); // in SQLite's queue
+void sim_server_write_now(struct sim_server *v, const struct kl_raft_write *w);
 
 // work.c: what clients and operators do
 void sim_client(struct sim_server *v);
