@@ -48,6 +48,10 @@ static const char *const complete[] = {
     "PriorityClass",
     "RuntimeClass",
     "EndpointSlice",
+    "StorageClass",
+    "VolumeAttributesClass",
+    "CSIDriver",
+    "CSIStorageCapacity",
     NULL,
 };
 
