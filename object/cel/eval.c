@@ -434,7 +434,7 @@ struct kl_cel_val cel_run_plan(struct cel_run *r, const struct cel_plan *p)
         v = cel_run_fold(r, p);
         break;
     }
-    if (cel_is_error(v) && v.s == CEL_NO_MEMORY.s)
+    if (cel_is_error(v) && v.s == cel_no_memory)
         r->stop = r->stop ? r->stop : KL_ENOMEM;
     return v;
 }

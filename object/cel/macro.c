@@ -237,7 +237,10 @@ bool cel_expand(struct cel_builder *b, int32_t offset, struct kl_str function,
         if (macros[i].nargs == n && macros[i].member == (target != NULL) &&
             kl_str_eqz(function, macros[i].name)) {
             b->offset = offset;
+            uint32_t before = b->issues->total;
             *ret = macros[i].expand(b, function, target, n, args);
+            if (!*ret && b->issues->total == before) // nothing wrong but the memory
+                b->issues->out_of_memory = true;
             return true;
         }
     return false;

@@ -4,7 +4,7 @@
 #include "object/cel/re2_int.h"
 #include <stdlib.h>
 
-enum { COMPILE_BYTES = 256 << 20, PROGRAM_BYTES = 64 << 20 };
+enum { COMPILE_BYTES = 256 << 20, LAST_BYTES = 4 << 20, PROGRAM_BYTES = 64 << 20 };
 
 static const struct cel_type *keep_type(struct kl_arena *a, const struct cel_type *t)
 {
@@ -32,7 +32,8 @@ static int compile(struct kl_cel_program *p, struct kl_str text, struct kl_arena
     const struct cel_type *type = e ? cel_check(p->env, work, e, &issues) : NULL;
     if (type)
         cel_validate(work, e, &issues);
-    if (issues.out_of_memory)
+    // What is found with the memory at its end may be its fault alone.
+    if (issues.out_of_memory || work->used_bytes > COMPILE_BYTES - LAST_BYTES)
         return KL_ENOMEM;
     if (issues.total) {
         *ret_issues = cel_issues_text(&issues);

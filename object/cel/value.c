@@ -9,6 +9,8 @@
 #define MIN_SECONDS INT64_C(-62135596800)
 #define MAX_SECONDS INT64_C(253402300799)
 
+const char cel_no_memory[] = "out of memory";
+
 struct kl_cel_val kl_cel_null(void)
 {
     return (struct kl_cel_val){.kind = KL_CEL_NULL};

@@ -82,7 +82,10 @@ static inline struct kl_cel_val cel_i(int64_t i)
 }
 #define CEL_ERR(lit) ((struct kl_cel_val){.kind = KL_CEL_ERROR, .n = sizeof(lit) - 1, .s = "" lit})
 #define CEL_NO_OVERLOAD CEL_ERR("no such overload")
-#define CEL_NO_MEMORY CEL_ERR("out of memory")
+// Known by its address: it ends an evaluation.
+extern const char cel_no_memory[sizeof "out of memory"];
+#define CEL_NO_MEMORY                                                                              \
+    ((struct kl_cel_val){.kind = KL_CEL_ERROR, .n = sizeof cel_no_memory - 1, .s = cel_no_memory})
 struct kl_cel_val cel_errf(struct kl_arena *a, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
