@@ -3,6 +3,7 @@
 // n, once or for good, as an I/O error or a full disk. What was acknowledged must be there
 // afterwards, what was refused must not. And a disk that is really full.
 #include "harness.h"
+#include "pass_vfs.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include <errno.h>
@@ -26,11 +27,6 @@ static struct {
     atomic_int rc;
 } fault;
 
-struct file {
-    sqlite3_file base;
-    sqlite3_file *real;
-};
-
 static sqlite3_vfs *real_vfs;
 
 static int fault_rc(int op)
@@ -49,109 +45,42 @@ static int fault_rc(int op)
                            : SQLITE_IOERR_TRUNCATE;
 }
 
-static sqlite3_file *real_of(sqlite3_file *f)
-{
-    return ((struct file *)f)->real;
-}
-
-static int f_close(sqlite3_file *f)
-{
-    sqlite3_file *r = real_of(f);
-    int rc = r->pMethods ? r->pMethods->xClose(r) : SQLITE_OK;
-    free(r);
-    return rc;
-}
-
-static int f_read(sqlite3_file *f, void *p, int n, sqlite3_int64 at)
-{
-    return real_of(f)->pMethods->xRead(real_of(f), p, n, at);
-}
-
 static int f_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
 {
     int rc = fault_rc(OP_WRITE);
     if (rc) { // as disks do: a part of it arrives
-        real_of(f)->pMethods->xWrite(real_of(f), p, n / 2, at);
+        pass_real(f)->pMethods->xWrite(pass_real(f), p, n / 2, at);
         return rc;
     }
-    return real_of(f)->pMethods->xWrite(real_of(f), p, n, at);
+    return pass_real(f)->pMethods->xWrite(pass_real(f), p, n, at);
 }
 
 static int f_truncate(sqlite3_file *f, sqlite3_int64 n)
 {
     int rc = fault_rc(OP_TRUNCATE);
-    return rc ? rc : real_of(f)->pMethods->xTruncate(real_of(f), n);
+    return rc ? rc : pass_real(f)->pMethods->xTruncate(pass_real(f), n);
 }
 
 static int f_sync(sqlite3_file *f, int flags)
 {
     int rc = fault_rc(OP_SYNC);
-    return rc ? rc : real_of(f)->pMethods->xSync(real_of(f), flags);
+    return rc ? rc : pass_real(f)->pMethods->xSync(pass_real(f), flags);
 }
 
-static int f_size(sqlite3_file *f, sqlite3_int64 *n)
-{
-    return real_of(f)->pMethods->xFileSize(real_of(f), n);
-}
-
-static int f_lock(sqlite3_file *f, int l)
-{
-    return real_of(f)->pMethods->xLock(real_of(f), l);
-}
-
-static int f_unlock(sqlite3_file *f, int l)
-{
-    return real_of(f)->pMethods->xUnlock(real_of(f), l);
-}
-
-static int f_check(sqlite3_file *f, int *out)
-{
-    return real_of(f)->pMethods->xCheckReservedLock(real_of(f), out);
-}
-
-static int f_control(sqlite3_file *f, int op, void *p)
-{
-    return real_of(f)->pMethods->xFileControl(real_of(f), op, p);
-}
-
-static int f_sector(sqlite3_file *f)
-{
-    return real_of(f)->pMethods->xSectorSize(real_of(f));
-}
-
-static int f_device(sqlite3_file *f)
-{
-    return real_of(f)->pMethods->xDeviceCharacteristics(real_of(f));
-}
-
-// Version 1: without shared memory, which an exclusive WAL does not need.
 static const sqlite3_io_methods methods = {
-    1,      f_close,  f_read,  f_write,   f_truncate, f_sync,   f_size,
-    f_lock, f_unlock, f_check, f_control, f_sector,   f_device,
+    1,         pass_close,  pass_read,  f_write,      f_truncate,  f_sync,      pass_size,
+    pass_lock, pass_unlock, pass_check, pass_control, pass_sector, pass_device,
 };
 
 static int v_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, int *out)
 {
-    struct file *p = (struct file *)f;
-    p->real = calloc(1, (size_t)real_vfs->szOsFile);
-    int rc = real_vfs->xOpen(real_vfs, name, p->real, flags, out);
-    p->base.pMethods = rc ? NULL : &methods;
-    if (rc)
-        free(p->real);
-    return rc;
+    return pass_open(real_vfs, name, (struct pass_file *)f, flags, out, &methods);
 }
 
 static void install_vfs(void)
 {
     static sqlite3_vfs vfs;
-    sqlite3_initialize();
-    real_vfs = sqlite3_vfs_find(NULL);
-    vfs = *real_vfs;
-    vfs.szOsFile = sizeof(struct file);
-    vfs.zName = "fault";
-    vfs.pNext = NULL;
-    vfs.xOpen = v_open;
-    sqlite3_vfs_register(&vfs, 1);
+    real_vfs = pass_install(&vfs, NULL, "fault", sizeof(struct pass_file), v_open);
 }
 
 static void set_fault(int ops, int nth, bool forever, int rc)

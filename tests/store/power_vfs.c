@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "power_vfs.h"
 #include "harness.h"
+#include "pass_vfs.h"
 #include <errno.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -40,8 +41,7 @@ static struct {
 static sqlite3_vfs *real_vfs;
 
 struct file {
-    sqlite3_file base;
-    sqlite3_file *real;
+    struct pass_file pass;
     struct disk_file *d; // NULL: a temporary one
     unsigned told;       // of its errors
 };
@@ -228,22 +228,10 @@ void power_settle(void)
 
 // ---- files ----
 
-static sqlite3_file *real_of(sqlite3_file *f)
-{
-    return ((struct file *)f)->real;
-}
-
-static int f_close(sqlite3_file *f)
-{
-    sqlite3_file *r = real_of(f);
-    int rc = r->pMethods ? r->pMethods->xClose(r) : SQLITE_OK;
-    free(r);
-    return rc;
-}
-
 static int f_read(sqlite3_file *f, void *p, int n, sqlite3_int64 at)
 {
-    return power_is_off() ? SQLITE_IOERR_READ : real_of(f)->pMethods->xRead(real_of(f), p, n, at);
+    return power_is_off() ? SQLITE_IOERR_READ
+                          : pass_real(f)->pMethods->xRead(pass_real(f), p, n, at);
 }
 
 static int f_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
@@ -255,7 +243,7 @@ static int f_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
     if (d && (!off || cutting))
         add_change(d, false, at, p, n);
     pthread_mutex_unlock(&power.mu);
-    return off ? SQLITE_IOERR_WRITE : real_of(f)->pMethods->xWrite(real_of(f), p, n, at);
+    return off ? SQLITE_IOERR_WRITE : pass_real(f)->pMethods->xWrite(pass_real(f), p, n, at);
 }
 
 static int f_truncate(sqlite3_file *f, sqlite3_int64 n)
@@ -267,7 +255,7 @@ static int f_truncate(sqlite3_file *f, sqlite3_int64 n)
     if (d && (!off || cutting))
         add_change(d, true, 0, NULL, n);
     pthread_mutex_unlock(&power.mu);
-    return off ? SQLITE_IOERR_TRUNCATE : real_of(f)->pMethods->xTruncate(real_of(f), n);
+    return off ? SQLITE_IOERR_TRUNCATE : pass_real(f)->pMethods->xTruncate(pass_real(f), n);
 }
 
 static int f_sync(sqlite3_file *f, int flags)
@@ -294,67 +282,37 @@ static int f_sync(sqlite3_file *f, int flags)
     return off || fails ? SQLITE_IOERR_FSYNC : SQLITE_OK;
 }
 
-static int f_size(sqlite3_file *f, sqlite3_int64 *n)
-{
-    return real_of(f)->pMethods->xFileSize(real_of(f), n);
-}
-
-static int f_lock(sqlite3_file *f, int l)
-{
-    return real_of(f)->pMethods->xLock(real_of(f), l);
-}
-
-static int f_unlock(sqlite3_file *f, int l)
-{
-    return real_of(f)->pMethods->xUnlock(real_of(f), l);
-}
-
-static int f_check(sqlite3_file *f, int *out)
-{
-    return real_of(f)->pMethods->xCheckReservedLock(real_of(f), out);
-}
-
 static int f_control(sqlite3_file *f, int op, void *p)
 {
     if (op == SQLITE_FCNTL_SIZE_HINT || op == SQLITE_FCNTL_CHUNK_SIZE)
         return SQLITE_OK; // would change the size behind our back
-    return real_of(f)->pMethods->xFileControl(real_of(f), op, p);
-}
-
-static int f_sector(sqlite3_file *f)
-{
-    return real_of(f)->pMethods->xSectorSize(real_of(f));
-}
-
-static int f_device(sqlite3_file *f)
-{
-    return real_of(f)->pMethods->xDeviceCharacteristics(real_of(f));
+    return pass_real(f)->pMethods->xFileControl(pass_real(f), op, p);
 }
 
 static int f_shm_map(sqlite3_file *f, int page, int size, int extend, void volatile **p)
 {
-    return real_of(f)->pMethods->xShmMap(real_of(f), page, size, extend, p);
+    return pass_real(f)->pMethods->xShmMap(pass_real(f), page, size, extend, p);
 }
 
 static int f_shm_lock(sqlite3_file *f, int at, int n, int flags)
 {
-    return real_of(f)->pMethods->xShmLock(real_of(f), at, n, flags);
+    return pass_real(f)->pMethods->xShmLock(pass_real(f), at, n, flags);
 }
 
 static void f_shm_barrier(sqlite3_file *f)
 {
-    real_of(f)->pMethods->xShmBarrier(real_of(f));
+    pass_real(f)->pMethods->xShmBarrier(pass_real(f));
 }
 
 static int f_shm_unmap(sqlite3_file *f, int del)
 {
-    return real_of(f)->pMethods->xShmUnmap(real_of(f), del);
+    return pass_real(f)->pMethods->xShmUnmap(pass_real(f), del);
 }
 
 static const sqlite3_io_methods methods = {
-    2,        f_close,   f_read,     f_write,       f_truncate,  f_sync,
-    f_size,   f_lock,    f_unlock,   f_check,       f_control,   f_sector,
-    f_device, f_shm_map, f_shm_lock, f_shm_barrier, f_shm_unmap,
+    2,           pass_close, f_read,      f_write,       f_truncate,  f_sync,
+    pass_size,   pass_lock,  pass_unlock, pass_check,    f_control,   pass_sector,
+    pass_device, f_shm_map,  f_shm_lock,  f_shm_barrier, f_shm_unmap,
 };
 
 static int v_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, int *out)
@@ -363,9 +321,6 @@ static int v_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, 
     memset(p, 0, sizeof(*p));
     if (power_is_off())
         return SQLITE_CANTOPEN;
-    p->real = calloc(1, (size_t)real_vfs->szOsFile);
-    if (!p->real)
-        abort();
     pthread_mutex_lock(&power.mu);
     if (name) {
         p->d = find_file(name, true); // before it is made
@@ -377,11 +332,7 @@ static int v_open(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, 
         p->told = p->d->errors;
     }
     pthread_mutex_unlock(&power.mu);
-    int rc = real_vfs->xOpen(real_vfs, name, p->real, flags, out);
-    p->base.pMethods = rc ? NULL : &methods;
-    if (rc)
-        free(p->real);
-    return rc;
+    return pass_open(real_vfs, name, &p->pass, flags, out, &methods);
 }
 
 static int v_delete(sqlite3_vfs *v, const char *name, int sync)
@@ -401,15 +352,8 @@ static int v_delete(sqlite3_vfs *v, const char *name, int sync)
 const char *power_vfs_install(void)
 {
     static sqlite3_vfs vfs;
-    sqlite3_initialize();
     // As it is without us: connections of this process share the file (store/sqlite/schema.c).
-    real_vfs = sqlite3_vfs_find("unix-excl");
-    vfs = *real_vfs;
-    vfs.szOsFile = sizeof(struct file);
-    vfs.zName = "power-excl";
-    vfs.pNext = NULL;
-    vfs.xOpen = v_open;
+    real_vfs = pass_install(&vfs, "unix-excl", "power-excl", sizeof(struct file), v_open);
     vfs.xDelete = v_delete;
-    sqlite3_vfs_register(&vfs, 1);
     return real_vfs->zName;
 }
