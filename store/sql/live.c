@@ -5,7 +5,9 @@
 #include "store/sql/sql_int.h"
 #include <stdlib.h>
 
-enum { WINDOW_ROWS = 2000, WINDOW_IDS = 8000 };
+// Of one query: rows stream, so that both sides work at the same time, and each query is a round
+// trip more. What is superseded comes along, at most this much of it.
+enum { WINDOW_IDS = 8000, WINDOW_PER_ROW = 4 };
 
 struct place {
     kl_rev id;
@@ -72,7 +74,7 @@ static int read_window(struct kl_backend *b, struct kl_sql_conn *c, struct live 
     struct kl_sql_value cell[KL_SQL_MAX_COLUMNS];
     const struct place *p = v->places;
     size_t to = from + 1, at = from;
-    while (to < v->n && to - from < WINDOW_ROWS && p[to].id - p[from].id < WINDOW_IDS)
+    while (to < v->n && p[to].id - p[from].id < WINDOW_IDS + WINDOW_PER_ROW * (kl_rev)(to - from))
         to++;
     int r = kl_sql_query(c, KL_SQL_FEED,
                          KL_SQL_PARAMS(KL_SQL_INT(p[from].id - 1), KL_SQL_INT(p[to - 1].id)), err);
