@@ -246,7 +246,8 @@ const struct kl_kv_hooks *kl_core_hooks(const struct kl_store *c);
 int64_t kl_core_wall_ms(const struct kl_store *c);
 const struct kl_store_options *kl_core_options(const struct kl_store *c);
 
-// In order of revision. The batch that was proposed: durable now; never fails. (A log that gives
+// In order of revision. The batch that was proposed: durable now, or part of a state that
+// kl_core_reset has taken since it was proposed (l->continues); never fails. (A log that gives
 // the revisions itself may have raised those of its rows, and last_rev.) An outside batch:
 // takes it; KL_ENOMEM means not taken, offer it again. An outside batch may have leases, a
 // compaction or forwarded transactions only (last_rev is base_rev then), and revisions that nobody
@@ -265,7 +266,8 @@ void kl_core_lease_done(struct kl_store *c, struct kl_lease_req *q);
 // revision: `l` as load would give it, versions that nobody else has. Replaces index and leases;
 // everything below l->rev counts as compacted (the back end has stored that before), so that every
 // watcher relists. With l->continues (a snapshot of the same log was installed) l->compact_rev
-// counts instead and watchers go on from read_rows. A proposed batch still ends in kl_core_failed.
+// counts instead and watchers go on from read_rows. A proposed batch still ends in kl_core_failed,
+// or in kl_core_applied when that state holds it.
 // KL_ENOMEM: offer again. KL_EINVALID: l->rev is below what was applied; nothing is changed. What
 // load fails with is passed on.
 int kl_core_reset(struct kl_store *c, int (*load)(void *arg, struct kl_loaded *l), void *arg);

@@ -480,17 +480,25 @@ static void publish_rows(struct kl_store *s, struct kl_batch *b, struct kl_view 
 
 static int apply_own(struct kl_store *s, struct kl_batch *b)
 {
-    assert(b == s->inflight && b->base_rev == s->view->rev);
+    // A state that was installed while it was being stored may hold it already.
+    bool there = b->base_rev < s->view->rev && b->last_rev <= s->view->rev;
+    assert(b == s->inflight && (there || b->base_rev == s->view->rev));
     int64_t took_ns = kl_mono_ns() - b->proposed_ns;
     kl_fault_crash("core.durable");
-    s->leases.unapplied_puts -= (int64_t)b->nleased;
-    struct kl_view *v = b->view;
-    b->view = NULL;
-    v->root = b->root;
-    b->root = NULL;
     s->inflight = NULL;
     s->stale = false;
-    publish_rows(s, b, v, &s->room);
+    if (there) {
+        drop_fill(s);
+        kl_lease_batch_undone(s, b); // the leases are that state's
+        reset_spec(s, s->view->root);
+    } else {
+        struct kl_view *v = b->view;
+        s->leases.unapplied_puts -= (int64_t)b->nleased;
+        b->view = NULL;
+        v->root = b->root;
+        b->root = NULL;
+        publish_rows(s, b, v, &s->room);
+    }
     atomic_store_explicit(&s->stat.last_error, 0, memory_order_relaxed);
     kl_fault_crash("core.published");
     kl_store_metrics_applied(s, b, took_ns);

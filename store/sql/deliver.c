@@ -165,7 +165,8 @@ static void written(struct kl_backend *b, struct kl_sql_write *w, struct kl_batc
         kl_core_failed(b->core, batch, KL_EMAYBE);
         return;
     }
-    set_at(b, w->after);
+    if (b->at.seq < w->after.seq) // otherwise what was read anew meanwhile holds it
+        set_at(b, w->after);
     kl_core_applied(b->core, batch);
     kl_sql_tell_peers(b);
 }
