@@ -400,11 +400,11 @@ static void jump(struct cluster *k, int i)
 static void wait_key(struct hs_client *c, const char *key)
 {
     int64_t until = kl_mono_ms() + 20000;
-    for (struct kl_kv *kv; !(kv = hs_get(c, key)); sched_yield()) {
+    struct kl_kv *kv;
+    for (; !(kv = hs_get(c, key)); sched_yield()) {
         if (kl_mono_ms() > until)
             fail_msg("%s does not come", key);
     }
-    struct kl_kv *kv = hs_get(c, key);
     kl_kv_unref(kv);
 }
 
