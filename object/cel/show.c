@@ -192,8 +192,8 @@ struct kl_str cel_time_text(struct kl_arena *a, struct kl_cel_val v)
     char text[KL_TIME_TEXT], nanos[16] = "", zone[16] = "Z";
     size_t n = kl_time_text((v.i + v.offset) * 1000000, text);
     if (v.n) {
-        int len = snprintf(nanos, sizeof nanos, ".%09u", v.n);
-        while (nanos[len - 1] == '0')
+        size_t len = (size_t)snprintf(nanos, sizeof nanos, ".%09u", v.n);
+        while (len > 1 && len < sizeof nanos && nanos[len - 1] == '0')
             nanos[--len] = 0;
     }
     if (v.offset) {
