@@ -84,9 +84,7 @@ static void check_body(struct kl_req *r)
     const struct kl_resource *st = kl_resource_storage(r->info.res);
     struct kl_object *o = kl_object_freeze(st->type, &v);
     FUZZ_CHECK(o, "out of memory");
-    kl_meta_validate(r, kl_strategy_of(st), &o->root, NULL, &e);
-    if (kl_strategy_of(st)->validate)
-        kl_strategy_of(st)->validate(r, &o->root, NULL, &e);
+    kl_rules_check(r, kl_strategy_of(st), &o->root, NULL, &e);
     if (e.n) {
         kl_fail_invalid(r, kl_str(r->info.res->kind), r->info.group, r->info.name, &e);
         check_fail(r, KL_EINVALID);
