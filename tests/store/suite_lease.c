@@ -148,7 +148,10 @@ void lease_renewal(void **state)
         assert_int_equal(k.remaining_ms, 10000);
     }
     kl_store_status(hs.s, &st);
-    assert_in_range(st.batches - before, 8, 12);
+    // Two servers of one database that do not reach each other tell each renewal by the log, from
+    // the moment on at which they know of each other.
+    bool told = kl_str_ends(kl_str(suite_backend), KL_STR("2"));
+    assert_in_range(st.batches - before, 8, told ? 210 : 12);
     // The next batch takes along what would be written soon.
     hs_put(&c, "x", "", -1);
     if (on("sqlite")) {
