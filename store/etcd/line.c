@@ -30,7 +30,8 @@ struct kl_str kl_etcd_line_prefix(struct kl_grpc_rpc *c, struct kl_str name, str
     char *p = kl_arena_alloc(a, name.n + 1), *end = kl_arena_alloc(a, name.n + 1);
     if (!p || !end)
         return (struct kl_str){NULL, 0};
-    memcpy(p, name.p, name.n);
+    if (name.n)
+        memcpy(p, name.p, name.n);
     p[name.n] = '/';
     struct kl_str prefix = {p, name.n + 1};
     *ret_end = kl_prefix_end(prefix, end);
