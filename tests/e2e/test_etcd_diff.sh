@@ -27,7 +27,7 @@ compare() {
     wait "${pids[@]}" 2>/dev/null
     pids=()
 }
-for backend in ${ETCD_BACKENDS-sqlite}; do
+for backend in ${ETCD_BACKENDS-sqlite memory raft}; do
     for seed in ${ETCD_SEEDS-1}; do
         compare "etcd / T1 ${backend%%:*} seed $seed" "$backend" -n "${ETCD_CALLS-20000}" -seed "$seed"
         case $backend in

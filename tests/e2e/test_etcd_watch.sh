@@ -16,7 +16,7 @@ for backend in ${ETCD_BACKENDS-sqlite}; do
         continue
     fi
     # shellcheck disable=SC2086 # words
-    "$dir/watchload" -endpoints "$url" -pid "$pid" ${ETCD_WATCH--seconds 8} |
+    "$dir/watchload" -endpoints "$url" -pid "$pid" ${ETCD_WATCH--seconds 20} |
         sed -E "s!^(ok|not ok) !\\1 etcd / ${backend%%:*} !"
     [ "${PIPESTATUS[0]}" = 0 ] || bad=1
     kill "$pid" && wait "$pid" || { echo "not ok etcd / ${backend%%:*} stop: exit code $?" && bad=1; }

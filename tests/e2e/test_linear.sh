@@ -1,18 +1,17 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# lane: etcd
+# lane: linear
 # time-limit: 1500
 # T2 and T8: clients write and read while servers are killed, paused and started again and their
 # database restarts; tests/etcd/lin checks the whole history.
 #
-#   LIN_BACKENDS  "sqlite postgres"; also mysql, raft, and etcd: servers of ours on a remote etcd
-#   LIN_ROUNDS    2, of LIN_SECONDS 10 each (tests/run --long: 5, and all of them); with more than
-#                 two, databases are killed as well
+#   LIN_BACKENDS  "sqlite postgres mysql raft"; also etcd (--long): servers of ours on a remote etcd
+#   LIN_ROUNDS    5, of LIN_SECONDS 10 each; with more than two, databases are killed as well
 #   LIN_BUILD     build-test: where tests/store/dbserver is
 cd "$(dirname "$0")/../.." || exit 1
 . tests/etcd/lib.sh
 build lin
-rounds=${LIN_ROUNDS-2} seconds=${LIN_SECONDS-10} bad=0
+rounds=${LIN_ROUNDS-5} seconds=${LIN_SECONDS-10} bad=0
 dbserver=$PWD/${LIN_BUILD-build-test}/tests/store/dbserver
 
 # run NAME URL LIN_FLAG...
@@ -61,7 +60,7 @@ run_raft() {
     tail -20 "$dir/lin.log" | sed 's/^/    /'
 }
 
-for backend in ${LIN_BACKENDS-sqlite postgres}; do
+for backend in ${LIN_BACKENDS-sqlite postgres mysql raft}; do
     case $backend in
     sqlite) run "sqlite, kill -9" "sqlite://$dir/state.db" ;;
     raft)
