@@ -16,7 +16,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { RUNTIME_WAIT_MS = 10000, PODS_WAIT_MS = 120000, END_WAIT_MS = 10000 };
+enum {
+    RUNTIME_WAIT_MS = 10000,
+    START_AGAIN_MS = 2000,
+    PODS_WAIT_MS = 120000,
+    END_WAIT_MS = 10000,
+};
 
 extern char **environ;
 
@@ -68,13 +73,33 @@ static void end_matching(const char *a, const char *b, int sig)
 
 // ---- the pods, through the runtime
 
+static void start_containerd(const struct kl_kubelet_conf *c)
+{
+    struct kl_path cfg;
+    posix_spawn_file_actions_t fa;
+    posix_spawnattr_t at;
+    pid_t pid;
+    kl_path_set(&cfg, "%s/config.toml", c->containerd_dir);
+    posix_spawn_file_actions_init(&fa);
+    for (int fd = 0; fd < 3; fd++)
+        posix_spawn_file_actions_addopen(&fa, fd, "/dev/null", O_RDWR, 0);
+    posix_spawnattr_init(&at);
+    posix_spawnattr_setflags(&at, POSIX_SPAWN_SETSID);
+    char *argv[] = {c->containerd_bin, (char *)(uintptr_t) "--config", cfg.s, NULL};
+    if (posix_spawnp(&pid, c->containerd_bin, &fa, &at, argv, environ))
+        kl_log(KL_LOG_WARN, "kubelet", "purge: containerd cannot be started");
+    posix_spawnattr_destroy(&at);
+    posix_spawn_file_actions_destroy(&fa);
+}
+
 struct removal {
+    const struct kl_kubelet_conf *conf;
     struct kl_loop *loop;
     struct kl_timers *timers;
     struct kl_cri *cri;
     struct kl_timer retry, limit;
     int left;
-    int64_t give_up_ms;
+    int64_t give_up_ms, start_again_ms;
     bool answered;
     struct kl_error err;
 };
@@ -122,9 +147,23 @@ static void on_listed(void *arg, enum kl_grpc_code code, const void *reply,
         end_loop(r);
 }
 
+// One that was dying when this began, or dies meanwhile, is started again.
+static void start_if_gone(struct removal *r)
+{
+    struct kl_path cfg;
+    int64_t now = kl_timers_now_ms(r->timers);
+    if (!r->conf->own_containerd || now < r->start_again_ms ||
+        !kl_path_set(&cfg, "%s/config.toml", r->conf->containerd_dir) ||
+        signal_matching("--config", cfg.s, 0))
+        return;
+    r->start_again_ms = now + START_AGAIN_MS;
+    start_containerd(r->conf);
+}
+
 static void list_pods(struct removal *r)
 {
     struct kl_cri_list_pod_sandbox_request req = {0};
+    start_if_gone(r);
     kl_cri_reconnect(r->cri);
     kl_cri_start(r->cri, KL_CRI_LIST_POD_SANDBOX, &req, 5000, on_listed, r, NULL);
 }
@@ -143,7 +182,7 @@ static void on_limit(struct kl_timer *t)
 
 static int remove_pods(const struct kl_kubelet_conf *c, struct kl_error *err)
 {
-    struct removal r = {.retry.cb = on_retry, .limit.cb = on_limit};
+    struct removal r = {.conf = c, .retry.cb = on_retry, .limit.cb = on_limit};
     int e = kl_loop_new("purge", &r.loop, err);
     if (e)
         return e;
@@ -166,25 +205,6 @@ static bool has_state(const struct kl_kubelet_conf *c)
 {
     struct kl_path p;
     return kl_path_set(&p, "%s/root", c->containerd_dir) && kl_fs_exists(p.s);
-}
-
-static void start_containerd(const struct kl_kubelet_conf *c)
-{
-    struct kl_path cfg;
-    posix_spawn_file_actions_t fa;
-    posix_spawnattr_t at;
-    pid_t pid;
-    kl_path_set(&cfg, "%s/config.toml", c->containerd_dir);
-    posix_spawn_file_actions_init(&fa);
-    for (int fd = 0; fd < 3; fd++)
-        posix_spawn_file_actions_addopen(&fa, fd, "/dev/null", O_RDWR, 0);
-    posix_spawnattr_init(&at);
-    posix_spawnattr_setflags(&at, POSIX_SPAWN_SETSID);
-    char *argv[] = {c->containerd_bin, (char *)(uintptr_t) "--config", cfg.s, NULL};
-    if (posix_spawnp(&pid, c->containerd_bin, &fa, &at, argv, environ))
-        kl_log(KL_LOG_WARN, "kubelet", "purge: containerd cannot be started");
-    posix_spawnattr_destroy(&at);
-    posix_spawn_file_actions_destroy(&fa);
 }
 
 // ---- the rest
@@ -227,12 +247,8 @@ int kl_kubelet_purge(const struct kl_kubelet_options *o, struct kl_error *err)
     if (r)
         return r;
     kl_path_set(&cfg, "%s/config.toml", c.containerd_dir);
-    if (!c.own_containerd || has_state(&c)) {
-        if (c.own_containerd && !signal_matching("--config", cfg.s, 0))
-            start_containerd(&c);
-        if (remove_pods(&c, &e))
-            keep_first(&first, &e);
-    }
+    if ((!c.own_containerd || has_state(&c)) && remove_pods(&c, &e))
+        keep_first(&first, &e);
     if (c.own_containerd) {
         end_matching("--config", cfg.s, SIGTERM);
         end_matching("containerd-shim", c.socket, SIGKILL);

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# lane: linear
+# lane: etcd
 # time-limit: 1500
 # T2 and T8: clients write and read while servers are killed, paused and started again and their
 # database restarts; tests/etcd/lin checks the whole history.

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# lane: containers
 # time-limit: 600
 """A whole node: real containers through containerd, driven by an unmodified kubectl."""
 import atexit

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# lane: containers
 # time-limit: 900
 """deploy/quickstart: from nothing to a Deployment that runs, again, stop, again, and away."""
 import os

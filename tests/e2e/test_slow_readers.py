@@ -5,6 +5,7 @@
 import re
 import resource
 import socket
+import threading
 import time
 from lib import Server, check, config_map, equal, run, wait_for
 
@@ -12,8 +13,26 @@ CLIENTS = 1000
 OBJECTS, SIZE = 400, 10_000  # a LIST of 4 MB
 GROWTH_MIB = 600  # 256 KiB of answer and what TLS and a connection need, for each client
 CMS = "/api/v1/namespaces/default/configmaps"
+
+
+class Overslept(threading.Thread):
+    """By how much this process, which only sleeps, was woken too late at worst."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.worst, self.over = 0, False
+
+    def run(self):
+        while not self.over:
+            at = time.monotonic()
+            time.sleep(0.01)
+            self.worst = max(self.worst, time.monotonic() - at - 0.01)
+
+
 server = Server()
 stuck = []
+clock = Overslept()
+clock.start()
 
 
 def metrics(pattern):
@@ -70,13 +89,15 @@ def test_others_are_served():
         slowest = max(slowest, time.monotonic() - at)
     print(f"    200 creates and gets in {time.monotonic() - began:.2f} s, the slowest pair "
           f"{slowest * 1000:.1f} ms")
-    check(slowest < 2, f"a create and a get took {slowest:.2f} s")
+    check(slowest < max(2, 20 * clock.worst), f"a create and a get took {slowest:.2f} s")
     equal(server.raw("GET", "/readyz")[2], b"ok")
     for name, count in metrics(r"kinglet_loop_stalls_total\{.*\}").items():
         print(f"    {name} {count:g}")
     longest = max(metrics(r"kinglet_loop_stall_max_seconds\{.*\}").values())
     print(f"    the longest stall of a loop: {longest * 1000:.1f} ms")
-    check(longest < 1, f"a loop stood still for {longest} s")
+    clock.over = True
+    print(f"    a process that slept was woken {clock.worst * 1000:.1f} ms late at worst")
+    check(longest < max(1, 20 * clock.worst), f"a loop stood still for {longest} s")
 
 
 def test_readers_that_wake_up_get_all():

