@@ -257,9 +257,10 @@ static bool run_round(struct round *r, int round, uint64_t seed)
             fail_msg("round %d: writers without an answer", round);
         usleep(200);
     }
-    hs_client_close(&r->c);
+    hs_client_detach(&r->c); // its loop stays: a compaction may be answered only now
     kl_store_stop(r->hs->s);
     r->hs->s = NULL;
+    hs_client_close(&r->c);
     return true;
 }
 

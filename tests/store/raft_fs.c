@@ -114,7 +114,8 @@ static ssize_t fs_pwrite(void *arg, int fd, const void *p, size_t n, int64_t off
     }
     if ((size_t)off + n > f->n)
         set_size(&f->p, &f->n, &f->cap, (size_t)off + n);
-    memcpy(f->p + off, p, n);
+    if (n)
+        memcpy(f->p + off, p, n);
     return r ? r : (ssize_t)n;
 }
 
