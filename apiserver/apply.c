@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // PATCH with application/apply-patch+yaml: server-side apply, which creates what is not there
 // (upstream's handlers/patch.go, applyPatcher).
-#include "apiserver/auth.h"
+#include "apiserver/auth/auth.h"
 #include "apiserver/managed.h"
 #include "apiserver/strategy.h"
 #include "object/defaults.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The objects that every cluster has, and how they are kept.
 #pragma once
-#include "apiserver/authz_int.h"
+#include "apiserver/auth/authz_int.h"
 #include "apiserver/bootstrap.h"
 
 // What is done when the object is there already.

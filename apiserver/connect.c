@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Subresources that are streams: log, exec, attach and portforward go to the kubelet of the pod's
 // node. Upgrades (WebSocket and SPDY alike) are passed through byte by byte.
-#include "apiserver/auth.h"
+#include "apiserver/auth/auth.h"
 #include "apiserver/server_int.h"
 #include "watchcache/filter.h"
 #include <stdio.h>

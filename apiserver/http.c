@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // HTTP in front of the pipeline: parse, authenticate, authorise, read the body, run, answer.
-#include "apiserver/auth.h"
+#include "apiserver/auth/auth.h"
 #include "apiserver/joining.h"
 #include "apiserver/metrics.h"
 #include "apiserver/server_int.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // client/client.h's transport within the server's process: the same authorisation and registry, no
 // encoding. Objects pass by reference.
-#include "apiserver/auth.h"
+#include "apiserver/auth/auth.h"
 #include "apiserver/gather.h"
 #include "apiserver/server_int.h"
 #include "watchcache/watcher.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Paths that are no resources: a table from path to what answers it.
-#include "apiserver/auth.h"
+#include "apiserver/auth/auth.h"
 #include "apiserver/discovery.h"
 #include "apiserver/metrics.h"
 #include "apiserver/server_int.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // From an authenticated request to what answers it.
-#include "apiserver/auth.h"
+#include "apiserver/auth/auth.h"
 #include "apiserver/strategy.h"
 #include "object/names.h"
 

@@ -5,7 +5,7 @@
 //
 // All memory is the request's arena. A request lives on one loop.
 #pragma once
-#include "apiserver/user.h"
+#include "apiserver/auth/user.h"
 #include "base/loop.h"
 #include "client/client.h"
 #include "object/json.h"

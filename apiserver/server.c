@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "apiserver/auth.h"
+#include "apiserver/auth/auth.h"
 #include "apiserver/bootstrap.h"
 #include "apiserver/metrics.h"
 #include "apiserver/pki.h"

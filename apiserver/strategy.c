@@ -2,7 +2,7 @@
 // The table of kinds with ways of their own, and the small ones' code. Larger ones have files:
 // strategy_pod.c, strategy_service.c.
 #include "apiserver/strategy_int.h"
-#include "apiserver/auth.h"
+#include "apiserver/auth/auth.h"
 #include "base/clock.h"
 #include "object/names.h"
 

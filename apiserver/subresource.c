@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Subresources that are more than another view of the object: scale, binding, finalize, approval,
 // ephemeralcontainers, resize, token, eviction. A row each.
-#include "apiserver/auth.h"
+#include "apiserver/auth/auth.h"
 #include "apiserver/managed.h"
 #include "apiserver/strategy.h"
 #include "base/clock.h"

@@ -2,7 +2,7 @@
 // Tokens: no input is a good token of a key that did not sign it; what a key signs it verifies when
 // it is a JSON object; claims that are read are written as claims that read the same.
 #include "fuzz.h"
-#include "apiserver/authn_int.h"
+#include "apiserver/auth/authn_int.h"
 #include "apiserver/pki.h"
 #include <openssl/pem.h>
 

@@ -2,7 +2,7 @@
 // An API server's insides on a memory store and one loop, without a listener: what authentication,
 // authorisation and bootstrap need.
 #pragma once
-#include "apiserver/auth.h"
+#include "apiserver/auth/auth.h"
 #include "apiserver/pki.h"
 
 struct fixture {

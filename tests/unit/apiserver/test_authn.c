@@ -2,7 +2,7 @@
 // Over real TLS: client certificates of the right and of a strange CA, bearer tokens, nobody, and
 // Impersonate headers. The clients are blocking threads beside the server's loop.
 #include "fixture.h"
-#include "apiserver/authn_int.h"
+#include "apiserver/auth/authn_int.h"
 #include "base/clock.h"
 #include <arpa/inet.h>
 #include <ftw.h>

@@ -2,7 +2,7 @@
 // The well-known objects: their upstream shapes, that a restart writes nothing, and what is put
 // back.
 #include "fixture.h"
-#include "apiserver/authz_int.h"
+#include "apiserver/auth/authz_int.h"
 #include "apiserver/bootstrap_int.h"
 #include "base/clock.h"
 #include <setjmp.h>

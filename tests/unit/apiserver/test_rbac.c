@@ -2,7 +2,7 @@
 // RBAC against upstream's own cases (plugin/pkg/auth/authorizer/rbac), bindings, aggregation, the
 // decision cache, escalation checks and what a refusal says.
 #include "fixture.h"
-#include "apiserver/authz_int.h"
+#include "apiserver/auth/authz_int.h"
 #include "base/clock.h"
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Access reviews, token reviews, who am I.
 #include "fixture.h"
-#include "apiserver/authz_int.h"
+#include "apiserver/auth/authz_int.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>

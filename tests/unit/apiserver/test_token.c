@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tokens: signed and verified, tampered with, expired, bound to objects that go away; TokenRequest.
 #include "fixture.h"
-#include "apiserver/authn_int.h"
+#include "apiserver/auth/authn_int.h"
 #include "base/clock.h"
 #include <openssl/pem.h>
 #include <setjmp.h>

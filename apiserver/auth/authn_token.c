@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Service account tokens. A signature is checked once per loop and token; what the token is bound
 // to is looked up again when the view has moved, and decoded only when it changed.
-#include "apiserver/authn_int.h"
+#include "apiserver/auth/authn_int.h"
 #include "base/clock.h"
 #include "watchcache/filter.h"
 #include <openssl/sha.h>

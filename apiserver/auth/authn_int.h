@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the files of authentication share: signed tokens and what they claim.
 #pragma once
-#include "apiserver/auth.h"
+#include "apiserver/auth/auth.h"
 #include <openssl/evp.h>
 
 #define KL_TOKEN_MAX_BYTES ((size_t)16 << 10)

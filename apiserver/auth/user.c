@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "apiserver/user.h"
+#include "apiserver/auth/user.h"
 #include <stdlib.h>
 
 #define AUTHENTICATED KL_STR("system:authenticated")

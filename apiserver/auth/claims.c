@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The claims of bound service account tokens (kubernetes pkg/serviceaccount/claims.go), members in
 // the order upstream's library writes them: sorted.
-#include "apiserver/authn_int.h"
+#include "apiserver/auth/authn_int.h"
 #include <inttypes.h>
 
 static void put_ref(struct kl_buf *out, const char *name, const struct kl_claims_ref *r)

@@ -4,7 +4,7 @@
 // graph of all pods' references. Here the reference is looked for when it is asked for: the pod
 // that gave access last time first, then the pods of the object's namespace, of which the stored
 // bytes must contain the node's name before one is decoded.
-#include "apiserver/authz_int.h"
+#include "apiserver/auth/authz_int.h"
 #include <stdlib.h>
 
 enum ref_kind { REF_SECRET, REF_CONFIG_MAP, REF_CLAIM, REF_ACCOUNT, REF_RESOURCE_CLAIM };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who is it? A client certificate, a bearer token, or nobody.
-#include "apiserver/authn_int.h"
+#include "apiserver/auth/authn_int.h"
 #include "apiserver/pki_int.h"
 #include "base/clock.h"
 #include "net/tls.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "apiserver/authz_int.h"
+#include "apiserver/auth/authz_int.h"
 
 bool kl_list_has(const struct kl_value *list, struct kl_str s)
 {

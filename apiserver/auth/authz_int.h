@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the files of authorisation share.
 #pragma once
-#include "apiserver/auth.h"
+#include "apiserver/auth/auth.h"
 #include "watchcache/filter.h"
 
 // ---- rbac_rule.c: one PolicyRule against one request (upstream's rbac/v1/evaluation_helpers.go).

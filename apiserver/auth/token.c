@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // serviceaccounts/token: signs a token for an account (kubernetes pkg/registry/core/serviceaccount
 // storage/token.go, with --service-account-extend-token-expiration as by default).
-#include "apiserver/authn_int.h"
+#include "apiserver/auth/authn_int.h"
 #include "base/clock.h"
 #include "base/rand.h"
 #include "object/defaults.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which rules apply to whom: bindings, their roles, and aggregated roles, as the loop's view has
 // them.
-#include "apiserver/authz_int.h"
+#include "apiserver/auth/authz_int.h"
 
 enum { MAX_KEY = 1024, MAX_AGGREGATED = 64 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kinds that are questions: access reviews, token reviews, "who am I". Nothing is stored.
-#include "apiserver/authn_int.h"
-#include "apiserver/authz_int.h"
+#include "apiserver/auth/authn_int.h"
+#include "apiserver/auth/authz_int.h"
 #include "base/clock.h"
 #include "object/defaults.h"
 

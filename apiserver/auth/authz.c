@@ -6,7 +6,7 @@
 // names. They hold until a role or binding changes: two watches tell. While the watches are behind
 // the view that a request reads (the loop has not dispatched them yet) nothing is taken from the
 // cache, so that an acknowledged change of a role counts from the next request on.
-#include "apiserver/authz_int.h"
+#include "apiserver/auth/authz_int.h"
 #include <stdio.h>
 #include <stdlib.h>
 

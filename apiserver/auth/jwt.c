@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "apiserver/authn_int.h"
+#include "apiserver/auth/authn_int.h"
 #include "net/tls.h"
 #include <openssl/ec.h>
 #include <openssl/err.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Nobody grants what they do not have (kubernetes pkg/registry/rbac/*/policybased and
 // validation.ConfirmNoEscalation).
-#include "apiserver/authz_int.h"
+#include "apiserver/auth/authz_int.h"
 #include <stdlib.h>
 
 enum { MAX_ATOMS = 100000 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Impersonate-* headers (apiserver pkg/endpoints/filters/impersonation).
-#include "apiserver/authz_int.h"
+#include "apiserver/auth/authz_int.h"
 
 enum { MAX_GROUPS = 256, MAX_EXTRA = 256 };
 
