@@ -6,6 +6,7 @@
 #include "store/store.h"
 
 struct kl_apiserver;
+struct kl_api_settings;
 struct kl_pki;
 struct kl_roster;
 
@@ -24,6 +25,7 @@ struct kl_apiserver_options {
     const struct kl_pki *pki;      // borrowed for the server's life
     struct kl_roster *roster;      // this server among others; NULL: it is the only one. Borrowed
     bool anonymous;                // anonymous requests to health endpoints and /version
+    const struct kl_api_settings *settings; // NULL: kl_api_settings_default. Borrowed
 };
 
 // Binds, registers readers on the loops and begins to serve: /livez answers at once, /readyz when

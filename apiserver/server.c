@@ -173,6 +173,8 @@ int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver
     if (!s)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     s->o = *o;
+    if (!s->o.settings)
+        s->o.settings = &kl_api_settings_default;
     s->started_ms = kl_mono_ms();
     if (o->nloops + o->nclient_loops > KL_MAX_API_LOOPS) {
         free(s);

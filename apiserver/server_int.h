@@ -5,6 +5,7 @@
 #include "apiserver/encode.h"
 #include "apiserver/info.h"
 #include "apiserver/request.h"
+#include "apiserver/settings.h"
 #include "base/map.h"
 #include "base/metrics.h"
 #include "net/http.h"
@@ -27,6 +28,7 @@ struct kl_api_loop {
     struct kl_reader *reader;
     struct kl_authz_cache *authz;
     struct kl_authn_cache *authn;
+    struct kl_ask_loop *asks;        // webhook calls of both; made on first use
     struct kl_http_client *http;     // to kubelets; made on first use
     struct kl_watch_stream *streams; // open watches, for bookmarks and time-outs
     uv_timer_t stream_timer;
@@ -43,7 +45,7 @@ struct kl_api_endpoint {
 };
 
 struct kl_apiserver {
-    struct kl_apiserver_options o;
+    struct kl_apiserver_options o; // o.settings is never NULL
     struct kl_api_endpoint endpoints[KL_MAX_API_ENDPOINTS]; // of all servers; loops[0] (roster.c)
     size_t nendpoints;
     bool endpoints_busy, endpoints_again; // bootstrap.c
@@ -62,6 +64,7 @@ struct kl_apiserver {
     struct kl_metric requests[KL_HTTP_CLASSES]; // metrics.c; registered for the process's life
     int64_t started_ms;
     struct kl_authn *authn; // token signer and verifiers
+    uint64_t admission;     // the plug-ins that run: kl_admit_set
 };
 
 // The part of the server that belongs to the current thread's loop; NULL on a foreign thread.

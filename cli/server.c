@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "client/https.h"
 #include "cli/admin.h"
+#include "cli/api_flags.h"
 #include "cli/backup.h"
 #include "cli/cluster.h"
 #include "cli/commands.h"
@@ -41,6 +42,7 @@ struct options {
     const char *snapshot_dir, *snapshot_name, *snapshot_cron;
     struct kl_flag_list tls_san, node_label, node_taint;
     int snapshot_retention;
+    const char *const *api_args;
     int port, kubelet_port, peer_port, v, max_pods, api_loops;
     bool cluster_init, cluster_reset;
     bool take_over;
@@ -145,11 +147,14 @@ static const struct kl_flag flags[] = {
      "Interface that pods hang on (kinglet0)"},
     {"cgroup-root", 0, NULL, KL_FLAG_STRING, AT(cgroup_root), "PATH", NULL, "agent/node",
      "Parent of the pods' cgroups"},
+    {"kube-apiserver-arg", 0, NULL, KL_FLAG_ARRAY, AT(api_args), "FLAG=VALUE", NULL, "flags",
+     "Flags of the API server in K3s' way: those below without the dashes"},
     {"help", 'h', NULL, KL_FLAG_BOOL, AT(help), NULL, "false", "help", "This text"},
 };
 
 struct server {
     struct options o;
+    struct kl_api_settings settings;
     struct kl_arena arena;
     int64_t began_ms;
     char node_name[64];
@@ -414,11 +419,38 @@ static bool has_raft(const char *data_dir)
     return !access(path, F_OK);
 }
 
+// --kube-apiserver-arg: each value is a flag of its own.
+static int parse_api_args(struct server *s, const char *const *args, struct kl_error *err)
+{
+    const struct kl_flag_table table = {kl_api_flags, kl_napi_flags, &s->settings};
+    const struct kl_flag_parse o = {
+        .tables = &table, .ntables = 1, .arena = &s->arena, .pflag = "kube-apiserver"};
+    int n = 1;
+    while (args[n - 1])
+        n++;
+    char **argv = kl_arena_zalloc(&s->arena, (size_t)n * sizeof *argv);
+    if (!argv)
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    argv[0] = (char *)"kube-apiserver";
+    for (int i = 1; i < n; i++)
+        argv[i] = (char *)kl_arena_printf(&s->arena, "--%s", args[i - 1]).p;
+    int rc = kl_flags_parse_tables(&o, n, argv, err);
+    return rc ? kl_error_wrap(err, "--kube-apiserver-arg") : 0;
+}
+
 static int parse(struct server *s, int argc, char **argv, struct kl_error *err)
 {
     struct options *o = &s->o;
-    int rc = kl_flags_parse(flags, KL_COUNT(flags), o, &s->arena, argc, argv,
-                            "/etc/kinglet/config.yaml", err);
+    const struct kl_flag_table tables[] = {{flags, KL_COUNT(flags), o},
+                                           {kl_api_flags, kl_napi_flags, &s->settings}};
+    const struct kl_flag_parse how = {.tables = tables,
+                                      .ntables = KL_COUNT(tables),
+                                      .arena = &s->arena,
+                                      .config_file = "/etc/kinglet/config.yaml"};
+    s->settings = kl_api_settings_default;
+    int rc = kl_flags_parse_tables(&how, argc, argv, err);
+    if (!rc && o->api_args)
+        rc = parse_api_args(s, o->api_args, err);
     if (rc || o->help)
         return rc;
     if (!o->data_dir)
@@ -576,7 +608,8 @@ static int begin(struct server *s, struct kl_error *err)
                                       .version = KINGLET_VERSION,
                                       .pki = s->pki,
                                       .roster = s->cluster.roster,
-                                      .anonymous = true};
+                                      .anonymous = s->settings.anonymous_auth,
+                                      .settings = &s->settings};
     if ((rc = kl_apiserver_start(&ao, &s->api, err)) || (rc = begin_admin(s, err)))
         return rc;
     s->start_controllers.run = run_controllers;
@@ -642,6 +675,7 @@ int kl_cmd_server(int argc, char **argv)
     if (s.o.help) {
         printf("USAGE:\n   kinglet server [flags]\n\nFLAGS:\n");
         kl_flags_help(flags, KL_COUNT(flags));
+        kl_flags_help(kl_api_flags, kl_napi_flags);
         return 0;
     }
     kl_log_setup(s.o.debug || s.o.v >= 4 ? KL_LOG_DEBUG : KL_LOG_INFO,
