@@ -135,8 +135,6 @@ static int transform_apply(struct kl_write *w, struct kl_object *stored, struct 
         rc = (kl_fail_oom(r), KL_ENOMEM);
     if (!rc)
         rc = kl_draft_to_storage(r, draft);
-    if (!rc)
-        rc = kl_update_prepare(r, stored, draft);
     if (live != stored && rc >= 0) { // its strings go with it
         struct kl_value copy;
         if (kl_copy(r->arena, draft, &copy))
@@ -213,8 +211,12 @@ static void start(struct apply *x)
     struct kl_req *r = x->w.r;
     struct kl_value draft;
     x->starts++;
-    x->w = (struct kl_write){
-        .r = r, .res = r->info.res, .key = x->w.key, .transform = transform_apply};
+    x->w = (struct kl_write){.r = r,
+                             .res = r->info.res,
+                             .key = x->w.key,
+                             .op = KL_ADMIT_UPDATE,
+                             .transform = transform_apply,
+                             .settle = kl_update_settle};
     if (r->info.sub.n || kl_view_get(kl_req_view(r), x->w.key)) {
         kl_update_start(&x->w);
         return;

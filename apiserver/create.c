@@ -24,7 +24,9 @@ void kl_registry_get(struct kl_req *r)
 
 struct create {
     struct kl_write w;
-    struct kl_value wanted; // as sent: defaulted and converted, before the registry's values
+    struct kl_admit ad; // mutating admission runs once, before the machine
+    struct kl_value
+        wanted; // as sent: defaulted, converted and admitted, before the registry's values
     const struct kl_strategy *strategy;
     bool generated;
     int name_tries;
@@ -59,8 +61,7 @@ static int transform_create(struct kl_write *w, struct kl_object *stored, struct
     (void)stored;
     *draft = c->wanted;
     draft->owned = 0;
-    kl_drop_gated(r->arena, st->type, draft, NULL);
-    if ((rc = kl_admit_create(r, draft)) || (rc = kl_meta_before_create(r, c->strategy, draft)))
+    if ((rc = kl_meta_before_create(r, c->strategy, draft)))
         return rc;
     wipe_status(r, c->strategy, draft);
     if (c->strategy->prepare_create && (rc = c->strategy->prepare_create(r, draft)))
@@ -134,6 +135,26 @@ static void with_lease(void *arg, int64_t lease, const struct kl_error *err)
     start_write(c);
 }
 
+static void admitted(struct kl_admit *ad, int rc)
+{
+    struct create *c = KL_CONTAINER_OF(ad, struct create, ad);
+    struct kl_req *r = ad->r;
+    if (rc) {
+        kl_req_fail(r);
+        return;
+    }
+    // The registry makes a name only if no plug-in gave one.
+    if (!kl_meta_name(&c->wanted).n && kl_text_at(&c->wanted, KL_F_metadata, KL_F_generateName).n) {
+        c->w.arg = (void *)r->done;
+        r->work = c;
+        r->done = done_generated;
+    }
+    if (ad->row->index == KL_RES_core_v1_events && !r->opts.dry_run)
+        kl_event_lease(r->al, with_lease, c);
+    else
+        start_write(c);
+}
+
 void kl_create_draft(struct kl_req *r, struct kl_value draft)
 {
     const struct kl_resource *st = kl_resource_storage(r->info.res);
@@ -167,17 +188,18 @@ void kl_create_draft(struct kl_req *r, struct kl_value draft)
     }
     c->strategy = kl_strategy_of(st);
     c->wanted = draft;
-    c->w =
-        (struct kl_write){.r = r, .res = r->info.res, .transform = transform_create, .fresh = true};
-    if (!kl_meta_name(&draft).n && kl_text_at(&draft, KL_F_metadata, KL_F_generateName).n) {
-        c->w.arg = (void *)r->done;
-        r->work = c;
-        r->done = done_generated;
-    }
-    if (st->index == KL_RES_core_v1_events && !r->opts.dry_run)
-        kl_event_lease(r->al, with_lease, c);
-    else
-        start_write(c);
+    c->w = (struct kl_write){.r = r,
+                             .res = r->info.res,
+                             .transform = transform_create,
+                             .op = KL_ADMIT_CREATE,
+                             .fresh = true};
+    kl_drop_gated(r->arena, st->type, &c->wanted, NULL);
+    kl_admit_init(&c->ad, r, KL_ADMIT_CREATE);
+    c->ad.draft = &c->wanted;
+    c->ad.done = admitted;
+    int rc = kl_admit_mutate(&c->ad);
+    if (rc != KL_ADMIT_WAIT)
+        admitted(&c->ad, rc);
 }
 
 void kl_registry_create(struct kl_req *r)

@@ -130,7 +130,7 @@ static int decide_delete(struct kl_write *w, struct kl_object *stored, struct kl
     const struct kl_resource *st = kl_resource_storage(r->info.res);
     const struct kl_strategy *s = kl_strategy_of(st);
     int rc;
-    if ((rc = check_preconditions(r, &stored->root)) || (rc = kl_admit_delete(r, &stored->root)))
+    if ((rc = check_preconditions(r, &stored->root)))
         return rc;
     *draft = kl_object_draft(stored);
     if (st->index == KL_RES_core_v1_namespaces)
@@ -181,6 +181,7 @@ static void start_delete(struct kl_req *r)
     *w = (struct kl_write){.r = r,
                            .res = r->info.res,
                            .key = key,
+                           .op = KL_ADMIT_DELETE,
                            .transform = kl_delete_transform,
                            .status_answer = !(s->flags & KL_STRAT_RETURN_DELETED)};
     kl_write_start(w);

@@ -169,32 +169,53 @@ static void finish_evict(struct kl_write *w, struct kl_object *now)
     kl_req_ok_success(w->r, 201);
 }
 
-void kl_eviction_run(struct kl_req *r)
-{
-    struct kl_error err = {0};
+struct eviction {
+    struct kl_write w;
+    struct kl_admit ad;
     struct kl_value sent;
-    if (kl_body_decode(r, r->info.subres->type, r->info.res, &sent, &err)) {
-        kl_fail_err(r, &err);
-        kl_req_fail(r);
-        return;
-    }
-    if (!kl_str_eq(kl_meta_name(&sent), r->info.name)) {
-        kl_fail_bad(r, "name in URL does not match name in Eviction object");
-        kl_req_fail(r);
-        return;
-    }
-    struct kl_write *w = KL_ARENA_NEW(r->arena, struct kl_write);
+};
+
+static void admitted(struct kl_admit *ad)
+{
+    struct eviction *e = KL_CONTAINER_OF(ad, struct eviction, ad);
+    struct kl_req *r = ad->r;
     struct kl_str key = kl_object_key(r->arena, r->info.res, r->info.ns, r->info.name);
-    if (kl_req_delete_options(r, kl_get(&sent, KL_F_deleteOptions)) || !w || !key.p) {
+    if (kl_req_delete_options(r, kl_get(&e->sent, KL_F_deleteOptions)) || !key.p) {
         if (!r->fail.http)
             kl_fail_oom(r);
         kl_req_fail(r);
         return;
     }
-    *w = (struct kl_write){.r = r,
-                           .res = r->info.res,
-                           .key = key,
-                           .transform = transform_evict,
-                           .finish = finish_evict};
-    kl_write_start(w);
+    // What deletes the pod was admitted as an eviction.
+    e->w = (struct kl_write){.r = r,
+                             .res = r->info.res,
+                             .key = key,
+                             .transform = transform_evict,
+                             .finish = finish_evict};
+    kl_write_start(&e->w);
+}
+
+void kl_eviction_run(struct kl_req *r)
+{
+    struct kl_error err = {0};
+    struct eviction *e = KL_ARENA_NEW(r->arena, struct eviction);
+    if (!e) {
+        kl_fail_oom(r);
+        kl_req_fail(r);
+        return;
+    }
+    if (kl_body_decode(r, r->info.subres->type, r->info.res, &e->sent, &err)) {
+        kl_fail_err(r, &err);
+        kl_req_fail(r);
+        return;
+    }
+    if (!kl_str_eq(kl_meta_name(&e->sent), r->info.name)) {
+        kl_fail_bad(r, "name in URL does not match name in Eviction object");
+        kl_req_fail(r);
+        return;
+    }
+    kl_admit_init(&e->ad, r, KL_ADMIT_CREATE);
+    kl_admit_own_kind(&e->ad, r->info.subres->type, "policy/v1", "Eviction");
+    e->ad.draft = &e->sent;
+    kl_admit_run(&e->ad, admitted);
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "apiserver/admission/admission.h"
 #include "apiserver/auth/auth.h"
 #include "apiserver/bootstrap.h"
 #include "apiserver/metrics.h"
@@ -68,6 +69,7 @@ static void loop_end(struct kl_task *t)
         uv_close((uv_handle_t *)&al->stream_timer, NULL);
     if (al->http)
         kl_http_client_close(al->http);
+    kl_ask_loop_fini(al);
     kl_authn_loop_fini(al);
     kl_authz_loop_fini(al);
     if (al->reader)
@@ -185,7 +187,10 @@ int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver
             .srv = s, .loop = i < o->nloops ? o->loops[i] : o->client_loops[i - o->nloops]};
     struct kl_tls_server_opts t = serving_tls(p);
     struct kl_tls_client_opts k = kubelet_tls(p);
-    int rc = kl_tls_server_new(&t, &s->tls, err);
+    int rc = kl_admit_select(s->o.settings->enable_admission_plugins,
+                             s->o.settings->disable_admission_plugins, &s->admission, err);
+    if (!rc)
+        rc = kl_tls_server_new(&t, &s->tls, err);
     if (!rc)
         rc = kl_tls_client_new(&k, &s->kubelet_tls, err);
     if (!rc && !(s->authn = kl_authn_new(p, err)))
@@ -240,6 +245,7 @@ static void close_watches(struct kl_task *t)
 {
     struct loop_task *x = KL_CONTAINER_OF(t, struct loop_task, task);
     kl_watch_close_all(x->al);
+    kl_ask_stop(x->al);
     if (x->al == &x->al->srv->loops[0])
         kl_roster_stop(x->al->srv->o.roster);
     if (atomic_fetch_sub(x->left, 1) == 1)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a kind does beyond the generic registry: upstream's rest strategies, one row each.
 #pragma once
-#include "apiserver/server_int.h"
+#include "apiserver/admission/admission.h"
 
 enum {
     KL_STRAT_GENERATION = 1 << 0, // metadata.generation counts changes of what is not status
@@ -29,12 +29,6 @@ struct kl_strategy {
 
 // The kind's row, or one with the defaults.
 const struct kl_strategy *kl_strategy_of(const struct kl_resource *storage);
-
-// ---- admission.c: the built-in plug-ins, on drafts in the storage version. Negative: r->fail is
-// set.
-int kl_admit_create(struct kl_req *r, struct kl_value *draft);
-int kl_admit_update(struct kl_req *r, struct kl_value *draft, const struct kl_value *old);
-int kl_admit_delete(struct kl_req *r, const struct kl_value *old);
 
 // ---- meta.c
 // EnsureObjectNamespaceMatchesRequestNamespace. Negative: r->fail is set.
@@ -67,6 +61,14 @@ struct kl_write {
     const struct kl_resource *res; // what is written (not r->info.res for side writes)
     struct kl_str key;
     int (*transform)(struct kl_write *w, struct kl_object *stored, struct kl_value *draft);
+    // What goes through admission: 0: nothing does (it did before, or it is a write of our own).
+    // Mutating admission comes after transform, then `settle` (prepares and validates the draft,
+    // gives the verdict), then validating admission; each run of the machine does all of it, but
+    // for creates (`fresh`), whose mutating admission their starter runs once. transform may set
+    // ad.draft, ad.object, ad.old and their form when what is admitted is not the stored object.
+    // Any of it may wait, and all is run again after a lost race.
+    enum kl_admit_op op;
+    int (*settle)(struct kl_write *w, struct kl_object *stored, struct kl_value *draft);
     // Called when it is over, with the object as it is now (as it was, for REMOVE; as it would be,
     // for a dry run), which lives during the call; NULL answers the request with the object. It
     // must end the request.
@@ -83,6 +85,8 @@ struct kl_write {
     // Called when the transaction failed though the key was as expected: an extra compare did not
     // hold. 0: try again.
     int (*extra_failed)(struct kl_write *w);
+
+    struct kl_admit ad;
 
     // the machine's
     struct kl_txn txn;
@@ -105,8 +109,8 @@ void kl_write_start(struct kl_write *w);
 void kl_create_draft(struct kl_req *r, struct kl_value draft);
 // Takes a draft from the version of the request to the stored one. Negative: r->fail is set.
 int kl_draft_to_storage(struct kl_req *r, struct kl_value *draft);
-// Common tail of update and patch: `draft` in the storage version over `stored`; verdict as above.
-int kl_update_prepare(struct kl_req *r, struct kl_object *stored, struct kl_value *draft);
+// settle of updates and patches: `draft` in the storage version over `stored`; verdict as above.
+int kl_update_settle(struct kl_write *w, struct kl_object *stored, struct kl_value *draft);
 // The draft is the object of the URL; it gets the request's namespace. Negative: r->fail is set.
 int kl_update_check_identity(struct kl_req *r, struct kl_value *draft);
 // kl_write_start for an update, with the lease that Events have.

@@ -12,6 +12,7 @@
 
 struct scale {
     struct kl_write w;
+    struct kl_value was, wanted; // the Scale as it is and as it is to be: what is admitted
     int64_t replicas;
     struct kl_str rv, uid;
     bool apply;
@@ -98,17 +99,38 @@ static int transform_scale(struct kl_write *w, struct kl_object *stored, struct 
         return KL_ECONFLICT;
     }
     *draft = kl_object_draft(stored);
-    int rc = track_scale(s, &stored->root, draft);
+    int rc = s->apply ? track_scale(s, &stored->root, draft) : 0;
+    if (rc)
+        return rc;
+    struct kl_value spec = kl_new_struct();
+    s->was = s->wanted = scale_of(r->arena, &stored->root);
+    s->wanted.owned = 0;
+    if (kl_set(r->arena, &spec, KL_F_replicas, kl_int(s->replicas)) ||
+        kl_set(r->arena, &s->wanted, KL_F_spec, spec))
+        return kl_fail_oom(r), KL_ENOMEM;
+    kl_admit_own_kind(&w->ad, r->info.subres->type, "autoscaling/v1", "Scale");
+    w->ad.object = w->ad.draft = &s->wanted;
+    w->ad.old = &s->was;
+    return KL_WRITE_PUT;
+}
+
+static int settle_scale(struct kl_write *w, struct kl_object *stored, struct kl_value *draft)
+{
+    struct scale *s = KL_CONTAINER_OF(w, struct scale, w);
+    struct kl_req *r = w->r;
+    s->replicas = kl_int_at(&s->wanted, 0, KL_F_spec, KL_F_replicas);
+    if (s->replicas < 0)
+        return negative_replicas(r, s->replicas);
+    int rc = s->apply ? 0 : track_scale(s, &stored->root, draft);
     if (rc)
         return rc;
     struct kl_value *spec = kl_edit(r->arena, draft, KL_F_spec, KL_STRUCT);
-    if (!spec)
+    if (!spec || kl_set(r->arena, spec, KL_F_replicas, kl_int(s->replicas)))
         return kl_fail_oom(r), KL_ENOMEM;
-    kl_set(r->arena, spec, KL_F_replicas, kl_int(s->replicas));
     // The object's own rules hold for a change through its scale.
     struct kl_str sub = r->info.sub;
     r->info.sub = KL_STR("");
-    rc = kl_update_prepare(r, stored, draft);
+    rc = kl_update_settle(w, stored, draft);
     r->info.sub = sub;
     return rc;
 }
@@ -165,7 +187,9 @@ static void run_scale(struct kl_req *r)
     s->w = (struct kl_write){.r = r,
                              .res = r->info.res,
                              .key = key,
+                             .op = KL_ADMIT_UPDATE,
                              .transform = transform_scale,
+                             .settle = settle_scale,
                              .finish = finish_scale};
     s->apply = r->info.op == KL_VERB_PATCH && r->opts.patch_type == KL_PATCH_APPLY;
     if (r->info.op == KL_VERB_PATCH && kl_patch_check_options(r)) {
@@ -201,6 +225,7 @@ static void run_scale(struct kl_req *r)
 
 struct binding {
     struct kl_write w;
+    struct kl_admit ad;
     struct kl_value sent;
 };
 
@@ -271,18 +296,10 @@ static void finish_binding(struct kl_write *w, struct kl_object *now)
     kl_req_ok_success(w->r, 201);
 }
 
-void kl_binding_run(struct kl_req *r)
+static void admitted_binding(struct kl_admit *ad)
 {
-    struct kl_error err = {0};
-    struct binding *b = KL_ARENA_NEW(r->arena, struct binding);
-    const struct kl_type *t = kl_res(KL_RES_core_v1_bindings)->type;
-    if (!b || kl_body_decode(r, t, kl_res(KL_RES_core_v1_bindings), &b->sent, &err)) {
-        kl_fail_err(r, &err);
-        kl_req_fail(r);
-        return;
-    }
-    if (!r->info.name.n)
-        r->info.name = kl_meta_name(&b->sent);
+    struct binding *b = KL_CONTAINER_OF(ad, struct binding, ad);
+    struct kl_req *r = ad->r;
     if (!kl_text_at(&b->sent, KL_F_target, KL_F_name).n) {
         kl_fail_set(r, 500, "", "target.name: Required value"); // a bare field.Error, as upstream
         kl_req_fail(r);
@@ -295,6 +312,24 @@ void kl_binding_run(struct kl_req *r)
         .transform = transform_binding,
         .finish = finish_binding};
     kl_write_start(&b->w);
+}
+
+void kl_binding_run(struct kl_req *r)
+{
+    struct kl_error err = {0};
+    struct binding *b = KL_ARENA_NEW(r->arena, struct binding);
+    const struct kl_type *t = kl_res(KL_RES_core_v1_bindings)->type;
+    if (!b || kl_body_decode(r, t, kl_res(KL_RES_core_v1_bindings), &b->sent, &err)) {
+        kl_fail_err(r, &err);
+        kl_req_fail(r);
+        return;
+    }
+    if (!r->info.name.n)
+        r->info.name = kl_meta_name(&b->sent);
+    kl_admit_init(&b->ad, r, KL_ADMIT_CREATE);
+    kl_admit_own_kind(&b->ad, t, "v1", "Binding");
+    b->ad.draft = &b->sent;
+    kl_admit_run(&b->ad, admitted_binding);
 }
 
 struct row {

@@ -147,8 +147,9 @@ static bool removed_by_update(const struct kl_req *r, const struct kl_value *dra
            !kl_len(kl_path(draft, KL_F_spec, KL_F_finalizers));
 }
 
-int kl_update_prepare(struct kl_req *r, struct kl_object *stored, struct kl_value *draft)
+int kl_update_settle(struct kl_write *w, struct kl_object *stored, struct kl_value *draft)
 {
+    struct kl_req *r = w->r;
     const struct kl_resource *st = kl_resource_storage(r->info.res);
     const struct kl_strategy *s = kl_strategy_of(st);
     const struct kl_value *old = &stored->root;
@@ -157,8 +158,6 @@ int kl_update_prepare(struct kl_req *r, struct kl_object *stored, struct kl_valu
         return rc;
     keep_other_half(r, draft, old);
     kl_drop_gated(r->arena, st->type, draft, old);
-    if ((rc = kl_admit_update(r, draft, old)))
-        return rc;
     if (s->prepare_update && (rc = s->prepare_update(r, draft, old)))
         return rc;
     // Both sides canonical, so that what only looks different does not count as a change.
@@ -199,8 +198,7 @@ static int transform_update(struct kl_write *w, struct kl_object *stored, struct
     if (live != stored && !rc && kl_copy(r->arena, draft, draft)) // entries may be the copy's
         rc = (kl_fail_oom(r), KL_ENOMEM);
     kl_object_unref(live);
-    rc = rc ? rc : kl_draft_to_storage(r, draft);
-    return rc ? rc : kl_update_prepare(r, stored, draft);
+    return rc ? rc : kl_draft_to_storage(r, draft);
 }
 
 // The object is the one of the URL (checkName).
@@ -232,7 +230,12 @@ static struct update *new_update(struct kl_req *r,
         kl_req_fail(r);
         return NULL;
     }
-    u->w = (struct kl_write){.r = r, .res = r->info.res, .key = key, .transform = transform};
+    u->w = (struct kl_write){.r = r,
+                             .res = r->info.res,
+                             .key = key,
+                             .op = KL_ADMIT_UPDATE,
+                             .transform = transform,
+                             .settle = kl_update_settle};
     return u;
 }
 
@@ -434,8 +437,6 @@ static int transform_patch(struct kl_write *w, struct kl_object *stored, struct 
         rc = kl_track_update(r, shown, draft);
     if (!rc)
         rc = kl_draft_to_storage(r, draft);
-    if (!rc)
-        rc = kl_update_prepare(r, stored, draft);
     // The draft may refer to strings of the converted copy: both live in memory that outlasts it.
     if (shown != stored && rc >= 0) {
         struct kl_value copy;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Optimistic read-modify-write on one key (upstream's GuaranteedUpdate), create and delete
-// included: read → transform → transaction that compares the revision read → on a lost race again
-// with what the transaction found. One round trip each time.
+// included: read → transform → mutating admission → settle → validating admission → transaction
+// that compares the revision read → on a lost race again with what the transaction found. One round
+// trip each time. Admission may wait for webhooks; without any it is all one straight run.
 #include "apiserver/strategy.h"
 #include "base/log.h"
 
@@ -217,42 +218,12 @@ static void submit(struct kl_write *w)
     }
 }
 
-static void step(struct kl_write *w)
+// The draft is the one to be written, and canonical as w->object; all that may refuse it has.
+static void commit(struct kl_write *w)
 {
     struct kl_req *r = w->r;
-    struct kl_error err = {0};
-    struct kl_object *stored = NULL;
-    if (w->stored && !(stored = kl_cache_object(w->stored, w->res, &err))) {
-        kl_fail_err(r, &err);
-        fail(w);
-        return;
-    }
-    if (w->fresh && stored) {
-        kl_fail_exists(r, kl_meta_name(&stored->root));
-        fail(w);
-        return;
-    }
-    w->nextra_cmp = w->nextra_op = 0;
-    r->write = w;
-    w->verdict = w->transform(w, stored, &w->draft);
-    if (w->verdict < 0) {
-        fail(w);
-        return;
-    }
-    if (w->verdict == KL_WRITE_NOTHING) {
-        struct kl_kv *kv = kl_kv_ref(w->stored);
-        succeed(w, kv);
-        kl_kv_unref(kv);
-        return;
-    }
-    const struct kl_resource *st = kl_resource_storage(w->res);
-    struct kl_value *meta = kl_edit(r->arena, &w->draft, KL_F_metadata, KL_STRUCT);
-    if (meta && w->verdict == KL_WRITE_PUT && !r->opts.dry_run)
-        kl_unset(r->arena, meta, KL_F_resourceVersion);
-    else if (meta && r->opts.dry_run && stored)
-        kl_set(r->arena, meta, KL_F_resourceVersion, kl_string(kl_meta_rv(&stored->root)));
-    if (!meta || !(w->object = kl_object_freeze(st->type, &w->draft))) {
-        kl_fail_oom(r);
+    if (w->fresh && w->stored) {
+        kl_fail_exists(r, kl_meta_name(&w->draft));
         fail(w);
         return;
     }
@@ -261,7 +232,7 @@ static void step(struct kl_write *w)
         return;
     }
     if (w->verdict == KL_WRITE_PUT) {
-        if (!(w->bytes = kl_cache_encode_stored(st, w->object))) {
+        if (!(w->bytes = kl_cache_encode_stored(kl_resource_storage(w->res), w->object))) {
             kl_fail_oom(r);
             fail(w);
             return;
@@ -275,6 +246,111 @@ static void step(struct kl_write *w)
         }
     }
     submit(w);
+}
+
+static void on_validated(struct kl_admit *ad, int rc)
+{
+    struct kl_write *w = KL_CONTAINER_OF(ad, struct kl_write, ad);
+    if (rc)
+        fail(w);
+    else
+        commit(w);
+}
+
+// What the write would store, and whether validating admission lets it.
+static void validate(struct kl_write *w, const struct kl_object *stored)
+{
+    struct kl_req *r = w->r;
+    const struct kl_resource *st = kl_resource_storage(w->res);
+    struct kl_value *meta = kl_edit(r->arena, &w->draft, KL_F_metadata, KL_STRUCT);
+    if (meta && w->verdict == KL_WRITE_PUT && !r->opts.dry_run)
+        kl_unset(r->arena, meta, KL_F_resourceVersion);
+    else if (meta && r->opts.dry_run && stored)
+        kl_set(r->arena, meta, KL_F_resourceVersion, kl_string(kl_meta_rv(&stored->root)));
+    if (!meta || !(w->object = kl_object_freeze(st->type, &w->draft))) {
+        kl_fail_oom(r);
+        fail(w);
+        return;
+    }
+    int rc = 0;
+    if (w->op) {
+        if (w->ad.draft == &w->draft)
+            w->ad.object = &w->object->root;
+        w->ad.done = on_validated;
+        rc = kl_admit_validate(&w->ad);
+    }
+    if (rc != KL_ADMIT_WAIT)
+        on_validated(&w->ad, rc);
+}
+
+static void settle(struct kl_write *w, struct kl_object *stored)
+{
+    if (w->settle && (w->verdict = w->settle(w, stored, &w->draft)) < 0) {
+        fail(w);
+        return;
+    }
+    if (w->verdict != KL_WRITE_NOTHING) {
+        validate(w, stored);
+        return;
+    }
+    struct kl_kv *kv = kl_kv_ref(w->stored);
+    succeed(w, kv);
+    kl_kv_unref(kv);
+}
+
+static void on_mutated(struct kl_admit *ad, int rc)
+{
+    struct kl_write *w = KL_CONTAINER_OF(ad, struct kl_write, ad);
+    struct kl_error err = {0};
+    if (rc)
+        fail(w);
+    else
+        settle(w, w->stored ? kl_cache_object(w->stored, w->res, &err) : NULL); // decoded already
+}
+
+// Mutating admission of what transform made. KL_ADMIT_WAIT: on_mutated goes on.
+static int mutate(struct kl_write *w, struct kl_object *stored)
+{
+    struct kl_admit *ad = &w->ad;
+    if (!ad->draft && w->op != KL_ADMIT_DELETE)
+        ad->object = ad->draft = &w->draft;
+    if (stored && !ad->old)
+        ad->old = &stored->root;
+    if (w->fresh)
+        return 0;
+    ad->done = on_mutated;
+    return kl_admit_mutate(ad);
+}
+
+static void step(struct kl_write *w)
+{
+    struct kl_req *r = w->r;
+    struct kl_error err = {0};
+    struct kl_object *stored = NULL;
+    if (w->stored && !(stored = kl_cache_object(w->stored, w->res, &err))) {
+        kl_fail_err(r, &err);
+        fail(w);
+        return;
+    }
+    w->nextra_cmp = w->nextra_op = 0;
+    r->write = w;
+    if (w->op)
+        kl_admit_init(&w->ad, r, w->op);
+    w->verdict = w->transform(w, w->fresh ? NULL : stored, &w->draft);
+    if (w->verdict < 0) {
+        fail(w);
+        return;
+    }
+    if (w->op && w->verdict != KL_WRITE_NOTHING) {
+        int rc = mutate(w, w->fresh ? NULL : stored);
+        if (rc == KL_ADMIT_WAIT)
+            return;
+        if (rc) {
+            fail(w);
+            return;
+        }
+    }
+    settle(w, stored);
 }
 
 void kl_write_put_too(struct kl_write *w, struct kl_str key, kl_rev expect, struct kl_bytes *value)

@@ -1,45 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-// Upstream's admission plug-ins that a cluster cannot do without, in upstream's order. A plug-in is
-// one function and one row.
-#include "apiserver/strategy.h"
+// Upstream's admission plug-ins that a cluster cannot do without, and the table of all, in
+// upstream's order.
+#include "apiserver/admission/chain_int.h"
 #include "base/rand.h"
 #include "watchcache/filter.h"
 
-struct plugin {
-    const char *name;
-    int (*create)(struct kl_req *r, struct kl_value *draft);
-    int (*update)(struct kl_req *r, struct kl_value *draft, const struct kl_value *old);
-    int (*remove)(struct kl_req *r, const struct kl_value *old);
-};
-
-static struct kl_object *find(struct kl_req *r, uint16_t res, struct kl_str ns, struct kl_str name)
+static bool is_pod(const struct kl_admit *ad)
 {
-    struct kl_error err;
-    struct kl_str key = kl_object_key(r->arena, kl_res(res), ns, name);
-    struct kl_kv *kv = key.p ? kl_view_get(kl_req_view(r), key) : NULL;
-    return kv ? kl_cache_object(kv, kl_res(res), &err) : NULL;
-}
-
-static bool is_pod(const struct kl_req *r)
-{
-    return r->info.res->index == KL_RES_core_v1_pods && !r->info.sub.n;
+    return kl_admit_is(ad, KL_RES_core_v1_pods);
 }
 
 // ---- NamespaceLifecycle
 
-static int live_namespace(struct kl_req *r, struct kl_value *draft)
+static int live_namespace(struct kl_admit *ad)
 {
-    if (!r->info.res->namespaced)
+    struct kl_req *r = ad->r;
+    // Access reviews about a namespace may be asked of any.
+    if (!r->info.res->namespaced || kl_str_eqz(r->info.group, "authorization.k8s.io"))
         return 0;
     struct kl_str ns = r->info.ns;
-    struct kl_object *o = find(r, KL_RES_core_v1_namespaces, KL_STR(""), ns);
+    struct kl_object *o = kl_admit_find(r, KL_RES_core_v1_namespaces, KL_STR(""), ns);
     if (!o) {
         kl_fail_not_found_of(r, KL_STR(""), KL_STR("namespaces"), ns);
         return KL_ENOTFOUND;
     }
     if (!kl_str_eqz(kl_text_at(&o->root, KL_F_status, KL_F_phase), "Terminating"))
         return 0;
-    struct kl_str name = kl_meta_name(draft);
+    struct kl_str name = kl_admit_name(ad);
     kl_fail_set(r, 403, "Forbidden",
                 "%s%s%s \"%.*s\" is forbidden: unable to create new content in namespace %.*s "
                 "because it is being terminated",
@@ -58,10 +45,12 @@ static int live_namespace(struct kl_req *r, struct kl_value *draft)
     return KL_EFORBIDDEN;
 }
 
-static int immortal_namespace(struct kl_req *r, const struct kl_value *old)
+static int immortal_namespace(struct kl_admit *ad)
 {
+    struct kl_req *r = ad->r;
+    const struct kl_value *old = ad->old;
     static const char *const immortal[] = {"default", "kube-system", "kube-public"};
-    if (r->info.res->index != KL_RES_core_v1_namespaces)
+    if (!kl_admit_is(ad, KL_RES_core_v1_namespaces))
         return 0;
     for (size_t i = 0; i < KL_COUNT(immortal); i++)
         if (kl_str_eqz(kl_meta_name(old), immortal[i])) {
@@ -167,10 +156,12 @@ static int mount_token(struct kl_req *r, struct kl_value *spec)
     return vs ? kl_append(a, vs, token_volume(a, volume)) : KL_ENOMEM;
 }
 
-static int service_account(struct kl_req *r, struct kl_value *draft)
+static int service_account(struct kl_admit *ad)
 {
+    struct kl_req *r = ad->r;
+    struct kl_value *draft = ad->draft;
     struct kl_arena *a = r->arena;
-    if (!is_pod(r) ||
+    if (!is_pod(ad) ||
         kl_map_value(kl_meta_annotations(draft), KL_STR("kubernetes.io/config.mirror")))
         return 0;
     struct kl_value *spec = kl_edit(a, draft, KL_F_spec, KL_STRUCT);
@@ -182,9 +173,9 @@ static int service_account(struct kl_req *r, struct kl_value *draft)
         kl_set(a, spec, KL_F_serviceAccountName, kl_string(name));
     }
     kl_set(a, spec, KL_F_serviceAccount, kl_string(name));
-    struct kl_object *sa = find(r, KL_RES_core_v1_serviceaccounts, r->info.ns, name);
+    struct kl_object *sa = kl_admit_find(r, KL_RES_core_v1_serviceaccounts, r->info.ns, name);
     if (!sa) {
-        struct kl_str pod = kl_meta_name(draft);
+        struct kl_str pod = kl_admit_name(ad);
         kl_fail_set(r, 403, "Forbidden",
                     "pods \"%.*s\" is forbidden: error looking up service account %.*s/%.*s: "
                     "serviceaccount \"%.*s\" not found",
@@ -229,16 +220,19 @@ static struct kl_object *global_default_class(struct kl_req *r)
     return best;
 }
 
-static int priority(struct kl_req *r, struct kl_value *draft)
+static int priority(struct kl_admit *ad)
 {
+    struct kl_req *r = ad->r;
+    struct kl_value *draft = ad->draft;
     struct kl_arena *a = r->arena;
-    if (!is_pod(r))
+    if (!is_pod(ad))
         return 0;
     struct kl_value *spec = kl_edit(a, draft, KL_F_spec, KL_STRUCT);
     struct kl_str name = kl_text(kl_get(spec, KL_F_priorityClassName));
-    struct kl_object *pc = name.n ? find(r, KL_RES_scheduling_v1_priorityclasses, KL_STR(""), name)
-                                  : global_default_class(r);
-    struct kl_str pod = kl_meta_name(draft);
+    struct kl_object *pc =
+        name.n ? kl_admit_find(r, KL_RES_scheduling_v1_priorityclasses, KL_STR(""), name)
+               : global_default_class(r);
+    struct kl_str pod = kl_admit_name(ad);
     if (name.n && !pc) {
         kl_fail_set(r, 403, "Forbidden",
                     "pods \"%.*s\" is forbidden: no PriorityClass with name %.*s was found",
@@ -281,12 +275,14 @@ static bool tolerates(const struct kl_value *spec, const char *key)
     return false;
 }
 
-static int default_tolerations(struct kl_req *r, struct kl_value *draft)
+static int default_tolerations(struct kl_admit *ad)
 {
+    struct kl_req *r = ad->r;
+    struct kl_value *draft = ad->draft;
     static const char *const keys[] = {"node.kubernetes.io/not-ready",
                                        "node.kubernetes.io/unreachable"};
     struct kl_arena *a = r->arena;
-    if (!is_pod(r))
+    if (!is_pod(ad))
         return 0;
     struct kl_value *spec = kl_edit(a, draft, KL_F_spec, KL_STRUCT);
     bool has[2] = {tolerates(spec, keys[0]), tolerates(spec, keys[1])};
@@ -307,10 +303,12 @@ static int default_tolerations(struct kl_req *r, struct kl_value *draft)
 
 // ---- TaintNodesByCondition
 
-static int taint_new_node(struct kl_req *r, struct kl_value *draft)
+static int taint_new_node(struct kl_admit *ad)
 {
+    struct kl_req *r = ad->r;
+    struct kl_value *draft = ad->draft;
     struct kl_arena *a = r->arena;
-    if (r->info.res->index != KL_RES_core_v1_nodes)
+    if (!kl_admit_is(ad, KL_RES_core_v1_nodes))
         return 0;
     struct kl_value *spec = kl_edit(a, draft, KL_F_spec, KL_STRUCT), t = kl_new_struct();
     for (KL_EACH(x, kl_get(spec, KL_F_taints)))
@@ -326,12 +324,14 @@ static int taint_new_node(struct kl_req *r, struct kl_value *draft)
 // ---- StorageObjectInUseProtection, DefaultStorageClass are with the volumes' own issue but for
 // the finalizers, without which an object made now would lack them for ever.
 
-static int protect_volumes(struct kl_req *r, struct kl_value *draft)
+static int protect_volumes(struct kl_admit *ad)
 {
+    struct kl_req *r = ad->r;
+    struct kl_value *draft = ad->draft;
     const char *f =
-        r->info.res->index == KL_RES_core_v1_persistentvolumeclaims ? "kubernetes.io/pvc-protection"
-        : r->info.res->index == KL_RES_core_v1_persistentvolumes    ? "kubernetes.io/pv-protection"
-                                                                    : NULL;
+        kl_admit_is(ad, KL_RES_core_v1_persistentvolumeclaims) ? "kubernetes.io/pvc-protection"
+        : kl_admit_is(ad, KL_RES_core_v1_persistentvolumes)    ? "kubernetes.io/pv-protection"
+                                                               : NULL;
     if (!f)
         return 0;
     struct kl_value *m = kl_edit(r->arena, draft, KL_F_metadata, KL_STRUCT);
@@ -342,38 +342,23 @@ static int protect_volumes(struct kl_req *r, struct kl_value *draft)
     return list ? kl_append(r->arena, list, kl_stringz(f)) : KL_ENOMEM;
 }
 
-static const struct plugin plugins[] = {
-    {"NamespaceLifecycle", live_namespace, NULL, immortal_namespace},
-    {"ServiceAccount", service_account, NULL, NULL},
-    {"TaintNodesByCondition", taint_new_node, NULL, NULL},
-    {"Priority", priority, NULL, NULL},
-    {"DefaultTolerationSeconds", default_tolerations, NULL, NULL},
-    {"StorageObjectInUseProtection", protect_volumes, NULL, NULL},
+static int namespace_lifecycle(struct kl_admit *ad)
+{
+    return ad->op == KL_ADMIT_DELETE ? immortal_namespace(ad) : live_namespace(ad);
+}
+
+const struct kl_plugin kl_plugins[] = {
+    {"NamespaceLifecycle", .mutate = namespace_lifecycle,
+     .operations = KL_ADMIT_CREATE | KL_ADMIT_DELETE, .default_on = true},
+    {"ServiceAccount", .mutate = service_account, .operations = KL_ADMIT_CREATE,
+     .default_on = true},
+    {"TaintNodesByCondition", .mutate = taint_new_node, .operations = KL_ADMIT_CREATE,
+     .default_on = true},
+    {"Priority", .mutate = priority, .operations = KL_ADMIT_CREATE, .default_on = true},
+    {"DefaultTolerationSeconds", .mutate = default_tolerations, .operations = KL_ADMIT_CREATE,
+     .default_on = true},
+    {"StorageObjectInUseProtection", .mutate = protect_volumes, .operations = KL_ADMIT_CREATE,
+     .default_on = true},
 };
-
-int kl_admit_create(struct kl_req *r, struct kl_value *draft)
-{
-    int rc = 0;
-    for (size_t i = 0; i < KL_COUNT(plugins) && !rc; i++)
-        if (plugins[i].create)
-            rc = plugins[i].create(r, draft);
-    return rc;
-}
-
-int kl_admit_update(struct kl_req *r, struct kl_value *draft, const struct kl_value *old)
-{
-    int rc = 0;
-    for (size_t i = 0; i < KL_COUNT(plugins) && !rc; i++)
-        if (plugins[i].update)
-            rc = plugins[i].update(r, draft, old);
-    return rc;
-}
-
-int kl_admit_delete(struct kl_req *r, const struct kl_value *old)
-{
-    int rc = 0;
-    for (size_t i = 0; i < KL_COUNT(plugins) && !rc; i++)
-        if (plugins[i].remove)
-            rc = plugins[i].remove(r, old);
-    return rc;
-}
+const size_t kl_nplugins = KL_COUNT(kl_plugins);
+_Static_assert(KL_COUNT(kl_plugins) <= 64, "a set is one word");

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+// The phases of admission, and which plug-ins take part (upstream's chainAdmissionHandler and
+// AdmissionOptions).
+#include "apiserver/admission/chain_int.h"
+#include "apiserver/auth/auth.h"
+#include "watchcache/filter.h"
+#include <stdarg.h>
+#include <stdio.h>
+
+static bool is_on(const struct kl_admit *ad, size_t i)
+{
+    return ad->r->srv->admission >> i & 1;
+}
+
+static int run_mutating(struct kl_admit *ad, bool last)
+{
+    int rc = 0;
+    for (size_t i = 0; i < kl_nplugins && !rc; i++) {
+        const struct kl_plugin *p = &kl_plugins[i];
+        if (p->mutate && p->last == last && (p->operations & ad->op) && is_on(ad, i))
+            rc = p->mutate(ad);
+    }
+    return rc;
+}
+
+static int run_validating(struct kl_admit *ad, bool last)
+{
+    int rc = 0;
+    for (size_t i = 0; i < kl_nplugins && !rc; i++) {
+        const struct kl_plugin *p = &kl_plugins[i];
+        if (p->validate && p->last == last && (p->operations & ad->op) && is_on(ad, i))
+            rc = p->validate(ad);
+    }
+    return rc;
+}
+
+int kl_admit_mutate(struct kl_admit *ad)
+{
+    ad->object = ad->draft;
+    int rc = run_mutating(ad, false);
+    return rc ? rc : run_mutating(ad, true);
+}
+
+int kl_admit_validate(struct kl_admit *ad)
+{
+    ad->draft = NULL;
+    int rc = run_validating(ad, false);
+    return rc ? rc : run_validating(ad, true);
+}
+
+static void end_run(struct kl_admit *ad, int rc)
+{
+    if (!rc)
+        ad->then(ad);
+    else
+        kl_req_fail(ad->r);
+}
+
+static void validate_next(struct kl_admit *ad, int rc)
+{
+    if (!rc) {
+        ad->done = end_run;
+        rc = kl_admit_validate(ad);
+    }
+    if (rc != KL_ADMIT_WAIT)
+        end_run(ad, rc);
+}
+
+void kl_admit_run(struct kl_admit *ad, void (*then)(struct kl_admit *ad))
+{
+    ad->then = then;
+    ad->done = validate_next;
+    int rc = kl_admit_mutate(ad);
+    if (rc != KL_ADMIT_WAIT)
+        validate_next(ad, rc);
+}
+
+void kl_admit_init(struct kl_admit *ad, struct kl_req *r, enum kl_admit_op op)
+{
+    const struct kl_resource *st = kl_resource_storage(r->info.res);
+    *ad = (struct kl_admit){.r = r,
+                            .op = op,
+                            .res = r->info.res,
+                            .sub = r->info.sub,
+                            .ns = r->info.ns,
+                            .name = r->info.name,
+                            .dry_run = r->opts.dry_run,
+                            .row = st,
+                            .type = st->type,
+                            .api_version = st->api_version,
+                            .kind = st->kind};
+}
+
+void kl_admit_own_kind(struct kl_admit *ad, const struct kl_type *type, const char *api_version,
+                       const char *kind)
+{
+    ad->row = NULL;
+    ad->type = type;
+    ad->api_version = api_version;
+    ad->kind = kind;
+}
+
+// ---- which plug-ins run
+
+static int find_row(const char *name)
+{
+    for (size_t i = 0; i < kl_nplugins; i++)
+        if (!strcmp(kl_plugins[i].name, name))
+            return (int)i;
+    return -1;
+}
+
+static int names_to_set(const char *flag, const char *const *names, kl_admit_set *ret,
+                        struct kl_error *err)
+{
+    *ret = 0;
+    for (size_t i = 0; names && names[i]; i++) {
+        int row = find_row(names[i]);
+        if (row < 0)
+            return kl_error_set(err, KL_EINVALID, "%s plugin \"%s\" is unknown", flag, names[i]);
+        *ret |= (kl_admit_set)1 << row;
+    }
+    return 0;
+}
+
+int kl_admit_select(const char *const *enable, const char *const *disable, kl_admit_set *ret_set,
+                    struct kl_error *err)
+{
+    kl_admit_set on, off, set = 0;
+    int rc;
+    if ((rc = names_to_set("enable-admission-plugins", enable, &on, err)) ||
+        (rc = names_to_set("disable-admission-plugins", disable, &off, err)))
+        return rc;
+    if (on & off) {
+        char both[512];
+        size_t n = 0;
+        // Upstream shows a set's sorted list.
+        for (const char *last = "", *next; n < sizeof both; last = next) {
+            next = NULL;
+            for (size_t i = 0; i < kl_nplugins; i++)
+                if ((on & off) >> i & 1 && strcmp(kl_plugins[i].name, last) > 0 &&
+                    (!next || strcmp(kl_plugins[i].name, next) < 0))
+                    next = kl_plugins[i].name;
+            if (!next)
+                break;
+            n += (size_t)snprintf(both + n, sizeof both - n, "%s%s", n ? " " : "", next);
+        }
+        return kl_error_set(err, KL_EINVALID,
+                            "[%s] in enable-admission-plugins and disable-admission-plugins "
+                            "overlapped",
+                            n ? both : "");
+    }
+    for (size_t i = 0; i < kl_nplugins; i++)
+        if (kl_plugins[i].default_on)
+            set |= (kl_admit_set)1 << i;
+    *ret_set = (set & ~off) | on;
+    return 0;
+}
+
+// ---- for plug-ins
+
+struct kl_object *kl_admit_find(struct kl_req *r, uint16_t res, struct kl_str ns,
+                                struct kl_str name)
+{
+    struct kl_error err;
+    struct kl_str key = kl_object_key(r->arena, kl_res(res), ns, name);
+    struct kl_kv *kv = key.p ? kl_view_get(kl_req_view(r), key) : NULL;
+    return kv ? kl_cache_object(kv, kl_res(res), &err) : NULL;
+}
+
+struct kl_str kl_admit_name(const struct kl_admit *ad)
+{
+    struct kl_str name = ad->name.n ? ad->name : kl_meta_name(ad->object);
+    if (!name.n)
+        name = kl_text_at(ad->object, KL_F_metadata, KL_F_generateName);
+    return name.n ? name : KL_STR("Unknown");
+}
+
+int kl_admit_forbid(struct kl_admit *ad, const char *fmt, ...)
+{
+    struct kl_req *r = ad->r;
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(NULL, 0, fmt, ap);
+    va_end(ap);
+    char *text = n >= 0 ? kl_arena_alloc(r->arena, (size_t)n + 1) : NULL;
+    if (!text)
+        return kl_fail_oom(r), KL_ENOMEM;
+    va_start(ap, fmt);
+    vsnprintf(text, (size_t)n + 1, fmt, ap);
+    va_end(ap);
+    kl_fail_forbidden(r, kl_str(ad->res->group), kl_str(ad->res->plural), kl_admit_name(ad),
+                      (struct kl_str){text, (size_t)n});
+    return KL_EFORBIDDEN;
+}
