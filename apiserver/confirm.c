@@ -42,25 +42,8 @@ bool kl_req_confirm(struct kl_req *r, void (*then)(void *arg, int code), void *a
     return true;
 }
 
-static void run_again(void *arg, int code)
+static void forget_run(struct kl_req *r)
 {
-    struct kl_req *r = arg;
-    if (code)
-        kl_req_fail(r);
-    else
-        kl_pipeline_dispatch(r);
-}
-
-bool kl_req_retry(struct kl_req *r)
-{
-    static const uint32_t writes = KL_VERB_BIT(KL_VERB_CREATE) | KL_VERB_BIT(KL_VERB_UPDATE) |
-                                   KL_VERB_BIT(KL_VERB_PATCH) | KL_VERB_BIT(KL_VERB_DELETE);
-    int http = r->fail.http;
-    bool by_state = http == 403 || http == 404 || http == 409 || http == 422;
-    // Before it was dispatched a refusal is authorisation's, which stands.
-    if (!r->dispatched || r->confirmed || r->canceled || !by_state ||
-        !(KL_VERB_BIT(r->info.op) & writes) || !kl_store_is_shared(r->srv->o.store))
-        return false;
     for (size_t i = 0; i < r->nkept; i++)
         kl_bytes_unref(r->kept[i]);
     kl_kv_unref(r->kv);
@@ -73,5 +56,33 @@ bool kl_req_retry(struct kl_req *r)
     r->patch_strict = NULL;
     r->fail = (struct kl_fail){0};
     r->result = KL_RESULT_NONE;
+}
+
+static void run_again(void *arg, int code)
+{
+    struct kl_req *r = arg;
+    if (code)
+        kl_req_fail(r);
+    else
+        kl_pipeline_dispatch(r);
+}
+
+void kl_req_rerun(struct kl_req *r)
+{
+    forget_run(r);
+    kl_pipeline_dispatch(r);
+}
+
+bool kl_req_retry(struct kl_req *r)
+{
+    static const uint32_t writes = KL_VERB_BIT(KL_VERB_CREATE) | KL_VERB_BIT(KL_VERB_UPDATE) |
+                                   KL_VERB_BIT(KL_VERB_PATCH) | KL_VERB_BIT(KL_VERB_DELETE);
+    int http = r->fail.http;
+    bool by_state = http == 403 || http == 404 || http == 409 || http == 422;
+    // Before it was dispatched a refusal is authorisation's, which stands.
+    if (!r->dispatched || r->confirmed || r->canceled || !by_state ||
+        !(KL_VERB_BIT(r->info.op) & writes) || !kl_store_is_shared(r->srv->o.store))
+        return false;
+    forget_run(r);
     return kl_req_confirm(r, run_again, r);
 }

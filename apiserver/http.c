@@ -165,14 +165,17 @@ static bool is_known_group(struct kl_str group)
     return false;
 }
 
-static void run_resource(struct kl_api_call *c)
+static void run_resource(void *arg)
 {
+    struct kl_api_call *c = arg;
     struct kl_req *r = &c->req;
     struct kl_fail bad;
     // The selectors are among what authorisation looks at; still who may not, is told that first.
     int rc = kl_req_opts_parse(r, kl_http_query(c->hr));
     bad = r->fail;
     if (kl_pipeline_check(r)) {
+        if (kl_ask_wait(&r->ask, run_resource, c))
+            return;
         if (r->fail.http == 404 && !is_known_group(r->info.group))
             kl_http_answer_text(r, 404, "text/plain; charset=utf-8",
                                 KL_STR("404 page not found\n"));
@@ -240,6 +243,53 @@ static bool wants_pretty(struct kl_str agent)
            kl_str_starts(agent, KL_STR("Mozilla/5.0"));
 }
 
+static void authorize_path(void *arg)
+{
+    struct kl_api_call *c = arg;
+    if (kl_authorize_req(&c->req))
+        kl_nonresource_run(c);
+    else if (!kl_ask_wait(&c->req.ask, authorize_path, c))
+        kl_req_fail(&c->req);
+}
+
+static void impersonate(void *arg)
+{
+    struct kl_api_call *c = arg;
+    struct kl_req *r = &c->req;
+    if (kl_impersonate(r, c->hr)) {
+        if (!kl_ask_wait(&r->ask, impersonate, c))
+            kl_req_fail(r);
+        return;
+    }
+    if (wants_pretty(r->user_agent) && !kl_query_has(kl_http_query(c->hr), KL_STR("pretty")))
+        c->spec.pretty = true;
+    if (r->info.is_resource)
+        run_resource(c);
+    else
+        authorize_path(c);
+}
+
+static void authenticate(void *arg)
+{
+    struct kl_api_call *c = arg;
+    struct kl_req *r = &c->req;
+    if (kl_authenticate(r->al, c->hr, &r->ask, &r->user)) {
+        if (kl_ask_wait(&r->ask, authenticate, c))
+            return;
+        kl_fail_set(r, 401, "Unauthorized", "Unauthorized");
+        if (kl_http_version(c->hr) == 20) // as upstream: strangers keep no HTTP/2 connection
+            kl_http_close_after(c->hr);
+        kl_req_fail(r);
+        return;
+    }
+    if (r->user->anonymous && kl_http_version(c->hr) == 20)
+        kl_http_close_after(c->hr);
+    if (negotiate(c))
+        kl_req_fail(r);
+    else
+        impersonate(c);
+}
+
 void kl_http_handle(void *arg, struct kl_http_req *hr)
 {
     struct kl_apiserver *s = arg;
@@ -271,23 +321,5 @@ void kl_http_handle(void *arg, struct kl_http_req *hr)
         return;
     }
     kl_req_info_parse(a, kl_http_method(hr), kl_http_path(hr), kl_http_query(hr), &r->info);
-    if (kl_authenticate(r->al, hr, &r->user)) {
-        kl_fail_set(r, 401, "Unauthorized", "Unauthorized");
-        kl_req_fail(r);
-        return;
-    }
-    if (negotiate(c) || kl_impersonate(r->al, hr, a, &r->user, &r->fail)) {
-        kl_req_fail(r);
-        return;
-    }
-    if (wants_pretty(r->user_agent) && !kl_query_has(kl_http_query(hr), KL_STR("pretty")))
-        c->spec.pretty = true;
-    if (!r->info.is_resource) {
-        if (kl_authorize_req(r))
-            kl_nonresource_run(c);
-        else
-            kl_req_fail(r);
-        return;
-    }
-    run_resource(c);
+    authenticate(c);
 }

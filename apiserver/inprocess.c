@@ -182,16 +182,17 @@ static int set_opts(struct call *x, const struct kl_call *c)
     return 0;
 }
 
-static void run_call(struct kl_task *t)
+static void check_call(void *arg)
 {
-    struct call *x = KL_CONTAINER_OF(t, struct call, start);
+    struct call *x = arg;
     struct kl_req *r = &x->req;
     if (!x->asked) {
         free_call(x);
         return;
     }
     if (r->result == KL_RESULT_FAIL || kl_pipeline_check(r)) {
-        kl_req_fail(r);
+        if (!kl_ask_wait(&r->ask, check_call, x))
+            kl_req_fail(r);
         return;
     }
     if (r->info.op == KL_VERB_LIST && r->info.res->etcd_prefix) {
@@ -201,6 +202,11 @@ static void run_call(struct kl_task *t)
         return;
     }
     kl_pipeline_dispatch(r);
+}
+
+static void run_call(struct kl_task *t)
+{
+    check_call(KL_CONTAINER_OF(t, struct call, start));
 }
 
 static void start_call(struct kl_client *base, struct kl_call *c)
@@ -267,6 +273,7 @@ struct watch {
     struct kl_watcher *watcher;
     struct kl_arena arena;
     struct kl_selector labels, fields;
+    struct kl_ask ask;
     struct kl_task start;
     bool stopped, pulling, queued;
 };
@@ -275,6 +282,7 @@ enum { PULL_AT_ONCE = 128 };
 
 static void free_watch(struct watch *x)
 {
+    kl_ask_fini(&x->ask);
     kl_watcher_stop(x->watcher);
     kl_arena_fini(&x->arena);
     free(x);
@@ -365,6 +373,8 @@ static bool may_watch(struct watch *x, struct kl_error *err)
                          .plural = kl_str(c->res->plural),
                          .ns = c->ns,
                          .fields = &x->fields,
+                         .labels = &x->labels,
+                         .ask = &x->ask,
                          .is_resource = true};
     struct kl_str why;
     for (size_t i = 0; i < x->fields.n; i++)
@@ -378,8 +388,9 @@ static bool may_watch(struct watch *x, struct kl_error *err)
     return false;
 }
 
-static void begin_watch(struct watch *x)
+static void begin_watch(void *arg)
 {
+    struct watch *x = arg;
     struct kl_watch_call *c = x->asked;
     struct kl_error err = {0};
     int64_t rv = 0;
@@ -393,7 +404,8 @@ static void begin_watch(struct watch *x)
          (kl_field_selector_parse(&x->arena, c->field_selector, &x->fields, &err) ||
           kl_field_selector_check(c->res, &x->fields, &err))) ||
         !may_watch(x, &err)) {
-        end_watch(x, &err);
+        if (!kl_ask_wait(&x->ask, begin_watch, x))
+            end_watch(x, &err);
         return;
     }
     kl_str_to_i64(c->resource_version, &rv);

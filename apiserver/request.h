@@ -5,6 +5,7 @@
 //
 // All memory is the request's arena. A request lives on one loop.
 #pragma once
+#include "apiserver/auth/ask.h"
 #include "apiserver/auth/user.h"
 #include "base/loop.h"
 #include "client/client.h"
@@ -82,6 +83,7 @@ struct kl_req {
     struct kl_api_loop *al;
     struct kl_arena *arena;
     struct kl_user *user; // referenced
+    struct kl_ask ask;    // what authentication and authorisation wait for
     struct kl_req_info info;
     struct kl_req_opts opts;
     struct kl_str user_agent;
@@ -137,6 +139,8 @@ void kl_req_fail(struct kl_req *r); // r->fail is filled already
 bool kl_req_confirm(struct kl_req *r, void (*then)(void *arg, int code), void *arg);
 // True: the failed request runs again on confirmed state.
 bool kl_req_retry(struct kl_req *r);
+// A dispatched request runs again from there: nothing of its first run is left.
+void kl_req_rerun(struct kl_req *r);
 
 // Adds the text (borrowed) of a Warning header.
 void kl_req_warn(struct kl_req *r, struct kl_str text);

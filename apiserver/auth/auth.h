@@ -4,15 +4,16 @@
 #pragma once
 #include "apiserver/server_int.h"
 
-// Authenticates one HTTP request on its loop: a verified client certificate (kept with the
-// connection), else an Authorization: Bearer token, else system:anonymous. Returns 0 with a
-// reference in *ret, or KL_EUNAUTHORIZED when credentials were given and are not good.
-int kl_authenticate(struct kl_api_loop *al, struct kl_http_req *hr, struct kl_user **ret);
-// Impersonate-User, -Uid, -Group and -Extra-* headers: replaces *inout by whom the caller wants to
-// be, when they may. Without such headers nothing is done. KL_EFORBIDDEN, KL_EBADREQUEST: ret_fail
-// is filled (its texts are the arena's).
-int kl_impersonate(struct kl_api_loop *al, struct kl_http_req *hr, struct kl_arena *a,
-                   struct kl_user **inout, struct kl_fail *ret_fail);
+// Authenticates one HTTP request on its loop: headers of a front proxy, a verified client
+// certificate (kept with the connection), a bearer token, else system:anonymous. Returns 0 with a
+// reference in *ret, or KL_EUNAUTHORIZED when credentials were given and are not good; then
+// kl_ask_wait says whether that stands or an answer is on its way.
+int kl_authenticate(struct kl_api_loop *al, struct kl_http_req *hr, struct kl_ask *ask,
+                    struct kl_user **ret);
+// Impersonate-User, -Uid, -Group and -Extra-* headers: replaces r->user by whom the caller wants to
+// be, when they may. Without such headers nothing is done. KL_EFORBIDDEN, KL_EBADREQUEST: r->fail
+// is filled, and stands unless kl_ask_wait(&r->ask) says so.
+int kl_impersonate(struct kl_req *r, struct kl_http_req *hr);
 
 // authorizer.Attributes
 struct kl_attrs {
@@ -20,11 +21,14 @@ struct kl_attrs {
     struct kl_str verb, group, version, plural, sub, ns, name; // resource requests
     struct kl_str path;                                        // non-resource requests
     bool is_resource;
-    const struct kl_selector *fields; // parsed field selector, or NULL: what nodes list hangs on it
+    // Parsed selectors, or NULL: what nodes may list hangs on them, and webhooks are told.
+    const struct kl_selector *fields, *labels;
+    struct kl_ask *ask; // the request's; NULL: webhooks that have not answered yet say nothing
 };
-// Upstream's RBAC over the roles and bindings of the loop's newest view (cached by decision until
-// one of them changes). On refusal *ret_reason (arena) says why as upstream's RBAC authorizer does
-// ("" mostly).
+// The authorisers in their order (--authorization-mode, --authorization-config; Node and RBAC when
+// nothing else is said). RBAC works on the roles and bindings of the loop's newest view (cached by
+// decision until one of them changes). On refusal *ret_reason (arena) says why as upstream does
+// ("" mostly), and kl_ask_wait(t->ask) whether it stands.
 bool kl_authorize(struct kl_api_loop *al, struct kl_arena *a, const struct kl_attrs *t,
                   struct kl_str *ret_reason);
 // The attributes of a request; and the check with the 403 filled in on refusal:

@@ -238,8 +238,10 @@ static struct kl_str bearer_token(const struct kl_http_req *hr)
     return token;
 }
 
-int kl_authenticate(struct kl_api_loop *al, struct kl_http_req *hr, struct kl_user **ret)
+int kl_authenticate(struct kl_api_loop *al, struct kl_http_req *hr, struct kl_ask *ask,
+                    struct kl_user **ret)
 {
+    (void)ask;
     int by_cert = by_certificate(hr, ret);
     if (by_cert > 0)
         return 0;

@@ -341,7 +341,10 @@ void kl_fail_forbidden(struct kl_req *r, struct kl_str group, struct kl_str plur
 void kl_attrs_of_req(const struct kl_req *r, struct kl_attrs *t)
 {
     const struct kl_req_info *i = &r->info;
-    *t = (struct kl_attrs){.user = r->user, .verb = i->verb, .is_resource = i->is_resource};
+    *t = (struct kl_attrs){.user = r->user,
+                           .verb = i->verb,
+                           .is_resource = i->is_resource,
+                           .ask = (struct kl_ask *)&r->ask};
     if (!i->is_resource) {
         t->path = i->path;
         return;
@@ -353,6 +356,7 @@ void kl_attrs_of_req(const struct kl_req *r, struct kl_attrs *t)
     t->ns = i->ns;
     t->name = i->name.n ? i->name : r->opts.name_from_fields;
     t->fields = &r->opts.fields;
+    t->labels = &r->opts.labels;
 }
 
 bool kl_authorize_req(struct kl_req *r)

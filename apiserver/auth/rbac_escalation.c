@@ -296,6 +296,7 @@ static bool may(struct kl_req *r, const char *verb, struct kl_str plural, struct
 {
     struct kl_str reason;
     struct kl_attrs t = {.user = r->user,
+                         .ask = &r->ask,
                          .verb = kl_str(verb),
                          .group = GROUP,
                          .version = KL_STR("*"),

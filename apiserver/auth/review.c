@@ -207,12 +207,15 @@ static int review_access(struct access *x, bool names_user, bool local)
     if ((rc = check_spec(x, names_user, local)))
         return rc;
     x->attrs.user = r->user;
+    x->attrs.ask = &r->ask;
     if (names_user && (rc = take_user(x))) {
         kl_fail_oom(r);
         return rc;
     }
     take_attributes(x);
     bool yes = kl_authorize_explain(r->al, r->arena, &x->attrs, &reason);
+    if (!yes && kl_ask_is_pending(&r->ask))
+        return KL_EAGAIN; // kl_req_fail runs it again
     struct kl_value status = kl_new_struct();
     if (kl_set(r->arena, &status, KL_F_allowed, kl_bool(yes)) ||
         set_text(r->arena, &status, KL_F_reason, reason) ||

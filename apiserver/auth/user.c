@@ -26,7 +26,7 @@ struct kl_user *kl_user_new(struct kl_str name, struct kl_str uid, const struct 
     size_t bytes = name.n + uid.n + 2, strs = ngroups + 1;
     for (size_t i = 0; i < ngroups; i++) {
         bytes += groups[i].n + 1;
-        has |= kl_str_eq(groups[i], added);
+        has |= kl_str_eq(groups[i], added) || kl_str_eq(groups[i], UNAUTHENTICATED);
     }
     bytes += added.n + 1;
     for (size_t i = 0; i < nextra; i++) {
@@ -76,8 +76,10 @@ struct kl_user *kl_user_ref(struct kl_user *u)
 
 void kl_user_unref(struct kl_user *u)
 {
-    if (u && atomic_fetch_sub_explicit(&u->refs, 1, memory_order_acq_rel) == 1)
+    if (u && atomic_fetch_sub_explicit(&u->refs, 1, memory_order_acq_rel) == 1) {
+        kl_user_unref(u->by);
         free(u);
+    }
 }
 
 bool kl_user_in_group(const struct kl_user *u, struct kl_str group)

@@ -20,6 +20,11 @@ struct kl_user {
     size_t nextra;
     bool masters; // in group system:masters: every authorisation answer is yes
     bool anonymous;
+    // What kl_revoked looks at, and the audit log. Set before it is shared.
+    struct kl_user *by;     // who impersonates this user (referenced); NULL: nobody
+    const char *constraint; // "impersonate:user-info": the mode that allowed it; NULL: the old one
+    int64_t issued_s;       // when the credential was made, 0: it does not say
+    char serial[41];        // of the client certificate, lower-case hex; "": another credential
 };
 
 // Copies everything into one block. system:authenticated is added unless the user is
