@@ -6,6 +6,7 @@
 #include "apiserver/pki.h"
 #include "apiserver/roster.h"
 #include "apiserver/server_int.h"
+#include "apiserver/webhook.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include <stdlib.h>
@@ -61,6 +62,7 @@ static void loop_end(struct kl_task *t)
     struct loop_task *x = KL_CONTAINER_OF(t, struct loop_task, task);
     struct kl_apiserver *s = x->al->srv;
     struct kl_api_loop *al = x->al;
+    kl_webhook_loop_stop(al);
     if (al->calls) { // their connections are gone, their transactions may not be
         al->ending = t;
         return;

@@ -19,7 +19,10 @@
 
 struct kl_authz_cache;
 struct kl_authn_cache;
+struct kl_openapi_source;
 struct kl_watch_stream;
+struct kl_webhook_loop;
+struct kl_hooks;
 
 // What each loop has for itself: everything here is touched by that loop only.
 struct kl_api_loop {
@@ -30,6 +33,8 @@ struct kl_api_loop {
     struct kl_authn_cache *authn;
     struct kl_ask_loop *asks;        // webhook calls of both; made on first use
     struct kl_http_client *http;     // to kubelets; made on first use
+    struct kl_webhook_loop *webhooks; // webhook.c; made on first use
+    struct kl_hooks *hooks;           // admission/hooks.c: policies and webhooks
     struct kl_watch_stream *streams; // open watches, for bookmarks and time-outs
     uv_timer_t stream_timer;
     bool timer_ready;
@@ -45,7 +50,7 @@ struct kl_api_endpoint {
 };
 
 struct kl_apiserver {
-    struct kl_apiserver_options o; // o.settings is never NULL
+    struct kl_apiserver_options o;                          // o.settings is never NULL
     struct kl_api_endpoint endpoints[KL_MAX_API_ENDPOINTS]; // of all servers; loops[0] (roster.c)
     size_t nendpoints;
     bool endpoints_busy, endpoints_again; // bootstrap.c
@@ -63,8 +68,9 @@ struct kl_apiserver {
     struct kl_task boot_task;
     struct kl_metric requests[KL_HTTP_CLASSES]; // metrics.c; registered for the process's life
     int64_t started_ms;
-    struct kl_authn *authn; // token signer and verifiers
-    uint64_t admission;     // the plug-ins that run: kl_admit_set
+    struct kl_authn *authn;                  // token signer and verifiers
+    const struct kl_openapi_source *openapi; // openapi/openapi.h; NULL: no custom resources
+    uint64_t admission;                      // the plug-ins that run: kl_admit_set
 };
 
 // The part of the server that belongs to the current thread's loop; NULL on a foreign thread.

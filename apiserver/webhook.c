@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apiserver/webhook.h"
+#include "base/rand.h"
+#include "watchcache/filter.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { MAX_URL = 2048, DEFAULT_PORT = 443 };
+
+struct kl_webhook_loop {
+    struct kl_http_client *http;
+    int flying;
+};
+
+struct kl_webhook {
+    struct kl_api_loop *al;
+    struct kl_tls_ctx *tls;
+    bool service;
+    struct kl_arena arena;
+    struct kl_str shown; // scheme, host and port as messages show them
+    struct kl_str path, query;
+    struct kl_str host, ns, name; // of a url; of a service
+    int port;
+};
+
+struct kl_webhook_call {
+    struct kl_webhook_loop *wl;
+    struct kl_http_call *call;
+    kl_webhook_cb cb; // NULL: canceled
+    void *arg;
+    char url[MAX_URL];
+};
+
+// ---- where
+
+static int parse_url(struct kl_webhook *w, struct kl_str url, struct kl_error *err)
+{
+    const struct kl_str https = KL_STR("https://");
+    if (!kl_str_starts(url, https))
+        return kl_error_set(err, KL_EINVALID, "webhook url must begin with https://");
+    struct kl_str rest = {url.p + https.n, url.n - https.n};
+    size_t n = strcspn(rest.p, "/?#"), end = strcspn(rest.p, "#");
+    struct kl_str host = {rest.p, n}, tail = {rest.p + n, end - n};
+    w->shown = kl_arena_printf(&w->arena, "https://%.*s", KL_PRI(host));
+    w->port = DEFAULT_PORT;
+    const char *colon = memchr(host.p, ':', host.n);
+    if (host.n && *host.p == '[') { // an IPv6 address
+        const char *close = memchr(host.p, ']', host.n);
+        if (!close)
+            return kl_error_set(err, KL_EINVALID, "missing ']' in host");
+        colon = close + 1 < host.p + host.n && close[1] == ':' ? close + 1 : NULL;
+        if (colon)
+            w->port = atoi(colon + 1);
+        host = (struct kl_str){host.p + 1, (size_t)(close - host.p - 1)};
+    } else if (colon) {
+        w->port = atoi(colon + 1);
+        host.n = (size_t)(colon - host.p);
+    }
+    if (!host.n || w->port <= 0 || w->port > 65535)
+        return kl_error_set(err, KL_EINVALID, "no host or no good port in url");
+    const char *q = memchr(tail.p, '?', tail.n);
+    w->host = kl_arena_dup(&w->arena, host);
+    w->path = (struct kl_str){tail.p, q ? (size_t)(q - tail.p) : tail.n};
+    w->query = q ? (struct kl_str){q + 1, (size_t)(tail.p + tail.n - q - 1)} : KL_STR("");
+    return w->host.p && w->shown.p ? 0 : kl_error_set(err, KL_ENOMEM, "out of memory");
+}
+
+static int read_config(struct kl_webhook *w, const struct kl_value *config, struct kl_error *err)
+{
+    const struct kl_value *svc = kl_get(config, KL_F_service);
+    struct kl_str ca = kl_text(kl_get(config, KL_F_caBundle));
+    struct kl_tls_client_opts t = {.ca.pem = ca};
+    int rc = 0;
+    if (svc) {
+        w->service = true;
+        w->ns = kl_arena_dup(&w->arena, kl_text(kl_get(svc, KL_F_namespace)));
+        w->name = kl_arena_dup(&w->arena, kl_text(kl_get(svc, KL_F_name)));
+        w->path = kl_arena_dup(&w->arena, kl_text(kl_get(svc, KL_F_path)));
+        w->port = (int)kl_int_or(kl_get(svc, KL_F_port), DEFAULT_PORT);
+        w->host = kl_arena_printf(&w->arena, "%.*s.%.*s.svc", KL_PRI(w->name), KL_PRI(w->ns));
+        w->shown = kl_arena_printf(&w->arena, "https://%.*s:%d", KL_PRI(w->host), w->port);
+        t.server_name = w->host.p;
+        if (!w->ns.p || !w->name.p || !w->path.p || !w->shown.p || !w->host.p)
+            rc = kl_error_set(err, KL_ENOMEM, "out of memory");
+    } else {
+        struct kl_str url = kl_arena_dup(&w->arena, kl_text(kl_get(config, KL_F_url)));
+        rc = url.p ? parse_url(w, url, err) : kl_error_set(err, KL_ENOMEM, "out of memory");
+    }
+    if (!rc && kl_tls_client_new(&t, &w->tls, err))
+        rc = kl_error_wrap(err, "unable to load root certificates");
+    return rc;
+}
+
+int kl_webhook_new(struct kl_api_loop *al, const struct kl_value *client_config,
+                   struct kl_webhook **ret, struct kl_error *err)
+{
+    struct kl_webhook *w = calloc(1, sizeof *w);
+    if (!w)
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    w->al = al;
+    kl_arena_init(&w->arena, 64 * 1024);
+    int rc = read_config(w, client_config, err);
+    if (rc)
+        kl_webhook_free(w);
+    else
+        *ret = w;
+    return rc;
+}
+
+void kl_webhook_free(struct kl_webhook *w)
+{
+    if (!w)
+        return;
+    kl_tls_ctx_unref(w->tls);
+    kl_arena_fini(&w->arena);
+    free(w);
+}
+
+// ---- services
+
+static struct kl_object *find_service(struct kl_webhook *w, struct kl_arena *a)
+{
+    struct kl_error err;
+    const struct kl_resource *res = kl_res(KL_RES_core_v1_services);
+    struct kl_str key = kl_object_key(a, res, w->ns, w->name);
+    struct kl_kv *kv = key.p ? kl_view_get(kl_reader_view(w->al->reader), key) : NULL;
+    return kv ? kl_cache_object(kv, res, &err) : NULL;
+}
+
+// The slice's port of that name; 0: none.
+static int slice_port(const struct kl_value *slice, struct kl_str name)
+{
+    for (KL_EACH(p, kl_get(slice, KL_F_ports)))
+        if (kl_str_eq(kl_text(kl_get(p, KL_F_name)), name))
+            return (int)kl_int_or(kl_get(p, KL_F_port), 0);
+    return 0;
+}
+
+// One of the ready addresses, each with the same chance.
+static bool pick_endpoint(struct kl_webhook *w, struct kl_arena *a, struct kl_str port_name,
+                          struct kl_str *ret_host, int *ret_port)
+{
+    struct kl_error err;
+    const struct kl_resource *res = kl_res(KL_RES_discovery_v1_endpointslices);
+    struct kl_filter f = {.res = res, .ns = w->ns};
+    struct kl_str prefix = kl_filter_prefix(a, &f);
+    char *mem = prefix.p ? kl_arena_alloc(a, prefix.n + 1) : NULL;
+    struct kl_iter it;
+    struct kl_kv *kv;
+    uint64_t seen = 0;
+    if (!mem)
+        return false;
+    kl_iter_init(&it, kl_reader_view(w->al->reader), prefix, kl_prefix_end(prefix, mem));
+    while ((kv = kl_iter_next(&it))) {
+        struct kl_object *o = kl_cache_object(kv, res, &err);
+        struct kl_str of = o ? kl_text(kl_map_value(kl_meta_labels(&o->root),
+                                                    KL_STR("kubernetes.io/service-name")))
+                             : KL_STR("");
+        int port = o && kl_str_eq(of, w->name) ? slice_port(&o->root, port_name) : 0;
+        for (KL_EACH(e, port ? kl_get(&o->root, KL_F_endpoints) : NULL)) {
+            const struct kl_value *ready = kl_path(e, KL_F_conditions, KL_F_ready);
+            struct kl_str ip = kl_text(kl_at(kl_get(e, KL_F_addresses), 0));
+            if (!ip.n || (ready && !kl_is_true(ready)) || kl_rand_u64() % ++seen)
+                continue;
+            *ret_host = kl_arena_dup(a, ip);
+            *ret_port = port;
+        }
+    }
+    return seen && ret_host->p;
+}
+
+static int resolve(struct kl_webhook *w, struct kl_arena *a, struct kl_str *ret_host, int *ret_port,
+                   struct kl_error *err)
+{
+    struct kl_object *svc = find_service(w, a);
+    if (!svc)
+        return kl_error_set(err, KL_EUNAVAILABLE, "service \"%.*s\" not found", KL_PRI(w->name));
+    const struct kl_value *spec = kl_get(&svc->root, KL_F_spec), *port = NULL;
+    if (kl_str_eqz(kl_text(kl_get(spec, KL_F_type)), "ExternalName")) {
+        *ret_host = kl_arena_dup(a, kl_text(kl_get(spec, KL_F_externalName)));
+        *ret_port = w->port;
+        return ret_host->p ? 0 : kl_error_set(err, KL_ENOMEM, "out of memory");
+    }
+    for (KL_EACH(p, kl_get(spec, KL_F_ports)))
+        if (kl_int_or(kl_get(p, KL_F_port), 0) == w->port && !port)
+            port = p;
+    if (!port)
+        return kl_error_set(err, KL_EUNAVAILABLE, "no service port %d found for service \"%.*s\"",
+                            w->port, KL_PRI(w->name));
+    if (!pick_endpoint(w, a, kl_text(kl_get(port, KL_F_name)), ret_host, ret_port))
+        return kl_error_set(err, KL_EUNAVAILABLE, "no endpoints available for service \"%.*s\"",
+                            KL_PRI(w->name));
+    return 0;
+}
+
+// ---- calls
+
+static int loop_of(struct kl_api_loop *al, struct kl_webhook_loop **ret, struct kl_error *err)
+{
+    struct kl_http_client_opts o = {.loop = al->loop};
+    if (al->webhooks) {
+        *ret = al->webhooks;
+        return (*ret)->http ? 0 : kl_error_set(err, KL_ECANCELED, "the server stops");
+    }
+    struct kl_webhook_loop *wl = calloc(1, sizeof *wl);
+    if (!wl)
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    int rc = kl_http_client_new(&o, &wl->http, err);
+    if (rc)
+        free(wl);
+    else
+        *ret = al->webhooks = wl;
+    return rc;
+}
+
+void kl_webhook_loop_stop(struct kl_api_loop *al)
+{
+    struct kl_webhook_loop *wl = al->webhooks;
+    if (!wl)
+        return;
+    struct kl_http_client *http = wl->http;
+    wl->http = NULL;
+    if (http)
+        kl_http_client_close(http); // its calls end here
+    if (!al->calls) {
+        free(wl);
+        al->webhooks = NULL;
+    }
+}
+
+// What Go says of the same.
+static void put_reason(char *out, size_t room, int status, const struct kl_error *err)
+{
+    const char *msg = err ? err->msg : kl_err_text(status), *tls;
+    if (status == KL_ETIMEOUT)
+        msg = "context deadline exceeded";
+    else if (status == KL_ECANCELED)
+        msg = "context canceled";
+    else if (status == KL_EUNAUTHORIZED && (tls = strstr(msg, "tls: ")))
+        msg = strstr(tls, "self-signed") || strstr(tls, "self signed") ||
+                      strstr(tls, "issuer certificate")
+                  ? "tls: failed to verify certificate: x509: certificate signed by unknown "
+                    "authority"
+                  : tls;
+    const char *refused = strstr(msg, ": connection refused");
+    if (refused && !strstr(msg, "connect: connection refused"))
+        snprintf(out, room, "%.*s: connect: connection refused", (int)(refused - msg), msg);
+    else
+        snprintf(out, room, "%s", msg);
+}
+
+static void on_answer(void *arg, int status, struct kl_str body, const struct kl_error *err)
+{
+    struct kl_webhook_call *c = arg;
+    struct kl_error out;
+    c->wl->flying--;
+    if (c->cb && status < 0) {
+        char why[sizeof out.msg];
+        put_reason(why, sizeof why, status, err);
+        kl_error_set(&out, status, "Post \"%s\": %s", c->url, why);
+        c->cb(c->arg, status, KL_STR(""), &out);
+    } else if (c->cb) {
+        c->cb(c->arg, status, body, NULL);
+    }
+    free(c);
+}
+
+static int start(struct kl_webhook *w, struct kl_webhook_call *c, struct kl_str host, int port,
+                 struct kl_bytes *body, uint32_t timeout_ms, struct kl_error *err)
+{
+    static const struct kl_http_header h[] = {
+        {KL_STR("content-type"), KL_STR("application/json")},
+        {KL_STR("accept"), KL_STR("application/json, */*")},
+        {KL_STR("user-agent"), KL_STR("kube-apiserver-admission")},
+    };
+    const char *target = strchr(c->url + strlen("https://"), '/');
+    struct kl_http_call_spec spec = {.host = host.p,
+                                     .port = port,
+                                     .tls = w->tls,
+                                     .method = KL_STR("POST"),
+                                     .target = kl_str(target ? target : "/"),
+                                     .headers = h,
+                                     .nheaders = KL_COUNT(h),
+                                     .body = body,
+                                     .timeout_ms = timeout_ms};
+    return kl_http_fetch(c->wl->http, &spec, KL_WEBHOOK_MAX_ANSWER, on_answer, c, &c->call, err);
+}
+
+int kl_webhook_post(struct kl_webhook *w, struct kl_bytes *body, uint32_t timeout_ms,
+                    bool timeout_query, kl_webhook_cb cb, void *arg,
+                    struct kl_webhook_call **ret_or_null, struct kl_error *err)
+{
+    struct kl_webhook_loop *wl = NULL;
+    struct kl_arena a;
+    char timeout[32] = "";
+    int rc = loop_of(w->al, &wl, err);
+    if (rc)
+        return rc;
+    struct kl_webhook_call *c = calloc(1, sizeof *c);
+    if (!c)
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    *c = (struct kl_webhook_call){.wl = wl, .cb = cb, .arg = arg};
+    if (timeout_query)
+        snprintf(timeout, sizeof timeout, "%stimeout=%us", w->query.n ? "&" : "",
+                 (timeout_ms + 999) / 1000);
+    int n = snprintf(c->url, sizeof c->url, "%.*s%s%.*s%s%.*s%s", KL_PRI(w->shown),
+                     w->path.n && *w->path.p == '/' ? "" : "/", KL_PRI(w->path),
+                     w->query.n || timeout_query ? "?" : "", KL_PRI(w->query), timeout);
+    kl_arena_init(&a, 1 << 20);
+    struct kl_str host = w->host;
+    int port = w->port;
+    if (n < 0 || (size_t)n >= sizeof c->url)
+        rc = kl_error_set(err, KL_ETOOLARGE, "url is too long");
+    else if (wl->flying >= KL_WEBHOOK_MAX_FLYING)
+        rc = kl_error_set(err, KL_ETOOMANY, "Post \"%s\": too many calls of webhooks", c->url);
+    else if (w->service && (rc = resolve(w, &a, &host, &port, err)))
+        kl_error_wrap(err, "Post \"%s\"", c->url);
+    if (!rc && !(rc = start(w, c, host, port, body, timeout_ms, err)))
+        wl->flying++;
+    kl_arena_fini(&a);
+    if (rc)
+        free(c);
+    else if (ret_or_null)
+        *ret_or_null = c;
+    return rc;
+}
+
+void kl_webhook_cancel(struct kl_webhook_call *c)
+{
+    c->cb = NULL;
+    kl_http_call_cancel(c->call);
+}
+
+// NewGenericServerResponse for a POST of no resource.
+struct kl_str kl_webhook_status_text(struct kl_arena *a, int status, struct kl_str body)
+{
+    static const struct {
+        int status;
+        const char *text;
+    } known[] = {
+        {400, "the server rejected our request for an unknown reason"},
+        {401, "the server has asked for the client to provide credentials"},
+        {404, "the server could not find the requested resource"},
+        {405, "the server does not allow this method on the requested resource"},
+        {409, "the server reported a conflict"},
+        {422, "the server rejected our request due to an error in our request"},
+        {429, "the server has received too many requests and has asked us to try again later"},
+        {503, "the server is currently unable to handle the request"},
+        {504, "the server was unable to return a response in the time allotted, but may still be "
+              "processing the request"},
+    };
+    if (status >= 200 && status <= 206)
+        return (struct kl_str){NULL, 0};
+    for (size_t i = 0; i < KL_COUNT(known); i++)
+        if (known[i].status == status)
+            return kl_str(known[i].text);
+    while (body.n && (body.p[body.n - 1] == '\n' || body.p[body.n - 1] == ' '))
+        body.n--;
+    if (body.n > 2048)
+        body.n = 2048;
+    struct kl_str said = body.n ? body : KL_STR("unknown");
+    if (status == 403 || status == 406 || status == 415)
+        return kl_arena_dup(a, said);
+    if (status < 500)
+        return kl_arena_printf(
+            a, "the server responded with the status code %d but did not return more information",
+            status);
+    struct kl_buf b;
+    kl_buf_init(&b, 16 * 1024);
+    kl_json_write_string(&b, said);
+    struct kl_str text = kl_arena_printf(
+        a, "an error on the server (%.*s) has prevented the request from succeeding",
+        KL_PRI(kl_buf_str(&b)));
+    kl_buf_fini(&b);
+    return text;
+}
