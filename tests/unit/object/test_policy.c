@@ -12,6 +12,7 @@
 #include "object/gotext_int.h"
 #include "object/json.h"
 #include "object/podsecurity/podsecurity.h"
+#include "object/quota/limits.h"
 #include "object/quota/quota.h"
 #include "object/resource.h"
 
@@ -290,13 +291,108 @@ static void test_quotas(void **state)
     kl_arena_fini(&a);
 }
 
+// ---- LimitRanges
+
+static int by_text(const void *a, const void *b)
+{
+    return kl_str_cmp(*(const struct kl_str *)a, *(const struct kl_str *)b);
+}
+
+// The order within a row of a LimitRange is a map's upstream: compared sorted.
+static void check_limits(struct kl_arena *a, const struct kl_value *range, struct kl_str line)
+{
+    enum { MAX = 64 };
+    struct kl_str all = line, kind, json, part, have[MAX], why;
+    size_t n = 0;
+    kl_str_split(&line, '\t', &kind);
+    kl_str_split(&line, '\t', &json);
+    bool pod = kl_str_eqz(kind, "pods");
+    struct kl_value o =
+        parse(a, kl_type(pod ? KL_TYPE_core_v1_Pod : KL_TYPE_core_v1_PersistentVolumeClaim), json);
+    assert_int_equal((pod ? kl_limits_check_pod : kl_limits_check_claim)(a, range, &o, &why), 0);
+    if (why.n && why.p[0] == '[')
+        why = (struct kl_str){why.p + 1, why.n - 2};
+    while (why.n) {
+        const char *mid = why.p;
+        for (const char *p = why.p; p + 2 < why.p + why.n; p++)
+            if (!strncmp(p, ", m", 3) || !strncmp(p, ", cpu max", 9)) {
+                mid = p;
+                break;
+            }
+        assert_true(n < MAX);
+        have[n].p = why.p;
+        have[n++].n = mid == why.p ? why.n : (size_t)(mid - why.p);
+        why = mid == why.p ? (struct kl_str){"", 0} : kl_str_from(why, (size_t)(mid - why.p) + 2);
+    }
+    qsort(have, n, sizeof *have, by_text);
+    for (size_t i = 0; i < n; i++) {
+        assert_true(kl_str_split(&line, '\t', &part));
+        same(part, have[i], "limits", all);
+    }
+    if (line.p)
+        print_message("not found: %.*s\n of %.*s\n", KL_PRI(line), KL_PRI(all));
+    assert_null(line.p);
+}
+
+static void check_fill(struct kl_arena *a, const struct kl_value *range, struct kl_str line)
+{
+    static const kl_sym lists[] = {KL_F_containers, KL_F_initContainers};
+    struct kl_str all = line, json;
+    struct kl_value shown;
+    struct kl_error err = {0};
+    kl_str_split(&line, '\t', &json);
+    struct kl_value pod = parse(a, kl_type(KL_TYPE_core_v1_Pod), json);
+    assert_int_equal(kl_json_parse(a, line, NULL, &shown, &err), 0);
+    assert_int_equal(kl_limits_fill(a, range, &pod), 0);
+    const struct kl_value *want = kl_map_value(&shown, KL_STR("annotations"));
+    same(kl_text(kl_map_value(want, KL_STR("kubernetes.io/limit-ranger"))),
+         kl_text(kl_map_value(kl_meta_annotations(&pod), KL_STR("kubernetes.io/limit-ranger"))),
+         "annotation", all);
+    for (size_t l = 0; l < KL_COUNT(lists); l++)
+        for (KL_EACH(c, kl_path(&pod, KL_F_spec, lists[l]))) {
+            struct kl_amounts requests, limits;
+            kl_amounts_read(&requests, a, kl_path(c, KL_F_resources, KL_F_requests));
+            kl_amounts_read(&limits, a, kl_path(c, KL_F_resources, KL_F_limits));
+            struct kl_str r = kl_amounts_text(&requests), m = kl_amounts_text(&limits);
+            same(kl_text(kl_map_value(kl_map_value(&shown, KL_STR("containers")),
+                                      kl_text(kl_get(c, KL_F_name)))),
+                 kl_arena_printf(a, "%.*s|%.*s", KL_PRI(r), KL_PRI(m)), "filled", all);
+        }
+}
+
+static void test_limits(void **state)
+{
+    struct kl_arena a, ra;
+    struct kl_str rest = kl_str(text), line;
+    struct kl_value range = {0};
+    size_t n = 0;
+    (void)state;
+    kl_arena_init(&a, 0);
+    kl_arena_init(&ra, 0);
+    while (kl_str_split(&rest, '\n', &line)) {
+        kl_arena_reset(&a);
+        if (kl_str_starts(line, KL_STR("R "))) {
+            kl_arena_reset(&ra);
+            range = parse(&ra, kl_type(KL_TYPE_core_v1_LimitRange), kl_str_from(line, 2));
+        } else if (kl_str_starts(line, KL_STR("E "))) {
+            check_limits(&a, &range, kl_str_from(line, 2));
+            n++;
+        } else if (kl_str_starts(line, KL_STR("D "))) {
+            check_fill(&a, &range, kl_str_from(line, 2));
+            n++;
+        }
+    }
+    assert_true(n > 200);
+    kl_arena_fini(&ra);
+    kl_arena_fini(&a);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pod_security),
-        cmocka_unit_test(test_labels),
-        cmocka_unit_test(test_usage),
-        cmocka_unit_test(test_quotas),
+        cmocka_unit_test(test_pod_security), cmocka_unit_test(test_labels),
+        cmocka_unit_test(test_usage),        cmocka_unit_test(test_quotas),
+        cmocka_unit_test(test_limits),
     };
     if (argc < 2)
         return 2;

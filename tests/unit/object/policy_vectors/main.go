@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"math/rand"
 	"os"
+	"slices"
 	"sort"
 	"strings"
 
@@ -588,7 +589,7 @@ func report(kind string, o obj, err error) {
 		}
 	}
 	sort.Strings(s)
-	for _, e := range s {
+	for _, e := range slices.Compact(s) { // as the aggregate's text has each once
 		fmt.Fprintf(out, "\t%s", e)
 	}
 	fmt.Fprintln(out)
