@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the server serves: /api, /apis (plain and aggregated, v2 and v2beta1), /openapi.
+// What the server serves: /api, /apis (plain and aggregated, v2 and v2beta1).
 #pragma once
 #include "apiserver/server_int.h"
 
@@ -8,6 +8,5 @@
 #define KL_K8S_MINOR "36"
 #define KL_K8S_VERSION "v1.36.3"
 
-// Each ends the request.
+// Ends the request.
 void kl_discovery_run(struct kl_api_call *c);
-void kl_openapi_run(struct kl_api_call *c);

@@ -2,7 +2,9 @@
 // Paths that are no resources: a table from path to what answers it.
 #include "apiserver/auth/auth.h"
 #include "apiserver/discovery.h"
+#include "apiserver/fairness/fairness.h"
 #include "apiserver/metrics.h"
+#include "apiserver/openapi/openapi.h"
 #include "apiserver/server_int.h"
 #include "base/metrics.h"
 #include <sys/utsname.h>
@@ -210,6 +212,8 @@ void kl_nonresource_run(struct kl_api_call *c)
         kl_req_fail(&c->req);
         return;
     }
+    if (kl_str_starts(path, KL_STR("/debug/")) && kl_fair_dump(c))
+        return;
     while (path.n > 1 && path.p[path.n - 1] == '/')
         path.n--;
     for (size_t i = 0; i < KL_COUNT(routes); i++) {

@@ -17,8 +17,10 @@
 #define KL_HTTP_CLASSES 5 // 1xx to 5xx
 #define KL_MAX_API_ENDPOINTS 32
 
+struct kl_audit;
 struct kl_authz_cache;
 struct kl_authn_cache;
+struct kl_fair;
 struct kl_openapi_source;
 struct kl_watch_stream;
 struct kl_webhook_loop;
@@ -53,7 +55,7 @@ struct kl_apiserver {
     struct kl_apiserver_options o;                          // o.settings is never NULL
     struct kl_api_endpoint endpoints[KL_MAX_API_ENDPOINTS]; // of all servers; loops[0] (roster.c)
     size_t nendpoints;
-    bool endpoints_busy, endpoints_again; // bootstrap.c
+    bool endpoints_busy, endpoints_again, flow_control_busy; // bootstrap.c
     struct kl_http_server *http;
     struct kl_tls_ctx *tls;
     struct kl_tls_ctx *kubelet_tls; // client side, to kubelets
@@ -68,6 +70,8 @@ struct kl_apiserver {
     struct kl_task boot_task;
     struct kl_metric requests[KL_HTTP_CLASSES]; // metrics.c; registered for the process's life
     int64_t started_ms;
+    struct kl_fair *fair;   // fairness/fairness.h
+    struct kl_audit *audit; // audit/audit.h; NULL: off
     struct kl_authn *authn;                  // token signer and verifiers
     const struct kl_openapi_source *openapi; // openapi/openapi.h; NULL: no custom resources
     uint64_t admission;                      // the plug-ins that run: kl_admit_set
@@ -98,6 +102,8 @@ void kl_pipeline_dispatch(struct kl_req *r);
 struct kl_api_call {
     struct kl_req req;
     struct kl_http_req *hr; // referenced until the request is done
+    int bad_opts;           // what the query's options were refused with, and why
+    struct kl_fail opts_fail;
     struct kl_spec spec;
 };
 static inline struct kl_api_call *kl_api_call_of(struct kl_req *r)
@@ -106,6 +112,9 @@ static inline struct kl_api_call *kl_api_call_of(struct kl_req *r)
 }
 // The server's handler.
 void kl_http_handle(void *arg, struct kl_http_req *hr);
+// Headers that every answer has; at most KL_COMMON_HEADERS.
+#define KL_COMMON_HEADERS 4
+size_t kl_http_common_headers(const struct kl_req *r, struct kl_http_header *ret);
 // Everything was answered: lets go of the request.
 void kl_api_call_release(struct kl_api_call *c);
 // Answers with the finished request's result. A `done` callback.

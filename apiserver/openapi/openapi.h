@@ -9,7 +9,9 @@
 struct kl_openapi_custom {
     const struct kl_resource *res; // names, scope, verbs, subresources (status, scale)
     const char *list_kind;         // NULL: the kind with "List" behind it
-    void *keep;                    // the source's; handed to its ref, unref and schema
+    // spec.versions[].selectableFields as JSON text; empty: none.
+    struct kl_str selectable;
+    void *keep; // the source's; handed to its ref, unref and schema
 };
 
 // Who knows the custom resources. All functions come on an API loop; what `each` shows is good
@@ -32,7 +34,7 @@ struct kl_openapi_source {
                       struct kl_str version);
 };
 
-// Sets the source of custom resources; before the server's loops run. The struct is copied.
+// Sets the source of custom resources; before the server's loops run. Borrowed for its life.
 void kl_openapi_set_source(struct kl_apiserver *s, const struct kl_openapi_source *src);
 
 // Answers /openapi/v2, /openapi/v3 and what is below. Ends the request.
