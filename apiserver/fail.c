@@ -353,6 +353,17 @@ void kl_req_ok_success(struct kl_req *r, int http)
     kl_req_ok_value(r, http, kl_type(KL_TYPE_meta_v1_Status), "v1", "Status", s);
 }
 
+void kl_req_note(struct kl_req *r, struct kl_str key, struct kl_str value, bool at_request_level)
+{
+    struct kl_audit_note **end = &r->notes;
+    for (; *end; end = &(*end)->next)
+        if (kl_str_eq((*end)->key, key))
+            return;
+    if ((*end = KL_ARENA_NEW(r->arena, struct kl_audit_note)))
+        **end = (struct kl_audit_note){
+            .key = key, .value = value, .at_request_level = at_request_level};
+}
+
 void kl_req_warn(struct kl_req *r, struct kl_str text)
 {
     struct kl_str *w = kl_arena_alloc(r->arena, (r->nwarnings + 1) * sizeof *w);

@@ -78,6 +78,13 @@ enum kl_result_kind {
     KL_RESULT_LIST,   // `list`, of info.res (DELETECOLLECTION): the done callback lets go of it
 };
 
+// What admission says to the audit log beside its verdict: an annotation of the event.
+struct kl_audit_note {
+    struct kl_audit_note *next;
+    struct kl_str key, value;
+    bool at_request_level; // only where the request's own text is logged too (level Request and up)
+};
+
 struct kl_req {
     struct kl_apiserver *srv;
     struct kl_api_loop *al;
@@ -105,6 +112,7 @@ struct kl_req {
     struct kl_object *frozen; // referenced, when value belongs to it; released by kl_req_fini
     struct kl_str *warnings;  // texts of Warning headers
     size_t nwarnings;
+    struct kl_audit_note *notes; // in the order they came; kl_req_note
 
     void (*done)(struct kl_req *); // exactly once, maybe from within the function that started it
     void *arg;
@@ -144,6 +152,8 @@ void kl_req_rerun(struct kl_req *r);
 
 // Adds the text (borrowed) of a Warning header.
 void kl_req_warn(struct kl_req *r, struct kl_str text);
+// Adds an annotation for the audit log (texts are borrowed). A key that is there keeps its value.
+void kl_req_note(struct kl_req *r, struct kl_str key, struct kl_str value, bool at_request_level);
 
 // ---- filling r->fail with upstream's wording (apimachinery api/errors); they do not call done.
 struct kl_fail *kl_fail_set(struct kl_req *r, int http, const char *reason, const char *fmt, ...)
