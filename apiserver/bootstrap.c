@@ -25,7 +25,7 @@ struct boot {
     void (*done)(void *arg);
     void *arg;
     struct kl_arena arena;
-    bool endpoints_only;
+    bool endpoints_only, flow_control_only;
     uv_timer_t retry;
     size_t waiting; // transactions on their way, and one while they are being made
     size_t written;
@@ -214,12 +214,15 @@ static void run(struct boot *b)
     b->written = 0;
     b->began_ms = kl_mono_ms();
     b->waiting = 1;
-    size_t nown = b->endpoints_only ? kl_bootstrap_endpoint_rows(b->s, &b->arena, own)
-                                    : kl_bootstrap_own_rows(b->s, &b->arena, own);
+    size_t nown = b->flow_control_only ? 0
+                  : b->endpoints_only  ? kl_bootstrap_endpoint_rows(b->s, &b->arena, own)
+                                       : kl_bootstrap_own_rows(b->s, &b->arena, own);
     size_t nfixed = b->endpoints_only ? 0 : kl_bootstrap_nrows;
     for (size_t i = 0; i < nfixed + nown; i++) {
         const struct kl_bootstrap_row *row = i < nfixed ? &kl_bootstrap_rows[i] : &own[i - nfixed];
         struct kl_error err = {0};
+        if (b->flow_control_only && row->mode != KL_BOOT_SPEC)
+            continue;
         if (ensure(b, row, &err)) {
             kl_error_wrap(&err, "%s", kl_res(row->res)->plural);
             note(b, &err);
@@ -228,7 +231,9 @@ static void run(struct boot *b)
     drop(b);
 }
 
-static void begin(struct kl_apiserver *s, bool endpoints_only, void (*done)(void *arg), void *arg)
+enum part { EVERYTHING, ENDPOINTS, FLOW_CONTROL };
+
+static void begin(struct kl_apiserver *s, enum part part, void (*done)(void *arg), void *arg)
 {
     struct boot *b = calloc(1, sizeof *b);
     if (!b || uv_timer_init(kl_loop_uv(s->loops[0].loop), &b->retry)) {
@@ -236,7 +241,8 @@ static void begin(struct kl_apiserver *s, bool endpoints_only, void (*done)(void
         abort();
     }
     b->s = s;
-    b->endpoints_only = endpoints_only;
+    b->endpoints_only = part == ENDPOINTS;
+    b->flow_control_only = part == FLOW_CONTROL;
     b->done = done;
     b->arg = arg;
     b->retry.data = b;
@@ -246,7 +252,7 @@ static void begin(struct kl_apiserver *s, bool endpoints_only, void (*done)(void
 
 void kl_bootstrap_start(struct kl_apiserver *s, void (*done)(void *arg), void *arg)
 {
-    begin(s, false, done, arg);
+    begin(s, EVERYTHING, done, arg);
 }
 
 static void endpoints_done(void *arg)
@@ -264,5 +270,19 @@ void kl_bootstrap_endpoints(struct kl_apiserver *s)
     if (s->endpoints_busy)
         return;
     s->endpoints_busy = true;
-    begin(s, true, endpoints_done, s);
+    begin(s, ENDPOINTS, endpoints_done, s);
+}
+
+static void flow_control_done(void *arg)
+{
+    struct kl_apiserver *s = arg;
+    s->flow_control_busy = false;
+}
+
+void kl_bootstrap_flow_control(struct kl_apiserver *s)
+{
+    if (s->flow_control_busy)
+        return;
+    s->flow_control_busy = true;
+    begin(s, FLOW_CONTROL, flow_control_done, s);
 }

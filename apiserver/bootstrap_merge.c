@@ -104,6 +104,27 @@ static int put_back_all(struct kl_arena *a, struct kl_value *draft, const struct
     return labels < 0 ? labels : changed | labels;
 }
 
+// The mandatory ones are never the user's. Of the others those that say so, or that say nothing and
+// were changed.
+static int merge_flow_control(struct kl_arena *a, struct kl_value *draft,
+                              const struct kl_value *want)
+{
+    static const char key[] = "apf.kubernetes.io/autoupdate-spec";
+    struct kl_str name = kl_meta_name(want), says = annotation(draft, key);
+    bool mandatory = kl_str_eqz(name, "exempt") || kl_str_eqz(name, "catch-all");
+    bool ours = mandatory || (kl_str_eqz(says, "true") ? true
+                              : kl_str_eqz(says, "false")
+                                  ? false
+                                  : kl_int_at(draft, 0, KL_F_metadata, KL_F_generation) == 1);
+    struct kl_str say = ours ? KL_STR("true") : KL_STR("false");
+    int spec = ours ? put_back(a, draft, KL_F_spec, kl_get(want, KL_F_spec)) : 0;
+    if (spec < 0 || kl_str_eq(says, say))
+        return spec;
+    struct kl_value *meta = kl_edit(a, draft, KL_F_metadata, KL_STRUCT);
+    struct kl_value *notes = meta ? kl_edit(a, meta, KL_F_annotations, KL_MAP) : NULL;
+    return notes && !kl_map_set_value(a, notes, kl_str(key), kl_string(say)) ? 1 : KL_ENOMEM;
+}
+
 int kl_bootstrap_merge(struct kl_arena *a, enum kl_boot_mode mode, struct kl_value *draft,
                        const struct kl_value *want, bool *ret_anew)
 {
@@ -114,9 +135,7 @@ int kl_bootstrap_merge(struct kl_arena *a, enum kl_boot_mode mode, struct kl_val
     case KL_BOOT_BINDING:
         return merge_rbac(a, mode, draft, want, ret_anew);
     case KL_BOOT_SPEC:
-        if (kl_str_eqz(annotation(draft, "apf.kubernetes.io/autoupdate-spec"), "false"))
-            return 0;
-        return put_back(a, draft, KL_F_spec, kl_get(want, KL_F_spec));
+        return merge_flow_control(a, draft, want);
     case KL_BOOT_SERVICE:
         spec = kl_edit(a, draft, KL_F_spec, KL_STRUCT);
         return spec ? put_back(a, spec, KL_F_ports, kl_path(want, KL_F_spec, KL_F_ports))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // HTTP in front of the pipeline: parse, authenticate, authorise, read the body, run, answer.
 #include "apiserver/auth/auth.h"
+#include "apiserver/fairness/fairness.h"
 #include "apiserver/joining.h"
 #include "apiserver/metrics.h"
 #include "apiserver/server_int.h"
@@ -38,8 +39,23 @@ static size_t common_headers(struct kl_req *r, struct kl_http_header *h, const c
     size_t n = 0;
     put_header(h, &n, "cache-control", KL_STR("no-cache, private"));
     put_header(h, &n, "content-type", kl_str(content_type));
+    n += kl_http_common_headers(r, h + n);
     for (size_t i = 0; i < r->nwarnings && i < 32; i++)
         put_header(h, &n, "warning", warning_text(r->arena, r->warnings[i]));
+    return n;
+}
+
+size_t kl_http_common_headers(const struct kl_req *r, struct kl_http_header *h)
+{
+    size_t n = 0;
+    struct kl_str schema, level;
+    if (!r->ticket)
+        return 0;
+    kl_fair_uids(r, &schema, &level);
+    if (level.n)
+        put_header(h, &n, "x-kubernetes-pf-prioritylevel-uid", level);
+    if (schema.n)
+        put_header(h, &n, "x-kubernetes-pf-flowschema-uid", schema);
     return n;
 }
 
@@ -47,6 +63,8 @@ void kl_api_call_release(struct kl_api_call *c)
 {
     struct kl_http_req *hr = c->hr;
     struct kl_api_loop *al = c->req.al;
+    if (c->req.ticket || c->req.inflight)
+        kl_fair_leave(&c->req);
     kl_req_fini(&c->req);
     kl_http_req_unref(hr); // frees c
     if (al)
@@ -60,6 +78,11 @@ void kl_http_answer_text(struct kl_req *r, int status, const char *content_type,
     size_t n = status == 204 ? 0 : common_headers(r, h, content_type);
     if (status != 204 && kl_str_starts(kl_str(content_type), KL_STR("text/plain")))
         put_header(h, &n, "x-content-type-options", KL_STR("nosniff"));
+    char retry[16];
+    if (status == 429 && r->fail.retry_after_s) {
+        int k = snprintf(retry, sizeof retry, "%d", r->fail.retry_after_s);
+        put_header(h, &n, "retry-after", (struct kl_str){retry, (size_t)k});
+    }
     kl_api_metrics_request(r, status);
     kl_http_respond(c->hr, status, h, n, text);
     kl_api_call_release(c);
@@ -169,10 +192,6 @@ static void run_resource(void *arg)
 {
     struct kl_api_call *c = arg;
     struct kl_req *r = &c->req;
-    struct kl_fail bad;
-    // The selectors are among what authorisation looks at; still who may not, is told that first.
-    int rc = kl_req_opts_parse(r, kl_http_query(c->hr));
-    bad = r->fail;
     if (kl_pipeline_check(r)) {
         if (kl_ask_wait(&r->ask, run_resource, c))
             return;
@@ -183,8 +202,8 @@ static void run_resource(void *arg)
             kl_req_fail(r);
         return;
     }
-    if (rc) {
-        r->fail = bad;
+    if (c->bad_opts) {
+        r->fail = c->opts_fail;
         kl_req_fail(r);
         return;
     }
@@ -212,6 +231,11 @@ static void run_resource(void *arg)
         kl_http_read_body(c->hr, KL_HTTP_MAX_BODY, on_body, c);
         return;
     }
+}
+
+static void begin_resource(struct kl_api_call *c)
+{
+    run_resource(c);
 }
 
 static int negotiate(struct kl_api_call *c)
@@ -252,6 +276,27 @@ static void authorize_path(void *arg)
         kl_req_fail(&c->req);
 }
 
+static void begin_path(struct kl_api_call *c)
+{
+    authorize_path(c);
+}
+
+// Its turn among others first, by what it is and for whom.
+static void enter(struct kl_api_call *c)
+{
+    struct kl_req *r = &c->req;
+    if (r->info.is_resource) {
+        // The selectors are among what authorisation looks at; still who may not, is told that
+        // first.
+        c->bad_opts = kl_req_opts_parse(r, kl_http_query(c->hr));
+        c->opts_fail = r->fail;
+        if (kl_fair_enter(c, begin_resource))
+            run_resource(c);
+    } else if (kl_fair_enter(c, begin_path)) {
+        authorize_path(c);
+    }
+}
+
 static void impersonate(void *arg)
 {
     struct kl_api_call *c = arg;
@@ -263,10 +308,7 @@ static void impersonate(void *arg)
     }
     if (wants_pretty(r->user_agent) && !kl_query_has(kl_http_query(c->hr), KL_STR("pretty")))
         c->spec.pretty = true;
-    if (r->info.is_resource)
-        run_resource(c);
-    else
-        authorize_path(c);
+    enter(c);
 }
 
 static void authenticate(void *arg)

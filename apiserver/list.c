@@ -350,13 +350,16 @@ static void answer(struct list *l)
         return;
     }
     char length[24];
-    struct kl_http_header h[] = {KL_HTTP_HEADER("cache-control", "no-cache, private"),
-                                 {KL_STR("content-type"), kl_str(kl_spec_content_type(s, false))},
-                                 {KL_STR("content-length"), {length, 0}}};
-    h[2].value.n = (size_t)snprintf(length, sizeof length, "%zu", total);
-    bool sized = l->cached && s->media == KL_MEDIA_JSON;
+    struct kl_http_header h[3 + KL_COMMON_HEADERS] = {
+        KL_HTTP_HEADER("cache-control", "no-cache, private"),
+        {KL_STR("content-type"), kl_str(kl_spec_content_type(s, false))}};
+    size_t nh = 2 + kl_http_common_headers(r, h + 2);
+    if (l->cached && s->media == KL_MEDIA_JSON)
+        h[nh++] = (struct kl_http_header){
+            KL_STR("content-length"),
+            {length, (size_t)snprintf(length, sizeof length, "%zu", total)}};
     kl_api_metrics_request(r, 200);
-    if (kl_http_respond_stream(l->call->hr, 200, h, sized ? 3 : 2, &list_source, l))
+    if (kl_http_respond_stream(l->call->hr, 200, h, nh, &list_source, l))
         close_list(l);
 }
 

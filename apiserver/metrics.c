@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/metrics.h"
+#include "apiserver/fairness/fairness.h"
 #include "apiserver/server_int.h"
 #include "base/clock.h"
 #include "base/metrics.h"
@@ -65,6 +66,7 @@ void kl_api_metrics_write(struct kl_apiserver *s, struct kl_buf *b)
     put(b, "kinglet_connections", "gauge", "Open client connections");
     kl_buf_printf(b, "kinglet_connections %lld\n", (long long)st.connections);
     put_loops(s, b);
+    kl_fair_metrics(s->fair, b);
     kl_metrics_write_process(b);
     put(b, "process_start_time_seconds", "gauge", "Start time since the epoch in seconds.");
     kl_buf_printf(b, "process_start_time_seconds %.3f\n",

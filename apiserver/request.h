@@ -17,6 +17,8 @@
 struct kl_apiserver;
 struct kl_api_loop;
 struct kl_gather;
+struct kl_fair_ticket;
+struct kl_audit_event;
 
 // RequestInfo (apiserver/pkg/endpoints/request).
 struct kl_req_info {
@@ -119,6 +121,10 @@ struct kl_req {
     bool canceled;   // the caller went away: the result is not wanted
     bool dispatched; // authorised, and handed to what answers it
     bool confirmed;  // what is in memory is as new as the request: kl_req_confirm
+
+    struct kl_fair_ticket *ticket; // its seats (fairness/fairness.h); NULL: not asked
+    int inflight;                  // likewise without priorities: 1 reads, 2 writes
+    struct kl_audit_event *audit;  // what is noted of it (audit/audit.h); NULL: nothing
 
     void *work;               // the stage's own state
     struct kl_bytes *kept[4]; // referenced until kl_req_fini; kl_req_keep_bytes

@@ -2,6 +2,7 @@
 #include "apiserver/admission/admission.h"
 #include "apiserver/auth/auth.h"
 #include "apiserver/bootstrap.h"
+#include "apiserver/fairness/fairness.h"
 #include "apiserver/metrics.h"
 #include "apiserver/pki.h"
 #include "apiserver/roster.h"
@@ -71,6 +72,7 @@ static void loop_end(struct kl_task *t)
         uv_close((uv_handle_t *)&al->stream_timer, NULL);
     if (al->http)
         kl_http_client_close(al->http);
+    kl_fair_loop_fini(al);
     kl_ask_loop_fini(al);
     kl_authn_loop_fini(al);
     kl_authz_loop_fini(al);
@@ -125,6 +127,7 @@ static void on_bootstrapped(void *arg)
 static void begin_bootstrap(struct kl_task *t)
 {
     struct kl_apiserver *s = KL_CONTAINER_OF(t, struct kl_apiserver, boot_task);
+    kl_fair_start(s->fair);
     kl_bootstrap_start(s, on_bootstrapped, s);
 }
 
@@ -197,6 +200,12 @@ int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver
         rc = kl_tls_client_new(&k, &s->kubelet_tls, err);
     if (!rc && !(s->authn = kl_authn_new(p, err)))
         rc = err->code ? err->code : KL_ENOMEM;
+    const struct kl_fair_options fo = {
+        .max_inflight = s->o.settings->max_requests_inflight,
+        .max_mutating_inflight = s->o.settings->max_mutating_requests_inflight,
+        .off = !s->o.settings->priority_and_fairness};
+    if (!rc && !(s->fair = kl_fair_new(s, &fo)))
+        rc = kl_error_set(err, KL_ENOMEM, "out of memory");
     if (!rc)
         rc = listen_https(s, err);
     if (rc) {
@@ -249,7 +258,7 @@ static void close_watches(struct kl_task *t)
     kl_watch_close_all(x->al);
     kl_ask_stop(x->al);
     if (x->al == &x->al->srv->loops[0])
-        kl_roster_stop(x->al->srv->o.roster);
+        kl_roster_stop(x->al->srv->o.roster), kl_fair_stop(x->al->srv->fair);
     if (atomic_fetch_sub(x->left, 1) == 1)
         free(x->left);
     free(x);
@@ -271,5 +280,6 @@ void kl_apiserver_free(struct kl_apiserver *s)
     kl_tls_ctx_unref(s->tls);
     kl_tls_ctx_unref(s->kubelet_tls);
     kl_authn_free(s->authn);
+    kl_fair_free(s->fair);
     free(s);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // WATCH over HTTP: a watcher (watchcache/) pulled by the socket. Frames are slices of the shared
 // encodings; bookmarks and time-outs come from one timer for all streams of a loop.
+#include "apiserver/fairness/fairness.h"
 #include "apiserver/metrics.h"
 #include "apiserver/server_int.h"
 #include "base/clock.h"
@@ -290,8 +291,10 @@ static int pull_watch(void *arg, struct kl_http_chunk *chunks, int max, bool *re
     int n = 0;
     while (!w->ended && n + 3 <= max && bytes < 64 * 1024) {
         int rc = w->refused ? w->refused->code : kl_watcher_next(w->watcher, &e, &err);
-        if (rc == 0)
+        if (rc == 0) {
+            kl_fair_leave(&w->call->req); // all that was there when it began was sent
             break;
+        }
         if (rc > 0 && e.type == KL_EVENT_BOOKMARK)
             rc = put_bookmark(w, e.rev, e.initial_end, chunks + n);
         else if (rc > 0)
@@ -328,6 +331,7 @@ static void close_stream(void *arg)
         if (w->next)
             w->next->pprev = w->pprev;
     }
+    kl_fair_count_watch(&w->call->req, -1);
     kl_watcher_stop(w->watcher);
     for (int i = 0; i < 4; i++)
         kl_bytes_unref(w->head[i]);
@@ -479,9 +483,13 @@ void kl_watch_run(struct kl_api_call *c)
                                 : BOOKMARK_MS);
     enlist(r->al, w);
     kl_api_metrics_request(r, 200);
-    struct kl_http_header h[] = {
+    struct kl_http_header h[2 + KL_COMMON_HEADERS] = {
         KL_HTTP_HEADER("cache-control", "no-cache, private"),
         {KL_STR("content-type"), kl_str(kl_spec_content_type(&c->spec, true))}};
-    if (kl_http_respond_stream(c->hr, 200, h, 2, &watch_source, w))
+    size_t nh = 2 + kl_http_common_headers(r, h + 2);
+    kl_fair_count_watch(r, 1);
+    if (!o.initial)
+        kl_fair_leave(r);
+    if (kl_http_respond_stream(c->hr, 200, h, nh, &watch_source, w))
         close_stream(w);
 }
