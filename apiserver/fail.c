@@ -366,6 +366,9 @@ void kl_req_note(struct kl_req *r, struct kl_str key, struct kl_str value, bool 
 
 void kl_req_warn(struct kl_req *r, struct kl_str text)
 {
+    for (size_t i = 0; i < r->nwarnings; i++)
+        if (kl_str_eq(r->warnings[i], text))
+            return;
     struct kl_str *w = kl_arena_alloc(r->arena, (r->nwarnings + 1) * sizeof *w);
     if (!w)
         return;

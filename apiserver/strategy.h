@@ -85,6 +85,7 @@ struct kl_write {
     // Called when the transaction failed though the key was as expected: an extra compare did not
     // hold. 0: try again.
     int (*extra_failed)(struct kl_write *w);
+    struct kl_write_more *more; // kl_write_charge's, of this run and earlier ones
 
     struct kl_admit ad;
 
@@ -102,6 +103,12 @@ struct kl_write {
 // For transforms: another key that this write must find at `expect` (0: absent) and sets. `value`
 // is borrowed until the request's end. At most KL_WRITE_EXTRA.
 void kl_write_put_too(struct kl_write *w, struct kl_str key, kl_rev expect, struct kl_bytes *value);
+// For validating admission: another object (a ResourceQuota) that goes with this write, as above
+// but without a limit, and `value` is taken over. When it lost a race the machine runs again, and
+// again as long as others win. KL_ENOMEM.
+int kl_write_charge(struct kl_write *w, struct kl_str key, kl_rev expect, struct kl_bytes *value);
+// The newest version that is known of such a key (borrowed): the view's, or what a lost race found.
+struct kl_kv *kl_write_newest(const struct kl_write *w, struct kl_str key);
 // Reads the newest version from the view and runs the machine. w lives in the request's arena.
 void kl_write_start(struct kl_write *w);
 

@@ -6,12 +6,31 @@
 #include "apiserver/strategy.h"
 #include "base/log.h"
 
-enum { MAX_TRIES = 64 };
+enum { MAX_TRIES = 64, MAX_CHARGE_TRIES = 10000 };
+
+// Another key that is written in the same transaction. A node stays for all runs of the machine.
+struct kl_write_more {
+    struct kl_write_more *next;
+    struct kl_str key;
+    kl_rev expect;
+    struct kl_bytes *value; // owned; NULL: not in this run
+    struct kl_kv *found;    // owned: what a lost race found
+    int lost;
+};
 
 static void step(struct kl_write *w);
 
+static void drop_more(struct kl_write *w)
+{
+    for (struct kl_write_more *m = w->more; m; m = m->next) {
+        kl_bytes_unref(m->value);
+        m->value = NULL;
+    }
+}
+
 static void drop(struct kl_write *w)
 {
+    drop_more(w);
     kl_object_unref(w->object);
     kl_bytes_unref(w->bytes);
     w->object = NULL;
@@ -28,6 +47,10 @@ struct held {
 static struct held end(struct kl_write *w)
 {
     struct held h = {w->stored, w->object};
+    drop_more(w);
+    for (struct kl_write_more *m = w->more; m; m = m->next)
+        kl_kv_unref(m->found);
+    w->more = NULL;
     kl_bytes_unref(w->bytes);
     w->stored = NULL;
     w->object = NULL;
@@ -128,12 +151,30 @@ static void succeed_dry(struct kl_write *w)
         answer_object(w, w->stored ? 200 : 201);
 }
 
-static void lost(struct kl_write *w, struct kl_kv *found)
+// Takes what the lost race found of the further keys; whether one of them lost it.
+static bool take_found(struct kl_write *w, struct kl_op *els)
+{
+    bool lost = false;
+    for (struct kl_write_more *m = w->more; m; m = m->next) {
+        if (!m->value)
+            continue;
+        kl_kv_unref(m->found);
+        m->found = (++els)->kv;
+        els->kv = NULL;
+        if ((m->found ? m->found->mod_rev : 0) != m->expect)
+            lost |= ++m->lost < MAX_CHARGE_TRIES;
+    }
+    return lost;
+}
+
+static void lost(struct kl_write *w, struct kl_kv *found, bool by_charge)
 {
     struct kl_req *r = w->r;
     kl_rev was = w->stored ? w->stored->mod_rev : 0, is = found ? found->mod_rev : 0;
     int rc = 0;
-    if (was == is && w->extra_failed) {
+    if (was == is && by_charge) {
+        rc = 0;
+    } else if (was == is && w->extra_failed) {
         rc = w->extra_failed(w);
     } else if (w->fresh && found) {
         rc = KL_EEXISTS;
@@ -168,13 +209,16 @@ static void on_txn(struct kl_txn *t)
         return;
     }
     if (!t->body.succeeded) {
-        struct kl_kv *found = w->els[0].kv;
-        w->els[0].kv = NULL;
+        struct kl_op *els = t->body.els;
+        struct kl_kv *found = els[0].kv;
+        els[0].kv = NULL;
+        bool by_charge = take_found(w, els);
         kl_txn_fini(t);
-        lost(w, found);
+        lost(w, found, by_charge);
         return;
     }
-    struct kl_kv *kv = kl_kv_ref(w->verdict == KL_WRITE_PUT ? w->then[0].kv : w->then[0].prev);
+    const struct kl_op *own = t->body.then;
+    struct kl_kv *kv = kl_kv_ref(w->verdict == KL_WRITE_PUT ? own->kv : own->prev);
     kl_rev rev = w->verdict == KL_WRITE_PUT ? kv->mod_rev : t->rev;
     struct kl_object *o =
         w->verdict == KL_WRITE_PUT || !w->status_answer ? kl_object_with_rv(w->object, rev) : NULL;
@@ -188,6 +232,38 @@ static void on_txn(struct kl_txn *t)
     kl_txn_fini(t);
     succeed(w, kv);
     kl_kv_unref(kv);
+}
+
+// The transaction's lists with the further keys behind their own.
+static int add_more(struct kl_write *w)
+{
+    struct kl_txn_body *b = &w->txn.body;
+    size_t n = 0;
+    for (struct kl_write_more *m = w->more; m; m = m->next)
+        n += m->value != NULL;
+    if (!n)
+        return 0;
+    struct kl_arena *a = w->r->arena;
+    struct kl_compare *cmp = kl_arena_zalloc(a, (b->ncompares + n) * sizeof *cmp);
+    struct kl_op *then = kl_arena_zalloc(a, (b->nthen + n) * sizeof *then);
+    struct kl_op *els = kl_arena_zalloc(a, (b->nels + n) * sizeof *els);
+    if (!cmp || !then || !els)
+        return KL_ENOMEM;
+    memcpy(cmp, b->compares, b->ncompares * sizeof *cmp);
+    memcpy(then, b->then, b->nthen * sizeof *then);
+    memcpy(els, b->els, b->nels * sizeof *els);
+    b->compares = cmp;
+    b->then = then;
+    b->els = els;
+    for (struct kl_write_more *m = w->more; m; m = m->next) {
+        if (!m->value)
+            continue;
+        cmp[b->ncompares++] = (struct kl_compare){
+            .key = m->key, .target = KL_COMPARE_MOD, .result = KL_COMPARE_EQ, .num = m->expect};
+        then[b->nthen++] = (struct kl_op){.kind = KL_OP_PUT, .key = m->key, .value = m->value};
+        els[b->nels++] = (struct kl_op){.kind = KL_OP_GET, .key = m->key};
+    }
+    return 0;
 }
 
 static void submit(struct kl_write *w)
@@ -211,6 +287,11 @@ static void submit(struct kl_write *w)
                                        .nthen = 1 + w->nextra_op,
                                        .els = w->els,
                                        .nels = 1};
+    if (w->more && add_more(w)) {
+        kl_fail_oom(w->r);
+        fail(w);
+        return;
+    }
     struct kl_error err = {0};
     if (kl_store_submit(w->r->srv->o.store, &w->txn, &err)) {
         kl_fail_err(w->r, &err);
@@ -333,6 +414,7 @@ static void step(struct kl_write *w)
         return;
     }
     w->nextra_cmp = w->nextra_op = 0;
+    drop_more(w);
     r->write = w;
     if (w->op)
         kl_admit_init(&w->ad, r, w->op);
@@ -358,6 +440,39 @@ void kl_write_put_too(struct kl_write *w, struct kl_str key, kl_rev expect, stru
     w->extra_cmp[w->nextra_cmp++] = (struct kl_compare){
         .key = key, .target = KL_COMPARE_MOD, .result = KL_COMPARE_EQ, .num = expect};
     w->extra_op[w->nextra_op++] = (struct kl_op){.kind = KL_OP_PUT, .key = key, .value = value};
+}
+
+static struct kl_write_more *more_of(const struct kl_write *w, struct kl_str key)
+{
+    struct kl_write_more *m = w->more;
+    while (m && !kl_str_eq(m->key, key))
+        m = m->next;
+    return m;
+}
+
+int kl_write_charge(struct kl_write *w, struct kl_str key, kl_rev expect, struct kl_bytes *value)
+{
+    struct kl_write_more *m = more_of(w, key);
+    if (!m && (m = KL_ARENA_NEW(w->r->arena, struct kl_write_more))) {
+        m->key = kl_arena_dup(w->r->arena, key);
+        m->next = w->more;
+        w->more = m->key.p ? m : w->more;
+    }
+    if (!m || !m->key.p) {
+        kl_bytes_unref(value);
+        return KL_ENOMEM;
+    }
+    kl_bytes_unref(m->value);
+    m->value = value;
+    m->expect = expect;
+    return 0;
+}
+
+struct kl_kv *kl_write_newest(const struct kl_write *w, struct kl_str key)
+{
+    struct kl_kv *kv = kl_view_get(kl_req_view(w->r), key);
+    const struct kl_write_more *m = more_of(w, key);
+    return m && m->found && (!kv || m->found->mod_rev > kv->mod_rev) ? m->found : kv;
 }
 
 void kl_write_start(struct kl_write *w)
