@@ -170,6 +170,10 @@ static int set_opts(struct call *x, const struct kl_call *c)
                               .precondition_uid = keep(a, c->precondition_uid),
                               .precondition_rv = keep(a, c->precondition_rv),
                               .field_validation = KL_VALIDATE_IGNORE};
+    if (c->verb == KL_VERB_PATCH && c->patch_type == KL_PATCH_APPLY) { // as client/https_codec.c
+        o->field_manager = KL_STR("kinglet");
+        o->force = o->force_set = true;
+    }
     if ((o->label_selector.n && kl_label_selector_parse(a, o->label_selector, &o->labels, &err)) ||
         (o->field_selector.n && (kl_field_selector_parse(a, o->field_selector, &o->fields, &err) ||
                                  kl_field_selector_check(c->res, &o->fields, &err)))) {

@@ -39,6 +39,21 @@ struct kl_pki {
 // KL_EUNAUTHORIZED: the token names another CA.
 int kl_pki_open(const struct kl_pki_options *o, struct kl_pki **ret, struct kl_error *err);
 void kl_pki_free(struct kl_pki *p); // wipes the keys
+
+// Nothing on the disk: a CA for servers and clients, certificates of the API server (for localhost,
+// 127.0.0.1 and these names, NULL-ended or NULL) and of the admin, a key for tokens.
+int kl_pki_make_memory(const char *const *names, struct kl_pki **ret, struct kl_error *err);
+
+// What upstream's flags name; each may be NULL but cert_dir (when cert or key is) and service_key.
+struct kl_pki_files {
+    const char *cert, *key;   // of the API server
+    const char *cert_dir;     // or apiserver.crt and .key in it, which are made when missing,
+    const char *const *names; // for these names
+    const char *client_ca;
+    const char *service_key; // signs ServiceAccount tokens
+    const char *kubelet_ca, *kubelet_cert, *kubelet_key;
+};
+int kl_pki_from_files(const struct kl_pki_files *f, struct kl_pki **ret, struct kl_error *err);
 // The secret of "K10<hash>::server:<secret>" or of a bare one. *ret_hash (may be NULL): of the CA,
 // empty when the token is a bare one.
 struct kl_str kl_token_secret(struct kl_str token, struct kl_str *ret_hash);

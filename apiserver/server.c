@@ -161,6 +161,7 @@ static struct kl_tls_client_opts kubelet_tls(const struct kl_pki *p)
     return (struct kl_tls_client_opts){.ca.pem = p->server_ca,
                                        .cert.pem = p->apiserver_client_cert,
                                        .key.pem = p->apiserver_client_key,
+                                       .insecure_skip_verify = !p->server_ca.n,
                                        .no_http2 = true};
 }
 

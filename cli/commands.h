@@ -6,7 +6,9 @@
 
 int kl_cmd_server(int argc, char **argv);
 int kl_cmd_etcd(int argc, char **argv);
-int kl_main_etcd(int argc, char **argv); // called as `etcd`: argv[0] is the program's name
+int kl_main_etcd(int argc, char **argv);          // called as `etcd`: argv[0] is the program's name
+int kl_cmd_kube_apiserver(int argc, char **argv); // also when called as `kube-apiserver`
+int kl_cmd_test_server(int argc, char **argv);
 int kl_cmd_kubectl(int argc, char **argv);
 int kl_cmd_check_config(int argc, char **argv);
 int kl_cmd_purge(int argc, char **argv);

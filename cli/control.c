@@ -43,7 +43,8 @@ static void start_controllers(struct kl_control *c)
                                        .client_for = controller_client,
                                        .arg = c,
                                        .root_ca_pem = c->o.root_ca_pem,
-                                       .disable = c->o.disable};
+                                       .disable = c->o.disable,
+                                       .only = c->o.only};
     if (kl_controllers_start(&o, &c->controllers, &err))
         kl_log(KL_LOG_ERROR, "server", "controllers: %s", err.msg);
 }

@@ -14,6 +14,8 @@ struct command {
 static const struct command commands[] = {
     {"server", kl_cmd_server, "Run the control plane and, unless --disable-agent, the node"},
     {"etcd", kl_cmd_etcd, "Run the etcd v3 API alone, over any datastore"},
+    {"kube-apiserver", kl_cmd_kube_apiserver, "Run the API server alone, with upstream's flags"},
+    {"test-server", kl_cmd_test_server, "Run an API server in memory for a test"},
     {"kubectl", kl_cmd_kubectl, "Run kubectl with this cluster's kubeconfig"},
     {"check-config", kl_cmd_check_config, "Tell what this machine lacks: pass, warn, fail"},
     {"purge", kl_cmd_purge, "Remove what the node left on this machine (no server may run)"},
@@ -52,6 +54,8 @@ int main(int argc, char **argv)
 {
     if (argc > 0 && !strcmp(base_name(argv[0]), "etcd")) // what envtest, kwok and kind start
         return kl_main_etcd(argc, argv);
+    if (argc > 0 && !strcmp(base_name(argv[0]), "kube-apiserver"))
+        return kl_cmd_kube_apiserver(argc, argv);
     const char *name = argc > 1 ? argv[1] : "--help";
     if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) {
         print_help();

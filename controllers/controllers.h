@@ -19,8 +19,13 @@ struct kl_controllers_options {
     void *arg;
     struct kl_str root_ca_pem; // of kube-root-ca.crt; empty: no publisher. Borrowed for the start.
     const char *disable;       // comma separated names to leave out; NULL: none
+    // kube-controller-manager's --controllers: names with or without "-controller", `-NAME` leaves
+    // one out, `*` are all; NULL: all.
+    const char *only;
 };
 
+// KL_EINVALID: a name in `only` is no controller's, in upstream's words. Any thread.
+int kl_controllers_check(const char *only, struct kl_error *err);
 // On the loop. KL_ENOMEM, or what client_for's failure means (KL_EUNAVAILABLE).
 int kl_controllers_start(const struct kl_controllers_options *o, struct kl_controllers **ret,
                          struct kl_error *err);

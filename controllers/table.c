@@ -37,6 +37,48 @@ static bool is_disabled(const char *list, const char *name)
     return false;
 }
 
+// "namespace" is also "namespace-controller", as upstream calls it today.
+static bool is_name(struct kl_str text, const char *name)
+{
+    struct kl_str suffix = KL_STR("-controller"), n = kl_str(name);
+    if (kl_str_ends(text, suffix) && !kl_str_ends(n, suffix))
+        text.n -= suffix.n;
+    return kl_str_eq(text, n);
+}
+
+static bool is_asked_for(const char *list, const char *name)
+{
+    struct kl_str rest = kl_str(list), part;
+    bool star = false;
+    if (!list)
+        return true;
+    while (kl_str_split(&rest, ',', &part)) {
+        part = kl_str_trim(part);
+        if (is_name(part, name))
+            return true;
+        if (part.n && part.p[0] == '-' && is_name(kl_str_from(part, 1), name))
+            return false;
+        star = star || kl_str_eqz(part, "*");
+    }
+    return star;
+}
+
+int kl_controllers_check(const char *list, struct kl_error *err)
+{
+    struct kl_str rest = kl_str(list), part;
+    while (list && kl_str_split(&rest, ',', &part)) {
+        part = kl_str_trim(part);
+        struct kl_str name = part.n && part.p[0] == '-' ? kl_str_from(part, 1) : part;
+        bool known = !part.n || kl_str_eqz(part, "*");
+        for (size_t i = 0; i < KL_COUNT(table); i++)
+            known = known || is_name(name, table[i]->name);
+        if (!known)
+            return kl_error_set(err, KL_EINVALID,
+                                "\"%.*s\" is not in the list of known controllers", KL_PRI(name));
+    }
+    return 0;
+}
+
 static int start_one(struct kl_controllers *c, const struct kl_controllers_options *o,
                      const struct kl_controller *def, struct kl_str root_ca, struct kl_error *err)
 {
@@ -78,7 +120,7 @@ int kl_controllers_start(const struct kl_controllers_options *o, struct kl_contr
             rc = kl_error_set(err, KL_ENOMEM, "controllers: out of memory");
     }
     for (size_t i = 0; rc == 0 && i < KL_COUNT(table); i++) {
-        if (!is_disabled(o->disable, table[i]->name))
+        if (!is_disabled(o->disable, table[i]->name) && is_asked_for(o->only, table[i]->name))
             rc = start_one(c, o, table[i], root_ca, err);
     }
     if (rc == 0 && kl_informers_start(c->informers) < 0)
