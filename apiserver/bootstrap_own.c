@@ -12,7 +12,9 @@ bool kl_first_address(const char *cidr, char ret[64], bool *ret_v6)
     const char *slash = cidr ? strchr(cidr, '/') : NULL;
     size_t n = slash ? (size_t)(slash - cidr) : 0;
     int64_t bits;
-    if (!n || n >= sizeof text || !kl_str_to_i64(kl_str(slash + 1), &bits))
+    struct kl_str rest = kl_str(slash ? slash + 1 : ""), first;
+    if (!n || n >= sizeof text || !kl_str_split(&rest, ',', &first) ||
+        !kl_str_to_i64(first, &bits))
         return false;
     memcpy(text, cidr, n);
     text[n] = 0;
@@ -48,12 +50,17 @@ static void add_service(struct kl_apiserver *s, struct kl_arena *a, struct kl_bo
     if (!kl_first_address(s->o.service_cidr, ip, &v6))
         return;
     const char *family = v6 ? "IPv6" : "IPv4";
+    struct kl_str second = kl_str(s->o.service_cidr), cidr;
+    kl_str_split(&second, ',', &cidr);
     add(rows, n, KL_RES_networking_v1_servicecidrs, KL_BOOT_CREATE,
         kl_arena_printf(a,
-                        "{\"metadata\":{\"name\":\"kubernetes\"},\"spec\":{\"cidrs\":[\"%s\"]},"
+                        "{\"metadata\":{\"name\":\"kubernetes\",\"finalizers\":["
+                        "\"networking.k8s.io/service-cidr-finalizer\"]},"
+                        "\"spec\":{\"cidrs\":[\"%.*s\"%s%.*s%s]},"
                         "\"status\":{\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\","
                         "\"reason\":\"\",\"message\":\"Kubernetes Service CIDR is ready\"}]}}",
-                        s->o.service_cidr));
+                        KL_PRI(cidr), second.n ? ",\"" : "", KL_PRI(second),
+                        second.n ? "\"" : ""));
     add(rows, n, KL_RES_networking_v1_ipaddresses, KL_BOOT_CREATE,
         kl_arena_printf(a,
                         "{\"metadata\":{\"name\":\"%s\",\"labels\":{"

@@ -54,7 +54,7 @@ enum kl_write_verdict {
     KL_WRITE_NOTHING,        // answer the stored object as it is
     KL_WRITE_REMOVE,         // delete the key; *draft is the object that was
 };                           // negative: r->fail is filled
-enum { KL_WRITE_EXTRA = 2 }; // further compares and operations of one write
+enum { KL_WRITE_EXTRA = 4 }; // further compares and operations of one write: two addresses, ports
 
 struct kl_write {
     struct kl_req *r;

@@ -80,7 +80,9 @@ const char *kl_nth_address(struct kl_arena *a, const char *cidr, unsigned n)
 {
     uint32_t base;
     int bits;
-    if (!kl_cidr4_parse(cidr, &base, &bits) || n >= (1u << (32 - bits)) - 1)
+    struct kl_str rest = kl_str(cidr), first; // of "10.43.0.0/16,fd00::/112"
+    if (!kl_str_split(&rest, ',', &first) || !(first = kl_arena_dup(a, first)).p ||
+        !kl_cidr4_parse(first.p, &base, &bits) || n >= (1u << (32 - bits)) - 1)
         return NULL;
     return address_text(a, base + n, "");
 }

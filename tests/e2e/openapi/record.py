@@ -24,7 +24,8 @@ def main():
     v2 = bare(json.load(open(os.path.join(base, "swagger.json"))))
     v3 = {}
     schemas = {}
-    for path in sorted(glob.glob(os.path.join(base, "v3/*.json"))):
+    for path in sorted(glob.glob(os.path.join(base, "v3/*.json")) +
+                       glob.glob(os.path.join(base, "v3/.*.json"))):
         name = os.path.basename(path)[:-len("_openapi.json")].replace("__", "/")
         doc = bare(json.load(open(path)))
         components = doc.get("components", {}).get("schemas", {})

@@ -249,7 +249,8 @@ static void test_services(void **state)
          "\"port\":1"
          "}]}}",
          422,
-         {"is not in the valid range. The range of valid IPs is 10.43.0.0/24"}},
+         {"failed to allocate IP 10.44.0.9: the provided network does not match the current "
+          "range"}},
         {"POST",
          NS "/services",
          "{\"metadata\":{\"name\":\"t\"},\"spec\":{\"type\":\"NodePort\",\"ports\":[{\"port\":1,"
