@@ -264,11 +264,12 @@ static int transform_binding(struct kl_write *w, struct kl_object *stored, struc
     struct kl_value *spec = kl_edit(a, draft, KL_F_spec, KL_STRUCT);
     if (!spec || kl_set(a, spec, KL_F_nodeName, kl_string(node)))
         return kl_fail_oom(r), KL_ENOMEM;
-    const struct kl_value *ann = kl_meta_annotations(&b->sent);
-    if (kl_len(ann)) {
-        struct kl_value *m = kl_edit(a, draft, KL_F_metadata, KL_STRUCT);
-        struct kl_value *to = m ? kl_edit(a, m, KL_F_annotations, KL_MAP) : NULL;
-        for (KL_MAP_EACH_KEY(kv, ann))
+    static const kl_sym carried[] = {KL_F_annotations, KL_F_labels};
+    for (size_t i = 0; i < KL_COUNT(carried); i++) {
+        const struct kl_value *from = kl_path(&b->sent, KL_F_metadata, carried[i]);
+        struct kl_value *m = kl_len(from) ? kl_edit(a, draft, KL_F_metadata, KL_STRUCT) : NULL;
+        struct kl_value *to = m ? kl_edit(a, m, carried[i], KL_MAP) : NULL;
+        for (KL_MAP_EACH_KEY(kv, from))
             if (!to || kl_map_set_value(a, to, kl_text(kv), kv[1]))
                 return kl_fail_oom(r), KL_ENOMEM;
     }
