@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The walk: from the root down to every place that has something to default, along the tables.
+#include "object/crd/crd.h"
 #include "object/defaults_int.h"
 #include "object/json.h"
 #include "object/quantity.h"
@@ -198,6 +199,8 @@ static int default_value(struct kl_arena *a, const struct kl_type *type, struct 
 
 int kl_default_object(struct kl_arena *a, const struct kl_type *type, struct kl_value *draft)
 {
+    if (type->custom)
+        return kl_crd_default_draft(a, kl_crd_of_type(type), draft);
     if (!kl_type_is_builtin(type))
         return default_value(a, type, draft);
     size_t index = (size_t)(type - kl_type_table);

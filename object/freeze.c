@@ -59,7 +59,9 @@ static bool is_empty_struct(const struct kl_type *t, const struct kl_value *v)
 
 static bool keeps_odd(const struct kl_field *f, const struct kl_value *v)
 {
-    if (v->kind == KL_NULL || (v->kind == KL_TIME && v->i == GO_ZERO_TIME_US))
+    if (v->kind == KL_NULL)
+        return f->flags & KL_FIELD_KEEP_NULL;
+    if (v->kind == KL_TIME && v->i == GO_ZERO_TIME_US)
         return false;
     if ((f->flags & KL_FIELD_PTR) || f->type->kind == KL_T_ANY)
         return true;
@@ -280,8 +282,8 @@ static void copy(const struct kl_type *t, struct kl_value *v, uint32_t skip1, ui
 
 struct kl_object *kl_object_freeze(const struct kl_type *type, const struct kl_value *draft)
 {
-    // The type of a built-in root says its apiVersion and kind.
-    bool head = type && type->has_type_meta && kl_type_is_builtin(type);
+    // The type of a root says its apiVersion and kind.
+    bool head = type && type->has_type_meta && (type->custom || kl_type_is_builtin(type));
     uint32_t skip1 = head ? KL_F_apiVersion : 0, skip2 = head ? KL_F_kind : 0;
     struct size size = {.canonical = true};
     count(type, draft, skip1, skip2, &size);
@@ -300,6 +302,8 @@ struct kl_object *kl_object_freeze(const struct kl_type *type, const struct kl_v
         copy_canonical_root(&o->root, skip1, skip2, &at);
     else
         copy(type, &o->root, skip1, skip2, &at);
+    if (type && type->custom)
+        kl_custom_type_ref(type);
     return o;
 }
 
@@ -312,6 +316,9 @@ struct kl_object *kl_object_ref(struct kl_object *o)
 
 void kl_object_unref(struct kl_object *o)
 {
-    if (o && atomic_fetch_sub_explicit(&o->refs, 1, memory_order_acq_rel) == 1)
-        free(o);
+    if (!o || atomic_fetch_sub_explicit(&o->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    if (o->type && o->type->custom)
+        kl_custom_type_unref(o->type);
+    free(o);
 }

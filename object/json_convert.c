@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Between typed and untyped trees.
+#include "object/crd/draft_int.h"
 #include "object/json_int.h"
 #include "object/timestamp.h"
 
@@ -31,6 +32,8 @@ int kl_typed_from_untyped(struct kl_arena *a, const struct kl_type *type,
                           struct kl_value *ret, struct kl_error *err)
 {
     struct kl_buf text;
+    if (type->custom)
+        return kl_crd_from_untyped(a, kl_crd_of_type(type), untyped, false, strict, ret, err);
     kl_buf_init(&text, UINT32_MAX);
     kl_json_write(&text, untyped);
     struct kl_str kept = {NULL, 0};
@@ -73,6 +76,8 @@ static int untype_struct(struct kl_arena *a, const struct kl_type *t, const stru
                          struct kl_value *ret)
 {
     static const struct kl_value empty = {.kind = KL_STRUCT};
+    if (t->custom)
+        return crd_untyped(a, kl_crd_of_type(t), v, false, ret);
     *ret = kl_new_map();
     for (const struct kl_field *f = t->fields, *end = f + t->nfields; f < end; f++) {
         const struct kl_value *m = kl_get(v, f->sym);

@@ -4,6 +4,7 @@
 //
 // A container's members are gathered on a stack of values and copied to the arena, exactly sized,
 // when it closes. Strings refer to the text.
+#include "object/crd/crd.h"
 #include "object/json_decode_int.h"
 #include "object/schema_int.h"
 #include <stdlib.h>
@@ -414,6 +415,8 @@ static int decode(struct kl_arena *a, const struct kl_type *type, struct kl_str 
 int kl_json_decode(struct kl_arena *a, const struct kl_type *type, struct kl_str text,
                    struct kl_strict *strict, struct kl_value *ret, struct kl_error *err)
 {
+    if (type->custom)
+        return kl_crd_decode(a, kl_crd_of_type(type), text, false, strict, ret, err);
     return decode(a, type, text, strict, ret, err);
 }
 

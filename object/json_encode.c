@@ -338,6 +338,26 @@ static inline char *put_name(struct writer *w, char *p, uint32_t sym)
     return p + name.n;
 }
 
+// Members without a field of their own stand beside the others.
+static char *put_rest(struct writer *w, char *p, const struct kl_value *rest)
+{
+    for (const struct kl_value *e = rest->items, *end = e + 2 * (size_t)rest->n; e < end; e += 2) {
+        p = put_string(w, p, e->s, e->n);
+        if (p)
+            p = room(w, p, 1);
+        if (!p)
+            return NULL;
+        *p++ = ':';
+        p = put_value(w, p, NULL, e + 1);
+        if (p)
+            p = room(w, p, 2);
+        if (!p)
+            return NULL;
+        *p++ = ',';
+    }
+    return p;
+}
+
 // Members stand in the order of the fields, so both are walked side by side.
 static char *put_members(struct writer *w, char *p, const struct kl_type *t,
                          const struct kl_value *v)
@@ -347,6 +367,12 @@ static char *put_members(struct writer *w, char *p, const struct kl_type *t,
         bool set = m < end && m->sym == f->sym;
         if (!set && !(f->flags & KL_FIELD_EMIT_ALWAYS))
             continue;
+        if (f->flags & KL_FIELD_REST) {
+            p = put_rest(w, p, m++);
+            if (!p)
+                return NULL;
+            continue;
+        }
         p = put_name(w, p, f->sym);
         if (p)
             p = set ? put_value(w, p, f->type, m) : put_zero(w, p, f);

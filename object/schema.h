@@ -70,6 +70,8 @@ enum {
     KL_FIELD_PATCH_REPLACE = 1 << 7,
     KL_FIELD_ENUM_CLOSED = 1 << 8, // `values` is a closed set, else known names of an open one
     KL_FIELD_INLINE_PB = 1 << 9,   // pb_in says the nested messages it sits in
+    KL_FIELD_KEEP_NULL = 1 << 10,  // of a custom kind: null is a value
+    KL_FIELD_REST = 1 << 11,       // of a custom kind: a map of members that have no field
 };
 
 struct kl_field {
@@ -98,7 +100,8 @@ struct kl_type {
     uint8_t format;     // enum kl_format
     uint8_t map_atomic; // mapType atomic (structs and maps)
     uint8_t in_openapi;
-    uint8_t has_type_meta; // a kind of the API: its apiVersion and kind say its type
+    uint8_t has_type_meta : 1; // a kind of the API: its apiVersion and kind say its type
+    uint8_t custom : 1;        // a custom kind's (object/crd/crd.h): objects hold it by count
     uint8_t slot_bits;
     const uint8_t *slots; // perfect hash of the names: field index + 1; NULL: none
     uint64_t slot_mul;
@@ -138,6 +141,9 @@ static inline bool kl_type_is_builtin(const struct kl_type *t)
 {
     return t >= kl_type_table && t < kl_type_table + kl_type_table_n;
 }
+// A custom kind's type lives as long as something refers to it; nothing happens for other types.
+void kl_custom_type_ref(const struct kl_type *t);
+void kl_custom_type_unref(const struct kl_type *t);
 // The built-in type of an apiVersion's group and version and a kind, lists and options included.
 const struct kl_type *kl_type_by_kind(struct kl_str group, struct kl_str version,
                                       struct kl_str kind);

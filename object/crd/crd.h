@@ -23,7 +23,7 @@ struct kl_crd_schema;
 
 enum {
     KL_CRD_DEPTH_MAX = 200,         // nesting of a schema; of defaults and of enum values
-    KL_CRD_NODES_MAX = 1 << 20,     // of one version, equal parts counted once
+    KL_CRD_BYTES_MAX = 1 << 26,     // of one version compiled, equal parts counted once
     KL_CRD_OBJECT_DEPTH_MAX = 1000, // nesting of an object where a schema's walk follows it
 };
 
@@ -56,19 +56,30 @@ kl_sym kl_crd_rest_sym(void);
 // kl_json_decode and kl_typed_from_untyped with a custom type do what upstream's decoder does: they
 // prune (strict: `unknown field "spec.x"`, after duplicates, metadata's first, else sorted), drop
 // nulls that are not nullable and have no default, and coerce metadata, embedded objects' too
-// (KL_EBADREQUEST with upstream's message). kl_default_object fills in defaults. All are
+// (KL_EBADREQUEST with upstream's message; KL_ELIMIT beyond KL_CRD_OBJECT_DEPTH_MAX).
+// kl_default_object fills in defaults. kl_untyped_from_typed gives the untyped form. All are
 // O(size of the object) but for sorting what was dropped.
 //
-// What they are made of, on an untyped root {apiVersion, kind, metadata, ...} in the arena a.
-// `strict` may be NULL.
+// The decoder by itself. `drop_malformed`: for stored objects, whose metadata may be older than
+// the schema: fields of metadata and of embedded objects' heads that cannot be read are dropped
+// instead. `strict` may be NULL.
+int kl_crd_decode(struct kl_arena *a, const struct kl_crd_schema *s, struct kl_str text,
+                  bool drop_malformed, struct kl_strict *strict, struct kl_value *ret,
+                  struct kl_error *err);
+int kl_crd_from_untyped(struct kl_arena *a, const struct kl_crd_schema *s,
+                        const struct kl_value *untyped, bool drop_malformed,
+                        struct kl_strict *strict, struct kl_value *ret, struct kl_error *err);
+// Steps of it on an untyped root {apiVersion, kind, metadata, ...}; all share what they do not
+// change. Pruning as above; defaults; and an untyped, pruned root to a draft of the type.
 int kl_crd_prune(struct kl_arena *a, const struct kl_crd_schema *s, struct kl_value *untyped,
                  struct kl_strict *strict, struct kl_error *err);
 int kl_crd_default(struct kl_arena *a, const struct kl_crd_schema *s, struct kl_value *untyped);
-// From an untyped, pruned root to a draft of the schema's type.
 int kl_crd_typed(struct kl_arena *a, const struct kl_crd_schema *s, const struct kl_value *untyped,
                  struct kl_value *ret, struct kl_error *err);
-// The untyped view of a root: a map of all top-level members with apiVersion and kind. What is
-// below them is shared, but for metadata, which is converted. O(members + metadata). KL_ENOMEM.
+// Defaults of a typed root: kl_default_object.
+int kl_crd_default_draft(struct kl_arena *a, const struct kl_crd_schema *s, struct kl_value *draft);
+// The untyped view of a root: a map of all top-level members with apiVersion and kind, sorted. What
+// is below them is shared, but for metadata, which is converted. O(members + metadata). KL_ENOMEM.
 int kl_crd_untyped(struct kl_arena *a, const struct kl_crd_schema *s, const struct kl_value *root,
                    struct kl_value *ret);
 
@@ -80,6 +91,9 @@ struct kl_crd_check {
     struct kl_str scale_spec_replicas; // .spec.subresources.scale of the version; empty: none
     struct kl_str scale_status_replicas;
     struct kl_str scale_label_selector;
+    // NULL, or where to put what ratcheting lets pass: upstream sends "<field>: <message>" of each
+    // as a warning.
+    struct kl_findings *warnings;
 };
 // What is wrong with an object: metadata, schema, embedded metadata, lists, then, when nothing
 // keeps them from running, x-kubernetes-validations with upstream's budget; on update with
