@@ -78,6 +78,9 @@ void kl_admit_init(struct kl_admit *ad, struct kl_req *r, enum kl_admit_op op);
 void kl_admit_own_kind(struct kl_admit *ad, const struct kl_type *type, const char *api_version,
                        const char *kind);
 
+// The loop ends.
+void kl_hooks_loop_fini(struct kl_api_loop *al);
+
 // ---- which plug-ins run
 typedef uint64_t kl_admit_set; // a bit for each row of the table
 // By --enable-admission-plugins and --disable-admission-plugins (lists that end with NULL; NULL:

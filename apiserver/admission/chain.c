@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The phases of admission, and which plug-ins take part (upstream's chainAdmissionHandler and
 // AdmissionOptions).
-#include "apiserver/admission/chain_int.h"
+#include "apiserver/admission/hooks_int.h"
 #include "apiserver/auth/auth.h"
 #include "watchcache/filter.h"
 #include <stdarg.h>
@@ -12,7 +12,15 @@ static bool is_on(const struct kl_admit *ad, size_t i)
     return ad->r->srv->admission >> i & 1;
 }
 
-static int run_mutating(struct kl_admit *ad, bool last)
+bool kl_admit_is_on(const struct kl_admit *ad, enum kl_stage stage)
+{
+    for (size_t i = 0; i < kl_nplugins; i++)
+        if (kl_plugins[i].stage == stage)
+            return is_on(ad, i);
+    return false;
+}
+
+int kl_plugins_mutate(struct kl_admit *ad, bool last)
 {
     int rc = 0;
     for (size_t i = 0; i < kl_nplugins && !rc; i++) {
@@ -23,7 +31,7 @@ static int run_mutating(struct kl_admit *ad, bool last)
     return rc;
 }
 
-static int run_validating(struct kl_admit *ad, bool last)
+int kl_plugins_validate(struct kl_admit *ad, bool last)
 {
     int rc = 0;
     for (size_t i = 0; i < kl_nplugins && !rc; i++) {
@@ -37,15 +45,21 @@ static int run_validating(struct kl_admit *ad, bool last)
 int kl_admit_mutate(struct kl_admit *ad)
 {
     ad->object = ad->draft;
-    int rc = run_mutating(ad, false);
-    return rc ? rc : run_mutating(ad, true);
+    int rc = kl_plugins_mutate(ad, false);
+    struct kl_hookset *hooks = rc ? NULL : kl_hooks_of(ad->r->al);
+    if (hooks && !kl_admit_is_exempt(ad))
+        return kl_hooks_mutate(ad, hooks);
+    return rc ? rc : kl_plugins_mutate(ad, true);
 }
 
 int kl_admit_validate(struct kl_admit *ad)
 {
     ad->draft = NULL;
-    int rc = run_validating(ad, false);
-    return rc ? rc : run_validating(ad, true);
+    int rc = kl_plugins_validate(ad, false);
+    struct kl_hookset *hooks = rc ? NULL : kl_hooks_of(ad->r->al);
+    if (hooks && !kl_admit_is_exempt(ad))
+        return kl_hooks_validate(ad, hooks);
+    return rc ? rc : kl_plugins_validate(ad, true);
 }
 
 static void end_run(struct kl_admit *ad, int rc)
@@ -89,6 +103,8 @@ void kl_admit_init(struct kl_admit *ad, struct kl_req *r, enum kl_admit_op op)
                             .type = st->type,
                             .api_version = st->api_version,
                             .kind = st->kind};
+    if (!ad->ns.n && st->index == KL_RES_core_v1_namespaces) // the namespace is its own
+        ad->ns = r->info.name;
 }
 
 void kl_admit_own_kind(struct kl_admit *ad, const struct kl_type *type, const char *api_version,

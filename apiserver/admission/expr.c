@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+// CEL of admission: compiling the expressions of one object, and evaluating them for one request
+// (upstream's admission/plugin/cel).
+#include "apiserver/admission/hooks_int.h"
+#include "apiserver/auth/authz_int.h"
+
+// Places of the variables; each environment declares a beginning of this list.
+enum place {
+    V_OBJECT,
+    V_OLD_OBJECT,
+    V_NAMESPACE,
+    V_REQUEST,
+    V_PARAMS,
+    V_VARIABLES,
+    V_AUTHORIZER,
+    V_RESOURCE_CHECK,
+    V_COUNT
+};
+_Static_assert(V_COUNT == KL_COUNT(((struct kl_eval *)0)->vars), "one value for each");
+
+// ---- compiling
+
+static int declare(struct kl_cel_env *e, const char *name, const struct kl_cel_decl *d)
+{
+    return d && kl_cel_env_var(e, kl_str(name), d) >= 0 ? 0 : KL_ENOMEM;
+}
+
+// Names that must not be seen get their place under one that cannot be written.
+static int make_env(struct kl_exprs *x, enum kl_expr_env which)
+{
+    struct kl_cel_env *e = kl_cel_env_new(which == KL_ENV_PATCH ? KL_CEL_PATCH_TYPES : 0);
+    if (!e)
+        return KL_ENOMEM;
+    const struct kl_cel_decl *dyn = kl_cel_decl_simple(e, KL_CEL_T_DYN), *vars;
+    bool authorizer = which != KL_ENV_NO_AUTHORIZER;
+    vars = kl_cel_decl_object(e, KL_STR("kubernetes.variables"), NULL, 0);
+    x->env[which] = e;
+    x->variables_type[which] = vars;
+    return declare(e, "object", dyn) || declare(e, "oldObject", dyn) ||
+           declare(e, "namespaceObject", kl_cel_decl_namespace(e)) ||
+           declare(e, "request", kl_cel_decl_request(e)) ||
+           declare(e, x->has_params ? "params" : " params", dyn) ||
+           declare(e, x->has_variables ? "variables" : " variables", vars) ||
+           declare(e, authorizer ? "authorizer" : " authorizer",
+                   kl_cel_decl_simple(e, KL_CEL_T_AUTHORIZER)) ||
+           declare(e, authorizer ? "authorizer.requestResource" : " requestResource",
+                   kl_cel_decl_simple(e, KL_CEL_T_RESOURCE_CHECK));
+}
+
+static bool is_one_of(struct kl_str type, const char *const *types)
+{
+    if (!types)
+        return true;
+    for (; *types; types++)
+        if (kl_str_eqz(type, *types))
+            return true;
+    return false;
+}
+
+static struct kl_str wrong_type(struct kl_arena *a, struct kl_str type, const char *const *types)
+{
+    if (!types[1])
+        return kl_arena_printf(a, "must evaluate to %s but got %.*s", types[0], KL_PRI(type));
+    struct kl_buf b;
+    kl_buf_init(&b, 4096);
+    for (size_t i = 0; types[i]; i++)
+        kl_buf_printf(&b, "%s%s", i ? " " : "", types[i]);
+    struct kl_str s = kl_arena_printf(a, "must evaluate to one of [%.*s] but got %.*s",
+                                      KL_PRI(kl_buf_str(&b)), KL_PRI(type));
+    kl_buf_fini(&b);
+    return s;
+}
+
+int kl_expr_compile(struct kl_exprs *x, enum kl_expr_env env, struct kl_str name,
+                    struct kl_str text, const char *const *types, struct kl_expr *ret)
+{
+    struct kl_error err = {0};
+    struct kl_str issues = KL_STR("");
+    *ret = (struct kl_expr){.name = name, .text = text};
+    if (!x->env[env] && make_env(x, env))
+        return KL_ENOMEM;
+    int rc = kl_cel_compile(x->env[env], text, x->arena, &ret->program, &issues, &err);
+    if (rc && rc != KL_EINVALID)
+        return rc;
+    if (rc) {
+        ret->program = NULL;
+        ret->error = kl_arena_printf(x->arena, "compilation failed: %.*s", KL_PRI(issues));
+        return ret->error.p ? 0 : KL_ENOMEM;
+    }
+    struct kl_str type = kl_cel_program_type(ret->program);
+    if (is_one_of(type, types))
+        return 0;
+    kl_cel_program_unref(ret->program);
+    ret->program = NULL;
+    ret->error = wrong_type(x->arena, type, types);
+    return ret->error.p ? 0 : KL_ENOMEM;
+}
+
+void kl_expr_fini(struct kl_expr *e)
+{
+    kl_cel_program_unref(e->program);
+    e->program = NULL;
+}
+
+// Each variable is seen by those after it, in every environment.
+static int add_variable(struct kl_exprs *x, const struct kl_value *spec, struct kl_expr *v)
+{
+    static const enum kl_expr_env first = KL_ENV_FULL;
+    struct kl_str name = kl_text(kl_get(spec, KL_F_name));
+    int rc = kl_expr_compile(x, first, name, kl_text(kl_get(spec, KL_F_expression)), NULL, v);
+    for (int e = 0; e < KL_ENVS && !rc; e++) {
+        const struct kl_cel_decl *d = v->program ? kl_cel_decl_result(x->env[e], v->program)
+                                                 : kl_cel_decl_simple(x->env[e], KL_CEL_T_DYN);
+        rc = d ? kl_cel_decl_add_field(x->env[e], x->variables_type[e], name, d) : KL_ENOMEM;
+        if (rc == KL_EEXISTS)
+            rc = 0;
+    }
+    return rc;
+}
+
+int kl_exprs_init(struct kl_exprs *x, struct kl_arena *a, bool has_params, bool with_variables,
+                  const struct kl_value *variables)
+{
+    *x = (struct kl_exprs){.arena = a, .has_params = has_params, .has_variables = with_variables};
+    size_t n = kl_len(variables);
+    if (!n)
+        return 0;
+    for (int e = 0; e < KL_ENVS; e++)
+        if (make_env(x, e))
+            return KL_ENOMEM;
+    if (!(x->variables = kl_arena_zalloc(a, n * sizeof *x->variables)))
+        return KL_ENOMEM;
+    for (KL_EACH(v, variables)) {
+        int rc = add_variable(x, v, &x->variables[x->nvariables++]);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+void kl_exprs_fini(struct kl_exprs *x)
+{
+    for (size_t i = 0; i < x->nvariables; i++)
+        kl_expr_fini(&x->variables[i]);
+    for (int e = 0; e < KL_ENVS; e++)
+        kl_cel_env_unref(x->env[e]);
+    *x = (struct kl_exprs){0};
+}
+
+// ---- evaluating
+
+static void authorize(void *ctx, struct kl_arena *a, const struct kl_cel_authz *q,
+                      struct kl_cel_decision *ret)
+{
+    struct kl_hook_run *run = ctx;
+    struct kl_req *r = run->ad->r;
+    struct kl_user *sa = NULL;
+    struct kl_selector fields, labels;
+    struct kl_error err = {0};
+    struct kl_attrs t = {.user = r->user,
+                         .verb = q->verb,
+                         .is_resource = q->resource_request,
+                         .path = q->path,
+                         .group = q->group,
+                         .version = KL_STR("*"),
+                         .plural = q->resource,
+                         .sub = q->subresource,
+                         .ns = q->ns,
+                         .name = q->name};
+    *ret = (struct kl_cel_decision){.reason = KL_STR("")};
+    if (q->field_selector.n && !kl_field_selector_parse(a, q->field_selector, &fields, &err))
+        t.fields = &fields;
+    if (q->label_selector.n && !kl_label_selector_parse(a, q->label_selector, &labels, &err))
+        t.labels = &labels;
+    if (q->as_service_account) {
+        const struct kl_str groups[] = {
+            KL_STR("system:serviceaccounts"),
+            kl_arena_printf(a, "system:serviceaccounts:%.*s", KL_PRI(q->sa_namespace))};
+        struct kl_str name = kl_arena_printf(a, "system:serviceaccount:%.*s:%.*s",
+                                             KL_PRI(q->sa_namespace), KL_PRI(q->sa_name));
+        sa = kl_user_new(name, KL_STR(""), groups, KL_COUNT(groups), NULL, 0);
+        if (!sa) {
+            ret->errored = true;
+            ret->error = KL_STR("out of memory");
+            return;
+        }
+        t.user = sa;
+    }
+    ret->allowed = kl_authorize_explain(r->al, a, &t, &ret->reason);
+    kl_user_unref(sa);
+}
+
+static struct kl_cel_val get_variable(void *ctx, struct kl_arena *a, struct kl_str name)
+{
+    struct kl_eval *v = ctx;
+    struct kl_cel_val val;
+    uint64_t cost = 0;
+    struct kl_error err = {0};
+    for (size_t i = v->x->nvariables; i-- > 0;) { // the last of a name counts
+        const struct kl_expr *e = &v->x->variables[i];
+        if (!kl_str_eq(e->name, name))
+            continue;
+        if (!e->program) {
+            struct kl_str why = kl_arena_printf(a,
+                                                "composited variable \"%.*s\" fails to compile: "
+                                                "%.*s",
+                                                KL_PRI(name), KL_PRI(e->error));
+            return kl_cel_error(why);
+        }
+        struct kl_cel_eval with = {
+            .vars = v->vars, .cost_limit = KL_CEL_PER_CALL_LIMIT, .authorizer = &v->authorizer};
+        int rc = kl_cel_eval(e->program, &with, a, &val, &cost, &err);
+        v->variable_cost += (int64_t)cost;
+        if (!rc)
+            return val;
+        return kl_cel_error(kl_arena_printf(a, "composited variable \"%.*s\" fails to evaluate: %s",
+                                            KL_PRI(name), err.msg));
+    }
+    return kl_cel_error(KL_STR("no such key"));
+}
+
+int kl_eval_init(struct kl_eval *v, struct kl_exprs *x, struct kl_hook_run *run, struct kl_shown *f,
+                 const struct kl_resource *res, const struct kl_value *params, struct kl_object *ns,
+                 int64_t budget)
+{
+    struct kl_arena *a = run->arena;
+    struct kl_value *request = KL_ARENA_NEW(a, struct kl_value);
+    struct kl_admit *ad = run->ad;
+    int rc;
+    *v = (struct kl_eval){.x = x, .run = run, .budget = budget};
+    v->authorizer = (struct kl_cel_authorizer){.ctx = run, .authorize = authorize};
+    if (!request)
+        return kl_fail_oom(ad->r), KL_ENOMEM;
+    if ((rc = kl_shown_trees(run, f)) || (rc = kl_shown_request(run, f, res, request)))
+        return rc;
+    v->vars[V_OBJECT] = kl_cel_node(a, f->object ? &f->object_tree : NULL, NULL);
+    v->vars[V_OLD_OBJECT] = kl_cel_node(a, f->old ? &f->old_tree : NULL, NULL);
+    v->vars[V_NAMESPACE] = kl_cel_node(a, ns ? &ns->root : NULL, ns ? ns->type : NULL);
+    v->vars[V_REQUEST] = kl_cel_node(a, request, NULL);
+    v->vars[V_PARAMS] = kl_cel_node(a, params, NULL);
+    v->vars[V_AUTHORIZER] = kl_cel_authorizer(a);
+    v->vars[V_RESOURCE_CHECK] = kl_cel_resource_check(
+        a, kl_str(ad->res->group), kl_str(ad->res->plural), ad->sub, ad->ns, ad->name);
+    v->vars[V_VARIABLES] = kl_cel_lazy(a, get_variable, v);
+    return 0;
+}
+
+static int out_of_budget(struct kl_str *ret_error)
+{
+    *ret_error = KL_STR("validation failed due to running out of cost budget, no further "
+                        "validation rules will be run");
+    return KL_ELIMIT;
+}
+
+int kl_eval_run(struct kl_eval *v, enum kl_expr_env env, const struct kl_expr *e,
+                struct kl_cel_val *ret, struct kl_str *ret_error)
+{
+    struct kl_arena *a = v->run->arena;
+    struct kl_error err = {0};
+    uint64_t cost = 0;
+    if (!e->program) {
+        *ret_error = kl_arena_printf(a, "compilation error: %.*s", KL_PRI(e->error));
+        return KL_EINVALID;
+    }
+    struct kl_cel_eval with = {
+        .vars = v->vars, .cost_limit = KL_CEL_PER_CALL_LIMIT, .authorizer = &v->authorizer};
+    v->variable_cost = 0;
+    int rc = kl_cel_eval(e->program, &with, a, ret, &cost, &err);
+    if (v->variable_cost > v->budget)
+        return out_of_budget(ret_error);
+    v->budget -= v->variable_cost;
+    if ((int64_t)cost > v->budget)
+        return out_of_budget(ret_error);
+    v->budget -= (int64_t)cost;
+    if (!rc)
+        return 0;
+    *ret_error =
+        kl_arena_printf(a, "expression '%.*s' resulted in error: %s", KL_PRI(e->text), err.msg);
+    return ret_error->p ? KL_EINVALID : KL_ENOMEM;
+}
+
+int kl_conditions_run(struct kl_eval *v, const struct kl_expr *list, size_t n, bool fail_closed,
+                      struct kl_str *ret_error)
+{
+    struct kl_arena *a = v->run->arena;
+    struct kl_str errors = {NULL, 0};
+    size_t nerrors = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct kl_cel_val val;
+        struct kl_str why;
+        int rc = kl_eval_run(v, KL_ENV_FULL, &list[i], &val, &why);
+        if (rc == KL_ELIMIT) { // nothing that was found before counts
+            *ret_error = why;
+            return fail_closed ? KL_EINVALID : 0;
+        }
+        if (!rc && val.kind == KL_CEL_BOOL && !val.b)
+            return 0;
+        if (rc)
+            errors =
+                nerrors++ ? kl_arena_printf(a, "%.*s, %.*s", KL_PRI(errors), KL_PRI(why)) : why;
+    }
+    if (!nerrors)
+        return 1;
+    *ret_error = nerrors > 1 ? kl_arena_printf(a, "[%.*s]", KL_PRI(errors)) : errors;
+    return fail_closed ? KL_EINVALID : 0;
+}
