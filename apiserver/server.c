@@ -73,6 +73,7 @@ static void loop_end(struct kl_task *t)
     if (al->http)
         kl_http_client_close(al->http);
     kl_fair_loop_fini(al);
+    kl_hooks_loop_fini(al);
     kl_ask_loop_fini(al);
     kl_authn_loop_fini(al);
     kl_authz_loop_fini(al);
