@@ -32,3 +32,4 @@ extern const struct kl_controller kl_garbage_controller;
 extern const struct kl_controller kl_node_controller;
 extern const struct kl_controller kl_taint_eviction_controller;
 extern const struct kl_controller kl_pod_gc_controller;
+extern const struct kl_controller kl_resourcequota_controller;
