@@ -17,6 +17,7 @@ static const char *const all[] = {
     "node-lifecycle",
     "taint-eviction",
     "pod-garbage-collector",
+    "resourcequota",
 };
 
 void harness_start(const char *only)
