@@ -193,7 +193,7 @@ void kl_create_draft(struct kl_req *r, struct kl_value draft)
                              .transform = transform_create,
                              .op = KL_ADMIT_CREATE,
                              .fresh = true};
-    kl_drop_gated(r->arena, st->type, &c->wanted, NULL);
+    kl_drop_gated(r->arena, st->type, &c->wanted, NULL, &r->srv->gates);
     kl_admit_init(&c->ad, r, KL_ADMIT_CREATE);
     c->ad.draft = &c->wanted;
     c->ad.done = admitted;

@@ -2,6 +2,7 @@
 // Discovery documents, written from the tables of object/resource.h at each request: they are small
 // and asked for rarely.
 #include "apiserver/discovery.h"
+#include "apiserver/served.h"
 #include <openssl/sha.h>
 #include <stdio.h>
 
@@ -33,9 +34,10 @@ static void put_verbs(struct kl_buf *b, uint32_t verbs)
     kl_buf_putc(b, ']');
 }
 
-static bool in_version(const struct kl_resource *r, const char *group, const char *version)
+static bool in_version(const struct kl_apiserver *srv, const struct kl_resource *r,
+                       const char *group, const char *version)
 {
-    return r->enabled && !strcmp(r->group, group) && !strcmp(r->version, version);
+    return kl_is_served(srv, r) && !strcmp(r->group, group) && !strcmp(r->version, version);
 }
 
 // ---- plain
@@ -65,14 +67,15 @@ static void put_api_resource(struct kl_buf *b, const struct kl_resource *r,
     kl_buf_putc(b, '}');
 }
 
-static bool put_resource_list(struct kl_buf *b, const char *group, const char *version)
+static bool put_resource_list(struct kl_buf *b, const struct kl_apiserver *srv, const char *group,
+                              const char *version)
 {
     bool first = true;
     kl_buf_printf(b, "{\"kind\":\"APIResourceList\",%s\"groupVersion\":\"%s%s%s\",\"resources\":[",
                   *group ? "\"apiVersion\":\"v1\"," : "", group, *group ? "/" : "", version);
     for (uint16_t i = 0; i < kl_nresources; i++) {
         const struct kl_resource *r = &kl_resources[i];
-        if (!in_version(r, group, version))
+        if (!in_version(srv, r, group, version))
             continue;
         put_api_resource(b, r, NULL, first);
         first = false;
@@ -83,28 +86,30 @@ static bool put_resource_list(struct kl_buf *b, const char *group, const char *v
     return !first;
 }
 
-static void put_group(struct kl_buf *b, const struct kl_group *g, bool head)
+static void put_group(struct kl_buf *b, const struct kl_apiserver *srv, const struct kl_group *g,
+                      bool head)
 {
     kl_buf_puts(b, head ? KL_STR("{\"kind\":\"APIGroup\",\"apiVersion\":\"v1\",") : KL_STR("{"));
     kl_buf_printf(b, "\"name\":\"%s\",\"versions\":[", g->name);
-    for (size_t i = 0; g->enabled[i]; i++)
+    const char *version, *first = kl_served_version(srv, g, 0);
+    for (size_t i = 0; (version = kl_served_version(srv, g, i)); i++)
         kl_buf_printf(b, "%s{\"groupVersion\":\"%s/%s\",\"version\":\"%s\"}", i ? "," : "", g->name,
-                      g->enabled[i], g->enabled[i]);
+                      version, version);
     kl_buf_printf(b, "],\"preferredVersion\":{\"groupVersion\":\"%s/%s\",\"version\":\"%s\"}}",
-                  g->name, g->enabled[0], g->enabled[0]);
+                  g->name, first, first);
 }
 
-static void put_group_list(struct kl_buf *b)
+static void put_group_list(struct kl_buf *b, const struct kl_apiserver *srv)
 {
     bool first = true;
     kl_buf_puts(b, KL_STR("{\"kind\":\"APIGroupList\",\"apiVersion\":\"v1\",\"groups\":["));
     for (uint16_t i = 0; i < kl_ngroups; i++) {
         const struct kl_group *g = &kl_groups[i];
-        if (!*g->name || !g->enabled || !g->enabled[0])
+        if (!*g->name || !kl_served_version(srv, g, 0))
             continue;
         if (!first)
             kl_buf_putc(b, ',');
-        put_group(b, g, false);
+        put_group(b, srv, g, false);
         first = false;
     }
     kl_buf_puts(b, KL_STR("]}"));
@@ -149,17 +154,19 @@ static void put_aggregated_resource(struct kl_buf *b, const struct kl_resource *
     kl_buf_putc(b, '}');
 }
 
-static void put_aggregated_group(struct kl_buf *b, const struct kl_group *g)
+static void put_aggregated_group(struct kl_buf *b, const struct kl_apiserver *srv,
+                                 const struct kl_group *g)
 {
     kl_buf_puts(b, KL_STR("{\"metadata\":{"));
     if (*g->name)
         kl_buf_printf(b, "\"name\":\"%s\",", g->name);
     kl_buf_puts(b, KL_STR("\"creationTimestamp\":null},\"versions\":["));
-    for (size_t i = 0; g->enabled[i]; i++) {
+    const char *version;
+    for (size_t i = 0; (version = kl_served_version(srv, g, i)); i++) {
         bool first = true;
-        kl_buf_printf(b, "%s{\"version\":\"%s\",\"resources\":[", i ? "," : "", g->enabled[i]);
+        kl_buf_printf(b, "%s{\"version\":\"%s\",\"resources\":[", i ? "," : "", version);
         for (uint16_t k = 0; k < kl_nresources; k++) {
-            if (!in_version(&kl_resources[k], g->name, g->enabled[i]))
+            if (!in_version(srv, &kl_resources[k], g->name, version))
                 continue;
             if (!first)
                 kl_buf_putc(b, ',');
@@ -171,7 +178,8 @@ static void put_aggregated_group(struct kl_buf *b, const struct kl_group *g)
     kl_buf_puts(b, KL_STR("]}"));
 }
 
-static void put_aggregated(struct kl_buf *b, bool core, const char *version)
+static void put_aggregated(struct kl_buf *b, const struct kl_apiserver *srv, bool core,
+                           const char *version)
 {
     bool first = true;
     kl_buf_printf(b,
@@ -180,11 +188,11 @@ static void put_aggregated(struct kl_buf *b, bool core, const char *version)
                   version);
     for (uint16_t i = 0; i < kl_ngroups; i++) {
         const struct kl_group *g = &kl_groups[i];
-        if ((*g->name == 0) != core || !g->enabled || !g->enabled[0])
+        if ((*g->name == 0) != core || !kl_served_version(srv, g, 0))
             continue;
         if (!first)
             kl_buf_putc(b, ',');
-        put_aggregated_group(b, g);
+        put_aggregated_group(b, srv, g);
         first = false;
     }
     kl_buf_puts(b, KL_STR("]}"));
@@ -197,7 +205,7 @@ static void answer_aggregated(struct kl_api_call *c, bool core)
     unsigned char sum[SHA512_DIGEST_LENGTH];
     char etag[2 * 32 + 3];
     kl_buf_init(&b, DOC_MAX);
-    put_aggregated(&b, core, version);
+    put_aggregated(&b, c->req.srv, core, version);
     SHA512((const unsigned char *)b.p, b.n, sum);
     etag[0] = '"';
     for (int i = 0; i < 32; i++)
@@ -243,20 +251,20 @@ void kl_discovery_run(struct kl_api_call *c)
                       r->srv->o.advertise_address ? r->srv->o.advertise_address : "127.0.0.1",
                       kl_apiserver_port(r->srv));
     } else if (core) {
-        found = n == 2 && kl_str_eqz(part[1], "v1") && put_resource_list(&b, "", "v1");
+        found = n == 2 && kl_str_eqz(part[1], "v1") && put_resource_list(&b, r->srv, "", "v1");
     } else if (n == 1) {
-        put_group_list(&b);
+        put_group_list(&b, r->srv);
     } else {
         const struct kl_group *g = NULL;
         for (uint16_t i = 0; i < kl_ngroups; i++)
             if (*kl_groups[i].name && kl_str_eqz(part[1], kl_groups[i].name) &&
-                kl_groups[i].enabled && kl_groups[i].enabled[0])
+                kl_served_version(r->srv, &kl_groups[i], 0))
                 g = &kl_groups[i];
         if (g && n == 2)
-            put_group(&b, g, true);
+            put_group(&b, r->srv, g, true);
         else
-            found =
-                g && n == 3 && put_resource_list(&b, g->name, kl_arena_dup(r->arena, part[2]).p);
+            found = g && n == 3 &&
+                    put_resource_list(&b, r->srv, g->name, kl_arena_dup(r->arena, part[2]).p);
     }
     if (found) {
         struct kl_buf out;

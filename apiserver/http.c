@@ -4,6 +4,7 @@
 #include "apiserver/fairness/fairness.h"
 #include "apiserver/joining.h"
 #include "apiserver/metrics.h"
+#include "apiserver/served.h"
 #include "apiserver/server_int.h"
 #include "base/log.h"
 #include <stdio.h>
@@ -363,5 +364,7 @@ void kl_http_handle(void *arg, struct kl_http_req *hr)
         return;
     }
     kl_req_info_parse(a, kl_http_method(hr), kl_http_path(hr), kl_http_query(hr), &r->info);
+    if (s->served)
+        kl_served_fix(r);
     authenticate(c);
 }

@@ -6,6 +6,7 @@
 #include "apiserver/metrics.h"
 #include "apiserver/pki.h"
 #include "apiserver/roster.h"
+#include "apiserver/served.h"
 #include "apiserver/server_int.h"
 #include "apiserver/webhook.h"
 #include "base/clock.h"
@@ -194,7 +195,12 @@ int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver
             .srv = s, .loop = i < o->nloops ? o->loops[i] : o->client_loops[i - o->nloops]};
     struct kl_tls_server_opts t = serving_tls(p);
     struct kl_tls_client_opts k = kubelet_tls(p);
-    int rc = kl_admit_select(s->o.settings->enable_admission_plugins,
+    kl_gate_set_default(&s->gates);
+    int rc = kl_gate_set_parse(&s->gates, s->o.settings->feature_gates, err);
+    if (!rc)
+        rc = kl_served_new(s->o.settings->runtime_config, &s->gates, &s->served, err);
+    if (!rc)
+        rc = kl_admit_select(s->o.settings->enable_admission_plugins,
                              s->o.settings->disable_admission_plugins, &s->admission, err);
     if (!rc)
         rc = kl_tls_server_new(&t, &s->tls, err);
@@ -202,10 +208,10 @@ int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver
         rc = kl_tls_client_new(&k, &s->kubelet_tls, err);
     if (!rc && !(s->authn = kl_authn_new(p, err)))
         rc = err->code ? err->code : KL_ENOMEM;
-    const struct kl_fair_options fo = {
-        .max_inflight = s->o.settings->max_requests_inflight,
-        .max_mutating_inflight = s->o.settings->max_mutating_requests_inflight,
-        .off = !s->o.settings->priority_and_fairness};
+    const struct kl_fair_options fo = {.max_inflight = s->o.settings->max_requests_inflight,
+                                       .max_mutating_inflight =
+                                           s->o.settings->max_mutating_requests_inflight,
+                                       .off = !s->o.settings->priority_and_fairness};
     if (!rc && !(s->fair = kl_fair_new(s, &fo)))
         rc = kl_error_set(err, KL_ENOMEM, "out of memory");
     if (!rc)
@@ -282,6 +288,7 @@ void kl_apiserver_free(struct kl_apiserver *s)
     kl_tls_ctx_unref(s->tls);
     kl_tls_ctx_unref(s->kubelet_tls);
     kl_authn_free(s->authn);
+    kl_served_free(s->served);
     kl_fair_free(s->fair);
     free(s);
 }

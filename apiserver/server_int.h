@@ -10,6 +10,7 @@
 #include "base/metrics.h"
 #include "net/http.h"
 #include "net/http_client.h"
+#include "object/gates.h"
 #include "watchcache/cache.h"
 
 #define KL_MAX_ARENA_BYTES ((size_t)64 << 20)
@@ -18,6 +19,7 @@
 #define KL_MAX_API_ENDPOINTS 32
 
 struct kl_audit;
+struct kl_served;
 struct kl_authz_cache;
 struct kl_authn_cache;
 struct kl_fair;
@@ -33,11 +35,11 @@ struct kl_api_loop {
     struct kl_reader *reader;
     struct kl_authz_cache *authz;
     struct kl_authn_cache *authn;
-    struct kl_ask_loop *asks;        // webhook calls of both; made on first use
-    struct kl_http_client *http;     // to kubelets; made on first use
+    struct kl_ask_loop *asks;         // webhook calls of both; made on first use
+    struct kl_http_client *http;      // to kubelets; made on first use
     struct kl_webhook_loop *webhooks; // webhook.c; made on first use
     struct kl_hooks *hooks;           // admission/hooks.c: policies and webhooks
-    struct kl_watch_stream *streams; // open watches, for bookmarks and time-outs
+    struct kl_watch_stream *streams;  // open watches, for bookmarks and time-outs
     uv_timer_t stream_timer;
     bool timer_ready;
     int calls;              // requests that are not over: their memory is at the loop
@@ -70,8 +72,10 @@ struct kl_apiserver {
     struct kl_task boot_task;
     struct kl_metric requests[KL_HTTP_CLASSES]; // metrics.c; registered for the process's life
     int64_t started_ms;
-    struct kl_fair *fair;   // fairness/fairness.h
-    struct kl_audit *audit; // audit/audit.h; NULL: off
+    struct kl_gate_set gates;
+    struct kl_served *served;                // NULL: what is served by default (served.h)
+    struct kl_fair *fair;                    // fairness/fairness.h
+    struct kl_audit *audit;                  // audit/audit.h; NULL: off
     struct kl_authn *authn;                  // token signer and verifiers
     const struct kl_openapi_source *openapi; // openapi/openapi.h; NULL: no custom resources
     uint64_t admission;                      // the plug-ins that run: kl_admit_set

@@ -157,7 +157,7 @@ int kl_update_settle(struct kl_write *w, struct kl_object *stored, struct kl_val
     if ((rc = check_rv(r, s, draft, old)) || (rc = before_update(r, draft, old)))
         return rc;
     keep_other_half(r, draft, old);
-    kl_drop_gated(r->arena, st->type, draft, old);
+    kl_drop_gated(r->arena, st->type, draft, old, &r->srv->gates);
     if (s->prepare_update && (rc = s->prepare_update(r, draft, old)))
         return rc;
     // Both sides canonical, so that what only looks different does not count as a change.

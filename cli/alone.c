@@ -200,18 +200,16 @@ static void raise_file_limit(void)
     }
 }
 
-int kl_alone_run(const struct kl_alone_options *o)
+int kl_alone_run(const struct kl_alone_options *o, struct kl_error *err)
 {
     static struct kl_alone the_one; // signals are the process's too
     struct kl_alone *x = &the_one;
-    struct kl_error err = {0};
     x->o = *o;
     signal(SIGPIPE, SIG_IGN);
     raise_file_limit();
-    if (begin(x, &err)) {
-        fprintf(stderr, "%s: %s\n", o->name, err.msg);
-        return 1;
-    }
+    int rc = begin(x, err);
+    if (rc)
+        return rc;
     kl_trim_start(x->loops[0]);
     kl_loop_run(x->loops[0]);
     if (x->o.abrupt) // the kernel is the quickest to clean up

@@ -25,8 +25,9 @@ struct kl_alone_options {
     void *arg;
 };
 
-// Runs until SIGTERM, SIGINT or kl_alone_stop; gives the exit status. Once in a process.
-int kl_alone_run(const struct kl_alone_options *o);
+// Runs until SIGTERM, SIGINT or kl_alone_stop; gives the exit status, or what kept it from
+// beginning. Once in a process.
+int kl_alone_run(const struct kl_alone_options *o, struct kl_error *err);
 
 // ---- on its loop, while it runs
 struct kl_apiserver *kl_alone_api(struct kl_alone *x);

@@ -12,6 +12,7 @@
 #include "cli/kube_apiserver_flags.h"
 #include "cli/machine.h"
 #include "cli/trim.h"
+#include "object/gates.h"
 #include "watchcache/cache.h"
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -282,7 +283,10 @@ static int run(struct server *x)
                                  .advertise_address = host,
                                  .port = x->f.secure_port,
                                  .loops = x->f.loops};
-    if (service_range(x, &o.service_cidr, &err))
+    struct kl_gate_set gates; // upstream looks at these two before anything else
+    kl_gate_set_default(&gates);
+    if (kl_gate_set_parse(&gates, x->s.feature_gates, &err) ||
+        service_range(x, &o.service_cidr, &err))
         return fail(err.msg);
     check_flags(x);
     if (x->nproblems)
@@ -292,7 +296,8 @@ static int run(struct server *x)
         kl_pki_free(o.pki);
         return fail(err.msg);
     }
-    return kl_alone_run(&o);
+    int status = kl_alone_run(&o, &err);
+    return status < 0 ? fail(err.msg) : status;
 }
 
 int kl_cmd_kube_apiserver(int argc, char **argv)

@@ -244,7 +244,7 @@ static int run(struct server *s, struct kl_error *err)
         return rc;
     }
     o.pki = s->pki;
-    int status = kl_alone_run(&o);
+    int status = kl_alone_run(&o, err);
     if (s->remove)
         unlink(s->remove);
     return status;

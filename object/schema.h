@@ -120,13 +120,16 @@ const struct kl_field *kl_type_field(const struct kl_type *t, uint32_t sym); // 
 const struct kl_field *kl_type_field_named(const struct kl_type *t, struct kl_str name);
 
 // Feature gates (gates.json): default state at this version.
+enum kl_stage { KL_STAGE_ALPHA, KL_STAGE_BETA, KL_STAGE_GA, KL_STAGE_DEPRECATED, KL_STAGE_PAIR };
 struct kl_gate {
     const char *name;
     uint8_t on; // default
     uint8_t locked;
+    uint8_t stage;
 };
 extern const struct kl_gate kl_gates[]; // behind kl_ngates: pairs of gates, on when both are
 extern const uint16_t kl_ngates;
+extern const uint16_t kl_ngate_rows; // with the pairs
 
 // A built-in type by its generated index: kl_type(KL_TYPE_core_v1_Pod),
 // kl_type(KL_TYPE_meta_v1_Status). The anonymous types (arrays, maps, scalars) follow the named

@@ -146,22 +146,33 @@ def write_defaults(out, types, functions):
 
 
 def write_gates(out, types, gates):
+    """Twice: what is off by default, which every write walks, and all that may be switched."""
     names = sorted(types)
 
+    def gates_of(f):
+        listed = [GATE_ALIAS.get(g, g) for pair in f.get("gate", []) for g in pair.split(",")]
+        return [gates[g] for g in listed if g in gates]
+
     def off(f):
-        return any(not gates.get(GATE_ALIAS.get(g, g), {"default": True})["default"]
-                   for pair in f.get("gate", []) for g in pair.split(","))
+        return any(not g["default"] for g in gates_of(f))
 
-    gated = {n: [f for f in types[n].get("fields", []) if off(f)] for n in names}
-    walk = Walk(types, lambda n: bool(gated[n]))
+    def switched(f):
+        return any(not g["locked"] for g in gates_of(f))
 
-    def details(n):
-        return ["{KL_F_%s, 0, KL_WALK_GATED, 0}" % c_name(f["name"]) for f in gated[n]], ""
+    for prefix, wanted in (("gated", off), ("switched", switched)):
+        gated = {n: [f for f in types[n].get("fields", []) if wanted(f)] for n in names}
+        walk = Walk(types, lambda n, gated=gated: bool(gated[n]))
 
-    rows, index, bodies = write_rows(out, "gated", walk, names, details)
-    out.write("\nconst struct kl_gated_row kl_gated_rows[] = {\n    {.nsteps = 0},\n%s\n};\n\n"
-              % "\n".join(bodies))
-    write_index(out, "kl_gated_row_of", names, index)
+        def details(n, gated=gated):
+            return ["{KL_F_%s, 0, KL_WALK_GATED, 0}" % c_name(f["name"]) for f in gated[n]], ""
+
+        rows, index, bodies = write_rows(out, prefix, walk, names, details)
+        types_of = ["    {.nsteps = 0},"]
+        types_of += [b.replace("},", ", .type = KL_TYPE_%s}," % short_type_name(n))
+                     for n, b in zip(rows, bodies)]
+        out.write("\nconst struct kl_gated_row kl_%s_rows[] = {\n%s\n};\n\n"
+                  % (prefix, "\n".join(types_of)))
+        write_index(out, "kl_%s_row_of" % prefix, names, index)
 
 
 def main():

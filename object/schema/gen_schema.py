@@ -322,16 +322,18 @@ class Schema:
         out.write("const uint16_t kl_ntypes = %d;\n" % len(self.names))
         out.write("const struct kl_type *const kl_types[] = {\n%s};\n\n"
                   % wrap("&kl_type_table[%d]" % i for i in range(len(self.names))))
-        gates = [(g, v["default"], v["locked"])
+        gates = [(g, v["default"], v["locked"], v["stage"].upper())
                  for g, v in ((g, self.gates[g]) for g in self.gate_names)]
         for pair in self.gate_pairs:
             parts = [self.gates[g] for g in pair.split(",")]
             gates.append((pair, all(p["default"] for p in parts),
-                          all(p["locked"] for p in parts)))
+                          all(p["locked"] for p in parts), "PAIR"))
         out.write("// Rows behind kl_ngates are pairs: on when both gates are.\n")
         out.write("const struct kl_gate kl_gates[] = {\n%s};\n" % "".join(
-            "{%s,%d,%d},\n" % (c_str(n), on, locked) for n, on, locked in gates))
+            "{%s,%d,%d,KL_STAGE_%s},\n" % (c_str(n), on, locked, stage)
+            for n, on, locked, stage in gates))
         out.write("const uint16_t kl_ngates = %d;\n" % len(self.gate_names))
+        out.write("const uint16_t kl_ngate_rows = %d;\n" % len(gates))
 
 
 def wrap(items, width=96):

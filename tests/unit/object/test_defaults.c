@@ -175,14 +175,14 @@ static void gated_fields(void **state)
     struct kl_value new = decode(&a, KL_TYPE_apps_v1_StatefulSet, with);
     struct kl_value old = decode(&a, KL_TYPE_apps_v1_StatefulSet, with);
     struct kl_value without = decode(&a, KL_TYPE_apps_v1_StatefulSet, "{}");
-    kl_drop_gated(&a, type, &new, &old);
+    kl_drop_gated(&a, type, &new, &old, NULL);
     assert_non_null(kl_path_list(&new, way, KL_COUNT(way)));
-    kl_drop_gated(&a, type, &new, &without);
+    kl_drop_gated(&a, type, &new, &without, NULL);
     assert_null(kl_path_list(&new, way, KL_COUNT(way)));
     assert_int_equal(
         kl_int_at(&new, 0, KL_F_spec, KL_F_updateStrategy, KL_F_rollingUpdate, KL_F_partition), 1);
     assert_non_null(kl_path_list(&old, way, KL_COUNT(way)));
-    kl_drop_gated(&a, type, &old, NULL);
+    kl_drop_gated(&a, type, &old, NULL, NULL);
     assert_null(kl_path_list(&old, way, KL_COUNT(way)));
     kl_arena_fini(&a);
 }

@@ -8,9 +8,11 @@
 #include <cmocka.h>
 
 #include "object/defaults.h"
+#include "object/gates.h"
 #include "object/json.h"
 
 static struct kl_arena arena;
+static const struct kl_gate_set *gates; // of check()
 
 static int setup(void **state)
 {
@@ -39,7 +41,7 @@ static void check(enum kl_type_index type, const char *json, const char *old, co
     struct kl_value draft = decode(type, json), expected = decode(type, want), before;
     if (old)
         before = decode(type, old);
-    kl_drop_gated(&arena, kl_type(type), &draft, old ? &before : NULL);
+    kl_drop_gated(&arena, kl_type(type), &draft, old ? &before : NULL, gates);
     struct kl_object *got = kl_object_freeze(kl_type(type), &draft);
     struct kl_object *exp = kl_object_freeze(kl_type(type), &expected);
     struct kl_buf out;
@@ -85,12 +87,74 @@ static void test_in_use(void **state)
     check(KL_TYPE_core_v1_Pod, POD("", BUNDLE), POD("", ""), POD("", ""));
 }
 
+// --feature-gates switches fields both ways.
+static void test_switched(void **state)
+{
+    struct kl_gate_set set;
+    struct kl_error err = {0};
+    const char *const list[] = {"CoordinatedLeaderElection=true", "kube:HostnameOverride=false",
+                                NULL};
+    kl_gate_set_default(&set);
+    assert_false(set.changed);
+    assert_false(kl_gate_named_on(&set, "CoordinatedLeaderElection"));
+    if (kl_gate_set_parse(&set, list, &err))
+        fail_msg("%s", err.msg);
+    assert_true(set.changed);
+    assert_true(kl_gate_named_on(&set, "CoordinatedLeaderElection"));
+    gates = &set;
+    check(KL_TYPE_coordination_v1_Lease, LEASE(",\"strategy\":\"s\""), NULL,
+          LEASE(",\"strategy\":\"s\""));
+    check(KL_TYPE_core_v1_Pod, POD(",\"hostnameOverride\":\"o\"", BUNDLE), NULL, POD("", ""));
+    // In use, a field of a gate that was switched off stays too.
+    check(KL_TYPE_core_v1_Pod, POD(",\"hostnameOverride\":\"o\"", ""),
+          POD(",\"hostnameOverride\":\"o\"", ""), POD(",\"hostnameOverride\":\"o\"", ""));
+    gates = NULL;
+}
+
+static void test_stages(void **state)
+{
+    struct kl_gate_set set;
+    struct kl_error err = {0};
+    const char *const list[] = {"APIServingWithRoutine=false", "AllAlpha=true", "AllBeta=false",
+                                NULL};
+    kl_gate_set_default(&set);
+    if (kl_gate_set_parse(&set, list, &err))
+        fail_msg("%s", err.msg);
+    assert_false(kl_gate_named_on(&set, "APIServingWithRoutine"));
+    assert_true(kl_gate_named_on(&set, "AllowUnsafeMalformedObjectDeletion"));
+    assert_false(kl_gate_named_on(&set, "HostnameOverride"));
+    assert_true(kl_gate_named_on(&set, "APIServerTracing")); // GA
+}
+
+// Answers of kube-apiserver 1.36.3 --feature-gates=...
+static void test_refused(void **state)
+{
+    static const char *const cases[][2] = {
+        {"Foo=true", "unrecognized feature gate: Foo"},
+        {"x", "missing bool value for x"},
+        {"x=y", "invalid value of x=y, err: strconv.ParseBool: parsing \"y\": invalid syntax"},
+        {"AllAlpha=x",
+         "invalid value of AllAlpha=x, err: strconv.ParseBool: parsing \"x\": invalid syntax"},
+        {"APIServerTracing=false",
+         "cannot set feature gate APIServerTracing to false, feature is locked to true"},
+        {"foo:Bar=true", "component not registered: foo"},
+    };
+    for (size_t i = 0; i < KL_COUNT(cases); i++) {
+        struct kl_gate_set set;
+        struct kl_error err = {0};
+        const char *const list[] = {cases[i][0], NULL};
+        kl_gate_set_default(&set);
+        assert_int_equal(kl_gate_set_parse(&set, list, &err), KL_EINVALID);
+        assert_string_equal(err.msg, cases[i][1]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_off),
-        cmocka_unit_test(test_on),
-        cmocka_unit_test(test_in_use),
+        cmocka_unit_test(test_off),      cmocka_unit_test(test_on),
+        cmocka_unit_test(test_switched), cmocka_unit_test(test_stages),
+        cmocka_unit_test(test_refused),  cmocka_unit_test(test_in_use),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

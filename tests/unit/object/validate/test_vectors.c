@@ -224,7 +224,7 @@ static struct kl_object *object_of(const struct kl_value *untyped, bool status)
     if (!status && kl_resource_sub(r.res, KL_STR("status")) && r.res->index != KL_RES_core_v1_nodes)
         kl_unset(&r.arena, &draft, KL_F_status);
     assert_int_equal(kl_default_object(&r.arena, r.res->type, &draft), 0);
-    kl_drop_gated(&r.arena, r.res->type, &draft, NULL);
+    kl_drop_gated(&r.arena, r.res->type, &draft, NULL, NULL);
     struct kl_object *o = kl_object_freeze(r.res->type, &draft);
     assert_non_null(o);
     return o;

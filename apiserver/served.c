@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apiserver/served.h"
+#include <ctype.h>
+#include <stdlib.h>
+
+enum { ROWS_MAX = 256, PARTS_MAX = 4 };
+
+struct kl_served {
+    bool on[ROWS_MAX]; // by row of kl_resources
+};
+
+// Resources that upstream installs only with their gate.
+static const struct {
+    const char *plural, *gate;
+} gated[] = {{"clustertrustbundles", "ClusterTrustBundle"},
+             {"podcertificaterequests", "PodCertificateRequest"},
+             {"leasecandidates", "CoordinatedLeaderElection"},
+             {"devicetaintrules", "DRADeviceTaintRules"}};
+
+struct entry {
+    struct kl_str key, value;
+    struct kl_str part[PARTS_MAX];
+    size_t nparts;
+};
+
+static void split_entry(const char *text, struct entry *e)
+{
+    struct kl_str s = kl_str_trim(kl_str(text)), rest;
+    ptrdiff_t eq = kl_str_chr(s, '=');
+    *e = (struct entry){.key = eq < 0 ? s : (struct kl_str){s.p, (size_t)eq},
+                        .value = eq < 0 ? KL_STR("") : kl_str_from(s, (size_t)eq + 1)};
+    rest = e->key;
+    while (e->nparts < PARTS_MAX && kl_str_split(&rest, '/', &e->part[e->nparts]))
+        e->nparts++;
+}
+
+// v1, v1beta1 and v1alpha1 are 'g', 'b' and 'a'.
+static char stability(const char *version)
+{
+    return strstr(version, "alpha") ? 'a' : strstr(version, "beta") ? 'b' : 'g';
+}
+
+// 'g', 'b', 'a', '*' for all; 0: no such word.
+static char matcher(struct kl_str key)
+{
+    static const char *const words[] = {"api/all", "api/ga", "api/beta", "api/alpha"};
+    for (size_t i = 0; i < KL_COUNT(words); i++)
+        if (kl_str_eqz(key, words[i]))
+            return "*gba"[i];
+    return 0;
+}
+
+static int flag_value(const struct entry *e, bool *ret, struct kl_error *err)
+{
+    static const char *const yes[] = {"", "1", "t", "T", "true", "TRUE", "True"};
+    static const char *const no[] = {"0", "f", "F", "false", "FALSE", "False"};
+    for (size_t i = 0; i < KL_COUNT(yes); i++)
+        if (kl_str_eqz(e->value, yes[i])) {
+            *ret = true;
+            return 0;
+        }
+    for (size_t i = 0; i < KL_COUNT(no); i++)
+        if (kl_str_eqz(e->value, no[i])) {
+            *ret = false;
+            return 0;
+        }
+    return kl_error_set(err, KL_EINVALID,
+                        "invalid value of %.*s: %.*s, err: strconv.ParseBool: parsing \"%.*s\": "
+                        "invalid syntax",
+                        KL_PRI(e->key), KL_PRI(e->value), KL_PRI(e->value));
+}
+
+static int match_all(struct kl_served *s, const struct entry *e, char m, struct kl_error *err)
+{
+    bool on = kl_str_eqz(e->value, "true");
+    if (!on && !kl_str_eqz(e->value, "false"))
+        return kl_error_set(err, KL_EINVALID, "invalid value %.*s=%.*s", KL_PRI(e->key),
+                            KL_PRI(e->value));
+    for (uint16_t i = 0; i < kl_nresources; i++)
+        if (m == '*' || stability(kl_resources[i].version) == m)
+            s->on[i] = on;
+    return 0;
+}
+
+static const struct kl_group *find_group(struct kl_str name)
+{
+    for (uint16_t i = 0; i < kl_ngroups; i++)
+        if (kl_str_eqz(name, kl_groups[i].name))
+            return &kl_groups[i];
+    return NULL;
+}
+
+static int match_version(struct kl_served *s, const struct entry *e, struct kl_error *err)
+{
+    const struct kl_group *g = find_group(e->part[0]);
+    bool on, known = false;
+    int rc = flag_value(e, &on, err);
+    for (size_t i = 0; g->versions[i]; i++)
+        known = known || kl_str_eqz(e->part[1], g->versions[i]);
+    if (!known)
+        return kl_error_set(err, KL_EINVALID,
+                            "group version %.*s/%.*s that has not been registered",
+                            KL_PRI(e->part[0]), KL_PRI(e->part[1]));
+    for (size_t i = 0; !rc && e->nparts == 3 && i < e->part[2].n; i++)
+        if (isupper((unsigned char)e->part[2].p[i]))
+            rc = kl_error_set(err, KL_EINVALID,
+                              "invalid key %.*s: group/version/resource and resource is always "
+                              "lowercase plural, not \"%.*s\"",
+                              KL_PRI(e->key), KL_PRI(e->part[2]));
+    for (uint16_t i = 0; !rc && i < kl_nresources; i++) {
+        const struct kl_resource *r = &kl_resources[i];
+        if (!kl_str_eqz(e->part[0], r->group) || !kl_str_eqz(e->part[1], r->version) ||
+            (e->nparts == 3 && !kl_str_eqz(e->part[2], r->plural)))
+            continue;
+        if (on && !r->type)
+            return kl_error_set(err, KL_EUNSUPPORTED, "runtime-config %.*s: not served: no schema",
+                                KL_PRI(e->key));
+        s->on[i] = on;
+    }
+    return rc;
+}
+
+static int check_entries(const char *const *list, struct kl_error *err)
+{
+    struct entry e;
+    for (const char *const *p = list; *p; p++) {
+        split_entry(*p, &e);
+        if (matcher(e.key) == '*' && kl_str_eqz(e.value, "false") && !list[1])
+            return kl_error_set(err, KL_EINVALID, "invalid runtime-config with only api/all=false");
+        if (matcher(e.key))
+            continue;
+        if (e.nparts != 2 && e.nparts != 3)
+            return kl_error_set(err, KL_EINVALID, "runtime-config invalid key %.*s", KL_PRI(e.key));
+        if (!find_group(e.part[0]))
+            return kl_error_set(err, KL_EINVALID, "unknown api groups %.*s/%.*s", KL_PRI(e.part[0]),
+                                KL_PRI(e.part[1]));
+    }
+    return 0;
+}
+
+static int apply_entries(struct kl_served *s, const char *const *list, struct kl_error *err)
+{
+    static const char order[] = "*gba23"; // words, then versions, then resources
+    struct entry e;
+    int rc = 0;
+    for (const char *o = order; *o && !rc; o++)
+        for (const char *const *p = list; *p && !rc; p++) {
+            split_entry(*p, &e);
+            if (matcher(e.key))
+                rc = matcher(e.key) == *o ? match_all(s, &e, *o, err) : 0;
+            else if ((size_t)(*o - '0') == e.nparts)
+                rc = match_version(s, &e, err);
+        }
+    return rc;
+}
+
+int kl_served_new(const char *const *runtime_config, const struct kl_gate_set *gates,
+                  struct kl_served **ret, struct kl_error *err)
+{
+    *ret = NULL;
+    if (!runtime_config || !*runtime_config)
+        return 0;
+    struct kl_served *s = calloc(1, sizeof *s);
+    if (!s)
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    int rc = kl_nresources > ROWS_MAX
+                 ? kl_error_set(err, KL_ELIMIT, "more than %d resources", ROWS_MAX)
+                 : check_entries(runtime_config, err);
+    for (uint16_t i = 0; !rc && i < kl_nresources; i++)
+        s->on[i] = kl_resources[i].enabled;
+    if (!rc)
+        rc = apply_entries(s, runtime_config, err);
+    for (uint16_t i = 0; !rc && i < kl_nresources; i++) {
+        s->on[i] = s->on[i] && kl_resources[i].type;
+        for (size_t k = 0; k < KL_COUNT(gated); k++)
+            if (!strcmp(kl_resources[i].plural, gated[k].plural))
+                s->on[i] = s->on[i] && kl_gate_named_on(gates, gated[k].gate);
+    }
+    if (rc)
+        kl_served_free(s);
+    else
+        *ret = s;
+    return rc;
+}
+
+void kl_served_free(struct kl_served *s)
+{
+    free(s);
+}
+
+bool kl_is_served(const struct kl_apiserver *s, const struct kl_resource *r)
+{
+    bool built_in = r >= kl_resources && r < kl_resources + kl_nresources;
+    return s->served && built_in ? s->served->on[r - kl_resources] : r->enabled;
+}
+
+static bool version_served(const struct kl_apiserver *s, const char *group, const char *version)
+{
+    for (uint16_t i = 0; i < kl_nresources; i++)
+        if (s->served->on[i] && !strcmp(kl_resources[i].group, group) &&
+            !strcmp(kl_resources[i].version, version))
+            return true;
+    return false;
+}
+
+const char *kl_served_version(const struct kl_apiserver *s, const struct kl_group *g, size_t i)
+{
+    if (!s->served) {
+        for (size_t k = 0; g->enabled && g->enabled[k]; k++)
+            if (!i--)
+                return g->enabled[k];
+        return NULL;
+    }
+    for (size_t k = 0; g->versions[k]; k++)
+        if (version_served(s, g->name, g->versions[k]) && !i--)
+            return g->versions[k];
+    return NULL;
+}
+
+void kl_served_fix(struct kl_req *r)
+{
+    struct kl_req_info *i = &r->info;
+    const struct kl_served *s = r->srv->served;
+    if (i->res && kl_is_served(r->srv, i->res))
+        return;
+    i->res = NULL;
+    i->subres = NULL;
+    for (uint16_t k = 0; i->is_resource && !i->res && k < kl_nresources; k++)
+        if (s->on[k] && kl_str_eqz(i->plural, kl_resources[k].plural) &&
+            kl_str_eqz(i->group, kl_resources[k].group) &&
+            kl_str_eqz(i->version, kl_resources[k].version))
+            i->res = &kl_resources[k];
+    if (i->res && i->sub.n)
+        i->subres = kl_resource_sub(i->res, i->sub);
+}
