@@ -12,7 +12,7 @@ static bool is_on(const struct kl_admit *ad, size_t i)
     return ad->r->srv->admission >> i & 1;
 }
 
-bool kl_admit_is_on(const struct kl_admit *ad, enum kl_stage stage)
+bool kl_admit_is_on(const struct kl_admit *ad, enum kl_admit_stage stage)
 {
     for (size_t i = 0; i < kl_nplugins; i++)
         if (kl_plugins[i].stage == stage)

@@ -4,7 +4,7 @@
 #include "apiserver/admission/admission.h"
 
 // Rows of the table that are no functions: policies and webhooks, which hooks.c runs.
-enum kl_stage {
+enum kl_admit_stage {
     KL_STAGE_PLUGIN,
     KL_STAGE_MAP,
     KL_STAGE_MUTATING_WEBHOOKS,
@@ -18,10 +18,10 @@ struct kl_plugin {
     int (*validate)(struct kl_admit *ad);
     unsigned operations; // enum kl_admit_op
     bool default_on;
-    bool last;           // behind policies and webhooks
-    enum kl_stage stage; // of policies and webhooks
+    bool last;                 // behind policies and webhooks
+    enum kl_admit_stage stage; // of policies and webhooks
 };
 
 extern const struct kl_plugin kl_plugins[];
 extern const size_t kl_nplugins;
-bool kl_admit_is_on(const struct kl_admit *ad, enum kl_stage stage);
+bool kl_admit_is_on(const struct kl_admit *ad, enum kl_admit_stage stage);
