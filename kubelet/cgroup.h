@@ -28,7 +28,7 @@ int kl_oom_score_adj(const struct kl_value *pod, const struct kl_value *containe
                      int64_t node_memory_bytes);
 
 // Milli-CPU and bytes that a pod asks for (largest init container, sidecars and overhead counted).
-void kl_pod_requests(const struct kl_value *pod, int64_t *ret_milli, int64_t *ret_bytes);
+void kl_pod_cgroup_requests(const struct kl_value *pod, int64_t *ret_milli, int64_t *ret_bytes);
 
 // "ROOT/kubepods/burstable/podUID" into buf; dashes of the uid stay, as cgroupfs has them.
 void kl_cgroup_pod_path(char *buf, size_t n, const char *root, enum kl_qos qos, struct kl_str uid);

@@ -320,7 +320,7 @@ static void refresh_qos(struct kl_node *n)
     size_t it = 0;
     for (struct kl_entry *e; (e = kl_informer_next(n->k->pod_informer, &it));)
         if (kl_pod_qos(&e->object->root) == KL_QOS_BURSTABLE) {
-            kl_pod_requests(&e->object->root, &milli, &bytes);
+            kl_pod_cgroup_requests(&e->object->root, &milli, &bytes);
             burstable += milli;
         }
     if (burstable == n->burstable_milli)

@@ -154,7 +154,7 @@ void kl_cgroup_of_pod(const struct kl_value *pod, struct kl_cgroup_values *ret)
     ret->memory_limit_bytes = all_mem && mem > 0 ? mem : -1;
 }
 
-void kl_pod_requests(const struct kl_value *pod, int64_t *ret_milli, int64_t *ret_bytes)
+void kl_pod_cgroup_requests(const struct kl_value *pod, int64_t *ret_milli, int64_t *ret_bytes)
 {
     *ret_milli = pod_amount(pod, REQUESTS, KL_STR("cpu"), NULL);
     *ret_bytes = pod_amount(pod, REQUESTS, KL_STR("memory"), NULL);

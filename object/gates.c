@@ -67,9 +67,9 @@ static int split(const char *text, struct kl_str *name, bool *on, struct kl_erro
     return 0;
 }
 
-static bool stage_of(struct kl_str name, enum kl_stage *ret)
+static bool stage_of(struct kl_str name, enum kl_gate_stage *ret)
 {
-    *ret = kl_str_eqz(name, "AllAlpha") ? KL_STAGE_ALPHA : KL_STAGE_BETA;
+    *ret = kl_str_eqz(name, "AllAlpha") ? KL_GATE_STAGE_ALPHA : KL_GATE_STAGE_BETA;
     return kl_str_eqz(name, "AllAlpha") || kl_str_eqz(name, "AllBeta");
 }
 
@@ -102,7 +102,7 @@ static void set_pairs(struct kl_gate_set *s)
 
 int kl_gate_set_parse(struct kl_gate_set *s, const char *const *list, struct kl_error *err)
 {
-    enum kl_stage stage;
+    enum kl_gate_stage stage;
     struct kl_str name;
     bool on;
     int rc = 0;

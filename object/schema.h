@@ -120,7 +120,13 @@ const struct kl_field *kl_type_field(const struct kl_type *t, uint32_t sym); // 
 const struct kl_field *kl_type_field_named(const struct kl_type *t, struct kl_str name);
 
 // Feature gates (gates.json): default state at this version.
-enum kl_stage { KL_STAGE_ALPHA, KL_STAGE_BETA, KL_STAGE_GA, KL_STAGE_DEPRECATED, KL_STAGE_PAIR };
+enum kl_gate_stage {
+    KL_GATE_STAGE_ALPHA,
+    KL_GATE_STAGE_BETA,
+    KL_GATE_STAGE_GA,
+    KL_GATE_STAGE_DEPRECATED,
+    KL_GATE_STAGE_PAIR
+};
 struct kl_gate {
     const char *name;
     uint8_t on; // default

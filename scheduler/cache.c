@@ -12,8 +12,8 @@ void kl_cache_init(struct kl_cache *c)
 
 static void free_node(struct kl_node_info *n)
 {
-    kl_amounts_fini(&n->allocatable);
-    kl_amounts_fini(&n->requested);
+    kl_node_amounts_fini(&n->allocatable);
+    kl_node_amounts_fini(&n->requested);
     kl_object_unref(n->node);
     free(n->pods);
     free(n);
@@ -92,12 +92,12 @@ int kl_cache_set_node(struct kl_cache *c, struct kl_object *node)
         return KL_ENOMEM;
     const struct kl_value *allocatable = kl_path(root, KL_F_status, KL_F_allocatable);
     struct kl_amounts a = {0};
-    if (kl_amounts_read(&a, allocatable) < 0 || (!n->node && list_node(c, n) < 0)) {
-        kl_amounts_fini(&a);
+    if (kl_node_amounts_read(&a, allocatable) < 0 || (!n->node && list_node(c, n) < 0)) {
+        kl_node_amounts_fini(&a);
         drop_if_unused(c, n);
         return KL_ENOMEM;
     }
-    kl_amounts_fini(&n->allocatable);
+    kl_node_amounts_fini(&n->allocatable);
     n->allocatable = a; // its names are the new object's
     n->max_pods = kl_quantity_value_of(kl_text(kl_map_value(allocatable, KL_STR("pods"))));
     n->unschedulable = kl_true_at(root, KL_F_spec, KL_F_unschedulable);
@@ -114,7 +114,7 @@ void kl_cache_remove_node(struct kl_cache *c, struct kl_str name)
     if (!n || !n->node)
         return;
     unlist_node(c, n);
-    kl_amounts_fini(&n->allocatable);
+    kl_node_amounts_fini(&n->allocatable);
     n->allocatable = (struct kl_amounts){0};
     kl_object_unref(n->node);
     n->node = NULL;
@@ -126,14 +126,14 @@ void kl_cache_remove_node(struct kl_cache *c, struct kl_str name)
 static void sum_scalars(struct kl_node_info *n)
 {
     // Rebuilt rather than changed, so that the names never outlive the pods they stand in.
-    kl_amounts_fini(&n->requested);
+    kl_node_amounts_fini(&n->requested);
     for (size_t i = 0; i < n->npods; i++) {
         const struct kl_amounts *r = &n->pods[i]->requests;
         for (uint32_t s = 0; s < r->nscalars; s++) {
             struct kl_str name = r->scalars[s].name;
             // Out of memory: the node looks emptier than it is; the kubelet checks again.
-            kl_amounts_set(&n->requested, name,
-                           kl_amounts_get(&n->requested, name) + r->scalars[s].n);
+            kl_node_amounts_set(&n->requested, name,
+                                kl_node_amounts_get(&n->requested, name) + r->scalars[s].n);
         }
     }
 }

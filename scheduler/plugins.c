@@ -255,8 +255,8 @@ static bool fits_resources(struct kl_arena *a, const struct kl_pod_info *pod,
                    want->ephemeral > all->ephemeral);
     for (uint32_t i = 0; i < want->nscalars; i++) {
         struct kl_str name = want->scalars[i].name;
-        int64_t need = want->scalars[i].n, have = kl_amounts_get(all, name);
-        if (need > 0 && need > have - kl_amounts_get(used, name))
+        int64_t need = want->scalars[i].n, have = kl_node_amounts_get(all, name);
+        if (need > 0 && need > have - kl_node_amounts_get(used, name))
             add_reason(reasons, kl_arena_printf(a, "Insufficient %.*s", KL_PRI(name)), need > have);
     }
     return reasons->n == before;

@@ -9,7 +9,7 @@
 enum { DEFAULT_CPU_MILLI = 100 }; // schedutil.DefaultMilliCPURequest
 #define DEFAULT_MEMORY ((int64_t)200 * 1024 * 1024)
 
-void kl_amounts_fini(struct kl_amounts *a)
+void kl_node_amounts_fini(struct kl_amounts *a)
 {
     free(a->scalars);
     a->scalars = NULL;
@@ -25,13 +25,13 @@ static struct kl_scalar *find_scalar(const struct kl_amounts *a, struct kl_str n
     return NULL;
 }
 
-int64_t kl_amounts_get(const struct kl_amounts *a, struct kl_str name)
+int64_t kl_node_amounts_get(const struct kl_amounts *a, struct kl_str name)
 {
     const struct kl_scalar *s = find_scalar(a, name);
     return s ? s->n : 0;
 }
 
-int kl_amounts_set(struct kl_amounts *a, struct kl_str name, int64_t n)
+int kl_node_amounts_set(struct kl_amounts *a, struct kl_str name, int64_t n)
 {
     struct kl_scalar *s = find_scalar(a, name);
     if (s) {
@@ -46,7 +46,7 @@ int kl_amounts_set(struct kl_amounts *a, struct kl_str name, int64_t n)
     return 0;
 }
 
-int kl_amounts_read(struct kl_amounts *a, const struct kl_value *list)
+int kl_node_amounts_read(struct kl_amounts *a, const struct kl_value *list)
 {
     for (KL_MAP_EACH_KEY(k, list)) {
         struct kl_str name = kl_text(k), value = kl_text(k + 1);
@@ -57,7 +57,7 @@ int kl_amounts_read(struct kl_amounts *a, const struct kl_value *list)
         else if (kl_str_eq(name, KL_STR("ephemeral-storage")))
             a->ephemeral = kl_quantity_value_of(value);
         else if (!kl_str_eq(name, KL_STR("pods")) &&
-                 kl_amounts_set(a, name, kl_quantity_value_of(value)) < 0)
+                 kl_node_amounts_set(a, name, kl_quantity_value_of(value)) < 0)
             return KL_ENOMEM;
     }
     return 0;
@@ -70,7 +70,7 @@ static int add_amounts(struct kl_amounts *to, const struct kl_amounts *from)
     to->ephemeral += from->ephemeral;
     for (uint32_t i = 0; i < from->nscalars; i++) {
         struct kl_str name = from->scalars[i].name;
-        if (kl_amounts_set(to, name, kl_amounts_get(to, name) + from->scalars[i].n) < 0)
+        if (kl_node_amounts_set(to, name, kl_node_amounts_get(to, name) + from->scalars[i].n) < 0)
             return KL_ENOMEM;
     }
     return 0;
@@ -88,7 +88,8 @@ static int raise_amounts(struct kl_amounts *to, const struct kl_amounts *from)
     to->ephemeral = max_of(to->ephemeral, from->ephemeral);
     for (uint32_t i = 0; i < from->nscalars; i++) {
         struct kl_str name = from->scalars[i].name;
-        if (kl_amounts_set(to, name, max_of(kl_amounts_get(to, name), from->scalars[i].n)) < 0)
+        if (kl_node_amounts_set(to, name,
+                                max_of(kl_node_amounts_get(to, name), from->scalars[i].n)) < 0)
             return KL_ENOMEM;
     }
     return 0;
@@ -109,7 +110,7 @@ static bool is_sidecar(const struct kl_value *container)
 static int read_container(struct kl_amounts *a, const struct kl_value *container, bool defaults)
 {
     const struct kl_value *list = requests_of(container);
-    if (kl_amounts_read(a, list) < 0)
+    if (kl_node_amounts_read(a, list) < 0)
         return KL_ENOMEM;
     if (defaults && !kl_map_value(list, KL_STR("cpu")))
         a->cpu_milli = DEFAULT_CPU_MILLI;
@@ -126,7 +127,7 @@ static int sum_requests(const struct kl_value *spec, bool defaults, struct kl_am
         struct kl_amounts one = {0};
         rc |= read_container(&one, c, defaults);
         rc |= add_amounts(&sum, &one);
-        kl_amounts_fini(&one);
+        kl_node_amounts_fini(&one);
     }
     for (KL_EACH(c, kl_get(spec, KL_F_initContainers))) {
         struct kl_amounts one = {0};
@@ -139,27 +140,27 @@ static int sum_requests(const struct kl_value *spec, bool defaults, struct kl_am
             rc |= add_amounts(&one, &sidecars);
             rc |= raise_amounts(&peak, &one);
         }
-        kl_amounts_fini(&one);
+        kl_node_amounts_fini(&one);
     }
     rc |= raise_amounts(&sum, &peak);
     const struct kl_value *whole = kl_path(spec, KL_F_resources, KL_F_requests);
     if (whole) {
         struct kl_amounts pod = {0};
-        rc |= kl_amounts_read(&pod, whole);
+        rc |= kl_node_amounts_read(&pod, whole);
         if (kl_map_value(whole, KL_STR("cpu")))
             sum.cpu_milli = pod.cpu_milli;
         if (kl_map_value(whole, KL_STR("memory")))
             sum.memory = pod.memory;
         for (uint32_t i = 0; i < pod.nscalars; i++)
-            rc |= kl_amounts_set(&sum, pod.scalars[i].name, pod.scalars[i].n);
-        kl_amounts_fini(&pod);
+            rc |= kl_node_amounts_set(&sum, pod.scalars[i].name, pod.scalars[i].n);
+        kl_node_amounts_fini(&pod);
     }
     struct kl_amounts overhead = {0};
-    rc |= kl_amounts_read(&overhead, kl_get(spec, KL_F_overhead));
+    rc |= kl_node_amounts_read(&overhead, kl_get(spec, KL_F_overhead));
     rc |= add_amounts(&sum, &overhead);
-    kl_amounts_fini(&overhead);
-    kl_amounts_fini(&sidecars);
-    kl_amounts_fini(&peak);
+    kl_node_amounts_fini(&overhead);
+    kl_node_amounts_fini(&sidecars);
+    kl_node_amounts_fini(&peak);
     *ret = sum;
     return rc ? KL_ENOMEM : 0;
 }
@@ -212,7 +213,7 @@ struct kl_pod_info *kl_pod_info_new(struct kl_object *pod)
     rc |= sum_requests(spec, true, &nonzero);
     p->nonzero_cpu_milli = nonzero.cpu_milli;
     p->nonzero_memory = nonzero.memory;
-    kl_amounts_fini(&nonzero);
+    kl_node_amounts_fini(&nonzero);
     rc |= read_ports(p, kl_get(spec, KL_F_containers));
     rc |= read_sidecar_ports(p, kl_get(spec, KL_F_initContainers));
     if (rc) {
@@ -226,7 +227,7 @@ void kl_pod_info_free(struct kl_pod_info *p)
 {
     if (!p)
         return;
-    kl_amounts_fini(&p->requests);
+    kl_node_amounts_fini(&p->requests);
     free(p->ports);
     kl_object_unref(p->object);
     free(p);

@@ -15,11 +15,11 @@ struct kl_amounts {
     uint32_t nscalars;
 };
 
-void kl_amounts_fini(struct kl_amounts *a);
-int kl_amounts_set(struct kl_amounts *a, struct kl_str name, int64_t n); // KL_ENOMEM
-int64_t kl_amounts_get(const struct kl_amounts *a, struct kl_str name);  // of a scalar
+void kl_node_amounts_fini(struct kl_amounts *a);
+int kl_node_amounts_set(struct kl_amounts *a, struct kl_str name, int64_t n); // KL_ENOMEM
+int64_t kl_node_amounts_get(const struct kl_amounts *a, struct kl_str name);  // of a scalar
 // From a ResourceList (status.allocatable, requests).
-int kl_amounts_read(struct kl_amounts *a, const struct kl_value *list);
+int kl_node_amounts_read(struct kl_amounts *a, const struct kl_value *list);
 
 // A port of the host that a pod wants.
 struct kl_host_port {

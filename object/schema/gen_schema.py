@@ -330,7 +330,7 @@ class Schema:
                           all(p["locked"] for p in parts), "PAIR"))
         out.write("// Rows behind kl_ngates are pairs: on when both gates are.\n")
         out.write("const struct kl_gate kl_gates[] = {\n%s};\n" % "".join(
-            "{%s,%d,%d,KL_STAGE_%s},\n" % (c_str(n), on, locked, stage)
+            "{%s,%d,%d,KL_GATE_STAGE_%s},\n" % (c_str(n), on, locked, stage)
             for n, on, locked, stage in gates))
         out.write("const uint16_t kl_ngates = %d;\n" % len(self.gate_names))
         out.write("const uint16_t kl_ngate_rows = %d;\n" % len(gates))

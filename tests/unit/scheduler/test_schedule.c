@@ -221,7 +221,7 @@ static void requests_add_up_as_upstream(void **state)
     // containers and sidecar: 330m; late with the sidecar: 430m; overhead: 10m
     assert_int_equal(p->requests.cpu_milli, 440);
     assert_int_equal(p->requests.memory, (int64_t)300 << 20);
-    assert_int_equal(kl_amounts_get(&p->requests, KL_STR("example.com/gpu")), 1);
+    assert_int_equal(kl_node_amounts_get(&p->requests, KL_STR("example.com/gpu")), 1);
     kl_pod_info_free(p);
     p = pod("\"resources\":{\"requests\":{\"cpu\":\"2\"}}," ASKS("1", "1Mi"));
     assert_int_equal(p->requests.cpu_milli, 2000);
