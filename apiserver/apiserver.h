@@ -7,6 +7,7 @@
 
 struct kl_apiserver;
 struct kl_api_settings;
+struct kl_encryption;
 struct kl_pki;
 struct kl_roster;
 
@@ -23,6 +24,7 @@ struct kl_apiserver_options {
     const char *cluster_domain;    // "cluster.local"
     const char *version;           // kinglet's own, for User-Agent and build info
     const struct kl_pki *pki;      // borrowed for the server's life
+    struct kl_encryption *encryption; // encryption/encryption.h; NULL: none. Borrowed
     struct kl_roster *roster;      // this server among others; NULL: it is the only one. Borrowed
     bool anonymous;                // anonymous requests to health endpoints and /version
     const struct kl_api_settings *settings; // NULL: kl_api_settings_default. Borrowed

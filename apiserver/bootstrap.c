@@ -3,6 +3,7 @@
 // transaction each, all submitted at once, so that the committer makes one batch of them. At a
 // restart this reads only. What fails is tried again, all of it, a second later.
 #include "apiserver/bootstrap_int.h"
+#include "apiserver/encryption/encryption.h"
 #include "apiserver/strategy.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -102,10 +103,11 @@ static int submit(struct boot *b, const struct kl_resource *res, struct kl_str k
 {
     struct item *i = KL_ARENA_NEW(&b->arena, struct item);
     struct kl_object *o = i ? kl_object_freeze(res->type, draft) : NULL;
-    struct kl_bytes *bytes = o ? kl_cache_encode_stored(res, o) : NULL;
+    struct kl_bytes *bytes =
+        o ? kl_encryption_encode(b->s->o.encryption, res, key, o, NULL, err) : NULL;
     if (!bytes) {
         kl_object_unref(o);
-        return kl_error_set(err, KL_ENOMEM, "out of memory");
+        return err->code ? err->code : kl_error_set(err, KL_ENOMEM, "out of memory");
     }
     i->boot = b;
     i->object = keep ? o : NULL;

@@ -2,6 +2,7 @@
 // The eviction subresource of pods: a deletion that a PodDisruptionBudget may refuse. The budget's
 // count goes down in the transaction that deletes the pod, so that no two evictions share a place.
 #include "apiserver/info.h"
+#include "apiserver/encryption/encryption.h"
 #include "apiserver/strategy.h"
 #include "base/clock.h"
 #include "watchcache/filter.h"
@@ -97,7 +98,9 @@ static int take_place(struct kl_write *w, struct kl_kv *kv, const struct kl_obje
                          kl_time(kl_wall_ms() / 1000 * 1000000)))
         return kl_fail_oom(r), KL_ENOMEM;
     struct kl_object *o = kl_object_freeze(budget->type, &draft);
-    struct kl_bytes *b = o ? kl_cache_encode_stored(budgets(), o) : NULL;
+    struct kl_bytes *b =
+        o ? kl_encryption_encode(r->srv->o.encryption, budgets(), kl_kv_key(kv), o, NULL, NULL)
+          : NULL;
     kl_object_unref(o);
     if (!b)
         return kl_fail_oom(r), KL_ENOMEM;

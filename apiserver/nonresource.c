@@ -2,6 +2,7 @@
 // Paths that are no resources: a table from path to what answers it.
 #include "apiserver/auth/auth.h"
 #include "apiserver/discovery.h"
+#include "apiserver/encryption/encryption.h"
 #include "apiserver/fairness/fairness.h"
 #include "apiserver/metrics.h"
 #include "apiserver/openapi/openapi.h"
@@ -53,6 +54,12 @@ static bool not_stopping(const struct kl_apiserver *s)
     return !atomic_load(&((struct kl_apiserver *)s)->stopping);
 }
 
+static bool kms_ok(const struct kl_apiserver *s)
+{
+    char why[256];
+    return kl_encryption_healthy(s->o.encryption, why);
+}
+
 static const struct check checks[] = {
     {"ping", true, always},
     {"log", true, always},
@@ -64,7 +71,14 @@ static const struct check checks[] = {
     {"poststarthook/scheduling/bootstrap-system-priority-classes", false, bootstrapped},
     {"poststarthook/bootstrap-controller", false, bootstrapped},
     {"shutdown", false, not_stopping},
+    {"kms-providers", false, kms_ok},
 };
+
+// Not every server has every check.
+static bool is_there(const struct kl_apiserver *s, const struct check *c)
+{
+    return c->ok != kms_ok || kl_encryption_has_kms(s->o.encryption);
+}
 
 static bool excluded(struct kl_api_call *c, const char *name)
 {
@@ -90,7 +104,8 @@ static void run_health(struct kl_api_call *c)
         one = kl_str_from(one, 1);
         const struct check *found = NULL;
         for (size_t i = 0; i < KL_COUNT(checks); i++)
-            if (kl_str_eqz(one, checks[i].name) && (!live || checks[i].live))
+            if (kl_str_eqz(one, checks[i].name) && (!live || checks[i].live) &&
+                is_there(r->srv, &checks[i]))
                 found = &checks[i];
         if (!found) {
             kl_buf_fini(&b);
@@ -106,7 +121,7 @@ static void run_health(struct kl_api_call *c)
         return;
     }
     for (size_t i = 0; i < KL_COUNT(checks); i++) {
-        if (live && !checks[i].live)
+        if ((live && !checks[i].live) || !is_there(r->srv, &checks[i]))
             continue;
         if (excluded(c, checks[i].name)) {
             kl_buf_printf(&b, "[+]%s excluded: ok\n", checks[i].name);

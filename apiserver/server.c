@@ -2,6 +2,7 @@
 #include "apiserver/admission/admission.h"
 #include "apiserver/auth/auth.h"
 #include "apiserver/bootstrap.h"
+#include "apiserver/encryption/encryption.h"
 #include "apiserver/fairness/fairness.h"
 #include "apiserver/metrics.h"
 #include "apiserver/pki.h"
@@ -130,6 +131,8 @@ static void begin_bootstrap(struct kl_task *t)
 {
     struct kl_apiserver *s = KL_CONTAINER_OF(t, struct kl_apiserver, boot_task);
     kl_fair_start(s->fair);
+    if (s->o.encryption)
+        kl_encryption_start(s->o.encryption, s);
     kl_bootstrap_start(s, on_bootstrapped, s);
 }
 
@@ -266,7 +269,8 @@ static void close_watches(struct kl_task *t)
     kl_watch_close_all(x->al);
     kl_ask_stop(x->al);
     if (x->al == &x->al->srv->loops[0])
-        kl_roster_stop(x->al->srv->o.roster), kl_fair_stop(x->al->srv->fair);
+        kl_roster_stop(x->al->srv->o.roster), kl_fair_stop(x->al->srv->fair),
+            kl_encryption_stop(x->al->srv->o.encryption);
     if (atomic_fetch_sub(x->left, 1) == 1)
         free(x->left);
     free(x);

@@ -91,14 +91,15 @@ struct kl_write {
 
     // the machine's
     struct kl_txn txn;
-    struct kl_compare cmp[1 + KL_WRITE_EXTRA];
+    struct kl_compare cmp[2 + KL_WRITE_EXTRA];
     struct kl_op then[1 + KL_WRITE_EXTRA], els[1];
     struct kl_value draft;
     struct kl_object *object;
     struct kl_bytes *bytes;
     struct kl_kv *stored;
+    kl_rev guard; // of the keys that `bytes` is sealed with (encryption/encryption.h); -1: none
     int verdict;
-    int tries;
+    int tries, guard_tries;
 };
 // For transforms: another key that this write must find at `expect` (0: absent) and sets. `value`
 // is borrowed until the request's end. At most KL_WRITE_EXTRA.

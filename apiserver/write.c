@@ -3,6 +3,7 @@
 // included: read → transform → mutating admission → settle → validating admission → transaction
 // that compares the revision read → on a lost race again with what the transaction found. One round
 // trip each time. Admission may wait for webhooks; without any it is all one straight run.
+#include "apiserver/encryption/encryption.h"
 #include "apiserver/strategy.h"
 #include "base/log.h"
 
@@ -167,12 +168,24 @@ static bool take_found(struct kl_write *w, struct kl_op *els)
     return lost;
 }
 
+// Whether the keys are others now than those that the value was sealed with.
+static bool resealed(struct kl_write *w)
+{
+    if (w->guard < 0 || ++w->guard_tries > MAX_TRIES)
+        return false;
+    const struct kl_kv *kv = kl_view_get(kl_req_view(w->r), KL_STR(KL_ENCRYPTION_KEY));
+    kl_encryption_refresh(w->r->srv->o.encryption, kl_req_view(w->r));
+    return (kv ? kv->mod_rev : 0) != w->guard;
+}
+
 static void lost(struct kl_write *w, struct kl_kv *found, bool by_charge)
 {
     struct kl_req *r = w->r;
     kl_rev was = w->stored ? w->stored->mod_rev : 0, is = found ? found->mod_rev : 0;
     int rc = 0;
     if (was == is && by_charge) {
+        rc = 0;
+    } else if (was == is && resealed(w)) {
         rc = 0;
     } else if (was == is && w->extra_failed) {
         rc = w->extra_failed(w);
@@ -287,6 +300,11 @@ static void submit(struct kl_write *w)
                                        .nthen = 1 + w->nextra_op,
                                        .els = w->els,
                                        .nels = 1};
+    if (w->guard >= 0)
+        w->cmp[w->txn.body.ncompares++] = (struct kl_compare){.key = KL_STR(KL_ENCRYPTION_KEY),
+                                                              .target = KL_COMPARE_MOD,
+                                                              .result = KL_COMPARE_EQ,
+                                                              .num = w->guard};
     if (w->more && add_more(w)) {
         kl_fail_oom(w->r);
         fail(w);
@@ -313,12 +331,15 @@ static void commit(struct kl_write *w)
         return;
     }
     if (w->verdict == KL_WRITE_PUT) {
-        if (!(w->bytes = kl_cache_encode_stored(kl_resource_storage(w->res), w->object))) {
-            kl_fail_oom(r);
+        struct kl_encryption *e = r->srv->o.encryption;
+        const struct kl_resource *st = kl_resource_storage(w->res);
+        struct kl_error err = {0};
+        if (!(w->bytes = kl_encryption_encode(e, st, w->key, w->object, &w->guard, &err))) {
+            kl_fail_err(r, &err);
             fail(w);
             return;
         }
-        if (w->stored && kl_str_eq(kl_bytes_str(w->bytes), kl_kv_value(w->stored))) {
+        if (w->stored && kl_encryption_same(e, st, w->stored, w->object, w->bytes)) {
             w->verdict = KL_WRITE_NOTHING;
             struct kl_kv *kv = kl_kv_ref(w->stored);
             succeed(w, kv);
@@ -414,6 +435,7 @@ static void step(struct kl_write *w)
         return;
     }
     w->nextra_cmp = w->nextra_op = 0;
+    w->guard = -1;
     drop_more(w);
     r->write = w;
     if (w->op)

@@ -2,6 +2,7 @@
 // The server's side of the admin socket. A request becomes a job with a thread of its own; the
 // answer goes out on the loop.
 #include "cli/admin.h"
+#include "apiserver/encryption/encryption.h"
 #include "cli/status.h"
 #include "store/transfer/fence.h"
 #include "store/transfer/snapshot.h"
@@ -29,7 +30,8 @@ enum job_kind {
     JOB_FENCE,
     JOB_KEEP_FENCE,
     JOB_LIFT_FENCE,
-    JOB_SNAPSHOT
+    JOB_SNAPSHOT,
+    JOB_ENCRYPTION
 };
 
 struct job {
@@ -186,6 +188,28 @@ static int do_snapshot(struct job *j)
                          (long long)info.rev, (long long)info.keys, (long long)info.bytes);
 }
 
+static int do_encryption(struct job *j)
+{
+    static const struct {
+        const char *name;
+        enum kl_encryption_command command;
+    } commands[] = {{"status", KL_ENCRYPTION_STATUS},
+                    {"enable", KL_ENCRYPTION_ENABLE},
+                    {"disable", KL_ENCRYPTION_DISABLE},
+                    {"rotate-keys", KL_ENCRYPTION_ROTATE}};
+    const char *name = kl_str_eqz(kl_http_method(j->req), "GET") ? "status" : j->name;
+    for (size_t i = 0; j->admin->o.encryption && i < KL_COUNT(commands); i++) {
+        if (strcmp(commands[i].name, name))
+            continue;
+        int r =
+            kl_encryption_command(j->admin->o.encryption, commands[i].command, &j->body, &j->err);
+        if (!r && commands[i].command != KL_ENCRYPTION_STATUS)
+            kl_log(KL_LOG_INFO, "admin", "secrets-encrypt %s", name);
+        return r;
+    }
+    return kl_error_set(&j->err, KL_ENOTFOUND, "no such command: %s", name);
+}
+
 // ---- the stream of rows: the thread fills chunks, the loop hands them out ----
 
 static void run_wake(struct kl_task *t)
@@ -336,6 +360,9 @@ static void *run_job(void *arg)
     case JOB_SNAPSHOT:
         j->code = do_snapshot(j);
         break;
+    case JOB_ENCRYPTION:
+        j->code = do_encryption(j);
+        break;
     case JOB_ROWS:
         j->code = open_rows(j);
         break;
@@ -441,10 +468,15 @@ static void on_request(void *arg, struct kl_http_req *req)
     static const struct {
         const char *method, *path;
         enum job_kind kind;
-    } routes[] = {{"GET", "/v1/status", JOB_STATUS},     {"GET", "/v1/digest", JOB_DIGEST},
-                  {"GET", "/v1/rows", JOB_ROWS},         {"POST", "/v1/fence", JOB_FENCE},
-                  {"PUT", "/v1/fence", JOB_KEEP_FENCE},  {"DELETE", "/v1/fence", JOB_LIFT_FENCE},
-                  {"POST", "/v1/snapshot", JOB_SNAPSHOT}};
+    } routes[] = {{"GET", "/v1/status", JOB_STATUS},
+                  {"GET", "/v1/digest", JOB_DIGEST},
+                  {"GET", "/v1/rows", JOB_ROWS},
+                  {"POST", "/v1/fence", JOB_FENCE},
+                  {"PUT", "/v1/fence", JOB_KEEP_FENCE},
+                  {"DELETE", "/v1/fence", JOB_LIFT_FENCE},
+                  {"POST", "/v1/snapshot", JOB_SNAPSHOT},
+                  {"GET", "/v1/secrets-encrypt", JOB_ENCRYPTION},
+                  {"POST", "/v1/secrets-encrypt", JOB_ENCRYPTION}};
     struct kl_admin *a = arg;
     struct kl_error err = {0};
     int64_t uid = kl_http_peer_uid(req);

@@ -12,6 +12,8 @@
 //   PUT  /v1/fence?rev=N&why=TEXT                    kept for good
 //   DELETE /v1/fence?rev=N                           taken away; 0: whoever's it is
 //   POST /v1/snapshot?dir=PATH&name=NAME             the snapshot that was taken
+//   GET  /v1/secrets-encrypt                         state of the encryption of Secrets
+//   POST /v1/secrets-encrypt?name=enable             likewise disable, rotate-keys: the state then
 #pragma once
 #include "base/buf.h"
 #include "base/err.h"
@@ -19,9 +21,11 @@
 #include "store/transfer/source.h"
 
 struct kl_admin;
+struct kl_encryption;
 
 struct kl_admin_options {
     struct kl_store *store;
+    struct kl_encryption *encryption; // or NULL
     const char *data_dir, *node;
     const char *endpoint;     // of the store, without password
     const char *snapshot_dir; // for the newest one in /v1/status, and where they go by default

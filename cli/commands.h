@@ -14,6 +14,7 @@ int kl_cmd_check_config(int argc, char **argv);
 int kl_cmd_purge(int argc, char **argv);
 int kl_cmd_migrate(int argc, char **argv);
 int kl_cmd_snapshot(int argc, char **argv);
+int kl_cmd_secrets_encrypt(int argc, char **argv);
 int kl_cmd_status(int argc, char **argv);
 int kl_cmd_member(int argc, char **argv);
 int kl_cmd_recover(int argc, char **argv);

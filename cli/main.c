@@ -20,6 +20,7 @@ static const struct command commands[] = {
     {"check-config", kl_cmd_check_config, "Tell what this machine lacks: pass, warn, fail"},
     {"purge", kl_cmd_purge, "Remove what the node left on this machine (no server may run)"},
     {"status", kl_cmd_status, "Tell what the datastore holds and how it is"},
+    {"secrets-encrypt", kl_cmd_secrets_encrypt, "Encrypt Secrets at rest, rotate their keys"},
     {"snapshot", kl_cmd_snapshot, "Save, list, restore and prune snapshots of the datastore"},
     {"migrate", kl_cmd_migrate, "Copy one datastore into another, offline or online"},
     {"member", kl_cmd_member, "List, remove and promote the servers of a raft:// datastore"},

@@ -2,6 +2,7 @@
 // kinglet server: composes the store, the API server, the controllers, the scheduler and the
 // kubelet in one process.
 #include "apiserver/apiserver.h"
+#include "apiserver/encryption/encryption.h"
 #include "apiserver/pki.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -161,6 +162,7 @@ struct server {
     struct kl_cluster cluster;
     struct kl_pki *pki;     // of the cluster
     struct kl_store *store; // of the cluster
+    struct kl_encryption *encryption;
     struct kl_apiserver *api;
     struct kl_admin *admin;
     struct kl_backup *backup;
@@ -531,6 +533,7 @@ static int begin_admin(struct server *s, struct kl_error *err)
     const struct options *o = &s->o;
     kl_endpoint_redact(o->datastore, endpoint, sizeof endpoint);
     struct kl_admin_options ao = {.store = s->store,
+                                  .encryption = s->encryption,
                                   .data_dir = o->data_dir,
                                   .node = s->node_name,
                                   .endpoint = kl_arena_printf(&s->arena, "%s", endpoint).p,
@@ -563,7 +566,12 @@ static int begin(struct server *s, struct kl_error *err)
                                .cluster_domain = o->cluster_domain,
                                .token = o->token,
                                .agent_token = o->agent_token};
-    struct kl_store_options so = {.hooks = &kl_cache_hooks,
+    struct kl_encryption_options eo = {
+        .file = s->settings.encryption_provider_config,
+        .reload = s->settings.encryption_provider_config_automatic_reload};
+    if ((rc = kl_encryption_new(&eo, &s->encryption, err)))
+        return rc;
+    struct kl_store_options so = {.hooks = kl_encryption_hooks(s->encryption),
                                   .ring_bytes = RING_BYTES,
                                   .auto_compact = true,
                                   .take_over = o->take_over,
@@ -584,6 +592,9 @@ static int begin(struct server *s, struct kl_error *err)
         return rc;
     s->pki = s->cluster.pki;
     s->store = s->cluster.store;
+    if ((rc = kl_encryption_open(s->encryption, s->store, kl_token_secret(s->pki->token, NULL),
+                                 err)))
+        return rc;
     s->pki_options = p;
     s->pki_options.server_id = s->cluster.id;
     struct kl_tls_server_opts kubelet = kubelet_serving(s->pki);
@@ -607,6 +618,7 @@ static int begin(struct server *s, struct kl_error *err)
                                       .cluster_domain = o->cluster_domain,
                                       .version = KINGLET_VERSION,
                                       .pki = s->pki,
+                                      .encryption = s->encryption,
                                       .roster = s->cluster.roster,
                                       .anonymous = s->settings.anonymous_auth,
                                       .settings = &s->settings};
@@ -648,6 +660,7 @@ static void end(struct server *s)
     kl_apiserver_free(s->api);
     kl_tls_ctx_unref(s->kubelet_tls);
     kl_cluster_free(&s->cluster);
+    kl_encryption_free(s->encryption);
 }
 
 static void raise_file_limit(void)

@@ -16,6 +16,7 @@ typedef int64_t kl_rev;
 // reference, so they must not touch a loop.
 struct kl_kv_hooks {
     void (*free[KL_KV_ATTACH])(void *attached);
+    const void *arg; // its own; must live as long as it uses versions
 };
 
 // Read-only to everybody but the store. `id` is the row's own revision; it differs from mod_rev

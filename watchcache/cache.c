@@ -44,6 +44,19 @@ static int decode_stored(struct kl_arena *a, const struct kl_resource *st, struc
     return rc ? rc : kl_pb_decode_trusted(a, st->type, env.raw, ret, err);
 }
 
+static int open_sealed(const struct kl_kv *kv, const struct kl_resource *res, struct kl_str *data,
+                       struct kl_bytes **ret_plain, struct kl_error *err)
+{
+    const struct kl_cache_opener *o = kv->hooks ? kv->hooks->arg : NULL;
+    if (!o)
+        return kl_error_set(err, KL_ECORRUPT,
+                            "%s: identity transformer tried to read encrypted data", kv->key);
+    if (!(*ret_plain = o->open(o, kv, res, err)))
+        return err && err->code ? err->code : KL_ECORRUPT;
+    *data = kl_bytes_str(*ret_plain);
+    return 0;
+}
+
 struct kl_object *kl_cache_object(struct kl_kv *kv, const struct kl_resource *res,
                                   struct kl_error *err)
 {
@@ -59,8 +72,12 @@ struct kl_object *kl_cache_object(struct kl_kv *kv, const struct kl_resource *re
     struct kl_arena a;
     struct kl_value root;
     char rv[24];
+    struct kl_str data = kl_kv_value(kv);
+    struct kl_bytes *plain = NULL;
+    if (kl_str_starts(data, KL_STR(KL_CACHE_SEALED)) && open_sealed(kv, res, &data, &plain, err))
+        return NULL;
     kl_arena_init(&a, MAX_OBJECT_BYTES);
-    if (decode_stored(&a, st, kl_kv_value(kv), &root, err)) {
+    if (decode_stored(&a, st, data, &root, err)) {
         kl_error_wrap(err, "unable to decode %s", kv->key);
         if (err && err->code != KL_ENOMEM)
             err->code = KL_ECORRUPT;
@@ -69,6 +86,7 @@ struct kl_object *kl_cache_object(struct kl_kv *kv, const struct kl_resource *re
         kl_error_set(err, KL_ENOMEM, "out of memory decoding %s", kv->key);
     }
     kl_arena_fini(&a);
+    kl_bytes_unref(plain);
     if (!o)
         return NULL;
     struct kl_object *there = kl_kv_attach(kv, KL_CACHE_OBJECT, o);

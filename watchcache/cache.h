@@ -9,6 +9,15 @@
 // Give these to kl_store_open.
 extern const struct kl_kv_hooks kl_cache_hooks;
 
+// Opens values that are stored sealed (encryption at rest): the `arg` of the hooks of a store that
+// has such. Without it a sealed value is an error.
+#define KL_CACHE_SEALED "k8s:enc:"
+struct kl_cache_opener {
+    // The plain form of a version's value, one reference; NULL fills err. Any thread.
+    struct kl_bytes *(*open)(const struct kl_cache_opener *o, const struct kl_kv *kv,
+                             const struct kl_resource *res, struct kl_error *err);
+};
+
 // Slots of a version's attachments.
 enum kl_cache_slot {
     KL_CACHE_OBJECT,   // struct kl_object *

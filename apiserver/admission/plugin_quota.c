@@ -2,6 +2,7 @@
 // ResourceQuota: what a write would use must fit into the quotas of its namespace, and is charged
 // in the transaction that stores the object. So no two writes share a place, on one server or on
 // several; who loses runs again on the newer quota. What goes is given back by the controller.
+#include "apiserver/encryption/encryption.h"
 #include "apiserver/admission/plugins_int.h"
 #include "apiserver/strategy.h"
 #include "base/clock.h"
@@ -91,8 +92,11 @@ static int charge(struct kl_admit *ad, const struct kl_quota_charge *c, const st
         return kl_admit_oom(ad);
     meta = kl_edit(a, &draft, KL_F_metadata, KL_STRUCT);
     kl_unset(a, meta, KL_F_resourceVersion);
+    struct kl_error err = {0};
     struct kl_object *o = kl_object_freeze(res->type, &draft);
-    struct kl_bytes *b = o ? kl_cache_encode_stored(res, o) : NULL;
+    struct kl_bytes *b =
+        o ? kl_encryption_encode(ad->r->srv->o.encryption, res, kl_kv_key(of->kv), o, NULL, &err)
+          : NULL;
     kl_object_unref(o);
     if (!b || kl_write_charge(ad->r->write, kl_kv_key(of->kv), of->kv->mod_rev, b))
         return kl_admit_oom(ad);
