@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/admission/admission.h"
 #include "apiserver/auth/auth.h"
+#include "apiserver/auth/revoke.h"
 #include "apiserver/bootstrap.h"
 #include "apiserver/encryption/encryption.h"
 #include "apiserver/fairness/fairness.h"
@@ -77,6 +78,9 @@ static void loop_end(struct kl_task *t)
     kl_fair_loop_fini(al);
     kl_hooks_loop_fini(al);
     kl_ask_loop_fini(al);
+    kl_revoke_loop_fini(al);
+    if (al == &s->loops[0])
+        kl_authn_watch(s, NULL);
     kl_authn_loop_fini(al);
     kl_authz_loop_fini(al);
     if (al->reader)
@@ -130,6 +134,7 @@ static void on_bootstrapped(void *arg)
 static void begin_bootstrap(struct kl_task *t)
 {
     struct kl_apiserver *s = KL_CONTAINER_OF(t, struct kl_apiserver, boot_task);
+    kl_authn_watch(s, s->loops[0].loop);
     kl_fair_start(s->fair);
     if (s->o.encryption)
         kl_encryption_start(s->o.encryption, s);
@@ -209,7 +214,7 @@ int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver
         rc = kl_tls_server_new(&t, &s->tls, err);
     if (!rc)
         rc = kl_tls_client_new(&k, &s->kubelet_tls, err);
-    if (!rc && !(s->authn = kl_authn_new(p, err)))
+    if (!rc && !(s->authn = kl_authn_new(p, s->o.settings, err)))
         rc = err->code ? err->code : KL_ENOMEM;
     const struct kl_fair_options fo = {.max_inflight = s->o.settings->max_requests_inflight,
                                        .max_mutating_inflight =

@@ -36,6 +36,7 @@ struct kl_api_loop {
     struct kl_authz_cache *authz;
     struct kl_authn_cache *authn;
     struct kl_ask_loop *asks;         // webhook calls of both; made on first use
+    struct kl_revocations *revoked;   // auth/revoke.c
     struct kl_http_client *http;      // to kubelets; made on first use
     struct kl_webhook_loop *webhooks; // webhook.c; made on first use
     struct kl_hooks *hooks;           // admission/hooks.c: policies and webhooks

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // WATCH over HTTP: a watcher (watchcache/) pulled by the socket. Frames are slices of the shared
 // encodings; bookmarks and time-outs come from one timer for all streams of a loop.
+#include "apiserver/auth/revoke.h"
 #include "apiserver/fairness/fairness.h"
 #include "apiserver/metrics.h"
 #include "apiserver/server_int.h"
@@ -29,6 +30,7 @@ struct kl_watch_stream {
     bool bookmark_due, ended, table_head_sent, cached;
     struct kl_error *refused; // why there is no watcher: told as the only event
     struct kl_watch_stream *next, **pprev;
+    struct kl_revocable revocable;
 };
 
 static const char *const type_names[] = {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"};
@@ -326,6 +328,7 @@ static int pull_watch(void *arg, struct kl_http_chunk *chunks, int max, bool *re
 static void close_stream(void *arg)
 {
     struct kl_watch_stream *w = arg;
+    kl_revocable_remove(&w->revocable);
     if (w->pprev) {
         *w->pprev = w->next;
         if (w->next)
@@ -370,8 +373,16 @@ static void tick(uv_timer_t *t)
         uv_timer_stop(t);
 }
 
+static void end_revoked(struct kl_revocable *r)
+{
+    struct kl_watch_stream *w = KL_CONTAINER_OF(r, struct kl_watch_stream, revocable);
+    w->ended = true;
+    kl_http_resume(w->call->hr);
+}
+
 static void enlist(struct kl_api_loop *al, struct kl_watch_stream *w)
 {
+    kl_revocable_add(al, &w->revocable, w->call->req.user, end_revoked);
     if (!al->timer_ready) {
         uv_timer_init(kl_loop_uv(al->loop), &al->stream_timer);
         uv_unref((uv_handle_t *)&al->stream_timer);

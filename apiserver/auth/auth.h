@@ -51,9 +51,14 @@ int kl_rbac_check_escalation(struct kl_req *r, const struct kl_value *now,
 void kl_rbac_visit_rules(struct kl_api_loop *al, const struct kl_user *u, struct kl_str ns,
                          bool (*visit)(void *arg, const struct kl_value *rule), void *arg);
 
-// Token signer and verifier, made from kl_pki at start. Freed by kl_authn_free.
-struct kl_authn *kl_authn_new(const struct kl_pki *pki, struct kl_error *err);
+struct kl_api_settings;
+// Token signer, verifiers and the configuration, made at start from kl_pki and the settings (NULL:
+// the defaults; borrowed). Freed by kl_authn_free.
+struct kl_authn *kl_authn_new(const struct kl_pki *pki, const struct kl_api_settings *settings,
+                              struct kl_error *err);
 void kl_authn_free(struct kl_authn *n);
+// Reads the configuration files anew when they change; on this loop, NULL: no more.
+void kl_authn_watch(struct kl_apiserver *s, struct kl_loop *loop);
 void kl_authn_loop_fini(struct kl_api_loop *al); // per-loop caches of both
 void kl_authz_loop_fini(struct kl_api_loop *al);
 

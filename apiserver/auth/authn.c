@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who is it? A client certificate, a bearer token, or nobody.
+// Who is it? A front proxy's user, a client certificate, a bearer token, or nobody.
 #include "apiserver/auth/authn_int.h"
+#include "apiserver/auth/revoke.h"
 #include "apiserver/pki_int.h"
 #include "base/clock.h"
 #include "net/tls.h"
@@ -10,152 +11,14 @@
 #include <stdlib.h>
 #include <time.h>
 
-// ---- the key
-
-static int take_algorithm(struct kl_authn *n, struct kl_error *err)
-{
-    char curve[32] = "";
-    size_t len = 0;
-    if (EVP_PKEY_get_base_id(n->key) == EVP_PKEY_RSA) {
-        n->alg = "RS256";
-        n->md = EVP_sha256();
-        return 0;
-    }
-    if (EVP_PKEY_get_base_id(n->key) == EVP_PKEY_EC)
-        EVP_PKEY_get_group_name(n->key, curve, sizeof curve, &len);
-    if (!strcmp(curve, "prime256v1") || !strcmp(curve, "P-256")) {
-        n->alg = "ES256";
-        n->md = EVP_sha256();
-        n->ec_bytes = 32;
-    } else if (!strcmp(curve, "secp384r1") || !strcmp(curve, "P-384")) {
-        n->alg = "ES384";
-        n->md = EVP_sha384();
-        n->ec_bytes = 48;
-    } else if (!strcmp(curve, "secp521r1") || !strcmp(curve, "P-521")) {
-        n->alg = "ES512";
-        n->md = EVP_sha512();
-        n->ec_bytes = 66;
-    } else {
-        return kl_error_set(err, KL_EINVALID,
-                            "service account key: neither RSA nor ECDSA on P-256, P-384 or P-521");
-    }
-    return 0;
-}
-
-static int make_kid(struct kl_authn *n, struct kl_error *err)
-{
-    unsigned char *der = NULL, md[SHA256_DIGEST_LENGTH];
-    int len = i2d_PUBKEY(n->key, &der);
-    if (len <= 0)
-        return kl_tls_error(err, KL_EINVALID, "service account key");
-    SHA256(der, (size_t)len, md);
-    OPENSSL_free(der);
-    struct kl_buf b;
-    kl_buf_init(&b, sizeof n->kid);
-    kl_base64url(&b, md, sizeof md);
-    if (!b.err) {
-        memcpy(n->kid, b.p, b.n);
-        n->kid[b.n] = 0;
-    }
-    int rc = b.err;
-    kl_buf_fini(&b);
-    return rc ? kl_error_set(err, rc, "service account key: out of memory") : 0;
-}
-
-static void put_number(struct kl_buf *out, EVP_PKEY *key, const char *param, const char *name,
-                       size_t bytes)
-{
-    BIGNUM *bn = NULL;
-    unsigned char raw[1024];
-    if (EVP_PKEY_get_bn_param(key, param, &bn) != 1)
-        return;
-    int n = bytes ? (int)bytes : BN_num_bytes(bn);
-    if (n <= (int)sizeof raw && BN_bn2binpad(bn, raw, n) == n) {
-        kl_buf_printf(out, ",\"%s\":\"", name);
-        kl_base64url(out, raw, (size_t)n);
-        kl_buf_putc(out, '"');
-    }
-    BN_free(bn);
-}
-
-static int make_jwks(struct kl_authn *n, struct kl_error *err)
-{
-    struct kl_buf b;
-    kl_buf_init(&b, 64 * 1024);
-    kl_buf_printf(&b, "{\"keys\":[{\"use\":\"sig\",\"kty\":\"%s\",\"kid\":\"%s\"",
-                  n->ec_bytes ? "EC" : "RSA", n->kid);
-    if (n->ec_bytes)
-        kl_buf_printf(&b, ",\"crv\":\"P-%d\"", n->ec_bytes == 66 ? 521 : (int)n->ec_bytes * 8);
-    kl_buf_printf(&b, ",\"alg\":\"%s\"", n->alg);
-    if (n->ec_bytes) {
-        put_number(&b, n->key, OSSL_PKEY_PARAM_EC_PUB_X, "x", n->ec_bytes);
-        put_number(&b, n->key, OSSL_PKEY_PARAM_EC_PUB_Y, "y", n->ec_bytes);
-    } else {
-        put_number(&b, n->key, OSSL_PKEY_PARAM_RSA_N, "n", 0);
-        put_number(&b, n->key, OSSL_PKEY_PARAM_RSA_E, "e", 0);
-    }
-    kl_buf_puts(&b, KL_STR("}]}"));
-    kl_buf_putc(&b, 0);
-    n->jwks = b.err ? NULL : strdup(b.p);
-    kl_buf_fini(&b);
-    return n->jwks ? 0 : kl_error_set(err, KL_ENOMEM, "service account key: out of memory");
-}
-
-struct kl_authn *kl_authn_new(const struct kl_pki *pki, struct kl_error *err)
-{
-    struct kl_authn *n = calloc(1, sizeof *n);
-    struct kl_str domain = pki->cluster_domain.n ? pki->cluster_domain : KL_STR("cluster.local");
-    if (!n || asprintf(&n->issuer, "https://kubernetes.default.svc.%.*s", KL_PRI(domain)) < 0) {
-        free(n);
-        kl_error_set(err, KL_ENOMEM, "service account key: out of memory");
-        return NULL;
-    }
-    if (!(n->key = kl_pki_load_key(pki->service_key, "service account key", err)) ||
-        take_algorithm(n, err) || make_kid(n, err) || make_jwks(n, err)) {
-        kl_authn_free(n);
-        return NULL;
-    }
-    ERR_clear_error();
-    return n;
-}
-
-void kl_authn_free(struct kl_authn *n)
-{
-    if (!n)
-        return;
-    EVP_PKEY_free(n->key); // wipes the private part
-    free(n->issuer);
-    free(n->jwks);
-    free(n);
-}
-
-void kl_authn_jwks(struct kl_apiserver *s, struct kl_buf *out)
-{
-    kl_buf_puts(out, kl_str(s->authn->jwks));
-}
-
-void kl_authn_oidc_config(struct kl_apiserver *s, struct kl_buf *out)
-{
-    const char *host = s->o.advertise_address ? s->o.advertise_address : "127.0.0.1";
-    bool v6 = strchr(host, ':') != NULL;
-    kl_buf_puts(out, KL_STR("{\"issuer\":"));
-    kl_json_write_string(out, kl_str(s->authn->issuer));
-    kl_buf_printf(out, ",\"jwks_uri\":\"https://%s%s%s:%d/openid/v1/jwks\"", v6 ? "[" : "", host,
-                  v6 ? "]" : "", s->http ? kl_apiserver_port(s) : s->o.port);
-    kl_buf_printf(out,
-                  ",\"response_types_supported\":[\"id_token\"],"
-                  "\"subject_types_supported\":[\"public\"],"
-                  "\"id_token_signing_alg_values_supported\":[\"%s\"]}",
-                  s->authn->alg);
-}
-
 // ---- certificates
 
 // What is kept with a connection. A certificate that runs out ends what it was good for, as
 // upstream, which looks at it anew with every request.
 struct identity {
-    struct kl_user *user;
+    struct kl_user *user; // NULL: the certificate is not good for a user of its own
     int64_t expires_s;
+    bool proxy; // speaks for others by headers
 };
 
 static void free_identity(void *p)
@@ -165,16 +28,21 @@ static void free_identity(void *p)
     free(id);
 }
 
-static void keep_identity(struct kl_http_req *hr, X509 *cert, struct kl_user *u)
+static int64_t time_of(const ASN1_TIME *t)
 {
-    struct identity *id = malloc(sizeof *id);
     struct tm tm;
-    if (!id || ASN1_TIME_to_tm(X509_get0_notAfter(cert), &tm) != 1) {
-        free(id);
-        return; // looked at again next time
-    }
-    *id = (struct identity){kl_user_ref(u), timegm(&tm)};
-    kl_http_conn_set_data(hr, id, free_identity);
+    return ASN1_TIME_to_tm(t, &tm) == 1 ? timegm(&tm) : 0;
+}
+
+static void put_serial(X509 *cert, struct kl_user *u)
+{
+    BIGNUM *bn = ASN1_INTEGER_to_BN(X509_get0_serialNumber(cert), NULL);
+    char *hex = bn ? BN_bn2hex(bn) : NULL;
+    size_t n = hex ? strlen(hex) : 0;
+    for (size_t i = 0; i < n && n < sizeof u->serial; i++)
+        u->serial[i] = (char)(hex[i] >= 'A' && hex[i] <= 'F' ? hex[i] | 0x20 : hex[i]);
+    OPENSSL_free(hex);
+    BN_free(bn);
 }
 
 // CN and O as upstream's CommonNameUserConversion; credential-id is the certificate's fingerprint.
@@ -204,25 +72,41 @@ static struct kl_user *user_of_cert(X509 *cert)
     return u;
 }
 
-// 1: *ret is who it is; 0: no certificate; negative: one that is not good.
-static int by_certificate(struct kl_http_req *hr, struct kl_user **ret)
+// What the connection's certificate is good for; NULL: there is none, or no memory (looked at again
+// next time).
+static struct identity *identity_of(const struct kl_authn *n, struct kl_http_req *hr)
 {
     struct identity *id = kl_http_conn_data(hr);
-    if (id && kl_wall_ms() / 1000 > id->expires_s)
-        return KL_EUNAUTHORIZED;
-    if (id) {
-        *ret = kl_user_ref(id->user);
-        return 1;
-    }
     bool verified = false;
-    X509 *cert = kl_http_peer_cert(hr, &verified, NULL);
-    if (!cert)
+    X509 *cert = id ? NULL : kl_http_peer_cert(hr, &verified, NULL);
+    if (!cert || !(id = calloc(1, sizeof *id)))
+        return id;
+    id->expires_s = time_of(X509_get0_notAfter(cert));
+    id->user = verified ? user_of_cert(cert) : NULL;
+    if (id->user) {
+        id->user->issued_s = time_of(X509_get0_notBefore(cert));
+        put_serial(cert, id->user);
+    }
+    id->proxy = n->proxy && kl_front_proxy_trusts(n->proxy, cert);
+    kl_http_conn_set_data(hr, id, free_identity);
+    return id;
+}
+
+// 1: *ret is who it is; 0: the certificate says nobody; negative: one that is not good.
+static int by_certificate(const struct kl_authn *n, struct kl_http_req *hr, struct kl_user **ret)
+{
+    struct identity *id = identity_of(n, hr);
+    if (!id)
         return 0;
-    struct kl_user *u = verified ? user_of_cert(cert) : NULL;
-    if (!u)
-        return KL_EUNAUTHORIZED;
-    keep_identity(hr, cert, u);
-    *ret = u;
+    bool over = kl_wall_ms() / 1000 > id->expires_s;
+    if (id->proxy && !over) {
+        int rc = kl_front_proxy_user(n->proxy, hr, ret);
+        if (rc)
+            return rc;
+    }
+    if (over || !id->user)
+        return id->proxy && !over ? 0 : KL_EUNAUTHORIZED;
+    *ret = kl_user_ref(id->user);
     return 1;
 }
 
@@ -238,23 +122,148 @@ static struct kl_str bearer_token(const struct kl_http_req *hr)
     return token;
 }
 
-int kl_authenticate(struct kl_api_loop *al, struct kl_http_req *hr, struct kl_ask *ask,
+// A browser cannot set headers on a WebSocket: the token is one of the protocols (apiserver
+// pkg/authentication/request/websocket).
+static struct kl_str protocol_token(struct kl_http_req *hr)
+{
+    const struct kl_str prefix = KL_STR("base64url.bearer.authorization.k8s.io."), none = {NULL, 0};
+    struct kl_str rest = kl_http_header(hr, KL_STR("sec-websocket-protocol")), one;
+    struct kl_buf b;
+    if (!rest.n || !kl_http_is_upgrade(hr))
+        return none;
+    while (kl_str_split(&rest, ',', &one)) {
+        one = kl_str_trim(one);
+        if (!kl_str_starts(one, prefix))
+            continue;
+        kl_buf_init(&b, KL_TOKEN_MAX_BYTES);
+        struct kl_str token = none;
+        if (!kl_base64url_decode(&b, kl_str_from(one, prefix.n)))
+            token = kl_arena_dup(kl_http_req_arena(hr), kl_buf_str(&b));
+        kl_buf_fini(&b);
+        return token;
+    }
+    return none;
+}
+
+static bool anonymous_may(const struct kl_auth_conf *conf, struct kl_http_req *hr)
+{
+    struct kl_str path = kl_http_path(hr);
+    if (!conf->anonymous || !conf->nanonymous_paths)
+        return conf->anonymous;
+    for (size_t i = 0; i < conf->nanonymous_paths; i++)
+        if (kl_str_eq(path, conf->anonymous_paths[i]))
+            return true;
+    return false;
+}
+
+static int by_nothing(struct kl_api_loop *al, struct kl_http_req *hr, struct kl_user **ret)
+{
+    const struct kl_auth_conf *conf = kl_auth_conf_of(al);
+    if (!conf || !al->srv->o.anonymous || !anonymous_may(conf, hr))
+        return KL_EUNAUTHORIZED;
+    if (!al->authn->anonymous)
+        al->authn->anonymous =
+            kl_user_new(KL_STR("system:anonymous"), KL_STR(""), NULL, 0, NULL, 0);
+    *ret = kl_user_ref(al->authn->anonymous);
+    return *ret ? 0 : KL_EUNAUTHORIZED;
+}
+
+static int identify(struct kl_api_loop *al, struct kl_http_req *hr, struct kl_ask *ask,
                     struct kl_user **ret)
 {
-    (void)ask;
-    int by_cert = by_certificate(hr, ret);
+    int by_cert = by_certificate(al->srv->authn, hr, ret);
     if (by_cert > 0)
         return 0;
     struct kl_str token = bearer_token(hr);
+    if (!token.p)
+        token = protocol_token(hr);
     if (token.p) {
         struct kl_error err;
-        return kl_token_authenticate(al, kl_http_req_arena(hr), token, NULL, 0, ret, NULL, NULL,
-                                     &err)
+        return kl_token_authenticate(al, ask, kl_http_req_arena(hr), token, NULL, 0, ret, NULL,
+                                     NULL, &err)
                    ? KL_EUNAUTHORIZED
                    : 0;
     }
-    if (by_cert < 0 || !al->srv->o.anonymous)
-        return KL_EUNAUTHORIZED;
-    *ret = kl_user_new(KL_STR("system:anonymous"), KL_STR(""), NULL, 0, NULL, 0);
-    return *ret ? 0 : KL_EUNAUTHORIZED;
+    return by_cert < 0 ? KL_EUNAUTHORIZED : by_nothing(al, hr, ret);
+}
+
+int kl_authenticate(struct kl_api_loop *al, struct kl_http_req *hr, struct kl_ask *ask,
+                    struct kl_user **ret)
+{
+    int rc = identify(al, hr, ask, ret);
+    if (rc || !kl_revoked(al, *ret))
+        return rc;
+    kl_user_unref(*ret);
+    *ret = NULL;
+    return KL_EUNAUTHORIZED;
+}
+
+// ---- all authenticators of tokens
+
+static int by_list(struct kl_token_ask *t, struct kl_user **ret, struct kl_error *err)
+{
+    const struct kl_authn *n = t->al->srv->authn;
+    *ret = n->tokens ? kl_static_token_user(n->tokens, t->token) : NULL;
+    return *ret ? 1 : 0;
+}
+
+static int try_all(struct kl_token_ask *t, struct kl_user **ret, struct kl_error *err)
+{
+    static int (*const all[])(struct kl_token_ask *, struct kl_user **, struct kl_error *) = {
+        by_list, kl_account_token, kl_bootstrap_token, kl_oidc_token, kl_webhook_token};
+    struct kl_error why, joined = {.code = KL_EUNAUTHORIZED, .msg = ""};
+    int nerrors = 0;
+    for (size_t i = 0; i < KL_COUNT(all); i++) {
+        int rc = all[i](t, ret, &why);
+        if (rc > 0)
+            return 0;
+        if (t->ask && kl_ask_is_pending(t->ask))
+            return kl_error_set(err, KL_EAGAIN, "the answer is on its way");
+        if (!rc)
+            continue;
+        if (nerrors++)
+            kl_error_set(&joined, KL_EUNAUTHORIZED, "%.500s, %.500s", joined.msg, why.msg);
+        else
+            joined = why;
+    }
+    if (!nerrors)
+        return kl_error_set(err, KL_EUNAUTHORIZED, "invalid bearer token");
+    return kl_error_set(err, KL_EUNAUTHORIZED, nerrors > 1 ? "[%s]" : "%s", joined.msg);
+}
+
+int kl_token_authenticate(struct kl_api_loop *al, struct kl_ask *ask, struct kl_arena *a,
+                          struct kl_str token, const struct kl_str *audiences, size_t naudiences,
+                          struct kl_user **ret, const struct kl_str **ret_audiences,
+                          size_t *ret_naudiences, struct kl_error *err)
+{
+    const struct kl_authn *n = al->srv->authn;
+    struct kl_token_ask t = {.al = al,
+                             .ask = ask,
+                             .arena = a,
+                             .token = token,
+                             .audiences = naudiences ? audiences : n->audiences,
+                             .naudiences = naudiences ? naudiences : n->naudiences};
+    if (token.n > KL_TOKEN_MAX_BYTES)
+        return kl_error_set(err, KL_EUNAUTHORIZED, "token is too long");
+    int rc = try_all(&t, ret, err);
+    if (rc)
+        return rc;
+    if (!t.both && naudiences) { // good for the server, whoever asks: WrapAudienceAgnosticToken
+        struct kl_str *both = kl_arena_alloc(a, naudiences * sizeof *both);
+        for (size_t i = 0; both && i < naudiences; i++)
+            for (size_t k = 0; k < n->naudiences; k++)
+                if (kl_str_eq(audiences[i], n->audiences[k]))
+                    both[t.nboth++] = audiences[i];
+        t.both = both;
+        if (!t.nboth) {
+            kl_user_unref(*ret);
+            *ret = NULL;
+            return kl_error_set(err, KL_EUNAUTHORIZED, "invalid bearer token");
+        }
+    }
+    if (ret_audiences) {
+        *ret_audiences = t.both ? t.both : t.audiences;
+        *ret_naudiences = t.both ? t.nboth : t.naudiences;
+    }
+    return 0;
 }

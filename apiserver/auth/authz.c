@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// May they? Node authoriser first, then RBAC, as upstream's --authorization-mode=Node,RBAC.
+// May they? The authorisers of the configuration in their order, mostly Node, then RBAC.
 //
-// Decisions are kept per loop. A decision is for (user name and groups, verb, group, resource,
-// namespace) where every rule that matched was for all names, and for the name too where rules name
-// names. They hold until a role or binding changes: two watches tell. While the watches are behind
-// the view that a request reads (the loop has not dispatched them yet) nothing is taken from the
-// cache, so that an acknowledged change of a role counts from the next request on.
+// RBAC's decisions are kept per loop. A decision is for (user name and groups, verb, group,
+// resource, namespace) where every rule that matched was for all names, and for the name too where
+// rules name names. They hold until a role or binding changes: two watches tell. While the watches
+// are behind the view that a request reads (the loop has not dispatched them yet) nothing is taken
+// from the cache, so that an acknowledged change of a role counts from the next request on.
 #include "apiserver/auth/authz_int.h"
+#include "apiserver/auth/authn_int.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -202,14 +203,6 @@ static void evaluate(struct kl_api_loop *al, struct kl_arena *a, struct evaluati
     *ret_errors = w.errors;
 }
 
-static struct kl_str refusal(struct kl_arena *a, struct kl_str node_reason, struct kl_str errors)
-{
-    if (!errors.n)
-        return node_reason;
-    return kl_arena_printf(a, "%.*s%sRBAC: %.*s", KL_PRI(node_reason), node_reason.n ? "\n" : "",
-                           KL_PRI(errors));
-}
-
 // The health endpoints answer before the roles that allow them to everybody are written.
 static bool is_health_while_starting(const struct kl_api_loop *al, const struct kl_attrs *t)
 {
@@ -220,61 +213,123 @@ static bool is_health_while_starting(const struct kl_api_loop *al, const struct 
            kl_str_eqz(t->path, "/healthz") || kl_str_eqz(t->path, "/version");
 }
 
-bool kl_authorize_explain(struct kl_api_loop *al, struct kl_arena *a, const struct kl_attrs *t,
-                          struct kl_str *ret_reason)
+// ---- the authorisers. Each adds what it has to say to *v.
+
+static void add_line(struct kl_arena *a, struct kl_str *to, struct kl_str line)
 {
-    struct kl_str node = kl_node_of_user(t->user), node_reason = KL_STR(""), errors;
-    struct evaluation e = {.t = t, .wants_reason = true, .reason = KL_STR("")};
-    *ret_reason = KL_STR("");
-    if (t->user->masters)
-        return true;
-    if (node.p && kl_node_authorize(al, a, node, t, &node_reason))
-        return true;
-    evaluate(al, a, &e, &errors);
-    if (e.allowed || e.named_allowed) {
-        *ret_reason = e.reason.p ? e.reason : KL_STR("");
-        return true;
-    }
-    *ret_reason = refusal(a, node_reason, errors);
-    return false;
+    if (!line.n)
+        return;
+    *to = to->n ? kl_arena_printf(a, "%.*s\n%.*s", KL_PRI(*to), KL_PRI(line)) : line;
+    if (!to->p)
+        *to = KL_STR("out of memory");
 }
 
-bool kl_authorize(struct kl_api_loop *al, struct kl_arena *a, const struct kl_attrs *t,
-                  struct kl_str *ret_reason)
+static enum kl_decision ask_node(struct kl_api_loop *al, struct kl_arena *a,
+                                 const struct kl_attrs *t, struct kl_verdict *v)
 {
-    *ret_reason = KL_STR("");
-    if (t->user->masters || is_health_while_starting(al, t))
-        return true;
-    // What nodes may do hangs on pods, which change all the time.
-    struct kl_str node = kl_node_of_user(t->user), node_reason = KL_STR("");
-    if (node.p && kl_node_authorize(al, a, node, t, &node_reason))
-        return true;
+    // What nodes may do hangs on pods, which change all the time: it is not kept.
+    struct kl_str node = kl_node_of_user(t->user), reason = KL_STR("");
+    if (!node.p)
+        return KL_NO_OPINION;
+    if (kl_node_authorize(al, a, node, t, &reason))
+        return KL_ALLOW;
+    add_line(a, &v->reason, reason);
+    return KL_NO_OPINION;
+}
 
+static enum kl_decision ask_rbac_anew(struct kl_api_loop *al, struct kl_arena *a,
+                                      const struct kl_attrs *t, struct kl_verdict *v)
+{
+    struct evaluation e = {.t = t, .wants_reason = true, .reason = KL_STR("")};
+    struct kl_str errors;
+    evaluate(al, a, &e, &errors);
+    if (e.allowed || e.named_allowed) {
+        v->reason = e.reason.p ? e.reason : KL_STR("");
+        return KL_ALLOW;
+    }
+    if (errors.n)
+        add_line(a, &v->reason, kl_arena_printf(a, "RBAC: %.*s", KL_PRI(errors)));
+    return KL_NO_OPINION;
+}
+
+static enum kl_decision ask_rbac(struct kl_api_loop *al, struct kl_arena *a,
+                                 const struct kl_attrs *t, struct kl_verdict *v)
+{
     char key[MAX_KEY];
     size_t bare = 0, n = cache_key(t, key, &bare);
     struct kl_authz_cache *c = n ? kl_authz_cache_of(al) : NULL;
     bool exact = c && cache_is_exact(al, c);
     if (exact) {
         enum decision d = look_up(c, key, bare, n);
-        if (d == DECIDE_YES || (d == DECIDE_NO && !node_reason.n)) {
+        if (d == DECIDE_YES || d == DECIDE_NO) {
             c->hits++;
-            return d == DECIDE_YES;
+            return d == DECIDE_YES ? KL_ALLOW : KL_NO_OPINION;
         }
         c->misses++;
     }
     struct evaluation e = {.t = t};
     struct kl_str errors;
     evaluate(al, a, &e, &errors);
-    bool yes = e.allowed || e.named_allowed;
     if (exact && !errors.n) {
         bool by_name = e.any_named && !e.allowed;
         if (by_name)
             keep(c, key, n, e.named_allowed ? DECIDE_YES : DECIDE_NO);
         keep(c, key, bare, by_name ? DECIDE_BY_NAME : e.allowed ? DECIDE_YES : DECIDE_NO);
     }
-    if (!yes)
-        *ret_reason = refusal(a, node_reason, errors);
-    return yes;
+    if (e.allowed || e.named_allowed)
+        return KL_ALLOW;
+    if (errors.n)
+        add_line(a, &v->reason, kl_arena_printf(a, "RBAC: %.*s", KL_PRI(errors)));
+    return KL_NO_OPINION;
+}
+
+static enum kl_decision ask_one(struct kl_api_loop *al, struct kl_arena *a,
+                                const struct kl_authorizer *z, const struct kl_attrs *t,
+                                struct kl_verdict *v)
+{
+    switch (z->kind) {
+    case KL_AUTHZ_NODE:
+        return ask_node(al, a, t, v);
+    case KL_AUTHZ_RBAC:
+        return v->explain ? ask_rbac_anew(al, a, t, v) : ask_rbac(al, a, t, v);
+    case KL_AUTHZ_WEBHOOK:
+        return kl_webhook_authorize(al, a, z, t, v);
+    case KL_AUTHZ_ALWAYS_ALLOW:
+        return KL_ALLOW;
+    case KL_AUTHZ_ALWAYS_DENY:
+        add_line(a, &v->reason, KL_STR("Everything is forbidden."));
+        return KL_NO_OPINION;
+    }
+    return KL_NO_OPINION;
+}
+
+void kl_authz_decide(struct kl_api_loop *al, struct kl_arena *a, const struct kl_attrs *t,
+                     struct kl_verdict *v)
+{
+    const struct kl_auth_conf *conf;
+    v->reason = v->error = KL_STR("");
+    v->decision = KL_ALLOW;
+    if (t->user->masters || (!v->explain && is_health_while_starting(al, t)))
+        return;
+    v->decision = KL_NO_OPINION;
+    if (!(conf = kl_auth_conf_of(al))) {
+        v->error = KL_STR("out of memory");
+        return;
+    }
+    for (size_t i = 0; i < conf->nauthz; i++) {
+        v->decision = ask_one(al, a, &conf->authz[i], t, v);
+        if (v->decision != KL_NO_OPINION || (t->ask && kl_ask_is_pending(t->ask)))
+            return;
+    }
+}
+
+bool kl_authorize(struct kl_api_loop *al, struct kl_arena *a, const struct kl_attrs *t,
+                  struct kl_str *ret_reason)
+{
+    struct kl_verdict v = {0};
+    kl_authz_decide(al, a, t, &v);
+    *ret_reason = v.decision == KL_ALLOW ? KL_STR("") : v.error.n ? v.error : v.reason;
+    return v.decision == KL_ALLOW;
 }
 
 // ---- requests
@@ -359,16 +414,30 @@ void kl_attrs_of_req(const struct kl_req *r, struct kl_attrs *t)
     t->labels = &r->opts.labels;
 }
 
+bool kl_authorize_explain(struct kl_api_loop *al, struct kl_arena *a, const struct kl_attrs *t,
+                          struct kl_str *ret_reason)
+{
+    struct kl_verdict v = {.explain = true};
+    kl_authz_decide(al, a, t, &v);
+    *ret_reason = v.decision == KL_ALLOW || !v.error.n ? v.reason : v.error;
+    return v.decision == KL_ALLOW;
+}
+
 bool kl_authorize_req(struct kl_req *r)
 {
     struct kl_attrs t;
-    struct kl_str reason;
+    struct kl_verdict v = {0};
     kl_attrs_of_req(r, &t);
-    if (kl_authorize(r->al, r->arena, &t, &reason))
+    kl_authz_decide(r->al, r->arena, &t, &v);
+    if (v.decision == KL_ALLOW)
         return true;
+    if (v.error.n && v.decision == KL_NO_OPINION) { // who could have allowed it could not be asked
+        kl_fail_set(r, 500, "InternalError", "Internal Server Error: %.*s", KL_PRI(v.error));
+        return false;
+    }
     struct kl_str why = kl_forbidden_text(r->arena, &t);
-    if (reason.n)
-        why = kl_arena_printf(r->arena, "%.*s: %.*s", KL_PRI(why), KL_PRI(reason));
+    if (v.reason.n)
+        why = kl_arena_printf(r->arena, "%.*s: %.*s", KL_PRI(why), KL_PRI(v.reason));
     kl_fail_forbidden(r, t.group, t.plural, t.name, why);
     return false;
 }

@@ -2,6 +2,7 @@
 // What the files of authorisation share.
 #pragma once
 #include "apiserver/auth/auth.h"
+#include "apiserver/auth/conf.h"
 #include "watchcache/filter.h"
 
 // ---- rbac_rule.c: one PolicyRule against one request (upstream's rbac/v1/evaluation_helpers.go).
@@ -50,10 +51,23 @@ bool kl_node_authorize(struct kl_api_loop *al, struct kl_arena *a, struct kl_str
                        const struct kl_attrs *t, struct kl_str *ret_reason);
 void kl_node_hints_free(struct kl_authz_cache *c);
 
-// ---- authz.c. Without the cache; the reason is given for yes and for no, as SubjectAccessReview
-// answers it.
+// ---- authz.c
+struct kl_verdict {
+    bool explain; // in: reasons are wanted, as SubjectAccessReview answers them; nothing is kept
+    enum kl_decision decision;
+    struct kl_str reason, error; // in the arena; the error is of an authoriser that could not say
+};
+void kl_authz_decide(struct kl_api_loop *al, struct kl_arena *a, const struct kl_attrs *t,
+                     struct kl_verdict *v);
+
+// The reason is given for yes and for no, as SubjectAccessReview answers it.
 bool kl_authorize_explain(struct kl_api_loop *al, struct kl_arena *a, const struct kl_attrs *t,
                           struct kl_str *ret_reason);
+
+// ---- authz_webhook.c
+enum kl_decision kl_webhook_authorize(struct kl_api_loop *al, struct kl_arena *a,
+                                      const struct kl_authorizer *z, const struct kl_attrs *t,
+                                      struct kl_verdict *v);
 
 // As Go's %q for what is printable; the rest is escaped.
 struct kl_str kl_quoted(struct kl_arena *a, struct kl_str s);

@@ -72,6 +72,29 @@ static int read_audiences(struct kl_arena *a, const struct kl_value *v, struct k
     return 0;
 }
 
+// kubernetes pkg/serviceaccount/legacy.go
+static int read_legacy(const struct kl_value *json, struct kl_claims *c, struct kl_error *err)
+{
+    static const struct {
+        const char *claim, *missing;
+    } need[] = {
+        {"sub", "sub claim is missing"},
+        {"kubernetes.io/serviceaccount/namespace", "namespace claim is missing"},
+        {"kubernetes.io/serviceaccount/secret.name", "secretName claim is missing"},
+        {"kubernetes.io/serviceaccount/service-account.name",
+         "serviceAccountName claim is missing"},
+        {"kubernetes.io/serviceaccount/service-account.uid", "serviceAccountUID claim is missing"}};
+    struct kl_str v[KL_COUNT(need)];
+    for (size_t i = 0; i < KL_COUNT(need); i++)
+        if (!(v[i] = kl_text(kl_map_value(json, kl_str(need[i].claim)))).n)
+            return kl_error_set(err, KL_EUNAUTHORIZED, "%s", need[i].missing);
+    c->ns = v[1];
+    c->secret.name = v[2];
+    c->account = (struct kl_claims_ref){v[3], v[4]};
+    c->legacy = true;
+    return 0;
+}
+
 int kl_claims_read(struct kl_arena *a, const struct kl_value *json, struct kl_claims *c,
                    struct kl_error *err)
 {
@@ -90,9 +113,13 @@ int kl_claims_read(struct kl_arena *a, const struct kl_value *json, struct kl_cl
                             .warn_after_s = date(kl_map_value(k, KL_STR("warnafter")))};
     if (read_audiences(a, kl_map_value(json, KL_STR("aud")), c))
         return kl_error_set(err, KL_ENOMEM, "token: out of memory");
+    if (kl_str_eq(c->issuer, KL_LEGACY_ISSUER) && read_legacy(json, c, err))
+        return KL_EUNAUTHORIZED;
     struct kl_str want = kl_arena_printf(a, "system:serviceaccount:%.*s:%.*s", KL_PRI(c->ns),
                                          KL_PRI(c->account.name));
-    if (!c->ns.n || !c->account.name.n || !c->account.uid.n || !c->expires_s ||
+    if (c->legacy && !kl_str_eq(want, c->subject))
+        return kl_error_set(err, KL_EUNAUTHORIZED, "sub claim is invalid");
+    if (!c->ns.n || !c->account.name.n || !c->account.uid.n || (!c->expires_s && !c->legacy) ||
         !kl_str_eq(want, c->subject))
         return kl_error_set(err, KL_EUNAUTHORIZED, "invalid bearer token");
     return 0;

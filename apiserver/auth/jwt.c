@@ -3,6 +3,7 @@
 #include "net/tls.h"
 #include <openssl/ec.h>
 #include <openssl/err.h>
+#include <openssl/rsa.h>
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
@@ -94,87 +95,108 @@ int kl_jwt_sign(const struct kl_authn *n, struct kl_str claims, struct kl_buf *o
     return out->err ? kl_error_set(err, out->err, "token: out of memory") : 0;
 }
 
-// The signature in the form that OpenSSL checks; *der is freed by the caller when it is not raw's.
-static size_t signature_for_openssl(const struct kl_authn *n, const struct kl_buf *raw,
-                                    unsigned char **der)
+// ---- checking
+
+static const struct {
+    const char *name;
+    const EVP_MD *(*md)(void);
+    unsigned ec_bytes; // 0: RSA
+    bool pss;
+} algorithms[] = {
+    {"RS256", EVP_sha256, 0, false},  {"RS384", EVP_sha384, 0, false},
+    {"RS512", EVP_sha512, 0, false},  {"PS256", EVP_sha256, 0, true},
+    {"PS384", EVP_sha384, 0, true},   {"PS512", EVP_sha512, 0, true},
+    {"ES256", EVP_sha256, 32, false}, {"ES384", EVP_sha384, 48, false},
+    {"ES512", EVP_sha512, 66, false},
+};
+
+bool kl_jwt_alg_known(struct kl_str alg)
 {
-    *der = NULL;
-    if (!n->ec_bytes) {
-        *der = OPENSSL_memdup(raw->p, raw->n);
-        return *der ? raw->n : 0;
-    }
-    if (raw->n != 2 * n->ec_bytes)
-        return 0;
-    const unsigned char *p = (const unsigned char *)raw->p;
-    ECDSA_SIG *sig = ECDSA_SIG_new();
-    BIGNUM *r = BN_bin2bn(p, (int)n->ec_bytes, NULL),
-           *s = BN_bin2bn(p + n->ec_bytes, (int)n->ec_bytes, NULL);
-    int len = -1;
-    if (sig && r && s && ECDSA_SIG_set0(sig, r, s) == 1)
-        len = i2d_ECDSA_SIG(sig, der);
-    else
-        BN_free(r), BN_free(s);
-    ECDSA_SIG_free(sig);
-    return len > 0 ? (size_t)len : 0;
+    for (size_t i = 0; i < KL_COUNT(algorithms); i++)
+        if (kl_str_eqz(alg, algorithms[i].name))
+            return true;
+    return false;
 }
 
-static bool signature_good(const struct kl_authn *n, struct kl_str signed_part,
-                           const struct kl_buf *raw)
+// ECDSA's r and s as the DER that OpenSSL checks.
+static int der_of(struct kl_str sig, unsigned k, unsigned char **ret)
 {
-    unsigned char *der;
-    size_t len = signature_for_openssl(n, raw, &der);
+    const unsigned char *p = (const unsigned char *)sig.p;
+    *ret = NULL;
+    if (sig.n != 2 * (size_t)k)
+        return 0;
+    ECDSA_SIG *x = ECDSA_SIG_new();
+    BIGNUM *r = BN_bin2bn(p, (int)k, NULL), *s = BN_bin2bn(p + k, (int)k, NULL);
+    int len = -1;
+    if (x && r && s && ECDSA_SIG_set0(x, r, s) == 1)
+        len = i2d_ECDSA_SIG(x, ret);
+    else
+        BN_free(r), BN_free(s);
+    ECDSA_SIG_free(x);
+    return len;
+}
+
+static bool verify(const struct kl_jwt *t, const struct kl_jwt_key *k, size_t alg)
+{
+    unsigned char *der = NULL;
+    const unsigned char *sig = (const unsigned char *)t->signature.p;
+    size_t n = t->signature.n;
+    if (k->ec_bytes) {
+        int len = der_of(t->signature, k->ec_bytes, &der);
+        if (len <= 0)
+            return false;
+        sig = der;
+        n = (size_t)len;
+    }
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    bool ok =
-        len && ctx && EVP_DigestVerifyInit(ctx, NULL, n->md, NULL, n->key) == 1 &&
-        EVP_DigestVerify(ctx, der, len, (const unsigned char *)signed_part.p, signed_part.n) == 1;
+    EVP_PKEY_CTX *pctx = NULL;
+    bool ok = ctx && EVP_DigestVerifyInit(ctx, &pctx, algorithms[alg].md(), NULL, k->key) == 1;
+    if (ok && algorithms[alg].pss)
+        ok = EVP_PKEY_CTX_set_rsa_padding(pctx, RSA_PKCS1_PSS_PADDING) == 1 &&
+             EVP_PKEY_CTX_set_rsa_pss_saltlen(pctx, RSA_PSS_SALTLEN_AUTO) == 1;
+    ok = ok && EVP_DigestVerify(ctx, sig, n, (const unsigned char *)t->signed_part.p,
+                                t->signed_part.n) == 1;
     EVP_MD_CTX_free(ctx);
     OPENSSL_free(der);
     ERR_clear_error();
     return ok;
 }
 
-// Takes the algorithm from the key, never from the token.
-static int check_header(const struct kl_authn *n, struct kl_arena *a, struct kl_str json,
+// The kind of the key decides which algorithms are possible, never the token alone.
+bool kl_jwt_signed_by(const struct kl_jwt *t, const struct kl_jwt_key *k)
+{
+    for (size_t i = 0; i < KL_COUNT(algorithms); i++)
+        if (kl_str_eqz(t->alg, algorithms[i].name))
+            return algorithms[i].ec_bytes == k->ec_bytes &&
+                   (!k->alg || kl_str_eqz(t->alg, k->alg)) && verify(t, k, i);
+    return false;
+}
+
+static int parse_header(struct kl_arena *a, struct kl_str json, struct kl_jwt *t,
                         struct kl_error *err)
 {
     struct kl_value h;
     if (kl_json_parse(a, json, NULL, &h, err) || h.kind != KL_MAP)
         return kl_error_set(err, KL_EUNAUTHORIZED, "invalid bearer token");
-    struct kl_str kid = kl_text(kl_map_value(&h, KL_STR("kid")));
     if (kl_map_value(&h, KL_STR("crit")))
         return kl_error_set(err, KL_EUNAUTHORIZED, "unsupported critical header");
-    if (kid.n && !kl_str_eqz(kid, n->kid))
-        return kl_error_set(err, KL_EUNAUTHORIZED, "invalid signature, no keys found");
-    if (!kl_str_eqz(kl_text(kl_map_value(&h, KL_STR("alg"))), n->alg))
-        return kl_error_set(err, KL_EUNAUTHORIZED, "unexpected signature algorithm");
+    t->kid = kl_text(kl_map_value(&h, KL_STR("kid")));
+    t->alg = kl_text(kl_map_value(&h, KL_STR("alg")));
     return 0;
 }
 
-static int verify_parts(const struct kl_authn *n, struct kl_arena *a, const struct kl_str part[3],
-                        struct kl_str signed_part, struct kl_buf *b, struct kl_value *ret,
-                        struct kl_error *err)
+static struct kl_str decode_part(struct kl_arena *a, struct kl_str part)
 {
-    int rc;
-    if (kl_base64url_decode(b, part[0]))
-        return kl_error_set(err, KL_EUNAUTHORIZED, "invalid bearer token");
-    if ((rc = check_header(n, a, kl_buf_str(b), err)))
-        return rc;
-    kl_buf_clear(b);
-    if (kl_base64url_decode(b, part[2]) || !signature_good(n, signed_part, b))
-        return kl_error_set(err, KL_EUNAUTHORIZED, "invalid signature");
-    kl_buf_clear(b);
-    if (kl_base64url_decode(b, part[1]))
-        return kl_error_set(err, KL_EUNAUTHORIZED, "invalid bearer token");
-    struct kl_str json = kl_arena_dup(a, kl_buf_str(b));
-    if (!json.p)
-        return kl_error_set(err, KL_ENOMEM, "token: out of memory");
-    if (kl_json_parse(a, json, NULL, ret, err) || ret->kind != KL_MAP)
-        return kl_error_set(err, KL_EUNAUTHORIZED, "invalid bearer token");
-    return 0;
+    struct kl_buf b;
+    struct kl_str out = {NULL, 0};
+    kl_buf_init(&b, KL_TOKEN_MAX_BYTES);
+    if (!kl_base64url_decode(&b, part))
+        out = kl_arena_dup(a, kl_buf_str(&b));
+    kl_buf_fini(&b);
+    return out;
 }
 
-int kl_jwt_verify(const struct kl_authn *n, struct kl_arena *a, struct kl_str token,
-                  struct kl_value *ret_claims, struct kl_error *err)
+int kl_jwt_parse(struct kl_arena *a, struct kl_str token, struct kl_jwt *t, struct kl_error *err)
 {
     struct kl_str part[3], rest = token, more;
     int k = 0;
@@ -184,10 +206,44 @@ int kl_jwt_verify(const struct kl_authn *n, struct kl_arena *a, struct kl_str to
         k++;
     if (k < 3 || kl_str_split(&rest, '.', &more))
         return kl_error_set(err, KL_EUNAUTHORIZED, "invalid bearer token");
-    struct kl_buf b;
-    struct kl_str signed_part = {token.p, part[0].n + 1 + part[1].n};
-    kl_buf_init(&b, KL_TOKEN_MAX_BYTES);
-    int rc = verify_parts(n, a, part, signed_part, &b, ret_claims, err);
-    kl_buf_fini(&b);
+    t->signed_part = (struct kl_str){token.p, part[0].n + 1 + part[1].n};
+    struct kl_str header = decode_part(a, part[0]), claims = decode_part(a, part[1]);
+    t->signature = decode_part(a, part[2]);
+    if (!header.p || !claims.p)
+        return kl_error_set(err, KL_EUNAUTHORIZED, "invalid bearer token");
+    if (!t->signature.p)
+        return kl_error_set(err, KL_EUNAUTHORIZED, "invalid signature");
+    int rc = parse_header(a, header, t, err);
+    if (rc)
+        return rc;
+    if (kl_json_parse(a, claims, NULL, &t->claims, err) || t->claims.kind != KL_MAP)
+        return kl_error_set(err, KL_EUNAUTHORIZED, "invalid bearer token");
+    return 0;
+}
+
+int kl_jwt_check(const struct kl_jwt *t, const struct kl_jwt_keys *keys, struct kl_error *err)
+{
+    bool any = false;
+    for (size_t i = 0; i < keys->n; i++) {
+        if (t->kid.n && !kl_str_eqz(t->kid, keys->v[i].kid))
+            continue;
+        any = true;
+        if (kl_jwt_signed_by(t, &keys->v[i]))
+            return 0;
+    }
+    if (!any)
+        return kl_error_set(err, KL_EUNAUTHORIZED, "invalid signature, no keys found");
+    return kl_error_set(err, KL_EUNAUTHORIZED,
+                        kl_jwt_alg_known(t->alg) ? "invalid signature"
+                                                 : "unexpected signature algorithm");
+}
+
+int kl_jwt_verify(const struct kl_authn *n, struct kl_arena *a, struct kl_str token,
+                  struct kl_value *ret_claims, struct kl_error *err)
+{
+    struct kl_jwt t;
+    int rc = kl_jwt_parse(a, token, &t, err);
+    if (!rc && !(rc = kl_jwt_check(&t, &n->keys, err)))
+        *ret_claims = t.claims;
     return rc;
 }

@@ -2,6 +2,7 @@
 // Kinds that are questions: access reviews, token reviews, "who am I". Nothing is stored.
 #include "apiserver/auth/authn_int.h"
 #include "apiserver/auth/authz_int.h"
+#include "apiserver/auth/revoke.h"
 #include "base/clock.h"
 #include "object/defaults.h"
 
@@ -38,7 +39,7 @@ static int append_texts(struct kl_arena *a, struct kl_value *list, const struct 
 }
 
 // authentication.k8s.io UserInfo
-static int put_user(struct kl_arena *a, struct kl_value *info, const struct kl_user *u)
+int kl_user_put(struct kl_arena *a, struct kl_value *info, const struct kl_user *u)
 {
     struct kl_value groups = kl_new_array(), extra = kl_new_map();
     int rc = set_text(a, info, KL_F_username, u->name);
@@ -65,7 +66,7 @@ struct access {
     const struct kl_value *spec, *res, *path; // resourceAttributes, nonResourceAttributes
     struct kl_attrs attrs;
     struct kl_user user; // made here for those that name one: exactly the groups that are given
-    struct kl_selector fields;
+    struct kl_selector fields, labels;
 };
 
 static void check_selector(struct kl_field_errors *e, const struct kl_value *s, const char *name)
@@ -139,35 +140,75 @@ static int take_user(struct access *x)
     }
     x->user.groups = g;
     x->user.ngroups = n;
+    const struct kl_value *extra = kl_get(x->spec, KL_F_extra);
+    struct kl_user_extra *ex = kl_arena_zalloc(a, (kl_len(extra) + 1) * sizeof *ex);
+    if (!ex)
+        return KL_ENOMEM;
+    x->user.extra = ex;
+    for (KL_MAP_EACH_KEY(e, extra)) {
+        struct kl_str *v = kl_arena_alloc(a, (kl_len(&e[1]) + 1) * sizeof *v);
+        if (!v)
+            return KL_ENOMEM;
+        for (size_t i = 0; i < kl_len(&e[1]); i++)
+            v[i] = kl_text(kl_at(&e[1], i));
+        ex[x->user.nextra++] = (struct kl_user_extra){kl_text(e), v, kl_len(&e[1])};
+    }
     x->attrs.user = &x->user;
     return 0;
 }
 
-// What of a field selector says "this value only"; the rest opens nothing.
-static void take_fields(struct access *x)
+// FieldSelectorAsSelector, LabelSelectorAsSelector: requirements whose operator is not known here
+// (a later client's) are left out, which makes the question a wider one.
+static void take_requirements(struct kl_arena *a, const struct kl_value *reqs, bool labels,
+                              struct kl_selector *ret)
 {
-    struct kl_arena *a = x->r->arena;
-    const struct kl_value *s = kl_get(x->res, KL_F_fieldSelector),
-                          *reqs = kl_get(s, KL_F_requirements);
-    struct kl_str raw = kl_text(kl_get(s, KL_F_rawSelector));
-    struct kl_error err;
+    static const struct {
+        const char *name;
+        enum kl_selector_op op;
+        bool one; // of fields: exactly one value
+    } ops[] = {{"In", KL_OP_IN, true},
+               {"NotIn", KL_OP_NOT_IN, true},
+               {"Exists", KL_OP_EXISTS, false},
+               {"DoesNotExist", KL_OP_NOT_EXISTS, false}};
     size_t n = kl_len(reqs), k = 0;
-    x->attrs.fields = &x->fields;
-    if (raw.n) {
-        if (kl_field_selector_parse(a, raw, &x->fields, &err))
-            x->fields = (struct kl_selector){0};
-        return;
-    }
-    struct kl_requirement *q = kl_arena_alloc(a, (n + 1) * sizeof *q);
+    struct kl_requirement *q = kl_arena_zalloc(a, (n + 1) * sizeof *q);
     for (size_t i = 0; i < n && q; i++) {
         const struct kl_value *e = kl_at(reqs, i), *values = kl_get(e, KL_F_values);
-        struct kl_str *v = kl_arena_alloc(a, sizeof *v);
-        if (!v || !kl_str_eqz(kl_text(kl_get(e, KL_F_operator)), "In") || kl_len(values) != 1)
+        size_t nv = kl_len(values), o = 0;
+        struct kl_str *v = kl_arena_alloc(a, (nv + 1) * sizeof *v);
+        while (o < KL_COUNT(ops) && !kl_str_eqz(kl_text(kl_get(e, KL_F_operator)), ops[o].name))
+            o++;
+        if (!v || o == KL_COUNT(ops) || (!labels && (!ops[o].one || nv != 1)))
             continue;
-        *v = kl_text(kl_at(values, 0));
-        q[k++] = (struct kl_requirement){kl_text(kl_get(e, KL_F_key)), KL_OP_EQ, v, 1};
+        for (size_t j = 0; j < nv; j++)
+            v[j] = kl_text(kl_at(values, j));
+        q[k++] = (struct kl_requirement){kl_text(kl_get(e, KL_F_key)),
+                                         labels   ? ops[o].op
+                                         : o == 0 ? KL_OP_EQ
+                                                  : KL_OP_NOT_EQ,
+                                         v, nv};
     }
-    x->fields = (struct kl_selector){.reqs = q, .n = k};
+    *ret = (struct kl_selector){.reqs = q, .n = k};
+}
+
+static void take_selectors(struct access *x)
+{
+    struct kl_arena *a = x->r->arena;
+    const struct kl_value *f = kl_get(x->res, KL_F_fieldSelector),
+                          *l = kl_get(x->res, KL_F_labelSelector);
+    struct kl_str raw_f = kl_text(kl_get(f, KL_F_rawSelector)),
+                  raw_l = kl_text(kl_get(l, KL_F_rawSelector));
+    struct kl_error err;
+    x->attrs.fields = &x->fields;
+    x->attrs.labels = &x->labels;
+    if (!raw_f.n)
+        take_requirements(a, kl_get(f, KL_F_requirements), false, &x->fields);
+    else if (kl_field_selector_parse(a, raw_f, &x->fields, &err))
+        x->fields = (struct kl_selector){0};
+    if (!raw_l.n)
+        take_requirements(a, kl_get(l, KL_F_requirements), true, &x->labels);
+    else if (kl_label_selector_parse(a, raw_l, &x->labels, &err))
+        x->labels = (struct kl_selector){0};
 }
 
 static void take_attributes(struct access *x)
@@ -186,7 +227,7 @@ static void take_attributes(struct access *x)
     t->sub = kl_text(kl_get(x->res, KL_F_subresource));
     t->ns = kl_text(kl_get(x->res, KL_F_namespace));
     t->name = kl_text(kl_get(x->res, KL_F_name));
-    take_fields(x);
+    take_selectors(x);
 }
 
 static const struct kl_value *not_null(const struct kl_value *v)
@@ -197,7 +238,6 @@ static const struct kl_value *not_null(const struct kl_value *v)
 static int review_access(struct access *x, bool names_user, bool local)
 {
     struct kl_req *r = x->r;
-    struct kl_str reason;
     int rc = decode(r, &x->v);
     if (rc)
         return rc;
@@ -213,12 +253,16 @@ static int review_access(struct access *x, bool names_user, bool local)
         return rc;
     }
     take_attributes(x);
-    bool yes = kl_authorize_explain(r->al, r->arena, &x->attrs, &reason);
-    if (!yes && kl_ask_is_pending(&r->ask))
+    struct kl_verdict verdict = {.explain = true};
+    kl_authz_decide(r->al, r->arena, &x->attrs, &verdict);
+    if (verdict.decision != KL_ALLOW && kl_ask_is_pending(&r->ask))
         return KL_EAGAIN; // kl_req_fail runs it again
     struct kl_value status = kl_new_struct();
-    if (kl_set(r->arena, &status, KL_F_allowed, kl_bool(yes)) ||
-        set_text(r->arena, &status, KL_F_reason, reason) ||
+    bool denied = verdict.decision == KL_DENY;
+    if (kl_set(r->arena, &status, KL_F_allowed, kl_bool(verdict.decision == KL_ALLOW)) ||
+        (denied && kl_set(r->arena, &status, KL_F_denied, kl_bool(true))) ||
+        set_text(r->arena, &status, KL_F_reason, verdict.reason) ||
+        set_text(r->arena, &status, KL_F_evaluationError, verdict.error) ||
         kl_set(r->arena, &x->v, KL_F_status, status)) {
         kl_fail_oom(r);
         return KL_ENOMEM;
@@ -335,7 +379,13 @@ static int token_status(struct kl_req *r, struct kl_str token, const struct kl_v
         return KL_ENOMEM;
     for (size_t i = 0; i < n; i++)
         aud[i] = kl_text(kl_at(wanted, i));
-    int rc = kl_token_authenticate(r->al, a, token, aud, n, &u, &both, &nboth, &err);
+    int rc = kl_token_authenticate(r->al, &r->ask, a, token, aud, n, &u, &both, &nboth, &err);
+    if (!rc && kl_revoked(r->al, u)) {
+        kl_user_unref(u);
+        rc = kl_error_set(&err, KL_EUNAUTHORIZED, "the credentials have been revoked");
+    }
+    if (rc && kl_ask_is_pending(&r->ask))
+        return KL_EAGAIN;
     if (rc) {
         // Upstream asks two authenticators; the first knows only its own token.
         const char *plain = "invalid bearer token";
@@ -346,7 +396,7 @@ static int token_status(struct kl_req *r, struct kl_str token, const struct kl_v
     struct kl_value info = kl_new_struct(), list = kl_new_array();
     // The answer outlives the cache's user.
     struct kl_value copy;
-    rc = put_user(a, &info, u);
+    rc = kl_user_put(a, &info, u);
     if (!rc)
         rc = kl_copy(a, &info, &copy);
     kl_user_unref(u);
@@ -370,8 +420,12 @@ static void run_token(struct kl_req *r)
         kl_req_fail(r);
         return;
     }
-    if (token_status(r, token, kl_path(&v, KL_F_spec, KL_F_audiences), &status) ||
-        kl_set(r->arena, &v, KL_F_status, status)) {
+    int rc = token_status(r, token, kl_path(&v, KL_F_spec, KL_F_audiences), &status);
+    if (rc == KL_EAGAIN) {
+        kl_req_fail(r); // runs again when the answer is there
+        return;
+    }
+    if (rc || kl_set(r->arena, &v, KL_F_status, status)) {
         kl_fail_oom(r);
         kl_req_fail(r);
         return;
@@ -385,7 +439,7 @@ static void run_who_am_i(struct kl_req *r)
     struct kl_value v = kl_new_struct(), status = kl_new_struct(), info = kl_new_struct(),
                     meta = kl_new_struct();
     int64_t now_us = kl_wall_ms() / 1000 * 1000000;
-    if (put_user(a, &info, r->user) || kl_set(a, &status, KL_F_userInfo, info) ||
+    if (kl_user_put(a, &info, r->user) || kl_set(a, &status, KL_F_userInfo, info) ||
         kl_set(a, &meta, KL_F_creationTimestamp, kl_time(now_us)) ||
         kl_set(a, &v, KL_F_metadata, meta) || kl_set(a, &v, KL_F_status, status)) {
         kl_fail_oom(r);

@@ -171,9 +171,16 @@ static const struct kl_str *audiences_of(struct mint *m, struct kl_value *spec, 
     for (size_t i = 0; i < n; i++)
         s[i] = kl_text(kl_at(given, i));
     if (!n) {
-        s[n++] = kl_str(m->r->srv->authn->issuer);
+        const struct kl_authn *au = m->r->srv->authn;
         struct kl_value list = kl_new_array();
-        if (kl_append(a, &list, kl_string(s[0])) || kl_set(a, spec, KL_F_audiences, list))
+        if (!(s = kl_arena_alloc(a, au->naudiences * sizeof *s)))
+            return NULL;
+        for (; n < au->naudiences; n++) {
+            s[n] = au->audiences[n];
+            if (kl_append(a, &list, kl_string(s[n])))
+                return NULL;
+        }
+        if (kl_set(a, spec, KL_F_audiences, list))
             return NULL;
     }
     *ret_n = n;
@@ -182,9 +189,13 @@ static const struct kl_str *audiences_of(struct mint *m, struct kl_value *spec, 
 
 static bool only_own(const struct kl_authn *n, const struct kl_str *aud, size_t naud)
 {
-    for (size_t i = 0; i < naud; i++)
-        if (!kl_str_eqz(aud[i], n->issuer))
+    for (size_t i = 0; i < naud; i++) {
+        size_t k = 0;
+        while (k < n->naudiences && !kl_str_eq(aud[i], n->audiences[k]))
+            k++;
+        if (k == n->naudiences)
             return false;
+    }
     return true;
 }
 
@@ -200,7 +211,7 @@ static int sign(struct mint *m, int64_t now_s, int64_t age, const struct kl_str 
     const struct kl_authn *n = r->srv->authn;
     char id[37];
     kl_uuid(id);
-    struct kl_claims c = {.issuer = kl_str(n->issuer),
+    struct kl_claims c = {.issuer = n->issuers[0],
                           .id = kl_str(id),
                           .ns = r->info.ns,
                           .account = ref_of(m->account),
@@ -219,7 +230,8 @@ static int sign(struct mint *m, int64_t now_s, int64_t age, const struct kl_str 
         c.node = ref_of(m->node);
     else
         c.node.name = m->pod_node;
-    if (m->pod && age == WARN_ONLY_AGE_S && only_own(n, aud, naud)) {
+    if (n->settings->service_account_extend_token_expiration && m->pod && age == WARN_ONLY_AGE_S &&
+        only_own(n, aud, naud)) {
         c.warn_after_s = now_s + age;
         c.expires_s = now_s + EXTENDED_AGE_S;
     }
@@ -260,6 +272,24 @@ static int answer(struct mint *m, int64_t now_s, int64_t age, struct kl_str toke
     return 0;
 }
 
+// --service-account-max-token-expiration
+static int shorten(struct mint *m, struct kl_value *spec, int64_t most, int64_t *age)
+{
+    struct kl_arena *a = m->r->arena;
+    if (most <= 0 || *age <= most)
+        return 0;
+    struct kl_str why = kl_arena_printf(
+        a, "requested expiration of %" PRId64 " seconds shortened to %" PRId64 " seconds", *age,
+        most);
+    if (!why.p || kl_set(a, spec, KL_F_expirationSeconds, kl_int(most))) {
+        kl_fail_oom(m->r);
+        return KL_ENOMEM;
+    }
+    kl_req_warn(m->r, why);
+    *age = most;
+    return 0;
+}
+
 static int run(struct mint *m)
 {
     struct kl_req *r = m->r;
@@ -280,11 +310,12 @@ static int run(struct mint *m)
         kl_fail_oom(r);
         return KL_ENOMEM;
     }
-    int64_t age = kl_int_or(kl_get(spec, KL_F_expirationSeconds), 3600);
+    int64_t age = kl_int_or(kl_get(spec, KL_F_expirationSeconds), 3600),
+            most = r->srv->authn->settings->service_account_max_token_expiration_ms / 1000;
     const struct kl_value *ref = kl_get(spec, KL_F_boundObjectRef);
     if ((rc = check_meta(m)) || (rc = check_age(m, age)) ||
         (ref && ref->kind != KL_NULL && (rc = bind_object(m, ref))) ||
-        (rc = sign(m, now_s, age, aud, naud, &token)))
+        (rc = shorten(m, spec, most, &age)) || (rc = sign(m, now_s, age, aud, naud, &token)))
         return rc;
     return answer(m, now_s, age, token);
 }

@@ -17,7 +17,7 @@ static struct kl_authn *make_authn(void)
     pki.service_key = (struct kl_str){pem, (size_t)BIO_read(b, pem, sizeof pem)};
     BIO_free(b);
     EVP_PKEY_free(key);
-    struct kl_authn *n = kl_authn_new(&pki, &err);
+    struct kl_authn *n = kl_authn_new(&pki, NULL, &err);
     FUZZ_CHECK(n, "%s", err.msg);
     return n;
 }

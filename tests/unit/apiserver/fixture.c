@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fixture.h"
+#include "apiserver/auth/revoke.h"
 #include "base/clock.h"
 #include "watchcache/filter.h"
 #include "object/defaults.h"
@@ -49,6 +50,8 @@ static void end_loop(struct start *s)
 {
     struct kl_api_loop *al = &s->f->srv.loops[0];
     uv_close((uv_handle_t *)&s->timer, NULL);
+    kl_ask_loop_fini(al);
+    kl_revoke_loop_fini(al);
     kl_authn_loop_fini(al);
     kl_authz_loop_fini(al);
     kl_reader_close(al->reader);
@@ -126,7 +129,7 @@ void fixture_run(void (*body)(struct fixture *f))
                                              .pki = &f->pki,
                                              .anonymous = true};
     atomic_store(&f->srv.ready, true);
-    if (!(f->srv.authn = kl_authn_new(&f->pki, &err)))
+    if (!(f->srv.authn = kl_authn_new(&f->pki, NULL, &err)))
         fail_msg("authn: %s", err.msg);
     kl_loop_post(f->loop, &s->task);
     kl_loop_run(f->loop);

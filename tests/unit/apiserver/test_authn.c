@@ -163,7 +163,7 @@ static void set_true(void *arg)
 
 static const char *some_token(struct fixture *f)
 {
-    struct kl_str aud = kl_str(f->srv.authn->issuer);
+    struct kl_str aud = f->srv.authn->issuers[0];
     int64_t now = kl_wall_ms() / 1000;
     const struct kl_claims c = {.issuer = aud,
                                 .subject = KL_STR("system:serviceaccount:ns1:robot"),

@@ -49,7 +49,7 @@ static struct kl_authn *authn_of(EVP_PKEY *key)
     pki.service_key = (struct kl_str){pem, (size_t)BIO_read(b, pem, sizeof pem)};
     BIO_free(b);
     EVP_PKEY_free(key);
-    struct kl_authn *n = kl_authn_new(&pki, &err);
+    struct kl_authn *n = kl_authn_new(&pki, NULL, &err);
     if (!n)
         fail_msg("%s", err.msg);
     return n;
@@ -236,8 +236,8 @@ static const char *try(struct fixture *f, const char *token, struct kl_user **re
 {
     struct kl_error err = {0};
     struct kl_user *u = NULL;
-    int rc = kl_token_authenticate(&f->srv.loops[0], &f->arena, kl_str(token), NULL, 0, &u, NULL,
-                                   NULL, &err);
+    int rc = kl_token_authenticate(&f->srv.loops[0], NULL, &f->arena, kl_str(token), NULL, 0, &u,
+                                   NULL, NULL, &err);
     if (ret)
         *ret = u;
     else
