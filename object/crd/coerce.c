@@ -9,7 +9,8 @@ struct coercer {
     bool drop_malformed;
     struct kl_strict *strict;
     struct kl_error *err;
-    int depth, rc;
+    struct kl_findings *found; // instead of err
+    int rc;
 };
 
 static bool walk(struct coercer *c, crd_ref node, bool embedded, const struct crd_path *path,
@@ -203,4 +204,14 @@ int crd_coerce(struct kl_arena *a, const struct crd_words *s, crd_ref node, bool
     if (node && (crd_flags(s, node) & CRD_HAS_EMBEDDED))
         walk(&c, node, crd_flags(s, node) & CRD_EMBEDDED, NULL, v, ret);
     return c.rc;
+}
+
+int crd_check_heads(struct kl_findings *f, const struct crd_words *s, crd_ref node,
+                    const struct crd_path *path, const struct kl_value *v)
+{
+    struct coercer c = {.a = f->arena, .s = s, .found = f};
+    struct kl_value ignored = *v;
+    if (node && (crd_flags(s, node) & CRD_HAS_EMBEDDED))
+        walk(&c, node, crd_flags(s, node) & CRD_EMBEDDED, path, v, &ignored);
+    return c.rc == KL_EBADREQUEST ? 0 : c.rc;
 }

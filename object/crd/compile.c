@@ -194,6 +194,11 @@ static int check_supported(const struct kl_value *s, struct kl_error *err)
             return kl_error_set(err, KL_EINVALID, "OpenAPIV3Schema '%s' is not supported",
                                 refused[i].name);
     }
+    const struct kl_value *preserve = kl_get(s, KL_F_x_kubernetes_preserve_unknown_fields);
+    if (preserve && !kl_is_true(preserve))
+        return kl_error_set(err, KL_EINVALID,
+                            "internal error: 'x-kubernetes-preserve-unknown-fields' must be true "
+                            "or undefined");
     if (kl_is(kl_get(s, KL_F_items), KL_ARRAY))
         return kl_error_set(err, KL_EINVALID,
                             "OpenAPIV3Schema 'items' must be a schema, but is an array");

@@ -136,6 +136,10 @@ struct kl_crd_schema {
     struct crd_patterns *patterns;
 };
 
+// A schema without types: its words alone.
+int crd_schema_bare(const struct kl_value *schema, struct kl_crd_schema **ret,
+                    struct kl_error *err);
+
 // ---- reading nodes
 static inline uint32_t crd_flags(const struct crd_words *s, crd_ref n)
 {
@@ -218,9 +222,10 @@ int crd_compile(const struct kl_value *schema, struct crd_words *ret, crd_ref *r
 void crd_words_free(struct crd_words *w);
 
 // ---- walks over untyped trees. `root` treats the node as that of a resource.
-// Prunes and drops nulls. *ret shares what did not change.
+// Prunes and, unless `keep_nulls`, drops nulls. *ret shares what did not change.
 int crd_prune(struct kl_arena *a, const struct crd_words *s, crd_ref node, bool root,
-              const struct kl_value *v, struct kl_strict *strict, struct kl_value *ret);
+              bool keep_nulls, const struct kl_value *v, struct kl_strict *strict,
+              struct kl_value *ret);
 // Defaults below v. True in *ret_changed when *ret differs from *v.
 int crd_default(struct kl_arena *a, const struct crd_words *s, crd_ref node,
                 const struct kl_value *v, struct kl_value *ret, bool *ret_changed);
@@ -228,6 +233,10 @@ int crd_default(struct kl_arena *a, const struct crd_words *s, crd_ref node,
 int crd_coerce(struct kl_arena *a, const struct crd_words *s, crd_ref node, bool drop_malformed,
                const struct kl_value *v, struct kl_strict *strict, struct kl_value *ret,
                struct kl_error *err);
+// What that would refuse, as a finding: at most one.
+struct crd_path;
+int crd_check_heads(struct kl_findings *f, const struct crd_words *s, crd_ref node,
+                    const struct crd_path *path, const struct kl_value *v);
 
 // ---- errors
 // A chain on the stack, or a text; put together only when there is something to say.
@@ -246,6 +255,7 @@ bool crd_find(struct kl_findings *f, const char *reason, struct kl_str field, st
               struct kl_str detail);
 bool crd_find_at(struct kl_findings *f, const char *reason, const struct crd_path *path,
                  struct kl_str shown, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+void crd_find_again(struct kl_findings *f, struct kl_field_finding finding);
 struct kl_str crd_show(struct kl_arena *a, const struct kl_value *v); // as ErrorBody shows it
 struct kl_str crd_quote(struct kl_arena *a, struct kl_str s);
 
@@ -276,11 +286,18 @@ int crd_validate_lists(struct kl_findings *f, const struct crd_words *s, crd_ref
                        const struct crd_path *path, const struct kl_value *v);
 int crd_validate_embedded(struct kl_findings *f, const struct crd_words *s, crd_ref node,
                           const struct crd_path *path, const struct kl_value *v);
-// x-kubernetes-validations with upstream's budget. What ratcheting lets pass goes to `warnings`
-// (NULL: nowhere).
-int crd_validate_rules(struct kl_findings *f, struct kl_findings *warnings,
-                       struct kl_crd_schema *schema, const struct kl_value *now,
-                       const struct kl_value *old, struct crd_pair *pair);
+// x-kubernetes-validations of a tree. *budget is what is left, negative when it is used up. What
+// ratcheting lets pass goes to `warnings` (NULL: nowhere).
+struct crd_rule_scope {
+    struct kl_findings *f, *warnings;
+    struct kl_crd_schema *schema;
+    crd_ref node;
+    bool root; // the value is a resource
+    const struct crd_path *path;
+    struct crd_pair *pair; // NULL: nothing is ratcheted
+};
+int crd_validate_rules(const struct crd_rule_scope *scope, const struct kl_value *now,
+                       const struct kl_value *old, int64_t *budget);
 void crd_cel_free(struct crd_cel *c);
 
 // ---- patterns

@@ -38,7 +38,7 @@ static int read_root(struct kl_arena *a, const struct kl_crd_schema *s, struct k
         return r;
     if (!s->preserve) {
         struct kl_value out;
-        r = crd_prune(a, &s->words, s->root, true, v, strict, &out);
+        r = crd_prune(a, &s->words, s->root, true, false, v, strict, &out);
         if (r)
             return kl_error_set(err, r == KL_ELIMIT ? KL_EBADREQUEST : r, "%s",
                                 r == KL_ELIMIT ? "the object is nested too deeply"

@@ -66,21 +66,38 @@ static const char *title_of(const char *reason)
     return "Invalid value";
 }
 
+// Room for one more. False: out of memory; *ret_full: there are too many already.
+static bool make_room(struct kl_findings *f, bool *ret_full)
+{
+    *ret_full = f->n == f->cap && f->cap >= KL_FINDINGS_MAX;
+    if (f->n < f->cap || *ret_full)
+        return true;
+    size_t cap = f->cap ? 2 * f->cap : 8;
+    struct kl_field_finding *list = kl_arena_alloc(f->arena, cap * sizeof *list);
+    if (!list)
+        return false;
+    if (f->n)
+        memcpy(list, f->list, f->n * sizeof *list);
+    f->list = list;
+    f->cap = cap;
+    return true;
+}
+
+void crd_find_again(struct kl_findings *f, struct kl_field_finding finding)
+{
+    bool full;
+    if (make_room(f, &full) && !full)
+        f->list[f->n++] = finding;
+}
+
 bool crd_find(struct kl_findings *f, const char *reason, struct kl_str field, struct kl_str shown,
               struct kl_str detail)
 {
-    if (f->n == f->cap) {
-        size_t cap = f->cap ? 2 * f->cap : 8;
-        if (f->cap >= KL_FINDINGS_MAX)
-            return true; // refused anyway
-        struct kl_field_finding *list = kl_arena_alloc(f->arena, cap * sizeof *list);
-        if (!list)
-            return false;
-        if (f->n)
-            memcpy(list, f->list, f->n * sizeof *list);
-        f->list = list;
-        f->cap = cap;
-    }
+    bool full;
+    if (!make_room(f, &full))
+        return false;
+    if (full)
+        return true; // refused anyway
     struct kl_str text =
         kl_arena_printf(f->arena, "%s%s%.*s%s%.*s", title_of(reason), shown.p ? ": " : "",
                         KL_PRI(shown), detail.n ? ": " : "", KL_PRI(detail));

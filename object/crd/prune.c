@@ -17,7 +17,7 @@ enum mode {
 struct pruner {
     struct kl_arena *a;
     const struct crd_words *s;
-    bool track;
+    bool track, keep_nulls;
     struct kl_str *unknown;
     size_t n, cap;
     int depth, err;
@@ -78,8 +78,8 @@ static bool member_stays(struct pruner *c, struct place at, const struct crd_pat
         return false;
     }
     ret_below->embedded = schema && (crd_flags(c->s, schema) & CRD_EMBEDDED);
-    return !(schema && key[1].kind == KL_NULL && !(crd_flags(c->s, schema) & CRD_NULLABLE) &&
-             !crd_attr(c->s, schema, CRD_DEFAULT));
+    return !(schema && !c->keep_nulls && key[1].kind == KL_NULL &&
+             !(crd_flags(c->s, schema) & CRD_NULLABLE) && !crd_attr(c->s, schema, CRD_DEFAULT));
 }
 
 static bool walk_map(struct pruner *c, struct place at, const struct crd_path *path,
@@ -191,9 +191,10 @@ static int note_all(struct kl_arena *a, struct kl_strict *strict, struct kl_str 
 }
 
 int crd_prune(struct kl_arena *a, const struct crd_words *s, crd_ref node, bool root,
-              const struct kl_value *v, struct kl_strict *strict, struct kl_value *ret)
+              bool keep_nulls, const struct kl_value *v, struct kl_strict *strict,
+              struct kl_value *ret)
 {
-    struct pruner c = {.a = a, .s = s, .track = strict != NULL};
+    struct pruner c = {.a = a, .s = s, .track = strict != NULL, .keep_nulls = keep_nulls};
     struct place at = {node, PRUNE, root || (node && (crd_flags(s, node) & CRD_EMBEDDED))};
     struct kl_value out = *v;
     out.owned = 0;

@@ -344,23 +344,24 @@ static void validate(struct runner *x, const struct spot *given)
         run_map(x, &at);
 }
 
-int crd_validate_rules(struct kl_findings *f, struct kl_findings *warnings,
-                       struct kl_crd_schema *schema, const struct kl_value *now,
-                       const struct kl_value *old, struct crd_pair *pair)
+int crd_validate_rules(const struct crd_rule_scope *scope, const struct kl_value *now,
+                       const struct kl_value *old, int64_t *budget)
 {
-    struct runner x = {.f = f,
-                       .warnings = warnings,
-                       .schema = schema,
-                       .s = &schema->words,
-                       .budget = KL_CEL_RUNTIME_BUDGET};
-    struct spot at = {.from = schema->root,
-                      .spine = schema->root,
-                      .root = true,
+    struct runner x = {.f = scope->f,
+                       .warnings = scope->warnings,
+                       .schema = scope->schema,
+                       .s = &scope->schema->words,
+                       .budget = *budget};
+    struct spot at = {.from = scope->node,
+                      .spine = scope->node,
+                      .root = scope->root,
+                      .path = scope->path,
                       .now = now,
                       .old = old,
-                      .ratchet = {pair, NULL}};
+                      .ratchet = {scope->pair, NULL}};
     kl_arena_init(&x.arena, EVAL_BYTES);
     validate(&x, &at);
     kl_arena_fini(&x.arena);
+    *budget = x.budget;
     return x.err;
 }

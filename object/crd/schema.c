@@ -144,20 +144,30 @@ static int make_types(struct kl_crd_schema *s)
     return 0;
 }
 
-int kl_crd_schema_new(const struct kl_crd_version *from, struct kl_crd_schema **ret,
-                      struct kl_error *err)
+int crd_schema_bare(const struct kl_value *schema, struct kl_crd_schema **ret, struct kl_error *err)
 {
     struct kl_crd_schema *s = calloc(1, sizeof *s);
-    size_t bytes = 0;
-    int r = 0;
     if (!s)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     atomic_init(&s->refs, 1);
     pthread_mutex_init(&s->lock, NULL);
     s->bytes = sizeof *s;
-    if (from->schema)
-        r = crd_compile(from->schema, &s->words, &s->root, &bytes, err);
+    size_t bytes = 0;
+    int r = schema ? crd_compile(schema, &s->words, &s->root, &bytes, err) : 0;
     s->bytes += bytes;
+    if (r) {
+        kl_crd_schema_unref(s);
+        return r;
+    }
+    *ret = s;
+    return 0;
+}
+
+int kl_crd_schema_new(const struct kl_crd_version *from, struct kl_crd_schema **ret,
+                      struct kl_error *err)
+{
+    struct kl_crd_schema *s = NULL;
+    int r = crd_schema_bare(from->schema, &s, err);
     if (!r) {
         s->preserve = from->preserve_unknown_fields;
         s->has_rest = s->preserve || (s->root && (crd_flags(&s->words, s->root) & CRD_PRESERVE)) ||

@@ -168,8 +168,14 @@ static int check_rules(struct checker *x, size_t first)
                                    "invalid; correct the existing errors to complete validation"))
                        ? 0
                        : KL_ENOMEM;
-    return crd_validate_rules(x->f, x->c->warnings, x->s, &x->now, x->c->old ? &x->old : NULL,
-                              x->c->old ? &root : NULL);
+    struct crd_rule_scope scope = {.f = x->f,
+                                   .warnings = x->c->warnings,
+                                   .schema = x->s,
+                                   .node = x->s->root,
+                                   .root = true,
+                                   .pair = x->c->old ? &root : NULL};
+    int64_t budget = KL_CEL_RUNTIME_BUDGET;
+    return crd_validate_rules(&scope, &x->now, x->c->old ? &x->old : NULL, &budget);
 }
 
 int kl_crd_validate(struct kl_findings *f, const struct kl_crd_schema *schema,
