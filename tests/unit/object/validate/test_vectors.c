@@ -52,6 +52,8 @@ static const char *const complete[] = {
     "VolumeAttributesClass",
     "CSIDriver",
     "CSIStorageCapacity",
+    "FlowSchema",
+    "PriorityLevelConfiguration",
     NULL,
 };
 
