@@ -13,8 +13,7 @@ bool kl_first_address(const char *cidr, char ret[64], bool *ret_v6)
     size_t n = slash ? (size_t)(slash - cidr) : 0;
     int64_t bits;
     struct kl_str rest = kl_str(slash ? slash + 1 : ""), first;
-    if (!n || n >= sizeof text || !kl_str_split(&rest, ',', &first) ||
-        !kl_str_to_i64(first, &bits))
+    if (!n || n >= sizeof text || !kl_str_split(&rest, ',', &first) || !kl_str_to_i64(first, &bits))
         return false;
     memcpy(text, cidr, n);
     text[n] = 0;
@@ -59,8 +58,7 @@ static void add_service(struct kl_apiserver *s, struct kl_arena *a, struct kl_bo
                         "\"spec\":{\"cidrs\":[\"%.*s\"%s%.*s%s]},"
                         "\"status\":{\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\","
                         "\"reason\":\"\",\"message\":\"Kubernetes Service CIDR is ready\"}]}}",
-                        KL_PRI(cidr), second.n ? ",\"" : "", KL_PRI(second),
-                        second.n ? "\"" : ""));
+                        KL_PRI(cidr), second.n ? ",\"" : "", KL_PRI(second), second.n ? "\"" : ""));
     add(rows, n, KL_RES_networking_v1_ipaddresses, KL_BOOT_CREATE,
         kl_arena_printf(a,
                         "{\"metadata\":{\"name\":\"%s\",\"labels\":{"
@@ -162,6 +160,16 @@ static void add_client_ca(struct kl_apiserver *s, struct kl_arena *a, struct kl_
     kl_buf_puts(&b, KL_STR("{\"metadata\":{\"name\":\"extension-apiserver-authentication\","
                            "\"namespace\":\"kube-system\"},\"data\":{\"client-ca-file\":"));
     kl_json_write_string(&b, s->o.pki->client_ca);
+    if (s->o.pki->front_proxy_ca.n) {
+        kl_buf_puts(&b, KL_STR(",\"requestheader-client-ca-file\":"));
+        kl_json_write_string(&b, s->o.pki->front_proxy_ca);
+        kl_buf_puts(&b,
+                    KL_STR(",\"requestheader-allowed-names\":\"[\\\"system:auth-proxy\\\"]\","
+                           "\"requestheader-extra-headers-prefix\":\"[\\\"X-Remote-Extra-\\\"]\","
+                           "\"requestheader-group-headers\":\"[\\\"X-Remote-Group\\\"]\","
+                           "\"requestheader-uid-headers\":\"[\\\"X-Remote-Uid\\\"]\","
+                           "\"requestheader-username-headers\":\"[\\\"X-Remote-User\\\"]\""));
+    }
     kl_buf_puts(&b, KL_STR("}}"));
     if (!b.err)
         add(rows, n, KL_RES_core_v1_configmaps, KL_BOOT_DATA, kl_arena_dup(a, kl_buf_str(&b)));

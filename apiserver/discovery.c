@@ -2,6 +2,7 @@
 // Discovery documents, written from the tables of object/resource.h at each request: they are small
 // and asked for rarely.
 #include "apiserver/discovery.h"
+#include "apiserver/aggregate/aggregate.h"
 #include "apiserver/served.h"
 #include <openssl/sha.h>
 #include <stdio.h>
@@ -99,8 +100,44 @@ static void put_group(struct kl_buf *b, const struct kl_apiserver *srv, const st
                   g->name, first, first);
 }
 
-static void put_group_list(struct kl_buf *b, const struct kl_apiserver *srv)
+// An aggregated group.
+static void put_remote_group(struct kl_buf *b, const struct kl_aggregate_group *g, bool head)
 {
+    kl_buf_puts(b, head ? KL_STR("{\"kind\":\"APIGroup\",\"apiVersion\":\"v1\",") : KL_STR("{"));
+    kl_buf_printf(b, "\"name\":\"%s\",\"versions\":[", g->name);
+    for (size_t i = 0; i < g->nversions; i++)
+        kl_buf_printf(b, "%s{\"groupVersion\":\"%s/%s\",\"version\":\"%s\"}", i ? "," : "", g->name,
+                      g->versions[i].version, g->versions[i].version);
+    kl_buf_printf(b, "],\"preferredVersion\":{\"groupVersion\":\"%s/%s\",\"version\":\"%s\"}}",
+                  g->name, g->versions[0].version, g->versions[0].version);
+}
+
+static void put_remote_groups(struct kl_req *r, struct kl_buf *b)
+{
+    struct kl_aggregate_group *list;
+    size_t n = kl_aggregate_groups(r, &list);
+    for (size_t i = 0; i < n; i++) {
+        kl_buf_putc(b, ',');
+        put_remote_group(b, &list[i], false);
+    }
+    kl_aggregate_groups_done(list, n);
+}
+
+static bool put_remote_group_named(struct kl_req *r, struct kl_buf *b, struct kl_str name)
+{
+    struct kl_aggregate_group *list;
+    size_t n = kl_aggregate_groups(r, &list);
+    bool found = false;
+    for (size_t i = 0; i < n && !found; i++)
+        if ((found = kl_str_eqz(name, list[i].name)))
+            put_remote_group(b, &list[i], true);
+    kl_aggregate_groups_done(list, n);
+    return found;
+}
+
+static void put_group_list(struct kl_req *r, struct kl_buf *b)
+{
+    const struct kl_apiserver *srv = r->srv;
     bool first = true;
     kl_buf_puts(b, KL_STR("{\"kind\":\"APIGroupList\",\"apiVersion\":\"v1\",\"groups\":["));
     for (uint16_t i = 0; i < kl_ngroups; i++) {
@@ -112,6 +149,7 @@ static void put_group_list(struct kl_buf *b, const struct kl_apiserver *srv)
         put_group(b, srv, g, false);
         first = false;
     }
+    put_remote_groups(r, b);
     kl_buf_puts(b, KL_STR("]}"));
 }
 
@@ -178,9 +216,32 @@ static void put_aggregated_group(struct kl_buf *b, const struct kl_apiserver *sr
     kl_buf_puts(b, KL_STR("]}"));
 }
 
-static void put_aggregated(struct kl_buf *b, const struct kl_apiserver *srv, bool core,
-                           const char *version)
+// What aggregated servers serve, or served when they last answered.
+static void put_aggregated_remote(struct kl_req *r, struct kl_buf *b)
 {
+    struct kl_aggregate_group *list;
+    size_t n = kl_aggregate_groups(r, &list);
+    for (size_t i = 0; i < n; i++) {
+        kl_buf_printf(b,
+                      ",{\"metadata\":{\"name\":\"%s\",\"creationTimestamp\":null},\"versions\":[",
+                      list[i].name);
+        for (size_t k = 0; k < list[i].nversions; k++) {
+            const struct kl_aggregate_version *v = &list[i].versions[k];
+            kl_buf_printf(b, "%s{\"version\":\"%s\",", k ? "," : "", v->version);
+            if (v->resources)
+                kl_buf_printf(b, "\"resources\":[%.*s],", (int)v->resources->n,
+                              (const char *)v->resources->p);
+            kl_buf_printf(b, "\"freshness\":\"%s\"}",
+                          v->current && v->resources ? "Current" : "Stale");
+        }
+        kl_buf_puts(b, KL_STR("]}"));
+    }
+    kl_aggregate_groups_done(list, n);
+}
+
+static void put_aggregated(struct kl_req *r, struct kl_buf *b, bool core, const char *version)
+{
+    const struct kl_apiserver *srv = r->srv;
     bool first = true;
     kl_buf_printf(b,
                   "{\"kind\":\"APIGroupDiscoveryList\",\"apiVersion\":\"apidiscovery.k8s.io/%s\","
@@ -195,6 +256,8 @@ static void put_aggregated(struct kl_buf *b, const struct kl_apiserver *srv, boo
         put_aggregated_group(b, srv, g);
         first = false;
     }
+    if (!core)
+        put_aggregated_remote(r, b);
     kl_buf_puts(b, KL_STR("]}"));
 }
 
@@ -205,7 +268,7 @@ static void answer_aggregated(struct kl_api_call *c, bool core)
     unsigned char sum[SHA512_DIGEST_LENGTH];
     char etag[2 * 32 + 3];
     kl_buf_init(&b, DOC_MAX);
-    put_aggregated(&b, c->req.srv, core, version);
+    put_aggregated(&c->req, &b, core, version);
     SHA512((const unsigned char *)b.p, b.n, sum);
     etag[0] = '"';
     for (int i = 0; i < 32; i++)
@@ -237,6 +300,11 @@ void kl_discovery_run(struct kl_api_call *c)
     while (n < KL_COUNT(part) && kl_str_split(&path, '/', &part[n]))
         n++;
     bool core = kl_str_eqz(part[0], "api");
+    struct kl_object *remote = n == 3 && !core ? kl_aggregate_find(r->al, part[1], part[2]) : NULL;
+    if (remote) {
+        kl_aggregate_proxy(c, remote);
+        return;
+    }
     if (n == 1 && (c->spec.discovery_v2 || c->spec.discovery_v2beta1)) {
         answer_aggregated(c, core);
         return;
@@ -253,7 +321,7 @@ void kl_discovery_run(struct kl_api_call *c)
     } else if (core) {
         found = n == 2 && kl_str_eqz(part[1], "v1") && put_resource_list(&b, r->srv, "", "v1");
     } else if (n == 1) {
-        put_group_list(&b, r->srv);
+        put_group_list(r, &b);
     } else {
         const struct kl_group *g = NULL;
         for (uint16_t i = 0; i < kl_ngroups; i++)
@@ -262,6 +330,8 @@ void kl_discovery_run(struct kl_api_call *c)
                 g = &kl_groups[i];
         if (g && n == 2)
             put_group(&b, r->srv, g, true);
+        else if (n == 2)
+            found = put_remote_group_named(r, &b, part[1]);
         else
             found = g && n == 3 &&
                     put_resource_list(&b, r->srv, g->name, kl_arena_dup(r->arena, part[2]).p);

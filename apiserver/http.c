@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // HTTP in front of the pipeline: parse, authenticate, authorise, read the body, run, answer.
+#include "apiserver/aggregate/aggregate.h"
 #include "apiserver/auth/auth.h"
 #include "apiserver/fairness/fairness.h"
 #include "apiserver/joining.h"
@@ -196,7 +197,12 @@ static void run_resource(void *arg)
     if (kl_pipeline_check(r)) {
         if (kl_ask_wait(&r->ask, run_resource, c))
             return;
-        if (r->fail.http == 404 && !is_known_group(r->info.group))
+        struct kl_object *remote = r->fail.http == 404 && !r->info.res
+                                       ? kl_aggregate_find(r->al, r->info.group, r->info.version)
+                                       : NULL;
+        if (remote)
+            kl_aggregate_proxy(c, remote);
+        else if (r->fail.http == 404 && !is_known_group(r->info.group))
             kl_http_answer_text(r, 404, "text/plain; charset=utf-8",
                                 KL_STR("404 page not found\n"));
         else

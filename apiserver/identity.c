@@ -19,9 +19,11 @@ enum {
 };
 
 static const char *const files[] = {
-    "server/tls/server-ca.crt", "server/tls/server-ca.key", "server/tls/client-ca.crt",
-    "server/tls/client-ca.key", "server/tls/peer-ca.crt",   "server/tls/peer-ca.key",
-    "server/tls/service.key",   "server/tls/cluster-id",
+    "server/tls/server-ca.crt",         "server/tls/server-ca.key",
+    "server/tls/client-ca.crt",         "server/tls/client-ca.key",
+    "server/tls/peer-ca.crt",           "server/tls/peer-ca.key",
+    "server/tls/service.key",           "server/tls/cluster-id",
+    "server/tls/request-header-ca.crt", "server/tls/request-header-ca.key",
 };
 
 // ---- packed
@@ -53,8 +55,8 @@ void kl_identity_write(const struct kl_pki *p, struct kl_buf *out)
     char id[32];
     int n = snprintf(id, sizeof id, "%016llx\n", (unsigned long long)p->cluster_id);
     const struct kl_str texts[] = {
-        p->server_ca, p->server_ca_key, p->client_ca,   p->client_ca_key,
-        p->peer_ca,   p->peer_ca_key,   p->service_key, {id, (size_t)n},
+        p->server_ca,   p->server_ca_key, p->client_ca,    p->client_ca_key,  p->peer_ca,
+        p->peer_ca_key, p->service_key,   {id, (size_t)n}, p->front_proxy_ca, p->front_proxy_ca_key,
     };
     static_assert(KL_COUNT(texts) == KL_COUNT(files), "one text for each file");
     for (size_t i = 0; i < KL_COUNT(files); i++) {

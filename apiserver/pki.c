@@ -2,6 +2,7 @@
 // K3s' layout below the data directory:
 //   server/tls/{server-ca,client-ca,serving-kube-apiserver,client-admin,
 //               client-kube-apiserver}.{crt,key}
+//   server/tls/request-header-ca.{crt,key}   server/tls/client-auth-proxy.{crt,key}
 //   server/tls/peer-ca.{crt,key}   server/tls/peer.{crt,key}   server/tls/cluster-id
 //   server/tls/service.key   server/token   server/node-token -> token
 //   server/agent-token -> token, or a file of its own
@@ -23,7 +24,7 @@ struct opening {
     const struct kl_pki_options *o;
     struct kl_pki *p;
     struct kl_file_batch batch;
-    struct kl_pki_pair server_ca, client_ca, peer_ca;
+    struct kl_pki_pair server_ca, client_ca, peer_ca, front_proxy_ca;
     struct kl_error *err;
 };
 
@@ -167,14 +168,17 @@ static int open_leaves(struct opening *g)
     const struct kl_pki_leaf serving = {.cn = "kube-apiserver", .sans = sans, .server = true},
                              admin = {.cn = "system:admin", .orgs = masters},
                              to_kubelet = {.cn = "system:apiserver", .orgs = masters},
-                             kubelet = {.cn = node, .sans = node_sans, .server = true};
+                             kubelet = {.cn = node, .sans = node_sans, .server = true},
+                             proxy = {.cn = "system:auth-proxy"};
     int rc;
     if ((rc = open_leaf(g, "server/tls/serving-kube-apiserver", &serving, &g->server_ca,
                         &p->serving_cert, &p->serving_key)) ||
         (rc = open_leaf(g, "server/tls/client-admin", &admin, &g->client_ca, &p->admin_cert,
                         &p->admin_key)) ||
         (rc = open_leaf(g, "server/tls/client-kube-apiserver", &to_kubelet, &g->client_ca,
-                        &p->apiserver_client_cert, &p->apiserver_client_key)))
+                        &p->apiserver_client_cert, &p->apiserver_client_key)) ||
+        (rc = open_leaf(g, "server/tls/client-auth-proxy", &proxy, &g->front_proxy_ca,
+                        &p->front_proxy_cert, &p->front_proxy_key)))
         return rc;
     return open_leaf(g, "agent/serving-kubelet", &kubelet, &g->server_ca, &p->kubelet_serving_cert,
                      &p->kubelet_serving_key);
@@ -315,6 +319,8 @@ int kl_pki_open(const struct kl_pki_options *o, struct kl_pki **ret, struct kl_e
                             &p->client_ca_key, &g.client_ca)) &&
              !(rc = open_ca(&g, "server/tls/peer-ca", "kinglet-peer-ca", &p->peer_ca,
                             &p->peer_ca_key, &g.peer_ca)) &&
+             !(rc = open_ca(&g, "server/tls/request-header-ca", "kinglet-request-header-ca",
+                            &p->front_proxy_ca, &p->front_proxy_ca_key, &g.front_proxy_ca)) &&
              !(rc = open_service_key(&g)) && !(rc = open_cluster_id(&g)) &&
              !(rc = open_leaves(&g)) && !(rc = open_peer_leaf(&g)) && !(rc = open_token(&g)))
         rc = kl_file_batch_commit(&g.batch, err);
@@ -322,6 +328,7 @@ int kl_pki_open(const struct kl_pki_options *o, struct kl_pki **ret, struct kl_e
     kl_pki_pair_fini(&g.server_ca);
     kl_pki_pair_fini(&g.client_ca);
     kl_pki_pair_fini(&g.peer_ca);
+    kl_pki_pair_fini(&g.front_proxy_ca);
     ERR_clear_error();
     if (rc) {
         kl_pki_free(p);
@@ -344,6 +351,8 @@ void kl_pki_free(struct kl_pki *p)
     wipe(p->server_ca_key);
     wipe(p->client_ca_key);
     wipe(p->peer_ca_key);
+    wipe(p->front_proxy_ca_key);
+    wipe(p->front_proxy_key);
     wipe(p->peer_key);
     wipe(p->serving_key);
     wipe(p->admin_key);

@@ -27,12 +27,15 @@ struct kl_pki {
     struct kl_str kubelet_serving_cert, kubelet_serving_key;   // of this node
     struct kl_str peer_ca, peer_ca_key; // signs the servers' certificates to each other
     struct kl_str peer_cert, peer_key;  // of this server: kinglet://peer/ID; empty: no id
-    struct kl_str service_key;          // signs ServiceAccount tokens (EC P-256)
-    struct kl_str token;                // K10<sha256 of CA>::server:<secret>
-    uint64_t cluster_id;                // random, not 0
-    bool made;                          // the CA was made by this call
-    int64_t renew_s;                    // Unix time at which the first certificate is due
-    struct kl_str cluster_domain;       // names the issuer of tokens; empty: cluster.local
+    // The CA that aggregated API servers trust to say who asks, and this server's certificate of
+    // it: system:auth-proxy. No client of the cluster has one.
+    struct kl_str front_proxy_ca, front_proxy_ca_key, front_proxy_cert, front_proxy_key;
+    struct kl_str service_key;    // signs ServiceAccount tokens (EC P-256)
+    struct kl_str token;          // K10<sha256 of CA>::server:<secret>
+    uint64_t cluster_id;          // random, not 0
+    bool made;                    // the CA was made by this call
+    int64_t renew_s;              // Unix time at which the first certificate is due
+    struct kl_str cluster_domain; // names the issuer of tokens; empty: cluster.local
     struct kl_arena arena;
 };
 

@@ -55,14 +55,20 @@ int kl_pki_make_memory(const char *const *names, struct kl_pki **ret, struct kl_
     const struct kl_pki_leaf serving = {
         .cn = "kube-apiserver", .sans = all_names(p, names), .server = true};
     const struct kl_pki_leaf admin = {.cn = "system:admin", .orgs = masters};
-    struct kl_pki_pair ca = {0};
+    const struct kl_pki_leaf proxy = {.cn = "system:auth-proxy"};
+    struct kl_pki_pair ca = {0}, proxy_ca = {0};
     int rc = !serving.sans ? kl_error_set(err, KL_ENOMEM, "certificates: out of memory") : 0;
     // One CA does both; the admin's certificate is good for kubelets too.
     if (!rc &&
         !(rc = kl_pki_make_ca(a, "kinglet-ca", NULL, &p->server_ca, &p->server_ca_key, err)) &&
         !(rc = kl_pki_load(p->server_ca, p->server_ca_key, "CA", &ca, err)) &&
         !(rc = kl_pki_make_leaf(a, &serving, &ca, &p->serving_cert, &p->serving_key, err)) &&
-        !(rc = kl_pki_make_leaf(a, &admin, &ca, &p->admin_cert, &p->admin_key, err)))
+        !(rc = kl_pki_make_leaf(a, &admin, &ca, &p->admin_cert, &p->admin_key, err)) &&
+        !(rc = kl_pki_make_ca(a, "kinglet-request-header-ca", NULL, &p->front_proxy_ca,
+                              &p->front_proxy_ca_key, err)) &&
+        !(rc = kl_pki_load(p->front_proxy_ca, p->front_proxy_ca_key, "CA", &proxy_ca, err)) &&
+        !(rc = kl_pki_make_leaf(a, &proxy, &proxy_ca, &p->front_proxy_cert, &p->front_proxy_key,
+                                err)))
         rc = kl_pki_make_key(a, &p->service_key, err);
     p->client_ca = p->server_ca;
     p->client_ca_key = p->server_ca_key;
@@ -70,6 +76,7 @@ int kl_pki_make_memory(const char *const *names, struct kl_pki **ret, struct kl_
     p->apiserver_client_key = p->admin_key;
     p->made = true;
     kl_pki_pair_fini(&ca);
+    kl_pki_pair_fini(&proxy_ca);
     return finish(p, rc, ret);
 }
 

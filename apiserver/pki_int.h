@@ -6,7 +6,7 @@
 #include <openssl/x509.h>
 
 #define KL_PKI_MAX_FILE_BYTES ((size_t)1 << 20)
-#define KL_PKI_MAX_FILES 24
+#define KL_PKI_MAX_FILES 32
 
 // Files that are made together: all contents are on disk before the first gets its name, so a crash
 // leaves whole files or none. The waits for the disk overlap.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/admission/admission.h"
+#include "apiserver/aggregate/aggregate.h"
 #include "apiserver/auth/auth.h"
 #include "apiserver/auth/revoke.h"
 #include "apiserver/bootstrap.h"
@@ -75,6 +76,7 @@ static void loop_end(struct kl_task *t)
         uv_close((uv_handle_t *)&al->stream_timer, NULL);
     if (al->http)
         kl_http_client_close(al->http);
+    kl_aggregate_loop_fini(al);
     kl_fair_loop_fini(al);
     kl_hooks_loop_fini(al);
     kl_ask_loop_fini(al);
@@ -127,6 +129,7 @@ static void on_bootstrapped(void *arg)
            (long long)(kl_mono_ms() - s->started_ms));
     if (s->o.roster)
         kl_roster_start(s->o.roster, s);
+    kl_aggregate_start(s->aggregate);
     if (s->ready_cb)
         s->ready_cb(s->ready_arg);
 }
@@ -223,6 +226,8 @@ int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver
     if (!rc && !(s->fair = kl_fair_new(s, &fo)))
         rc = kl_error_set(err, KL_ENOMEM, "out of memory");
     if (!rc)
+        rc = kl_aggregate_new(s, &s->aggregate, err);
+    if (!rc)
         rc = listen_https(s, err);
     if (rc) {
         kl_apiserver_free(s);
@@ -273,9 +278,13 @@ static void close_watches(struct kl_task *t)
     struct loop_task *x = KL_CONTAINER_OF(t, struct loop_task, task);
     kl_watch_close_all(x->al);
     kl_ask_stop(x->al);
-    if (x->al == &x->al->srv->loops[0])
-        kl_roster_stop(x->al->srv->o.roster), kl_fair_stop(x->al->srv->fair),
-            kl_encryption_stop(x->al->srv->o.encryption);
+    struct kl_apiserver *s = x->al->srv;
+    if (x->al == &s->loops[0]) {
+        kl_roster_stop(s->o.roster);
+        kl_fair_stop(s->fair);
+        kl_aggregate_stop(s->aggregate);
+        kl_encryption_stop(s->o.encryption);
+    }
     if (atomic_fetch_sub(x->left, 1) == 1)
         free(x->left);
     free(x);
@@ -299,5 +308,6 @@ void kl_apiserver_free(struct kl_apiserver *s)
     kl_authn_free(s->authn);
     kl_served_free(s->served);
     kl_fair_free(s->fair);
+    kl_aggregate_free(s->aggregate);
     free(s);
 }

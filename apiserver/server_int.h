@@ -19,6 +19,8 @@
 #define KL_MAX_API_ENDPOINTS 32
 
 struct kl_audit;
+struct kl_aggregate;
+struct kl_aggregate_loop;
 struct kl_served;
 struct kl_authz_cache;
 struct kl_authn_cache;
@@ -35,12 +37,13 @@ struct kl_api_loop {
     struct kl_reader *reader;
     struct kl_authz_cache *authz;
     struct kl_authn_cache *authn;
-    struct kl_ask_loop *asks;         // webhook calls of both; made on first use
-    struct kl_revocations *revoked;   // auth/revoke.c
-    struct kl_http_client *http;      // to kubelets; made on first use
-    struct kl_webhook_loop *webhooks; // webhook.c; made on first use
-    struct kl_hooks *hooks;           // admission/hooks.c: policies and webhooks
-    struct kl_watch_stream *streams;  // open watches, for bookmarks and time-outs
+    struct kl_ask_loop *asks;            // webhook calls of both; made on first use
+    struct kl_revocations *revoked;      // auth/revoke.c
+    struct kl_http_client *http;         // to kubelets; made on first use
+    struct kl_aggregate_loop *aggregate; // aggregate/remote.c; made on first use
+    struct kl_webhook_loop *webhooks;    // webhook.c; made on first use
+    struct kl_hooks *hooks;              // admission/hooks.c: policies and webhooks
+    struct kl_watch_stream *streams;     // open watches, for bookmarks and time-outs
     uv_timer_t stream_timer;
     bool timer_ready;
     int calls;              // requests that are not over: their memory is at the loop
@@ -78,6 +81,7 @@ struct kl_apiserver {
     struct kl_fair *fair;                    // fairness/fairness.h
     struct kl_audit *audit;                  // audit/audit.h; NULL: off
     struct kl_authn *authn;                  // token signer and verifiers
+    struct kl_aggregate *aggregate;          // aggregate/aggregate.h
     const struct kl_openapi_source *openapi; // openapi/openapi.h; NULL: no custom resources
     uint64_t admission;                      // the plug-ins that run: kl_admit_set
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // /openapi/v2, /openapi/v3 and below over HTTP, as kube-openapi's handlers answer: what the client
 // takes, the hash of the document as ETag, redirects from an old hash to the new.
+#include "apiserver/aggregate/aggregate.h"
 #include "apiserver/discovery.h"
 #include "apiserver/metrics.h"
 #include "apiserver/openapi/openapi_int.h"
@@ -93,6 +94,24 @@ static struct kl_str other_name(size_t i)
     return (struct kl_str){p.path.p + 1, p.path.n - 2}; // without the slashes around it
 }
 
+// Documents of aggregated servers, under their own hashes.
+static void put_remote(struct index *x)
+{
+    struct kl_aggregate_group *list;
+    size_t n = kl_aggregate_groups(x->r, &list);
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < list[i].nversions; k++) {
+            const struct kl_aggregate_version *v = &list[i].versions[k];
+            struct kl_str path =
+                kl_arena_printf(x->r->arena, "apis/%s/%s", list[i].name, v->version);
+            if (v->openapi)
+                kl_buf_printf(
+                    &x->b, ",\"%.*s\":{\"serverRelativeURL\":\"/openapi/v3/%.*s?hash=%.*s\"}",
+                    KL_PRI(path), KL_PRI(path), (int)v->openapi->n, (const char *)v->openapi->p);
+        }
+    kl_aggregate_groups_done(list, n);
+}
+
 static void put_index(struct index *x)
 {
     struct kl_oa_ask ask = {.what = KL_OA_ROOT, .group = KL_STR("")};
@@ -118,6 +137,7 @@ static void put_index(struct index *x)
     struct kl_str none = {NULL, 0};
     if (src)
         src->each(src->arg, x->r->al, none, none, take_row, x);
+    put_remote(x);
     kl_buf_puts(&x->b, KL_STR("}}"));
 }
 
@@ -339,7 +359,12 @@ void kl_openapi_run(struct kl_api_call *c)
         answer_doc(c, &ask, KL_STR(""));
     } else if (kl_str_starts(path, KL_STR("/openapi/v3/")) &&
                parse_path(kl_str_from(path, strlen("/openapi/v3/")), &ask)) {
-        answer_doc(c, &ask, kl_str_from(path, strlen("/openapi/v3/")));
+        struct kl_object *remote =
+            ask.what == KL_OA_V3 ? kl_aggregate_find(r->al, ask.group, ask.version) : NULL;
+        if (remote)
+            kl_aggregate_proxy(c, remote);
+        else
+            answer_doc(c, &ask, kl_str_from(path, strlen("/openapi/v3/")));
     } else {
         no_such(c);
     }

@@ -1,0 +1,576 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which aggregated API servers answer (kube-aggregator's RemoteAvailability controller), and what
+// they serve. One tick a second on loops[0]: objects are looked at when the store has changed,
+// servers are asked in their time. Discovery on other loops reads what was found under a lock.
+#include "apiserver/aggregate/aggregate_int.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { ATTEMPTS = 3, ARENA_BYTES = 32 << 20 };
+
+static struct kl_api_loop *home(struct kl_aggregate *g)
+{
+    return &g->srv->loops[0];
+}
+
+static void tick(uv_timer_t *t);
+
+static void item_free(struct kl_aggregate_item *x)
+{
+    kl_bytes_unref(x->resources);
+    kl_bytes_unref(x->openapi);
+    free(x);
+}
+
+static struct kl_aggregate_item *find(struct kl_aggregate *g, struct kl_str name)
+{
+    for (size_t i = 0; i < g->nitems; i++)
+        if (kl_str_eqz(name, g->items[i]->name))
+            return g->items[i];
+    return NULL;
+}
+
+static struct kl_object *object_of(struct kl_aggregate *g, const char *name)
+{
+    const struct kl_resource *res = kl_res(KL_RES_apiregistration_v1_apiservices);
+    char key[400];
+    struct kl_error err;
+    int n = snprintf(key, sizeof key, "%s/%s", res->etcd_prefix, name);
+    struct kl_kv *kv =
+        kl_view_get(kl_reader_view(home(g)->reader), (struct kl_str){key, (size_t)n});
+    return kv ? kl_cache_object(kv, res, &err) : NULL;
+}
+
+// ---- status
+
+struct status_write {
+    struct kl_call call;
+    struct kl_aggregate *g;
+    struct kl_object *body;
+    char name[256];
+};
+
+static void on_status(struct kl_call *call)
+{
+    struct status_write *w = KL_CONTAINER_OF(call, struct status_write, call);
+    struct kl_aggregate *g = w->g;
+    struct kl_aggregate_item *x = find(g, kl_str(w->name));
+    if (call->err.code && call->err.code != KL_ECONFLICT && call->err.code != KL_ENOTFOUND)
+        kl_log(KL_LOG_WARN, "aggregate", "apiservice=%s status: %s", w->name, call->err.msg);
+    if (x)
+        x->writing = false;
+    g->last_rev = 0; // whatever came of it is looked at again
+    kl_object_unref(w->body);
+    kl_call_fini(call);
+    free(w);
+    g->flying--;
+}
+
+static const struct kl_value *condition_of(const struct kl_value *o)
+{
+    for (KL_EACH(c, kl_path(o, KL_F_status, KL_F_conditions)))
+        if (kl_str_eqz(kl_text(kl_get(c, KL_F_type)), "Available"))
+            return c;
+    return NULL;
+}
+
+static int put_condition(struct kl_arena *a, struct kl_value *draft, bool ok, const char *reason,
+                         struct kl_str message)
+{
+    const struct kl_value *was = condition_of(draft);
+    struct kl_value c = kl_new_struct(), list = kl_new_array();
+    const char *status = ok ? "True" : "False";
+    bool same = was && kl_str_eqz(kl_text(kl_get(was, KL_F_status)), status);
+    const struct kl_value *since = same ? kl_get(was, KL_F_lastTransitionTime) : NULL;
+    kl_set(a, &c, KL_F_type, kl_stringz("Available"));
+    kl_set(a, &c, KL_F_status, kl_stringz(status));
+    kl_set(a, &c, KL_F_lastTransitionTime, since ? *since : kl_time(kl_wall_ms() / 1000 * 1000000));
+    kl_set(a, &c, KL_F_reason, kl_stringz(reason));
+    kl_set(a, &c, KL_F_message, kl_string(message));
+    for (KL_EACH(x, kl_path(draft, KL_F_status, KL_F_conditions)))
+        if (x != was)
+            kl_append(a, &list, *x);
+    kl_append(a, &list, c);
+    struct kl_value *st = kl_edit(a, draft, KL_F_status, KL_STRUCT);
+    return st ? kl_set(a, st, KL_F_conditions, list) : KL_ENOMEM;
+}
+
+static void set_status(struct kl_aggregate *g, struct kl_aggregate_item *x, bool ok,
+                       const char *reason, struct kl_str message)
+{
+    struct kl_object *o = object_of(g, x->name);
+    const struct kl_value *was = o ? condition_of(&o->root) : NULL;
+    uv_mutex_lock(&g->lock);
+    x->current = ok;
+    uv_mutex_unlock(&g->lock);
+    if (!o || x->writing || g->stopping ||
+        (was && kl_str_eqz(kl_text(kl_get(was, KL_F_status)), ok ? "True" : "False") &&
+         kl_str_eqz(kl_text(kl_get(was, KL_F_reason)), reason) &&
+         kl_str_eq(kl_text(kl_get(was, KL_F_message)), message)))
+        return;
+    struct kl_arena a;
+    struct status_write *w = calloc(1, sizeof *w);
+    struct kl_value draft = kl_object_draft(o);
+    kl_arena_init(&a, ARENA_BYTES);
+    if (w && !put_condition(&a, &draft, ok, reason, message) &&
+        (w->body = kl_object_freeze(o->type, &draft))) {
+        w->g = g;
+        snprintf(w->name, sizeof w->name, "%s", x->name);
+        w->call = (struct kl_call){.verb = KL_VERB_UPDATE,
+                                   .res = kl_res(KL_RES_apiregistration_v1_apiservices),
+                                   .sub = "status",
+                                   .name = kl_str(w->name),
+                                   .body = w->body,
+                                   .done_cb = on_status};
+        x->writing = true;
+        g->flying++;
+        kl_log(KL_LOG_INFO, "aggregate", "apiservice=%s available=%s reason=%s message=\"%.*s\"",
+               x->name, ok ? "True" : "False", reason, KL_PRI(message));
+        kl_client_start(g->client, &w->call);
+    } else {
+        free(w);
+    }
+    kl_arena_fini(&a);
+}
+
+// ---- what a server says of itself
+
+struct question {
+    struct kl_aggregate *g;
+    char name[256];
+    char url[640];
+    int attempts;
+    bool openapi; // the second question
+    struct kl_arena arena;
+};
+
+static void put_strings(struct kl_buf *b, const char *member, const struct kl_value *list)
+{
+    if (!kl_len(list))
+        return;
+    kl_buf_printf(b, ",\"%s\":", member);
+    kl_json_write(b, list);
+}
+
+static void put_kind(struct kl_buf *b, const struct kl_value *r, struct kl_str group,
+                     struct kl_str version)
+{
+    struct kl_str g = kl_text(kl_map_value(r, KL_STR("group")));
+    struct kl_str v = kl_text(kl_map_value(r, KL_STR("version")));
+    kl_buf_puts(b, KL_STR("\"responseKind\":{\"group\":"));
+    kl_json_write_string(b, v.n ? g : group);
+    kl_buf_puts(b, KL_STR(",\"version\":"));
+    kl_json_write_string(b, v.n ? v : version);
+    kl_buf_puts(b, KL_STR(",\"kind\":"));
+    kl_json_write_string(b, kl_text(kl_map_value(r, KL_STR("kind"))));
+    kl_buf_putc(b, '}');
+}
+
+static void put_subresources(struct kl_buf *b, const struct kl_value *all, struct kl_str of,
+                             struct kl_str group, struct kl_str version)
+{
+    bool first = true;
+    for (KL_EACH(r, all)) {
+        struct kl_str name = kl_text(kl_map_value(r, KL_STR("name")));
+        ptrdiff_t slash = kl_str_chr(name, '/');
+        if (slash < 0 || !kl_str_eq((struct kl_str){name.p, (size_t)slash}, of))
+            continue;
+        kl_buf_puts(b, first ? KL_STR(",\"subresources\":[") : KL_STR(","));
+        first = false;
+        kl_buf_puts(b, KL_STR("{\"subresource\":"));
+        kl_json_write_string(b, kl_str_from(name, (size_t)slash + 1));
+        kl_buf_putc(b, ',');
+        put_kind(b, r, group, version);
+        put_strings(b, "verbs", kl_map_value(r, KL_STR("verbs")));
+        kl_buf_putc(b, '}');
+    }
+    if (!first)
+        kl_buf_putc(b, ']');
+}
+
+// An APIResourceList as aggregated discovery shows its resources.
+static struct kl_bytes *convert_list(struct kl_arena *a, struct kl_str text, struct kl_str group,
+                                     struct kl_str version)
+{
+    struct kl_value v;
+    struct kl_error err;
+    struct kl_buf b;
+    if (kl_json_parse(a, text, NULL, &v, &err) ||
+        !kl_str_eqz(kl_text(kl_map_value(&v, KL_STR("kind"))), "APIResourceList"))
+        return NULL;
+    const struct kl_value *all = kl_map_value(&v, KL_STR("resources"));
+    kl_buf_init(&b, KL_AGGREGATE_MAX_ANSWER);
+    for (KL_EACH(r, all)) {
+        struct kl_str name = kl_text(kl_map_value(r, KL_STR("name")));
+        if (kl_str_chr(name, '/') >= 0)
+            continue;
+        kl_buf_puts(&b, b.n ? KL_STR(",{\"resource\":") : KL_STR("{\"resource\":"));
+        kl_json_write_string(&b, name);
+        kl_buf_putc(&b, ',');
+        put_kind(&b, r, group, version);
+        kl_buf_printf(&b, ",\"scope\":\"%s\",\"singularResource\":",
+                      kl_is_true(kl_map_value(r, KL_STR("namespaced"))) ? "Namespaced" : "Cluster");
+        kl_json_write_string(&b, kl_text(kl_map_value(r, KL_STR("singularName"))));
+        put_strings(&b, "verbs", kl_map_value(r, KL_STR("verbs")));
+        put_strings(&b, "shortNames", kl_map_value(r, KL_STR("shortNames")));
+        put_strings(&b, "categories", kl_map_value(r, KL_STR("categories")));
+        put_subresources(&b, all, name, group, version);
+        kl_buf_putc(&b, '}');
+    }
+    struct kl_bytes *out = b.err ? NULL : kl_bytes_from_buf(&b);
+    kl_buf_fini(&b);
+    return out;
+}
+
+// The hash of /openapi/v3/apis/GROUP/VERSION in the server's index.
+static struct kl_bytes *find_openapi(struct kl_arena *a, struct kl_str text,
+                                     const struct kl_aggregate_item *x)
+{
+    struct kl_value v;
+    struct kl_error err;
+    struct kl_str path = kl_arena_printf(a, "apis/%s/%s", x->group, x->version);
+    if (!path.p || kl_json_parse(a, text, NULL, &v, &err))
+        return NULL;
+    struct kl_str url = kl_text(kl_map_value(kl_map_value(kl_map_value(&v, KL_STR("paths")), path),
+                                             KL_STR("serverRelativeURL")));
+    const char *hash = url.n ? memmem(url.p, url.n, "hash=", 5) : NULL;
+    if (!hash)
+        return NULL;
+    return kl_bytes_new((struct kl_str){hash + 5, (size_t)(url.p + url.n - hash - 5)});
+}
+
+static void question_free(struct question *q)
+{
+    kl_arena_fini(&q->arena);
+    free(q);
+}
+
+static bool ask(struct question *q, struct kl_error *err);
+
+static void finish(struct question *q, struct kl_aggregate_item *x, bool ok)
+{
+    x->checking = false;
+    x->due_ms = kl_mono_ms() + (ok ? KL_AGGREGATE_RESYNC_MS : KL_AGGREGATE_RETRY_MS);
+    question_free(q);
+}
+
+static void failed(struct question *q, struct kl_aggregate_item *x, struct kl_str why)
+{
+    struct kl_error err = {0};
+    if (++q->attempts < ATTEMPTS && !q->g->stopping && ask(q, &err))
+        return;
+    set_status(q->g, x, false, "FailedDiscoveryCheck", why);
+    finish(q, x, false);
+}
+
+static void take(struct kl_aggregate *g, struct kl_bytes **place, struct kl_bytes *fresh)
+{
+    uv_mutex_lock(&g->lock);
+    struct kl_bytes *old = *place;
+    *place = fresh;
+    uv_mutex_unlock(&g->lock);
+    kl_bytes_unref(old);
+}
+
+static void on_answer(void *arg, int status, struct kl_str body, const struct kl_error *err)
+{
+    struct question *q = arg;
+    struct kl_aggregate *g = q->g;
+    struct kl_aggregate_item *x = find(g, kl_str(q->name));
+    struct kl_error again = {0};
+    g->flying--;
+    if (!x || g->stopping) {
+        question_free(q);
+    } else if (q->openapi) {
+        take(g, &x->openapi, status == 200 ? find_openapi(&q->arena, body, x) : NULL);
+        finish(q, x, true);
+    } else if (status < 0) {
+        failed(q, x,
+               kl_arena_printf(&q->arena, "failing or missing response from %s: Get \"%s\": %.*s",
+                               q->url, q->url, KL_PRI(kl_extension_error(&q->arena, status, err))));
+    } else if (status < 200 || status >= 300) {
+        failed(q, x,
+               kl_arena_printf(&q->arena,
+                               "failing or missing response from %s: bad status from %s: %d",
+                               q->url, q->url, status));
+    } else {
+        struct kl_bytes *list = convert_list(&q->arena, body, kl_str(x->group), kl_str(x->version));
+        if (list)
+            take(g, &x->resources, list);
+        set_status(g, x, true, "Passed", KL_STR("all checks passed"));
+        q->openapi = true;
+        if (!ask(q, &again))
+            finish(q, x, true);
+    }
+}
+
+// False: it could not even be asked.
+static bool ask(struct question *q, struct kl_error *err)
+{
+    struct kl_aggregate *g = q->g;
+    struct kl_aggregate_item *x = find(g, kl_str(q->name));
+    struct kl_object *o = x ? object_of(g, x->name) : NULL;
+    struct kl_http_client *http;
+    struct kl_extension to;
+    static const struct kl_http_header h[] = {
+        {KL_STR("accept"), KL_STR("application/json")},
+        {KL_STR("user-agent"), KL_STR("Go-http-client/2.0")},
+        {KL_STR("x-remote-user"), KL_STR("system:kube-aggregator")},
+        {KL_STR("x-remote-group"), KL_STR("system:masters")},
+    };
+    if (!o || kl_extension_find(home(g), &q->arena, o, &to, err) ||
+        kl_extension_client(home(g), &http, err))
+        return false;
+    struct kl_str target = q->openapi
+                               ? KL_STR("/openapi/v3")
+                               : kl_arena_printf(&q->arena, "/apis/%s/%s", x->group, x->version);
+    snprintf(q->url, sizeof q->url, "%.*s%.*s", KL_PRI(to.shown), KL_PRI(target));
+    struct kl_http_call_spec spec = {.host = to.host.p,
+                                     .port = to.port,
+                                     .tls = to.tls,
+                                     .target = target,
+                                     .headers = h,
+                                     .nheaders = KL_COUNT(h),
+                                     .timeout_ms = KL_AGGREGATE_TIMEOUT_MS};
+    if (kl_http_fetch(http, &spec, KL_AGGREGATE_MAX_ANSWER, on_answer, q, NULL, err))
+        return false;
+    g->flying++;
+    return true;
+}
+
+static void question(struct kl_aggregate *g, struct kl_aggregate_item *x)
+{
+    struct question *q = calloc(1, sizeof *q);
+    struct kl_error err = {0};
+    if (!q)
+        return;
+    q->g = g;
+    snprintf(q->name, sizeof q->name, "%s", x->name);
+    kl_arena_init(&q->arena, ARENA_BYTES);
+    x->checking = true;
+    if (!ask(q, &err)) {
+        set_status(g, x, false, "FailedDiscoveryCheck", kl_str(err.msg));
+        finish(q, x, false);
+    }
+}
+
+// ---- the objects
+
+static int64_t number(const struct kl_value *spec, kl_sym field)
+{
+    return kl_int_or(kl_get(spec, field), 0);
+}
+
+static void see(struct kl_aggregate *g, struct kl_kv *kv, const struct kl_value *o)
+{
+    const struct kl_value *spec = kl_get(o, KL_F_spec);
+    struct kl_str name = kl_meta_name(o), group = kl_text(kl_get(spec, KL_F_group)),
+                  version = kl_text(kl_get(spec, KL_F_version));
+    struct kl_aggregate_item *x = find(g, name);
+    if (name.n >= sizeof x->name || group.n >= sizeof x->group || version.n >= sizeof x->version)
+        return;
+    if (!x) {
+        if (g->nitems == KL_AGGREGATE_MAX || !(x = calloc(1, sizeof *x)))
+            return;
+        memcpy(x->name, name.p, name.n);
+        uv_mutex_lock(&g->lock);
+        g->items[g->nitems++] = x;
+        uv_mutex_unlock(&g->lock);
+    }
+    x->here = true;
+    if (x->seen_rev == kv->mod_rev)
+        return;
+    uv_mutex_lock(&g->lock);
+    snprintf(x->group, sizeof x->group, "%.*s", KL_PRI(group));
+    snprintf(x->version, sizeof x->version, "%.*s", KL_PRI(version));
+    x->group_priority = number(spec, KL_F_groupPriorityMinimum);
+    x->version_priority = number(spec, KL_F_versionPriority);
+    x->current = kl_apiservice_is_available(o);
+    uv_mutex_unlock(&g->lock);
+    x->seen_rev = kv->mod_rev;
+}
+
+static void drop_gone(struct kl_aggregate *g)
+{
+    for (size_t i = 0; i < g->nitems;) {
+        struct kl_aggregate_item *x = g->items[i];
+        if (x->here || x->checking || x->writing) {
+            i++;
+            continue;
+        }
+        uv_mutex_lock(&g->lock);
+        g->items[i] = g->items[--g->nitems];
+        uv_mutex_unlock(&g->lock);
+        item_free(x);
+    }
+}
+
+static void look(struct kl_aggregate *g)
+{
+    const struct kl_resource *res = kl_res(KL_RES_apiregistration_v1_apiservices);
+    char prefix[128], end[128];
+    int n = snprintf(prefix, sizeof prefix, "%s/", res->etcd_prefix);
+    struct kl_str from = {prefix, (size_t)n};
+    struct kl_iter it;
+    struct kl_error err;
+    for (size_t i = 0; i < g->nitems; i++)
+        g->items[i]->here = false;
+    kl_iter_init(&it, kl_reader_view(home(g)->reader), from, kl_prefix_end(from, end));
+    for (struct kl_kv *kv; (kv = kl_iter_next(&it));) {
+        struct kl_object *o = kl_cache_object(kv, res, &err);
+        if (o && kl_path(&o->root, KL_F_spec, KL_F_service))
+            see(g, kv, &o->root);
+    }
+    drop_gone(g);
+}
+
+static void check(struct kl_aggregate *g, struct kl_aggregate_item *x, bool changed)
+{
+    struct kl_object *o = object_of(g, x->name);
+    const char *reason = NULL;
+    struct kl_str message = KL_STR("");
+    struct kl_arena a;
+    if (!o || x->checking || x->writing)
+        return;
+    kl_arena_init(&a, ARENA_BYTES);
+    if (changed) {
+        kl_extension_check(home(g), &a, &o->root, &reason, &message);
+        if (reason) {
+            set_status(g, x, false, reason, message);
+            x->due_ms = INT64_MAX; // until an object changes
+        } else if (x->due_ms == INT64_MAX) {
+            x->due_ms = 0;
+        }
+    }
+    kl_arena_fini(&a);
+    if (!reason && kl_mono_ms() >= x->due_ms)
+        question(g, x);
+}
+
+static void tick(uv_timer_t *t)
+{
+    struct kl_aggregate *g = t->data;
+    if (!home(g)->reader || g->stopping)
+        return;
+    kl_rev rev = kl_view_rev(kl_reader_view(home(g)->reader));
+    bool changed = rev != g->last_rev;
+    g->last_rev = rev;
+    if (changed)
+        look(g);
+    for (size_t i = 0; i < g->nitems; i++)
+        if (g->items[i]->here)
+            check(g, g->items[i], changed);
+    if (g->local)
+        kl_local_tick(g->local);
+}
+
+// ---- for discovery
+
+static int by_priority(const void *a, const void *b)
+{
+    const struct kl_aggregate_item *x = *(struct kl_aggregate_item *const *)a;
+    const struct kl_aggregate_item *y = *(struct kl_aggregate_item *const *)b;
+    if (x->group_priority != y->group_priority)
+        return x->group_priority > y->group_priority ? -1 : 1;
+    int c = strcmp(x->group, y->group);
+    if (c)
+        return c;
+    if (x->version_priority != y->version_priority)
+        return x->version_priority > y->version_priority ? -1 : 1;
+    return strcmp(x->version, y->version);
+}
+
+size_t kl_aggregate_groups(struct kl_req *r, struct kl_aggregate_group **ret)
+{
+    struct kl_aggregate *g = r->srv->aggregate;
+    struct kl_aggregate_item *sorted[KL_AGGREGATE_MAX];
+    size_t n = 0, groups = 0;
+    *ret = NULL;
+    if (!g || !g->nitems)
+        return 0;
+    uv_mutex_lock(&g->lock);
+    for (size_t i = 0; i < g->nitems; i++)
+        if (g->items[i]->group[0])
+            sorted[n++] = g->items[i];
+    qsort(sorted, n, sizeof *sorted, by_priority);
+    struct kl_aggregate_group *list = kl_arena_zalloc(r->arena, (n + 1) * sizeof *list);
+    struct kl_aggregate_version *versions = kl_arena_zalloc(r->arena, (n + 1) * sizeof *versions);
+    for (size_t i = 0; list && versions && i < n; i++) {
+        struct kl_aggregate_item *x = sorted[i];
+        if (!i || strcmp(x->group, sorted[i - 1]->group))
+            list[groups++] = (struct kl_aggregate_group){
+                .name = kl_arena_dup(r->arena, kl_str(x->group)).p, .versions = &versions[i]};
+        versions[i] =
+            (struct kl_aggregate_version){.version = kl_arena_dup(r->arena, kl_str(x->version)).p,
+                                          .current = x->current,
+                                          .resources = kl_bytes_ref(x->resources),
+                                          .openapi = kl_bytes_ref(x->openapi)};
+        list[groups - 1].nversions++;
+    }
+    uv_mutex_unlock(&g->lock);
+    *ret = list;
+    return groups;
+}
+
+void kl_aggregate_groups_done(struct kl_aggregate_group *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < list[i].nversions; k++) {
+            kl_bytes_unref(list[i].versions[k].resources);
+            kl_bytes_unref(list[i].versions[k].openapi);
+        }
+}
+
+// ---- life
+
+int kl_aggregate_new(struct kl_apiserver *s, struct kl_aggregate **ret, struct kl_error *err)
+{
+    struct kl_aggregate *g = calloc(1, sizeof *g);
+    if (!g || uv_mutex_init(&g->lock)) {
+        free(g);
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    }
+    g->srv = s;
+    *ret = g;
+    return 0;
+}
+
+void kl_aggregate_start(struct kl_aggregate *g)
+{
+    static const char *const groups[] = {"system:masters", NULL};
+    struct kl_loop *loop = home(g)->loop;
+    g->client =
+        kl_apiserver_client(g->srv, loop, "system:apiserver", groups, "kube-apiserver/aggregator");
+    if (!g->client || kl_local_new(g, &g->local) || uv_timer_init(kl_loop_uv(loop), &g->timer)) {
+        kl_log(KL_LOG_ERROR, "aggregate", "out of memory");
+        return;
+    }
+    g->timer.data = g;
+    g->running = true;
+    uv_unref((uv_handle_t *)&g->timer);
+    uv_timer_start(&g->timer, tick, 0, KL_AGGREGATE_TICK_MS);
+}
+
+void kl_aggregate_stop(struct kl_aggregate *g)
+{
+    if (!g || g->stopping)
+        return;
+    g->stopping = true;
+    if (g->running)
+        uv_close((uv_handle_t *)&g->timer, NULL);
+    g->running = false;
+}
+
+void kl_aggregate_free(struct kl_aggregate *g)
+{
+    if (!g)
+        return;
+    kl_client_free(g->client);
+    kl_local_free(g->local);
+    for (size_t i = 0; i < g->nitems; i++)
+        item_free(g->items[i]);
+    uv_mutex_destroy(&g->lock);
+    free(g);
+}

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+// One request passed on: headers both ways but those of the hop, the answer as the client takes it,
+// upgrades (WebSocket, SPDY) byte by byte. Errors of our own are text, as kube-aggregator's are.
+#include "apiserver/aggregate/aggregate_int.h"
+#include "apiserver/metrics.h"
+#include <stdlib.h>
+
+enum { MAX_FORWARDED = 192, QUEUE_HIGH = 256 * 1024, HEADER_TIMEOUT_MS = 60000 };
+
+struct proxy {
+    struct kl_api_call *call;
+    struct kl_object *service; // referenced
+    struct kl_http_call *up;   // NULL once it ended
+    bool answered, upgraded, ended, closed, failed, paused;
+    struct kl_bytes **queue; // what came and was not taken
+    size_t nqueue, cap, queued_bytes;
+    struct kl_http_header up_headers[MAX_FORWARDED];
+    size_t nup;
+};
+
+static void drop(struct proxy *p)
+{
+    for (size_t i = 0; i < p->nqueue; i++)
+        kl_bytes_unref(p->queue[i]);
+    free(p->queue);
+    p->queue = NULL;
+    p->nqueue = 0;
+    kl_object_unref(p->service);
+    p->service = NULL;
+    kl_http_req_on_close(p->call->hr, NULL, NULL);
+}
+
+static void free_proxy(struct proxy *p)
+{
+    drop(p);
+    kl_api_call_release(p->call); // frees p
+}
+
+// http.Error
+static void refuse(struct proxy *p, int status, const char *text)
+{
+    struct kl_api_call *c = p->call;
+    struct kl_str line = kl_arena_printf(c->req.arena, "%s\n", text);
+    drop(p);
+    kl_http_answer_text(&c->req, status, "text/plain; charset=utf-8",
+                        line.p ? line : KL_STR("service unavailable\n"));
+}
+
+// ---- the answer
+
+static int pull(void *arg, struct kl_http_chunk *chunks, int max, bool *ret_end)
+{
+    struct proxy *p = arg;
+    int n = 0;
+    if (p->failed)
+        return KL_EIO; // cut off: half an answer must not look whole
+    while (n < max && (size_t)n < p->nqueue) {
+        chunks[n] = (struct kl_http_chunk){.bytes = p->queue[n], .n = p->queue[n]->n};
+        p->queued_bytes -= p->queue[n]->n;
+        n++;
+    }
+    memmove(p->queue, p->queue + n, (p->nqueue - (size_t)n) * sizeof *p->queue);
+    p->nqueue -= (size_t)n;
+    if (p->paused && p->queued_bytes < QUEUE_HIGH / 2 && p->up) {
+        p->paused = false;
+        kl_http_call_resume(p->up);
+    }
+    if (p->ended && !p->nqueue)
+        *ret_end = true;
+    return n;
+}
+
+static void on_source_close(void *arg)
+{
+    struct proxy *p = arg;
+    p->closed = true;
+    if (p->up)
+        kl_http_call_cancel(p->up); // on_end runs inside and frees
+    else
+        free_proxy(p);
+}
+
+static const struct kl_http_source source = {.pull = pull, .close = on_source_close};
+
+static bool is_of_hop(struct kl_str name)
+{
+    static const char *const names[] = {"connection",         "keep-alive", "proxy-authenticate",
+                                        "proxy-connection",   "te",         "trailer",
+                                        "transfer-encoding",  "upgrade",    "date",
+                                        "proxy-authorization"};
+    for (size_t i = 0; i < KL_COUNT(names); i++)
+        if (kl_str_eqz(name, names[i]))
+            return true;
+    return false;
+}
+
+static void on_headers(void *arg, struct kl_http_call *up, int status,
+                       const struct kl_http_header *h, size_t nh)
+{
+    struct proxy *p = arg;
+    struct kl_req *r = &p->call->req;
+    for (size_t i = 0; i < nh && p->nup < MAX_FORWARDED; i++)
+        if (!is_of_hop(h[i].name) || status == 101)
+            p->up_headers[p->nup++] = (struct kl_http_header){kl_arena_dup(r->arena, h[i].name),
+                                                              kl_arena_dup(r->arena, h[i].value)};
+    if (status == 101) // the tunnel is opened in on_upgrade
+        return;
+    p->answered = true;
+    kl_http_req_on_close(p->call->hr, NULL, NULL); // the source's close comes from now on
+    kl_api_metrics_request(r, status);
+    if (kl_http_respond_stream(p->call->hr, status, p->up_headers, p->nup, &source, p)) {
+        p->closed = true;
+        kl_http_call_cancel(up);
+    }
+}
+
+static void on_data(void *arg, struct kl_http_call *up, struct kl_str data)
+{
+    struct proxy *p = arg;
+    struct kl_bytes *b = p->failed ? NULL : kl_bytes_new(data);
+    if (b && p->nqueue == p->cap) {
+        size_t cap = p->cap ? 2 * p->cap : 16;
+        struct kl_bytes **q = realloc(p->queue, cap * sizeof *q);
+        if (q) {
+            p->queue = q;
+            p->cap = cap;
+        } else {
+            kl_bytes_unref(b);
+            b = NULL;
+        }
+    }
+    if (!b) {
+        p->failed = true;
+        kl_http_resume(p->call->hr);
+        return;
+    }
+    p->queue[p->nqueue++] = b;
+    p->queued_bytes += b->n;
+    if (p->queued_bytes > QUEUE_HIGH && !p->paused) {
+        p->paused = true;
+        kl_http_call_pause(up);
+    }
+    kl_http_resume(p->call->hr);
+}
+
+static void on_upgrade(void *arg, struct kl_http_call *up, struct kl_duplex *d)
+{
+    struct proxy *p = arg;
+    struct kl_http_header out[MAX_FORWARDED];
+    struct kl_str protocol = kl_http_call_header(up, KL_STR("upgrade"));
+    struct kl_duplex *client;
+    struct kl_error err = {0};
+    size_t n = 0;
+    for (size_t i = 0; i < p->nup; i++)
+        if (!is_of_hop(p->up_headers[i].name) &&
+            !kl_str_eqz(p->up_headers[i].name, "content-length"))
+            out[n++] = p->up_headers[i];
+    p->answered = p->upgraded = true;
+    kl_http_req_on_close(p->call->hr, NULL, NULL); // the tunnel sees to itself
+    kl_api_metrics_request(&p->call->req, 101);
+    if (kl_http_upgrade(p->call->hr, protocol, out, n, &client, &err)) {
+        kl_duplex_close(d);
+        kl_http_abort(p->call->hr);
+        return;
+    }
+    kl_splice_start(client, d, NULL, NULL);
+}
+
+static void on_end(void *arg, struct kl_http_call *up, int status, const struct kl_error *err)
+{
+    struct proxy *p = arg;
+    (void)up;
+    p->up = NULL;
+    p->ended = true;
+    p->failed |= p->answered && status < 0;
+    if (p->closed || p->upgraded) {
+        free_proxy(p);
+        return;
+    }
+    if (!p->answered) {
+        refuse(p, 503, kl_extension_error(p->call->req.arena, status, err).p);
+        return;
+    }
+    kl_http_resume(p->call->hr);
+}
+
+static const struct kl_http_call_cbs cbs = {
+    .on_headers = on_headers, .on_data = on_data, .on_upgrade = on_upgrade, .on_end = on_end};
+
+// ---- the request
+
+static void on_client_close(void *arg, struct kl_http_req *hr, int status)
+{
+    struct proxy *p = arg;
+    (void)hr, (void)status;
+    p->closed = true;
+    if (p->up)
+        kl_http_call_cancel(p->up); // on_end runs inside and frees
+}
+
+// What the client said of itself stays here: who it is was found out, and is said by us.
+static bool is_ours_to_say(struct kl_str name)
+{
+    return kl_str_eqz(name, "authorization") || kl_str_eqz(name, "host") ||
+           kl_str_eqz(name, "content-length") || kl_str_eqz(name, "expect") ||
+           kl_str_starts(name, KL_STR("impersonate-")) ||
+           kl_str_starts(name, KL_STR("x-remote-")) || kl_str_eqz(name, "x-forwarded-for");
+}
+
+static void start(struct proxy *p, struct kl_str body)
+{
+    struct kl_api_call *c = p->call;
+    struct kl_req *r = &c->req;
+    struct kl_http_header h[MAX_FORWARDED];
+    struct kl_http_client *http;
+    struct kl_extension to;
+    struct kl_error err = {0};
+    size_t n = 0, nh;
+    const struct kl_http_header *in = kl_http_headers(c->hr, &nh);
+    bool upgrade = kl_http_is_upgrade(c->hr);
+    if (kl_extension_find(r->al, r->arena, p->service, &to, &err)) {
+        refuse(p, 503, "service unavailable");
+        return;
+    }
+    for (size_t i = 0; i < nh && n < MAX_FORWARDED / 2; i++) {
+        bool hop = is_of_hop(in[i].name);
+        bool shakes =
+            upgrade && (kl_str_eqz(in[i].name, "upgrade") || kl_str_eqz(in[i].name, "connection"));
+        if (in[i].name.n && in[i].name.p[0] != ':' && (!hop || shakes) &&
+            !is_ours_to_say(in[i].name))
+            h[n++] = in[i];
+    }
+    h[n++] = (struct kl_http_header){KL_STR("x-forwarded-for"), kl_http_peer_ip(c->hr)};
+    if (!kl_extension_user_headers(r->arena, r->user, h, &n, MAX_FORWARDED)) {
+        refuse(p, 500, "more groups of the user than can be passed on");
+        return;
+    }
+    struct kl_http_call_spec spec = {.host = to.host.p,
+                                     .port = to.port,
+                                     .tls = to.tls,
+                                     .proto = upgrade ? KL_HTTP_1 : KL_HTTP_AUTO,
+                                     .method = kl_http_method(c->hr),
+                                     .target = kl_http_target(c->hr),
+                                     .headers = h,
+                                     .nheaders = n,
+                                     .body_str = body,
+                                     .header_timeout_ms = HEADER_TIMEOUT_MS,
+                                     .upgrade = upgrade};
+    if (kl_extension_client(r->al, &http, &err) ||
+        kl_http_call_start(http, &spec, &cbs, p, &p->up, &err)) {
+        refuse(p, 503, err.msg);
+        return;
+    }
+    kl_http_req_on_close(c->hr, on_client_close, p);
+}
+
+static void on_body(void *arg, struct kl_http_req *hr, int status, struct kl_str body)
+{
+    struct proxy *p = arg;
+    (void)hr;
+    if (status == KL_ETOOLARGE)
+        refuse(p, 413, "Request entity too large");
+    else if (status)
+        refuse(p, 400, "unexpected EOF");
+    else
+        start(p, body);
+}
+
+void kl_aggregate_proxy(struct kl_api_call *c, struct kl_object *service)
+{
+    struct proxy *p = KL_ARENA_NEW(c->req.arena, struct proxy);
+    if (!p) {
+        kl_fail_oom(&c->req);
+        kl_req_fail(&c->req);
+        return;
+    }
+    p->call = c;
+    p->service = kl_object_ref(service);
+    if (!kl_apiservice_is_available(&service->root))
+        refuse(p, 503, "service unavailable");
+    else if (kl_http_has_body(c->hr) && !kl_http_is_upgrade(c->hr))
+        kl_http_read_body(c->hr, KL_HTTP_MAX_BODY, on_body, p);
+    else
+        start(p, KL_STR(""));
+}

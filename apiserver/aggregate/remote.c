@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where an APIService's requests go: a ready endpoint of its Service, over TLS with the front
+// proxy's certificate. This process need not be where cluster addresses lead anywhere, so it is
+// always an endpoint (--enable-aggregator-routing).
+#include "apiserver/aggregate/aggregate_int.h"
+#include "apiserver/pki.h"
+#include "apiserver/settings.h"
+#include "base/rand.h"
+#include "watchcache/filter.h"
+#include <stdlib.h>
+
+enum { DEFAULT_PORT = 443, KEEP_MAX = KL_AGGREGATE_MAX, MAX_FILE_BYTES = 1 << 20 };
+
+// What a loop has: a TLS context for each APIService, as long as the object is the same.
+struct kept {
+    char name[256];
+    kl_rev rev;
+    struct kl_tls_ctx *tls;
+};
+struct kl_aggregate_loop {
+    struct kept *kept;
+    size_t n, cap;
+};
+
+void kl_aggregate_loop_fini(struct kl_api_loop *al)
+{
+    struct kl_aggregate_loop *x = al->aggregate;
+    if (!x)
+        return;
+    for (size_t i = 0; i < x->n; i++)
+        kl_tls_ctx_unref(x->kept[i].tls);
+    free(x->kept);
+    free(x);
+    al->aggregate = NULL;
+}
+
+static struct kl_object *get_object(struct kl_api_loop *al, struct kl_arena *a, uint16_t res,
+                                    struct kl_str ns, struct kl_str name)
+{
+    struct kl_error err;
+    struct kl_str key = kl_object_key(a, kl_res(res), ns, name);
+    struct kl_kv *kv = key.p ? kl_view_get(kl_reader_view(al->reader), key) : NULL;
+    return kv ? kl_cache_object(kv, kl_res(res), &err) : NULL;
+}
+
+struct kl_object *kl_aggregate_find(struct kl_api_loop *al, struct kl_str group,
+                                    struct kl_str version)
+{
+    struct kl_arena a;
+    if (!group.n || !version.n || group.n + version.n > 500)
+        return NULL;
+    kl_arena_init(&a, 16 * 1024);
+    struct kl_str name = kl_arena_printf(&a, "%.*s.%.*s", KL_PRI(version), KL_PRI(group));
+    struct kl_object *o =
+        get_object(al, &a, KL_RES_apiregistration_v1_apiservices, KL_STR(""), name);
+    kl_arena_fini(&a);
+    return o && kl_path(&o->root, KL_F_spec, KL_F_service) ? o : NULL;
+}
+
+bool kl_apiservice_is_available(const struct kl_value *o)
+{
+    for (KL_EACH(c, kl_path(o, KL_F_status, KL_F_conditions)))
+        if (kl_str_eqz(kl_text(kl_get(c, KL_F_type)), "Available"))
+            return kl_str_eqz(kl_text(kl_get(c, KL_F_status)), "True");
+    return false;
+}
+
+// ---- endpoints
+
+struct target {
+    struct kl_str ns, name;
+    int64_t port;
+};
+
+static struct target target_of(const struct kl_value *apiservice)
+{
+    const struct kl_value *s = kl_path(apiservice, KL_F_spec, KL_F_service);
+    return (struct target){.ns = kl_text(kl_get(s, KL_F_namespace)),
+                           .name = kl_text(kl_get(s, KL_F_name)),
+                           .port = kl_int_or(kl_get(s, KL_F_port), DEFAULT_PORT)};
+}
+
+static const struct kl_value *port_of(const struct kl_value *service, int64_t port)
+{
+    for (KL_EACH(p, kl_path(service, KL_F_spec, KL_F_ports)))
+        if (kl_int_or(kl_get(p, KL_F_port), 0) == port)
+            return p;
+    return NULL;
+}
+
+struct endpoints {
+    size_t slices, usable;
+    struct kl_str host; // one of the usable, each with the same chance
+    int port;
+};
+
+static void look_at_slice(const struct kl_value *slice, struct kl_str port_name,
+                          struct endpoints *e)
+{
+    int64_t port = 0;
+    e->slices++;
+    for (KL_EACH(p, kl_get(slice, KL_F_ports)))
+        if (kl_str_eq(kl_text(kl_get(p, KL_F_name)), port_name))
+            port = kl_int_or(kl_get(p, KL_F_port), 0);
+    for (KL_EACH(x, port ? kl_get(slice, KL_F_endpoints) : NULL)) {
+        const struct kl_value *ready = kl_path(x, KL_F_conditions, KL_F_ready);
+        struct kl_str ip = kl_text(kl_at(kl_get(x, KL_F_addresses), 0));
+        if (!ip.n || (ready && !kl_is_true(ready)) || kl_rand_u64() % ++e->usable)
+            continue;
+        e->host = ip;
+        e->port = (int)port;
+    }
+}
+
+static void find_endpoints(struct kl_api_loop *al, struct kl_arena *a, const struct target *t,
+                           struct kl_str port_name, struct endpoints *e)
+{
+    const struct kl_resource *res = kl_res(KL_RES_discovery_v1_endpointslices);
+    struct kl_filter f = {.res = res, .ns = t->ns};
+    struct kl_str prefix = kl_filter_prefix(a, &f);
+    char *end = prefix.p ? kl_arena_alloc(a, prefix.n + 1) : NULL;
+    struct kl_iter it;
+    struct kl_error err;
+    *e = (struct endpoints){0};
+    if (!end)
+        return;
+    kl_iter_init(&it, kl_reader_view(al->reader), prefix, kl_prefix_end(prefix, end));
+    for (struct kl_kv *kv; (kv = kl_iter_next(&it));) {
+        struct kl_object *o = kl_cache_object(kv, res, &err);
+        struct kl_str of = o ? kl_text(kl_map_value(kl_meta_labels(&o->root),
+                                                    KL_STR("kubernetes.io/service-name")))
+                             : KL_STR("");
+        if (o && kl_str_eq(of, t->name))
+            look_at_slice(&o->root, port_name, e);
+    }
+}
+
+void kl_extension_check(struct kl_api_loop *al, struct kl_arena *a,
+                        const struct kl_value *apiservice, const char **ret_reason,
+                        struct kl_str *ret_message)
+{
+    struct target t = target_of(apiservice);
+    struct kl_object *s = get_object(al, a, KL_RES_core_v1_services, t.ns, t.name);
+    struct endpoints e;
+    *ret_reason = NULL;
+    if (!s) {
+        *ret_reason = "ServiceNotFound";
+        *ret_message = kl_arena_printf(a, "service/%.*s in \"%.*s\" is not present", KL_PRI(t.name),
+                                       KL_PRI(t.ns));
+        return;
+    }
+    if (!kl_str_eqz(kl_text_at(&s->root, KL_F_spec, KL_F_type), "ClusterIP"))
+        return;
+    const struct kl_value *port = port_of(&s->root, t.port);
+    struct kl_str port_name = kl_text(kl_get(port, KL_F_name));
+    if (!port) {
+        *ret_reason = "ServicePortError";
+        *ret_message = kl_arena_printf(a, "service/%.*s in \"%.*s\" is not listening on port %lld",
+                                       KL_PRI(t.name), KL_PRI(t.ns), (long long)t.port);
+        return;
+    }
+    find_endpoints(al, a, &t, port_name, &e);
+    if (!e.slices) {
+        *ret_reason = "EndpointsNotFound";
+        *ret_message = kl_arena_printf(a, "cannot find endpointslices for service/%.*s in \"%.*s\"",
+                                       KL_PRI(t.name), KL_PRI(t.ns));
+    } else if (!e.usable) {
+        *ret_reason = "MissingEndpoints";
+        *ret_message = kl_arena_printf(
+            a,
+            "endpointslices for service/%.*s in \"%.*s\" have no addresses with port name \"%.*s\"",
+            KL_PRI(t.name), KL_PRI(t.ns), KL_PRI(port_name));
+    }
+}
+
+// ---- TLS
+
+static int make_tls(struct kl_api_loop *al, const struct kl_value *apiservice,
+                    struct kl_tls_ctx **ret, struct kl_error *err)
+{
+    const struct kl_pki *p = al->srv->o.pki;
+    const struct kl_api_settings *set = al->srv->o.settings;
+    const struct kl_value *spec = kl_get(apiservice, KL_F_spec);
+    struct target t = target_of(apiservice);
+    struct kl_arena a;
+    kl_arena_init(&a, 64 * 1024);
+    struct kl_str name = kl_arena_printf(&a, "%.*s.%.*s.svc", KL_PRI(t.name), KL_PRI(t.ns));
+    struct kl_tls_client_opts o = {.ca.pem = kl_text(kl_get(spec, KL_F_caBundle)),
+                                   .server_name = name.p,
+                                   .insecure_skip_verify =
+                                       kl_is_true(kl_get(spec, KL_F_insecureSkipTLSVerify))};
+    if (set && set->proxy_client_cert_file && set->proxy_client_key_file) {
+        o.cert.file = set->proxy_client_cert_file;
+        o.key.file = set->proxy_client_key_file;
+    } else if (p) {
+        o.cert.pem = p->front_proxy_cert;
+        o.key.pem = p->front_proxy_key;
+    }
+    int rc =
+        name.p ? kl_tls_client_new(&o, ret, err) : kl_error_set(err, KL_ENOMEM, "out of memory");
+    kl_arena_fini(&a);
+    return rc;
+}
+
+static int tls_of(struct kl_api_loop *al, struct kl_object *apiservice, struct kl_tls_ctx **ret,
+                  struct kl_error *err)
+{
+    struct kl_str name = kl_meta_name(&apiservice->root), rv = kl_meta_rv(&apiservice->root);
+    struct kl_aggregate_loop *x = al->aggregate;
+    int64_t rev = 0;
+    size_t at = 0;
+    int rc;
+    if (!x && !(x = al->aggregate = calloc(1, sizeof *x)))
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    kl_str_to_i64(rv, &rev);
+    while (at < x->n && !kl_str_eqz(name, x->kept[at].name))
+        at++;
+    if (at < x->n && x->kept[at].rev == rev) {
+        *ret = x->kept[at].tls;
+        return 0;
+    }
+    struct kl_tls_ctx *tls;
+    if ((rc = make_tls(al, &apiservice->root, &tls, err)))
+        return rc;
+    if (at == KEEP_MAX) { // all of them anew: names come and go
+        while (x->n)
+            kl_tls_ctx_unref(x->kept[--x->n].tls);
+        at = 0;
+    }
+    if (at == x->cap) {
+        size_t cap = x->cap ? 2 * x->cap : 4;
+        struct kept *k = realloc(x->kept, cap * sizeof *k);
+        if (!k || name.n >= sizeof k->name) {
+            if (k)
+                x->kept = k;
+            kl_tls_ctx_unref(tls);
+            return kl_error_set(err, KL_ENOMEM, "out of memory");
+        }
+        x->kept = k;
+        x->cap = cap;
+    }
+    if (at < x->n)
+        kl_tls_ctx_unref(x->kept[at].tls);
+    else
+        x->n++;
+    x->kept[at] = (struct kept){.rev = rev, .tls = tls};
+    memcpy(x->kept[at].name, name.p, name.n < 255 ? name.n : 255);
+    *ret = tls;
+    return 0;
+}
+
+int kl_extension_client(struct kl_api_loop *al, struct kl_http_client **ret, struct kl_error *err)
+{
+    struct kl_http_client_opts o = {.loop = al->loop};
+    int rc = al->http ? 0 : kl_http_client_new(&o, &al->http, err);
+    *ret = al->http;
+    return rc;
+}
+
+int kl_extension_find(struct kl_api_loop *al, struct kl_arena *a, struct kl_object *apiservice,
+                      struct kl_extension *ret, struct kl_error *err)
+{
+    struct target t = target_of(&apiservice->root);
+    struct kl_object *s = get_object(al, a, KL_RES_core_v1_services, t.ns, t.name);
+    struct endpoints e = {0};
+    if (!s)
+        return kl_error_set(err, KL_EUNAVAILABLE, "service \"%.*s\" not found", KL_PRI(t.name));
+    if (kl_str_eqz(kl_text_at(&s->root, KL_F_spec, KL_F_type), "ExternalName")) {
+        e.host = kl_text_at(&s->root, KL_F_spec, KL_F_externalName);
+        e.port = (int)t.port;
+    } else {
+        const struct kl_value *port = port_of(&s->root, t.port);
+        if (!port)
+            return kl_error_set(err, KL_EUNAVAILABLE,
+                                "no service port %lld found for service \"%.*s\"",
+                                (long long)t.port, KL_PRI(t.name));
+        find_endpoints(al, a, &t, kl_text(kl_get(port, KL_F_name)), &e);
+        if (!e.usable)
+            return kl_error_set(err, KL_EUNAVAILABLE, "no endpoints available for service \"%.*s\"",
+                                KL_PRI(t.name));
+    }
+    ret->host = kl_arena_dup(a, e.host);
+    ret->port = e.port;
+    ret->shown =
+        kl_arena_printf(a, kl_str_chr(e.host, ':') >= 0 ? "https://[%.*s]:%d" : "https://%.*s:%d",
+                        KL_PRI(e.host), e.port);
+    if (!ret->host.p || !ret->shown.p)
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    return tls_of(al, apiservice, &ret->tls, err);
+}
+
+struct kl_str kl_extension_error(struct kl_arena *a, int status, const struct kl_error *err)
+{
+    struct kl_str s = kl_arena_dup(a, kl_str(err && *err->msg ? err->msg : kl_err_text(status)));
+    char *at = s.p ? strstr((char *)s.p, "connect: ") : NULL;
+    if (at && at[9] >= 'A' && at[9] <= 'Z')
+        at[9] = (char)(at[9] + 32);
+    return s.p ? s : KL_STR("service unavailable");
+}
+
+// ---- who asks
+
+// headerKeyEscape: what no header's name may hold, and the percent sign, as %XX; in lower case, as
+// all our names are.
+static struct kl_str header_key(struct kl_arena *a, struct kl_str key)
+{
+    static const char legal[] = "!#$&'*+-.^_`|~";
+    struct kl_buf b;
+    kl_buf_init(&b, 64 * 1024);
+    kl_buf_puts(&b, KL_STR("x-remote-extra-"));
+    for (size_t i = 0; i < key.n; i++) {
+        unsigned char c = (unsigned char)key.p[i];
+        bool upper = c >= 'A' && c <= 'Z';
+        if (upper || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (c && strchr(legal, c)))
+            kl_buf_putc(&b, (char)(upper ? c + 32 : c));
+        else
+            kl_buf_printf(&b, "%%%02x", c);
+    }
+    struct kl_str s = kl_arena_dup(a, kl_buf_str(&b));
+    kl_buf_fini(&b);
+    return s;
+}
+
+bool kl_extension_user_headers(struct kl_arena *a, const struct kl_user *u,
+                               struct kl_http_header *h, size_t *n, size_t max)
+{
+    size_t need = 2 + u->ngroups;
+    for (size_t i = 0; i < u->nextra; i++)
+        need += u->extra[i].nvalues;
+    if (*n + need > max)
+        return false;
+    h[(*n)++] = (struct kl_http_header){KL_STR("x-remote-user"), u->name};
+    if (u->uid.n)
+        h[(*n)++] = (struct kl_http_header){KL_STR("x-remote-uid"), u->uid};
+    for (size_t i = 0; i < u->ngroups; i++)
+        h[(*n)++] = (struct kl_http_header){KL_STR("x-remote-group"), u->groups[i]};
+    for (size_t i = 0; i < u->nextra; i++) {
+        struct kl_str key = header_key(a, u->extra[i].key);
+        for (size_t k = 0; k < u->extra[i].nvalues; k++)
+            h[(*n)++] = (struct kl_http_header){key, u->extra[i].values[k]};
+    }
+    return true;
+}

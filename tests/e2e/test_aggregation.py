@@ -1,0 +1,373 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Aggregated API servers: availability, discovery, OpenAPI, and requests passed on with who asks.
+The aggregated server is a small one of this program, over TLS."""
+import base64
+import http.server
+import json
+import os
+import socket
+import ssl
+import subprocess
+import threading
+from lib import Server, check, equal, free_port, holds, run, temp_dir, wait_for
+
+server = Server()
+GROUP, VERSION = "wardle.example.com", "v1beta1"
+NAME = f"{VERSION}.{GROUP}"
+RESOURCES = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": f"{GROUP}/{VERSION}",
+             "resources": [{"name": "flunders", "singularName": "flunder", "namespaced": True,
+                            "kind": "Flunder", "verbs": ["get", "list", "watch", "create"],
+                            "shortNames": ["fl"]},
+                           {"name": "flunders/status", "singularName": "", "namespaced": True,
+                            "kind": "Flunder", "verbs": ["get"]}]}
+FLUNDER = {"kind": "Flunder", "apiVersion": f"{GROUP}/{VERSION}", "metadata": {"name": "one"}}
+OPENAPI = {"openapi": "3.0.0", "info": {"title": "wardle", "version": "1"}, "paths": {},
+           "components": {"schemas": {"com.example.Flunder": {
+               "type": "object", "properties": {"spec": {"type": "object"}},
+               "x-kubernetes-group-version-kind": [
+                   {"group": GROUP, "kind": "Flunder", "version": VERSION}]}}}}
+
+
+class Extension(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    seen = []
+    go_on = threading.Event()
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, body, status=200, kind="application/json"):
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("X-Flunder", "yes")
+        self.end_headers()
+        self.wfile.write(data)
+
+    def note(self, body=b""):
+        cert = self.connection.getpeercert()
+        names = [v for rdn in (cert or {}).get("subject", ()) for k, v in rdn if k == "commonName"]
+        self.seen.append({"method": self.command, "path": self.path, "cn": names, "body": body,
+                          "headers": [(k.lower(), v) for k, v in self.headers.items()]})
+
+    def do_GET(self):
+        self.note()
+        path = self.path.split("?")[0]
+        if path == f"/apis/{GROUP}/{VERSION}":
+            self.answer(RESOURCES)
+        elif path == "/openapi/v3":
+            self.answer({"paths": {f"apis/{GROUP}/{VERSION}": {
+                "serverRelativeURL": f"/openapi/v3/apis/{GROUP}/{VERSION}?hash=F1"}}})
+        elif path == f"/openapi/v3/apis/{GROUP}/{VERSION}":
+            self.answer(OPENAPI)
+        elif "watch=true" in self.path:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.event()
+            self.go_on.wait(60)
+            self.event()
+            self.wfile.write(b"0\r\n\r\n")
+        elif path.endswith("/flunders"):
+            self.answer({"kind": "FlunderList", "apiVersion": f"{GROUP}/{VERSION}",
+                         "metadata": {}, "items": [FLUNDER]})
+        elif path.endswith("/flunders/large"):
+            self.answer(b"x" * (3 << 20), kind="text/plain")
+        elif path.endswith("/flunders/one"):
+            self.answer(FLUNDER)
+        elif self.headers.get("Upgrade") == "echo":
+            self.send_response(101)
+            self.send_header("Upgrade", "echo")
+            self.send_header("Connection", "Upgrade")
+            self.end_headers()
+            self.wfile.write(self.rfile.read(5)[::-1])
+            self.close_connection = True
+        else:
+            self.answer({"kind": "Status", "apiVersion": "v1", "status": "Failure",
+                         "reason": "NotFound", "code": 404, "message": "no such flunder"}, 404)
+
+    def event(self):
+        line = json.dumps({"type": "ADDED", "object": FLUNDER}).encode() + b"\n"
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+        self.wfile.flush()
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.note(body)
+        self.answer(json.loads(body), 201)
+
+
+def openssl(*args):
+    subprocess.run(["openssl", *args], check=True, capture_output=True)
+
+
+def own_address():
+    """One that is not the loopback's: endpoints must not be there."""
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        s.connect(("192.0.2.1", 9))  # sends nothing
+        return s.getsockname()[0]
+    except OSError:
+        return ""
+    finally:
+        s.close()
+
+
+ADDRESS = own_address()
+
+
+class Wardle:
+    """The aggregated server: a certificate of a CA of its own, clients' checked by ours."""
+
+    def __init__(self):
+        self.dir = temp_dir()
+        at = lambda f: os.path.join(self.dir, f)
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                "-keyout", at("ca.key"), "-out", at("ca.crt"), "-days", "30", "-subj", "/CN=ca")
+        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
+                at("key"), "-out", at("csr"), "-subj", "/CN=wardle")
+        with open(at("ext"), "w") as f:
+            f.write("subjectAltName=DNS:wardle.extensions.svc\n")
+        openssl("x509", "-req", "-in", at("csr"), "-CA", at("ca.crt"), "-CAkey", at("ca.key"),
+                "-CAcreateserial", "-days", "30", "-extfile", at("ext"), "-out", at("crt"))
+        with open(at("ca.crt"), "rb") as f:
+            self.ca = base64.b64encode(f.read()).decode()
+        self.port = free_port()
+
+    def start(self, front_proxy_ca):
+        with open(os.path.join(self.dir, "clients.crt"), "w") as f:
+            f.write(front_proxy_ca)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(os.path.join(self.dir, "crt"), os.path.join(self.dir, "key"))
+        context.load_verify_locations(os.path.join(self.dir, "clients.crt"))
+        context.verify_mode = ssl.CERT_REQUIRED
+        self.httpd = http.server.ThreadingHTTPServer((ADDRESS, self.port), Extension)
+        self.httpd.daemon_threads = True
+        self.httpd.socket = context.wrap_socket(self.httpd.socket, server_side=True,
+                                                do_handshake_on_connect=False)
+        threading.Thread(target=self.httpd.serve_forever, daemon=True).start()
+
+    def stop(self):
+        self.httpd.shutdown()
+        self.httpd.server_close()
+
+
+wardle = Wardle()
+
+
+def condition():
+    o = server.get(f"/apis/apiregistration.k8s.io/v1/apiservices/{NAME}")
+    for c in o.get("status", {}).get("conditions", []):
+        if c["type"] == "Available":
+            return c["status"], c["reason"], c["message"]
+    return None
+
+
+def wait_condition(status, reason, message=None):
+    def found():
+        got = condition()
+        check(got and got[:2] == (status, reason), f"condition: {got}")
+        if message:
+            holds(got[2], message)
+        return True
+    wait_for(found, f"{status} {reason}", 60)
+
+
+def slice_object(ready=True, port_name="https"):
+    return {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": "wardle-1", "namespace": "extensions",
+                         "labels": {"kubernetes.io/service-name": "wardle"}},
+            "addressType": "IPv4", "ports": [{"name": port_name, "port": wardle.port}],
+            "endpoints": [{"addresses": [ADDRESS], "conditions": {"ready": ready}}]}
+
+
+def test_local_ones():
+    out = server.kubectl("get", "apiservices", "--no-headers").splitlines()
+    rows = {r.split()[0]: r.split()[1:3] for r in out}
+    equal(rows["v1."], ["Local", "True"])
+    equal(rows["v2.autoscaling"], ["Local", "True"])
+    check("v1.apiregistration.k8s.io" not in rows, "upstream has none for its own group")
+    o = server.get("/apis/apiregistration.k8s.io/v1/apiservices/v1.apps")
+    equal(o["metadata"]["labels"], {"kube-aggregator.kubernetes.io/automanaged": "onstart"})
+    equal((o["spec"]["groupPriorityMinimum"], o["spec"]["versionPriority"]), (17800, 15))
+    equal([(c["reason"], c["message"]) for c in o["status"]["conditions"]],
+          [("Local", "Local APIServices are always available")])
+
+
+def test_what_extensions_trust():
+    cm = server.get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication")
+    data = cm["data"]
+    equal(json.loads(data["requestheader-allowed-names"]), ["system:auth-proxy"])
+    equal(json.loads(data["requestheader-username-headers"]), ["X-Remote-User"])
+    equal(json.loads(data["requestheader-group-headers"]), ["X-Remote-Group"])
+    equal(json.loads(data["requestheader-extra-headers-prefix"]), ["X-Remote-Extra-"])
+    check(data["requestheader-client-ca-file"] != data["client-ca-file"], "one CA for both")
+
+
+def test_becomes_available_step_by_step():
+    server.kubectl("create", "namespace", "extensions")
+    server.apply({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+                  "metadata": {"name": NAME},
+                  "spec": {"group": GROUP, "version": VERSION, "groupPriorityMinimum": 1000,
+                           "versionPriority": 15, "caBundle": wardle.ca,
+                           "service": {"namespace": "extensions", "name": "wardle",
+                                       "port": 443}}})
+    wait_condition("False", "ServiceNotFound",
+                   'service/wardle in "extensions" is not present')
+    status, h, text = server.raw("GET", f"/apis/{GROUP}/{VERSION}/namespaces/d/flunders")
+    equal((status, h["content-type"], text),
+          (503, "text/plain; charset=utf-8", b"service unavailable\n"))
+    service = {"apiVersion": "v1", "kind": "Service",
+               "metadata": {"name": "wardle", "namespace": "extensions"},
+               "spec": {"ports": [{"name": "https", "port": 444}]}}
+    server.apply(service, namespace="extensions")
+    wait_condition("False", "ServicePortError",
+                   'service/wardle in "extensions" is not listening on port 443')
+    service["spec"]["ports"][0]["port"] = 443
+    server.apply(service, namespace="extensions")
+    wait_condition("False", "EndpointsNotFound",
+                   'cannot find endpointslices for service/wardle in "extensions"')
+    server.apply(slice_object(ready=False), namespace="extensions")
+    wait_condition("False", "MissingEndpoints", 'endpointslices for service/wardle in "extensions" '
+                   'have no addresses with port name "https"')
+    server.apply(slice_object(), namespace="extensions")
+    wait_condition("False", "FailedDiscoveryCheck",
+                   rf"failing or missing response from https://{ADDRESS}:{wardle.port}/apis/"
+                   rf"{GROUP}/{VERSION}: Get .*connection refused")
+    cm = server.get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication")
+    wardle.start(cm["data"]["requestheader-client-ca-file"])
+    wait_condition("True", "Passed", "all checks passed")
+    first = Extension.seen[0]
+    equal(first["cn"], ["system:auth-proxy"])
+    got = dict(first["headers"])
+    equal((got["x-remote-user"], got["x-remote-group"]),
+          ("system:kube-aggregator", "system:masters"))
+
+
+def test_requests_say_who_asks():
+    Extension.seen.clear()
+    status, h, text = server.raw("GET", f"/apis/{GROUP}/{VERSION}/namespaces/d/flunders/one?x=%20y",
+                                 headers={"X-Remote-User": "liar", "X-Remote-Extra-A": "b",
+                                          "X-Other": "kept"})
+    equal((status, json.loads(text), h["x-flunder"]), (200, FLUNDER, "yes"))
+    seen = Extension.seen[-1]
+    equal((seen["path"], seen["cn"]),
+          (f"/apis/{GROUP}/{VERSION}/namespaces/d/flunders/one?x=%20y", ["system:auth-proxy"]))
+    got = dict(seen["headers"])
+    equal((got["x-remote-user"], got["x-other"]), ("system:admin", "kept"))
+    groups = [v for k, v in seen["headers"] if k == "x-remote-group"]
+    equal(groups, ["system:masters", "system:authenticated"])
+    check("authorization" not in got, "a credential went on")
+    server.kubectl("get", f"flunders.v1beta1.{GROUP}", "-n", "d", "--as", "jane", "--as-group",
+                   "system:masters", "--as-user-extra", "example.com/x%y=z")
+    lists = [s for s in Extension.seen if s["path"].startswith(
+        f"/apis/{GROUP}/{VERSION}/namespaces/d/flunders?")]
+    got = dict(lists[-1]["headers"])
+    equal((got["x-remote-user"], "impersonate-user" in got), ("jane", False))
+    body = dict(FLUNDER, spec={"a": "b" * 100000})
+    answer = server.api("POST", f"/apis/{GROUP}/{VERSION}/namespaces/d/flunders", body)
+    equal(answer, body)
+    equal(json.loads(Extension.seen[-1]["body"]), body)
+
+
+def test_rights_are_ours():
+    out = server.kubectl_fails("get", "--raw", f"/apis/{GROUP}/{VERSION}/namespaces/d/flunders",
+                               "--as", "nobody")
+    holds(out, f'User "nobody" cannot list resource "flunders" in API group "{GROUP}"')
+
+
+def test_errors_and_large_answers_pass():
+    status, _, text = server.raw("GET", f"/apis/{GROUP}/{VERSION}/namespaces/d/flunders/none")
+    equal((status, json.loads(text)["message"]), (404, "no such flunder"))
+    status, h, text = server.raw("GET", f"/apis/{GROUP}/{VERSION}/namespaces/d/flunders/large")
+    equal((status, h["content-type"], len(text)), (200, "text/plain", 3 << 20))
+
+
+def test_watches_stream():
+    Extension.go_on.clear()
+    c = server.connect()
+    c.request("GET", f"/apis/{GROUP}/{VERSION}/namespaces/d/flunders?watch=true")
+    r = c.getresponse()
+    equal(json.loads(r.readline())["type"], "ADDED")  # before the server goes on
+    Extension.go_on.set()
+    equal(json.loads(r.readline())["object"], FLUNDER)
+    equal(r.read(), b"")
+    c.close()
+
+
+def test_upgrades_pass():
+    c = server.connect()
+    c.connect()
+    c.sock.sendall((f"GET /apis/{GROUP}/{VERSION}/namespaces/d/flunders/one/echo HTTP/1.1\r\n"
+                    "Host: x\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n").encode())
+    f = c.sock.makefile("rb")
+    holds(f.readline().decode(), "101")
+    while f.readline().strip():
+        pass
+    c.sock.sendall(b"hello")
+    equal(f.read(5), b"olleh")
+    c.close()
+
+
+def test_discovery_is_merged():
+    def known():
+        names = [g["name"] for g in server.get("/apis")["groups"]]
+        return GROUP in names
+    wait_for(known, "the group is listed")
+    g = server.get(f"/apis/{GROUP}")
+    equal((g["kind"], g["preferredVersion"]["version"]), ("APIGroup", VERSION))
+    equal(server.get(f"/apis/{GROUP}/{VERSION}"), RESOURCES)
+    accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+
+    def aggregated():
+        text = server.raw("GET", "/apis", headers={"Accept": accept})[2]
+        return next(i for i in json.loads(text)["items"] if i["metadata"]["name"] == GROUP)
+    v = aggregated()["versions"][0]
+    equal((v["version"], v["freshness"], len(v["resources"])), (VERSION, "Current", 1))
+    r = v["resources"][0]
+    equal((r["resource"], r["scope"], r["shortNames"], r["responseKind"]),
+          ("flunders", "Namespaced", ["fl"],
+           {"group": GROUP, "version": VERSION, "kind": "Flunder"}))
+    equal([s["subresource"] for s in r["subresources"]], ["status"])
+    out = server.kubectl("api-resources", "--api-group", GROUP)
+    holds(out, r"^flunders\s+fl\s+wardle.example.com/v1beta1\s+true\s+Flunder")
+
+
+def test_openapi_is_merged():
+    path = f"apis/{GROUP}/{VERSION}"
+
+    def url():
+        return server.get("/openapi/v3")["paths"].get(path, {}).get("serverRelativeURL")
+    equal(wait_for(url, "the document is listed"), f"/openapi/v3/{path}?hash=F1")
+    equal(server.get(url()), OPENAPI)
+
+
+def test_goes_away():
+    wardle.stop()
+    server.apply(slice_object(ready=False), namespace="extensions")
+    wait_condition("False", "MissingEndpoints")
+    accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+
+    def stale():
+        text = server.raw("GET", "/apis", headers={"Accept": accept})[2]
+        item = next(i for i in json.loads(text)["items"] if i["metadata"]["name"] == GROUP)
+        return item["versions"][0]
+    v = wait_for(lambda: stale() if stale()["freshness"] == "Stale" else None, "stale")
+    equal(v["resources"][0]["resource"], "flunders")  # what was last known
+    equal(server.raw("GET", f"/apis/{GROUP}/{VERSION}")[0], 503)
+    server.kubectl("delete", "apiservice", NAME)
+
+    def gone():
+        return GROUP not in [g["name"] for g in server.get("/apis")["groups"]]
+    wait_for(gone, "the group is not listed")
+    equal(server.raw("GET", f"/apis/{GROUP}/{VERSION}")[0], 404)
+
+
+if __name__ == "__main__":
+    if not ADDRESS or ADDRESS.startswith("127."):
+        print("skip test_aggregation.py: this machine has no address but the loopback's")
+    else:
+        run(server)
