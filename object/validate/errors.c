@@ -117,6 +117,11 @@ void kl_v_invalid_text(struct kl_v *c, const struct kl_vpath *p, struct kl_str s
     add(c, "FieldValueInvalid", "Invalid value", p, &shown, detail);
 }
 
+void kl_v_invalid_omitted(struct kl_v *c, const struct kl_vpath *p, const char *detail)
+{
+    add(c, "FieldValueInvalid", "Invalid value", p, NULL, detail);
+}
+
 void kl_v_invalid_str(struct kl_v *c, const struct kl_vpath *p, struct kl_str s, const char *detail)
 {
     kl_v_invalid_text(c, p, quoted(c, s), detail);

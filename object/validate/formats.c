@@ -164,6 +164,11 @@ size_t kl_v_messages(enum kl_v_format format, struct kl_str s, const char *ret[K
         return by_name(KL_NAME_DNS1123_LABEL, s, ret);
     case KL_V_SUBDOMAIN:
         return by_name(KL_NAME_DNS1123_SUBDOMAIN, s, ret);
+    case KL_V_LONG_NAME:
+        if (s.n <= 253)
+            return by_name(KL_NAME_DNS1123_SUBDOMAIN, s, ret);
+        ret[0] = "must be no more than 253 bytes";
+        return 1;
     case KL_V_DNS1035:
         return by_name(KL_NAME_DNS1035_LABEL, s, ret);
     case KL_V_PATH_SEGMENT:

@@ -147,11 +147,10 @@ static void check_failure_rule(struct kl_v *c, const struct kl_value *r,
     for (KL_EACH(v, patterns))
         check_pattern(c, v, I(F(p, onPodConditions), i++));
     if (codes && kl_len(patterns))
-        kl_v_invalid_text(c, p, KL_STR("{}"),
-                          "specifying both OnExitCodes and OnPodConditions is not supported");
+        kl_v_invalid_omitted(c, p,
+                             "specifying both OnExitCodes and OnPodConditions is not supported");
     if (!codes && !kl_len(patterns))
-        kl_v_invalid_text(c, p, KL_STR("{}"),
-                          "specifying one of OnExitCodes and OnPodConditions is required");
+        kl_v_invalid_omitted(c, p, "specifying one of OnExitCodes and OnPodConditions is required");
 }
 
 static void check_success_rule(struct kl_v *c, const struct kl_value *r,

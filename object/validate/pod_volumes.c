@@ -213,7 +213,8 @@ void kl_v_iscsi(struct kl_v *c, const struct kl_value *v, const struct kl_vpath 
         kl_v_required(c, F(F(p, secretRef), name), "");
     if (initiator && !known_iqn(who))
         kl_v_invalid_str(c, N(p, "initiatorname"), who,
-                         "must be valid format starting with iqn, eui, or naa");
+                         of_pv ? "must be valid format"
+                               : "must be valid format starting with iqn, eui, or naa");
     else if (initiator && !good_iqn(who))
         kl_v_invalid_str(c, N(p, "initiatorname"), who, "must be valid format");
 }

@@ -39,6 +39,7 @@ void kl_v_invalid_str(struct kl_v *c, const struct kl_vpath *p, struct kl_str s,
 void kl_v_invalid_int(struct kl_v *c, const struct kl_vpath *p, int64_t i, const char *detail);
 void kl_v_invalid_text(struct kl_v *c, const struct kl_vpath *p, struct kl_str shown,
                        const char *detail); // the value as it is to be shown
+void kl_v_invalid_omitted(struct kl_v *c, const struct kl_vpath *p, const char *detail); // no value
 // A struct or list as encoding/json shows upstream's type; `internal` types carry Go's names.
 void kl_v_invalid_json(struct kl_v *c, const struct kl_vpath *p, const struct kl_type *type,
                        const struct kl_value *v, bool internal, const char *detail);
@@ -63,6 +64,7 @@ struct kl_str kl_v_json(struct kl_v *c, const struct kl_type *type, const struct
 enum kl_v_format {
     KL_V_LABEL,     // DNS-1123 label
     KL_V_SUBDOMAIN, // DNS-1123 subdomain
+    KL_V_LONG_NAME, // the same in the words of declarative validation
     KL_V_DNS1035,
     KL_V_PATH_SEGMENT,
     KL_V_QUALIFIED,

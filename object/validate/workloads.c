@@ -308,7 +308,7 @@ static void check_controller(struct kl_v *c)
 
 static void create_controller(struct kl_v *c)
 {
-    kl_v_meta(c, KL_V_SUBDOMAIN);
+    kl_v_meta(c, KL_V_LONG_NAME);
     check_controller(c);
 }
 
