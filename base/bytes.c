@@ -11,7 +11,37 @@ struct kl_bytes *kl_bytes_alloc(size_t n)
         return NULL;
     atomic_init(&b->refs, 1);
     b->n = (uint32_t)n;
+    b->p = (char *)(b + 1);
     return b;
+}
+
+struct outside {
+    struct kl_bytes bytes;
+    void (*release)(void *owner, size_t n);
+    void *owner;
+};
+
+struct kl_bytes *kl_bytes_outside(const char *p, size_t n, void (*release)(void *owner, size_t n),
+                                  void *owner)
+{
+    struct outside *o = n > UINT32_MAX ? NULL : malloc(sizeof(*o));
+    if (!o)
+        return NULL;
+    o->bytes = (struct kl_bytes){.n = (uint32_t)n, .p = (char *)p};
+    atomic_init(&o->bytes.refs, 1);
+    o->release = release;
+    o->owner = owner;
+    return &o->bytes;
+}
+
+bool kl_bytes_is_outside(const struct kl_bytes *b)
+{
+    return b && b->p != (const char *)(b + 1);
+}
+
+void *kl_bytes_owner(const struct kl_bytes *b)
+{
+    return kl_bytes_is_outside(b) ? ((const struct outside *)b)->owner : NULL;
 }
 
 struct kl_bytes *kl_bytes_new(struct kl_str s)
@@ -37,6 +67,11 @@ struct kl_bytes *kl_bytes_ref(struct kl_bytes *b)
 void kl_bytes_unref(struct kl_bytes *b)
 {
     // acq_rel rather than a fence before free: ThreadSanitizer does not model fences.
-    if (b && atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) == 1)
-        free(b);
+    if (!b || atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    if (kl_bytes_is_outside(b)) {
+        struct outside *o = (struct outside *)b;
+        o->release(o->owner, b->n);
+    }
+    free(b);
 }

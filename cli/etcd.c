@@ -224,8 +224,10 @@ static int begin(struct server *s, struct kl_error *err)
                                   .keyfile = f->datastore_key,
                                   .take_over = f->take_over,
                                   .no_fsync = f->unsafe_no_fsync};
+    so.spill_dir = "/var/tmp"; // a database's server has no place of its own
     int rc = compaction(f, &so, err);
-    if (rc || (rc = kl_etcd_cluster_open(&s->cluster, f, &so, err)) ||
+    if (rc || (rc = kl_memory_budget(f->memory_budget, &so.memory_budget, err)) ||
+        (rc = kl_etcd_cluster_open(&s->cluster, f, &so, err)) ||
         (rc = kl_store_open(f->datastore, &so, &s->store, err)) || (rc = make_loops(s, err)))
         return rc;
     struct kl_etcd_options eo = {

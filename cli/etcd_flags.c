@@ -33,6 +33,8 @@ static const struct flag flags[] = {
     {"datastore-certfile", STRING, AT(datastore_cert), "Client certificate for the datastore"},
     {"datastore-keyfile", STRING, AT(datastore_key), "Its key"},
     {"take-over", BOOL, AT(take_over), "Change a kine datastore in place"},
+    {"memory-budget", STRING, AT(memory_budget),
+     "Memory for values, the rest is in a file (a quarter of the machine's, at most 2Gi)"},
     {"watch-progress-notify-interval", DURATION, AT(progress_ms),
      "Time between progress notifications of a silent watch (10m)"},
     {"data-dir", STRING, AT(data_dir), "Where the default datastore is (NAME.etcd)"},

@@ -2,6 +2,7 @@
 #include "cli/machine.h"
 #include "base/cidr.h"
 #include "object/names.h"
+#include "object/quantity.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <ifaddrs.h>
@@ -12,6 +13,9 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <uv.h>
+
+#define BUDGET_MAX ((int64_t)2 << 30)
 
 // The interface of the default route, from /proc/net/route.
 static bool default_interface(char name[IFNAMSIZ])
@@ -129,4 +133,19 @@ void kl_notify_systemd(const char *state)
     sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&to,
            (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
     close(fd);
+}
+
+int kl_memory_budget(const char *text, int64_t *ret, struct kl_error *err)
+{
+    struct kl_quantity q;
+    if (!text) {
+        uint64_t all = uv_get_total_memory(), ours = uv_get_constrained_memory();
+        uint64_t quarter = (ours && ours < all ? ours : all) / 4;
+        *ret = quarter && quarter < BUDGET_MAX ? (int64_t)quarter : BUDGET_MAX;
+        return 0;
+    }
+    if (kl_quantity_parse(kl_str(text), &q, err) || (*ret = kl_quantity_value(&q)) < 0)
+        return kl_error_set(err, KL_EINVALID,
+                            "--memory-budget %s: not a number of bytes, such as 512Mi", text);
+    return 0;
 }

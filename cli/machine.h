@@ -15,5 +15,8 @@ const char *kl_nth_address(struct kl_arena *a, const char *cidr, unsigned n);
 const char *kl_first_node_cidr(struct kl_arena *a, const char *cidr);
 // Makes base and every part of rel below it, mode 0700.
 int kl_make_dirs(struct kl_arena *a, const char *base, const char *rel, struct kl_error *err);
+// --memory-budget: a quantity of bytes; "0" is no limit, NULL a quarter of the memory that there is
+// for this process, at most 2 GiB.
+int kl_memory_budget(const char *text, int64_t *ret, struct kl_error *err);
 // sd_notify(3) without its library; nothing when systemd did not start us.
 void kl_notify_systemd(const char *state);

@@ -40,7 +40,7 @@ struct options {
     const char *kubeconfig, *kubeconfig_mode, *cluster_cidr, *service_cidr, *cluster_dns;
     const char *cluster_domain, *node_name, *node_ip, *runtime_endpoint, *disable, *bridge_name;
     const char *cgroup_root, *log_format, *transport;
-    const char *snapshot_dir, *snapshot_name, *snapshot_cron;
+    const char *snapshot_dir, *snapshot_name, *snapshot_cron, *memory_budget;
     struct kl_flag_list tls_san, node_label, node_taint;
     int snapshot_retention;
     const char *const *api_args;
@@ -82,6 +82,10 @@ static const struct kl_flag flags[] = {
      NULL, "db", "Certificate to show to a database"},
     {"datastore-keyfile", 0, "KINGLET_DATASTORE_KEYFILE", KL_FLAG_STRING, AT(keyfile), "FILE", NULL,
      "db", "Its key"},
+    {"memory-budget", 0, "KINGLET_MEMORY_BUDGET", KL_FLAG_STRING, AT(memory_budget), "SIZE", NULL,
+     "db",
+     "Memory for values and decoded objects, the rest is in a file (a quarter of the machine's, at "
+     "most 2Gi; 0: all in memory)"},
     {"take-over", 0, "KINGLET_TAKE_OVER", KL_FLAG_BOOL, AT(take_over), NULL, "false", "db",
      "Change a datastore of kine or K3s in place (without it: say what would change)"},
     {"snapshot-schedule-cron", 0, "KINGLET_SNAPSHOT_SCHEDULE_CRON", KL_FLAG_STRING,
@@ -580,6 +584,9 @@ static int begin(struct server *s, struct kl_error *err)
     so.cafile = o->cafile;
     so.certfile = o->certfile;
     so.keyfile = o->keyfile;
+    so.spill_dir = kl_arena_printf(&s->arena, "%s/server/db", o->data_dir).p;
+    if ((rc = kl_memory_budget(o->memory_budget, &so.memory_budget, err)))
+        return rc;
     struct kl_cluster_options co = {.pki = p,
                                     .store = so,
                                     .datastore = o->datastore,

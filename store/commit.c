@@ -356,6 +356,7 @@ static void run_pump(struct kl_task *t)
     struct kl_store *s = KL_CONTAINER_OF(t, struct kl_store, pump);
     s->pumping = false;
     bool more = false;
+    kl_evict_run(s);
     while (finish_slice(s)) {
         if (!s->slice.preparing)
             more = !run_queue(s);
@@ -418,7 +419,7 @@ static void settle_row(struct kl_store *s, struct kl_row *row)
 {
     for (int k = 0; row->op && !row->kv->deleted && k < KL_KV_ATTACH; k++) {
         if (row->op->attach[k])
-            atomic_store_explicit(&row->kv->attach[k], row->op->attach[k], memory_order_release);
+            kl_kv_attach(row->kv, k, row->op->attach[k]);
         row->op->attach[k] = NULL;
     }
     kl_lease_row_applied(s, row);
@@ -542,8 +543,10 @@ static int apply_outside(struct kl_store *s, struct kl_batch *b)
         kl_ring_room_fini(&room);
         return KL_ENOMEM;
     }
-    for (size_t i = 0; i < b->nrows; i++)
+    for (size_t i = 0; i < b->nrows; i++) {
         b->rows[i].kv->hooks = s->o.hooks;
+        kl_kv_charge(b->rows[i].kv, s->evict.home);
+    }
     for (size_t i = 0; i < b->nleases; i++)
         b->leases[i].deadline_mono_ms = 0; // another process's clock
     v->root = x.root;

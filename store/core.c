@@ -101,6 +101,7 @@ static void run_timer(uv_timer_t *t)
     kl_compact_tick(s);
     kl_forward_tick(s);
     check_space(s);
+    kl_evict_run(s);
     kl_store_arm_timer(s);
 }
 
@@ -247,6 +248,7 @@ static void free_store(struct kl_store *s)
     for (int i = 0; i < KL_HOLD_MAX; i++)
         kl_view_unref(s->held[i].view);
     kl_ring_room_fini(&s->room);
+    kl_evict_fini(s);
     pthread_mutex_destroy(&s->readers_mu);
     pthread_mutex_destroy(&s->held_mu);
     pthread_mutex_destroy(&s->text_mu);
@@ -298,6 +300,8 @@ int kl_store_make(const char *url, const struct kl_store_options *o, struct kl_s
     kl_ring_room_init(&s->room, s->o.ring_bytes);
     kl_store_metrics_init();
     r = kl_loop_new("kl-store", &s->loop, err);
+    if (!r)
+        r = kl_evict_init(s, err);
     if (!r)
         r = ops->open(s, rest, &s->backend, err);
     if (!r && ops->key_rule)
@@ -351,7 +355,7 @@ int kl_store_open(const char *url, const struct kl_store_options *o, struct kl_s
 void kl_store_maybe_stop(struct kl_store *s)
 {
     if (!s->stopping || s->inflight || s->slice.txn || s->reading || s->reads || s->asking_head ||
-        s->compaction.stepping || s->compaction.tidying)
+        s->compaction.stepping || s->compaction.tidying || kl_evict_is_busy(&s->evict))
         return;
     if (s->fill && (s->fill->nrows || s->fill->nleases || s->fill->compact_rev))
         return; // the pump proposes it
@@ -415,7 +419,13 @@ void kl_store_status(struct kl_store *s, struct kl_store_status *ret)
         .longest_turn = LOAD(longest_turn),
         .disk_full = LOAD(full),
         .last_error = (int)LOAD(last_error),
+        .value_bytes = atomic_load_explicit(&s->evict.home->values, memory_order_relaxed),
+        .attached_bytes = atomic_load_explicit(&s->evict.home->attached, memory_order_relaxed),
     };
+    if (s->evict.spill) {
+        ret->file_value_bytes = kl_spill_live_bytes(s->evict.spill);
+        ret->file_bytes = kl_spill_file_bytes(s->evict.spill);
+    }
 #undef LOAD
     pthread_mutex_lock(&s->readers_mu);
     ret->readers = s->nreaders;

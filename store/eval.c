@@ -207,6 +207,7 @@ static int add_write(struct eval *e, struct kl_op *op, struct kl_kv *kv, struct 
         return KL_ENOMEM;
     }
     kv->hooks = e->s->o.hooks;
+    kl_kv_charge(kv, e->s->evict.home);
     kl_fence_note(e->s, kv);
     *row = (struct kl_row){.kv = kv, .prev = kl_kv_ref(prev), .op = op};
     e->b->bytes += kv->key_len + kl_kv_value(kv).n + 64;

@@ -19,6 +19,33 @@ struct kl_kv *kl_kv_new(struct kl_str key, struct kl_bytes *value)
     return kv;
 }
 
+void kl_home_unref(struct kl_home *h)
+{
+    if (h && atomic_fetch_sub_explicit(&h->refs, 1, memory_order_acq_rel) == 1)
+        free(h);
+}
+
+static void count(struct kl_kv *kv, long long sign)
+{
+    if (kv->value && !kl_bytes_is_outside(kv->value))
+        atomic_fetch_add_explicit(&kv->home->values, sign * (long long)kv->value->n,
+                                  memory_order_relaxed);
+}
+
+static void count_attached(const struct kl_kv *kv, int slot, const void *p, long long sign)
+{
+    if (kv->home && kv->hooks && kv->hooks->size[slot])
+        atomic_fetch_add_explicit(&kv->home->attached, sign * (long long)kv->hooks->size[slot](p),
+                                  memory_order_relaxed);
+}
+
+void kl_kv_charge(struct kl_kv *kv, struct kl_home *home)
+{
+    kv->home = home;
+    atomic_fetch_add_explicit(&home->refs, 1, memory_order_relaxed);
+    count(kv, 1);
+}
+
 struct kl_kv *kl_kv_ref(struct kl_kv *kv)
 {
     if (kv)
@@ -32,8 +59,14 @@ void kl_kv_unref(struct kl_kv *kv)
         return;
     for (int i = 0; i < KL_KV_ATTACH; i++) {
         void *p = atomic_load_explicit(&kv->attach[i], memory_order_relaxed);
-        if (p && kv->hooks && kv->hooks->free[i])
+        if (p && kv->hooks && kv->hooks->free[i]) {
+            count_attached(kv, i, p, -1);
             kv->hooks->free[i](p);
+        }
+    }
+    if (kv->home) {
+        count(kv, -1);
+        kl_home_unref(kv->home);
     }
     kl_bytes_unref(kv->value);
     free(kv);
@@ -43,8 +76,10 @@ void *kl_kv_attach(struct kl_kv *kv, int slot, void *p)
 {
     void *there = NULL;
     if (atomic_compare_exchange_strong_explicit(&kv->attach[slot], &there, p, memory_order_acq_rel,
-                                                memory_order_acquire))
+                                                memory_order_acquire)) {
+        count_attached(kv, slot, p, 1);
         return p;
+    }
     return there;
 }
 

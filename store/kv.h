@@ -16,7 +16,15 @@ typedef int64_t kl_rev;
 // reference, so they must not touch a loop.
 struct kl_kv_hooks {
     void (*free[KL_KV_ATTACH])(void *attached);
+    size_t (*size[KL_KV_ATTACH])(const void *attached); // in memory; NULL: not counted
     const void *arg; // its own; must live as long as it uses versions
+};
+
+// What the versions of one store hold in memory, from kl_kv_charge to their end.
+struct kl_home {
+    atomic_llong refs;
+    atomic_llong values;   // bytes of values that are not in the value file (spill.h)
+    atomic_llong attached; // bytes of what hangs on them
 };
 
 // Read-only to everybody but the store. `id` is the row's own revision; it differs from mod_rev
@@ -30,11 +38,13 @@ struct kl_kv {
     // A log that gives one revision to all rows of a transaction (a remote etcd): their place among
     // those with this id, and whether another one follows. Ids are unique everywhere else.
     bool more;
+    atomic_bool used; // since the budget's hand last came by (evict.c)
     uint32_t sub;
     kl_rev id, mod_rev, create_rev;
     int64_t version, lease;
     struct kl_bytes *value; // NULL when deleted or cold
     const struct kl_kv_hooks *hooks;
+    struct kl_home *home; // where it is counted, or NULL
     _Atomic(void *) attach[KL_KV_ATTACH];
     struct kl_kv *lease_prev, *lease_next; // the committer's only
     char key[];                            // NUL-terminated
@@ -51,8 +61,16 @@ static inline bool kl_kv_ends_txn(const struct kl_kv *kv)
     return kv->id == kv->mod_rev && !kv->more;
 }
 
+static inline void kl_kv_use(const struct kl_kv *kv)
+{
+    atomic_bool *used = &((struct kl_kv *)kv)->used;
+    if (!atomic_load_explicit(used, memory_order_relaxed))
+        atomic_store_explicit(used, true, memory_order_relaxed);
+}
+
 static inline struct kl_str kl_kv_value(const struct kl_kv *kv)
 {
+    kl_kv_use(kv);
     return kl_bytes_str(kv->value);
 }
 
@@ -60,9 +78,14 @@ static inline struct kl_str kl_kv_value(const struct kl_kv *kv)
 struct kl_kv *kl_kv_ref(struct kl_kv *kv);
 void kl_kv_unref(struct kl_kv *kv);
 
+void kl_home_unref(struct kl_home *h);
+// Counts it, once it is whole and before others see it.
+void kl_kv_charge(struct kl_kv *kv, struct kl_home *home);
+
 // What hangs in a slot, or NULL. Any thread; lives as long as the version.
 static inline void *kl_kv_attached(const struct kl_kv *kv, int slot)
 {
+    kl_kv_use(kv);
     return atomic_load_explicit(&((struct kl_kv *)kv)->attach[slot], memory_order_acquire);
 }
 

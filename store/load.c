@@ -17,6 +17,7 @@ static int load_kv(void *arg, struct kl_kv *kv)
 {
     struct load *ld = arg;
     kv->hooks = ld->store->o.hooks;
+    kl_evict_load(ld->store, kv);
     kl_fence_note(ld->store, kv);
     int r = kl_index_put(&ld->index, kv);
     if (!r)

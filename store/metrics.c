@@ -91,6 +91,18 @@ static struct kl_metric put_bytes = COUNTER("etcd_debugging_mvcc_total_put_size_
 static struct kl_metric kine_sql_total =
     COUNTER("kine_sql_total", "Transactions of the back end: one for each batch.");
 
+// The lines of the memory budget.
+static struct kl_metric value_bytes =
+    GAUGE("kinglet_store_value_memory_bytes", "Values in memory, old versions included.");
+static struct kl_metric attached_bytes =
+    GAUGE("kinglet_store_attached_memory_bytes", "Decoded objects and encodings in memory.");
+static struct kl_metric ring_bytes =
+    GAUGE("kinglet_store_ring_bytes", "What the events that watches may go back to hold.");
+static struct kl_metric file_value_bytes =
+    GAUGE("kinglet_store_value_file_used_bytes", "Values in the value file.");
+static struct kl_metric file_bytes =
+    GAUGE("kinglet_store_value_file_bytes", "Size of the value file on the disk.");
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void register_all(void)
@@ -114,7 +126,12 @@ static void register_all(void)
                                &leader_changes,
                                &events_total,
                                &put_bytes,
-                               &kine_sql_total};
+                               &kine_sql_total,
+                               &value_bytes,
+                               &attached_bytes,
+                               &ring_bytes,
+                               &file_value_bytes,
+                               &file_bytes};
     for (size_t i = 0; i < KL_COUNT(all); i++)
         kl_metric_register(all[i]);
     for (size_t i = 0; i < KL_COUNT(simple); i++)
@@ -174,4 +191,12 @@ void kl_store_metrics_applied(const struct kl_store *s, const struct kl_batch *b
     kl_metric_set(&db_bytes, sizes.db_bytes);
     kl_metric_set(&db_bytes_old, sizes.db_bytes);
     kl_metric_set(&db_used_bytes, sizes.db_used_bytes);
+    kl_metric_set(&ring_bytes, atomic_load_explicit(&s->stat.ring_bytes, memory_order_relaxed));
+    kl_metric_set(&value_bytes, atomic_load_explicit(&s->evict.home->values, memory_order_relaxed));
+    kl_metric_set(&attached_bytes,
+                  atomic_load_explicit(&s->evict.home->attached, memory_order_relaxed));
+    if (s->evict.spill) {
+        kl_metric_set(&file_value_bytes, kl_spill_live_bytes(s->evict.spill));
+        kl_metric_set(&file_bytes, kl_spill_file_bytes(s->evict.spill));
+    }
 }

@@ -23,14 +23,17 @@ struct kl_store_clock {
 
 // Zeroed means the defaults in brackets.
 struct kl_store_options {
-    const struct kl_kv_hooks *hooks;    // [nothing is attached]
-    size_t ring_bytes;                  // event ring [16 MiB]
-    bool auto_compact;                  // every minute, what is both older and further back than:
-    int64_t compact_age_ms;             // [5 min]
-    int64_t compact_keep_revs;          // [1000]
-    int64_t compact_every_ms;           // [1 min]
-    size_t max_queue;                   // transactions waiting, beyond which KL_ETOOMANY [65536]
-    const struct kl_store_clock *clock; // [base/clock.h]
+    const struct kl_kv_hooks *hooks; // [nothing is attached]
+    size_t ring_bytes;               // event ring [16 MiB]
+    bool auto_compact;               // every minute, what is both older and further back than:
+    int64_t compact_age_ms;          // [5 min]
+    int64_t compact_keep_revs;       // [1000]
+    int64_t compact_every_ms;        // [1 min]
+    int64_t memory_budget; // of values and what hangs on them, beyond which they go to a file [all
+                           // stay in memory], which is made in
+    const char *spill_dir; // [as if there were no budget]
+    size_t max_queue;      // transactions waiting, beyond which KL_ETOOMANY [65536]
+    const struct kl_store_clock *clock;      // [base/clock.h]
     const char *cafile, *certfile, *keyfile; // TLS to a database or a remote etcd [none]
     bool take_over;                          // change a kine datastore in place [refuse, say what]
     const char *take_over_dir; // for the snapshot of a database as it was before that [.]
@@ -134,10 +137,12 @@ struct kl_store_status {
     int64_t keys, leases, watchers, readers;
     int64_t db_bytes, db_used_bytes, wal_bytes;
     int64_t ring_bytes, held_views, queued;
-    int64_t txns, batches, rows; // since start
-    int64_t longest_turn;        // the most rows that a loop handled without looking at others
-    bool disk_full;              // only writes that do not grow are accepted
-    int last_error;              // of the newest batch, 0 when it was stored
+    int64_t value_bytes, attached_bytes;  // what the memory budget is for
+    int64_t file_value_bytes, file_bytes; // values that are in the value file; its size
+    int64_t txns, batches, rows;          // since start
+    int64_t longest_turn; // the most rows that a loop handled without looking at others
+    bool disk_full;       // only writes that do not grow are accepted
+    int last_error;       // of the newest batch, 0 when it was stored
     char last_error_text[256];
 };
 // Other servers write too: the newest state is what an empty transaction has waited for.

@@ -2,6 +2,7 @@
 // The store's core. Everything here belongs to the core's loop but what says otherwise.
 #pragma once
 #include "store/backend.h"
+#include "store/evict.h"
 #include "store/index_int.h"
 #include "store/ring_int.h"
 #include "store/store.h"
@@ -133,6 +134,7 @@ struct kl_store {
     struct kl_ring_room room;
     struct kl_slice slice;
     struct kl_grave grave;
+    struct kl_evict evict;
     uv_prepare_t turn;
     size_t turn_rows; // of this iteration
 

@@ -17,9 +17,24 @@ static void free_bytes(void *p)
     kl_bytes_unref(p);
 }
 
-const struct kl_kv_hooks kl_cache_hooks = {.free = {[KL_CACHE_OBJECT] = free_object,
-                                                    [KL_CACHE_JSON] = free_bytes,
-                                                    [KL_CACHE_PROTOBUF] = free_bytes}};
+static size_t object_size(const void *p)
+{
+    return ((const struct kl_object *)p)->size_bytes;
+}
+
+static size_t bytes_size(const void *p)
+{
+    return ((const struct kl_bytes *)p)->n;
+}
+
+const struct kl_kv_hooks kl_cache_hooks = {
+    .free = {[KL_CACHE_OBJECT] = free_object,
+             [KL_CACHE_JSON] = free_bytes,
+             [KL_CACHE_PROTOBUF] = free_bytes},
+    .size = {[KL_CACHE_OBJECT] = object_size,
+             [KL_CACHE_JSON] = bytes_size,
+             [KL_CACHE_PROTOBUF] = bytes_size},
+};
 
 static int set_rv(struct kl_arena *a, struct kl_value *root, kl_rev rev, char text[24])
 {

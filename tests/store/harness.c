@@ -93,6 +93,11 @@ void hs_open(struct hs_store *hs, const char *backend, const struct kl_store_opt
     if (o)
         hs->o = *o;
     hs->o.extra = extra;
+    // Nearly every value lies in the value file then.
+    const char *budget = getenv("STORE_BUDGET");
+    if (budget && !hs->o.memory_budget)
+        hs->o.memory_budget = atoll(budget);
+    hs->o.spill_dir = "/tmp";
     const char *base = getenv("STORE_DIR");
     snprintf(hs->dir, sizeof(hs->dir), "%.32s/kl-store-XXXXXX", base ? base : "/tmp");
     assert_non_null(mkdtemp(hs->dir));
