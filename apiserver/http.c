@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // HTTP in front of the pipeline: parse, authenticate, authorise, read the body, run, answer.
 #include "apiserver/aggregate/aggregate.h"
+#include "apiserver/audit/audit.h"
 #include "apiserver/auth/auth.h"
 #include "apiserver/fairness/fairness.h"
 #include "apiserver/joining.h"
@@ -50,9 +51,11 @@ static size_t common_headers(struct kl_req *r, struct kl_http_header *h, const c
 size_t kl_http_common_headers(const struct kl_req *r, struct kl_http_header *h)
 {
     size_t n = 0;
-    struct kl_str schema, level;
+    struct kl_str schema, level, id = kl_audit_id((struct kl_req *)r);
+    if (id.n)
+        put_header(h, &n, "audit-id", id);
     if (!r->ticket)
-        return 0;
+        return n;
     kl_fair_uids(r, &schema, &level);
     if (level.n)
         put_header(h, &n, "x-kubernetes-pf-prioritylevel-uid", level);
@@ -65,6 +68,8 @@ void kl_api_call_release(struct kl_api_call *c)
 {
     struct kl_http_req *hr = c->hr;
     struct kl_api_loop *al = c->req.al;
+    if (c->req.audit)
+        kl_audit_end(&c->req);
     if (c->req.ticket || c->req.inflight)
         kl_fair_leave(&c->req);
     kl_req_fini(&c->req);
@@ -100,6 +105,8 @@ void kl_http_answer(struct kl_req *r)
         kl_list_answer(c, r->list);
         return;
     }
+    if (r->audit)
+        kl_audit_result(r);
     struct kl_bytes *body = kl_encode_result(r, &c->spec);
     if (!body) {
         kl_http_abort(c->hr);
@@ -313,6 +320,8 @@ static void impersonate(void *arg)
             kl_req_fail(r);
         return;
     }
+    if (r->audit)
+        kl_audit_impersonated(r);
     if (wants_pretty(r->user_agent) && !kl_query_has(kl_http_query(c->hr), KL_STR("pretty")))
         c->spec.pretty = true;
     enter(c);
@@ -325,6 +334,8 @@ static void authenticate(void *arg)
     if (kl_authenticate(r->al, c->hr, &r->ask, &r->user)) {
         if (kl_ask_wait(&r->ask, authenticate, c))
             return;
+        if (r->srv->audit)
+            kl_audit_begin(r, c->hr);
         kl_fail_set(r, 401, "Unauthorized", "Unauthorized");
         if (kl_http_version(c->hr) == 20) // as upstream: strangers keep no HTTP/2 connection
             kl_http_close_after(c->hr);
@@ -333,6 +344,11 @@ static void authenticate(void *arg)
     }
     if (r->user->anonymous && kl_http_version(c->hr) == 20)
         kl_http_close_after(c->hr);
+    if (r->srv->audit && !kl_audit_begin(r, c->hr)) {
+        kl_fail_internal(r, "failed to store audit event");
+        kl_req_fail(r);
+        return;
+    }
     if (negotiate(c))
         kl_req_fail(r);
     else
@@ -355,6 +371,7 @@ void kl_http_handle(void *arg, struct kl_http_req *hr)
     r->arena = a;
     r->done = kl_http_answer;
     r->user_agent = kl_http_header(hr, KL_STR("user-agent"));
+    r->user_audit_id = kl_http_header(hr, KL_STR("audit-id"));
     r->opts.field_validation = KL_VALIDATE_WARN;
     c->spec.media = KL_MEDIA_JSON;
     if (r->al)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // client/client.h's transport within the server's process: the same authorisation and registry, no
 // encoding. Objects pass by reference.
+#include "apiserver/audit/audit.h"
 #include "apiserver/auth/auth.h"
 #include "apiserver/gather.h"
 #include "apiserver/server_int.h"
@@ -25,6 +26,11 @@ struct call {
 static void free_call(struct call *x)
 {
     struct kl_api_loop *al = x->req.al;
+    if (x->req.audit) {
+        kl_audit_result(&x->req);
+        kl_audit_status(&x->req, x->req.http);
+        kl_audit_end(&x->req);
+    }
     kl_gather_fini(&x->gather);
     if (x->req.result == KL_RESULT_LIST)
         kl_gather_fini(x->req.list);
@@ -194,6 +200,8 @@ static void check_call(void *arg)
         free_call(x);
         return;
     }
+    if (r->srv->audit && !r->audit)
+        kl_audit_begin(r, NULL);
     if (r->result == KL_RESULT_FAIL || kl_pipeline_check(r)) {
         if (!kl_ask_wait(&r->ask, check_call, x))
             kl_req_fail(r);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // LIST over HTTP: gathers, then streams the answer by pull. Where the cached encodings serve, an
 // item costs one slice of shared bytes.
+#include "apiserver/audit/audit.h"
 #include "apiserver/gather.h"
 #include "apiserver/metrics.h"
 #include "base/clock.h"
@@ -358,6 +359,8 @@ static void answer(struct list *l)
         h[nh++] = (struct kl_http_header){
             KL_STR("content-length"),
             {length, (size_t)snprintf(length, sizeof length, "%zu", total)}};
+    if (r->audit)
+        kl_audit_list(r, g);
     kl_api_metrics_request(r, 200);
     if (kl_http_respond_stream(l->call->hr, 200, h, nh, &list_source, l))
         close_list(l);

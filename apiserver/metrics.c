@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/metrics.h"
+#include "apiserver/audit/audit.h"
 #include "apiserver/fairness/fairness.h"
 #include "apiserver/server_int.h"
 #include "base/clock.h"
@@ -24,6 +25,8 @@ void kl_api_metrics_init(struct kl_apiserver *s)
 
 void kl_api_metrics_request(const struct kl_req *r, int http)
 {
+    if (r->audit)
+        kl_audit_status((struct kl_req *)r, http);
     int class = http / 100 - 1;
     if (class >= 0 && class < (int)KL_COUNT(code_names))
         kl_metric_add(&r->srv->requests[class], 1);
@@ -67,6 +70,7 @@ void kl_api_metrics_write(struct kl_apiserver *s, struct kl_buf *b)
     kl_buf_printf(b, "kinglet_connections %lld\n", (long long)st.connections);
     put_loops(s, b);
     kl_fair_metrics(s->fair, b);
+    kl_audit_metrics(s->audit, b);
     kl_metrics_write_process(b);
     put(b, "process_start_time_seconds", "gauge", "Start time since the epoch in seconds.");
     kl_buf_printf(b, "process_start_time_seconds %.3f\n",

@@ -96,6 +96,7 @@ struct kl_req {
     struct kl_req_info info;
     struct kl_req_opts opts;
     struct kl_str user_agent;
+    struct kl_str user_audit_id; // Audit-Id that came with it
 
     // what was sent
     struct kl_str body; // bytes of body_media

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/admission/admission.h"
 #include "apiserver/aggregate/aggregate.h"
+#include "apiserver/audit/audit.h"
 #include "apiserver/auth/auth.h"
 #include "apiserver/auth/revoke.h"
 #include "apiserver/bootstrap.h"
@@ -223,6 +224,8 @@ int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver
                                        .max_mutating_inflight =
                                            s->o.settings->max_mutating_requests_inflight,
                                        .off = !s->o.settings->priority_and_fairness};
+    if (!rc)
+        rc = kl_audit_new(s->o.settings, &s->audit, err);
     if (!rc && !(s->fair = kl_fair_new(s, &fo)))
         rc = kl_error_set(err, KL_ENOMEM, "out of memory");
     if (!rc)
@@ -309,5 +312,6 @@ void kl_apiserver_free(struct kl_apiserver *s)
     kl_served_free(s->served);
     kl_fair_free(s->fair);
     kl_aggregate_free(s->aggregate);
+    kl_audit_free(s->audit);
     free(s);
 }

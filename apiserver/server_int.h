@@ -50,6 +50,7 @@ struct kl_api_loop {
     struct kl_task *ending; // what waits for the last of them
     int64_t event_lease, event_lease_until_ms; // lease.c
     int event_lease_keys;
+    uint64_t id_state[2]; // of Audit-Id headers
 };
 
 struct kl_api_endpoint {

@@ -6,6 +6,7 @@
 // rules name names. They hold until a role or binding changes: two watches tell. While the watches
 // are behind the view that a request reads (the loop has not dispatched them yet) nothing is taken
 // from the cache, so that an acknowledged change of a role counts from the next request on.
+#include "apiserver/audit/audit.h"
 #include "apiserver/auth/authz_int.h"
 #include "apiserver/auth/authn_int.h"
 #include <stdio.h>
@@ -426,9 +427,11 @@ bool kl_authorize_explain(struct kl_api_loop *al, struct kl_arena *a, const stru
 bool kl_authorize_req(struct kl_req *r)
 {
     struct kl_attrs t;
-    struct kl_verdict v = {0};
+    struct kl_verdict v = {.explain = r->audit != NULL};
     kl_attrs_of_req(r, &t);
     kl_authz_decide(r->al, r->arena, &t, &v);
+    if (r->audit)
+        kl_audit_decided(r, v.decision == KL_ALLOW, v.reason);
     if (v.decision == KL_ALLOW)
         return true;
     if (v.error.n && v.decision == KL_NO_OPINION) { // who could have allowed it could not be asked

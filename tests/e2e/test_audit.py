@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The audit log: levels, stages, fields and annotations as upstream's; rotation; a webhook."""
+import http.server
+import json
+import os
+import threading
+from lib import Server, check, equal, run, temp_dir, wait_for
+
+DIR = temp_dir()
+LOG = os.path.join(DIR, "log", "audit.log")
+POLICY = """
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: None
+  users: ["system:apiserver", "system:kube-controller-manager", "system:kube-scheduler"]
+- level: None
+  userGroups: ["system:serviceaccounts", "system:nodes"]
+- level: None
+  nonResourceURLs: ["/healthz*", "/livez*", "/readyz*", "/metrics"]
+- level: Metadata
+  resources: [{group: "", resources: ["secrets"]}]
+- level: RequestResponse
+  omitManagedFields: true
+  namespaces: ["full"]
+  resources: [{group: "", resources: ["configmaps"]}]
+- level: Request
+  omitStages: []
+  verbs: ["create"]
+  resources: [{group: "", resources: ["namespaces"]}]
+- level: Metadata
+"""
+
+
+class Sink(http.server.BaseHTTPRequestHandler):
+    batches, refuse = [], 1
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if Sink.refuse:
+            Sink.refuse -= 1
+            self.send_response(503)
+        else:
+            Sink.batches.append(json.loads(body))
+            self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def write(name, text):
+    path = os.path.join(DIR, name)
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text)
+    return path
+
+
+sink = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Sink)
+threading.Thread(target=sink.serve_forever, daemon=True).start()
+HOOK = write("hook.yaml", f"""
+apiVersion: v1
+kind: Config
+clusters: [{{name: c, cluster: {{server: "http://127.0.0.1:{sink.server_port}/audit"}}}}]
+contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
+current-context: x
+users: [{{name: u, user: {{}}}}]
+""")
+server = Server("--datastore-endpoint", "memory://", "--audit-policy-file",
+                write("policy.yaml", POLICY), "--audit-log-path", LOG, "--audit-log-maxsize", "1",
+                "--audit-log-maxbackup", "2", "--audit-webhook-config-file", HOOK,
+                "--audit-webhook-batch-max-wait", "100ms", "--audit-webhook-initial-backoff", "50ms")
+
+
+def read_events(path=None):
+    with open(path or LOG, encoding="utf-8") as f:
+        return [json.loads(line) for line in f if line.endswith("\n")]
+
+
+def find(**want):
+    """The events with these fields; waits until there is one."""
+    def look():
+        return [e for e in read_events() if all(
+            (e.get("objectRef", {}).get(k) if k in ("resource", "name", "namespace", "subresource")
+             else e.get(k)) == v for k, v in want.items())]
+    return wait_for(look, f"an event {want}")
+
+
+def test_metadata():
+    server.start()
+    server.kubectl("create", "secret", "generic", "s1", "--from-literal=password=hush-hush")
+    e = find(verb="create", resource="secrets", name="s1")[0]
+    equal(e["kind"] + " " + e["apiVersion"], "Event audit.k8s.io/v1")
+    equal((e["level"], e["stage"]), ("Metadata", "ResponseComplete"))
+    equal(e["requestURI"].split("?")[0], "/api/v1/namespaces/default/secrets")
+    equal(e["user"]["username"], "system:admin")
+    check("system:masters" in e["user"]["groups"], e["user"])
+    equal(e["sourceIPs"], ["127.0.0.1"])
+    check(e["userAgent"].startswith("kubectl"), e["userAgent"])
+    equal(e["objectRef"], {"resource": "secrets", "namespace": "default", "name": "s1",
+                           "apiVersion": "v1"})
+    equal(e["responseStatus"], {"metadata": {}, "code": 201})
+    equal(e["annotations"]["authorization.k8s.io/decision"], "allow")
+    check("requestObject" not in e and "responseObject" not in e, "objects at Metadata")
+    with open(LOG, encoding="utf-8") as f:
+        check("hush-hush" not in f.read() and "aHVzaC1odXNo" not in f.read(), "a secret in the log")
+
+
+def test_request_and_response():
+    server.kubectl("create", "namespace", "full")
+    e = find(verb="create", resource="namespaces", name="full")
+    equal([x["stage"] for x in e], ["ResponseComplete"])
+    equal(e[0]["requestObject"]["metadata"]["name"], "full")
+    equal(e[0]["requestObject"]["kind"], "Namespace")
+    check("responseObject" not in e[0], "a response at Request")
+    server.kubectl("-n", "full", "create", "configmap", "c1", "--from-literal=a=b")
+    e = find(verb="create", resource="configmaps", name="c1")[0]
+    equal(e["requestObject"]["data"], {"a": "b"})
+    equal(e["responseObject"]["data"], {"a": "b"})
+    check(e["responseObject"]["metadata"]["uid"], "the response has what was stored")
+    check("managedFields" not in e["responseObject"]["metadata"], "managedFields are left out")
+    server.kubectl("-n", "full", "patch", "configmap", "c1", "-p", '{"data":{"a":"c"}}')
+    e = find(verb="patch", resource="configmaps", name="c1")[0]
+    equal(e["requestObject"], {"data": {"a": "c"}})
+    server.kubectl("-n", "full", "get", "configmaps", "-o", "json")
+    e = find(verb="list", resource="configmaps", namespace="full")[-1]
+    equal(e["responseObject"]["kind"], "ConfigMapList")
+    equal([i["data"] for i in e["responseObject"]["items"] if i["metadata"]["name"] == "c1"],
+          [{"a": "c"}])
+
+
+def test_failures():
+    server.kubectl_fails("get", "configmap", "nothing")
+    e = find(verb="get", resource="configmaps", name="nothing")[0]
+    equal({k: e["responseStatus"][k] for k in ("status", "reason", "code")},
+          {"status": "Failure", "reason": "NotFound", "code": 404})
+    equal(e["responseStatus"]["details"], {"name": "nothing", "kind": "configmaps"})
+    server.kubectl_fails("get", "pods", "--as", "jane", "--as-group", "people")
+    e = find(verb="list", resource="pods")[-1]
+    equal(e["impersonatedUser"]["username"], "jane")
+    check("people" in e["impersonatedUser"]["groups"], e["impersonatedUser"])
+    equal(e["user"]["username"], "system:admin")
+    equal(e["annotations"]["authorization.k8s.io/decision"], "forbid")
+    equal(e["responseStatus"]["code"], 403)
+
+
+def test_allowed_reason():
+    server.kubectl("create", "clusterrolebinding", "view-jane", "--clusterrole=view", "--user=jane")
+    server.kubectl("get", "services", "--as", "jane")
+    e = find(verb="list", resource="services")[-1]
+    equal(e["annotations"]["authorization.k8s.io/reason"],
+          'RBAC: allowed by ClusterRoleBinding "view-jane" of ClusterRole "view" to User "jane"')
+
+
+def test_audit_id_and_watch():
+    status, headers, _ = server.raw("GET", "/api/v1/namespaces/full", headers={"Audit-ID": "my-id-1"})
+    equal(status, 200)
+    equal(headers["Audit-Id"], "my-id-1")
+    equal(find(auditID="my-id-1")[0]["verb"], "get")
+    server.raw("GET", "/api/v1/namespaces?watch=1&timeoutSeconds=1", headers={"Audit-ID": "watch-1"})
+    wait_for(lambda: len(find(auditID="watch-1")) == 2, "both stages of a watch")
+    equal([e["stage"] for e in find(auditID="watch-1")], ["ResponseStarted", "ResponseComplete"])
+
+
+def test_webhook():
+    def got():
+        return [e for b in Sink.batches for e in b["items"] if e["auditID"] == "my-id-1"]
+    wait_for(got, "the event at the webhook, after it refused once")
+    equal(Sink.refuse, 0)
+    equal(Sink.batches[0]["kind"] + " " + Sink.batches[0]["apiVersion"], "EventList audit.k8s.io/v1")
+
+
+def test_rotation():
+    connection = server.connect()
+    long = "x" * 900
+
+    def old():
+        return [n for n in os.listdir(os.path.dirname(LOG)) if n.startswith("audit-")]
+
+    def more():
+        for _ in range(300):
+            server.raw("GET", f"/api/v1/namespaces/full?{long}", connection=connection)
+        return len(old()) >= 2
+    wait_for(more, "two files of a MiB", 60)
+    for name in old():
+        path = os.path.join(os.path.dirname(LOG), name)
+        check(os.path.getsize(path) <= 1 << 20, f"{name} is too large")
+        check(read_events(path), f"{name} has whole lines")
+    more()
+    wait_for(lambda: len(old()) <= 2, "no more than two old files")
+    equal(server.stop(), 0)
+
+
+def test_bad_policy():
+    bad = write("bad.yaml", "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Much}]\n")
+    s = Server("--datastore-endpoint", "memory://", "--audit-policy-file", bad,
+               "--audit-log-path", "-")
+    s.start(wait=False)
+    equal(s.proc.wait(30), 1)
+    check('rules[0].level: Unsupported value: "Much"' in s.log_tail(), s.log_tail())
+
+
+run()
