@@ -54,6 +54,7 @@ static const char *const complete[] = {
     "CSIStorageCapacity",
     "ReplicationController",
     "CSINode",
+    "CertificateSigningRequest",
     "FlowSchema",
     "PriorityLevelConfiguration",
     NULL,
