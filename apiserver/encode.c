@@ -62,26 +62,39 @@ void kl_encode_value(struct kl_buf *out, const struct kl_spec *s, const struct k
     kl_buf_fini(&json);
 }
 
+// Nothing but the metadata, in `member`.
+static struct kl_value partial_of(const struct kl_object *o, struct kl_value *member)
+{
+    struct kl_value v = {.kind = KL_STRUCT, .n = 1, .items = member};
+    const struct kl_value *meta = kl_get(&o->root, KL_F_metadata);
+    if (meta) {
+        *member = *meta;
+        member->sym = KL_F_metadata;
+    } else {
+        v.n = 0;
+    }
+    return v;
+}
+
+size_t kl_encode_partial_size(const struct kl_object *o)
+{
+    struct kl_value member, v = partial_of(o, &member);
+    return kl_pb_size(kl_type(KL_TYPE_meta_v1_PartialObjectMetadata), &v);
+}
+
 void kl_encode_partial(struct kl_buf *out, const struct kl_spec *s, const struct kl_object *o,
                        bool head)
 {
     const struct kl_type *t = kl_type(KL_TYPE_meta_v1_PartialObjectMetadata);
-    struct kl_value members[1], v = {.kind = KL_STRUCT, .n = 1, .items = members};
-    const struct kl_value *meta = kl_get(&o->root, KL_F_metadata);
-    if (meta) {
-        members[0] = *meta;
-        members[0].sym = KL_F_metadata;
-    } else {
-        v.n = 0;
-    }
+    struct kl_value member, v = partial_of(o, &member);
+    struct kl_str version = kl_spec_meta_version(s);
     if (s->media == KL_MEDIA_PROTOBUF) {
         if (head)
-            kl_pb_encode_object(out, KL_STR("meta.k8s.io/v1"), KL_STR("PartialObjectMetadata"), t,
-                                &v);
+            kl_pb_encode_object(out, version, KL_STR("PartialObjectMetadata"), t, &v);
         else
             kl_pb_encode(out, t, &v);
     } else {
-        put_typed_json(out, t, KL_STR("meta.k8s.io/v1"), KL_STR("PartialObjectMetadata"), &v);
+        put_typed_json(out, t, version, KL_STR("PartialObjectMetadata"), &v);
     }
 }
 
@@ -113,8 +126,8 @@ static void put_table_of_one(struct kl_buf *out, const struct kl_req *r, const s
 {
     bool scale = o->type == kl_type(KL_TYPE_autoscaling_v1_Scale);
     struct kl_str rv = kl_meta_rv(&o->root);
-    kl_buf_puts(out,
-                KL_STR("{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{"));
+    kl_buf_printf(out, "{\"kind\":\"Table\",\"apiVersion\":\"%.*s\",\"metadata\":{",
+                  KL_PRI(kl_spec_meta_version(s)));
     if (rv.n)
         kl_buf_printf(out, "\"resourceVersion\":\"%.*s\"", KL_PRI(rv));
     kl_buf_puts(out, KL_STR("},\"columnDefinitions\":"));

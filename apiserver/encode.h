@@ -10,6 +10,7 @@ struct kl_spec {
     enum kl_include_object include; // of Table rows
     bool pretty;
     bool stream_watch;                    // ;stream=watch was said
+    bool meta_v1beta1;                    // Table and Partial forms of meta.k8s.io/v1beta1
     bool discovery_v2, discovery_v2beta1; // as=APIGroupDiscoveryList
 };
 
@@ -17,6 +18,11 @@ struct kl_spec {
 // media type could but not in the form it asks for; `objects` says that
 // the answer is of resources (Table and Partial forms possible).
 int kl_spec_parse(struct kl_str accept, bool objects, struct kl_spec *ret);
+// The apiVersion of Table and Partial forms.
+static inline struct kl_str kl_spec_meta_version(const struct kl_spec *s)
+{
+    return s->meta_v1beta1 ? KL_STR("meta.k8s.io/v1beta1") : KL_STR("meta.k8s.io/v1");
+}
 const char *kl_spec_content_type(const struct kl_spec *s, bool watch);
 // Content-Type of a body; KL_MEDIA_NONE when it is none that is understood. Empty is JSON.
 enum kl_media kl_media_of_content_type(struct kl_str content_type);
@@ -46,3 +52,5 @@ void kl_encode_row(struct kl_buf *out, const struct kl_req *r, const struct kl_s
                    const struct kl_object *o, int64_t now_us);
 void kl_encode_partial(struct kl_buf *out, const struct kl_spec *s, const struct kl_object *o,
                        bool head);
+// How long the protobuf message of that is, without its envelope.
+size_t kl_encode_partial_size(const struct kl_object *o);

@@ -4,6 +4,7 @@
 #include "apiserver/audit/audit.h"
 #include "apiserver/auth/auth.h"
 #include "apiserver/fairness/fairness.h"
+#include "apiserver/gzip.h"
 #include "apiserver/joining.h"
 #include "apiserver/metrics.h"
 #include "apiserver/served.h"
@@ -119,7 +120,9 @@ void kl_http_answer(struct kl_req *r)
         put_header(h, &n, "retry-after", (struct kl_str){retry, (size_t)k});
     }
     kl_api_metrics_request(r, r->http);
-    kl_http_respond_bytes(c->hr, r->http, h, n, body);
+    struct kl_bytes *sent = kl_gzip_body(c->hr, body, h, &n, KL_COUNT(h));
+    kl_http_respond_bytes(c->hr, r->http, h, n, sent);
+    kl_bytes_unref(sent);
     kl_bytes_unref(body);
     kl_api_call_release(c);
 }

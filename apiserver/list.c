@@ -3,6 +3,7 @@
 // item costs one slice of shared bytes.
 #include "apiserver/audit/audit.h"
 #include "apiserver/gather.h"
+#include "apiserver/gzip.h"
 #include "apiserver/metrics.h"
 #include "base/clock.h"
 #include "object/protobuf.h"
@@ -96,7 +97,8 @@ static void put_json_head(struct kl_buf *b, struct list *l)
     const struct kl_resource *res = l->call->req.info.res;
     const struct kl_spec *s = &l->call->spec;
     if (s->form == KL_FORM_TABLE) {
-        kl_buf_puts(b, KL_STR("{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\","));
+        kl_buf_printf(b, "{\"kind\":\"Table\",\"apiVersion\":\"%.*s\",",
+                      KL_PRI(kl_spec_meta_version(s)));
         put_list_meta(b, l->g);
         kl_buf_puts(b, KL_STR(",\"columnDefinitions\":"));
         kl_buf_puts(b, kl_table_columns_json(res));
@@ -107,8 +109,8 @@ static void put_json_head(struct kl_buf *b, struct list *l)
         kl_buf_printf(b, "{\"kind\":\"%sList\",\"apiVersion\":\"%s\",", res->kind,
                       res->api_version);
     else
-        kl_buf_puts(b, KL_STR("{\"kind\":\"PartialObjectMetadataList\","
-                              "\"apiVersion\":\"meta.k8s.io/v1\","));
+        kl_buf_printf(b, "{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"%.*s\",",
+                      KL_PRI(kl_spec_meta_version(s)));
     put_list_meta(b, l->g);
     kl_buf_puts(b, KL_STR(",\"items\":["));
 }
@@ -137,19 +139,51 @@ static void put_pb_list_meta(struct kl_buf *b, const struct kl_gather *g)
     kl_pb_encode(b, t, &m);
 }
 
+// The message of an item in a form made for this answer. Appends it.
+static int put_pb_item(struct kl_buf *out, const struct list *l, struct kl_kv *kv)
+{
+    struct kl_req *r = &l->call->req;
+    struct kl_error err = {0};
+    struct kl_object *o = kl_cache_object(kv, r->info.res, &err);
+    return o && !kl_encode_item(out, r, &l->call->spec, o, &err) ? 0 : KL_EINTERNAL;
+}
+
+// How long an item is: a partial one is measured, others are made to know.
+static size_t pb_item_size(const struct list *l, struct kl_kv *kv, struct kl_buf *scratch)
+{
+    const struct kl_resource *res = l->call->req.info.res;
+    struct kl_error err;
+    struct kl_bytes *shared = l->cached ? kl_kv_attached(kv, KL_CACHE_PROTOBUF) : NULL;
+    if (shared)
+        return shared->n;
+    if (l->call->spec.form == KL_FORM_PARTIAL_LIST && kl_resource_storage(res) == res) {
+        struct kl_object *o = kl_cache_object(kv, res, &err);
+        return o ? kl_encode_partial_size(o) : 0;
+    }
+    kl_buf_clear(scratch);
+    put_pb_item(scratch, l, kv);
+    return scratch->n;
+}
+
 static void put_pb_head(struct kl_buf *head, struct kl_buf *tail, struct list *l)
 {
     const struct kl_resource *res = l->call->req.info.res;
-    struct kl_buf meta;
+    bool partial = l->call->spec.form != KL_FORM_OBJECT;
+    struct kl_buf meta, scratch;
     kl_buf_init(&meta, 64 * 1024);
     put_pb_list_meta(&meta, l->g);
     size_t raw = meta.n;
+    kl_buf_init(&scratch, KL_MAX_ARENA_BYTES);
     for (size_t i = 0; i < l->g->n; i++) {
-        struct kl_bytes *b = kl_kv_attached(l->g->kvs[i], KL_CACHE_PROTOBUF);
-        raw += 1 + varint_size(b->n) + b->n;
+        size_t n = pb_item_size(l, l->g->kvs[i], &scratch);
+        raw += 1 + varint_size(n) + n;
     }
-    struct kl_str kind = kl_arena_printf(l->g->r->arena, "%sList", res->kind);
-    kl_pb_begin_envelope(head, kl_str(res->api_version), kind, raw);
+    kl_buf_fini(&scratch);
+    struct kl_str kind = partial ? KL_STR("PartialObjectMetadataList")
+                                 : kl_arena_printf(l->g->r->arena, "%sList", res->kind);
+    struct kl_str version =
+        partial ? kl_spec_meta_version(&l->call->spec) : kl_str(res->api_version);
+    kl_pb_begin_envelope(head, version, kind, raw);
     kl_buf_puts(head, kl_buf_str(&meta));
     kl_pb_end_envelope(tail);
     kl_buf_fini(&meta);
@@ -256,6 +290,30 @@ static int pull_cached(struct list *l, struct kl_http_chunk *chunks, int max)
     return n;
 }
 
+// Messages that are made for this answer, as the head said how long they are.
+static int pull_made_pb(struct list *l, struct kl_http_chunk *chunks)
+{
+    struct kl_buf b, item;
+    int rc = 0;
+    int64_t until = kl_mono_ns() + KL_GATHER_SLICE_US * 1000;
+    kl_buf_init(&b, KL_MAX_ARENA_BYTES);
+    kl_buf_init(&item, KL_MAX_ARENA_BYTES);
+    while (!rc && l->at < l->g->n && b.n < PIECE_BYTES && kl_mono_ns() < until) {
+        kl_buf_clear(&item);
+        rc = put_pb_item(&item, l, l->g->kvs[l->at++]);
+        kl_buf_putc(&b, 0x12);
+        kl_pb_put_varint(&b, item.n);
+        kl_buf_puts(&b, kl_buf_str(&item));
+    }
+    kl_buf_fini(&item);
+    struct kl_bytes *made = rc ? NULL : kl_bytes_from_buf(&b);
+    kl_buf_fini(&b);
+    if (!made)
+        return rc ? rc : KL_ENOMEM;
+    put_chunk(&chunks[0], made, 0);
+    return 1;
+}
+
 // Items that are made for this answer: some tens of KiB of them in one piece.
 static int pull_made(struct list *l, struct kl_http_chunk *chunks)
 {
@@ -303,7 +361,9 @@ static int pull_list(void *arg, struct kl_http_chunk *chunks, int max, bool *ret
         return 1;
     }
     if (l->at < l->g->n)
-        return l->cached ? pull_cached(l, chunks, max) : pull_made(l, chunks);
+        return l->cached                                  ? pull_cached(l, chunks, max)
+               : l->call->spec.media == KL_MEDIA_PROTOBUF ? pull_made_pb(l, chunks)
+                                                          : pull_made(l, chunks);
     *ret_end = true;
     if (!l->tail->n) // an empty list in one piece
         return 0;
@@ -362,7 +422,7 @@ static void answer(struct list *l)
     if (r->audit)
         kl_audit_list(r, g);
     kl_api_metrics_request(r, 200);
-    if (kl_http_respond_stream(l->call->hr, 200, h, nh, &list_source, l))
+    if (kl_gzip_respond(l->call, 200, h, nh, &list_source, l))
         close_list(l);
 }
 
@@ -384,8 +444,6 @@ static struct list *new_list(struct kl_api_call *c, struct kl_gather *g)
         return NULL;
     if (c->spec.form == KL_FORM_PARTIAL)
         c->spec.form = KL_FORM_PARTIAL_LIST;
-    if (c->spec.media == KL_MEDIA_PROTOBUF && !kl_spec_is_cached(&c->req, &c->spec))
-        c->spec.media = KL_MEDIA_JSON; // forms made for one answer are JSON here
     l->call = c;
     l->g = g ? g : &l->own;
     l->cached = kl_spec_is_cached(&c->req, &c->spec) && !c->spec.pretty;
@@ -419,7 +477,5 @@ void kl_list_answer(struct kl_api_call *c, struct kl_gather *g)
         return;
     }
     l->cached = false; // what was gathered for another end has no encodings ready
-    if (c->spec.media == KL_MEDIA_PROTOBUF)
-        c->spec.media = KL_MEDIA_JSON;
     answer(l);
 }

@@ -56,11 +56,12 @@ static bool take_form(const struct clause *c, bool objects, struct kl_spec *s)
     }
     if (!objects || !kl_str_eqz(c->group, "meta.k8s.io") || (!v1 && !v1beta1))
         return false;
-    if (kl_str_eqz(c->as, "Table") && v1)
+    s->meta_v1beta1 = v1beta1;
+    if (kl_str_eqz(c->as, "Table"))
         s->form = KL_FORM_TABLE;
-    else if (kl_str_eqz(c->as, "PartialObjectMetadata") && v1)
+    else if (kl_str_eqz(c->as, "PartialObjectMetadata"))
         s->form = KL_FORM_PARTIAL;
-    else if (kl_str_eqz(c->as, "PartialObjectMetadataList") && v1)
+    else if (kl_str_eqz(c->as, "PartialObjectMetadataList"))
         s->form = KL_FORM_PARTIAL_LIST;
     else
         return false;

@@ -117,9 +117,9 @@ static struct kl_bytes *made_frame(struct kl_watch_stream *w, enum kl_event_type
     if (s->form == KL_FORM_TABLE) {
         struct kl_str rv = kl_meta_rv(&v->root);
         kl_buf_printf(&b,
-                      "{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{"
+                      "{\"kind\":\"Table\",\"apiVersion\":\"%.*s\",\"metadata\":{"
                       "\"resourceVersion\":\"%.*s\"},\"columnDefinitions\":",
-                      KL_PRI(rv));
+                      KL_PRI(kl_spec_meta_version(s)), KL_PRI(rv));
         if (w->table_head_sent)
             kl_buf_puts(&b, KL_STR("null"));
         else

@@ -3,6 +3,7 @@
 // takes, the hash of the document as ETag, redirects from an old hash to the new.
 #include "apiserver/aggregate/aggregate.h"
 #include "apiserver/discovery.h"
+#include "apiserver/gzip.h"
 #include "apiserver/metrics.h"
 #include "apiserver/openapi/openapi_int.h"
 #include <openssl/sha.h>
@@ -312,7 +313,7 @@ static void answer_doc(struct kl_api_call *c, struct kl_oa_ask *ask, struct kl_s
     }
     *s = (struct stream){.call = c, .doc = doc};
     kl_api_metrics_request(r, 200);
-    if (kl_http_respond_stream(c->hr, 200, h, n, &doc_source, s))
+    if (kl_gzip_respond(c, 200, h, n, &doc_source, s))
         close_doc(s);
 }
 
