@@ -4,6 +4,7 @@
 #include "apiserver/strategy_int.h"
 #include "apiserver/aggregate/aggregate.h"
 #include "apiserver/auth/auth.h"
+#include "apiserver/auth/csr.h"
 #include "base/clock.h"
 #include "object/names.h"
 
@@ -55,21 +56,6 @@ static int prepare_pv(struct kl_req *r, struct kl_value *draft)
     kl_set(r->arena, st, KL_F_phase, kl_stringz("Pending"));
     return kl_set(r->arena, st, KL_F_lastPhaseTransitionTime,
                   kl_time(kl_wall_ms() / 1000 * 1000000));
-}
-
-static int prepare_csr(struct kl_req *r, struct kl_value *draft)
-{
-    struct kl_arena *a = r->arena;
-    struct kl_value *spec = kl_edit(a, draft, KL_F_spec, KL_STRUCT), groups = kl_new_array();
-    if (!spec)
-        return KL_ENOMEM;
-    kl_set(a, spec, KL_F_username, kl_string(r->user->name));
-    kl_set(a, spec, KL_F_uid, kl_string(r->user->uid));
-    for (size_t i = 0; i < r->user->ngroups; i++)
-        kl_append(a, &groups, kl_string(r->user->groups[i]));
-    kl_set(a, spec, KL_F_groups, groups);
-    kl_unset(a, spec, KL_F_extra);
-    return 0;
 }
 
 static int prepare_job(struct kl_req *r, struct kl_value *draft)
@@ -159,7 +145,8 @@ static const struct kl_strategy strategies[] = {
     {KL_RES_storage_v1_volumeattachments, RETURNS},
     {KL_RES_storage_v1_volumeattributesclasses, RETURNS},
     {KL_RES_coordination_v1_leases, CREATES},
-    {KL_RES_certificates_v1_certificatesigningrequests, 0, NULL, prepare_csr},
+    {KL_RES_certificates_v1_certificatesigningrequests, 0, NULL, kl_csr_prepare_create,
+     kl_csr_prepare_update},
     {KL_RES_rbac_v1_roles, CREATES, kl_name_path_segment, check_rbac_create, check_rbac_update},
     {KL_RES_rbac_v1_clusterroles, CREATES, kl_name_path_segment, check_rbac_create,
      check_rbac_update},

@@ -2,6 +2,7 @@
 // The server's side of the admin socket. A request becomes a job with a thread of its own; the
 // answer goes out on the loop.
 #include "cli/admin.h"
+#include "cli/revoke.h"
 #include "apiserver/encryption/encryption.h"
 #include "cli/status.h"
 #include "store/transfer/fence.h"
@@ -31,7 +32,8 @@ enum job_kind {
     JOB_KEEP_FENCE,
     JOB_LIFT_FENCE,
     JOB_SNAPSHOT,
-    JOB_ENCRYPTION
+    JOB_ENCRYPTION,
+    JOB_REVOKED
 };
 
 struct job {
@@ -363,6 +365,10 @@ static void *run_job(void *arg)
     case JOB_ENCRYPTION:
         j->code = do_encryption(j);
         break;
+    case JOB_REVOKED:
+        j->code =
+            kl_revoke_command(o->store, kl_http_method(j->req), j->why, &j->body, &j->err);
+        break;
     case JOB_ROWS:
         j->code = open_rows(j);
         break;
@@ -476,7 +482,10 @@ static void on_request(void *arg, struct kl_http_req *req)
                   {"DELETE", "/v1/fence", JOB_LIFT_FENCE},
                   {"POST", "/v1/snapshot", JOB_SNAPSHOT},
                   {"GET", "/v1/secrets-encrypt", JOB_ENCRYPTION},
-                  {"POST", "/v1/secrets-encrypt", JOB_ENCRYPTION}};
+                  {"POST", "/v1/secrets-encrypt", JOB_ENCRYPTION},
+                  {"GET", "/v1/revoked", JOB_REVOKED},
+                  {"POST", "/v1/revoked", JOB_REVOKED},
+                  {"DELETE", "/v1/revoked", JOB_REVOKED}};
     struct kl_admin *a = arg;
     struct kl_error err = {0};
     int64_t uid = kl_http_peer_uid(req);

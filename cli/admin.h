@@ -12,6 +12,7 @@
 //   PUT  /v1/fence?rev=N&why=TEXT                    kept for good
 //   DELETE /v1/fence?rev=N                           taken away; 0: whoever's it is
 //   POST /v1/snapshot?dir=PATH&name=NAME             the snapshot that was taken
+//   GET, POST, DELETE /v1/revoked?why=KIND/NAME      cli/revoke.h
 //   GET  /v1/secrets-encrypt                         state of the encryption of Secrets
 //   POST /v1/secrets-encrypt?name=enable             likewise disable, rotate-keys: the state then
 #pragma once

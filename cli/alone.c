@@ -45,6 +45,10 @@ static void run_control(struct kl_task *t)
                                    .client_for = client_for,
                                    .arg = x,
                                    .root_ca_pem = x->o.pki->server_ca,
+                                   .signing = {.client_ca = x->o.pki->client_ca,
+                                               .client_ca_key = x->o.pki->client_ca_key,
+                                               .server_ca = x->o.pki->server_ca,
+                                               .server_ca_key = x->o.pki->server_ca_key},
                                    .only = x->o.controllers};
     x->control = kl_control_start(&o);
 }

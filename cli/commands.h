@@ -17,6 +17,7 @@ int kl_cmd_snapshot(int argc, char **argv);
 int kl_cmd_secrets_encrypt(int argc, char **argv);
 int kl_cmd_status(int argc, char **argv);
 int kl_cmd_member(int argc, char **argv);
+int kl_cmd_certificate(int argc, char **argv);
 int kl_cmd_recover(int argc, char **argv);
 int kl_recover_raft(const char *url); // the exit status
 int kl_cmd_version(int argc, char **argv);

@@ -43,6 +43,7 @@ static void start_controllers(struct kl_control *c)
                                        .client_for = controller_client,
                                        .arg = c,
                                        .root_ca_pem = c->o.root_ca_pem,
+                                       .signing = &c->o.signing,
                                        .disable = c->o.disable,
                                        .only = c->o.only};
     if (kl_controllers_start(&o, &c->controllers, &err))

@@ -3,6 +3,7 @@
 // one, as long as it holds the Lease of each where several share a datastore.
 #pragma once
 #include "client/client.h"
+#include "controllers/controllers.h"
 
 struct kl_control;
 
@@ -15,6 +16,7 @@ struct kl_control_options {
     struct kl_client *(*client_for)(void *arg, const char *user, const char *agent);
     void *arg;
     struct kl_str root_ca_pem;  // borrowed to the end
+    struct kl_signing signing;  // likewise; without keys no certificates are signed
     const char *disable, *only; // names of controllers; borrowed to the end
 };
 

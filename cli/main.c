@@ -24,6 +24,7 @@ static const struct command commands[] = {
     {"snapshot", kl_cmd_snapshot, "Save, list, restore and prune snapshots of the datastore"},
     {"migrate", kl_cmd_migrate, "Copy one datastore into another, offline or online"},
     {"member", kl_cmd_member, "List, remove and promote the servers of a raft:// datastore"},
+    {"certificate", kl_cmd_certificate, "Revoke client certificates and users, at once"},
     {"recover", kl_cmd_recover, "Go on with one server of a raft:// datastore (offline)"},
     {"version", kl_cmd_version, "Print the version"},
 };

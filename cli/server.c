@@ -234,6 +234,10 @@ static void run_controllers(struct kl_task *t)
                                    .client_for = client_for,
                                    .arg = s,
                                    .root_ca_pem = s->pki->server_ca,
+                                   .signing = {.client_ca = s->pki->client_ca,
+                                               .client_ca_key = s->pki->client_ca_key,
+                                               .server_ca = s->pki->server_ca,
+                                               .server_ca_key = s->pki->server_ca_key},
                                    .disable = s->o.disable};
     s->control = kl_control_start(&o);
 }

@@ -8,6 +8,12 @@
 
 struct kl_controllers;
 
+// What certificates are signed with: PEM texts, keys among them.
+struct kl_signing {
+    struct kl_str client_ca, client_ca_key; // of clients of the API server, kubelets among them
+    struct kl_str server_ca, server_ca_key; // of what kubelets serve
+};
+
 struct kl_controllers_options {
     struct kl_loop *loop;
     // NULL: real time on the loop. Borrowed otherwise (tests).
@@ -18,6 +24,7 @@ struct kl_controllers_options {
     struct kl_client *(*client_for)(void *arg, const char *user);
     void *arg;
     struct kl_str root_ca_pem; // of kube-root-ca.crt; empty: no publisher. Borrowed for the start.
+    const struct kl_signing *signing; // NULL: no certificates are signed. Borrowed for the start.
     const char *disable;       // comma separated names to leave out; NULL: none
     // kube-controller-manager's --controllers: names with or without "-controller", `-NAME` leaves
     // one out, `*` are all; NULL: all.

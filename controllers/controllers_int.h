@@ -11,6 +11,7 @@ struct kl_controller_env {
     struct kl_client *client;       // acts as the controller's user
     struct kl_recorder *recorder;   // its component is the controller's
     struct kl_str root_ca_pem;
+    const struct kl_signing *signing; // for the start only
 };
 
 struct kl_controller {
@@ -32,4 +33,7 @@ extern const struct kl_controller kl_garbage_controller;
 extern const struct kl_controller kl_node_controller;
 extern const struct kl_controller kl_taint_eviction_controller;
 extern const struct kl_controller kl_pod_gc_controller;
+extern const struct kl_controller kl_csr_approving_controller;
+extern const struct kl_controller kl_csr_signing_controller;
+extern const struct kl_controller kl_csr_cleaner_controller;
 extern const struct kl_controller kl_resourcequota_controller;

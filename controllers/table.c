@@ -7,6 +7,7 @@ static const struct kl_controller *const table[] = {
     &kl_deployment_controller,     &kl_namespace_controller,      &kl_garbage_controller,
     &kl_node_controller,           &kl_taint_eviction_controller, &kl_pod_gc_controller,
     &kl_resourcequota_controller,
+    &kl_csr_approving_controller,  &kl_csr_signing_controller,    &kl_csr_cleaner_controller,
 };
 
 #define INFORMER_USER "system:kube-controller-manager"
@@ -98,6 +99,7 @@ static int start_one(struct kl_controllers *c, const struct kl_controllers_optio
         .client = r->client,
         .recorder = r->recorder,
         .root_ca_pem = root_ca,
+        .signing = o->signing,
     };
     return def->start(&env, &r->self, err);
 }

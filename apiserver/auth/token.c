@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // serviceaccounts/token: signs a token for an account (kubernetes pkg/registry/core/serviceaccount
 // storage/token.go, with --service-account-extend-token-expiration as by default).
+#include "apiserver/admission/admission.h"
 #include "apiserver/auth/authn_int.h"
 #include "base/clock.h"
 #include "base/rand.h"
@@ -17,6 +18,7 @@ enum {
 
 struct mint {
     struct kl_req *r;
+    struct kl_admit ad;
     struct kl_value body;
     const struct kl_value *account, *pod, *secret, *node;
     struct kl_str pod_node; // a pod's node that is not there any more
@@ -290,20 +292,26 @@ static int shorten(struct mint *m, struct kl_value *spec, int64_t most, int64_t 
     return 0;
 }
 
-static int run(struct mint *m)
+static int read_body(struct mint *m)
 {
     struct kl_req *r = m->r;
     struct kl_error err = {0};
-    int64_t now_s = kl_wall_ms() / 1000;
-    size_t naud;
-    struct kl_str token;
     int rc = kl_body_decode(r, r->info.subres->type, r->info.res, &m->body, &err);
     if (rc || (rc = kl_default_object(r->arena, r->info.subres->type, &m->body))) {
         if (!err.code)
             kl_error_set(&err, rc, "%s", kl_err_text(rc));
         kl_fail_err(r, &err);
-        return rc;
     }
+    return rc;
+}
+
+static int run(struct mint *m)
+{
+    struct kl_req *r = m->r;
+    int64_t now_s = kl_wall_ms() / 1000;
+    size_t naud;
+    struct kl_str token;
+    int rc;
     struct kl_value *spec = kl_edit(r->arena, &m->body, KL_F_spec, KL_STRUCT);
     const struct kl_str *aud = spec ? audiences_of(m, spec, &naud) : NULL;
     if (!aud) {
@@ -320,12 +328,30 @@ static int run(struct mint *m)
     return answer(m, now_s, age, token);
 }
 
-void kl_token_request_run(struct kl_req *r)
+static void admitted(struct kl_admit *ad)
 {
-    struct mint m = {.r = r, .pod_node = KL_STR("")};
-    if (run(&m))
+    struct mint *m = KL_CONTAINER_OF(ad, struct mint, ad);
+    struct kl_req *r = m->r;
+    if (run(m))
         kl_req_fail(r);
     else
         kl_req_ok_value(r, 201, r->info.subres->type, "authentication.k8s.io/v1", "TokenRequest",
-                        m.body);
+                        m->body);
+}
+
+void kl_token_request_run(struct kl_req *r)
+{
+    struct mint *m = KL_ARENA_NEW(r->arena, struct mint);
+    if (m)
+        *m = (struct mint){.r = r, .pod_node = KL_STR("")};
+    else
+        kl_fail_oom(r);
+    if (!m || read_body(m)) {
+        kl_req_fail(r);
+        return;
+    }
+    kl_admit_init(&m->ad, r, KL_ADMIT_CREATE);
+    kl_admit_own_kind(&m->ad, r->info.subres->type, "authentication.k8s.io/v1", "TokenRequest");
+    m->ad.draft = &m->body;
+    kl_admit_run(&m->ad, admitted);
 }

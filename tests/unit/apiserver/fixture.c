@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fixture.h"
+#include "apiserver/admission/admission.h"
 #include "apiserver/auth/revoke.h"
 #include "base/clock.h"
 #include "watchcache/filter.h"
@@ -51,6 +52,7 @@ static void end_loop(struct start *s)
     struct kl_api_loop *al = &s->f->srv.loops[0];
     uv_close((uv_handle_t *)&s->timer, NULL);
     kl_ask_loop_fini(al);
+    kl_hooks_loop_fini(al);
     kl_revoke_loop_fini(al);
     kl_authn_loop_fini(al);
     kl_authz_loop_fini(al);
