@@ -71,6 +71,7 @@ void kl_api_call_release(struct kl_api_call *c)
     struct kl_api_loop *al = c->req.al;
     if (c->req.audit)
         kl_audit_end(&c->req);
+    kl_api_metrics_leave(&c->req);
     if (c->req.ticket || c->req.inflight)
         kl_fair_leave(&c->req);
     kl_req_fini(&c->req);
@@ -91,7 +92,7 @@ void kl_http_answer_text(struct kl_req *r, int status, const char *content_type,
         int k = snprintf(retry, sizeof retry, "%d", r->fail.retry_after_s);
         put_header(h, &n, "retry-after", (struct kl_str){retry, (size_t)k});
     }
-    kl_api_metrics_request(r, status);
+    kl_api_metrics_answer(r, status, (int64_t)text.n);
     kl_http_respond(c->hr, status, h, n, text);
     kl_api_call_release(c);
 }
@@ -119,7 +120,7 @@ void kl_http_answer(struct kl_req *r)
         int k = snprintf(retry, sizeof retry, "%d", r->fail.retry_after_s);
         put_header(h, &n, "retry-after", (struct kl_str){retry, (size_t)k});
     }
-    kl_api_metrics_request(r, r->http);
+    kl_api_metrics_answer(r, r->http, (int64_t)body->n);
     struct kl_bytes *sent = kl_gzip_body(c->hr, body, h, &n, KL_COUNT(h));
     kl_http_respond_bytes(c->hr, r->http, h, n, sent);
     kl_bytes_unref(sent);
@@ -392,5 +393,6 @@ void kl_http_handle(void *arg, struct kl_http_req *hr)
     kl_req_info_parse(a, kl_http_method(hr), kl_http_path(hr), kl_http_query(hr), &r->info);
     if (s->served)
         kl_served_fix(r);
+    kl_api_metrics_enter(r);
     authenticate(c);
 }

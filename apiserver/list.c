@@ -421,7 +421,7 @@ static void answer(struct list *l)
             {length, (size_t)snprintf(length, sizeof length, "%zu", total)}};
     if (r->audit)
         kl_audit_list(r, g);
-    kl_api_metrics_request(r, 200);
+    kl_api_metrics_answer(r, 200, (int64_t)total);
     if (kl_gzip_respond(l->call, 200, h, nh, &list_source, l))
         close_list(l);
 }

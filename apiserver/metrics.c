@@ -2,34 +2,51 @@
 #include "apiserver/metrics.h"
 #include "apiserver/audit/audit.h"
 #include "apiserver/fairness/fairness.h"
+#include "apiserver/discovery.h"
+#include "apiserver/series.h"
 #include "apiserver/server_int.h"
 #include "base/clock.h"
 #include "base/metrics.h"
+#include <malloc.h>
 #include <stdio.h>
 
-static const char *const code_names[] = {"1xx", "2xx", "3xx", "4xx", "5xx"};
-_Static_assert(KL_COUNT(code_names) == KL_HTTP_CLASSES, "one series for each class");
-
-void kl_api_metrics_init(struct kl_apiserver *s)
+static bool is_long_running(const struct kl_req_info *i)
 {
-    struct kl_metric *requests = s->requests;
-    for (size_t i = 0; i < KL_COUNT(code_names); i++) {
-        requests[i] = (struct kl_metric){.name = "apiserver_request_total",
-                                         .help = "Requests answered, by class of HTTP status",
-                                         .kind = KL_COUNTER,
-                                         .label_name = "code",
-                                         .label_value = code_names[i]};
-        kl_metric_register(&requests[i]);
-    }
+    return i->is_resource && (i->op == KL_VERB_WATCH || kl_is_connect(i));
 }
 
-void kl_api_metrics_request(const struct kl_req *r, int http)
+void kl_api_metrics_enter(struct kl_req *r)
+{
+    const struct kl_req_info *i = &r->info;
+    r->began_ns = uv_hrtime();
+    if (!r->al || is_long_running(i))
+        return;
+    bool changes = i->is_resource && i->op != KL_VERB_GET && i->op != KL_VERB_LIST;
+    r->counted = (uint8_t)(1 + changes);
+    atomic_fetch_add_explicit(&r->al->inflight[changes], 1, memory_order_relaxed);
+}
+
+void kl_api_metrics_leave(struct kl_req *r)
+{
+    if (r->counted)
+        atomic_fetch_sub_explicit(&r->al->inflight[r->counted - 1], 1, memory_order_relaxed);
+    r->counted = 0;
+}
+
+void kl_api_metrics_answer(struct kl_req *r, int http, int64_t bytes)
 {
     if (r->audit)
-        kl_audit_status((struct kl_req *)r, http);
-    int class = http / 100 - 1;
-    if (class >= 0 && class < (int)KL_COUNT(code_names))
-        kl_metric_add(&r->srv->requests[class], 1);
+        kl_audit_status(r, http);
+    if (!r->began_ns) // refused before it was known what it is
+        return;
+    kl_series_request(r, http,
+                      is_long_running(&r->info) ? -1 : (int64_t)(uv_hrtime() - r->began_ns) / 1000,
+                      bytes);
+}
+
+void kl_api_metrics_request(struct kl_req *r, int http)
+{
+    kl_api_metrics_answer(r, http, -1);
 }
 
 static void put(struct kl_buf *b, const char *name, const char *kind, const char *help)
@@ -50,6 +67,13 @@ static void put_loops(struct kl_apiserver *s, struct kl_buf *b)
             kl_buf_printf(b, "kinglet_loop_stalls_total{loop=\"%s\",over=\"%s\"} %lld\n",
                           kl_loop_name(s->loops[i].loop), bounds[k], (long long)n[k]);
     }
+    put(b, "kinglet_loop_cpu_seconds_total", "counter", "CPU time of a loop's thread");
+    for (int i = 0; i < s->nloops; i++) {
+        struct kl_loop_stalls st;
+        kl_loop_get_stalls(s->loops[i].loop, &st);
+        kl_buf_printf(b, "kinglet_loop_cpu_seconds_total{loop=\"%s\"} %.6f\n",
+                      kl_loop_name(s->loops[i].loop), (double)st.cpu_us / 1e6);
+    }
     put(b, "kinglet_loop_stall_max_seconds", "gauge", "The longest of them since the start");
     for (int i = 0; i < s->nloops; i++) {
         struct kl_loop_stalls st;
@@ -59,13 +83,71 @@ static void put_loops(struct kl_apiserver *s, struct kl_buf *b)
     }
 }
 
-void kl_api_metrics_write(struct kl_apiserver *s, struct kl_buf *b)
+// How many objects there are, by the resource they are stored as.
+static void put_objects(struct kl_req *r, struct kl_buf *b)
 {
+    put(b, "apiserver_storage_objects", "gauge",
+        "[STABLE] Number of stored objects at the time of last check split by kind.");
+    for (uint16_t i = 0; i < kl_nresources; i++) {
+        const struct kl_resource *res = &kl_resources[i];
+        if (!res->enabled || !res->preferred || !res->etcd_prefix)
+            continue;
+        struct kl_str from = kl_arena_printf(r->arena, "%s/", res->etcd_prefix);
+        struct kl_str to = kl_arena_printf(r->arena, "%s0", res->etcd_prefix);
+        if (from.p && to.p)
+            kl_buf_printf(b, "apiserver_storage_objects{resource=\"%s%s%s\"} %lld\n", res->plural,
+                          *res->group ? "." : "", res->group,
+                          (long long)kl_view_count(kl_req_view(r), from, to));
+    }
+}
+
+static void put_inflight(struct kl_apiserver *s, struct kl_buf *b)
+{
+    static const char *const kinds[] = {"readOnly", "mutating"};
+    put(b, "apiserver_current_inflight_requests", "gauge",
+        "[STABLE] Number of requests that are being answered, by request kind.");
+    for (int k = 0; k < 2; k++) {
+        int n = 0;
+        for (int i = 0; i < s->nloops; i++)
+            n += atomic_load_explicit(&s->loops[i].inflight[k], memory_order_relaxed);
+        kl_buf_printf(b, "apiserver_current_inflight_requests{request_kind=\"%s\"} %d\n", kinds[k],
+                      n);
+    }
+}
+
+static void put_features(struct kl_apiserver *s, struct kl_buf *b)
+{
+    static const char *const stages[] = {"ALPHA", "BETA", "", "DEPRECATED"};
+    put(b, "kubernetes_feature_enabled", "gauge",
+        "[BETA] This metric records the data about the stage and enablement of a k8s feature.");
+    for (uint16_t i = 0; i < kl_ngates; i++)
+        kl_buf_printf(b, "kubernetes_feature_enabled{name=\"%s\",stage=\"%s\"} %d\n",
+                      kl_gates[i].name, stages[kl_gates[i].stage], kl_gate_on(&s->gates, i));
+}
+
+static void put_build(struct kl_apiserver *s, struct kl_buf *b)
+{
+    put(b, "kubernetes_build_info", "gauge",
+        "[ALPHA] A metric with a constant '1' value labeled by major, minor, git version, git "
+        "commit, git tree state, build date, Go version, and compiler from which Kubernetes was "
+        "built, and platform on which it is running.");
+    kl_buf_printf(b,
+                  "kubernetes_build_info{build_date=\"\",compiler=\"gcc\",git_commit=\"\","
+                  "git_tree_state=\"clean\",git_version=\"%s+kinglet-%s\",go_version=\"none\","
+                  "major=\"%s\",minor=\"%s\",platform=\"linux\"} 1\n",
+                  KL_K8S_VERSION, s->o.version ? s->o.version : "dev", KL_K8S_MAJOR, KL_K8S_MINOR);
+}
+
+void kl_api_metrics_write(struct kl_req *r, struct kl_buf *b)
+{
+    struct kl_apiserver *s = r->srv;
     struct kl_http_server_stats st;
     kl_http_server_get_stats(s->http, &st);
-    put(b, "apiserver_current_inflight_requests", "gauge", "Requests that are being answered");
-    kl_buf_printf(b, "apiserver_current_inflight_requests %lld\n",
-                  (long long)st.requests_in_flight);
+    kl_series_write(s, b);
+    put_inflight(s, b);
+    put_objects(r, b);
+    put_features(s, b);
+    put_build(s, b);
     put(b, "kinglet_connections", "gauge", "Open client connections");
     kl_buf_printf(b, "kinglet_connections %lld\n", (long long)st.connections);
     put_loops(s, b);
@@ -75,4 +157,69 @@ void kl_api_metrics_write(struct kl_apiserver *s, struct kl_buf *b)
     put(b, "process_start_time_seconds", "gauge", "Start time since the epoch in seconds.");
     kl_buf_printf(b, "process_start_time_seconds %.3f\n",
                   (double)(kl_wall_ms() - (kl_mono_ms() - s->started_ms)) / 1e3);
+}
+
+// ---- /debug/pprof/
+
+static void profile_loops(struct kl_apiserver *s, struct kl_buf *b)
+{
+    double up = (double)(kl_mono_ms() - s->started_ms) / 1e3;
+    kl_buf_printf(b, "loops, since %.1f s\n  %-16s %10s %7s %12s %8s %8s %8s %10s\n", up, "loop",
+                  "CPU s", "busy", "turns", ">5ms", ">25ms", ">100ms", "longest");
+    for (int i = 0; i < s->nloops; i++) {
+        struct kl_loop_stalls st;
+        kl_loop_get_stalls(s->loops[i].loop, &st);
+        kl_buf_printf(b, "  %-16s %10.3f %6.2f%% %12lld %8lld %8lld %8lld %8.1fms\n",
+                      kl_loop_name(s->loops[i].loop), (double)st.cpu_us / 1e6,
+                      up > 0 ? (double)st.cpu_us / 1e4 / up : 0, (long long)st.turns,
+                      (long long)st.over_5ms, (long long)st.over_25ms, (long long)st.over_100ms,
+                      (double)st.max_us / 1e3);
+    }
+}
+
+static void profile_memory(struct kl_req *r, struct kl_buf *b)
+{
+    struct kl_apiserver *s = r->srv;
+    struct mallinfo2 m = mallinfo2();
+    struct kl_store_status st;
+    struct kl_http_server_stats h;
+    kl_store_status(s->o.store, &st);
+    kl_http_server_get_stats(s->http, &h);
+    kl_buf_printf(b,
+                  "\nmemory, bytes\n"
+                  "  %-34s %14zu\n  %-34s %14zu\n  %-34s %14zu\n  %-34s %14zu\n"
+                  "  %-34s %14lld\n  %-34s %14lld\n",
+                  "heap, in use", m.uordblks, "heap, free", m.fordblks, "heap, mapped blocks",
+                  m.hblkhd, "heap, top that could be returned", m.keepcost, "store: ring of events",
+                  (long long)st.ring_bytes, "this request's arena",
+                  (long long)r->arena->used_bytes);
+    kl_buf_printf(b,
+                  "\nobjects\n  %-34s %14lld\n  %-34s %14lld\n  %-34s %14lld\n  %-34s %14lld\n"
+                  "  %-34s %14lld\n  %-34s %14lld\n",
+                  "keys", (long long)st.keys, "leases", (long long)st.leases, "watches",
+                  (long long)st.watchers, "old views held", (long long)st.held_views, "connections",
+                  (long long)h.connections, "requests in flight", (long long)h.requests_in_flight);
+}
+
+// What is stored under a resource's prefix, as stored; decoded and encoded forms come to it.
+static void profile_stored(struct kl_req *r, struct kl_buf *b)
+{
+    kl_buf_printf(b, "\nstored\n  %-44s %10s\n", "resource", "objects");
+    for (uint16_t i = 0; i < kl_nresources; i++) {
+        const struct kl_resource *res = &kl_resources[i];
+        if (!res->enabled || !res->preferred || !res->etcd_prefix)
+            continue;
+        struct kl_str from = kl_arena_printf(r->arena, "%s/", res->etcd_prefix);
+        struct kl_str to = kl_arena_printf(r->arena, "%s0", res->etcd_prefix);
+        long long n = from.p && to.p ? kl_view_count(kl_req_view(r), from, to) : 0;
+        if (n)
+            kl_buf_printf(b, "  %-44s %10lld\n", res->etcd_prefix, n);
+    }
+}
+
+void kl_api_profile_write(struct kl_req *r, struct kl_buf *b)
+{
+    profile_loops(r->srv, b);
+    profile_memory(r, b);
+    profile_stored(r, b);
 }

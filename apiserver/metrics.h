@@ -3,8 +3,13 @@
 #pragma once
 #include "apiserver/request.h"
 
-// Registers the series; once, at start.
-void kl_api_metrics_init(struct kl_apiserver *s);
-void kl_api_metrics_request(const struct kl_req *r, int http); // a request was answered
-// Appends what is read at the moment of the scrape: loops, connections, the process.
-void kl_api_metrics_write(struct kl_apiserver *s, struct kl_buf *out);
+// A request begins: what it is, is known. It is over in kl_api_metrics_leave.
+void kl_api_metrics_enter(struct kl_req *r);
+void kl_api_metrics_leave(struct kl_req *r);
+void kl_api_metrics_request(struct kl_req *r, int http); // it was answered
+// With so many bytes.
+void kl_api_metrics_answer(struct kl_req *r, int http, int64_t bytes);
+// Appends what is read at the moment of the scrape: series.h, loops, connections, the process.
+void kl_api_metrics_write(struct kl_req *r, struct kl_buf *out);
+// Text for people: where time (the loops') and memory go.
+void kl_api_profile_write(struct kl_req *r, struct kl_buf *out);

@@ -168,8 +168,21 @@ static void run_metrics(struct kl_api_call *c)
     struct kl_buf b;
     kl_buf_init(&b, TEXT_MAX);
     kl_metrics_write(&b);
-    kl_api_metrics_write(c->req.srv, &b);
+    kl_api_metrics_write(&c->req, &b);
     kl_http_answer_text(&c->req, 200, "text/plain; version=0.0.4; charset=utf-8", kl_buf_str(&b));
+    kl_buf_fini(&b);
+}
+
+static void run_profile(struct kl_api_call *c)
+{
+    struct kl_buf b;
+    if (!c->req.srv->o.settings->profiling) {
+        not_found(c);
+        return;
+    }
+    kl_buf_init(&b, TEXT_MAX);
+    kl_api_profile_write(&c->req, &b);
+    kl_http_answer_text(&c->req, 200, "text/plain; charset=utf-8", kl_buf_str(&b));
     kl_buf_fini(&b);
 }
 
@@ -199,6 +212,7 @@ static const struct route routes[] = {
     {KL_STR_INIT("/healthz"), true, run_health},
     {KL_STR_INIT("/version"), false, run_version},
     {KL_STR_INIT("/metrics"), false, run_metrics},
+    {KL_STR_INIT("/debug/pprof"), true, run_profile},
     {KL_STR_INIT("/openid/v1/jwks"), false, run_jwks},
     {KL_STR_INIT("/.well-known/openid-configuration"), false, run_oidc},
     {KL_STR_INIT("/api"), true, kl_discovery_run},

@@ -17,6 +17,7 @@
 struct kl_apiserver;
 struct kl_api_loop;
 struct kl_gather;
+struct kl_series;
 struct kl_fair_ticket;
 struct kl_audit_event;
 
@@ -90,6 +91,9 @@ struct kl_audit_note {
 struct kl_req {
     struct kl_apiserver *srv;
     struct kl_api_loop *al;
+    uint64_t began_ns;                 // uv_hrtime; 0: not over HTTP
+    struct kl_series *series, *events; // series.h: found once
+    uint8_t counted;                   // 1 + place in inflight of the loop; 0: in none
     struct kl_arena *arena;
     struct kl_user *user; // referenced
     struct kl_ask ask;    // what authentication and authorisation wait for

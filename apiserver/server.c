@@ -11,6 +11,7 @@
 #include "apiserver/pki.h"
 #include "apiserver/roster.h"
 #include "apiserver/served.h"
+#include "apiserver/series.h"
 #include "apiserver/server_int.h"
 #include "apiserver/webhook.h"
 #include "base/clock.h"
@@ -241,7 +242,6 @@ int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver
         kl_apiserver_free(s);
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     }
-    kl_api_metrics_init(s);
     *ret = s;
     return 0;
 }
@@ -310,6 +310,8 @@ void kl_apiserver_free(struct kl_apiserver *s)
     kl_tls_ctx_unref(s->kubelet_tls);
     kl_authn_free(s->authn);
     kl_served_free(s->served);
+    for (int i = 0; i < s->nloops; i++)
+        kl_series_free(s->loops[i].series);
     kl_fair_free(s->fair);
     kl_aggregate_free(s->aggregate);
     kl_audit_free(s->audit);

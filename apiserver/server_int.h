@@ -15,13 +15,13 @@
 
 #define KL_MAX_ARENA_BYTES ((size_t)64 << 20)
 #define KL_MAX_API_LOOPS 16
-#define KL_HTTP_CLASSES 5 // 1xx to 5xx
 #define KL_MAX_API_ENDPOINTS 32
 
 struct kl_audit;
 struct kl_aggregate;
 struct kl_aggregate_loop;
 struct kl_served;
+struct kl_series_table;
 struct kl_authz_cache;
 struct kl_authn_cache;
 struct kl_fair;
@@ -46,6 +46,8 @@ struct kl_api_loop {
     struct kl_watch_stream *streams;     // open watches, for bookmarks and time-outs
     uv_timer_t stream_timer;
     bool timer_ready;
+    _Atomic(struct kl_series_table *) series; // series.h; made on first use
+    atomic_int inflight[2]; // requests being answered that change nothing; that do
     int calls;              // requests that are not over: their memory is at the loop
     struct kl_task *ending; // what waits for the last of them
     int64_t event_lease, event_lease_until_ms; // lease.c
@@ -75,7 +77,6 @@ struct kl_apiserver {
     void (*stop_done)(void *arg);
     void *stop_arg;
     struct kl_task boot_task;
-    struct kl_metric requests[KL_HTTP_CLASSES]; // metrics.c; registered for the process's life
     int64_t started_ms;
     struct kl_gate_set gates;
     struct kl_served *served;                // NULL: what is served by default (served.h)

@@ -4,6 +4,7 @@
 #include "apiserver/auth/revoke.h"
 #include "apiserver/fairness/fairness.h"
 #include "apiserver/metrics.h"
+#include "apiserver/series.h"
 #include "apiserver/server_int.h"
 #include "base/clock.h"
 #include "base/rand.h"
@@ -178,6 +179,7 @@ static struct kl_bytes *pb_head(struct kl_watch_stream *w, enum kl_event_type t,
 static int put_event(struct kl_watch_stream *w, const struct kl_watcher_event *e,
                      struct kl_http_chunk *c)
 {
+    kl_series_event(&w->call->req);
     struct kl_req *r = &w->call->req;
     struct kl_error err = {0};
     if (!w->cached || !e->kv) {
@@ -335,6 +337,7 @@ static void close_stream(void *arg)
             w->next->pprev = w->pprev;
     }
     kl_fair_count_watch(&w->call->req, -1);
+    kl_series_long_running(&w->call->req, -1);
     kl_watcher_stop(w->watcher);
     for (int i = 0; i < 4; i++)
         kl_bytes_unref(w->head[i]);
@@ -499,6 +502,7 @@ void kl_watch_run(struct kl_api_call *c)
         {KL_STR("content-type"), kl_str(kl_spec_content_type(&c->spec, true))}};
     size_t nh = 2 + kl_http_common_headers(r, h + 2);
     kl_fair_count_watch(r, 1);
+    kl_series_long_running(r, 1);
     if (!o.initial)
         kl_fair_leave(r);
     if (kl_http_respond_stream(c->hr, 200, h, nh, &watch_source, w))

@@ -3,6 +3,7 @@
 // included: read → transform → mutating admission → settle → validating admission → transaction
 // that compares the revision read → on a lost race again with what the transaction found. One round
 // trip each time. Admission may wait for webhooks; without any it is all one straight run.
+#include "apiserver/series.h"
 #include "apiserver/encryption/encryption.h"
 #include "apiserver/strategy.h"
 #include "base/log.h"
@@ -213,6 +214,11 @@ static void on_txn(struct kl_txn *t)
 {
     struct kl_write *w = KL_CONTAINER_OF(t, struct kl_write, txn);
     struct kl_req *r = w->r;
+    kl_series_etcd(r, w->res,
+                   w->verdict != KL_WRITE_PUT ? KL_ETCD_DELETE
+                   : w->stored                ? KL_ETCD_UPDATE
+                                              : KL_ETCD_CREATE,
+                   (int64_t)(uv_hrtime() - w->submitted_ns) / 1000);
     if (t->code) {
         if (!t->err.code)
             kl_error_set(&t->err, t->code, "%s", kl_err_text(t->code));
@@ -283,6 +289,7 @@ static void submit(struct kl_write *w)
 {
     bool put = w->verdict == KL_WRITE_PUT;
     w->txn = (struct kl_txn){.cb = on_txn};
+    w->submitted_ns = uv_hrtime();
     w->cmp[0] = (struct kl_compare){.key = w->key,
                                     .target = KL_COMPARE_MOD,
                                     .result = KL_COMPARE_EQ,

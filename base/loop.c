@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum {
     MAIL_PER_TURN = 512,     // tasks before I/O gets its turn again
@@ -41,7 +42,8 @@ struct kl_loop {
     // returns and when an iteration begins. (UV_METRICS_IDLE_TIME would cost a second epoll_wait a
     // turn.)
     int64_t after_poll_us;
-    atomic_llong over_5ms, over_25ms, over_100ms, max_us;
+    atomic_llong over_5ms, over_25ms, over_100ms, max_us, turns;
+    atomic_int cpu_clock; // of the thread that runs it; 0: none does
     pthread_t thread;
     bool joinable;
     char name[16];
@@ -126,10 +128,17 @@ static void raise_to(atomic_llong *v, long long to)
         atomic_store_explicit(v, to, memory_order_relaxed); // one writer: the loop
 }
 
+static void add_to(atomic_llong *v, long long d) // one writer: the loop
+{
+    atomic_store_explicit(v, atomic_load_explicit(v, memory_order_relaxed) + d,
+                          memory_order_relaxed);
+}
+
 static void account_turn(struct kl_loop *l)
 {
     long long us = l->after_poll_us + us_since_clock(l);
     l->after_poll_us = 0;
+    add_to(&l->turns, 1);
     raise_to(&l->max_us, us);
     if (us > 5000)
         atomic_fetch_add_explicit(&l->over_5ms, 1, memory_order_relaxed);
@@ -202,9 +211,13 @@ int kl_loop_new(const char *name, struct kl_loop **ret_loop, struct kl_error *er
 void kl_loop_run(struct kl_loop *l)
 {
     struct kl_loop *outer = current_loop;
+    clockid_t clock;
     current_loop = l;
+    if (!pthread_getcpuclockid(pthread_self(), &clock))
+        atomic_store_explicit(&l->cpu_clock, clock, memory_order_relaxed);
     uv_update_time(&l->uv);
     uv_run(&l->uv, UV_RUN_DEFAULT);
+    atomic_store_explicit(&l->cpu_clock, 0, memory_order_relaxed);
     current_loop = outer;
 }
 
@@ -325,4 +338,10 @@ void kl_loop_get_stalls(const struct kl_loop *l, struct kl_loop_stalls *ret)
     ret->over_25ms = atomic_load_explicit(&l->over_25ms, memory_order_relaxed);
     ret->over_100ms = atomic_load_explicit(&l->over_100ms, memory_order_relaxed);
     ret->max_us = atomic_load_explicit(&l->max_us, memory_order_relaxed);
+    ret->turns = atomic_load_explicit(&l->turns, memory_order_relaxed);
+    ret->cpu_us = 0;
+    struct timespec used;
+    clockid_t clock = atomic_load_explicit(&l->cpu_clock, memory_order_relaxed);
+    if (clock && !clock_gettime(clock, &used)) // fails when the thread is gone
+        ret->cpu_us = (int64_t)used.tv_sec * 1000000 + used.tv_nsec / 1000;
 }

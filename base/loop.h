@@ -38,8 +38,10 @@ bool kl_loop_is_late(const struct kl_loop *l);
 // This loop only: runs t in this iteration, after the callbacks now running.
 void kl_loop_defer(struct kl_loop *l, struct kl_task *t);
 
-// The longest and the number of iterations that kept the loop over 5 ms since start; any thread.
+// The longest and the number of iterations that kept the loop over 5 ms since start, how many there
+// were, and the CPU time of its thread; any thread.
 struct kl_loop_stalls {
     int64_t over_5ms, over_25ms, over_100ms, max_us;
+    int64_t turns, cpu_us;
 };
 void kl_loop_get_stalls(const struct kl_loop *l, struct kl_loop_stalls *ret);
