@@ -2,6 +2,7 @@
 // Paths that are no resources: a table from path to what answers it.
 #include "apiserver/auth/auth.h"
 #include "apiserver/discovery.h"
+#include "apiserver/health.h"
 #include "apiserver/encryption/encryption.h"
 #include "apiserver/fairness/fairness.h"
 #include "apiserver/metrics.h"
@@ -21,121 +22,6 @@ struct route {
 static void not_found(struct kl_api_call *c)
 {
     kl_http_answer_text(&c->req, 404, "text/plain; charset=utf-8", KL_STR("404 page not found\n"));
-}
-
-// ---- health: checks by name
-
-struct check {
-    const char *name;
-    bool live; // part of /livez too
-    bool (*ok)(const struct kl_apiserver *s);
-};
-
-static bool always(const struct kl_apiserver *s)
-{
-    (void)s;
-    return true;
-}
-
-static bool store_ok(const struct kl_apiserver *s)
-{
-    struct kl_store_status st;
-    kl_store_status(s->o.store, &st);
-    return !st.last_error || st.disk_full; // a full disk still reads and deletes
-}
-
-static bool bootstrapped(const struct kl_apiserver *s)
-{
-    return kl_apiserver_ready(s);
-}
-
-static bool not_stopping(const struct kl_apiserver *s)
-{
-    return !atomic_load(&((struct kl_apiserver *)s)->stopping);
-}
-
-static bool kms_ok(const struct kl_apiserver *s)
-{
-    char why[256];
-    return kl_encryption_healthy(s->o.encryption, why);
-}
-
-static const struct check checks[] = {
-    {"ping", true, always},
-    {"log", true, always},
-    {"etcd", true, store_ok},
-    {"etcd-readiness", false, store_ok},
-    {"informer-sync", false, bootstrapped},
-    {"poststarthook/start-apiserver-admission-initializer", true, always},
-    {"poststarthook/rbac/bootstrap-roles", false, bootstrapped},
-    {"poststarthook/scheduling/bootstrap-system-priority-classes", false, bootstrapped},
-    {"poststarthook/bootstrap-controller", false, bootstrapped},
-    {"shutdown", false, not_stopping},
-    {"kms-providers", false, kms_ok},
-};
-
-// Not every server has every check.
-static bool is_there(const struct kl_apiserver *s, const struct check *c)
-{
-    return c->ok != kms_ok || kl_encryption_has_kms(s->o.encryption);
-}
-
-static bool excluded(struct kl_api_call *c, const char *name)
-{
-    struct kl_str rest = kl_http_query(c->hr), n, v;
-    while (kl_query_next(c->req.arena, &rest, &n, &v))
-        if (kl_str_eqz(n, "exclude") && kl_str_eqz(v, name))
-            return true;
-    return false;
-}
-
-static void run_health(struct kl_api_call *c)
-{
-    struct kl_req *r = &c->req;
-    struct kl_str path = r->info.path;
-    bool live = kl_str_starts(path, KL_STR("/livez")), bad = false;
-    struct kl_str kind = live                                     ? KL_STR("livez")
-                         : kl_str_starts(path, KL_STR("/readyz")) ? KL_STR("readyz")
-                                                                  : KL_STR("healthz");
-    struct kl_str one = kl_str_from(path, kind.n + 1);
-    struct kl_buf b;
-    kl_buf_init(&b, 64 * 1024);
-    if (one.n > 1) {
-        one = kl_str_from(one, 1);
-        const struct check *found = NULL;
-        for (size_t i = 0; i < KL_COUNT(checks); i++)
-            if (kl_str_eqz(one, checks[i].name) && (!live || checks[i].live) &&
-                is_there(r->srv, &checks[i]))
-                found = &checks[i];
-        if (!found) {
-            kl_buf_fini(&b);
-            not_found(c);
-            return;
-        }
-        if (found->ok(r->srv))
-            kl_http_answer_text(r, 200, "text/plain; charset=utf-8", KL_STR("ok"));
-        else
-            kl_http_answer_text(r, 500, "text/plain; charset=utf-8",
-                                KL_STR("internal server error: not ready\n"));
-        kl_buf_fini(&b);
-        return;
-    }
-    for (size_t i = 0; i < KL_COUNT(checks); i++) {
-        if ((live && !checks[i].live) || !is_there(r->srv, &checks[i]))
-            continue;
-        if (excluded(c, checks[i].name)) {
-            kl_buf_printf(&b, "[+]%s excluded: ok\n", checks[i].name);
-            continue;
-        }
-        bool ok = checks[i].ok(r->srv);
-        bad |= !ok;
-        kl_buf_printf(&b, ok ? "[+]%s ok\n" : "[-]%s failed: reason withheld\n", checks[i].name);
-    }
-    bool verbose = kl_query_has(kl_http_query(c->hr), KL_STR("verbose"));
-    kl_buf_printf(&b, "%.*s check %s\n", KL_PRI(kind), bad ? "failed" : "passed");
-    kl_http_answer_text(r, bad ? 500 : 200, "text/plain; charset=utf-8",
-                        bad || verbose ? kl_buf_str(&b) : KL_STR("ok"));
-    kl_buf_fini(&b);
 }
 
 // ---- /version, /metrics
@@ -207,9 +93,9 @@ static void run_oidc(struct kl_api_call *c)
 // The longest match wins: order by that.
 static void run_index(struct kl_api_call *c);
 static const struct route routes[] = {
-    {KL_STR_INIT("/livez"), true, run_health},
-    {KL_STR_INIT("/readyz"), true, run_health},
-    {KL_STR_INIT("/healthz"), true, run_health},
+    {KL_STR_INIT("/livez"), true, kl_health_run},
+    {KL_STR_INIT("/readyz"), true, kl_health_run},
+    {KL_STR_INIT("/healthz"), true, kl_health_run},
     {KL_STR_INIT("/version"), false, run_version},
     {KL_STR_INIT("/metrics"), false, run_metrics},
     {KL_STR_INIT("/debug/pprof"), true, run_profile},

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apiserver/health.h"
+#include "apiserver/info.h"
+
+enum { LIVEZ = 1, READYZ = 2, HEALTHZ = 4, ALL = LIVEZ | READYZ | HEALTHZ, EXCLUDED_MAX = 64 };
+
+struct check {
+    const char *name;
+    unsigned in;
+    bool (*ok)(const struct kl_apiserver *s);
+};
+
+static bool always(const struct kl_apiserver *s)
+{
+    (void)s;
+    return true;
+}
+
+static bool store_ok(const struct kl_apiserver *s)
+{
+    struct kl_store_status st;
+    kl_store_status(s->o.store, &st);
+    return !st.last_error || st.disk_full; // a full disk still reads and deletes
+}
+
+static bool bootstrapped(const struct kl_apiserver *s)
+{
+    return kl_apiserver_ready(s);
+}
+
+static bool not_stopping(const struct kl_apiserver *s)
+{
+    return !atomic_load(&((struct kl_apiserver *)s)->stopping);
+}
+
+// Upstream's, in its order. What its hooks do is here begun with the bootstrap objects, or at once.
+static const struct check checks[] = {
+    {"ping", ALL, always},
+    {"log", ALL, always},
+    {"loopback-serving-certificate", LIVEZ | HEALTHZ, always},
+    {"etcd", ALL, store_ok},
+    {"etcd-readiness", READYZ, store_ok},
+    {"informer-sync", READYZ, bootstrapped},
+    {"poststarthook/start-apiserver-admission-initializer", ALL, always},
+    {"poststarthook/generic-apiserver-start-informers", ALL, always},
+    {"poststarthook/priority-and-fairness-config-consumer", ALL, bootstrapped},
+    {"poststarthook/priority-and-fairness-filter", ALL, always},
+    {"poststarthook/storage-object-count-tracker-hook", ALL, always},
+    {"poststarthook/start-apiextensions-informers", ALL, bootstrapped},
+    {"poststarthook/start-apiextensions-controllers", ALL, bootstrapped},
+    {"poststarthook/crd-informer-synced", ALL, bootstrapped},
+    {"poststarthook/start-system-namespaces-controller", ALL, bootstrapped},
+    {"poststarthook/peer-endpoint-reconciler-controller", ALL, bootstrapped},
+    {"poststarthook/start-cluster-authentication-info-controller", ALL, bootstrapped},
+    {"poststarthook/start-kube-apiserver-identity-lease-controller", ALL, bootstrapped},
+    {"poststarthook/start-kube-apiserver-identity-lease-garbage-collector", ALL, bootstrapped},
+    {"poststarthook/storage-readiness", ALL, bootstrapped},
+    {"poststarthook/start-legacy-token-tracking-controller", ALL, bootstrapped},
+    {"poststarthook/start-service-ip-repair-controllers", ALL, bootstrapped},
+    {"poststarthook/rbac/bootstrap-roles", ALL, bootstrapped},
+    {"poststarthook/scheduling/bootstrap-system-priority-classes", ALL, bootstrapped},
+    {"poststarthook/priority-and-fairness-config-producer", ALL, bootstrapped},
+    {"poststarthook/bootstrap-controller", ALL, bootstrapped},
+    {"poststarthook/start-kubernetes-service-cidr-controller", ALL, bootstrapped},
+    {"poststarthook/start-kube-aggregator-informers", ALL, bootstrapped},
+    {"poststarthook/apiservice-status-local-available-controller", ALL, bootstrapped},
+    {"poststarthook/apiservice-status-remote-available-controller", ALL, bootstrapped},
+    {"poststarthook/apiservice-registration-controller", ALL, bootstrapped},
+    {"poststarthook/apiservice-discovery-controller", ALL, bootstrapped},
+    {"poststarthook/kube-apiserver-autoregistration", ALL, bootstrapped},
+    {"autoregister-completion", ALL, bootstrapped},
+    {"poststarthook/apiservice-openapi-controller", ALL, bootstrapped},
+    {"poststarthook/apiservice-openapiv3-controller", ALL, bootstrapped},
+    {"shutdown", READYZ, not_stopping},
+};
+
+struct asked {
+    unsigned in;
+    const char *word;
+    bool verbose;
+    struct kl_str excluded[EXCLUDED_MAX];
+    bool known[EXCLUDED_MAX];
+    size_t n;
+};
+
+static void read_query(struct kl_api_call *c, struct asked *a)
+{
+    struct kl_str rest = kl_http_query(c->hr), n, v;
+    while (kl_query_next(c->req.arena, &rest, &n, &v)) {
+        if (kl_str_eqz(n, "exclude") && a->n < EXCLUDED_MAX)
+            a->excluded[a->n++] = v;
+        a->verbose |= kl_str_eqz(n, "verbose");
+    }
+}
+
+static bool is_excluded(struct asked *a, const char *name)
+{
+    bool found = false;
+    for (size_t i = 0; i < a->n; i++)
+        if (kl_str_eqz(a->excluded[i], name))
+            found = a->known[i] = true;
+    return found;
+}
+
+// The bootstrap objects keep /livez from nothing: a server that waits for its datastore lives.
+static bool holds(const struct check *k, const struct kl_req *r, unsigned in)
+{
+    return (in == LIVEZ && k->ok == bootstrapped) || k->ok(r->srv);
+}
+
+static void answer_one(struct kl_api_call *c, const struct asked *a, struct kl_str name)
+{
+    static const char text[] = "text/plain; charset=utf-8";
+    for (size_t i = 0; i < KL_COUNT(checks); i++) {
+        if (!kl_str_eqz(name, checks[i].name) || !(checks[i].in & a->in))
+            continue;
+        if (holds(&checks[i], &c->req, a->in))
+            kl_http_answer_text(&c->req, 200, text, KL_STR("ok"));
+        else
+            kl_http_answer_text(&c->req, 500, text, KL_STR("internal server error: not ready\n"));
+        return;
+    }
+    kl_http_answer_text(&c->req, 404, text, KL_STR("404 page not found\n"));
+}
+
+static void put_unknown(struct kl_buf *b, const struct asked *a)
+{
+    bool first = true;
+    for (size_t i = 0; i < a->n; i++) {
+        if (a->known[i])
+            continue;
+        kl_buf_printf(b, "%s\"%.*s\"",
+                      first ? "warn: some health checks cannot be excluded: no matches for " : ", ",
+                      KL_PRI(a->excluded[i]));
+        first = false;
+    }
+    if (!first)
+        kl_buf_putc(b, '\n');
+}
+
+static void answer_all(struct kl_api_call *c, struct asked *a)
+{
+    struct kl_buf b;
+    bool bad = false;
+    kl_buf_init(&b, 64 * 1024);
+    for (size_t i = 0; i < KL_COUNT(checks); i++) {
+        const struct check *k = &checks[i];
+        if (!(k->in & a->in))
+            continue;
+        if (is_excluded(a, k->name)) {
+            kl_buf_printf(&b, "[+]%s excluded: ok\n", k->name);
+            continue;
+        }
+        bool ok = holds(k, &c->req, a->in);
+        bad |= !ok;
+        kl_buf_printf(&b, ok ? "[+]%s ok\n" : "[-]%s failed: reason withheld\n", k->name);
+    }
+    put_unknown(&b, a);
+    kl_buf_printf(&b, "%s check %s\n", a->word, bad ? "failed" : "passed");
+    kl_http_answer_text(&c->req, bad ? 500 : 200, "text/plain; charset=utf-8",
+                        bad || a->verbose ? kl_buf_str(&b) : KL_STR("ok"));
+    kl_buf_fini(&b);
+}
+
+void kl_health_run(struct kl_api_call *c)
+{
+    static const char *const words[] = {"livez", "readyz", "healthz"};
+    struct kl_str path = kl_str_from(c->req.info.path, 1);
+    struct asked a = {0};
+    for (size_t i = 0; i < KL_COUNT(words); i++) {
+        if (kl_str_starts(path, kl_str(words[i]))) {
+            a.in = 1u << i;
+            a.word = words[i];
+        }
+    }
+    struct kl_str one = kl_str_from(path, strlen(a.word));
+    if (one.n > 1) {
+        answer_one(c, &a, kl_str_from(one, 1));
+        return;
+    }
+    read_query(c, &a);
+    answer_all(c, &a);
+}

@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+// /livez, /readyz and /healthz: checks by upstream's names, ?verbose, ?exclude=NAME, /livez/NAME.
+#pragma once
+#include "apiserver/server_int.h"
+
+void kl_health_run(struct kl_api_call *c); // ends the request

@@ -1,0 +1,172 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# lane: clients
+# time-limit: 120
+"""kinglet called as kube-apiserver, over kinglet called as etcd: upstream's command line and words,
+certificates it makes and is given, two servers of one etcd. What is refused and how was recorded
+from kube-apiserver 1.36.3."""
+import atexit
+import json
+import os
+import re
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+from lib import KINGLET, check, equal, fail, free_port, holds, run, temp_dir, wait_for
+
+ASSETS = temp_dir()
+for asset in ("etcd", "kube-apiserver"):
+    os.symlink(os.path.abspath(KINGLET), os.path.join(ASSETS, asset))
+TOKEN = "a-token-of-this-test"
+
+
+class Process:
+    def __init__(self, name, *flags):
+        self.log = os.path.join(temp_dir(), name + ".log")
+        with open(self.log, "wb") as log:
+            self.proc = subprocess.Popen([os.path.join(ASSETS, name), *flags], stdout=log, stderr=log,
+                                         stdin=subprocess.DEVNULL)
+        atexit.register(self.stop)
+
+    def text(self):
+        with open(self.log, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+    def stop(self):
+        if self.proc.poll() is None:
+            self.proc.terminate()
+            try:
+                self.proc.wait(20)
+            except subprocess.TimeoutExpired:
+                self.proc.kill()
+                self.proc.wait()
+        return self.proc.returncode
+
+
+def etcd():
+    port = free_port()
+    p = Process("etcd", "--listen-client-urls", f"http://127.0.0.1:{port}", "--data-dir", temp_dir(),
+                "--unsafe-no-fsync", f"--listen-peer-urls=http://127.0.0.1:{free_port()}")
+    wait_for(lambda: "ready to serve client requests" in p.text(), "etcd is ready")
+    p.url = f"http://127.0.0.1:{port}"
+    return p
+
+
+class ApiServer(Process):
+    def __init__(self, store, *flags):
+        self.dir, self.port = temp_dir(), free_port()
+        subprocess.run(["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out",
+                        self.path("sa.key")], check=True, capture_output=True)
+        subprocess.run(["openssl", "ec", "-in", self.path("sa.key"), "-pubout", "-out", self.path("sa.pub")],
+                       check=True, capture_output=True)
+        with open(self.path("tokens"), "w", encoding="utf-8") as f:
+            f.write(f'{TOKEN},admin,admin,"system:masters"\n')
+        super().__init__("kube-apiserver", f"--etcd-servers={store.url}", "--cert-dir", self.path("certs"),
+                         f"--secure-port={self.port}", "--bind-address=127.0.0.1",
+                         f"--service-account-issuer=https://127.0.0.1:{self.port}/",
+                         f"--service-account-key-file={self.path('sa.pub')}",
+                         f"--service-account-signing-key-file={self.path('sa.key')}",
+                         "--service-cluster-ip-range=10.0.0.0/24", f"--token-auth-file={self.path('tokens')}",
+                         *(flags or ["--authorization-mode=Node,RBAC"]))
+        wait_for(self.is_ready, "the API server is ready", 60)
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def is_ready(self):
+        if self.proc.poll() is not None:
+            raise SystemExit("not ok test_kube_apiserver.py / start: " + self.text()[-800:])
+        try:
+            return self.get("/readyz", token=None)[0] == 200
+        except OSError:
+            return False
+
+    def get(self, path, token=TOKEN, body=None):
+        context = ssl.create_default_context(cafile=self.path("certs/apiserver.crt"))
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            body = json.dumps(body).encode()
+        request = urllib.request.Request(f"https://127.0.0.1:{self.port}{path}", body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30, context=context) as r:
+                return r.status, r.read().decode()
+        except urllib.error.HTTPError as e:
+            return e.code, e.read().decode()
+
+
+def refused(*flags):
+    r = subprocess.run([os.path.join(ASSETS, "kube-apiserver"), *flags], capture_output=True, text=True,
+                       stdin=subprocess.DEVNULL, timeout=60)
+    equal(r.returncode, 1, f"status of {flags}")
+    return r.stderr
+
+
+def test_flags_refused():
+    for flag, why in (
+            ("--nope", 'Error: unknown flag: --nope'),
+            ("-nope", "Error: unknown shorthand flag: 'n' in -nope"),
+            ("--=x", "Error: bad flag syntax: --=x"), ("---x", "Error: bad flag syntax: ---x"),
+            ("--secure_port=x", 'Error: invalid argument "x" for "--secure-port" flag: strconv.ParseInt: parsing "x": invalid syntax'),
+            ("--allow-privileged=x", 'Error: invalid argument "x" for "--allow-privileged" flag: strconv.ParseBool: parsing "x": invalid syntax'),
+            ("--request-timeout=x", 'Error: invalid argument "x" for "--request-timeout" flag: time: invalid duration "x"'),
+            ("--goaway-chance=x", 'Error: invalid argument "x" for "--goaway-chance" flag: strconv.ParseFloat: parsing "x": invalid syntax'),
+            ("--tls-min-version", "Error: flag needs an argument: --tls-min-version"),
+            ("extra", 'Error: "kube-apiserver" does not take any arguments, got ["extra"]')):
+        equal(refused(flag), why + "\n", flag)
+    for flags, why in (
+            ([], "[--etcd-servers must be specified, service-account-issuer is a required flag, either "
+                 "`--service-account-key-file` or `--service-account-signing-endpoint` must be set, "
+                 "--service-account-signing-key-file and --service-account-issuer are required flags]"),
+            (["--feature-gates=Foo=true"], "unrecognized feature gate: Foo"),
+            (["--feature-gates=APIServerTracing=false"],
+             "cannot set feature gate APIServerTracing to false, feature is locked to true"),
+            (["--service-cluster-ip-range=x"], "service-cluster-ip-range[0] is not a valid cidr")):
+        holds(refused(*flags), r'^E\d{4} .*"command failed" err="' + re.escape(why) + '"$')
+
+
+def test_help():
+    """What envtest looks into for flags of old."""
+    r = subprocess.run([os.path.join(ASSETS, "kube-apiserver"), "--help"], capture_output=True, text=True, timeout=60)
+    equal(r.returncode, 0, "status")
+    holds(r.stdout, r"^\s*--etcd-servers\b", r"^\s*--authorization-mode\b", r"^\s*--audit-log-truncate-enabled\b")
+    check(not re.search(r"^\s*--insecure-port\b", r.stdout, re.M), "a flag that upstream has no more")
+    r = subprocess.run([os.path.join(ASSETS, "kube-apiserver"), "--version"], capture_output=True, text=True, timeout=60)
+    holds(r.stdout, r"^Kubernetes v1\.\d+\.\d+$")
+
+
+def test_serves():
+    store = etcd()
+    one, two = ApiServer(store), ApiServer(store)
+    equal(one.get("/healthz", token=None), (200, "ok"), "healthz for anybody")
+    equal(one.get("/api/v1/namespaces", token="wrong")[0], 401, "a wrong token")
+    equal(one.get("/api/v1/namespaces", token=None)[0], 403, "nobody")
+    made, text = one.get("/api/v1/namespaces/default/configmaps", body={"metadata": {"name": "c"}, "data": {"a": "b"}})
+    equal(made, 201, text)
+    rv = json.loads(text)["metadata"]["resourceVersion"]
+    status, text = two.get("/api/v1/namespaces/default/configmaps/c")
+    equal((status, json.loads(text)["metadata"]["resourceVersion"]), (200, rv), "the other server's view")
+    equal(one.stop(), 0, "status after SIGTERM")
+    equal(two.get("/api/v1/namespaces/default/configmaps/c")[0], 200, "the other goes on")
+
+
+def test_allow_all():
+    """Without --authorization-mode everybody with a name may do everything, and nobody is anonymous."""
+    s = ApiServer(etcd(), "--enable-bootstrap-token-auth=true")
+    equal(s.get("/api/v1/secrets")[0], 200, "a user")
+    equal(s.get("/api/v1/secrets", token=None)[0], 401, "nobody")
+
+
+def test_health_checks():
+    s = ApiServer(etcd(), "--authorization-mode=RBAC")
+    status, text = s.get("/readyz?verbose&exclude=etcd")
+    equal(status, 200, text)
+    holds(text, r"^\[\+\]ping ok$", r"^\[\+\]etcd excluded: ok$", r"^\[\+\]poststarthook/rbac/bootstrap-roles ok$",
+          r"^\[\+\]shutdown ok$", r"^readyz check passed$")
+    equal(s.get("/livez/ping"), (200, "ok"), "one check")
+    equal(s.get("/livez/none")[0], 404, "none such")
+
+
+if __name__ == "__main__":
+    run()
