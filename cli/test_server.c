@@ -215,7 +215,12 @@ static int parse(struct server *s, int argc, char **argv, struct kl_error *err)
     const struct kl_flag_parse how = {
         .tables = tables, .ntables = KL_COUNT(tables), .arena = &s->arena};
     s->settings = kl_api_settings_default;
+    static const char *const no_accounts[] = {"ServiceAccount", NULL};
     int rc = kl_flags_parse_tables(&how, argc, argv, err);
+    // Without their controller there are no accounts, and no pod could be made, as in envtest.
+    if (!s->settings.disable_admission_plugins && !s->settings.enable_admission_plugins &&
+        !(s->o.controllers && kl_controllers_runs(s->o.controllers, "serviceaccount")))
+        s->settings.disable_admission_plugins = no_accounts;
     return rc ? rc : kl_controllers_check(s->o.controllers, err);
 }
 

@@ -33,6 +33,8 @@ struct kl_controllers_options {
 
 // KL_EINVALID: a name in `only` is no controller's, in upstream's words. Any thread.
 int kl_controllers_check(const char *only, struct kl_error *err);
+// Whether `only` asks for this one.
+bool kl_controllers_runs(const char *only, const char *name);
 // On the loop. KL_ENOMEM, or what client_for's failure means (KL_EUNAVAILABLE).
 int kl_controllers_start(const struct kl_controllers_options *o, struct kl_controllers **ret,
                          struct kl_error *err);

@@ -48,7 +48,7 @@ static bool is_name(struct kl_str text, const char *name)
     return kl_str_eq(text, n);
 }
 
-static bool is_asked_for(const char *list, const char *name)
+bool kl_controllers_runs(const char *list, const char *name)
 {
     struct kl_str rest = kl_str(list), part;
     bool star = false;
@@ -123,7 +123,8 @@ int kl_controllers_start(const struct kl_controllers_options *o, struct kl_contr
             rc = kl_error_set(err, KL_ENOMEM, "controllers: out of memory");
     }
     for (size_t i = 0; rc == 0 && i < KL_COUNT(table); i++) {
-        if (!is_disabled(o->disable, table[i]->name) && is_asked_for(o->only, table[i]->name))
+        if (!is_disabled(o->disable, table[i]->name) &&
+            kl_controllers_runs(o->only, table[i]->name))
             rc = start_one(c, o, table[i], root_ca, err);
     }
     if (rc == 0 && kl_informers_start(c->informers) < 0)

@@ -78,7 +78,7 @@ class ApiServer(Process):
         if self.proc.poll() is not None:
             raise SystemExit("not ok test_kube_apiserver.py / start: " + self.text()[-800:])
         try:
-            return self.get("/readyz", token=None)[0] == 200
+            return self.get("/readyz")[0] == 200
         except OSError:
             return False
 
