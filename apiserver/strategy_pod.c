@@ -1,29 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pods: QoS class, grace, and what their subresources may change.
 #include "apiserver/strategy_int.h"
-#include "object/quantity.h"
-
-// qos.ComputePodQOS: over cpu and memory of all containers, init containers included.
-static const char *qos_class(const struct kl_value *pod)
-{
-    static const kl_sym lists[] = {KL_F_initContainers, KL_F_containers};
-    static const char *const names[] = {"cpu", "memory"};
-    bool any = false, guaranteed = true;
-    for (size_t l = 0; l < KL_COUNT(lists); l++)
-        for (KL_EACH(c, kl_path(pod, KL_F_spec, lists[l])))
-            for (size_t k = 0; k < KL_COUNT(names); k++) {
-                const struct kl_value *req =
-                    kl_map_value(kl_path(c, KL_F_resources, KL_F_requests), kl_str(names[k]));
-                const struct kl_value *lim =
-                    kl_map_value(kl_path(c, KL_F_resources, KL_F_limits), kl_str(names[k]));
-                int64_t rq = kl_quantity_milli_of(kl_text(req));
-                int64_t lm = kl_quantity_milli_of(kl_text(lim));
-                any |= rq > 0 || lm > 0;
-                if (lm <= 0 || (rq > 0 && rq != lm))
-                    guaranteed = false;
-            }
-    return !any ? "BestEffort" : guaranteed ? "Guaranteed" : "Burstable";
-}
+#include "object/quota/amounts.h"
 
 int kl_pod_prepare_create(struct kl_req *r, struct kl_value *draft)
 {
@@ -34,7 +12,7 @@ int kl_pod_prepare_create(struct kl_req *r, struct kl_value *draft)
         kl_set(a, kl_edit(a, draft, KL_F_spec, KL_STRUCT), KL_F_terminationGracePeriodSeconds,
                kl_int(1));
     kl_set(a, &st, KL_F_phase, kl_stringz("Pending"));
-    kl_set(a, &st, KL_F_qosClass, kl_stringz(qos_class(draft)));
+    kl_set(a, &st, KL_F_qosClass, kl_stringz(kl_pod_qos_class(draft)));
     if (kl_len(kl_path(draft, KL_F_spec, KL_F_schedulingGates))) {
         struct kl_value c = kl_new_struct(), list = kl_new_array();
         kl_set(a, &c, KL_F_type, kl_stringz("PodScheduled"));

@@ -46,3 +46,5 @@ void kl_pod_limits(struct kl_amounts *l, struct kl_arena *a, const struct kl_val
                    unsigned how);
 // Whether pod-level requests or limits of cpu, memory or huge pages are set.
 bool kl_pod_level_set(const struct kl_value *pod);
+// "BestEffort", "Burstable" or "Guaranteed", by what is asked for (status is not looked at).
+const char *kl_pod_qos_class(const struct kl_value *pod);

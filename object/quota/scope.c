@@ -3,34 +3,10 @@
 #include "object/quota/quota.h"
 
 // qos.GetPodQOS(pod) == BestEffort
-static bool any_compute(const struct kl_value *resources)
-{
-    static const kl_sym lists[] = {KL_F_requests, KL_F_limits};
-    static const char *const names[] = {"cpu", "memory"};
-    for (size_t l = 0; l < KL_COUNT(lists); l++)
-        for (size_t i = 0; i < KL_COUNT(names); i++) {
-            const struct kl_value *v = kl_map_value(kl_get(resources, lists[l]), kl_str(names[i]));
-            struct kl_quantity q;
-            if (v && !kl_quantity_parse(kl_text(v), &q, NULL) && q.nano > 0)
-                return true;
-        }
-    return false;
-}
-
 static bool best_effort(const struct kl_value *pod)
 {
-    static const kl_sym lists[] = {KL_F_containers, KL_F_initContainers};
-    const struct kl_value *spec = kl_get(pod, KL_F_spec), *whole = kl_get(spec, KL_F_resources);
     struct kl_str said = kl_text_at(pod, KL_F_status, KL_F_qosClass);
-    if (said.n)
-        return kl_str_eqz(said, "BestEffort");
-    if (whole && !kl_is(whole, KL_NULL))
-        return !any_compute(whole);
-    for (size_t l = 0; l < KL_COUNT(lists); l++)
-        for (KL_EACH(c, kl_get(spec, lists[l])))
-            if (any_compute(kl_get(c, KL_F_resources)))
-                return false;
-    return true;
+    return kl_str_eqz(said.n ? said : kl_str(kl_pod_qos_class(pod)), "BestEffort");
 }
 
 static bool crosses(const struct kl_value *term)

@@ -476,15 +476,19 @@ static void status_pod(struct kl_v *c)
     check_users(c, KL_F_ephemeralContainerStatuses);
 }
 
-// Not yet: ValidatePodResize's rules on what may change (QoS class, removed limits).
 static void update_resize(struct kl_v *c)
 {
     if (is_static(c)) {
         kl_v_forbidden(c, N(NULL, "[]"), "static pods cannot be resized");
         return;
     }
+    if (kl_v_is(kl_get(kl_v_old_spec(c), KL_F_os), KL_F_name, "windows")) {
+        kl_v_forbidden(c, N(NULL, "[]"), "windows pods cannot be resized");
+        return;
+    }
     kl_v_meta_update(c);
     check_pod(c);
+    kl_v_pod_resize(c);
 }
 
 static void create_pod_template(struct kl_v *c)

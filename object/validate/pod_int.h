@@ -65,6 +65,9 @@ void kl_v_resource_ref(struct kl_v *c, const struct kl_value *v, bool volume,
 // pod_probes.c: lifecycle and probes of a container
 void kl_v_lifecycle(struct kl_v *c, const struct kl_value *ctr, const struct kl_vpath *p);
 
+// pod_resize.c: what the subresource changes, behind the rules of all pods
+void kl_v_pod_resize(struct kl_v *c);
+
 // pod_security.c
 void kl_v_pod_security(struct kl_v *c, const struct kl_value *sc, const struct kl_value *spec,
                        const struct kl_vpath *p);
