@@ -284,6 +284,9 @@ int crd_validate_tree(struct kl_findings *f, struct kl_crd_schema *cache, const 
                       struct crd_pair *p);
 int crd_validate_lists(struct kl_findings *f, const struct crd_words *s, crd_ref node,
                        const struct crd_path *path, const struct kl_value *v);
+// apiVersion, kind and metadata of one resource. False: out of memory.
+bool crd_validate_head(struct kl_findings *f, const struct crd_path *path,
+                       const struct kl_value *v);
 int crd_validate_embedded(struct kl_findings *f, const struct crd_words *s, crd_ref node,
                           const struct crd_path *path, const struct kl_value *v);
 // x-kubernetes-validations of a tree. *budget is what is left, negative when it is used up. What

@@ -99,7 +99,7 @@ static void check_default(struct defaults *x, crd_ref node, const struct crd_pat
         before = x->f->n;
     } else {
         if (x->need_pruned) {
-            x->err = crd_prune(x->f->arena, x->w, node, false, true, &v, NULL, &pruned);
+            x->err = crd_prune(x->f->arena, x->w, node, root, true, &v, NULL, &pruned);
             if (!x->err && !kl_value_equal(&pruned, &v))
                 crd_find_at(x->f, "FieldValueInvalid", path, crd_show(x->f->arena, &v),
                             "must not have unknown fields");
@@ -107,6 +107,9 @@ static void check_default(struct defaults *x, crd_ref node, const struct crd_pat
         before = x->f->n;
         if (!x->err)
             x->err = crd_check_heads(x->f, x->w, node, path, &v);
+        if (!x->err && x->f->n == before && node == x->s->root && v.kind == KL_MAP &&
+            !crd_validate_head(x->f, path, &v))
+            x->err = KL_ENOMEM;
         if (!x->err && x->f->n == before)
             x->err = crd_validate_embedded(x->f, x->w, node, path, &v);
     }

@@ -60,7 +60,7 @@ static bool check_meta(struct kl_findings *f, const struct crd_path *at, const s
     return path.p != NULL;
 }
 
-static bool check_head(struct kl_findings *f, const struct crd_path *path, const struct kl_value *v)
+bool crd_validate_head(struct kl_findings *f, const struct crd_path *path, const struct kl_value *v)
 {
     static const char *const names[] = {"apiVersion", "kind"};
     bool ok = true;
@@ -88,7 +88,7 @@ int crd_validate_embedded(struct kl_findings *f, const struct crd_words *s, crd_
     if (!node || !(crd_flags(s, node) & CRD_HAS_EMBEDDED))
         return 0;
     if (v->kind == KL_MAP) {
-        if ((crd_flags(s, node) & CRD_EMBEDDED) && !check_head(f, path, v))
+        if ((crd_flags(s, node) & CRD_EMBEDDED) && !crd_validate_head(f, path, v))
             return KL_ENOMEM;
         crd_ref extra = crd_attr(s, node, CRD_EXTRA);
         for (KL_MAP_EACH_KEY(k, v)) {

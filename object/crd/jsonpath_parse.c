@@ -257,10 +257,10 @@ static int parse_number(struct parser *p, struct jsonpath_nodes *cur)
         n->value = kl_int(i);
         return 0;
     }
-    bool fraction = false;
+    size_t dots = 0;
     for (size_t k = 0; k < digits.n; k++)
-        fraction |= digits.p[k] == '.';
-    if (!fraction || digits.n < 2 || !kl_json_to_double(p->a, digits, &d))
+        dots += digits.p[k] == '.';
+    if (dots != 1 || digits.n < 2 || !kl_json_to_double(p->a, digits, &d))
         return kl_error_set(p->err, KL_EINVALID, "cannot parse number %.*s", KL_PRI(s));
     n->value = kl_float(d);
     return 0;
