@@ -93,7 +93,7 @@ static const struct kl_group *find_group(struct kl_str name)
 static int match_version(struct kl_served *s, const struct entry *e, struct kl_error *err)
 {
     const struct kl_group *g = find_group(e->part[0]);
-    bool on, known = false;
+    bool on = false, known = false;
     int rc = flag_value(e, &on, err);
     for (size_t i = 0; g->versions[i]; i++)
         known = known || kl_str_eqz(e->part[1], g->versions[i]);
