@@ -55,7 +55,7 @@ static int open_log(struct log *l)
 
 static void pack(const char *path)
 {
-    char to[PATH_BYTES + 8], buf[16384];
+    char to[2 * PATH_BYTES + 8], buf[16384];
     snprintf(to, sizeof to, "%s.gz", path);
     int in = open(path, O_RDONLY | O_CLOEXEC);
     int fd = in < 0 ? -1 : open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
