@@ -84,7 +84,7 @@ int kl_bootstrap_token(struct kl_token_ask *t, struct kl_user **ret, struct kl_e
 {
     struct kl_str groups[MAX_GROUPS], token = t->token;
     size_t n;
-    if (!is_token(token))
+    if (!t->al->srv->authn->settings->bootstrap_token_auth || !is_token(token))
         return 0;
     struct kl_str id = {token.p, ID_LEN},
                   name = kl_arena_printf(t->arena, "bootstrap-token-%.*s", KL_PRI(id)),

@@ -1,0 +1,596 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Who is it, and may they: tokens of every kind, OIDC issuers that rotate their keys, webhooks that
+are slow or talk nonsense, front proxies, certificate requests, revocation."""
+# lane: plain
+import base64
+import http.client
+import http.server
+import json
+import os
+import ssl
+import subprocess
+import threading
+import time
+from lib import KINGLET, Server, check, equal, holds, run, temp_dir, wait_for
+
+DIR = temp_dir()
+
+
+def write(name, text):
+    path = os.path.join(DIR, name)
+    with open(path + ".new", "w") as f:
+        f.write(text if isinstance(text, str) else json.dumps(text))
+    os.rename(path + ".new", path)
+    return path
+
+
+def openssl(*args, stdin=None):
+    return subprocess.run(["openssl", *args], check=True, capture_output=True, input=stdin).stdout
+
+
+def b64url(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def make_ca(name):
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
+            "2", "-subj", f"/CN={name}", "-keyout", f"{DIR}/{name}.key", "-out", f"{DIR}/{name}.crt")
+    return f"{DIR}/{name}.crt"
+
+
+def make_cert(name, ca, subject, ext):
+    openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
+            subject, "-keyout", f"{DIR}/{name}.key", "-out", f"{DIR}/{name}.csr")
+    write(f"{name}.ext", ext)
+    openssl("x509", "-req", "-in", f"{DIR}/{name}.csr", "-CA", f"{DIR}/{ca}.crt", "-CAkey",
+            f"{DIR}/{ca}.key", "-CAcreateserial", "-days", "2", "-extfile", f"{DIR}/{name}.ext",
+            "-out", f"{DIR}/{name}.crt")
+    return f"{DIR}/{name}.crt", f"{DIR}/{name}.key"
+
+
+class Https:
+    """answer(path, body) gives (status, object or bytes)."""
+
+    def __init__(self, answer):
+        outer = self
+        self.answer, self.asked = answer, []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def run(self):
+                n = int(self.headers.get("Content-Length") or 0)
+                body = json.loads(self.rfile.read(n)) if n else None
+                outer.asked.append((self.path, body))
+                status, text = outer.answer(self.path, body)
+                text = text if isinstance(text, bytes) else json.dumps(text).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+            do_GET = do_POST = run
+
+            def log_message(self, *_):
+                pass
+
+        class Threading(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_):  # who asks may give up
+                pass
+
+        self.server = Threading(("127.0.0.1", 0), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(f"{DIR}/web.crt", f"{DIR}/web.key")
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.url = f"https://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+class Issuer(Https):
+    def __init__(self):
+        super().__init__(self.reply)
+        self.n, self.up = 0, True
+        self.rotate()
+
+    def rotate(self, curve=None):
+        self.n += 1
+        self.kid, self.ec = f"key-{self.n}", bool(curve)
+        self.key = f"{DIR}/issuer-{self.server.server_port}-{self.n}.key"
+        if curve:
+            openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", self.key)
+            point = openssl("ec", "-in", self.key, "-pubout", "-outform", "DER")[-64:]
+            self.jwk = {"kty": "EC", "crv": "P-256", "x": b64url(point[:32]), "y": b64url(point[32:]),
+                        "alg": "ES256"}
+        else:
+            openssl("genrsa", "-out", self.key, "2048")
+            n = openssl("rsa", "-in", self.key, "-noout", "-modulus").decode().strip().split("=")[1]
+            self.jwk = {"kty": "RSA", "n": b64url(bytes.fromhex(n)), "e": "AQAB", "alg": "RS256"}
+        self.jwk.update(use="sig", kid=self.kid)
+
+    def reply(self, path, _):
+        if not self.up:
+            return 503, {}
+        if path == "/.well-known/openid-configuration":
+            return 200, {"issuer": self.url, "jwks_uri": self.url + "/keys"}
+        if path == "/keys":
+            return 200, {"keys": [{"kty": "oct", "k": "AAAA"}, self.jwk]}
+        return 404, {}
+
+    def token(self, **claims):
+        now = int(time.time())
+        claims = dict({"iss": self.url, "aud": "kinglet", "sub": "jane", "exp": now + 600, "iat": now,
+                       "nbf": now}, **claims)
+        return sign(self.key, self.kid, self.ec, claims)
+
+
+def sign(key, kid, ec, claims):
+    head = {"alg": "ES256" if ec else "RS256", "kid": kid}
+    text = b64url(json.dumps(head).encode()) + "." + b64url(json.dumps(claims).encode())
+    sig = openssl("dgst", "-sha256", "-sign", key, stdin=text.encode())
+    if ec:  # DER to r and s side by side
+        n = sig[3]
+        r, s = sig[4:4 + n], sig[6 + n:]
+        sig = r.lstrip(b"\0").rjust(32, b"\0") + s.lstrip(b"\0").rjust(32, b"\0")
+    return text + "." + b64url(sig)
+
+
+def kubeconfig(name, url):
+    return write(name, {
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "w", "cluster": {"server": url, "certificate-authority": f"{DIR}/web-ca.crt"}}],
+        "users": [{"name": "u", "user": {"token": "of-the-api-server"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "w", "user": "u"}}]})
+
+
+# ---- what webhooks answer
+
+released = threading.Event()
+users = {"hook-one": "hooked", "hook-slow": "slow", "hook-may": "may"}
+
+
+def review_token(_, body):
+    token = body["spec"]["token"]
+    if token == "hook-slow":
+        released.wait(60)
+    if token == "hook-garbage":
+        return 200, b"\x00\xffno json"
+    if token == "hook-broken":
+        return 403, {}
+    status = {"authenticated": token in users}
+    if token in users:
+        status["user"] = {"username": users[token], "uid": "7", "groups": ["hooks"],
+                          "extra": {"example.org/x": ["1", "2"]}}
+    return 200, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": status}
+
+
+def review_access(_, body):
+    spec = body["spec"]
+    at = spec.get("resourceAttributes", {})
+    status = {"allowed": False}
+    if at.get("namespace") == "hooked":
+        status = {"allowed": True}
+    elif at.get("namespace") == "denied":
+        status = {"allowed": False, "denied": True, "reason": "the webhook says no"}
+    elif at.get("namespace") == "garbage":
+        return 200, b"<html>"
+    return 200, {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "status": status}
+
+
+def authentication(prefix):
+    return {
+        "apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration",
+        "anonymous": {"enabled": True, "conditions": [{"path": "/livez"}, {"path": "/readyz"}]},
+        "jwt": [
+            {"issuer": {"url": issuer.url, "audiences": ["kinglet", "other"],
+                        "audienceMatchPolicy": "MatchAny", "certificateAuthority": web_ca},
+             "claimValidationRules": [
+                 {"expression": "!has(claims.banned)", "message": "the banned stay outside"},
+                 {"expression": "claims.exp - claims.iat <= 86400", "message": "too long"}],
+             "claimMappings": {
+                 "username": {"expression": f"'{prefix}' + claims.sub"},
+                 "groups": {"expression": "claims.?roles.orValue([]).map(r, 'oidc:' + r)"},
+                 "uid": {"claim": "sub"},
+                 "extra": [{"key": "example.org/tenant", "valueExpression": "claims.?tenant.orValue('')"}]},
+             "userValidationRules": [
+                 {"expression": "!user.username.startsWith('system:')", "message": "not system:"}]},
+            {"issuer": {"url": second.url, "audiences": ["kinglet"], "certificateAuthority": web_ca,
+                        "discoveryURL": second.url + "/elsewhere"},
+             "claimMappings": {"username": {"claim": "email", "prefix": "second:"},
+                               "groups": {"claim": "groups", "prefix": ""}}}]}
+
+
+def authorization():
+    return {
+        "apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthorizationConfiguration",
+        "authorizers": [
+            {"type": "Webhook", "name": "first", "webhook": {
+                "timeout": "10s", "authorizedTTL": "5m", "unauthorizedTTL": "30s",
+                "subjectAccessReviewVersion": "v1", "matchConditionSubjectAccessReviewVersion": "v1",
+                "failurePolicy": "Deny",
+                "connectionInfo": {"type": "KubeConfigFile", "kubeConfigFile": access_config},
+                "matchConditions": [{"expression": "'hooks' in request.groups"},
+                                    {"expression": "has(request.resourceAttributes)"}]}},
+            {"type": "Node", "name": "node"}, {"type": "RBAC", "name": "rbac"}]}
+
+
+make_ca("web-ca")
+make_ca("proxy-ca")
+make_cert("web", "web-ca", "/CN=web", "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth")
+make_cert("proxy", "proxy-ca", "/CN=front", "extendedKeyUsage=clientAuth")
+make_cert("other", "proxy-ca", "/CN=stranger", "extendedKeyUsage=clientAuth")
+with open(f"{DIR}/web-ca.crt") as f:
+    web_ca = f.read()
+issuer, second = Issuer(), Issuer()
+discover = second.reply
+second.answer = lambda path, body: (
+    (200, {"issuer": second.url, "jwks_uri": second.url + "/keys"}) if path == "/elsewhere" else
+    (404, {}) if path.startswith("/.well-known") else discover(path, body))
+tokens, access = Https(review_token), Https(review_access)
+access_config = kubeconfig("access.yaml", access.url)
+authn_file = write("authn.json", authentication("jwt:"))
+authz_file = write("authz.json", authorization())
+write("tokens.csv", 'static-secret,sam,uid-1,"team-a,team-b"\nplain-secret,pat,uid-2\n')
+
+server = Server(
+    "--datastore-endpoint", "memory://", "--api-loops", "1", "--enable-bootstrap-token-auth", "--token-auth-file", f"{DIR}/tokens.csv",
+    "--authentication-config", authn_file, "--authorization-config", authz_file,
+    "--authentication-token-webhook-config-file", kubeconfig("tokens.yaml", tokens.url),
+    "--authentication-token-webhook-version", "v1",
+    "--requestheader-client-ca-file", f"{DIR}/proxy-ca.crt", "--requestheader-allowed-names", "front",
+    "--requestheader-username-headers", "X-Remote-User", "--requestheader-group-headers",
+    "X-Remote-Group", "--requestheader-extra-headers-prefix", "X-Remote-Extra-")
+
+
+def bearer(token, **more):
+    return dict({"Authorization": f"Bearer {token}"}, **more)
+
+
+def ask(method, path, token=None, body=None, headers=None):
+    c = server.connect(anonymous=True)
+    try:
+        status, _, text = server.raw(method, path, body, dict(headers or {}, **(bearer(token) if token else {})),
+                                     connection=c)
+        return status, text.decode(errors="replace")
+    finally:
+        c.close()
+
+
+REVIEW = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+
+
+def whoami(token, headers=None, want=201):
+    status, text = ask("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", token, REVIEW, headers)
+    equal(status, want, f"status of {text}")
+    return json.loads(text)["status"]["userInfo"] if status == 201 else None
+
+
+def test_static_tokens():
+    sam = whoami("static-secret")
+    equal(sam["username"], "sam")
+    equal(sam["groups"], ["team-a", "team-b", "system:authenticated"])
+    equal(whoami("plain-secret")["uid"], "uid-2")
+    whoami("static-secre", want=401)
+
+
+def secret(name, data, kind="bootstrap.kubernetes.io/token"):
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "kube-system"},
+            "type": kind, "stringData": data}
+
+
+def test_bootstrap_tokens():
+    data = {"token-id": "abcdef", "token-secret": "0123456789abcdef", "usage-bootstrap-authentication": "true",
+            "auth-extra-groups": "system:bootstrappers:workers", "expiration": "2999-01-01T00:00:00Z"}
+    path = "/api/v1/namespaces/kube-system/secrets"
+    token = "abcdef.0123456789abcdef"
+    whoami(token, want=401)
+    server.api("POST", path, secret("bootstrap-token-abcdef", data))
+    u = whoami(token)
+    equal(u["username"], "system:bootstrap:abcdef")
+    equal(u["groups"], ["system:bootstrappers", "system:bootstrappers:workers", "system:authenticated"])
+    whoami("abcdef.0123456789abcdee", want=401)
+    for change in ({"expiration": "2001-01-01T00:00:00Z"}, {"usage-bootstrap-authentication": "false"}):
+        server.api("PUT", path + "/bootstrap-token-abcdef",
+                   secret("bootstrap-token-abcdef", dict(data, **change)))
+        whoami(token, want=401)
+    server.api("DELETE", path + "/bootstrap-token-abcdef")
+    whoami(token, want=401)
+
+
+def test_oidc():
+    u = whoami(issuer.token(roles=["a", "b"], tenant="t1", jti="j1"))
+    equal(u["username"], "jwt:jane")
+    equal(u["uid"], "jane")
+    equal(u["groups"], ["oidc:a", "oidc:b", "system:authenticated"])
+    equal(u["extra"], {"authentication.kubernetes.io/credential-id": ["JTI=j1"],
+                       "example.org/tenant": ["t1"]})
+    equal(whoami(issuer.token(aud=["x", "other"]))["username"], "jwt:jane")
+    for bad in ({"aud": "x"}, {"exp": int(time.time()) - 5}, {"nbf": int(time.time()) + 3600}, {"banned": 1},
+                {"iss": "https://nobody.example.org"}, {"exp": int(time.time()) + 90000}):
+        whoami(issuer.token(**bad), want=401)
+    token = issuer.token()
+    whoami(token[:-6] + ("AAAAAA" if token[-6:] != "AAAAAA" else "BBBBBB"), want=401)
+    head, claims, _ = token.split(".")
+    whoami(b64url(b'{"alg":"none"}') + "." + claims + ".", want=401)
+    u = whoami(second.token(email="a@b.c", email_verified=True, groups="one"))
+    equal((u["username"], u["groups"]), ("second:a@b.c", ["one", "system:authenticated"]))
+    whoami(second.token(email="a@b.c", email_verified=False), want=401)
+    whoami(second.token(), want=401)
+
+
+def test_oidc_rotation():
+    old = issuer.token()
+    whoami(old)
+    asked = len(issuer.asked)
+    for _ in range(20):
+        whoami(old)
+    equal(len(issuer.asked), asked, "questions to the issuer for known keys")
+    issuer.rotate(curve="P-256")
+    equal(whoami(issuer.token())["username"], "jwt:jane")
+    whoami(old, want=401)
+    issuer.up = False  # what is known goes on
+    equal(whoami(issuer.token())["username"], "jwt:jane")
+    issuer.up = True
+
+
+def test_configuration_is_reloaded():
+    write("authn.json", authentication("new:"))
+    wait_for(lambda: whoami(issuer.token())["username"] == "new:jane", "the new configuration")
+    broken = authentication("never:")
+    broken["jwt"][0]["claimMappings"]["username"]["expression"] = "claims.sub +"
+    write("authn.json", broken)
+    wait_for(lambda: "not reloaded" in server.log_tail(20000), "the broken one is told of")
+    equal(whoami(issuer.token())["username"], "new:jane")
+    write("authn.json", authentication("jwt:"))
+    wait_for(lambda: whoami(issuer.token())["username"] == "jwt:jane", "the old configuration")
+
+
+def test_anonymous_paths():
+    equal(ask("GET", "/livez")[0], 200)
+    equal(ask("GET", "/version")[0], 401)
+    equal(ask("GET", "/api/v1/namespaces")[0], 401)
+
+
+def test_token_webhook():
+    u = whoami("hook-one")
+    equal((u["username"], u["uid"]), ("hooked", "7"))
+    equal(u["groups"], ["hooks", "system:authenticated"])
+    equal(u["extra"], {"example.org/x": ["1", "2"]})
+    n = len(tokens.asked)
+    whoami("hook-one")
+    equal(len(tokens.asked), n, "a known token is not asked for again")
+    _, body = tokens.asked[-1]
+    equal(body["spec"], {"token": "hook-one", "audiences": ["https://kubernetes.default.svc.cluster.local"]})
+    for bad in ("hook-unknown", "hook-garbage", "hook-broken"):
+        whoami(bad, want=401)
+
+
+def test_slow_webhook_stops_nobody():
+    answers = []
+    waiting = [threading.Thread(target=lambda: answers.append(whoami("hook-slow"))) for _ in range(8)]
+    for t in waiting:
+        t.start()
+    wait_for(lambda: any(b["spec"]["token"] == "hook-slow" for _, b in tokens.asked), "it is asked")
+    equal(whoami("static-secret")["username"], "sam")
+    equal(answers, [])
+    released.set()
+    for t in waiting:
+        t.join(60)
+    equal([a["username"] for a in answers], ["slow"] * 8)
+    equal(sum(b["spec"]["token"] == "hook-slow" for _, b in tokens.asked), 1, "questions for one token")
+
+
+def test_authorization_webhook():
+    for ns in ("hooked", "denied", "garbage", "quiet"):
+        server.api("POST", "/api/v1/namespaces", {"metadata": {"name": ns}})
+    status, _ = ask("GET", "/api/v1/namespaces/hooked/pods?labelSelector=a%3Db&fieldSelector=spec.nodeName%3Dx",
+                    "hook-may")
+    equal(status, 200)
+    spec = access.asked[-1][1]["spec"]
+    equal(spec["user"], "may")
+    equal(spec["resourceAttributes"], {
+        "namespace": "hooked", "verb": "list", "version": "v1", "resource": "pods",
+        "fieldSelector": {"requirements": [{"key": "spec.nodeName", "operator": "In", "values": ["x"]}]},
+        "labelSelector": {"requirements": [{"key": "a", "operator": "In", "values": ["b"]}]}})
+    status, text = ask("GET", "/api/v1/namespaces/denied/pods", "hook-may")
+    equal(status, 403)
+    holds(text, 'pods is forbidden: User .*may.* cannot list resource .*: the webhook says no')
+    equal(ask("GET", "/api/v1/namespaces/garbage/pods", "hook-may")[0], 403)
+    equal(ask("GET", "/api/v1/namespaces/quiet/pods", "hook-may")[0], 403)
+    n = len(access.asked)
+    equal(ask("GET", "/api/v1/namespaces/quiet/pods", "hook-may")[0], 403)
+    equal(ask("GET", "/api/v1/namespaces/hooked/pods/x", "static-secret")[0], 403)  # does not match
+    equal(ask("GET", "/healthz", "hook-may")[0], 200)  # nor does this
+    equal(len(access.asked), n, "answers are kept, conditions are kept to")
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+              "spec": {"user": "may", "groups": ["hooks"],
+                       "resourceAttributes": {"namespace": "denied", "verb": "get", "resource": "pods"}}}
+    got = server.api("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)["status"]
+    equal(got, {"allowed": False, "denied": True, "reason": "the webhook says no"})
+
+
+def proxied(cert, headers):
+    c = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=context_of(cert))
+    try:
+        return server.raw("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", REVIEW, headers, c)
+    finally:
+        c.close()
+
+
+def context_of(name):
+    context = ssl.create_default_context(cafile=os.path.join(server.home, "certificate-authority.pem"))
+    context.load_cert_chain(f"{DIR}/{name}.crt", f"{DIR}/{name}.key")
+    return context
+
+
+def test_front_proxy():
+    headers = {"X-Remote-User": "paula", "X-Remote-Group": "proxied", "X-Remote-Extra-Example.org%2fa": "v"}
+    status, _, text = proxied("proxy", headers)
+    equal(status, 201, text.decode())
+    u = json.loads(text)["status"]["userInfo"]
+    equal((u["username"], u["groups"], u["extra"]),
+          ("paula", ["proxied", "system:authenticated"], {"example.org/a": ["v"]}))
+    equal(proxied("other", headers)[0], 401)
+    equal(whoami("static-secret", headers)["username"], "sam")
+    data = server.get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication")["data"]
+    check("client-ca-file" in data, data)
+
+
+def test_jwks():
+    keys = server.get("/openid/v1/jwks")["keys"]
+    equal([k["alg"] for k in keys], ["ES256"])
+    found = server.get("/.well-known/openid-configuration")
+    equal(found["issuer"], "https://kubernetes.default.svc.cluster.local")
+
+
+def test_secret_tokens():
+    """What the controller of old put into Secrets."""
+    account = server.api("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "old"}})
+    key = f"{server.data}/server/tls/service.key"
+    claims = {"iss": "kubernetes/serviceaccount", "sub": "system:serviceaccount:default:old",
+              "kubernetes.io/serviceaccount/namespace": "default",
+              "kubernetes.io/serviceaccount/secret.name": "old-token",
+              "kubernetes.io/serviceaccount/service-account.name": "old",
+              "kubernetes.io/serviceaccount/service-account.uid": account["metadata"]["uid"]}
+    token = sign(key, server.get("/openid/v1/jwks")["keys"][0]["kid"], True, claims)
+    whoami(token, want=401)
+    path = "/api/v1/namespaces/default/secrets"
+    server.api("POST", path, {"metadata": {"name": "old-token", "annotations": {
+        "kubernetes.io/service-account.name": "old"}}, "type": "kubernetes.io/service-account-token",
+        "stringData": {"token": token}})
+    equal(whoami(token)["username"], "system:serviceaccount:default:old")
+    server.api("DELETE", path + "/old-token")
+    whoami(token, want=401)
+
+
+def certificate_for(name, subject, group=None):
+    """Through a CertificateSigningRequest, as a user gets one."""
+    openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", subject,
+            "-keyout", f"{DIR}/{name}.key", "-out", f"{DIR}/{name}.csr")
+    with open(f"{DIR}/{name}.csr", "rb") as f:
+        request = base64.b64encode(f.read()).decode()
+    server.apply({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+                  "metadata": {"name": name},
+                  "spec": {"request": request, "signerName": "kubernetes.io/kube-apiserver-client",
+                           "usages": ["client auth"], "expirationSeconds": 3600}})
+    holds(server.kubectl("get", "csr", name), "Pending")
+    server.kubectl("certificate", "approve", name)
+    pem = wait_for(lambda: server.get(f"/apis/certificates.k8s.io/v1/certificatesigningrequests/{name}")
+                   ["status"].get("certificate"), "the certificate")
+    write(f"{name}.crt", base64.b64decode(pem).decode())
+    holds(server.kubectl("get", "csr", name), "Approved,Issued")
+
+
+def test_certificate_requests():
+    certificate_for("csr-user", "/O=dev/O=ops/CN=carl")
+    server.kubectl("create", "clusterrolebinding", "devs", "--clusterrole=view", "--group=dev")
+    config = os.path.join(DIR, "carl.yaml")
+    base = ["config", "--kubeconfig", config]
+    server.kubectl(*base, "set-cluster", "k", f"--server=https://127.0.0.1:{server.port}", "--embed-certs",
+                   "--certificate-authority", os.path.join(server.home, "certificate-authority.pem"))
+    server.kubectl(*base, "set-credentials", "carl", "--embed-certs", "--client-certificate",
+                   f"{DIR}/csr-user.crt", "--client-key", f"{DIR}/csr-user.key")
+    server.kubectl(*base, "set-context", "c", "--cluster=k", "--user=carl")
+    server.kubectl(*base, "use-context", "c")
+    holds(server.kubectl("--kubeconfig", config, "auth", "whoami"), r"Username\s+carl", r"dev ops")
+    server.kubectl("--kubeconfig", config, "get", "configmaps")
+    holds(server.kubectl_fails("--kubeconfig", config, "create", "configmap", "no"),
+          'User "carl" cannot create resource "configmaps"')
+    # What was approved cannot be denied, and a request that is none is not taken.
+    path = "/apis/certificates.k8s.io/v1/certificatesigningrequests/csr-user"
+    csr = server.get(path)
+    csr["status"]["conditions"].append({"type": "Denied", "status": "True", "reason": "late"})
+    status, _, text = server.raw("PUT", path + "/approval", csr)
+    equal(status, 422, text)
+    holds(text.decode(), "Approved and Denied conditions are mutually exclusive")
+    del csr["status"]["conditions"][:]
+    equal(server.raw("PUT", path + "/approval", csr)[0], 422, "a decision is taken back")
+    csr["spec"]["signerName"] = "example.com/other"
+    equal(server.api("PUT", path, csr)["spec"]["signerName"], "kubernetes.io/kube-apiserver-client")
+    bad = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+           "metadata": {"name": "bad"}, "spec": {"request": base64.b64encode(b"junk").decode(),
+                                                 "signerName": "example.com/x", "usages": ["client auth"]}}
+    status, _, text = server.raw("POST", "/apis/certificates.k8s.io/v1/certificatesigningrequests", bad)
+    equal(status, 422, text)
+    holds(text.decode(), "PEM block type must be CERTIFICATE REQUEST")
+
+
+def certificate(*args):
+    done = subprocess.run([KINGLET, "certificate", *args, "--data-dir", server.data], capture_output=True,
+                          text=True)
+    equal(done.returncode, 0, done.stderr)
+    return done.stdout
+
+
+def open_watch(context=None, headers=None):
+    c = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=context or server.ssl_anonymous)
+    c.request("GET", "/api/v1/namespaces/default/configmaps?watch=true", headers=headers or {})
+    r = c.getresponse()
+    equal(r.status, 200)
+    return r, c
+
+
+def ended(watch):
+    r, c = watch
+    while r.readline():  # what is still to come; a watch that stays open runs into the time-out
+        pass
+    c.close()
+
+
+def test_revoke():
+    certificate_for("gone", "/O=dev/CN=gwen")
+    ctx = context_of("gone")
+    by_user = open_watch(ctx)
+    serial = openssl("x509", "-in", f"{DIR}/gone.crt", "-noout", "-serial").decode().strip().split("=")[1]
+    idle = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=ctx)
+    path = "/api/v1/namespaces/default/configmaps"
+    equal(server.raw("GET", path, connection=idle)[0], 200)
+    certificate("revoke", serial)
+    equal(server.raw("GET", path, connection=idle)[0], 401)
+    ended(by_user)
+    holds(certificate("list"), rf"^serial\s+\S+Z\s+{serial.lower()}$")
+    certificate("restore", serial)
+    idle.close()
+    idle = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=ctx)
+    equal(server.raw("GET", path, connection=idle)[0], 200)
+    certificate("revoke", "gwen")
+    equal(server.raw("GET", path, connection=idle)[0], 401)
+    certificate("restore", "gwen")
+    idle.close()
+
+
+def test_revoke_service_account():
+    server.kubectl("create", "serviceaccount", "robot")
+    server.kubectl("create", "clusterrolebinding", "robots", "--clusterrole=view", "--serviceaccount=default:robot")
+    name = "system:serviceaccount:default:robot"
+    token = server.kubectl("create", "token", "robot").strip()
+    watch = open_watch(headers=bearer(token))
+    certificate("revoke", name)
+    whoami(token, want=401)
+    ended(watch)
+    review = server.api("POST", "/apis/authentication.k8s.io/v1/tokenreviews",
+                        {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
+                         "spec": {"token": token}})
+    check(not review["status"].get("authenticated"), review)
+    # What is made afterwards is good.
+    def works():
+        fresh = server.kubectl("create", "token", "robot").strip()
+        return ask("GET", "/api/v1/namespaces/default/configmaps", fresh)[0] == 200
+    wait_for(works, "a new token is good")
+    whoami(token, want=401)
+    certificate("restore", name)
+    equal(whoami(token)["username"], name)
+
+
+def test_no_secret_in_the_log():
+    with open(server.log, errors="replace") as f:
+        log = f.read()
+    for secret_text in ("static-secret", "hook-one", "hook-garbage", "of-the-api-server", "0123456789abcdef",
+                        "PRIVATE KEY"):
+        check(secret_text not in log, f"{secret_text} is in the log")
+
+
+run(server)
