@@ -2,11 +2,14 @@
 // Bodies of requests to drafts, with upstream's refusals.
 #include "apiserver/server_int.h"
 #include "object/convert.h"
+#include "object/custom.h"
 #include "object/protobuf.h"
 #include "object/yaml.h"
 
-static const char *short_kind(const struct kl_type *t)
+static const char *short_kind(const struct kl_req *r, const struct kl_type *t)
 {
+    if (r->family && t == r->info.res->type)
+        return r->info.res->kind;
     const char *dot = t->name ? strrchr(t->name, '.') : NULL;
     return dot ? dot + 1 : t->name ? t->name : "object";
 }
@@ -48,11 +51,11 @@ static int refuse(struct kl_req *r, const struct kl_type *type, const struct kl_
     if (kind.n)
         return kl_error_set(err, KL_EBADREQUEST,
                             "%.*s in version \"%.*s\" cannot be handled as a %s: %s", KL_PRI(kind),
-                            KL_PRI(version_of(api_version)), short_kind(type), what);
+                            KL_PRI(version_of(api_version)), short_kind(r, type), what);
     struct kl_str head = summarize(r->arena, r->body);
     return kl_error_set(err, KL_EBADREQUEST,
                         "the object provided is unrecognized (must be of type %s): %s (%.*s)",
-                        short_kind(type), what, KL_PRI(head));
+                        short_kind(r, type), what, KL_PRI(head));
 }
 
 // What upstream's look at apiVersion and kind says before anything else is decoded: the type of a
@@ -105,7 +108,7 @@ static struct kl_str group_of(struct kl_str api_version)
 }
 
 struct decoded {
-    struct kl_str api_version, kind;
+    struct kl_str api_version, kind, name;
     const char *complaint;      // about the head of the document
     const struct kl_type *type; // what the document says it is; NULL: no such kind
 };
@@ -126,8 +129,9 @@ static bool is_retired(struct kl_str api_version)
 
 static void judge_head(struct kl_req *r, const struct kl_type *type, struct decoded *d)
 {
-    (void)r;
     d->type = type;
+    if (r->family && type == r->info.res->type)
+        return; // check_custom_kind judges it
     if (d->kind.n && d->api_version.n && !is_retired(d->api_version))
         d->type = kl_type_by_kind(group_of(d->api_version), version_of(d->api_version), d->kind);
 }
@@ -142,6 +146,10 @@ static int decode_protobuf(struct kl_req *r, const struct kl_type *type, struct 
     d->api_version = env.api_version;
     d->kind = env.kind;
     judge_head(r, type, d);
+    if (r->family && type == r->info.res->type)
+        return kl_error_set(err, KL_EBADREQUEST,
+                            "object *unstructured.Unstructured does not implement the protobuf "
+                            "marshalling interface and cannot be encoded to a protobuf message");
     return d->type ? kl_pb_decode(r->arena, d->type, env.raw, ret, err) : 0;
 }
 
@@ -232,12 +240,37 @@ static void expected_kind(const struct kl_req *r, const struct kl_type *type,
     *ret_kind = sub ? s->kind : expect->kind;
 }
 
+// Unstructured objects say what they are; the version is the registry's to check, the kind its
+// validator's.
+static int check_custom_kind(struct kl_req *r, const struct kl_type *type,
+                             const struct kl_resource *expect, const struct decoded *d,
+                             struct kl_error *err)
+{
+    if (!d->kind.n) {
+        struct kl_str why =
+            kl_arena_printf(r->arena, "Object 'Kind' is missing in '%.*s'", KL_PRI(r->body));
+        return refuse(r, type, expect, d->api_version, d->kind, err, why.p ? why.p : "");
+    }
+    if (!kl_str_eqz(d->api_version, expect->api_version))
+        return kl_error_set(err, KL_EBADREQUEST,
+                            "the API version in the data (%.*s) does not match the expected API "
+                            "version (%s)",
+                            KL_PRI(d->api_version), expect->api_version);
+    if (kl_str_eqz(d->kind, expect->kind))
+        return 0;
+    return kl_error_set(
+        err, KL_EINVALID, "%s.%s \"%.*s\" is invalid: kind: Invalid value: \"%.*s\": must be %s",
+        expect->kind, expect->group, KL_PRI(d->name), KL_PRI(d->kind), expect->kind);
+}
+
 static int check_kind(struct kl_req *r, const struct kl_type *type,
                       const struct kl_resource *expect, const struct decoded *d,
                       struct kl_error *err)
 {
     struct kl_str why, group;
     const char *version, *kind;
+    if (expect && expect->custom && type == expect->type)
+        return check_custom_kind(r, type, expect, d, err);
     if (!d->type) {
         why = kl_arena_printf(r->arena,
                               "no kind \"%.*s\" is registered for version \"%.*s\" in scheme "
@@ -297,6 +330,7 @@ int kl_body_decode(struct kl_req *r, const struct kl_type *type, const struct kl
         struct kl_str why = kl_arena_dup(r->arena, kl_str(d.complaint ? d.complaint : err->msg));
         return refuse(r, type, expect, d.api_version, d.kind, err, why.p ? why.p : "");
     }
+    d.name = rc ? r->info.name : kl_meta_name(ret);
     if ((rc = check_kind(r, type, expect, &d, err)))
         return rc;
     return strict ? report_strict(r, type, expect, strict, &d, err) : 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // GET of one object and CREATE (upstream's generic registry Store.Get and Store.Create).
+#include "apiserver/crd/crd.h"
 #include "apiserver/lease.h"
 #include "apiserver/managed.h"
 #include "apiserver/strategy.h"
@@ -48,8 +49,13 @@ int kl_draft_to_storage(struct kl_req *r, struct kl_value *v)
 // The status of kinds that have the subresource is nobody's to create.
 static void wipe_status(struct kl_req *r, const struct kl_strategy *s, struct kl_value *draft)
 {
-    if (!(s->flags & KL_STRAT_KEEP_STATUS) && kl_resource_sub(r->info.res, KL_STR("status")))
-        kl_unset(r->arena, draft, KL_F_status);
+    if ((s->flags & KL_STRAT_KEEP_STATUS) || !kl_resource_sub(r->info.res, KL_STR("status")))
+        return;
+    kl_unset(r->arena, draft, KL_F_status);
+    if (r->info.res->custom &&
+        kl_get(draft, kl_crd_rest_sym())) // may be preserved without a schema
+        kl_map_unset(r->arena, kl_edit(r->arena, draft, kl_crd_rest_sym(), KL_MAP),
+                     KL_STR("status"));
 }
 
 static int transform_create(struct kl_write *w, struct kl_object *stored, struct kl_value *draft)
@@ -73,8 +79,10 @@ static int transform_create(struct kl_write *w, struct kl_object *stored, struct
         kl_object_freeze(st->type, draft); // the rules are for canonical objects
     if (!now)
         return kl_fail_oom(r), KL_ENOMEM;
-    kl_rules_check(r, c->strategy, &now->root, NULL, &e);
+    rc = kl_rules_check(r, c->strategy, &now->root, NULL, &e);
     kl_object_unref(now);
+    if (rc)
+        return rc;
     if (e.n) {
         kl_fail_invalid(r, kl_str(r->info.res->kind), r->info.group, kl_meta_name(draft), &e);
         return KL_EINVALID;
@@ -165,6 +173,10 @@ void kl_create_draft(struct kl_req *r, struct kl_value draft)
         return;
     }
     if (kl_meta_take_namespace(r, &draft)) {
+        kl_req_fail(r);
+        return;
+    }
+    if (r->family && kl_custom_may_create(r)) {
         kl_req_fail(r);
         return;
     }

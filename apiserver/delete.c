@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // DELETE and DELETECOLLECTION: preconditions, finalizers, grace (upstream's Store.Delete,
 // rest.BeforeDelete).
+#include "apiserver/crd/crd.h"
 #include "apiserver/gather.h"
 #include "apiserver/info.h"
 #include "apiserver/strategy.h"
@@ -135,6 +136,9 @@ static int decide_delete(struct kl_write *w, struct kl_object *stored, struct kl
     *draft = kl_object_draft(stored);
     if (st->index == KL_RES_core_v1_namespaces)
         return delete_namespace(r, draft);
+    if (st->index == KL_RES_apiextensions_v1_customresourcedefinitions &&
+        (rc = kl_crd_delete(r, draft)))
+        return rc;
     bool deleting = kl_meta_deleting(draft);
     int64_t had = kl_int_at(draft, 0, KL_F_metadata, KL_F_deletionGracePeriodSeconds), grace = 0;
     if (s->grace && deleting && had && (r->opts.grace_seconds < 0 || r->opts.grace_seconds >= had))
@@ -282,8 +286,8 @@ static struct one *new_one(struct collection *c, struct kl_kv *kv)
                              .opts = r->opts,
                              .done = one_done};
     o->req.info.op = KL_VERB_DELETE;
-    o->req.info.ns = kl_meta_namespace(&obj->root); // the list's reference keeps them
-    o->req.info.name = kl_meta_name(&obj->root);
+    o->req.info.ns = kl_arena_dup(&o->arena, kl_meta_namespace(&obj->root));
+    o->req.info.name = kl_arena_dup(&o->arena, kl_meta_name(&obj->root));
     return o;
 }
 

@@ -3,11 +3,78 @@
 // and asked for rarely.
 #include "apiserver/discovery.h"
 #include "apiserver/aggregate/aggregate.h"
+#include "apiserver/crd/crd.h"
 #include "apiserver/served.h"
 #include <openssl/sha.h>
 #include <stdio.h>
 
-enum { DOC_MAX = 4 << 20 };
+enum { DOC_MAX = 32 << 20 };
+
+// What there is to list beside the tables: the served rows of custom resources, in order.
+struct kinds {
+    const struct kl_apiserver *srv;
+    struct kl_arena *a;
+    struct kl_crd_row *rows;
+    size_t n;
+};
+
+static struct kinds kinds_of(struct kl_req *r, struct kl_str group)
+{
+    struct kinds k = {.srv = r->srv, .a = r->arena};
+    k.rows = kl_crds_rows(r->al, r->arena, group, &k.n);
+    return k;
+}
+
+static const struct kl_group *builtin_group(const char *name)
+{
+    for (uint16_t i = 0; i < kl_ngroups; i++)
+        if (!strcmp(kl_groups[i].name, name))
+            return &kl_groups[i];
+    return NULL;
+}
+
+static bool has_version(const char *const *list, const char *version)
+{
+    for (; list && *list; list++)
+        if (!strcmp(*list, version))
+            return true;
+    return false;
+}
+
+// The versions of a group, NULL-ended, in discovery order; those that custom resources bring to a
+// group of the tables come behind. NULL: none.
+static const char *const *versions_of(const struct kinds *k, const char *group)
+{
+    const struct kl_group *g = builtin_group(group);
+    const char *version;
+    size_t n = 0, max = k->n;
+    for (size_t i = 0; g && kl_served_version(k->srv, g, i); i++)
+        max++;
+    const char **out = kl_arena_zalloc(k->a, (max + 1) * sizeof *out);
+    if (!out)
+        return NULL;
+    for (size_t i = 0; g && (version = kl_served_version(k->srv, g, i)); i++)
+        out[n++] = version;
+    for (size_t i = 0; i < k->n; i++)
+        if (!strcmp(k->rows[i].res->group, group) && !has_version(out, k->rows[i].res->version))
+            out[n++] = k->rows[i].res->version;
+    return n ? out : NULL;
+}
+
+// The name of the next group that only custom resources are of; NULL at the end.
+static const char *next_custom_group(const struct kinds *k, size_t *it)
+{
+    for (; *it < k->n; ++*it) {
+        const char *name = k->rows[*it].res->group;
+        if (*it && !strcmp(name, k->rows[*it - 1].res->group))
+            continue;
+        if (!builtin_group(name)) {
+            ++*it;
+            return name;
+        }
+    }
+    return NULL;
+}
 
 static void put_strings(struct kl_buf *b, const char *const *list)
 {
@@ -43,9 +110,18 @@ static bool in_version(const struct kl_apiserver *srv, const struct kl_resource 
 
 // ---- plain
 
-static void put_api_resource(struct kl_buf *b, const struct kl_resource *r,
-                             const struct kl_subresource *s, bool first)
+// A kind whose definition goes takes no new objects and no changes.
+static uint32_t verbs_of(const struct kl_resource *r, const struct kl_crd *crd)
 {
+    const uint32_t writes =
+        KL_VERB_BIT(KL_VERB_CREATE) | KL_VERB_BIT(KL_VERB_UPDATE) | KL_VERB_BIT(KL_VERB_PATCH);
+    return crd && crd->terminating ? r->verbs & ~writes : r->verbs;
+}
+
+static void put_api_resource(struct kl_buf *b, const struct kl_resource *r,
+                             const struct kl_crd *crd, const struct kl_subresource *s, bool first)
+{
+    char hash[16];
     if (!first)
         kl_buf_putc(b, ',');
     kl_buf_printf(b, "{\"name\":\"%s%s%s\",\"singularName\":\"%s\",\"namespaced\":%s,", r->plural,
@@ -54,7 +130,7 @@ static void put_api_resource(struct kl_buf *b, const struct kl_resource *r,
     if (s && (strcmp(s->group, r->group) || strcmp(s->version, r->version)))
         kl_buf_printf(b, "\"group\":\"%s\",\"version\":\"%s\",", s->group, s->version);
     kl_buf_printf(b, "\"kind\":\"%s\",\"verbs\":", s ? s->kind : r->kind);
-    put_verbs(b, s ? s->verbs : r->verbs);
+    put_verbs(b, s ? s->verbs : verbs_of(r, crd));
     if (!s && r->short_names) {
         kl_buf_puts(b, KL_STR(",\"shortNames\":"));
         put_strings(b, r->short_names);
@@ -63,12 +139,22 @@ static void put_api_resource(struct kl_buf *b, const struct kl_resource *r,
         kl_buf_puts(b, KL_STR(",\"categories\":"));
         put_strings(b, r->categories);
     }
-    if (!s && r->storage_hash)
-        kl_buf_printf(b, ",\"storageVersionHash\":\"%s\"", r->storage_hash);
+    const char *stored = crd ? kl_crd_storage_hash(crd->plain, hash) : r->storage_hash;
+    if (!s && stored)
+        kl_buf_printf(b, ",\"storageVersionHash\":\"%s\"", stored);
     kl_buf_putc(b, '}');
 }
 
-static bool put_resource_list(struct kl_buf *b, const struct kl_apiserver *srv, const char *group,
+static void put_api_resources(struct kl_buf *b, const struct kl_resource *r,
+                              const struct kl_crd *crd, bool *first)
+{
+    put_api_resource(b, r, crd, NULL, *first);
+    *first = false;
+    for (uint16_t k = 0; k < r->nsubresources; k++)
+        put_api_resource(b, r, crd, &r->subresources[k], false);
+}
+
+static bool put_resource_list(struct kl_buf *b, const struct kinds *kinds, const char *group,
                               const char *version)
 {
     bool first = true;
@@ -76,28 +162,26 @@ static bool put_resource_list(struct kl_buf *b, const struct kl_apiserver *srv, 
                   *group ? "\"apiVersion\":\"v1\"," : "", group, *group ? "/" : "", version);
     for (uint16_t i = 0; i < kl_nresources; i++) {
         const struct kl_resource *r = &kl_resources[i];
-        if (!in_version(srv, r, group, version))
+        if (!in_version(kinds->srv, r, group, version))
             continue;
-        put_api_resource(b, r, NULL, first);
-        first = false;
-        for (uint16_t k = 0; k < r->nsubresources; k++)
-            put_api_resource(b, r, &r->subresources[k], false);
+        put_api_resources(b, r, NULL, &first);
     }
+    for (size_t i = 0; i < kinds->n; i++)
+        if (in_version(kinds->srv, kinds->rows[i].res, group, version))
+            put_api_resources(b, kinds->rows[i].res, kinds->rows[i].crd, &first);
     kl_buf_puts(b, KL_STR("]}"));
     return !first;
 }
 
-static void put_group(struct kl_buf *b, const struct kl_apiserver *srv, const struct kl_group *g,
-                      bool head)
+static void put_group(struct kl_buf *b, const char *name, const char *const *versions, bool head)
 {
     kl_buf_puts(b, head ? KL_STR("{\"kind\":\"APIGroup\",\"apiVersion\":\"v1\",") : KL_STR("{"));
-    kl_buf_printf(b, "\"name\":\"%s\",\"versions\":[", g->name);
-    const char *version, *first = kl_served_version(srv, g, 0);
-    for (size_t i = 0; (version = kl_served_version(srv, g, i)); i++)
-        kl_buf_printf(b, "%s{\"groupVersion\":\"%s/%s\",\"version\":\"%s\"}", i ? "," : "", g->name,
-                      version, version);
+    kl_buf_printf(b, "\"name\":\"%s\",\"versions\":[", name);
+    for (size_t i = 0; versions[i]; i++)
+        kl_buf_printf(b, "%s{\"groupVersion\":\"%s/%s\",\"version\":\"%s\"}", i ? "," : "", name,
+                      versions[i], versions[i]);
     kl_buf_printf(b, "],\"preferredVersion\":{\"groupVersion\":\"%s/%s\",\"version\":\"%s\"}}",
-                  g->name, first, first);
+                  name, versions[0], versions[0]);
 }
 
 // An aggregated group.
@@ -135,20 +219,40 @@ static bool put_remote_group_named(struct kl_req *r, struct kl_buf *b, struct kl
     return found;
 }
 
-static void put_group_list(struct kl_req *r, struct kl_buf *b)
+// Calls `put` for each group that has versions: the tables' first, then those of custom resources.
+static void each_group(struct kl_buf *b, const struct kinds *k, bool core,
+                       void (*put)(struct kl_buf *b, const struct kinds *k, const char *name,
+                                   const char *const *versions))
 {
-    const struct kl_apiserver *srv = r->srv;
     bool first = true;
-    kl_buf_puts(b, KL_STR("{\"kind\":\"APIGroupList\",\"apiVersion\":\"v1\",\"groups\":["));
-    for (uint16_t i = 0; i < kl_ngroups; i++) {
-        const struct kl_group *g = &kl_groups[i];
-        if (!*g->name || !kl_served_version(srv, g, 0))
+    size_t it = 0;
+    for (size_t i = 0;; i++) {
+        const char *name = i < kl_ngroups ? kl_groups[i].name
+                           : core         ? NULL
+                                          : next_custom_group(k, &it);
+        if (!name)
+            return;
+        const char *const *versions = (*name == 0) == core ? versions_of(k, name) : NULL;
+        if (!versions)
             continue;
         if (!first)
             kl_buf_putc(b, ',');
-        put_group(b, srv, g, false);
+        put(b, k, name, versions);
         first = false;
     }
+}
+
+static void put_one_group(struct kl_buf *b, const struct kinds *k, const char *name,
+                          const char *const *versions)
+{
+    (void)k;
+    put_group(b, name, versions, false);
+}
+
+static void put_group_list(struct kl_req *r, struct kl_buf *b, const struct kinds *k)
+{
+    kl_buf_puts(b, KL_STR("{\"kind\":\"APIGroupList\",\"apiVersion\":\"v1\",\"groups\":["));
+    each_group(b, k, false, put_one_group);
     put_remote_groups(r, b);
     kl_buf_puts(b, KL_STR("]}"));
 }
@@ -162,13 +266,14 @@ static void put_response_kind(struct kl_buf *b, const char *group, const char *v
                   group, version, kind);
 }
 
-static void put_aggregated_resource(struct kl_buf *b, const struct kl_resource *r)
+static void put_aggregated_resource(struct kl_buf *b, const struct kl_resource *r,
+                                    const struct kl_crd *crd)
 {
     kl_buf_printf(b, "{\"resource\":\"%s\",", r->plural);
     put_response_kind(b, r->group, r->version, r->kind);
     kl_buf_printf(b, ",\"scope\":\"%s\",\"singularResource\":\"%s\",\"verbs\":",
                   r->namespaced ? "Namespaced" : "Cluster", r->singular);
-    put_verbs(b, r->verbs);
+    put_verbs(b, verbs_of(r, crd));
     if (r->short_names) {
         kl_buf_puts(b, KL_STR(",\"shortNames\":"));
         put_strings(b, r->short_names);
@@ -192,23 +297,25 @@ static void put_aggregated_resource(struct kl_buf *b, const struct kl_resource *
     kl_buf_putc(b, '}');
 }
 
-static void put_aggregated_group(struct kl_buf *b, const struct kl_apiserver *srv,
-                                 const struct kl_group *g)
+static void put_aggregated_group(struct kl_buf *b, const struct kinds *kinds, const char *name,
+                                 const char *const *versions)
 {
     kl_buf_puts(b, KL_STR("{\"metadata\":{"));
-    if (*g->name)
-        kl_buf_printf(b, "\"name\":\"%s\",", g->name);
+    if (*name)
+        kl_buf_printf(b, "\"name\":\"%s\",", name);
     kl_buf_puts(b, KL_STR("\"creationTimestamp\":null},\"versions\":["));
-    const char *version;
-    for (size_t i = 0; (version = kl_served_version(srv, g, i)); i++) {
+    for (size_t i = 0; versions[i]; i++) {
         bool first = true;
-        kl_buf_printf(b, "%s{\"version\":\"%s\",\"resources\":[", i ? "," : "", version);
-        for (uint16_t k = 0; k < kl_nresources; k++) {
-            if (!in_version(srv, &kl_resources[k], g->name, version))
+        kl_buf_printf(b, "%s{\"version\":\"%s\",\"resources\":[", i ? "," : "", versions[i]);
+        for (size_t k = 0; k < kl_nresources + kinds->n; k++) {
+            const struct kl_crd_row *row =
+                k < kl_nresources ? NULL : &kinds->rows[k - kl_nresources];
+            const struct kl_resource *r = row ? row->res : &kl_resources[k];
+            if (!in_version(kinds->srv, r, name, versions[i]))
                 continue;
             if (!first)
                 kl_buf_putc(b, ',');
-            put_aggregated_resource(b, &kl_resources[k]);
+            put_aggregated_resource(b, r, row ? row->crd : NULL);
             first = false;
         }
         kl_buf_puts(b, KL_STR("],\"freshness\":\"Current\"}"));
@@ -239,23 +346,14 @@ static void put_aggregated_remote(struct kl_req *r, struct kl_buf *b)
     kl_aggregate_groups_done(list, n);
 }
 
-static void put_aggregated(struct kl_req *r, struct kl_buf *b, bool core, const char *version)
+static void put_aggregated(struct kl_req *r, struct kl_buf *b, const struct kinds *k, bool core,
+                           const char *version)
 {
-    const struct kl_apiserver *srv = r->srv;
-    bool first = true;
     kl_buf_printf(b,
                   "{\"kind\":\"APIGroupDiscoveryList\",\"apiVersion\":\"apidiscovery.k8s.io/%s\","
                   "\"metadata\":{},\"items\":[",
                   version);
-    for (uint16_t i = 0; i < kl_ngroups; i++) {
-        const struct kl_group *g = &kl_groups[i];
-        if ((*g->name == 0) != core || !kl_served_version(srv, g, 0))
-            continue;
-        if (!first)
-            kl_buf_putc(b, ',');
-        put_aggregated_group(b, srv, g);
-        first = false;
-    }
+    each_group(b, k, core, put_aggregated_group);
     if (!core)
         put_aggregated_remote(r, b);
     kl_buf_puts(b, KL_STR("]}"));
@@ -268,7 +366,8 @@ static void answer_aggregated(struct kl_api_call *c, bool core)
     unsigned char sum[SHA512_DIGEST_LENGTH];
     char etag[2 * 32 + 3];
     kl_buf_init(&b, DOC_MAX);
-    put_aggregated(&c->req, &b, core, version);
+    struct kinds kinds = kinds_of(&c->req, (struct kl_str){NULL, 0});
+    put_aggregated(&c->req, &b, &kinds, core, version);
     SHA512((const unsigned char *)b.p, b.n, sum);
     etag[0] = '"';
     for (int i = 0; i < 32; i++)
@@ -310,6 +409,9 @@ void kl_discovery_run(struct kl_api_call *c)
         return;
     }
     struct kl_buf b;
+    struct kinds kinds = kinds_of(r, core    ? KL_STR("")
+                                     : n > 1 ? part[1]
+                                             : (struct kl_str){NULL, 0});
     kl_buf_init(&b, DOC_MAX);
     if (core && n == 1) {
         kl_buf_printf(&b,
@@ -319,22 +421,19 @@ void kl_discovery_run(struct kl_api_call *c)
                       r->srv->o.advertise_address ? r->srv->o.advertise_address : "127.0.0.1",
                       kl_apiserver_port(r->srv));
     } else if (core) {
-        found = n == 2 && kl_str_eqz(part[1], "v1") && put_resource_list(&b, r->srv, "", "v1");
+        found = n == 2 && kl_str_eqz(part[1], "v1") && put_resource_list(&b, &kinds, "", "v1");
     } else if (n == 1) {
-        put_group_list(r, &b);
+        put_group_list(r, &b, &kinds);
     } else {
-        const struct kl_group *g = NULL;
-        for (uint16_t i = 0; i < kl_ngroups; i++)
-            if (*kl_groups[i].name && kl_str_eqz(part[1], kl_groups[i].name) &&
-                kl_served_version(r->srv, &kl_groups[i], 0))
-                g = &kl_groups[i];
-        if (g && n == 2)
-            put_group(&b, r->srv, g, true);
+        const char *name = kl_arena_dup(r->arena, part[1]).p;
+        const char *const *versions = name && *name ? versions_of(&kinds, name) : NULL;
+        if (versions && n == 2)
+            put_group(&b, name, versions, true);
         else if (n == 2)
             found = put_remote_group_named(r, &b, part[1]);
         else
-            found = g && n == 3 &&
-                    put_resource_list(&b, r->srv, g->name, kl_arena_dup(r->arena, part[2]).p);
+            found = versions && n == 3 &&
+                    put_resource_list(&b, &kinds, name, kl_arena_dup(r->arena, part[2]).p);
     }
     if (found) {
         struct kl_buf out;

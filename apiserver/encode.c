@@ -149,6 +149,9 @@ int kl_encode_item(struct kl_buf *out, const struct kl_req *r, const struct kl_s
         kl_encode_partial(out, s, v, false);
     else if (s->media == KL_MEDIA_PROTOBUF)
         kl_pb_encode(out, v->type, &v->root);
+    else if (r->info.res->custom)
+        put_typed_json(out, v->type, kl_str(r->info.res->api_version), kl_str(r->info.res->kind),
+                       &v->root);
     else
         kl_json_encode(out, v->type, &v->root, KL_STR(""));
     kl_object_unref(v);
@@ -158,7 +161,7 @@ int kl_encode_item(struct kl_buf *out, const struct kl_req *r, const struct kl_s
 bool kl_spec_is_cached(const struct kl_req *r, const struct kl_spec *s)
 {
     const struct kl_resource *st = kl_resource_storage(r->info.res);
-    return s->form == KL_FORM_OBJECT && s->media != KL_MEDIA_YAML &&
+    return s->form == KL_FORM_OBJECT && s->media != KL_MEDIA_YAML && kl_cache_stays(r->info.res) &&
            (st == r->info.res || !kl_convert_needed(st, r->info.res));
 }
 
@@ -187,7 +190,8 @@ static struct kl_bytes *encode_cached(struct kl_req *r, const struct kl_spec *s)
         return out;
     }
     kl_buf_putc(&h, '{');
-    put_head(&h, kl_str(r->info.res->api_version), kl_str(r->info.res->kind));
+    if (!r->info.res->custom) // a custom object's text says it itself
+        put_head(&h, kl_str(r->info.res->api_version), kl_str(r->info.res->kind));
     struct kl_bytes *out = kl_bytes_alloc(h.n + body->n - 2 + 1);
     if (out) {
         memcpy(out->p, head, h.n);

@@ -14,10 +14,12 @@ struct kl_spec {
     bool discovery_v2, discovery_v2beta1; // as=APIGroupDiscoveryList
 };
 
+// What an answer is of: resources come as Table and PartialObjectMetadata too; custom ones not in
+// protobuf but as those.
+enum kl_spec_of { KL_SPEC_OF_TEXT, KL_SPEC_OF_OBJECTS, KL_SPEC_OF_CUSTOM };
 // Reads an Accept header. KL_ENOTACCEPTABLE when nothing of it can be given, KL_EUNSUPPORTED when a
-// media type could but not in the form it asks for; `objects` says that
-// the answer is of resources (Table and Partial forms possible).
-int kl_spec_parse(struct kl_str accept, bool objects, struct kl_spec *ret);
+// media type could but not in the form it asks for.
+int kl_spec_parse(struct kl_str accept, enum kl_spec_of of, struct kl_spec *ret);
 // The apiVersion of Table and Partial forms.
 static inline struct kl_str kl_spec_meta_version(const struct kl_spec *s)
 {

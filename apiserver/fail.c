@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Failures in upstream's words (apimachinery pkg/api/errors, util/validation/field).
 #include "apiserver/server_int.h"
+#include "object/custom.h"
 
 #define AUTO_CAUSES_FIRST 8
 
@@ -394,6 +395,8 @@ void kl_req_fini(struct kl_req *r)
     kl_user_unref(r->user);
     kl_kv_unref(r->kv);
     kl_object_unref(r->frozen);
+    kl_custom_family_unref(r->family);
+    r->family = NULL;
     r->user = NULL;
     r->kv = NULL;
     r->frozen = NULL;

@@ -3,6 +3,7 @@
 #include "apiserver/aggregate/aggregate.h"
 #include "apiserver/audit/audit.h"
 #include "apiserver/auth/auth.h"
+#include "apiserver/crd/crd.h"
 #include "apiserver/fairness/fairness.h"
 #include "apiserver/gzip.h"
 #include "apiserver/joining.h"
@@ -150,6 +151,15 @@ static int take_media(struct kl_req *r, struct kl_str content_type)
     if (r->info.op == KL_VERB_PATCH) {
         r->opts.patch_type = patch_type_of(content_type);
         r->body_media = KL_MEDIA_JSON;
+        if (r->family &&
+            (r->opts.patch_type == KL_PATCH_NONE ||
+             (r->opts.patch_type == KL_PATCH_STRATEGIC && !kl_str_eqz(r->info.sub, "scale")))) {
+            kl_fail_set(r, 415, "UnsupportedMediaType",
+                        "the body of the request was in an unknown format - accepted media types "
+                        "include: application/json-patch+json, application/merge-patch+json, "
+                        "application/apply-patch+yaml");
+            return KL_EMEDIATYPE;
+        }
         if (r->opts.patch_type == KL_PATCH_NONE) {
             kl_fail_set(r, 415, "UnsupportedMediaType", "415: Unsupported Media Type")
                 ->bare_details = true;
@@ -208,12 +218,13 @@ static void run_resource(void *arg)
     if (kl_pipeline_check(r)) {
         if (kl_ask_wait(&r->ask, run_resource, c))
             return;
+        bool no_sub = r->info.res && r->info.sub.n && !r->info.subres;
         struct kl_object *remote = r->fail.http == 404 && !r->info.res
                                        ? kl_aggregate_find(r->al, r->info.group, r->info.version)
                                        : NULL;
         if (remote)
             kl_aggregate_proxy(c, remote);
-        else if (r->fail.http == 404 && !is_known_group(r->info.group))
+        else if (r->fail.http == 404 && !no_sub && !is_known_group(r->info.group))
             kl_http_answer_text(r, 404, "text/plain; charset=utf-8",
                                 KL_STR("404 page not found\n"));
         else
@@ -259,12 +270,17 @@ static void begin_resource(struct kl_api_call *c)
 static int negotiate(struct kl_api_call *c)
 {
     struct kl_req *r = &c->req;
-    int rc = kl_spec_parse(kl_http_header(c->hr, KL_STR("accept")), r->info.is_resource, &c->spec);
+    enum kl_spec_of of =
+        !r->info.is_resource ? KL_SPEC_OF_TEXT
+        : r->family && !(r->info.subres && r->info.subres->type != r->info.res->type)
+            ? KL_SPEC_OF_CUSTOM
+            : KL_SPEC_OF_OBJECTS;
+    int rc = kl_spec_parse(kl_http_header(c->hr, KL_STR("accept")), of, &c->spec);
     if (!rc)
         return 0;
     if (!r->info.is_resource || kl_is_connect(&r->info))
         return 0; // text and streams answer whatever is asked for
-    if (rc == KL_EUNSUPPORTED) {
+    if (rc == KL_EUNSUPPORTED || r->family) {
         kl_fail_set(r, 406, "NotAcceptable",
                     "only the following media types are accepted: application/json, "
                     "application/yaml, application/vnd.kubernetes.protobuf");
@@ -353,7 +369,7 @@ static void authenticate(void *arg)
         kl_req_fail(r);
         return;
     }
-    if (negotiate(c))
+    if ((r->info.is_resource && !r->info.res && kl_crd_resolve(r)) || negotiate(c))
         kl_req_fail(r);
     else
         impersonate(c);

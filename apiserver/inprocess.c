@@ -3,6 +3,7 @@
 // encoding. Objects pass by reference.
 #include "apiserver/audit/audit.h"
 #include "apiserver/auth/auth.h"
+#include "apiserver/crd/crd.h"
 #include "apiserver/gather.h"
 #include "apiserver/server_int.h"
 #include "watchcache/watcher.h"
@@ -216,9 +217,27 @@ static void check_call(void *arg)
     kl_pipeline_dispatch(r);
 }
 
+// A row that is not of the table names a custom resource: the server's own row serves the call. One
+// that the server itself hands in is used as it is, though its version be served no more.
+static int resolve(struct kl_req *r, const struct kl_resource *asked)
+{
+    if (asked->custom && asked->custom->schema) {
+        r->family = kl_custom_family_ref(asked->custom->family);
+        return 0;
+    }
+    if (asked >= kl_resources && asked < kl_resources + kl_nresources)
+        return 0;
+    r->info.res = NULL;
+    return kl_crd_resolve(r);
+}
+
 static void run_call(struct kl_task *t)
 {
-    check_call(KL_CONTAINER_OF(t, struct call, start));
+    struct call *x = KL_CONTAINER_OF(t, struct call, start);
+    if (x->asked && resolve(&x->req, x->asked->res))
+        kl_req_fail(&x->req);
+    else
+        check_call(x);
 }
 
 static void start_call(struct kl_client *base, struct kl_call *c)
@@ -288,12 +307,18 @@ struct watch {
     struct kl_ask ask;
     struct kl_task start;
     bool stopped, pulling, queued;
+    bool ended;                      // its definition changed
+    const struct kl_resource *res;   // what the server knows the resource by
+    struct kl_custom_family *family; // of a custom one: referenced
+    struct kl_crd_user user;
 };
 
 enum { PULL_AT_ONCE = 128 };
 
 static void free_watch(struct watch *x)
 {
+    kl_crd_leave(&x->user);
+    kl_custom_family_unref(x->family);
     kl_ask_fini(&x->ask);
     kl_watcher_stop(x->watcher);
     kl_arena_fini(&x->arena);
@@ -333,8 +358,8 @@ static void hand_over(struct watch *x, const struct kl_watcher_event *e)
     struct kl_watch_call *c = x->asked;
     struct kl_error err = {0};
     struct kl_object *o = e->type == KL_EVENT_BOOKMARK
-                              ? bookmark(c->res->type, e)
-                              : kl_object_in_version(c->res, e->object, &err);
+                              ? bookmark(x->res->type, e)
+                              : kl_object_in_version(x->res, e->object, &err);
     if (o)
         c->event_cb(c, e->type, o);
     kl_object_unref(o);
@@ -375,6 +400,38 @@ static void wake_watch(struct kl_watcher *w, void *arg)
         pull(x);
 }
 
+// The definition changed or went. Its caller watches again, or learns that there is nothing.
+static void on_definition(struct kl_crd_user *u)
+{
+    struct watch *x = KL_CONTAINER_OF(u, struct watch, user);
+    x->ended = true;
+    if (!x->queued) {
+        x->queued = true;
+        kl_loop_post(x->client->al->loop, &x->start);
+    }
+}
+
+static int find_res(struct watch *x, struct kl_error *err)
+{
+    const struct kl_resource *res = x->asked->res;
+    struct kl_api_loop *al = x->client->al;
+    if (x->res)
+        return 0;
+    if (res >= kl_resources && res < kl_resources + kl_nresources) {
+        x->res = res;
+        return 0;
+    }
+    x->res = kl_crd_find(al, kl_str(res->group), kl_str(res->version), kl_str(res->plural),
+                         &x->family, err);
+    if (!x->res)
+        return err->code ? err->code
+                         : kl_error_set(err, KL_ENOTFOUND,
+                                        "the server could not find the requested resource");
+    x->user = (struct kl_crd_user){.family = x->family, .changed = on_definition};
+    kl_crd_use(al, &x->user);
+    return 0;
+}
+
 static bool may_watch(struct watch *x, struct kl_error *err)
 {
     struct kl_watch_call *c = x->asked;
@@ -406,15 +463,19 @@ static void begin_watch(void *arg)
     struct kl_watch_call *c = x->asked;
     struct kl_error err = {0};
     int64_t rv = 0;
+    if (find_res(x, &err)) {
+        end_watch(x, &err);
+        return;
+    }
     struct kl_watcher_options o = {
-        .filter = {.res = c->res, .ns = c->ns, .labels = &x->labels, .fields = &x->fields},
+        .filter = {.res = x->res, .ns = c->ns, .labels = &x->labels, .fields = &x->fields},
         .wake = wake_watch,
         .arg = x};
     if ((c->label_selector.n &&
          kl_label_selector_parse(&x->arena, c->label_selector, &x->labels, &err)) ||
         (c->field_selector.n &&
          (kl_field_selector_parse(&x->arena, c->field_selector, &x->fields, &err) ||
-          kl_field_selector_check(c->res, &x->fields, &err))) ||
+          kl_field_selector_check(x->res, &x->fields, &err))) ||
         !may_watch(x, &err)) {
         if (!kl_ask_wait(&x->ask, begin_watch, x))
             end_watch(x, &err);
@@ -435,8 +496,11 @@ static void run_watch(struct kl_task *t)
 {
     struct watch *x = KL_CONTAINER_OF(t, struct watch, start);
     x->queued = false;
+    struct kl_error none = {0};
     if (x->stopped)
         free_watch(x);
+    else if (x->ended)
+        end_watch(x, &none);
     else if (x->watcher)
         pull(x);
     else

@@ -5,6 +5,7 @@
 #include "apiserver/gather.h"
 #include "apiserver/gzip.h"
 #include "apiserver/metrics.h"
+#include "object/custom.h"
 #include "base/clock.h"
 #include "object/protobuf.h"
 #include "object/table.h"
@@ -105,7 +106,10 @@ static void put_json_head(struct kl_buf *b, struct list *l)
         kl_buf_puts(b, KL_STR(",\"rows\":["));
         return;
     }
-    if (s->form == KL_FORM_OBJECT)
+    if (s->form == KL_FORM_OBJECT && res->custom)
+        kl_buf_printf(b, "{\"apiVersion\":\"%s\",\"kind\":\"%s\",", res->api_version,
+                      res->custom->list_kind);
+    else if (s->form == KL_FORM_OBJECT)
         kl_buf_printf(b, "{\"kind\":\"%sList\",\"apiVersion\":\"%s\",", res->kind,
                       res->api_version);
     else
@@ -273,7 +277,12 @@ static int pull_cached(struct list *l, struct kl_http_chunk *chunks, int max)
     int n = 0;
     while (l->at < l->g->n && n + 2 <= max) {
         struct kl_kv *kv = l->g->kvs[l->at];
-        struct kl_bytes *b = kl_kv_attached(kv, pb ? KL_CACHE_PROTOBUF : KL_CACHE_JSON);
+        const struct kl_resource *res = l->call->req.info.res;
+        struct kl_error err = {0};
+        struct kl_bytes *b = pb ? kl_kv_attached(kv, KL_CACHE_PROTOBUF)
+                                : kl_cache_json(kv, res, &err); // there, but for odd custom ones
+        if (!b)
+            return KL_ENOMEM;
         if (pb) {
             char mem[16];
             struct kl_buf h = {.p = mem, .cap = sizeof mem, .max = sizeof mem};

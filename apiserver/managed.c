@@ -50,6 +50,8 @@ static const char *reset_paths(struct kl_req *r)
         return "status";
     if (!kl_str_eqz(r->info.sub, "status"))
         return NULL;
+    if (st->custom)
+        return "spec metadata";
     for (size_t i = 0; i < KL_COUNT(whole_meta); i++)
         if (strcmp(st->plural, whole_meta[i]) == 0)
             return "spec metadata";

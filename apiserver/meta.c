@@ -131,7 +131,8 @@ static void check_finalizers(struct kl_req *r, const struct kl_value *list,
         struct kl_str path = kl_arena_printf(r->arena, "metadata.finalizers[%zu]", i++);
         const char *why = kl_name_qualified(r->arena, s);
         // Core kinds know their own finalizers and otherwise want qualified names.
-        if (!why && kl_str_chr(s, '/') < 0 && !kl_str_eqz(s, "orphan") &&
+        if (!why && r->info.res->index != KL_RES_apiextensions_v1_customresourcedefinitions &&
+            kl_str_chr(s, '/') < 0 && !kl_str_eqz(s, "orphan") &&
             !kl_str_eqz(s, "foregroundDeletion") && !kl_str_eqz(s, "kubernetes"))
             why = "name is neither a standard finalizer name nor is it fully qualified";
         if (why)

@@ -68,7 +68,7 @@ static bool take_form(const struct clause *c, bool objects, struct kl_spec *s)
     return s->form != KL_FORM_TABLE || s->media != KL_MEDIA_PROTOBUF;
 }
 
-static bool take_clause(const struct clause *c, bool objects, struct kl_spec *s)
+static bool take_clause(const struct clause *c, enum kl_spec_of of, struct kl_spec *s)
 {
     *s = (struct kl_spec){0};
     if (kl_str_eqz(c->type, "application/json") || kl_str_eqz(c->type, "*/*") ||
@@ -82,10 +82,11 @@ static bool take_clause(const struct clause *c, bool objects, struct kl_spec *s)
         return false;
     s->stream_watch = kl_str_eqz(c->stream, "watch");
     s->pretty = c->pretty.n && !kl_str_eqz(c->pretty, "0") && !kl_str_eqz(c->pretty, "false");
-    return take_form(c, objects, s);
+    return take_form(c, of != KL_SPEC_OF_TEXT, s) &&
+           !(of == KL_SPEC_OF_CUSTOM && s->media == KL_MEDIA_PROTOBUF && s->form == KL_FORM_OBJECT);
 }
 
-int kl_spec_parse(struct kl_str accept, bool objects, struct kl_spec *ret)
+int kl_spec_parse(struct kl_str accept, enum kl_spec_of of, struct kl_spec *ret)
 {
     struct clause c[MAX_CLAUSES];
     struct kl_str part;
@@ -108,7 +109,7 @@ int kl_spec_parse(struct kl_str accept, bool objects, struct kl_spec *ret)
         }
     int rc = KL_ENOTACCEPTABLE;
     for (size_t i = 0; i < n; i++) {
-        if (c[i].q && take_clause(&c[i], objects, ret))
+        if (c[i].q && take_clause(&c[i], of, ret))
             return 0;
         if (c[i].q && ret->media != KL_MEDIA_NONE)
             rc = KL_EUNSUPPORTED;

@@ -25,6 +25,8 @@ static int check_target(struct kl_req *r)
 {
     const struct kl_req_info *i = &r->info;
     int rc;
+    if (i->res && i->res->custom && i->sub.n && !i->subres)
+        return kl_fail_not_found(r), KL_ENOTFOUND;
     if (!i->res || (i->sub.n && !i->subres))
         return no_such_path(r);
     bool in_ns = i->ns.n && i->res->namespaced;

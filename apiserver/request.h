@@ -117,6 +117,7 @@ struct kl_req {
     struct kl_value value;
     struct kl_gather *list;
     struct kl_object *frozen; // referenced, when value belongs to it; released by kl_req_fini
+    struct kl_custom_family *family; // referenced: keeps info.res when it is no built-in row
     struct kl_str *warnings;  // texts of Warning headers
     size_t nwarnings;
     struct kl_audit_note *notes; // in the order they came; kl_req_note

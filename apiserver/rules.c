@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where a write meets the rules of its kind (object/validate).
+#include "apiserver/crd/crd.h"
 #include "apiserver/strategy.h"
 #include "object/validate/validate.h"
 
-void kl_rules_check(struct kl_req *r, const struct kl_strategy *s, const struct kl_value *now,
-                    const struct kl_value *old, struct kl_field_errors *e)
+int kl_rules_check(struct kl_req *r, const struct kl_strategy *s, const struct kl_value *now,
+                   const struct kl_value *old, struct kl_field_errors *e)
 {
     const struct kl_resource *st = kl_resource_storage(r->info.res);
     struct kl_findings f = {.arena = r->arena};
+    if (st->custom)
+        return kl_custom_check(r, now, old, e);
     if (!kl_validate_knows(st)) {
         kl_meta_validate(r, s, now, old, e);
-        return;
+        return 0;
     }
     if (old)
         kl_validate_update(&f, st, r->info.sub, now, old);
@@ -18,4 +21,5 @@ void kl_rules_check(struct kl_req *r, const struct kl_strategy *s, const struct 
         kl_validate_create(&f, st, now);
     for (size_t i = 0; i < f.n; i++)
         kl_field_error(e, f.list[i].reason, f.list[i].field, "%.*s", KL_PRI(f.list[i].message));
+    return 0;
 }

@@ -4,6 +4,7 @@
 #include "apiserver/audit/audit.h"
 #include "apiserver/auth/auth.h"
 #include "apiserver/auth/revoke.h"
+#include "apiserver/crd/crd.h"
 #include "apiserver/bootstrap.h"
 #include "apiserver/encryption/encryption.h"
 #include "apiserver/fairness/fairness.h"
@@ -48,6 +49,10 @@ static void loop_begin(struct kl_task *t)
         kl_log(KL_LOG_ERROR, "apiserver", "cannot read the store: %s", err.msg);
         abort();
     }
+    if (kl_crds_start(x->al, &err)) {
+        kl_log(KL_LOG_ERROR, "apiserver", "cannot follow definitions: %s", err.msg);
+        abort();
+    }
     bool last = atomic_fetch_sub(x->left, 1) == 1;
     if (last)
         free(x->left);
@@ -87,6 +92,7 @@ static void loop_end(struct kl_task *t)
         kl_authn_watch(s, NULL);
     kl_authn_loop_fini(al);
     kl_authz_loop_fini(al);
+    kl_crds_stop(al);
     if (al->reader)
         kl_reader_close(al->reader);
     al->reader = NULL;
@@ -139,6 +145,11 @@ static void on_bootstrapped(void *arg)
 static void begin_bootstrap(struct kl_task *t)
 {
     struct kl_apiserver *s = KL_CONTAINER_OF(t, struct kl_apiserver, boot_task);
+    struct kl_error err = {0};
+    if (kl_crd_controller_start(s, &err)) {
+        kl_log(KL_LOG_ERROR, "apiserver", "%s", err.msg);
+        abort();
+    }
     kl_authn_watch(s, s->loops[0].loop);
     kl_fair_start(s->fair);
     if (s->o.encryption)
@@ -199,6 +210,7 @@ int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver
     if (!s->o.settings)
         s->o.settings = &kl_api_settings_default;
     s->started_ms = kl_mono_ms();
+    kl_crd_openapi_init(s);
     if (o->nloops + o->nclient_loops > KL_MAX_API_LOOPS) {
         free(s);
         return kl_error_set(err, KL_EINVALID, "more than %d loops", KL_MAX_API_LOOPS);
@@ -287,6 +299,7 @@ static void close_watches(struct kl_task *t)
         kl_fair_stop(s->fair);
         kl_aggregate_stop(s->aggregate);
         kl_encryption_stop(s->o.encryption);
+        kl_crd_controller_stop(s);
     }
     if (atomic_fetch_sub(x->left, 1) == 1)
         free(x->left);

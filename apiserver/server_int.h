@@ -44,6 +44,7 @@ struct kl_api_loop {
     struct kl_webhook_loop *webhooks;    // webhook.c; made on first use
     struct kl_hooks *hooks;              // admission/hooks.c: policies and webhooks
     struct kl_watch_stream *streams;     // open watches, for bookmarks and time-outs
+    struct kl_crds *crds; // crd/crd.h
     uv_timer_t stream_timer;
     bool timer_ready;
     _Atomic(struct kl_series_table *) series; // series.h; made on first use
@@ -77,6 +78,7 @@ struct kl_apiserver {
     void (*stop_done)(void *arg);
     void *stop_arg;
     struct kl_task boot_task;
+    struct kl_crd_controller *crd_controller; // crd/crd.h; loops[0]
     int64_t started_ms;
     struct kl_gate_set gates;
     struct kl_served *served;                // NULL: what is served by default (served.h)

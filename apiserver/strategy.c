@@ -5,6 +5,7 @@
 #include "apiserver/aggregate/aggregate.h"
 #include "apiserver/auth/auth.h"
 #include "apiserver/auth/csr.h"
+#include "apiserver/crd/crd.h"
 #include "base/clock.h"
 #include "object/names.h"
 
@@ -132,7 +133,8 @@ static const struct kl_strategy strategies[] = {
     {KL_RES_admissionregistration_v1_validatingadmissionpolicies, GEN},
     {KL_RES_admissionregistration_v1_validatingadmissionpolicybindings, GEN},
     {KL_RES_admissionregistration_v1_validatingwebhookconfigurations, GEN},
-    {KL_RES_apiextensions_v1_customresourcedefinitions, GEN},
+    {KL_RES_apiextensions_v1_customresourcedefinitions, GEN | RV, NULL, kl_crd_prepare_create,
+     kl_crd_prepare_update},
     {KL_RES_apiregistration_v1_apiservices, 0, NULL, kl_apiservice_prepare_create},
     {KL_RES_scheduling_v1_priorityclasses, GEN},
     {KL_RES_resource_v1_deviceclasses, GEN | RETURNS},
@@ -160,6 +162,8 @@ static const struct kl_strategy plain = {0};
 
 const struct kl_strategy *kl_strategy_of(const struct kl_resource *storage)
 {
+    if (storage->custom)
+        return &kl_custom_strategy;
     for (size_t i = 0; i < KL_COUNT(strategies); i++)
         if (strategies[i].res == storage->index)
             return &strategies[i];

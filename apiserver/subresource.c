@@ -3,6 +3,7 @@
 // ephemeralcontainers, resize, token, eviction. A row each.
 #include "apiserver/auth/auth.h"
 #include "apiserver/managed.h"
+#include "object/custom.h"
 #include "apiserver/strategy.h"
 #include "base/clock.h"
 #include "object/defaults.h"
@@ -32,8 +33,21 @@ static struct kl_str selector_text(struct kl_arena *a, const struct kl_value *ro
     return rc ? KL_STR("") : kl_selector_text(a, &sel);
 }
 
-static struct kl_value scale_of(struct kl_arena *a, const struct kl_value *root)
+// What a path of a definition's subresource scale leads to; NULL: nothing is there.
+static const struct kl_value *custom_at(struct kl_arena *a, const struct kl_resource *res,
+                                        const struct kl_value *root,
+                                        const struct kl_custom_path *path)
 {
+    struct kl_value *untyped = KL_ARENA_NEW(a, struct kl_value);
+    if (!path->n || !untyped || kl_crd_untyped(a, res->custom->schema, root, untyped))
+        return NULL;
+    return kl_simple_path_get(untyped, path->elem, path->n);
+}
+
+static struct kl_value scale_of(struct kl_arena *a, const struct kl_resource *res,
+                                const struct kl_value *root)
+{
+    const struct kl_custom *c = res->custom;
     static const kl_sym kept[] = {KL_F_name, KL_F_namespace, KL_F_uid, KL_F_resourceVersion,
                                   KL_F_creationTimestamp};
     struct kl_value v = kl_new_struct(), meta = kl_new_struct(), spec = kl_new_struct();
@@ -44,19 +58,39 @@ static struct kl_value scale_of(struct kl_arena *a, const struct kl_value *root)
         if (m && !kl_copy(a, m, &copy))
             kl_set(a, &meta, kept[i], copy);
     }
-    kl_set(a, &spec, KL_F_replicas, kl_int(kl_int_at(root, 0, KL_F_spec, KL_F_replicas)));
-    kl_set(a, &status, KL_F_replicas, kl_int(kl_int_at(root, 0, KL_F_status, KL_F_replicas)));
-    kl_set(a, &status, KL_F_selector, kl_string(selector_text(a, root)));
+    if (c) {
+        kl_set(a, &spec, KL_F_replicas,
+               kl_int(kl_int_or(custom_at(a, res, root, &c->spec_replicas), 0)));
+        kl_set(a, &status, KL_F_replicas,
+               kl_int(kl_int_or(custom_at(a, res, root, &c->status_replicas), 0)));
+        kl_set(a, &status, KL_F_selector,
+               kl_string(kl_text(custom_at(a, res, root, &c->label_selector))));
+    } else {
+        kl_set(a, &spec, KL_F_replicas, kl_int(kl_int_at(root, 0, KL_F_spec, KL_F_replicas)));
+        kl_set(a, &status, KL_F_replicas, kl_int(kl_int_at(root, 0, KL_F_status, KL_F_replicas)));
+        kl_set(a, &status, KL_F_selector, kl_string(selector_text(a, root)));
+    }
     kl_set(a, &v, KL_F_metadata, meta);
     kl_set(a, &v, KL_F_spec, spec);
     kl_set(a, &v, KL_F_status, status);
     return v;
 }
 
+// A custom resource without replicas has no scale to show.
+static bool has_replicas(struct kl_req *r, const struct kl_value *root)
+{
+    const struct kl_custom *c = r->info.res->custom;
+    if (!c || custom_at(r->arena, r->info.res, root, &c->spec_replicas))
+        return true;
+    kl_fail_internal(r, "the spec replicas field \".%.*s\" does not exist",
+                     KL_PRI(c->spec_replicas.text));
+    return false;
+}
+
 static void answer_scale(struct kl_req *r, const struct kl_value *root)
 {
     kl_req_ok_value(r, 200, r->info.subres->type, "autoscaling/v1", "Scale",
-                    scale_of(r->arena, root));
+                    scale_of(r->arena, r->info.res, root));
 }
 
 static int negative_replicas(struct kl_req *r, int64_t replicas)
@@ -72,7 +106,7 @@ static int negative_replicas(struct kl_req *r, int64_t replicas)
 static int track_scale(struct scale *s, const struct kl_value *old, struct kl_value *draft)
 {
     struct kl_req *r = s->w.r;
-    struct kl_value was = scale_of(r->arena, old), is = was, spec = kl_new_struct();
+    struct kl_value was = scale_of(r->arena, r->info.res, old), is = was, spec = kl_new_struct();
     int rc;
     if (s->apply) {
         rc = kl_apply_scale(r, &s->config, old, &was, draft, &s->replicas);
@@ -103,7 +137,7 @@ static int transform_scale(struct kl_write *w, struct kl_object *stored, struct 
     if (rc)
         return rc;
     struct kl_value spec = kl_new_struct();
-    s->was = s->wanted = scale_of(r->arena, &stored->root);
+    s->was = s->wanted = scale_of(r->arena, r->info.res, &stored->root);
     s->wanted.owned = 0;
     if (kl_set(r->arena, &spec, KL_F_replicas, kl_int(s->replicas)) ||
         kl_set(r->arena, &s->wanted, KL_F_spec, spec))
@@ -124,8 +158,10 @@ static int settle_scale(struct kl_write *w, struct kl_object *stored, struct kl_
     int rc = s->apply ? 0 : track_scale(s, &stored->root, draft);
     if (rc)
         return rc;
-    struct kl_value *spec = kl_edit(r->arena, draft, KL_F_spec, KL_STRUCT);
-    if (!spec || kl_set(r->arena, spec, KL_F_replicas, kl_int(s->replicas)))
+    bool custom = kl_is_custom(r->info.res);
+    struct kl_value *spec = custom ? NULL : kl_edit(r->arena, draft, KL_F_spec, KL_STRUCT);
+    if (custom ? kl_custom_set_replicas(r->arena, r->info.res, draft, s->replicas)
+               : !spec || kl_set(r->arena, spec, KL_F_replicas, kl_int(s->replicas)))
         return kl_fail_oom(r), KL_ENOMEM;
     // The object's own rules hold for a change through its scale.
     struct kl_str sub = r->info.sub;
@@ -148,7 +184,8 @@ static int decode_scale(struct kl_req *r, struct kl_object *stored, struct kl_va
             return kl_fail_err(r, &err), err.code;
         return 0;
     }
-    struct kl_value was = scale_of(r->arena, &stored->root), untyped, patch, patched, copy;
+    struct kl_value was = scale_of(r->arena, r->info.res, &stored->root), untyped, patch, patched,
+                    copy;
     struct kl_object *shown = kl_object_freeze(r->info.subres->type, &was);
     if (!shown || kl_untyped_from_typed(r->arena, shown->type, &shown->root, &untyped))
         kl_fail_oom(r);
@@ -181,7 +218,10 @@ static void run_scale(struct kl_req *r)
         return;
     }
     if (r->info.op == KL_VERB_GET) {
-        answer_scale(r, &o->root);
+        if (has_replicas(r, &o->root))
+            answer_scale(r, &o->root);
+        else
+            kl_req_fail(r);
         return;
     }
     s->w = (struct kl_write){.r = r,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // UPDATE and PATCH, of whole objects and of the status subresource (upstream's Store.Update and
 // handlers/patch.go).
+#include "apiserver/crd/crd.h"
 #include "apiserver/lease.h"
 #include "apiserver/managed.h"
 #include "apiserver/strategy.h"
@@ -45,15 +46,19 @@ static void keep_other_half(struct kl_req *r, struct kl_value *draft, const stru
     }
 }
 
-static bool spec_changed(const struct kl_strategy *s, const struct kl_type *t,
+static bool spec_changed(const struct kl_strategy *s, const struct kl_resource *res,
                          const struct kl_value *now, const struct kl_value *old)
 {
+    const struct kl_type *t = res->type;
+    // A custom resource without the subresource has a status like any other field.
+    bool plain_status = res->custom && !res->custom->status;
     if ((s->flags & KL_STRAT_ANNOTATED) &&
         !kl_value_equal(kl_meta_annotations(now), kl_meta_annotations(old)))
         return true;
     for (uint16_t i = 0; i < t->nfields; i++) {
         kl_sym f = t->fields[i].sym;
-        if (f == KL_F_metadata || f == KL_F_status || f == KL_F_apiVersion || f == KL_F_kind)
+        if (f == KL_F_metadata || (f == KL_F_status && !plain_status) || f == KL_F_apiVersion ||
+            f == KL_F_kind)
             continue;
         if (!kl_value_equal(kl_get(now, f), kl_get(old, f)))
             return true;
@@ -101,7 +106,9 @@ static int before_update(struct kl_req *r, struct kl_value *draft, const struct 
     kl_unset(a, m, KL_F_selfLink);
     if (!kl_text(kl_get(m, KL_F_resourceVersion)).n)
         copy_meta(a, m, om, KL_F_resourceVersion); // an update without one is of the newest
-    if (is_status(r)) {
+    if (is_status(r) && r->info.res->custom)
+        return kl_custom_keep_for_status(r, draft, old) ? (kl_fail_oom(r), KL_ENOMEM) : 0;
+    if (is_status(r) && r->info.res->index != KL_RES_apiextensions_v1_customresourcedefinitions) {
         // Owners and finalizers are not a status writer's to change.
         copy_meta(a, m, om, KL_F_ownerReferences);
         copy_meta(a, m, om, KL_F_finalizers);
@@ -164,14 +171,16 @@ int kl_update_settle(struct kl_write *w, struct kl_object *stored, struct kl_val
     struct kl_object *now = kl_object_freeze(st->type, draft);
     if (!now)
         return kl_fail_oom(r), KL_ENOMEM;
-    if ((s->flags & KL_STRAT_GENERATION) && !is_status(r) &&
-        spec_changed(s, st->type, &now->root, old)) {
+    if ((s->flags & KL_STRAT_GENERATION) && !is_status(r) && spec_changed(s, st, &now->root, old)) {
         struct kl_value *m = kl_edit(r->arena, draft, KL_F_metadata, KL_STRUCT);
         kl_set(r->arena, m, KL_F_generation,
                kl_int(kl_int_at(old, 0, KL_F_metadata, KL_F_generation) + 1));
     }
     struct kl_field_errors e = {.arena = r->arena};
-    kl_rules_check(r, s, &now->root, old, &e);
+    if ((rc = kl_rules_check(r, s, &now->root, old, &e))) {
+        kl_object_unref(now);
+        return rc;
+    }
     if (e.n)
         kl_fail_invalid(r, kl_str(r->info.res->kind), r->info.group, r->info.name, &e);
     bool gone = removed_by_update(r, &now->root);
@@ -298,6 +307,10 @@ void kl_registry_update(struct kl_req *r)
 static int whole_untyped(struct kl_req *r, struct kl_object *o, struct kl_value *ret)
 {
     struct kl_arena *a = r->arena;
+    if (r->info.res->custom)
+        return kl_crd_untyped(a, r->info.res->custom->schema, &o->root, ret)
+                   ? (kl_fail_oom(r), KL_ENOMEM)
+                   : 0;
     if (kl_untyped_from_typed(a, o->type, &o->root, ret) ||
         kl_map_set_value(a, ret, KL_STR("apiVersion"), kl_stringz(r->info.res->api_version)) ||
         kl_map_set_value(a, ret, KL_STR("kind"), kl_stringz(r->info.res->kind)))

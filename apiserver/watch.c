@@ -3,6 +3,7 @@
 // encodings; bookmarks and time-outs come from one timer for all streams of a loop.
 #include "apiserver/auth/revoke.h"
 #include "apiserver/fairness/fairness.h"
+#include "apiserver/crd/crd.h"
 #include "apiserver/metrics.h"
 #include "apiserver/series.h"
 #include "apiserver/server_int.h"
@@ -30,6 +31,7 @@ struct kl_watch_stream {
     kl_rev bookmarked;
     bool bookmark_due, ended, table_head_sent, cached;
     struct kl_error *refused; // why there is no watcher: told as the only event
+    struct kl_crd_user user;  // of a custom resource
     struct kl_watch_stream *next, **pprev;
     struct kl_revocable revocable;
 };
@@ -46,10 +48,13 @@ static struct kl_bytes *json_head(struct kl_watch_stream *w, enum kl_event_type 
 {
     const struct kl_resource *res = w->call->req.info.res;
     if (!w->head[t]) {
-        struct kl_str s =
-            kl_arena_printf(w->call->req.arena,
-                            "{\"type\":\"%s\",\"object\":{\"kind\":\"%s\",\"apiVersion\":\"%s\",",
-                            type_names[t], res->kind, res->api_version);
+        struct kl_str s = res->custom // says them itself
+                              ? kl_arena_printf(w->call->req.arena, "{\"type\":\"%s\",\"object\":{",
+                                                type_names[t])
+                              : kl_arena_printf(w->call->req.arena,
+                                                "{\"type\":\"%s\",\"object\":{\"kind\":\"%s\","
+                                                "\"apiVersion\":\"%s\",",
+                                                type_names[t], res->kind, res->api_version);
         w->head[t] = s.p ? kl_bytes_new(s) : NULL;
     }
     return kl_bytes_ref(w->head[t]);
@@ -338,6 +343,7 @@ static void close_stream(void *arg)
     }
     kl_fair_count_watch(&w->call->req, -1);
     kl_series_long_running(&w->call->req, -1);
+    kl_crd_leave(&w->user);
     kl_watcher_stop(w->watcher);
     for (int i = 0; i < 4; i++)
         kl_bytes_unref(w->head[i]);
@@ -351,6 +357,14 @@ static void wake_stream(struct kl_watcher *x, void *arg)
 {
     struct kl_watch_stream *w = arg;
     (void)x;
+    kl_http_resume(w->call->hr);
+}
+
+// The definition of what is watched changed or went: the client begins anew, as with upstream.
+static void on_definition(struct kl_crd_user *u)
+{
+    struct kl_watch_stream *w = KL_CONTAINER_OF(u, struct kl_watch_stream, user);
+    w->ended = true;
     kl_http_resume(w->call->hr);
 }
 
@@ -496,6 +510,10 @@ void kl_watch_run(struct kl_api_call *c)
                                 ? timeout_s * 1000 - BOOKMARK_BEFORE_END_MS
                                 : BOOKMARK_MS);
     enlist(r->al, w);
+    if (r->family) {
+        w->user = (struct kl_crd_user){.family = r->family, .changed = on_definition};
+        kl_crd_use(r->al, &w->user);
+    }
     kl_api_metrics_request(r, 200);
     struct kl_http_header h[2 + KL_COMMON_HEADERS] = {
         KL_HTTP_HEADER("cache-control", "no-cache, private"),

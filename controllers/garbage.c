@@ -7,6 +7,8 @@
 #include "controllers/controllers_int.h"
 #include "controllers/deletable.h"
 #include "controllers/graph.h"
+#include "controllers/kinds.h"
+#include "object/json.h"
 #include <stdlib.h>
 
 enum { WORKERS = 20, UNKNOWN_KIND_MS = 30000, UNSEEN_MS = 1000 };
@@ -18,7 +20,8 @@ struct monitor {
     const struct kl_resource *res;
     struct kl_reflector *reflector;
     uint32_t generation;
-    bool listed;
+    bool listed, late; // late: of a kind that came while the collector ran
+    struct monitor *next;
 };
 
 struct collector {
@@ -26,12 +29,15 @@ struct collector {
     struct kl_reconciler *reconciler;
     struct kl_gc_graph graph;
     struct monitor *monitors;
-    size_t n, unlisted;
+    struct kl_kinds *kinds;
+    size_t unlisted;
 };
 
 // One look at one node; the plan's state.
 struct look {
     struct kl_action *get, **owner_gets;
+    struct kl_action **dependents; // custom ones whose references are to be changed
+    size_t ndependents;
     const struct kl_value *latest; // the live object; nodes are found anew in each step
 };
 
@@ -71,6 +77,48 @@ static struct kl_str strike_reference(struct kl_arena *a, struct kl_str list, st
 {
     return kl_arena_printf(a, "%.*s%s{\"$patch\":\"delete\",\"uid\":\"%.*s\"}", KL_PRI(list),
                            list.n ? "," : "", KL_PRI(uid));
+}
+
+// Custom resources take no strategic patch: the list as it should be, without those whose uid
+// stands in the strategic text or, to unblock, all of them blocking nothing.
+static struct kl_action *plan_reference_merge(struct kl_plan *p, const struct kl_resource *res,
+                                              const struct kl_value *latest, struct kl_str struck,
+                                              bool unblock)
+{
+    struct kl_value refs = kl_new_array();
+    struct kl_buf b;
+    for (KL_EACH(ref, kl_path(latest, KL_F_metadata, KL_F_ownerReferences))) {
+        struct kl_str uid = kl_text(kl_get(ref, KL_F_uid));
+        if (!unblock && memmem(struck.p, struck.n, uid.p, uid.n))
+            continue;
+        struct kl_value kept = *ref;
+        kept.owned = 0;
+        if ((unblock && kl_unset(&p->arena, &kept, KL_F_blockOwnerDeletion)) ||
+            kl_append(&p->arena, &refs, kept)) {
+            kl_error_set(&p->err, KL_ENOMEM, "out of memory");
+            return NULL;
+        }
+    }
+    kl_buf_init(&b, 1 << 20);
+    kl_buf_printf(&b,
+                  "{\"metadata\":{\"resourceVersion\":\"%.*s\",\"uid\":\"%.*s\","
+                  "\"ownerReferences\":[",
+                  KL_PRI(kl_meta_rv(latest)), KL_PRI(kl_meta_uid(latest)));
+    for (size_t i = 0; i < refs.n; i++) {
+        if (i)
+            kl_buf_putc(&b, ',');
+        kl_json_encode(&b, kl_type(KL_TYPE_meta_v1_OwnerReference), &refs.items[i], KL_STR(""));
+    }
+    kl_buf_puts(&b, KL_STR("]}}"));
+    struct kl_action *act =
+        kl_plan_call(p, KL_VERB_PATCH, res, NULL, kl_meta_namespace(latest), kl_meta_name(latest));
+    if (act) {
+        act->call.patch_type = KL_PATCH_MERGE;
+        act->call.patch = kl_arena_dup(&p->arena, kl_buf_str(&b));
+        act->ok_errors = KL_OK_ERROR(KL_ENOTFOUND);
+    }
+    kl_buf_fini(&b);
+    return act;
 }
 
 static struct kl_action *plan_reference_patch(struct kl_plan *p, const struct kl_resource *res,
@@ -136,8 +184,11 @@ static void plan_unblock(struct kl_plan *p, const struct kl_gc_node *n,
                                KL_PRI(list), list.n ? "," : "", KL_PRI(uid));
     }
     if (list.n) {
-        plan_reference_patch(p, n->res, kl_meta_namespace(latest), kl_meta_name(latest),
-                             kl_meta_uid(latest), list);
+        if (kl_kind_is_custom(n->res))
+            plan_reference_merge(p, n->res, latest, list, true);
+        else
+            plan_reference_patch(p, n->res, kl_meta_namespace(latest), kl_meta_name(latest),
+                                 kl_meta_uid(latest), list);
         kl_plan_requeue(p, 0); // deleted with its new version then
     }
 }
@@ -196,7 +247,9 @@ static void judge_item(struct kl_plan *p)
         }
     }
     if (solid) {
-        if (struck.n)
+        if (struck.n && kl_kind_is_custom(n->res))
+            plan_reference_merge(p, n->res, l->latest, struck, false);
+        else if (struck.n)
             plan_reference_patch(p, n->res, kl_meta_namespace(l->latest), kl_meta_name(l->latest),
                                  n->uid, struck);
         return;
@@ -293,23 +346,60 @@ static void after_orphaning(struct kl_plan *p)
     plan_remove_finalizer(p, n, &l->get->call.object->root, "orphan");
 }
 
-static void decide_orphan(struct kl_plan *p, struct look *l, const struct kl_gc_node *n)
+static void plan_owner(struct kl_plan *p, struct look *l, const struct kl_gc_node *n)
 {
-    for (uint32_t i = 0; i < n->ndependents; i++) {
-        const struct kl_gc_node *d = n->dependents[i];
-        if (d->virtual)
-            continue;
-        struct kl_str uid = kl_arena_dup(&p->arena, d->uid),
-                      name = kl_arena_dup(&p->arena, d->name);
-        plan_reference_patch(p, d->res, kl_arena_dup(&p->arena, d->ns), name, uid,
-                             strike_reference(&p->arena, (struct kl_str){"", 0}, n->uid));
-    }
     kl_plan_next_group(p);
     l->get = kl_plan_call(p, KL_VERB_GET, n->res, NULL, kl_arena_dup(&p->arena, n->ns),
                           kl_arena_dup(&p->arena, n->name));
     if (l->get)
         l->get->ok_errors = KL_OK_ERROR(KL_ENOTFOUND);
     p->then = after_orphaning;
+}
+
+static void after_dependents(struct kl_plan *p)
+{
+    struct look *l = p->state;
+    const struct kl_gc_node *n = find_node(p);
+    if (p->err.code || !n || n->virtual)
+        return;
+    kl_plan_next_group(p);
+    for (size_t i = 0; i < l->ndependents; i++) {
+        const struct kl_object *o = l->dependents[i]->call.object;
+        if (o)
+            plan_reference_merge(p, l->dependents[i]->call.res, &o->root, n->uid, false);
+    }
+    plan_owner(p, l, n);
+}
+
+static void decide_orphan(struct kl_plan *p, struct look *l, const struct kl_gc_node *n)
+{
+    l->dependents = kl_arena_zalloc(&p->arena, (n->ndependents + 1) * sizeof(*l->dependents));
+    if (!l->dependents) {
+        kl_error_set(&p->err, KL_ENOMEM, "out of memory");
+        return;
+    }
+    for (uint32_t i = 0; i < n->ndependents; i++) {
+        const struct kl_gc_node *d = n->dependents[i];
+        if (d->virtual)
+            continue;
+        struct kl_str uid = kl_arena_dup(&p->arena, d->uid),
+                      name = kl_arena_dup(&p->arena, d->name);
+        if (kl_kind_is_custom(d->res)) {
+            struct kl_action *get =
+                kl_plan_call(p, KL_VERB_GET, d->res, NULL, kl_arena_dup(&p->arena, d->ns), name);
+            if (!get)
+                return;
+            get->ok_errors = KL_OK_ERROR(KL_ENOTFOUND);
+            l->dependents[l->ndependents++] = get;
+            continue;
+        }
+        plan_reference_patch(p, d->res, kl_arena_dup(&p->arena, d->ns), name, uid,
+                             strike_reference(&p->arena, (struct kl_str){"", 0}, n->uid));
+    }
+    if (l->ndependents)
+        p->then = after_dependents;
+    else
+        plan_owner(p, l, n);
 }
 
 // Keys are 'd' (may it be deleted?) or 'o' (orphan its dependents) and the uid.
@@ -412,19 +502,95 @@ static void on_end(void *arg)
         return;
     m->listed = true;
     // Only with all of the graph in sight may anything be taken for garbage.
-    if (--m->c->unlisted == 0)
+    if (!m->late && --m->c->unlisted == 0)
         kl_reconciler_start(m->c->reconciler);
 }
 
 static void stop(void *self)
 {
     struct collector *c = self;
-    for (size_t i = 0; i < c->n; i++)
-        kl_reflector_free(c->monitors[i].reflector);
+    for (struct monitor *m = c->monitors, *next; m; m = next) {
+        next = m->next;
+        kl_reflector_free(m->reflector);
+        free(m);
+    }
     kl_reconciler_free(c->reconciler);
     kl_gc_fini(&c->graph);
-    free(c->monitors);
+    kl_kinds_free(c->kinds);
     free(c);
+}
+
+static int add_monitor(struct collector *c, const struct kl_resource *res, bool late)
+{
+    struct monitor *m = calloc(1, sizeof(*m));
+    if (!m)
+        return KL_ENOMEM;
+    m->c = c;
+    m->res = res;
+    m->late = late;
+    m->reflector = kl_reflector_new(&(struct kl_reflector_opts){
+        .client = c->env.client,
+        .timers = c->env.timers,
+        .res = res,
+        .ns = KL_STR(""),
+        .label_selector = KL_STR(""),
+        .field_selector = KL_STR(""),
+        .sink = {on_begin, on_upsert, on_remove, on_end, m},
+    });
+    if (!m->reflector) {
+        free(m);
+        return KL_ENOMEM;
+    }
+    m->next = c->monitors;
+    c->monitors = m;
+    if (!late)
+        c->unlisted++;
+    return 0;
+}
+
+// ---- custom kinds
+
+// A kind that goes takes its objects along: they are forgotten without another look.
+static void remove_monitor(struct collector *c, const struct kl_resource *res)
+{
+    for (struct monitor **at = &c->monitors; *at; at = &(*at)->next) {
+        struct monitor *m = *at;
+        if (m->res != res)
+            continue;
+        *at = m->next;
+        kl_reflector_free(m->reflector);
+        kl_gc_sweep(&c->graph, res, m->generation + 1);
+        if (!m->listed && !m->late && --c->unlisted == 0)
+            kl_reconciler_start(c->reconciler);
+        free(m);
+        return;
+    }
+}
+
+static void on_kind(void *arg, const struct kl_resource *res, bool served)
+{
+    struct collector *c = arg;
+    if (!served) {
+        remove_monitor(c, res);
+        return;
+    }
+    if (add_monitor(c, res, kl_kinds_synced(c->kinds)) < 0)
+        kl_log(KL_LOG_ERROR, "garbage-collector", "out of memory resource=%s", res->plural);
+    kl_gc_serve(&c->graph, res);
+}
+
+static void on_kinds_synced(void *arg)
+{
+    struct collector *c = arg;
+    if (--c->unlisted == 0)
+        kl_reconciler_start(c->reconciler);
+}
+
+static const struct kl_resource *custom_kind(void *arg, struct kl_str group, struct kl_str version,
+                                             struct kl_str kind)
+{
+    struct collector *c = arg;
+    return c->kinds ? kl_kinds_find(c->kinds, group, version, kind) : NULL;
 }
 
 static int start_monitors(struct collector *c)
@@ -437,24 +603,16 @@ static int start_monitors(struct collector *c)
         // Events own nothing and expire by themselves.
         if (res == kl_res(KL_RES_core_v1_events))
             continue;
-        struct monitor *m = &c->monitors[c->n];
-        m->c = c;
-        m->res = res;
-        m->reflector = kl_reflector_new(&(struct kl_reflector_opts){
-            .client = c->env.client,
-            .timers = c->env.timers,
-            .res = res,
-            .ns = KL_STR(""),
-            .label_selector = KL_STR(""),
-            .field_selector = KL_STR(""),
-            .sink = {on_begin, on_upsert, on_remove, on_end, m},
-        });
-        if (!m->reflector)
+        if (add_monitor(c, res, false) < 0)
             return KL_ENOMEM;
-        c->n++;
-        c->unlisted++;
     }
-    return 0;
+    c->unlisted++;
+    c->kinds = kl_kinds_new(&(struct kl_kinds_opts){.client = c->env.client,
+                                                    .timers = c->env.timers,
+                                                    .changed = on_kind,
+                                                    .synced = on_kinds_synced,
+                                                    .arg = c});
+    return c->kinds ? 0 : KL_ENOMEM;
 }
 
 static int start(const struct kl_controller_env *env, void **ret, struct kl_error *err)
@@ -467,8 +625,8 @@ static int start(const struct kl_controller_env *env, void **ret, struct kl_erro
     c->graph.attempt = on_attempt;
     c->graph.orphan = on_orphan;
     c->graph.misplaced = on_misplaced;
+    c->graph.kind = custom_kind;
     c->graph.arg = c;
-    c->monitors = calloc(kl_nresources, sizeof(*c->monitors));
     c->reconciler = kl_reconciler_new(&(struct kl_reconciler_opts){
         .name = "garbage-collector",
         .client = env->client,
@@ -478,7 +636,7 @@ static int start(const struct kl_controller_env *env, void **ret, struct kl_erro
         .decide = decide,
         .arg = c,
     });
-    if (!c->monitors || !c->reconciler || start_monitors(c) < 0) {
+    if (!c->reconciler || start_monitors(c) < 0) {
         stop(c);
         return kl_error_set(err, KL_ENOMEM, "garbage collector: out of memory");
     }

@@ -129,15 +129,38 @@ bool kl_gc_blocks(const struct kl_gc_node *dependent, const struct kl_gc_node *o
     return false;
 }
 
-static const struct kl_resource *resource_of(const struct kl_value *reference)
+static const struct kl_resource *find_kind(const struct kl_gc_graph *g, struct kl_str version,
+                                           struct kl_str kind)
 {
-    struct kl_str version = kl_text(kl_get(reference, KL_F_apiVersion)), group = {"", 0};
+    struct kl_str group = {"", 0};
     ptrdiff_t slash = kl_str_chr(version, '/');
     if (slash >= 0) {
         group = (struct kl_str){version.p, (size_t)slash};
         version = kl_str_from(version, (size_t)slash + 1);
     }
-    return kl_resource_by_kind(group, version, kl_text(kl_get(reference, KL_F_kind)));
+    const struct kl_resource *res = kl_resource_by_kind(group, version, kind);
+    return res || !g->kind ? res : g->kind(g->arg, group, version, kind);
+}
+
+static const struct kl_resource *resource_of(const struct kl_gc_graph *g,
+                                             const struct kl_value *reference)
+{
+    return find_kind(g, kl_text(kl_get(reference, KL_F_apiVersion)),
+                     kl_text(kl_get(reference, KL_F_kind)));
+}
+
+void kl_gc_serve(struct kl_gc_graph *g, const struct kl_resource *res)
+{
+    KL_MAP_EACH (&g->nodes, e) {
+        struct kl_gc_node *n = e->value;
+        if (n->res || !n->kind || !n->api_version ||
+            find_kind(g, kl_str(n->api_version), kl_str(n->kind)) != res)
+            continue;
+        n->res = res;
+        if (!res->namespaced)
+            n->ns.n = 0;
+        g->attempt(g->arg, n);
+    }
 }
 
 // The same stored object may be named by another version of its kind.
@@ -155,7 +178,7 @@ static struct kl_gc_node *owner_node(struct kl_gc_graph *g, const struct kl_gc_n
     struct kl_gc_node *n = kl_gc_find(g, uid);
     if (n)
         return n;
-    const struct kl_resource *res = resource_of(reference);
+    const struct kl_resource *res = resource_of(g, reference);
     struct kl_str ns = res && !res->namespaced ? (struct kl_str){"", 0} : dependent->ns;
     n = new_node(g, res, uid, ns, kl_text(kl_get(reference, KL_F_name)));
     if (!n)
@@ -170,12 +193,12 @@ static struct kl_gc_node *owner_node(struct kl_gc_graph *g, const struct kl_gc_n
     return n;
 }
 
-static bool is_misplaced(const struct kl_gc_node *dependent, const struct kl_gc_node *owner,
-                         const struct kl_value *reference)
+static bool is_misplaced(const struct kl_gc_graph *g, const struct kl_gc_node *dependent,
+                         const struct kl_gc_node *owner, const struct kl_value *reference)
 {
     if (owner->virtual)
         return false; // nobody knows yet
-    const struct kl_resource *res = resource_of(reference);
+    const struct kl_resource *res = resource_of(g, reference);
     if (res && !is_same_resource(res, owner->res))
         return true;
     return (owner->ns.n && !kl_str_eq(owner->ns, dependent->ns)) ||
@@ -199,7 +222,7 @@ static int set_owners(struct kl_gc_graph *g, struct kl_gc_node *n, const struct 
         }
         now[i].node = owner;
         now[i].block = kl_is_true(kl_get(ref, KL_F_blockOwnerDeletion));
-        now[i].misplaced = is_misplaced(n, owner, ref);
+        now[i].misplaced = is_misplaced(g, n, owner, ref);
         i++;
     }
     n->owners = now;

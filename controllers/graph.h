@@ -35,6 +35,9 @@ struct kl_gc_graph {
     void (*orphan)(void *arg, struct kl_gc_node *n);
     // A reference that cannot be right: the owner is not in the dependent's namespace.
     void (*misplaced)(void *arg, struct kl_gc_node *dependent, const struct kl_value *reference);
+    // The row of a kind that no table has; NULL: there are none such.
+    const struct kl_resource *(*kind)(void *arg, struct kl_str group, struct kl_str version,
+                                      struct kl_str kind);
     void *arg;
 };
 
@@ -45,6 +48,8 @@ int kl_gc_upsert(struct kl_gc_graph *g, const struct kl_resource *res, const str
                  uint32_t generation);
 // Seen to be gone, or found not to exist.
 void kl_gc_remove(struct kl_gc_graph *g, struct kl_str uid);
+// Owners of kinds that were not served may be looked up again: they are of this row now.
+void kl_gc_serve(struct kl_gc_graph *g, const struct kl_resource *res);
 // A list has ended: real nodes of the resource of an older generation are gone.
 void kl_gc_sweep(struct kl_gc_graph *g, const struct kl_resource *res, uint32_t generation);
 struct kl_gc_node *kl_gc_find(const struct kl_gc_graph *g, struct kl_str uid);

@@ -5,6 +5,7 @@
 //      ─▶ conditions ─▶ finalizer "kubernetes" removed. What is left is looked at again later.
 #include "controllers/controllers_int.h"
 #include "controllers/deletable.h"
+#include "controllers/kinds.h"
 #include "controllers/pods.h"
 #include <stdlib.h>
 
@@ -21,6 +22,7 @@ struct namespaces {
     struct kl_reconciler *reconciler;
     struct kl_informer *namespaces, *pods;
     struct kl_handler handler, pod_handler;
+    struct kl_kinds *kinds;
 };
 
 // What one sync finds out; the plan's state.
@@ -331,16 +333,21 @@ static void after_lists(struct kl_plan *p)
 
 static void plan_rest(struct kl_plan *p, struct sweep *s)
 {
-    s->lists = kl_arena_zalloc(&p->arena, kl_nresources * sizeof(*s->lists));
-    s->deletes = kl_arena_zalloc(&p->arena, kl_nresources * sizeof(*s->deletes));
+    const struct namespaces *c = p->arg;
+    size_t max = kl_nresources, custom = 0;
+    while (kl_kinds_next(c->kinds, &custom))
+        max++;
+    s->lists = kl_arena_zalloc(&p->arena, max * sizeof(*s->lists));
+    s->deletes = kl_arena_zalloc(&p->arena, max * sizeof(*s->deletes));
     if (!s->lists || !s->deletes) {
         kl_error_set(&p->err, KL_ENOMEM, "out of memory");
         return;
     }
+    const uint32_t verbs = KL_VERB_BIT(KL_VERB_DELETE) | KL_VERB_BIT(KL_VERB_LIST);
     uint16_t it = 0;
     const struct kl_resource *res;
-    while (
-        (res = kl_deletable_next(&it, KL_VERB_BIT(KL_VERB_DELETE) | KL_VERB_BIT(KL_VERB_LIST)))) {
+    custom = 0;
+    while ((res = kl_deletable_next(&it, verbs)) || (res = kl_kinds_next(c->kinds, &custom))) {
         if (!res->namespaced || res == pods_res())
             continue;
         if (s->n % LISTS_AT_ONCE == 0)
@@ -466,7 +473,15 @@ static void stop(void *self)
     if (c->pods)
         kl_informer_remove_handler(c->pods, &c->pod_handler);
     kl_reconciler_free(c->reconciler);
+    kl_kinds_free(c->kinds);
     free(c);
+}
+
+// Work begins when it is known what there may be in a namespace.
+static void on_kinds_synced(void *arg)
+{
+    struct namespaces *c = arg;
+    kl_reconciler_start(c->reconciler);
 }
 
 static int start(const struct kl_controller_env *env, void **ret, struct kl_error *err)
@@ -485,7 +500,9 @@ static int start(const struct kl_controller_env *env, void **ret, struct kl_erro
         .decide = decide,
         .arg = c,
     });
-    if (!c->namespaces || !c->pods || !c->reconciler ||
+    c->kinds = kl_kinds_new(&(struct kl_kinds_opts){
+        .client = env->client, .timers = env->timers, .synced = on_kinds_synced, .arg = c});
+    if (!c->namespaces || !c->pods || !c->reconciler || !c->kinds ||
         kl_reconciler_needs(c->reconciler, c->namespaces) < 0) {
         stop(c);
         return kl_error_set(err, KL_ENOMEM, "namespace controller: out of memory");
@@ -495,7 +512,6 @@ static int start(const struct kl_controller_env *env, void **ret, struct kl_erro
     c->pod_handler = (struct kl_handler){.remove = on_pod_remove, .arg = c};
     kl_informer_add_handler(c->namespaces, &c->handler);
     kl_informer_add_handler(c->pods, &c->pod_handler);
-    kl_reconciler_start(c->reconciler);
     *ret = c;
     return 0;
 }

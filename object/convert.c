@@ -3,6 +3,7 @@
 // versions (MutatingAdmissionPolicy v1 and v1beta1, say).
 #include "object/convert.h"
 #include "object/convert_int.h"
+#include "object/custom.h"
 
 struct renamed {
     uint32_t core, events;
@@ -53,6 +54,8 @@ static bool is_event(const struct kl_resource *r)
 
 bool kl_convert_needed(const struct kl_resource *from, const struct kl_resource *to)
 {
+    if (from->custom)
+        return from != to;
     if (is_hpa(from))
         return is_hpa(to) && strcmp(from->version, to->version) != 0;
     if (is_event(from))
@@ -76,6 +79,8 @@ int kl_convert(struct kl_arena *a, const struct kl_resource *from, const struct 
     struct kl_value out = *in;
     out.owned = 0;
     int rc = 0;
+    if (from->custom)
+        return kl_custom_convert(a, from, to, in, ret, err);
     if (kl_convert_needed(from, to)) {
         if (is_event(from))
             rc = convert_event(a, to->group[0] != 0, in, &out);

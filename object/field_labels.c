@@ -3,7 +3,7 @@
 // kinds' AddFieldLabelConversionFunc and ToSelectableFields upstream; all others take metadata.name
 // and metadata.namespace.
 #include "object/selector.h"
-#include "object/resource.h"
+#include "object/custom.h"
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -173,7 +173,7 @@ static const struct label_set custom_cluster_set = {plain, 1, "field label not s
 
 static const struct label_set *set_of(const struct kl_resource *r)
 {
-    if (r < kl_resources || r >= kl_resources + kl_nresources)
+    if (r->custom || r < kl_resources || r >= kl_resources + kl_nresources)
         return r->namespaced ? &custom_set : &custom_cluster_set;
     return r->index < KL_COUNT(sets) && sets[r->index].n ? &sets[r->index] : &plain_set;
 }
@@ -191,7 +191,8 @@ int kl_field_selector_check(const struct kl_resource *r, const struct kl_selecto
 {
     const struct label_set *set = set_of(r);
     for (size_t i = 0; i < s->n; i++) {
-        if (find_label(set, s->reqs[i].key))
+        if (find_label(set, s->reqs[i].key) ||
+            (r->custom && kl_custom_has_field(r, s->reqs[i].key)))
             continue;
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
@@ -244,6 +245,21 @@ static struct kl_str label_text(const struct label *l, const struct kl_value *ro
     return KL_STR("");
 }
 
+enum { FIELD_BYTES_MAX = 4 << 20 };
+
+// A term about one of the fields that a custom resource's definition makes selectable.
+static bool custom_matches(const struct kl_resource *r, const struct kl_requirement *req,
+                           const struct kl_value *root)
+{
+    struct kl_arena a;
+    struct kl_str have;
+    kl_arena_init(&a, FIELD_BYTES_MAX);
+    bool known = kl_custom_field(&a, r, req->key, root, &have);
+    bool equal = known && kl_str_eq(have, req->values[0]);
+    kl_arena_fini(&a);
+    return known && equal == (req->op == KL_OP_EQ);
+}
+
 bool kl_field_selector_matches(const struct kl_resource *r, const struct kl_selector *s,
                                const struct kl_value *root)
 {
@@ -254,6 +270,11 @@ bool kl_field_selector_matches(const struct kl_resource *r, const struct kl_sele
         const struct kl_requirement *req = &s->reqs[i];
         const struct label *l = find_label(set, req->key);
         char room[24];
+        if (!l && r->custom) {
+            if (!custom_matches(r, req, root))
+                return false;
+            continue;
+        }
         struct kl_str have = l ? label_text(l, root, room) : KL_STR("");
         if (kl_str_eq(have, req->values[0]) != (req->op == KL_OP_EQ))
             return false;

@@ -25,6 +25,8 @@ struct kl_subresource {
     uint32_t verbs;                     // KL_VERB_BIT
 };
 
+struct kl_custom;
+
 struct kl_resource {
     const char *group, *version, *plural, *singular, *kind;
     const char *api_version;                // "apps/v1", "v1"
@@ -39,9 +41,10 @@ struct kl_resource {
     uint16_t nsubresources;
     uint16_t index; // position in kl_resources: a key for per-resource arrays
     bool namespaced;
-    bool enabled;       // served by default
-    bool preferred;     // its version is the group's preferred one
-    bool json_in_store; // custom resources, CRDs, APIServices: JSON instead of protobuf
+    bool enabled;                   // served by default
+    bool preferred;                 // its version is the group's preferred one
+    bool json_in_store;             // custom resources, CRDs, APIServices: JSON instead of protobuf
+    const struct kl_custom *custom; // object/custom.h; NULL: a row of kl_resources
 };
 
 struct kl_group {

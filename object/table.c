@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rows and the cells that many kinds share.
 #include "object/table_int.h"
+#include "object/custom.h"
 #include "object/json.h"
 #include "object/selector.h"
 #include "object/timestamp.h"
@@ -258,12 +259,18 @@ static bool is_builtin(const struct kl_resource *r)
 
 struct kl_str kl_table_columns_json(const struct kl_resource *r)
 {
+    if (r->custom && r->custom->columns_json)
+        return kl_str(r->custom->columns_json);
     return kl_str(is_builtin(r) ? kl_table_rows[r->index].columns : kl_table_custom_columns);
 }
 
 void kl_table_cells(struct kl_buf *out, const struct kl_resource *r, const struct kl_value *root,
                     int64_t now_us)
 {
+    if (r->custom && r->custom->schema) {
+        kl_custom_cells(out, r, root, now_us);
+        return;
+    }
     print_row(out, is_builtin(r) ? kl_table_rows[r->index].print : kl_print_name_and_age, root,
               now_us);
 }

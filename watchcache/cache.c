@@ -3,9 +3,9 @@
 #include "object/defaults.h"
 #include "object/json.h"
 #include "object/protobuf.h"
+#include "watchcache/cache_int.h"
 #include <stdio.h>
-
-#define MAX_OBJECT_BYTES ((size_t)64 << 20)
+#include <stdlib.h>
 
 static void free_object(void *p)
 {
@@ -15,6 +15,12 @@ static void free_object(void *p)
 static void free_bytes(void *p)
 {
     kl_bytes_unref(p);
+}
+
+static void free_own(void *p)
+{
+    struct kl_cache_own *own = p;
+    own->free(own);
 }
 
 static size_t object_size(const void *p)
@@ -30,13 +36,50 @@ static size_t bytes_size(const void *p)
 const struct kl_kv_hooks kl_cache_hooks = {
     .free = {[KL_CACHE_OBJECT] = free_object,
              [KL_CACHE_JSON] = free_bytes,
-             [KL_CACHE_PROTOBUF] = free_bytes},
+             [KL_CACHE_PROTOBUF] = free_bytes,
+             [KL_CACHE_OWN] = free_own},
     .size = {[KL_CACHE_OBJECT] = object_size,
              [KL_CACHE_JSON] = bytes_size,
-             [KL_CACHE_PROTOBUF] = bytes_size},
+             [KL_CACHE_PROTOBUF] = bytes_size}, // what grows later is not counted
 };
 
-static int set_rv(struct kl_arena *a, struct kl_value *root, kl_rev rev, char text[24])
+bool kl_cache_stays(const struct kl_resource *res)
+{
+    return res->index != KL_RES_apiextensions_v1_customresourcedefinitions;
+}
+
+// ---- what is lent for a turn of the loop
+
+struct lent {
+    struct kl_task task;
+    struct kl_object *object;
+    struct kl_bytes *bytes;
+};
+
+static void end_loan(struct kl_task *t)
+{
+    struct lent *l = KL_CONTAINER_OF(t, struct lent, task);
+    kl_object_unref(l->object);
+    kl_bytes_unref(l->bytes);
+    free(l);
+}
+
+bool kl_cache_lend(struct kl_object *o, struct kl_bytes *b)
+{
+    struct kl_loop *loop = kl_loop_current();
+    struct lent *l = loop ? calloc(1, sizeof *l) : NULL;
+    if (!l)
+        return false;
+    l->object = o;
+    l->bytes = b;
+    l->task.run = end_loan;
+    kl_loop_defer(loop, &l->task);
+    return true;
+}
+
+// ---- objects
+
+int kl_cache_set_rv(struct kl_arena *a, struct kl_value *root, kl_rev rev, char text[24])
 {
     struct kl_value *meta = kl_edit(a, root, KL_F_metadata, KL_STRUCT);
     if (!meta)
@@ -59,9 +102,11 @@ static int decode_stored(struct kl_arena *a, const struct kl_resource *st, struc
     return rc ? rc : kl_pb_decode_trusted(a, st->type, env.raw, ret, err);
 }
 
-static int open_sealed(const struct kl_kv *kv, const struct kl_resource *res, struct kl_str *data,
-                       struct kl_bytes **ret_plain, struct kl_error *err)
+int kl_cache_open_sealed(const struct kl_kv *kv, const struct kl_resource *res, struct kl_str *data,
+                         struct kl_bytes **ret_plain, struct kl_error *err)
 {
+    if (!kl_str_starts(*data, KL_STR(KL_CACHE_SEALED)))
+        return 0;
     const struct kl_cache_opener *o = kv->hooks ? kv->hooks->arg : NULL;
     if (!o)
         return kl_error_set(err, KL_ECORRUPT,
@@ -78,6 +123,8 @@ struct kl_object *kl_cache_object(struct kl_kv *kv, const struct kl_resource *re
     struct kl_object *o = kl_kv_attached(kv, KL_CACHE_OBJECT);
     if (o)
         return o;
+    if (res->custom)
+        return kl_forms_object(kv, res, err);
     if (!kv->value) {
         kl_error_set(err, KL_ECORRUPT, "%s: revision %lld has no value in memory", kv->key,
                      (long long)kv->mod_rev);
@@ -89,21 +136,22 @@ struct kl_object *kl_cache_object(struct kl_kv *kv, const struct kl_resource *re
     char rv[24];
     struct kl_str data = kl_kv_value(kv);
     struct kl_bytes *plain = NULL;
-    if (kl_str_starts(data, KL_STR(KL_CACHE_SEALED)) && open_sealed(kv, res, &data, &plain, err))
+    if (kl_cache_open_sealed(kv, res, &data, &plain, err))
         return NULL;
     kl_arena_init(&a, MAX_OBJECT_BYTES);
     if (decode_stored(&a, st, data, &root, err)) {
         kl_error_wrap(err, "unable to decode %s", kv->key);
         if (err && err->code != KL_ENOMEM)
             err->code = KL_ECORRUPT;
-    } else if (kl_default_object(&a, st->type, &root) || set_rv(&a, &root, kv->mod_rev, rv) ||
+    } else if (kl_default_object(&a, st->type, &root) ||
+               kl_cache_set_rv(&a, &root, kv->mod_rev, rv) ||
                !(o = kl_object_freeze(st->type, &root))) {
         kl_error_set(err, KL_ENOMEM, "out of memory decoding %s", kv->key);
     }
     kl_arena_fini(&a);
     kl_bytes_unref(plain);
-    if (!o)
-        return NULL;
+    if (!o || (!kl_cache_stays(res) && kl_cache_lend(o, NULL)))
+        return o;
     struct kl_object *there = kl_kv_attach(kv, KL_CACHE_OBJECT, o);
     if (there != o)
         kl_object_unref(o);
@@ -112,7 +160,10 @@ struct kl_object *kl_cache_object(struct kl_kv *kv, const struct kl_resource *re
 
 void kl_cache_attach_object(struct kl_kv *kv, struct kl_object *o)
 {
-    if (o && kl_kv_attach(kv, KL_CACHE_OBJECT, o) != o)
+    if (o && kl_crd_of_type(o->type))
+        kl_forms_attach(kv, o);
+    else if (o && (o->type == kl_type(KL_TYPE_apiextensions_v1_CustomResourceDefinition) ||
+                   kl_kv_attach(kv, KL_CACHE_OBJECT, o) != o))
         kl_object_unref(o);
 }
 
@@ -137,6 +188,8 @@ struct kl_bytes *kl_cache_json(struct kl_kv *kv, const struct kl_resource *res,
     struct kl_bytes *b = kl_kv_attached(kv, KL_CACHE_JSON);
     if (b)
         return b;
+    if (res->custom)
+        return kl_forms_json(kv, res, err);
     struct kl_object *o = kl_cache_object(kv, res, err);
     if (!o)
         return NULL;
@@ -169,14 +222,15 @@ struct kl_object *kl_object_with_rv(const struct kl_object *o, kl_rev rev)
     char rv[24];
     kl_arena_init(&a, MAX_OBJECT_BYTES);
     struct kl_value root = kl_object_draft(o);
-    struct kl_object *made = set_rv(&a, &root, rev, rv) ? NULL : kl_object_freeze(o->type, &root);
+    struct kl_object *made =
+        kl_cache_set_rv(&a, &root, rev, rv) ? NULL : kl_object_freeze(o->type, &root);
     kl_arena_fini(&a);
     return made;
 }
 
 int kl_cache_bury(const struct kl_event *e, const struct kl_resource *res, struct kl_error *err)
 {
-    if (kl_kv_attached(e->kv, KL_CACHE_OBJECT))
+    if (res->custom ? kl_forms_have(e->kv, res) : kl_kv_attached(e->kv, KL_CACHE_OBJECT) != NULL)
         return 0;
     if (!e->prev)
         return kl_error_set(err, KL_ECORRUPT, "%s: what was deleted at %lld is not known",
@@ -187,13 +241,18 @@ int kl_cache_bury(const struct kl_event *e, const struct kl_resource *res, struc
     struct kl_object *o = kl_object_with_rv(was, e->kv->mod_rev);
     if (!o)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
-    kl_cache_attach_object(e->kv, o);
+    if (res->custom)
+        kl_forms_attach(e->kv, o);
+    else if (kl_kv_attach(e->kv, KL_CACHE_OBJECT, o) != o)
+        kl_object_unref(o);
     return 0;
 }
 
 struct kl_bytes *kl_cache_encode_stored(const struct kl_resource *st, const struct kl_object *o)
 {
     struct kl_buf out;
+    if (st->custom && st != st->custom->family->storage)
+        return kl_forms_encode_stored(st, o);
     kl_buf_init(&out, MAX_OBJECT_BYTES);
     if (st->json_in_store) {
         struct kl_arena a;
