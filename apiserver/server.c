@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/admission/admission.h"
 #include "apiserver/aggregate/aggregate.h"
+#include "apiserver/allocate/repair.h"
 #include "apiserver/audit/audit.h"
 #include "apiserver/auth/auth.h"
 #include "apiserver/auth/revoke.h"
@@ -138,6 +139,7 @@ static void on_bootstrapped(void *arg)
     if (s->o.roster)
         kl_roster_start(s->o.roster, s);
     kl_aggregate_start(s->aggregate);
+    s->repair = kl_repair_start(s);
     if (s->ready_cb)
         s->ready_cb(s->ready_arg);
 }
@@ -298,6 +300,7 @@ static void close_watches(struct kl_task *t)
         kl_roster_stop(s->o.roster);
         kl_fair_stop(s->fair);
         kl_aggregate_stop(s->aggregate);
+        kl_repair_stop(s->repair);
         kl_encryption_stop(s->o.encryption);
         kl_crd_controller_stop(s);
     }
@@ -327,6 +330,7 @@ void kl_apiserver_free(struct kl_apiserver *s)
         kl_series_free(s->loops[i].series);
     kl_fair_free(s->fair);
     kl_aggregate_free(s->aggregate);
+    kl_repair_free(s->repair);
     kl_audit_free(s->audit);
     free(s);
 }

@@ -26,6 +26,7 @@ struct kl_authz_cache;
 struct kl_authn_cache;
 struct kl_fair;
 struct kl_openapi_source;
+struct kl_repair;
 struct kl_watch_stream;
 struct kl_webhook_loop;
 struct kl_hooks;
@@ -86,6 +87,7 @@ struct kl_apiserver {
     struct kl_audit *audit;                  // audit/audit.h; NULL: off
     struct kl_authn *authn;                  // token signer and verifiers
     struct kl_aggregate *aggregate;          // aggregate/aggregate.h
+    struct kl_repair *repair;                // allocate/repair.h
     const struct kl_openapi_source *openapi; // openapi/openapi.h; NULL: no custom resources
     uint64_t admission;                      // the plug-ins that run: kl_admit_set
 };

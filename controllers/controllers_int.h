@@ -37,3 +37,4 @@ extern const struct kl_controller kl_csr_approving_controller;
 extern const struct kl_controller kl_csr_signing_controller;
 extern const struct kl_controller kl_csr_cleaner_controller;
 extern const struct kl_controller kl_resourcequota_controller;
+extern const struct kl_controller kl_service_cidr_controller;

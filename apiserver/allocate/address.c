@@ -175,7 +175,7 @@ int kl_claim_addresses(struct kl_req *r, const struct kl_value *draft, struct kl
     struct kl_arena *a = r->arena;
     const struct kl_value *asked = kl_get(spec, KL_F_clusterIPs);
     size_t n, k = 0;
-    const struct kl_ip_range *ranges = kl_ip_ranges(r, false, &n);
+    const struct kl_ip_range *ranges = kl_ip_ranges_of(r->al, a, false, &n);
     struct kl_value ips = kl_new_array();
     int rc = 0;
     if (!ranges)

@@ -29,7 +29,8 @@ size_t kl_service_ranges(const struct kl_apiserver *s, struct kl_ip_range ret[KL
 
 // Those of ServiceCIDR objects that are ready and not going; of all when `any`. In the arena, NULL
 // and n 0 when there are none or no memory. Until the first object is there, the server's own.
-const struct kl_ip_range *kl_ip_ranges(struct kl_req *r, bool any, size_t *ret_n);
+const struct kl_ip_range *kl_ip_ranges_of(struct kl_api_loop *al, struct kl_arena *a, bool any,
+                                          size_t *ret_n);
 
 // ---- address.c
 // Fills spec.clusterIP and clusterIPs for the families in spec.ipFamilies from `from` on, claiming
@@ -61,8 +62,3 @@ enum { KL_NODE_PORT_FIRST = 30000, KL_NODE_PORT_COUNT = 2768 };
 
 // A claim is another operation of the request's write.
 void kl_claim(struct kl_req *r, struct kl_str key, kl_rev expect, struct kl_bytes *value);
-
-// ---- repair.c: on loops[0]; soon after start and every three minutes compares claims with
-// Services, writes what is missing and lets go of what nobody has.
-void kl_repair_start(struct kl_apiserver *s);
-void kl_repair_stop(struct kl_apiserver *s);

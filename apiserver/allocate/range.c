@@ -98,21 +98,22 @@ static bool is_ready(const struct kl_value *cidr)
     return false;
 }
 
-const struct kl_ip_range *kl_ip_ranges(struct kl_req *r, bool any, size_t *ret_n)
+const struct kl_ip_range *kl_ip_ranges_of(struct kl_api_loop *al, struct kl_arena *a, bool any,
+                                          size_t *ret_n)
 {
     const struct kl_resource *res = kl_res(KL_RES_networking_v1_servicecidrs);
-    struct kl_str prefix = kl_arena_printf(r->arena, "%s/", res->etcd_prefix);
+    struct kl_str prefix = kl_arena_printf(a, "%s/", res->etcd_prefix);
     char end[64];
     struct kl_iter it;
     struct kl_error err;
     *ret_n = 0;
     if (!prefix.p)
         return NULL;
-    kl_iter_init(&it, kl_req_view(r), prefix, kl_prefix_end(prefix, end));
+    kl_iter_init(&it, kl_reader_view(al->reader), prefix, kl_prefix_end(prefix, end));
     size_t max = KL_MAX_FAMILIES * (size_t)(it.left > 0 ? it.left : 1), n = 0;
     if (max > MAX_RANGES)
         max = MAX_RANGES;
-    struct kl_ip_range *list = kl_arena_alloc(r->arena, max * sizeof *list);
+    struct kl_ip_range *list = kl_arena_alloc(a, max * sizeof *list);
     if (!list)
         return NULL;
     bool found = it.left > 0;
@@ -125,7 +126,7 @@ const struct kl_ip_range *kl_ip_ranges(struct kl_req *r, bool any, size_t *ret_n
                 n += kl_ip_range_parse(kl_text(x), &list[n]);
     }
     if (!found)
-        n = kl_service_ranges(r->srv, list);
+        n = kl_service_ranges(al->srv, list);
     *ret_n = n;
     return list;
 }

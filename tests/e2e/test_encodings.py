@@ -172,14 +172,14 @@ def test_tables():
 
 
 def test_yaml_in_and_out():
-    text = ("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: y\ndata:\n  a: \"1\"\n"
+    text = ("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: text\ndata:\n  a: \"1\"\n"
             "  b: |\n    two\n    lines\n")
     status, h, answer = server.raw("POST", "/api/v1/namespaces/enc/configmaps", text,
                                    {"Content-Type": "application/yaml",
                                     "Accept": "application/yaml"})
     equal((status, h["content-type"]), (201, "application/yaml"), answer)
     holds(answer.decode(), r"^kind: ConfigMap$", r"^  a: \"1\"$", r"^    lines$")
-    equal(server.get("/api/v1/namespaces/enc/configmaps/y")["data"], {"a": "1", "b": "two\nlines\n"})
+    equal(server.get("/api/v1/namespaces/enc/configmaps/text")["data"], {"a": "1", "b": "two\nlines\n"})
     h, text = get("/api/v1/namespaces/enc/configmaps", "application/yaml")
     holds(text.decode(), r"^kind: ConfigMapList$", r"^- apiVersion: v1$|^- data:$")
 

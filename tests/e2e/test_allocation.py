@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Cluster IPs and node ports: IPAddress objects, ranges that come and go, two families, bands, full
+ranges, and what is repaired."""
+import ipaddress
+import json
+from lib import Server, check, equal, holds, run, wait_for
+
+server = Server("--service-cidr", "10.43.0.0/24,fd00:43::/112")
+single = Server("--service-cidr", "10.44.0.0/28")
+NET = "/apis/networking.k8s.io/v1"
+SERVICES = "/api/v1/namespaces/default/services"
+
+
+def service(name, **spec):
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": dict({"ports": [{"port": 80}], "selector": {"a": "b"}}, **spec)}
+
+
+def create(name, s=server, **spec):
+    return s.api("POST", SERVICES, service(name, **spec))["spec"]
+
+
+def refused(name, s=server, code=422, **spec):
+    status, _, text = s.raw("POST", SERVICES, service(name, **spec))
+    equal(status, code, text)
+    return json.loads(text)
+
+
+def addresses(s=server):
+    items = s.get(f"{NET}/ipaddresses")["items"]
+    return {i["metadata"]["name"]: i for i in items}
+
+
+def test_the_default_range():
+    o = server.get(f"{NET}/servicecidrs/kubernetes")
+    equal(o["spec"]["cidrs"], ["10.43.0.0/24", "fd00:43::/112"])
+    equal(o["metadata"]["finalizers"], ["networking.k8s.io/service-cidr-finalizer"])
+    c = o["status"]["conditions"][0]
+    equal((c["type"], c["status"], c["message"]),
+          ("Ready", "True", "Kubernetes Service CIDR is ready"))
+    equal(server.get(SERVICES + "/kubernetes")["spec"]["clusterIPs"], ["10.43.0.1"])
+
+
+def test_an_address_is_an_object():
+    s = create("one")
+    equal((s["ipFamilies"], s["ipFamilyPolicy"], s["clusterIPs"]),
+          (["IPv4"], "SingleStack", [s["clusterIP"]]))
+    check(ipaddress.ip_address(s["clusterIP"]) in ipaddress.ip_network("10.43.0.0/24"), s)
+    # The first 16 of a /24 are for those who ask for one.
+    check(int(s["clusterIP"].split(".")[3]) > 16, s)
+    o = addresses()[s["clusterIP"]]
+    equal(o["metadata"]["labels"], {"ipaddress.kubernetes.io/ip-family": "IPv4",
+                                    "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"})
+    equal(o["spec"]["parentRef"], {"group": "", "resource": "services", "namespace": "default",
+                                   "name": "one"} if "group" in o["spec"]["parentRef"] else
+          {"resource": "services", "namespace": "default", "name": "one"})
+    server.api("DELETE", SERVICES + "/one")
+    check(s["clusterIP"] not in addresses(), "the address stays")
+
+
+def test_named_addresses():
+    equal(create("named", clusterIP="10.43.0.9")["clusterIPs"], ["10.43.0.9"])
+    m = refused("again", clusterIP="10.43.0.9")["message"]
+    equal(m, 'Service "again" is invalid: spec.clusterIPs: Invalid value: ["10.43.0.9"]: failed to '
+          'allocate IP 10.43.0.9: provided IP is already allocated')
+    m = refused("other", clusterIP="10.99.0.9")["message"]
+    holds(m, "failed to allocate IP 10.99.0.9: the provided network does not match the current "
+          "range$")
+    for ip in ("10.43.0.0", "10.43.0.255"):
+        m = refused("edge", clusterIP=ip)["message"]
+        holds(m, rf"the provided IP \({ip}\) is not in the valid range. The range of valid IPs is "
+              "10.43.0.0/24$")
+    equal(create("v6", clusterIP="fd00:43::5")["ipFamilies"], ["IPv6"])
+    check("fd00:43::5" in addresses(), addresses().keys())
+
+
+def test_two_families():
+    s = create("dual", ipFamilyPolicy="PreferDualStack")
+    equal(s["ipFamilies"], ["IPv4", "IPv6"])
+    equal([ipaddress.ip_address(i).version for i in s["clusterIPs"]], [4, 6])
+    check(set(s["clusterIPs"]) <= set(addresses()), "both are claimed")
+    s = create("six", ipFamilyPolicy="RequireDualStack", ipFamilies=["IPv6"])
+    equal(s["ipFamilies"], ["IPv6", "IPv4"])
+    s = create("both", ipFamilyPolicy="RequireDualStack", clusterIPs=["fd00:43::77", "10.43.0.77"],
+               clusterIP="fd00:43::77")
+    equal((s["ipFamilies"], s["clusterIPs"]),
+          (["IPv6", "IPv4"], ["fd00:43::77", "10.43.0.77"]))
+    m = refused("two", clusterIP="10.43.0.78", clusterIPs=["10.43.0.78", "fd00:43::78"])["message"]
+    holds(m, r"spec.ipFamilyPolicy: Invalid value: \"SingleStack\": must be 'RequireDualStack' or "
+          "'PreferDualStack' when multiple cluster IPs are specified")
+    s = create("headless", clusterIP="None", selector=None)
+    equal((s["ipFamilies"], s["ipFamilyPolicy"], s["clusterIPs"]),
+          (["IPv4", "IPv6"], "RequireDualStack", ["None"]))
+
+
+def patch(name, spec, want=200):
+    status, _, text = server.raw("PATCH", f"{SERVICES}/{name}", json.dumps({"spec": spec}),
+                                 {"Content-Type": "application/merge-patch+json"})
+    equal(status, want, text)
+    return json.loads(text)
+
+
+def test_families_come_and_go():
+    one = create("grows")
+    s = patch("grows", {"ipFamilyPolicy": "RequireDualStack"})["spec"]
+    equal((s["clusterIPs"][0], s["ipFamilies"]), (one["clusterIP"], ["IPv4", "IPv6"]))
+    second = s["clusterIPs"][1]
+    check(second in addresses(), "the second is claimed")
+    s = patch("grows", {"ipFamilyPolicy": "SingleStack"})["spec"]
+    equal((s["clusterIPs"], s["ipFamilies"]), ([one["clusterIP"]], ["IPv4"]))
+    check(second not in addresses() and one["clusterIP"] in addresses(), "one is given back")
+    patch("grows", {"ipFamilyPolicy": "PreferDualStack"})
+    m = patch("grows", {"ipFamilies": ["IPv4"]}, 422)["message"]
+    holds(m, "must be 'SingleStack' to release the secondary IP family")
+    patch("grows", {"type": "ExternalName", "externalName": "x.example", "clusterIP": None,
+                    "clusterIPs": None, "ipFamilies": None, "ipFamilyPolicy": None})
+    check(one["clusterIP"] not in addresses(), "all are given back")
+    s = patch("grows", {"type": "ClusterIP", "externalName": None})["spec"]
+    check(s["clusterIP"] in addresses(), "one is claimed again")
+
+
+def test_a_cluster_of_one_family():
+    m = refused("dual", single, ipFamilyPolicy="RequireDualStack")["message"]
+    holds(m, "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not "
+          "configured for dual-stack services")
+    m = refused("six", single, ipFamilies=["IPv6"])["message"]
+    holds(m, r"spec.ipFamilies\[0\]: Invalid value: \"IPv6\": not configured on this cluster")
+    m = refused("six", single, clusterIP="fd00::1")["message"]
+    holds(m, r"spec.clusterIPs\[0\]: Invalid value: \[\"fd00::1\"\]: IPv6 is not configured on this "
+          "cluster")
+    s = create("prefers", single, ipFamilyPolicy="PreferDualStack")
+    equal((s["ipFamilies"], len(s["clusterIPs"])), (["IPv4"], 1))
+    single.api("DELETE", SERVICES + "/prefers")
+
+
+def test_a_full_range_and_one_more():
+    names = [f"s{i}" for i in range(13)]  # 14 addresses, one is the API server's own
+    got = {create(n, single)["clusterIP"] for n in names}
+    equal(len(got), 13)
+    s = refused("toomany", single, 500)
+    equal((s["reason"], s["message"]),
+          ("InternalError", "Internal error occurred: failed to allocate a serviceIP for Service "
+           "\"toomany\": range is full"))
+    single.api("POST", f"{NET}/servicecidrs",
+               {"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+                "metadata": {"name": "more"}, "spec": {"cidrs": ["10.45.0.0/28"]}})
+
+    def ready():
+        o = single.get(f"{NET}/servicecidrs/more")
+        c = o.get("status", {}).get("conditions", [])
+        return c and c[0]["status"] == "True" and o["metadata"].get("finalizers")
+    wait_for(ready, "the range is ready")
+    s = create("fits", single)
+    check(s["clusterIP"].startswith("10.45.0."), s)
+    single.kubectl("delete", "servicecidr", "more", "--wait=false")
+
+    def blocked():
+        c = single.get(f"{NET}/servicecidrs/more")["status"]["conditions"][0]
+        return (c["status"], c["reason"], c["message"]) == (
+            "False", "Terminating", "There are still IPAddresses referencing the ServiceCIDR, "
+            "please remove them or create a new ServiceCIDR")
+    wait_for(blocked, "the range waits for its addresses")
+    equal(refused("late", single, 500)["reason"], "InternalError")  # nothing new out of it
+    single.api("DELETE", SERVICES + "/fits")
+    wait_for(lambda: single.raw("GET", f"{NET}/servicecidrs/more")[0] == 404, "the range goes", 60)
+
+
+def test_node_ports():
+    s = create("np", type="NodePort")
+    port = s["ports"][0]["nodePort"]
+    check(30086 <= port <= 32767, f"{port} is in the band of those who ask for one")
+    s = create("np2", type="NodePort", ports=[{"port": 80, "nodePort": 30001}])
+    equal(s["ports"][0]["nodePort"], 30001)
+    holds(refused("np3", type="NodePort", ports=[{"port": 80, "nodePort": 30001}])["message"],
+          r"spec.ports\[0\].nodePort: Invalid value: 30001: provided port is already allocated")
+    s = create("lb", type="LoadBalancer", externalTrafficPolicy="Local")
+    check(s["healthCheckNodePort"] >= 30086, s)
+    server.api("DELETE", SERVICES + "/np2")
+    equal(create("np3", type="NodePort", ports=[{"port": 80, "nodePort": 30001}])
+          ["ports"][0]["nodePort"], 30001)
+
+
+def test_dry_run_claims_nothing():
+    before = set(addresses())
+    s = server.api("POST", SERVICES + "?dryRun=All", service("dry", type="NodePort"))["spec"]
+    check(s["clusterIP"], s)
+    equal(set(addresses()), before)
+
+
+def test_claims_are_repaired():
+    """What somebody else took away or left behind, as after a crash of another allocator."""
+    s = create("fix")
+    server.kubectl("delete", "ipaddress", s["clusterIP"])
+    server.api("POST", f"{NET}/ipaddresses",
+               {"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
+                "metadata": {"name": "10.43.0.66", "labels": {
+                    "ipaddress.kubernetes.io/ip-family": "IPv4",
+                    "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"}},
+                "spec": {"parentRef": {"resource": "services", "namespace": "default",
+                                       "name": "nobody"}}})
+    server.stop()
+    server.start()
+
+    def repaired():
+        a = addresses()
+        return s["clusterIP"] in a and "10.43.0.66" not in a
+    wait_for(repaired, "claims are as the Services are", 60)
+
+    def told():
+        e = server.get("/api/v1/namespaces/default/events")["items"]
+        return [x for x in e if x["reason"] == "ClusterIPNotAllocated" and
+                x["involvedObject"]["name"] == "fix"]
+    e = wait_for(told, "an event says so")[0]
+    equal((e["type"], e["message"]),
+          ("Warning", f"Cluster IP [IPv4]: {s['clusterIP']} is not allocated; repairing"))
+
+
+if __name__ == "__main__":
+    run(server, single)
