@@ -574,9 +574,9 @@ static int begin(struct server *s, struct kl_error *err)
                                .cluster_domain = o->cluster_domain,
                                .token = o->token,
                                .agent_token = o->agent_token};
-    struct kl_encryption_options eo = {
-        .file = s->settings.encryption_provider_config,
-        .reload = s->settings.encryption_provider_config_automatic_reload};
+    struct kl_encryption_options eo = {.file = s->settings.encryption_provider_config,
+                                       .reload =
+                                           s->settings.encryption_provider_config_automatic_reload};
     if ((rc = kl_encryption_new(&eo, &s->encryption, err)))
         return rc;
     struct kl_store_options so = {.hooks = kl_encryption_hooks(s->encryption),

@@ -88,7 +88,10 @@ static int64_t stamp_of(const struct log *l, struct kl_str name)
     memcpy(text, name.p + stem.n + 1, STAMP_CHARS);
     text[STAMP_CHARS] = 0;
     const char *end = strptime(text, "%Y-%m-%dT%H-%M-%S", &tm);
-    return end && *end == '.' ? (int64_t)timegm(&tm) * 1000 + atoi(end + 1) : -1;
+    int64_t ms;
+    if (!end || *end != '.' || !kl_str_to_i64(kl_str(end + 1), &ms))
+        return -1;
+    return (int64_t)timegm(&tm) * 1000 + ms;
 }
 
 struct old {

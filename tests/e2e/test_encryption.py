@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Encryption at rest: nothing in plain text on the disk; keys rotate under writes and through a
+kill -9, with no restart and no order to keep; a configuration of upstream's, reloaded live."""
+import base64
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import threading
+from lib import KINGLET, Server, check, equal, run, temp_dir, wait_for
+
+SECRETS = "/api/v1/namespaces/default/secrets"
+N = 60
+server = Server()
+
+
+def encrypt(*args, fails=False):
+    r = subprocess.run([KINGLET, "secrets-encrypt", *args, "--data-dir", server.data],
+                       capture_output=True, text=True, check=False)
+    check(bool(r.returncode) == fails, f"secrets-encrypt {args}: {r.returncode} {r.stdout}{r.stderr}")
+    return r.stdout + r.stderr
+
+
+def state():
+    return json.loads(encrypt("status", "-o", "json"))
+
+
+def stored(data=None):
+    """Newest values of all secrets as the datastore has them, by key."""
+    copy = temp_dir()
+    db = os.path.join(data or server.data, "server/db")
+    for name in os.listdir(db):
+        if name.startswith("state.db"):
+            shutil.copy(os.path.join(db, name), copy)
+    with sqlite3.connect(os.path.join(copy, "state.db")) as c:
+        rows = c.execute("SELECT name, value, deleted FROM kine WHERE name LIKE "
+                         "'/registry/secrets/%' ORDER BY id").fetchall()
+    c.close()
+    newest = {}
+    for name, value, deleted in rows:
+        newest[name] = None if deleted else value
+    return {k: v for k, v in newest.items() if v is not None}
+
+
+def plain(i):
+    return f"plain-{i}-hush".encode()
+
+
+def put(i, connection=None):
+    body = {"metadata": {"name": f"s{i}"}, "data": {"k": base64.b64encode(plain(i)).decode()}}
+    return server.api("POST", SECRETS, body, connection=connection)
+
+
+def all_readable(n=N):
+    items = {i["metadata"]["name"]: i for i in server.api("GET", SECRETS)["items"]}
+    for i in range(n):
+        equal(base64.b64decode(items[f"s{i}"]["data"]["k"]), plain(i), f"secret s{i}")
+
+
+def all_with(prefix):
+    values = stored()
+    return len(values) >= N and all(v.startswith(prefix) for v in values.values())
+
+
+def settled():
+    return state()["stage"] != "reencrypt_active"
+
+
+def test_enable():
+    server.start()
+    connection = server.connect()
+    for i in range(N):
+        put(i, connection)
+    check(any(b"hush" in v for v in stored().values()), "in plain text to begin with")
+    equal(state()["enable"], False)
+    encrypt("rotate-keys", fails=True)
+    encrypt("enable")
+    wait_for(settled, "all is rewritten")
+    key = state()["activeKey"]
+    check(all_with(b"k8s:enc:secretbox:v1:" + key.encode() + b":"), "all secrets are sealed")
+    check(not any(b"hush" in v for v in stored().values()), "plain text in the datastore")
+    all_readable()
+    text = encrypt("status")
+    check("Encryption Status: Enabled" in text and key in text, text)
+
+
+def test_same_write_is_none():
+    o = server.api("GET", f"{SECRETS}/s1")
+    again = server.api("PUT", f"{SECRETS}/s1", o)
+    equal(again["metadata"]["resourceVersion"], o["metadata"]["resourceVersion"])
+
+
+def test_rotate_under_writes():
+    stop, written, errors = threading.Event(), [0], []
+
+    def write():
+        connection = server.connect()
+        try:
+            while not stop.is_set():
+                put(N + written[0], connection)
+                written[0] += 1
+        except Exception as e:  # told by the main thread
+            errors.append(e)
+    t = threading.Thread(target=write)
+    t.start()
+    try:
+        for _ in range(3):
+            before, was = written[0], state()["activeKey"]
+            encrypt("rotate-keys")
+            wait_for(settled, "the rotation ends")
+            check(state()["activeKey"] != was, "a new key")
+            wait_for(lambda: errors or written[0] > before, "writes go on")
+    finally:
+        stop.set()
+        t.join()
+    equal(errors, [])
+    key = state()["activeKey"].encode()
+    wrong = [k for k, v in stored().items() if not v.startswith(b"k8s:enc:secretbox:v1:" + key)]
+    equal(wrong, [], "secrets of another key")
+    all_readable(N + written[0])
+
+
+def test_killed_in_the_middle():
+    encrypt("rotate-keys")
+    server.kill()
+    server.start()
+    wait_for(settled, "the rotation is finished by the next process")
+    key = state()["activeKey"].encode()
+    wrong = [k for k, v in stored().items() if not v.startswith(b"k8s:enc:secretbox:v1:" + key)]
+    equal(wrong, [], "secrets of another key")
+    all_readable()
+
+
+def test_watch_and_restart():
+    server.kubectl("create", "secret", "generic", "w1", "--from-literal=a=watched")
+    equal(server.kubectl("get", "secret", "w1", "-o", "jsonpath={.data.a}"),
+          base64.b64encode(b"watched").decode())
+    server.kubectl("delete", "secret", "w1")
+    equal(server.stop(), 0)
+    server.start()
+    all_readable()
+
+
+def test_disable():
+    encrypt("disable")
+    wait_for(settled, "all is rewritten")
+    values = stored()
+    check(not any(v.startswith(b"k8s:enc:") for v in values.values()), "nothing is sealed any more")
+    all_readable()
+    equal(server.stop(), 0)
+
+
+def config(resources, *providers):
+    return json.dumps({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "EncryptionConfiguration",
+                       "resources": [{"resources": resources, "providers": list(providers)}]})
+
+
+def keys(kind, *names):
+    return {kind: {"keys": [{"name": n, "secret": base64.b64encode(n.encode() * 32)[:44].decode()}
+                            for n in names]}}
+
+
+def test_file():
+    path = os.path.join(temp_dir(), "encryption.json")
+
+    def write(text):
+        with open(path + ".new", "w", encoding="utf-8") as f:
+            f.write(text)
+        os.rename(path + ".new", path)
+    write(config(["secrets", "configmaps"], keys("aescbc", "a"), {"identity": {}}))
+    with Server("--encryption-provider-config", path,
+                "--encryption-provider-config-automatic-reload") as s:
+        def value(name):
+            return stored(s.data)[f"/registry/secrets/default/{name}"]
+
+        def write_secret(name):
+            s.api("POST", SECRETS, {"metadata": {"name": name}, "stringData": {"k": "hush"}})
+        write_secret("one")
+        check(value("one").startswith(b"k8s:enc:aescbc:v1:a:"), value("one")[:40])
+        write(config(["secrets", "configmaps"], keys("aesgcm", "b"), keys("aescbc", "a"),
+                     {"identity": {}}))
+        wait_for(lambda: "configuration read again" in s.log_tail(), "it is read again")
+        write_secret("two")
+        check(value("two").startswith(b"k8s:enc:aesgcm:v1:b:"), value("two")[:40])
+        equal(s.kubectl("get", "secret", "one", "-o", "jsonpath={.data.k}"), "aHVzaA==")
+        s.kubectl("annotate", "secret", "one", "x=y")
+        check(value("one").startswith(b"k8s:enc:aesgcm:v1:b:"), value("one")[:40])
+        write("resources: [")
+        wait_for(lambda: "the configuration stays as it was" in s.log_tail(), "what is bad is told")
+        write_secret("three")
+        check(value("three").startswith(b"k8s:enc:aesgcm:v1:b:"), value("three")[:40])
+        r = subprocess.run([KINGLET, "secrets-encrypt", "enable", "--data-dir", s.data],
+                           capture_output=True, text=True, check=False)
+        check(r.returncode == 1 and "--encryption-provider-config" in r.stderr, r.stderr)
+
+
+run()
