@@ -60,6 +60,8 @@ kl_plugin_fn kl_node_restriction_mutate;                                  // plu
 kl_plugin_fn kl_pod_security_validate;                                    // plugin_podsecurity.c
 kl_plugin_fn kl_default_tolerations_mutate, kl_extended_toleration_mutate; // plugin_pods.c
 kl_plugin_fn kl_always_pull_mutate, kl_always_pull_validate, kl_anti_affinity_validate;
+kl_plugin_fn kl_node_selector_mutate, kl_node_selector_validate; // plugin_placement.c
+kl_plugin_fn kl_toleration_restriction_mutate, kl_toleration_restriction_validate;
 kl_plugin_fn kl_priority_mutate, kl_priority_validate;           // plugin_priority.c
 kl_plugin_fn kl_runtime_class_mutate, kl_runtime_class_validate; // plugin_runtimeclass.c
 kl_plugin_fn kl_certificate_approval_validate;                   // plugin_certificates.c
