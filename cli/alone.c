@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/alone.h"
+#include "apiserver/encryption/encryption.h"
 #include "apiserver/pki.h"
 #include "base/log.h"
 #include "cli/control.h"
@@ -158,6 +159,7 @@ static int begin(struct kl_alone *x, struct kl_error *err)
                                       .cluster_domain = "cluster.local",
                                       .version = KINGLET_VERSION,
                                       .pki = x->o.pki,
+                                      .encryption = x->o.encryption,
                                       .anonymous = x->o.settings->anonymous_auth,
                                       .settings = x->o.settings};
     if (rc || (rc = kl_apiserver_start(&ao, &x->api, err)))
@@ -193,6 +195,7 @@ static void end(struct kl_alone *x)
     kl_loop_unref(x->loops[0]);
     kl_apiserver_free(x->api);
     kl_pki_free(x->o.pki);
+    kl_encryption_free(x->o.encryption);
 }
 
 static void raise_file_limit(void)

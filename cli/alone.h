@@ -6,12 +6,14 @@
 #include "apiserver/settings.h"
 
 struct kl_alone;
+struct kl_encryption;
 struct kl_pki;
 
 struct kl_alone_options {
     const char *name;                       // for messages
     struct kl_store *store;                 // opened with kl_cache_hooks; it is closed here
     struct kl_pki *pki;                     // freed here
+    struct kl_encryption *encryption;       // whose hooks the store has, or NULL; freed here
     const struct kl_api_settings *settings; // the rest is borrowed
     const char *bind_address, *advertise_address, *service_cidr;
     int port;  // 0: the kernel's choice

@@ -2,6 +2,7 @@
 // kinglet kube-apiserver, and `kube-apiserver` itself when called so: the API server alone over an
 // etcd (or any datastore), with upstream's command line, as envtest, kwok and kubeadm-like tools
 // start it.
+#include "apiserver/encryption/encryption.h"
 #include "apiserver/discovery.h"
 #include "apiserver/pki.h"
 #include "base/cidr.h"
@@ -291,8 +292,15 @@ static int run(struct server *x)
     check_flags(x);
     if (x->nproblems)
         return fail_all(x);
+    struct kl_encryption_options eo = {.file = x->s.encryption_provider_config,
+                                       .reload = x->s.encryption_provider_config_automatic_reload};
+    if (eo.file && kl_encryption_new(&eo, &o.encryption, &err))
+        return fail(err.msg);
+    if (o.encryption)
+        so.hooks = kl_encryption_hooks(o.encryption);
     if (open_pki(x, host, o.service_cidr, &o.pki, &err) || datastore_url(x, &so, &url, &err) ||
-        kl_store_open(url, &so, &o.store, &err)) {
+        kl_store_open(url, &so, &o.store, &err) ||
+        (o.encryption && kl_encryption_open(o.encryption, o.store, KL_STR(""), &err))) {
         kl_pki_free(o.pki);
         return fail(err.msg);
     }

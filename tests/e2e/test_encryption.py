@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import threading
-from lib import KINGLET, Server, check, equal, run, temp_dir, wait_for
+from lib import KINGLET, Server, check, equal, free_port, run, temp_dir, wait_for
 
 SECRETS = "/api/v1/namespaces/default/secrets"
 N = 60
@@ -150,6 +150,56 @@ def test_disable():
     check(not any(v.startswith(b"k8s:enc:") for v in values.values()), "nothing is sealed any more")
     all_readable()
     equal(server.stop(), 0)
+
+
+def test_two_servers():
+    """What one is told the other follows: while keys change on one, secrets are written through the
+    other, and none of them is left behind."""
+    global server
+    first = Server("--advertise-address", "127.0.0.1", "--peer-port", str(free_port()),
+                   "--cluster-init", "--disable-controller-manager", "--disable-scheduler")
+    with first:
+        with open(os.path.join(first.data, "server/token"), encoding="utf-8") as f:
+            token = f.read().strip()
+        with Server("--advertise-address", "127.0.0.1", "--peer-port", str(free_port()), "--server",
+                    f"https://127.0.0.1:{first.port}", "--token", token,
+                    "--disable-controller-manager", "--disable-scheduler") as second:
+            connection, server = second.connect(), first
+            for i in range(20):
+                second.api("POST", SECRETS, {"metadata": {"name": f"before{i}"},
+                                             "stringData": {"k": "v"}}, connection=connection)
+            encrypt("enable")
+            for i in range(60):
+                if i in (20, 40):
+                    wait_for(settled, "all is rewritten")
+                    encrypt("rotate-keys")
+                second.api("POST", SECRETS, {"metadata": {"name": f"s{i}"},
+                                             "stringData": {"k": f"v{i}"}}, connection=connection)
+            wait_for(settled, "all is rewritten")
+            key = state()["activeKey"]
+            server = second
+            wait_for(lambda: state()["activeKey"] == key, "the other server knows the key")
+            for s in (first, second):
+                items = {i["metadata"]["name"]: i for i in s.api("GET", SECRETS)["items"]}
+                equal(len(items), 80)
+                equal(items["s59"]["data"]["k"], base64.b64encode(b"v59").decode())
+            equal(second.stop(), 0)
+        # The state machine's copy on the disk, once it is closed.
+    values = raft_values(first.data)
+    equal(len(values), 80)
+    wrong = [k for k, v in values.items()
+             if not v.startswith(b"k8s:enc:secretbox:v1:" + key.encode() + b":")]
+    equal(wrong, [], "secrets of another key")
+
+
+def raft_values(data):
+    path = os.path.join(data, "server/db/raft/state.db")
+    with sqlite3.connect(path) as c:
+        rows = c.execute("SELECT name, value, deleted FROM kine WHERE name LIKE "
+                         "'/registry/secrets/%' ORDER BY id").fetchall()
+    c.close()
+    newest = {name: (value, deleted) for name, value, deleted in rows}
+    return {k: v for k, (v, deleted) in newest.items() if not deleted}
 
 
 def config(resources, *providers):
