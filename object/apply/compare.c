@@ -202,7 +202,7 @@ int kl_typed_compare(struct kl_arena *a, const struct kl_type *type, const struc
 {
     struct walk w = {.a = a, .err = err};
     struct found f = {0};
-    compare(&w, (struct kl_shape){type, NULL}, old, now, &f);
+    compare(&w, kl_shape_of(type), old, now, &f);
     if (w.rc)
         return w.rc == KL_ENOMEM ? kl_error_set(err, w.rc, "out of memory") : w.rc;
     *ret = (struct kl_comparison){kl_fieldset_build(a, &f.below[REMOVED]),

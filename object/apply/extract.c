@@ -86,6 +86,6 @@ int kl_typed_fieldset(struct kl_arena *a, const struct kl_type *type, const stru
 {
     struct walk w = {.a = a};
     bool self;
-    *ret_set = extract(&w, (struct kl_shape){type, NULL}, v, &self);
+    *ret_set = extract(&w, kl_shape_of(type), v, &self);
     return w.failed || *ret_set == &kl_fieldset_oom ? KL_ENOMEM : 0;
 }

@@ -64,13 +64,25 @@ static struct kl_str version_of(struct kl_str api_version)
     return slash < 0 ? api_version : kl_str_from(api_version, (size_t)slash + 1);
 }
 
+// A custom resource is looked at untyped: below its root it is. Where memory ends here, it ends for
+// the next step as well.
+static struct kl_value tree_value(struct kl_arena *a, const struct kl_type *type,
+                                  const struct kl_value *v)
+{
+    struct kl_value untyped = kl_new_map();
+    if (v->kind != KL_STRUCT || !type || !type->custom)
+        return *v;
+    return kl_untyped_from_typed(a, type, v, &untyped) ? kl_new_map() : untyped;
+}
+
 struct kl_tree kl_tree_of(const struct kl_managed_env *env, const struct kl_value *v)
 {
+    const struct kl_type *type = env->type ? env->type : env->res->type;
     return (struct kl_tree){.res = env->res,
-                            .type = env->type ? env->type : env->res->type,
+                            .type = type,
                             .api_version =
                                 kl_str(env->api_version ? env->api_version : env->res->api_version),
-                            .v = *v};
+                            .v = tree_value(env->arena, type, v)};
 }
 
 const struct kl_type *kl_tree_type(const struct kl_managed_env *env, struct kl_str api_version,
@@ -81,6 +93,13 @@ const struct kl_type *kl_tree_type(const struct kl_managed_env *env, struct kl_s
         return kl_str_eqz(api_version, env->api_version) ? env->type : NULL;
     if (kl_str_eqz(api_version, env->res->api_version))
         return env->res->type;
+    for (size_t i = 0; env->versions && env->versions[i]; i++)
+        if (kl_str_eqz(api_version, env->versions[i]->api_version)) {
+            *ret_res = env->versions[i];
+            return env->versions[i]->type;
+        }
+    if (env->versions)
+        return NULL;
     const struct kl_resource *r =
         kl_resource_by_kind(group_of(api_version), version_of(api_version), kl_str(env->res->kind));
     if (!r || strcmp(r->plural, env->res->plural) != 0)

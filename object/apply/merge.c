@@ -287,7 +287,7 @@ int kl_typed_merge(struct kl_arena *a, const struct kl_type *type, const struct 
 {
     struct walk w = {.a = a, .err = err};
     struct out out = {0};
-    merge(&w, (struct kl_shape){type, NULL}, under, over, &out);
+    merge(&w, kl_shape_of(type), under, over, &out);
     if (w.rc)
         return w.rc;
     *ret = out.set ? out.v : kl_null();
@@ -358,7 +358,7 @@ int kl_typed_remove(struct kl_arena *a, const struct kl_type *type, const struct
                     const struct kl_fieldset *items, struct kl_value *ret)
 {
     struct walk w = {.a = a};
-    struct out out = take_out(&w, (struct kl_shape){type, NULL}, v, items);
+    struct out out = take_out(&w, kl_shape_of(type), v, items);
     if (w.rc || items == &kl_fieldset_oom)
         return KL_ENOMEM;
     *ret = out.set ? out.v : kl_null();

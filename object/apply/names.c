@@ -13,8 +13,8 @@ static bool below(struct kl_shape s, const struct kl_elem *e, struct kl_shape *r
     else if (e->kind == KL_ELEM_KEY && atoms & KL_ATOM_LIST)
         *ret = kl_shape_elem(s);
     else
-        *ret = (struct kl_shape){NULL, NULL};
-    return *declared || !(s.type && s.type->kind == KL_T_STRUCT);
+        *ret = (struct kl_shape){.type = NULL};
+    return *declared || !kl_shape_closed(s);
 }
 
 static const struct kl_fieldset *name_members(struct kl_arena *a, struct kl_shape s,
@@ -37,7 +37,7 @@ static const struct kl_fieldset *name_members(struct kl_arena *a, struct kl_shap
 const struct kl_fieldset *kl_typed_name_members(struct kl_arena *a, const struct kl_type *type,
                                                 const struct kl_fieldset *s)
 {
-    return name_members(a, (struct kl_shape){type, NULL}, s);
+    return name_members(a, kl_shape_of(type), s);
 }
 
 static bool is_atomic(struct kl_shape s)
@@ -82,7 +82,7 @@ static const struct kl_fieldset *reconcile(struct kl_arena *a, struct kl_shape s
 const struct kl_fieldset *kl_typed_reconcile(struct kl_arena *a, const struct kl_type *type,
                                              const struct kl_fieldset *s)
 {
-    return s == &kl_fieldset_oom ? s : reconcile(a, (struct kl_shape){type, NULL}, s);
+    return s == &kl_fieldset_oom ? s : reconcile(a, kl_shape_of(type), s);
 }
 
 // ---- sorting of untyped trees

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "object/apply/shape.h"
+#include "object/apply/custom_int.h"
 #include "object/json.h"
 
 enum { KEYS_MAX = 16 };
 
 unsigned kl_shape_atoms(struct kl_shape s)
 {
+    if (s.words)
+        return kl_custom_atoms(s);
     if (!s.type)
         return KL_ATOM_SCALAR | KL_ATOM_LIST | KL_ATOM_MAP;
     switch (s.type->kind) {
@@ -42,8 +44,15 @@ static bool is_opaque(struct kl_shape s)
     return s.type && (s.type->kind == KL_T_RAW_EXTENSION || s.type->kind == KL_T_UNKNOWN);
 }
 
+bool kl_shape_closed(struct kl_shape s)
+{
+    return s.words ? kl_custom_closed(s) : s.type && s.type->kind == KL_T_STRUCT;
+}
+
 bool kl_shape_atomic_list(struct kl_shape s)
 {
+    if (s.words)
+        return kl_custom_list_type(s) == KL_LIST_ATOMIC;
     const struct kl_field *f = s.field;
     if (!s.type || s.type->kind != KL_T_ARRAY || !f)
         return true;
@@ -54,28 +63,36 @@ bool kl_shape_atomic_list(struct kl_shape s)
 
 bool kl_shape_atomic_map(struct kl_shape s)
 {
+    if (s.words)
+        return kl_custom_atomic_map(s);
     return is_opaque(s) || (s.type && s.type->map_atomic);
 }
 
 bool kl_shape_has_keys(struct kl_shape s)
 {
+    if (s.words)
+        return kl_custom_list_type(s) == KL_LIST_MAP;
     return s.field && (s.field->list_type == KL_LIST_NONE ? s.field->merge_key != 0
                                                           : s.field->list_type == KL_LIST_MAP);
 }
 
 struct kl_shape kl_shape_elem(struct kl_shape s)
 {
+    if (s.words)
+        return kl_custom_elem(s);
     bool typed = s.type && (s.type->kind == KL_T_ARRAY || s.type->kind == KL_T_MAP);
-    return (struct kl_shape){typed ? s.type->elem : is_opaque(s) ? s.type : NULL, NULL};
+    return (struct kl_shape){.type = typed ? s.type->elem : is_opaque(s) ? s.type : NULL};
 }
 
 struct kl_shape kl_shape_member(struct kl_shape s, struct kl_str name, bool *ret_declared)
 {
     const struct kl_field *f = NULL;
+    if (s.words)
+        return kl_custom_member(s, name, ret_declared);
     if (s.type && s.type->kind == KL_T_STRUCT)
         f = kl_type_field_named(s.type, name);
     *ret_declared = f != NULL;
-    return f ? (struct kl_shape){f->type, f} : kl_shape_elem(s);
+    return f ? (struct kl_shape){.type = f->type, .field = f} : kl_shape_elem(s);
 }
 
 const struct kl_value *kl_shape_zero(const struct kl_field *f)
@@ -137,7 +154,7 @@ static bool next_field(struct kl_pairs *p, struct kl_pair *ret)
             continue;
         ret->name = kl_sym_name(f->sym);
         ret->field = f;
-        ret->shape = (struct kl_shape){f->type, f};
+        ret->shape = (struct kl_shape){.type = f->type, .field = f};
         return true;
     }
     return false;
@@ -160,7 +177,9 @@ bool kl_pairs_next(struct kl_pairs *p, struct kl_pair *ret)
     p->i += c <= 0;
     p->j += c >= 0;
     ret->shape = kl_shape_member(p->shape, ret->name, &declared);
-    ret->field = declared ? ret->shape.field : NULL;
+    // A custom resource's members have no fields: one stands for all that are declared.
+    static const struct kl_field custom = {.sym = KL_SYM_NONE};
+    ret->field = !declared ? NULL : ret->shape.field ? ret->shape.field : &custom;
     return true;
 }
 
@@ -258,6 +277,8 @@ int kl_shape_item(struct kl_arena *a, struct kl_shape list, const struct kl_valu
     if (!kl_is_map(item))
         return kl_error_set(err, KL_EINVALID,
                             "associative list with keys may not have non-map elements");
+    if (list.words)
+        return kl_custom_item(a, list, item, ret, err);
     size_t n = sorted_keys(list.field, syms);
     struct kl_elem_key *keys = kl_arena_alloc(a, (n + 1) * sizeof *keys);
     if (!keys)

@@ -3,17 +3,25 @@
 #pragma once
 #include "object/apply/typed.h"
 
-// A type where it stands: a list's kind is said by the field that holds it.
+// A type where it stands: a list's kind is said by the field that holds it. Of a custom resource,
+// a place in its schema.
+struct crd_words;
 struct kl_shape {
-    const struct kl_type *type;   // NULL: nothing is known, taken by the value
-    const struct kl_field *field; // NULL for elements and the root
+    const struct kl_type *type;    // NULL: nothing is known, taken by the value
+    const struct kl_field *field;  // NULL for elements and the root
+    const struct crd_words *words; // not NULL: a custom resource's schema at `node` (0: has none)
+    uint32_t node;
+    bool head;  // has apiVersion, kind and metadata
+    bool keeps; // unknown fields are preserved here and below
 };
+struct kl_shape kl_shape_of(const struct kl_type *root);
 
 // What a place may hold; several when the schema leaves it open.
 enum { KL_ATOM_SCALAR = 1, KL_ATOM_LIST = 2, KL_ATOM_MAP = 4 };
 unsigned kl_shape_atoms(struct kl_shape s);
 // The one that the value is, or all that are allowed when it is none of them or NULL or null.
 unsigned kl_shape_deduce(unsigned atoms, const struct kl_value *v);
+bool kl_shape_closed(struct kl_shape s); // has no members but those it declares
 bool kl_shape_atomic_list(struct kl_shape s);
 bool kl_shape_atomic_map(struct kl_shape s);
 bool kl_shape_has_keys(struct kl_shape list);     // items are told apart by fields, not by value

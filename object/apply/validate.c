@@ -128,7 +128,7 @@ static void check_map(struct walk *w, struct kl_shape s, const struct kl_value *
     struct kl_pair p;
     while (!w->rc && kl_pairs_next(&pairs, &p)) {
         struct kl_elem e = kl_elem_name(p.name);
-        if (!p.field && s.type && s.type->kind == KL_T_STRUCT) {
+        if (!p.field && kl_shape_closed(s)) {
             size_t was = w->path.n;
             kl_elem_show(&w->path, &e);
             find(w, "field not declared in schema");
@@ -217,7 +217,7 @@ int kl_typed_validate(struct kl_arena *a, const struct kl_type *type, const stru
     struct walk w = {.a = a, .allow_duplicates = allow_duplicates};
     kl_buf_init(&w.path, 1 << 20);
     kl_buf_init(&w.text, sizeof err->msg);
-    check(&w, (struct kl_shape){type, NULL}, v);
+    check(&w, kl_shape_of(type), v);
     if (w.rc)
         kl_error_set(err, w.rc, "out of memory");
     else if (w.findings)

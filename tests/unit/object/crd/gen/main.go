@@ -2,7 +2,7 @@
 
 // Records what apiextensions-apiserver makes of custom objects and of CustomResourceDefinitions.
 //
-// usage: go run . OBJECTS.jsonl DEFINITIONS.jsonl PATHS.jsonl [SCHEMAS]
+// usage: go run . OBJECTS.jsonl DEFINITIONS.jsonl PATHS.jsonl WRITES.jsonl [SCHEMAS]
 package main
 
 import (
@@ -254,9 +254,9 @@ func fixed(w *bufio.Writer) int {
 func main() {
 	w, done := open(os.Args[1])
 	n := fixed(w)
-	schemas := 110
-	if len(os.Args) > 4 {
-		schemas, _ = strconv.Atoi(os.Args[4])
+	schemas := 75
+	if len(os.Args) > 5 {
+		schemas, _ = strconv.Atoi(os.Args[5])
 	}
 	n += random(w, schemas)
 	done()
@@ -266,5 +266,8 @@ func main() {
 	w, done = open(os.Args[3])
 	k := paths(w)
 	done()
-	fmt.Println(n, "objects,", m, "definitions,", k, "paths")
+	w, done = open(os.Args[4])
+	l := applies(w)
+	done()
+	fmt.Println(l, "writes,", n, "objects,", m, "definitions,", k, "paths")
 }

@@ -159,7 +159,7 @@ func (m *maker) schema(depth int) object {
 			s["x-kubernetes-list-type"] = "set"
 		} else if m.one(2) && items["type"] == "object" && items["properties"] != nil {
 			var keys []interface{}
-			for k := range items["properties"].(object) {
+			for _, k := range sortedKeys(items["properties"].(object)) {
 				keys = append(keys, k)
 			}
 			s["x-kubernetes-list-type"] = "map"
@@ -173,13 +173,13 @@ func (m *maker) schema(depth int) object {
 				b := object{}
 				m.limits(b, kind)
 				if kind == "object" && s["properties"] != nil {
-					for k, p := range s["properties"].(object) {
+					for _, k := range sortedKeys(s["properties"].(object))[:1] {
+						p := s["properties"].(object)[k]
 						b["required"] = []interface{}{k}
 						q := object{}
 						t, _ := p.(object)["type"].(string)
 						m.limits(q, t)
 						b["properties"] = object{k: q}
-						break
 					}
 				}
 				list = append(list, b)
