@@ -136,6 +136,8 @@ int kl_bootstrap_merge(struct kl_arena *a, enum kl_boot_mode mode, struct kl_val
         return merge_rbac(a, mode, draft, want, ret_anew);
     case KL_BOOT_SPEC:
         return merge_flow_control(a, draft, want);
+    case KL_BOOT_LOCAL:
+        return put_back(a, draft, KL_F_spec, kl_get(want, KL_F_spec));
     case KL_BOOT_SERVICE:
         spec = kl_edit(a, draft, KL_F_spec, KL_STRUCT);
         return spec ? put_back(a, spec, KL_F_ports, kl_path(want, KL_F_spec, KL_F_ports))

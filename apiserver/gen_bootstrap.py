@@ -172,7 +172,7 @@ def api_services(facts):
                     "versionPriority": g["versionPriority"][version]}
             if g["group"]:
                 spec["group"] = g["group"]
-            yield "apiregistration_v1_apiservices", "SPEC", {
+            yield "apiregistration_v1_apiservices", "LOCAL", {
                 "metadata": {"name": version + "." + g["group"],
                              "labels": {"kube-aggregator.kubernetes.io/automanaged": "onstart"}},
                 "spec": spec,
