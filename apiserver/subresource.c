@@ -373,6 +373,73 @@ void kl_binding_run(struct kl_req *r)
     kl_admit_run(&b->ad, admitted_binding);
 }
 
+// ---- what is answered and not stored: tokens and reviews
+
+struct answered {
+    struct kl_admit ad;
+    struct kl_value sent;
+    struct kl_object *object; // what was admitted, for the one who answers
+    void (*run)(struct kl_req *r);
+    void (*done)(struct kl_req *r);
+};
+
+static void done_answered(struct kl_req *r)
+{
+    struct answered *x = r->work;
+    struct kl_object *o = x->object;
+    r->done = x->done;
+    x->done(r); // may end the arena
+    kl_object_unref(o);
+}
+
+static void admitted_answered(struct kl_admit *ad)
+{
+    struct answered *x = KL_CONTAINER_OF(ad, struct answered, ad);
+    struct kl_req *r = ad->r;
+    if (!(x->object = kl_object_freeze(ad->type, &x->sent))) {
+        kl_fail_oom(r);
+        kl_req_fail(r);
+        return;
+    }
+    x->done = r->done;
+    r->done = done_answered;
+    r->work = x;
+    r->body_object = x->object;
+    x->run(r);
+}
+
+static void admit_answered(struct kl_req *r, const struct kl_type *type, const char *api_version,
+                           const char *kind, void (*run)(struct kl_req *r))
+{
+    struct kl_error err = {0};
+    struct answered *x = KL_ARENA_NEW(r->arena, struct answered);
+    if (!x || kl_body_decode(r, type, r->info.res, &x->sent, &err)) {
+        if (x)
+            kl_fail_err(r, &err);
+        else
+            kl_fail_oom(r);
+        kl_req_fail(r);
+        return;
+    }
+    x->run = run;
+    kl_admit_init(&x->ad, r, KL_ADMIT_CREATE);
+    kl_admit_own_kind(&x->ad, type, api_version, kind);
+    x->ad.draft = &x->sent;
+    kl_admit_run(&x->ad, admitted_answered);
+}
+
+static void run_token(struct kl_req *r)
+{
+    admit_answered(r, r->info.subres->type, "authentication.k8s.io/v1", "TokenRequest",
+                   kl_token_request_run);
+}
+
+static void run_review(struct kl_req *r)
+{
+    admit_answered(r, r->info.res->type, r->info.res->api_version, r->info.res->kind,
+                   kl_review_run);
+}
+
 struct row {
     const char *sub;
     void (*run)(struct kl_req *r);
@@ -382,7 +449,7 @@ static const struct row rows[] = {
     {"scale", run_scale},
     {"binding", kl_binding_run},
     {"eviction", kl_eviction_run},
-    {"token", kl_token_request_run},
+    {"token", run_token},
 };
 
 bool kl_subresource_run(struct kl_req *r)
@@ -443,7 +510,7 @@ bool kl_virtual_run(struct kl_req *r)
         if (!kl_str_starts(kl_str(r->info.res->group), KL_STR("authe")) &&
             !kl_str_starts(kl_str(r->info.res->group), KL_STR("autho")))
             return false;
-        kl_review_run(r);
+        run_review(r);
         return true;
     }
 }

@@ -242,9 +242,9 @@ static void put_reason(char *out, size_t room, int status, const struct kl_error
                   ? "tls: failed to verify certificate: x509: certificate signed by unknown "
                     "authority"
                   : tls;
-    const char *refused = strstr(msg, ": connection refused");
-    if (refused && !strstr(msg, "connect: connection refused"))
-        snprintf(out, room, "%.*s: connect: connection refused", (int)(refused - msg), msg);
+    const char *refused = strcasestr(msg, "connection refused");
+    if (refused)
+        snprintf(out, room, "%.*sconnection refused", (int)(refused - msg), msg);
     else
         snprintf(out, room, "%s", msg);
 }

@@ -284,8 +284,33 @@ static struct kl_hook_run *run_new(struct kl_admit *ad, struct kl_hookset *s)
     return run;
 }
 
+// Owners that a hook has made unreadable are put back as they were
+// (fieldmanager.NewManagedFieldsValidatingAdmissionController).
+static int mend_owners(struct kl_hook_run *run)
+{
+    struct kl_req *r = run->ad->r;
+    struct kl_error err = {0};
+    const struct kl_value *now = kl_path(run->ad->draft, KL_F_metadata, KL_F_managedFields);
+    if (!run->ad->draft || kl_value_equal(now, &run->owners) ||
+        !kl_managed_check(run->arena, now, &err))
+        return 0;
+    struct kl_value *m = kl_edit(run->arena, run->ad->draft, KL_F_metadata, KL_STRUCT);
+    if (!m ||
+        (run->owners.kind == KL_NULL ? kl_unset(run->arena, m, KL_F_managedFields)
+                                     : kl_set(run->arena, m, KL_F_managedFields, run->owners)))
+        return kl_fail_oom(r), KL_ENOMEM;
+    kl_req_warn(r, kl_arena_printf(r->arena,
+                                   ".metadata.managedFields was in an invalid state after "
+                                   "admission; this could be caused by an outdated mutating "
+                                   "admission controller; please fix your requests: %s",
+                                   err.msg));
+    return 0;
+}
+
 static int run_end(struct kl_hook_run *run, int rc)
 {
+    if (!rc && !run->validating)
+        rc = mend_owners(run);
     kl_shown_drop(run);
     kl_object_unref(run->left);
     run->left = NULL;
@@ -370,6 +395,8 @@ int kl_hooks_mutate(struct kl_admit *ad, struct kl_hookset *s)
     for (size_t i = 0; i < s->n[KL_UNIT_MUTATING_WEBHOOKS]; i++)
         n += s->units[KL_UNIT_MUTATING_WEBHOOKS][i]->nhooks;
     run->nhook_state = n;
+    const struct kl_value *owners = kl_path(ad->draft, KL_F_metadata, KL_F_managedFields);
+    run->owners = owners ? *owners : kl_null();
     if (!(run->hook_state = kl_arena_zalloc(run->arena, n + 1)))
         return kl_fail_oom(ad->r), run_end(run, KL_ENOMEM);
     int rc = run_mutating(run);

@@ -5,7 +5,7 @@
 #include "apiserver/admission/chain_int.h"
 #include "apiserver/auth/auth.h"
 #include "apiserver/webhook.h"
-#include "object/cel/cel.h"
+#include "object/cel/admission.h"
 #include "object/selector.h"
 
 struct kl_hook_run;
@@ -54,30 +54,7 @@ int kl_match_run(const struct kl_match *m, struct kl_hook_run *run,
                  const struct kl_resource **ret_res, struct kl_error *err);
 bool kl_admit_is_exempt(const struct kl_admit *ad);
 
-// ---- expr.c: expressions of one object, compiled.
-enum kl_expr_env { KL_ENV_FULL, KL_ENV_NO_AUTHORIZER, KL_ENV_PATCH, KL_ENVS };
-struct kl_expr {
-    struct kl_str name, text; // of a condition, variable, annotation; may be empty
-    struct kl_cel_program *program;
-    struct kl_str error; // "compilation failed: ..."; program NULL
-};
-struct kl_exprs { // what the expressions of one object share
-    struct kl_arena *arena;
-    bool has_params, has_variables;
-    struct kl_cel_env *env[KL_ENVS];
-    const struct kl_cel_decl *variables_type[KL_ENVS];
-    struct kl_expr *variables;
-    size_t nvariables;
-};
-// `variables` (a list value) may be NULL; with_variables: the object has such a thing at all.
-int kl_exprs_init(struct kl_exprs *x, struct kl_arena *a, bool has_params, bool with_variables,
-                  const struct kl_value *variables);
-void kl_exprs_fini(struct kl_exprs *x);
-// `types`: what it may evaluate to, "bool", "string", "null_type"..., NULL-ended. Only KL_ENOMEM.
-int kl_expr_compile(struct kl_exprs *x, enum kl_expr_env env, struct kl_str name,
-                    struct kl_str text, const char *const *types, struct kl_expr *ret);
-void kl_expr_fini(struct kl_expr *e);
-
+// ---- expr.c
 // One evaluation after another on the same bindings.
 struct kl_eval {
     struct kl_exprs *x;
@@ -165,6 +142,7 @@ struct kl_hook_run {
     uint8_t *policy_state; // of each policy, binding and parameter
     size_t npolicy_state;
     struct kl_object *left; // what the first pass left behind
+    struct kl_value owners; // metadata.managedFields as they were
     struct kl_webhook_call *flying;
     // validating
     struct kl_hook_call *calls;
