@@ -3,6 +3,7 @@
 """Several servers of one cluster: on one PostgreSQL, and joined by raft."""
 import atexit
 import base64
+import concurrent.futures
 import glob
 import http.client
 import json
@@ -185,6 +186,26 @@ def test_seen_by_watch():
             w.wait_text(rf"configmap/seen-{i}$")
     for i in range(20):
         equal(json.loads(a.kubectl("get", "cm", f"seen-{i}", "-o", "json"))["data"], {"i": str(i)})
+
+
+def test_quota_is_one():
+    """Creates on both servers at once never take more than the quota has."""
+    a.kubectl("create", "namespace", "shared")
+    path = "/api/v1/namespaces/shared/resourcequotas/q"
+    a.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"},
+             "spec": {"hard": {"secrets": "20"}}}, namespace="shared")
+    for s in (a, b):
+        wait_for(lambda s=s: s.get(path).get("status", {}).get("used") == {"secrets": "0"}, "counted")
+
+    def create(i):
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"s{i}"}}
+        return (a, b)[i % 2].raw("POST", "/api/v1/namespaces/shared/secrets", secret)[0]
+    with concurrent.futures.ThreadPoolExecutor(40) as pool:
+        answers = sorted(pool.map(create, range(40)))
+    equal(answers, [201] * 20 + [403] * 20, "answers")
+    for s in (a, b):
+        wait_for(lambda s=s: s.get(path)["status"]["used"] == {"secrets": "20"}, "charged")
+        wait_for(lambda s=s: len(s.get("/api/v1/namespaces/shared/secrets")["items"]) == 20, "stored")
 
 
 def test_endpoints_are_of_all():
