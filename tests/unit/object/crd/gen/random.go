@@ -173,7 +173,10 @@ func (m *maker) schema(depth int) object {
 				b := object{}
 				m.limits(b, kind)
 				if kind == "object" && s["properties"] != nil {
-					for _, k := range sortedKeys(s["properties"].(object))[:1] {
+					for i, k := range sortedKeys(s["properties"].(object)) {
+						if i > 0 {
+							break
+						}
 						p := s["properties"].(object)[k]
 						b["required"] = []interface{}{k}
 						q := object{}
