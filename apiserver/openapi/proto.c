@@ -370,7 +370,7 @@ static void put_double(struct kl_buf *b, unsigned number, const struct kl_value 
         kl_buf_putc(b, (char)(bits >> (8 * i) & 0xff));
 }
 
-// DefaultType of version 3: a number, a boolean or a string; others have no place there.
+// DefaultType of version 3: a number, a boolean or a string; of others only that there is one.
 static void put_scalar(struct kl_buf *b, unsigned number, const struct kl_value *v)
 {
     size_t from = b->n;
@@ -381,8 +381,6 @@ static void put_scalar(struct kl_buf *b, unsigned number, const struct kl_value 
         kl_pb_put_varint(b, v->b);
     } else if (v->kind == KL_INT || v->kind == KL_FLOAT) {
         put_double(b, 1, v);
-    } else {
-        return;
     }
     wrap(b, from, number);
 }
