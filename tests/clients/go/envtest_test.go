@@ -203,14 +203,14 @@ func TestEnvtestWebhook(t *testing.T) {
 	hook := webhook.NewServer(webhook.Options{Host: env.WebhookInstallOptions.LocalServingHost,
 		Port: env.WebhookInstallOptions.LocalServingPort, CertDir: env.WebhookInstallOptions.LocalServingCertDir})
 	c := startManager(t, env, ctrl.Options{WebhookServer: hook}, func(m ctrl.Manager) error {
-		hook.Register(path, &webhook.Admission{Handler: admission.HandlerFunc(
+		m.GetWebhookServer().Register(path, &webhook.Admission{Handler: admission.HandlerFunc(
 			func(_ context.Context, r admission.Request) admission.Response {
 				if strings.HasPrefix(r.Name, "bad") {
 					return admission.Denied("no bad names").WithWarnings("mind the name")
 				}
 				return admission.Allowed("")
 			})})
-		hook.Register(mutate, &webhook.Admission{Handler: admission.HandlerFunc(
+		m.GetWebhookServer().Register(mutate, &webhook.Admission{Handler: admission.HandlerFunc(
 			func(_ context.Context, r admission.Request) admission.Response {
 				changed := strings.Replace(string(r.Object.Raw), `"metadata":{`, `"data":{"by":"hook"},"metadata":{`, 1)
 				return admission.PatchResponseFromRaw(r.Object.Raw, []byte(changed))
