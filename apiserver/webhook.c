@@ -65,6 +65,30 @@ static int parse_url(struct kl_webhook *w, struct kl_str url, struct kl_error *e
     return w->host.p && w->shown.p ? 0 : kl_error_set(err, KL_ENOMEM, "out of memory");
 }
 
+// path.Join("/", path), as upstream's client makes it: one slash between parts, no . and no ..
+static struct kl_str clean_path(struct kl_arena *a, struct kl_str path)
+{
+    char *out = kl_arena_alloc(a, path.n + 2);
+    size_t n = 0;
+    struct kl_str part;
+    if (!out)
+        return (struct kl_str){NULL, 0};
+    while (kl_str_split(&path, '/', &part)) {
+        if (kl_str_eqz(part, "..")) {
+            while (n && out[--n] != '/')
+                continue;
+        } else if (part.n && !kl_str_eqz(part, ".")) {
+            out[n++] = '/';
+            memcpy(out + n, part.p, part.n);
+            n += part.n;
+        }
+    }
+    if (!n)
+        out[n++] = '/';
+    out[n] = 0;
+    return (struct kl_str){out, n};
+}
+
 static int read_config(struct kl_webhook *w, const struct kl_value *config, struct kl_error *err)
 {
     const struct kl_value *svc = kl_get(config, KL_F_service);
@@ -86,6 +110,8 @@ static int read_config(struct kl_webhook *w, const struct kl_value *config, stru
         struct kl_str url = kl_arena_dup(&w->arena, kl_text(kl_get(config, KL_F_url)));
         rc = url.p ? parse_url(w, url, err) : kl_error_set(err, KL_ENOMEM, "out of memory");
     }
+    if (!rc && !(w->path = clean_path(&w->arena, w->path)).p)
+        rc = kl_error_set(err, KL_ENOMEM, "out of memory");
     if (!rc && kl_tls_client_new(&t, &w->tls, err))
         rc = kl_error_wrap(err, "unable to load root certificates");
     return rc;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/manifests.h"
+#include "object/custom.h"
 #include "object/yaml.h"
 #include <dirent.h>
 #include <errno.h>
@@ -12,8 +13,8 @@ enum {
     ARENA_MAX_BYTES = 512 << 20,
     OBJECTS_MAX = 65536,
     AT_ONCE = 32,
-    AGAIN_MS = 2,
-    AGAIN_MAX = 5000, // tries until a kind is served
+    AGAIN_MS = 5,
+    AGAIN_MAX = 2000, // tries until a kind is served
 };
 
 enum phase { DEFINITIONS, NAMESPACES, BUILT_IN, CUSTOM, PHASES };
@@ -39,7 +40,12 @@ struct kl_manifests {
     struct item *at; // not started yet
     size_t running;
     uv_timer_t timer;
-    struct item *again; // waiting for their kind
+    struct item *again;  // waiting for their kind
+    struct kl_call list; // of definitions, for the kinds of custom objects
+    bool custom;         // there are objects of custom kinds
+    bool listing, listed;
+    struct kl_custom_family **families; // kept to the end: calls use their rows
+    size_t nfamilies;
     struct kl_error err;
 };
 
@@ -111,6 +117,7 @@ static int add_object(struct kl_manifests *m, const char *file, const struct kl_
                 : kl_str_eqz(kind, "Namespace") && !it->group.n     ? NAMESPACES
                 : kl_resource_by_kind(it->group, it->version, kind) ? BUILT_IN
                                                                     : CUSTOM;
+    m->custom = m->custom || it->phase == CUSTOM;
     if (!it->json.p)
         return kl_error_set(err, KL_ENOMEM, "%s: out of memory", file);
     if (!it->name.n)
@@ -192,13 +199,75 @@ void kl_manifests_free(struct kl_manifests *m)
 {
     if (!m)
         return;
+    for (size_t i = 0; i < m->nfamilies; i++)
+        kl_custom_family_unref(m->families[i]);
+    free(m->families);
     kl_arena_fini(&m->arena);
     free(m);
 }
 
-// ---- applying
+// ---- kinds of custom objects
 
 static void go_on(struct kl_manifests *m);
+
+static bool knows(const struct kl_manifests *m, struct kl_str name)
+{
+    for (size_t i = 0; i < m->nfamilies; i++)
+        if (kl_str_eqz(name, m->families[i]->name))
+            return true;
+    return false;
+}
+
+static void add_family(struct kl_manifests *m, const struct kl_object *crd)
+{
+    struct kl_error ignored; // no names are accepted yet: it is looked at again
+    struct kl_custom_family **more;
+    if (knows(m, kl_text(kl_path(&crd->root, KL_F_metadata, KL_F_name))) ||
+        !(more = realloc(m->families, (m->nfamilies + 1) * sizeof *more)))
+        return;
+    m->families = more;
+    if (kl_len(kl_path(&crd->root, KL_F_status, KL_F_acceptedNames)) &&
+        !kl_custom_family_new(&crd->root, false, &m->families[m->nfamilies], &ignored))
+        m->nfamilies++;
+}
+
+static void on_listed(struct kl_call *call)
+{
+    struct kl_manifests *m = call->arg;
+    for (size_t i = 0; !call->err.code && i < call->n_items; i++)
+        add_family(m, call->items[i]);
+    if (call->err.code && !m->err.code)
+        m->err = call->err;
+    kl_call_fini(call);
+    m->listing = false;
+    m->listed = true;
+    go_on(m);
+}
+
+static void list_kinds(struct kl_manifests *m)
+{
+    m->listing = true;
+    m->list = (struct kl_call){.verb = KL_VERB_LIST,
+                               .res = kl_res(KL_RES_apiextensions_v1_customresourcedefinitions),
+                               .grace_seconds = -1,
+                               .done_cb = on_listed,
+                               .arg = m};
+    kl_client_start(m->client, &m->list);
+}
+
+static const struct kl_resource *find_kind(const struct kl_manifests *m, const struct item *it)
+{
+    if (it->phase != CUSTOM)
+        return kl_resource_by_kind(it->group, it->version, it->kind);
+    for (size_t i = 0; i < m->nfamilies; i++) {
+        const struct kl_resource *r = kl_custom_row(m->families[i], it->version);
+        if (r && kl_str_eqz(it->group, r->group) && kl_str_eqz(it->kind, r->kind))
+            return r;
+    }
+    return NULL;
+}
+
+// ---- applying
 
 static void on_closed(uv_handle_t *h)
 {
@@ -238,7 +307,7 @@ static void on_applied(struct kl_call *call)
 static void start_item(struct item *it)
 {
     struct kl_manifests *m = it->m;
-    const struct kl_resource *res = kl_resource_by_kind(it->group, it->version, it->kind);
+    const struct kl_resource *res = find_kind(m, it);
     struct kl_error err;
     if (!res && it->tries++ < AGAIN_MAX) {
         wait_for_kind(it);
@@ -268,6 +337,11 @@ static void on_again(uv_timer_t *t)
 {
     struct kl_manifests *m = t->data;
     struct item *it = m->again, *next;
+    if (!m->listed) { // their kinds first
+        list_kinds(m);
+        return;
+    }
+    m->listed = false;
     m->again = NULL;
     for (; it; it = next) {
         next = it->next_again;
@@ -278,6 +352,8 @@ static void on_again(uv_timer_t *t)
 
 static void go_on(struct kl_manifests *m)
 {
+    if (m->listing)
+        return;
     while (!m->err.code && m->running < AT_ONCE && m->phase < PHASES) {
         struct item *it = m->at;
         if (it) {
@@ -289,12 +365,16 @@ static void go_on(struct kl_manifests *m)
         } else {
             m->phase++;
             m->at = m->first;
+            if (m->phase == CUSTOM && m->custom) {
+                list_kinds(m);
+                return;
+            }
         }
     }
     if (m->running)
         return;
     if (m->again && !m->err.code)
-        uv_timer_start(&m->timer, on_again, AGAIN_MS, 0);
+        uv_timer_start(&m->timer, on_again, m->listed ? 0 : AGAIN_MS, 0);
     else
         uv_close((uv_handle_t *)&m->timer, on_closed);
 }

@@ -126,6 +126,9 @@ static int load_cas(SSL_CTX *ctx, const struct kl_tls_pem *p, bool announce, str
     if (rc)
         return rc;
     X509_STORE *store = SSL_CTX_get_cert_store(ctx);
+    // What is in the bundle is trusted, be it a CA or the certificate itself, as Go's verifier has
+    // it.
+    X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);
     for (X509 *x; (x = PEM_read_bio_X509_AUX(b, NULL, no_passphrase, NULL)); n++) {
         bool ok =
             X509_STORE_add_cert(store, x) == 1 && (!announce || SSL_CTX_add_client_CA(ctx, x) == 1);
