@@ -19,7 +19,7 @@
 // ---- what there is to tell ----
 
 struct live {
-    int64_t bytes, cold, lag;
+    int64_t bytes, lag;
     char fence[400]; // why it takes no writes
 };
 
@@ -40,10 +40,8 @@ static int measure(struct kl_store *s, struct live *ret, struct kl_error *err)
     }
     before = kl_view_rev(v);
     kl_iter_init(&it, v, KL_STR("\0"), KL_RANGE_TO_LAST);
-    for (const struct kl_kv *kv; (kv = kl_iter_next(&it));) {
+    for (const struct kl_kv *kv; (kv = kl_iter_next(&it));)
         ret->bytes += (int64_t)(kv->key_len + kl_kv_value(kv).n);
-        ret->cold += kv->cold;
-    }
     kl_view_unref(v);
     if (kl_store_is_shared(s) && !kl_access_head(&a, &head, NULL) && head > before)
         ret->lag = head - before;

@@ -113,16 +113,6 @@ struct kl_range_req {
     struct kl_backend *backend;
 };
 
-struct kl_value_req {
-    void (*done)(struct kl_value_req *q);
-    kl_rev id;
-    int code; // KL_ECOMPACTED: no such row
-    struct kl_error err;
-    struct kl_bytes *value;
-    struct kl_task task; // the back end's
-    struct kl_backend *backend;
-};
-
 // A head that was true at some time after the call.
 struct kl_head_req {
     void (*done)(struct kl_head_req *q);
@@ -230,7 +220,6 @@ struct kl_backend_ops {
     void (*lease)(struct kl_backend *b, struct kl_lease_req *q);
     void (*read_rows)(struct kl_backend *b, struct kl_rows_req *q);
     void (*read_range)(struct kl_backend *b, struct kl_range_req *q);
-    void (*read_value)(struct kl_backend *b, struct kl_value_req *q);
     void (*compact_step)(struct kl_backend *b, struct kl_step_req *q);
     void (*tidy)(struct kl_backend *b, struct kl_tidy_req *q);         // may be NULL
     void (*sizes)(struct kl_backend *b, struct kl_backend_sizes *ret); // any thread

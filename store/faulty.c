@@ -232,22 +232,6 @@ static void read_range(struct kl_backend *b, struct kl_range_req *q)
         b->ops->read_range(b->inner, q);
 }
 
-static void fail_value(struct kl_task *t)
-{
-    struct kl_value_req *q = KL_CONTAINER_OF(t, struct kl_value_req, task);
-    q->code = kl_error_set(&q->err, KL_EIO, "injected: %s", kl_err_text(KL_EIO));
-    q->done(q);
-}
-
-static void read_value(struct kl_backend *b, struct kl_value_req *q)
-{
-    q->task.run = fail_value;
-    if (strikes(b, READ))
-        kl_loop_defer(kl_core_loop(b->core), &q->task);
-    else
-        b->ops->read_value(b->inner, q);
-}
-
 static void run_head(struct kl_task *t)
 {
     struct kl_head_req *q = KL_CONTAINER_OF(t, struct kl_head_req, task);
@@ -392,7 +376,6 @@ const struct kl_backend_ops kl_backend_faulty = {
     .leader = get_leader,
     .read_rows = read_rows,
     .read_range = read_range,
-    .read_value = read_value,
     .compact_step = compact_step,
     .tidy = tidy,
     .sizes = get_sizes,

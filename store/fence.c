@@ -8,6 +8,12 @@
 #include "store/view_int.h"
 #include "base/log.h"
 
+enum { REASON_MAX = 400 };
+
+// For "%.*s".
+#define REASON(kv)                                                                                 \
+    (int)(kl_kv_value(kv).n < REASON_MAX ? kl_kv_value(kv).n : REASON_MAX), kl_kv_value(kv).p
+
 static struct kl_str fence_key(void)
 {
     return (struct kl_str){KL_FENCE_KEY, sizeof(KL_FENCE_KEY) - 1};
@@ -16,18 +22,18 @@ static struct kl_str fence_key(void)
 // Looked for only when somebody may have put it.
 static struct kl_kv *find_fence(struct kl_store *s)
 {
-    if (!s->fence.maybe)
+    if (!s->may_be_fenced)
         return NULL;
     struct kl_kv *kv = kl_node_get(s->spec.root, fence_key());
     if (!kv && !kl_node_get(s->view->root, fence_key()))
-        s->fence.maybe = false;
+        s->may_be_fenced = false;
     return kv;
 }
 
 void kl_fence_note(struct kl_store *s, const struct kl_kv *kv)
 {
     if (kl_str_eq(kl_kv_key(kv), fence_key()))
-        s->fence.maybe = true;
+        s->may_be_fenced = true;
 }
 
 bool kl_store_fenced(struct kl_store *s)
@@ -43,66 +49,19 @@ int64_t kl_fence_lease(struct kl_store *s)
 
 // ---- why ----
 
-static void say_reason(struct kl_store *s, struct kl_str why)
-{
-    snprintf(s->fence.why, sizeof(s->fence.why), "%.*s", (int)(why.n < 400 ? why.n : 400),
-             why.n ? why.p : "");
-}
-
-static void log_reason(const struct kl_store *s)
-{
-    kl_log(KL_LOG_WARN, "store", "the datastore takes no writes: %s", s->fence.why);
-}
-
-static void reason_loaded(struct kl_load_value *q)
-{
-    struct kl_store *s = KL_CONTAINER_OF(q, struct kl_store, fence.load);
-    s->fence.loading = false;
-    if (!q->code) {
-        say_reason(s, kl_bytes_str(q->value));
-        s->fence.why_id = q->kv->id;
-        log_reason(s);
-    }
-    kl_bytes_unref(q->value);
-    kl_kv_unref(q->kv);
-}
-
-// A value that is not in memory comes a moment later.
-static void find_reason(struct kl_store *s, struct kl_kv *kv)
-{
-    if (!kv->cold) {
-        say_reason(s, kl_kv_value(kv));
-        s->fence.why_id = kv->id;
-    } else if (s->fence.why_id != kv->id) {
-        s->fence.why[0] = 0;
-        if (s->fence.loading)
-            return;
-        s->fence.load =
-            (struct kl_load_value){.kv = kl_kv_ref(kv), .cb = reason_loaded, .loop = s->loop};
-        s->fence.loading = !kl_store_load_value(s, &s->fence.load, NULL);
-        if (!s->fence.loading)
-            kl_kv_unref(kv);
-    }
-}
-
 void kl_fence_start(struct kl_store *s)
 {
-    struct kl_kv *kv = s->o.read_only ? NULL : find_fence(s);
-    if (!kv)
-        return;
-    find_reason(s, kv);
-    if (!kv->cold)
-        log_reason(s);
+    const struct kl_kv *kv = s->o.read_only ? NULL : find_fence(s);
+    if (kv)
+        kl_log(KL_LOG_WARN, "store", "the datastore takes no writes: %.*s", REASON(kv));
 }
 
 int kl_fence_error(struct kl_store *s, struct kl_error *err)
 {
-    struct kl_kv *kv = s->o.read_only ? NULL : find_fence(s);
+    const struct kl_kv *kv = s->o.read_only ? NULL : find_fence(s);
     if (!kv)
         return kl_error_set(err, KL_EUNAVAILABLE, "the datastore is open for reading only");
-    find_reason(s, kv);
-    return kl_error_set(err, KL_EUNAVAILABLE, "the datastore takes no writes: %s",
-                        s->fence.why[0] ? s->fence.why : "the key " KL_FENCE_KEY " says why");
+    return kl_error_set(err, KL_EUNAVAILABLE, "the datastore takes no writes: %.*s", REASON(kv));
 }
 
 // ---- who may pass ----

@@ -34,7 +34,6 @@ struct kl_kv {
     atomic_uint refs;
     uint32_t key_len;
     bool deleted;
-    bool cold; // the value is not in memory: kl_store_load_value
     // A log that gives one revision to all rows of a transaction (a remote etcd): their place among
     // those with this id, and whether another one follows. Ids are unique everywhere else.
     bool more;
@@ -42,7 +41,7 @@ struct kl_kv {
     uint32_t sub;
     kl_rev id, mod_rev, create_rev;
     int64_t version, lease;
-    struct kl_bytes *value; // NULL when deleted or cold
+    struct kl_bytes *value; // NULL when deleted
     const struct kl_kv_hooks *hooks;
     struct kl_home *home; // where it is counted, or NULL
     _Atomic(void *) attach[KL_KV_ATTACH];

@@ -277,23 +277,6 @@ static void read_range(struct kl_backend *b, struct kl_range_req *q)
     q->nkvs = k;
 }
 
-static void run_value(struct kl_task *t)
-{
-    struct kl_value_req *q = KL_CONTAINER_OF(t, struct kl_value_req, task);
-    q->done(q);
-}
-
-static void read_value(struct kl_backend *b, struct kl_value_req *q)
-{
-    size_t at = find_row(b, q->id - 1, 0);
-    if (at < b->n && b->rows[at].kv->id == q->id)
-        q->value = kl_bytes_ref(b->rows[at].kv->value);
-    else
-        q->code = KL_ECOMPACTED;
-    q->task.run = run_value;
-    kl_loop_defer(kl_core_loop(b->core), &q->task);
-}
-
 static int cmp_rev(const void *a, const void *b)
 {
     kl_rev x = *(const kl_rev *)a, y = *(const kl_rev *)b;
@@ -376,7 +359,6 @@ const struct kl_backend_ops kl_backend_memory = {
     .propose = propose,
     .read_rows = read_rows,
     .read_range = read_range,
-    .read_value = read_value,
     .compact_step = compact_step,
     .sizes = get_sizes,
     .close = close_memory,

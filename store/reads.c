@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Old revisions and cold values: held views, and the back end's history.
+// Old revisions: held views, and the back end's history.
 #include "store/store_int.h"
 #include "store/view_int.h"
 #include <assert.h>
@@ -169,61 +169,4 @@ void kl_range_at_fini(struct kl_range_at *at)
     free(at->kvs);
     at->kvs = NULL;
     at->nkvs = 0;
-}
-
-// ---- cold values ----
-
-struct value_work {
-    struct kl_read read;
-    struct kl_value_req q;
-    struct kl_load_value *lv;
-};
-
-static void run_value_cb(struct kl_task *t)
-{
-    struct kl_load_value *lv = KL_CONTAINER_OF(t, struct kl_load_value, task);
-    lv->cb(lv);
-}
-
-static void value_done(struct kl_value_req *q)
-{
-    struct value_work *w = KL_CONTAINER_OF(q, struct value_work, q);
-    struct kl_load_value *lv = w->lv;
-    struct kl_store *s = w->read.store;
-    lv->code = q->code;
-    lv->err = q->err;
-    lv->value = q->value;
-    free(w);
-    lv->task.run = run_value_cb;
-    kl_loop_post(lv->loop, &lv->task);
-    kl_store_read_done(s);
-}
-
-static void start_value(struct kl_read *rd, struct kl_store *s)
-{
-    struct value_work *w = KL_CONTAINER_OF(rd, struct value_work, read);
-    if (s->stopping) {
-        w->q.code = kl_error_set(&w->q.err, KL_ECANCELED, "the store is stopping");
-        value_done(&w->q);
-    } else {
-        s->ops->read_value(s->backend, &w->q);
-    }
-}
-
-int kl_store_load_value(struct kl_store *s, struct kl_load_value *lv, struct kl_error *err)
-{
-    if (atomic_load_explicit(&s->refuse, memory_order_acquire))
-        return kl_error_set(err, KL_EUNAVAILABLE, "the store is stopping");
-    struct value_work *w = calloc(1, sizeof(*w));
-    if (!w)
-        return kl_error_set(err, KL_ENOMEM, "out of memory");
-    if (!lv->loop)
-        lv->loop = kl_loop_current();
-    assert(lv->loop);
-    w->lv = lv;
-    w->read.start = start_value;
-    w->q.done = value_done;
-    w->q.id = lv->kv->id;
-    kl_store_read(s, &w->read);
-    return 0;
 }

@@ -117,19 +117,6 @@ struct kl_range_at {
 int kl_store_range_at(struct kl_store *s, struct kl_range_at *q, struct kl_error *err);
 void kl_range_at_fini(struct kl_range_at *q);
 
-// The value of a cold version.
-struct kl_load_value {
-    struct kl_kv *kv; // borrowed until cb
-    void (*cb)(struct kl_load_value *q);
-    struct kl_loop *loop;
-    int code; // KL_ECOMPACTED when the row is gone: read a newer view
-    struct kl_error err;
-    struct kl_bytes *value; // a reference, the caller's
-    struct kl_task task;    // the store's
-    struct kl_store *store;
-};
-int kl_store_load_value(struct kl_store *s, struct kl_load_value *q, struct kl_error *err);
-
 struct kl_store_status {
     const char *backend; // "sqlite", "memory"
     uint64_t cluster_id, member_id;

@@ -151,12 +151,7 @@ struct kl_store {
     bool full, checking_space;
     int64_t full_budget, full_check_ms;
 
-    struct {
-        bool maybe, loading;
-        kl_rev why_id; // of the version that `why` is of
-        char why[401];
-        struct kl_load_value load;
-    } fence;
+    bool may_be_fenced;
 
     struct kl_forward *forward; // NULL: everything is evaluated here
 

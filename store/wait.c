@@ -71,30 +71,6 @@ int kl_store_run_lease(struct kl_store *s, struct kl_lease_req *q, struct kl_err
     return rc;
 }
 
-static void on_value(struct kl_load_value *q)
-{
-    kl_loop_stop(q->loop);
-}
-
-static int value_of(struct kl_store *s, struct kl_kv *kv, struct kl_buf *out, struct kl_error *err)
-{
-    struct kl_load_value q = {.kv = kv, .cb = on_value};
-    if (!kv->cold)
-        return kl_buf_puts(out, kl_kv_value(kv));
-    if (!(q.loop = new_loop(err)))
-        return KL_ENOMEM;
-    int rc = kl_store_load_value(s, &q, err);
-    if (!rc) {
-        kl_loop_run(q.loop);
-        rc = fill(err, q.code, &q.err);
-        if (!rc)
-            rc = kl_buf_puts(out, kl_bytes_str(q.value));
-        kl_bytes_unref(q.value);
-    }
-    kl_loop_unref(q.loop);
-    return rc;
-}
-
 int kl_store_run_get(struct kl_store *s, struct kl_str key, int64_t patience_ms, struct kl_buf *out,
                      kl_rev *ret_mod, struct kl_error *err)
 {
@@ -103,7 +79,7 @@ int kl_store_run_get(struct kl_store *s, struct kl_str key, int64_t patience_ms,
     int rc = kl_store_run_txn(s, &txn, patience_ms, err);
     if (!rc)
         *ret_mod = get.kv ? get.kv->mod_rev : 0;
-    if (!rc && get.kv && (rc = value_of(s, get.kv, out, err)) == KL_ELIMIT)
+    if (!rc && get.kv && (rc = kl_buf_puts(out, kl_kv_value(get.kv))) == KL_ELIMIT)
         kl_error_set(err, rc, "%.*s is too large", KL_PRI(key));
     kl_txn_fini(&txn);
     return rc;

@@ -522,7 +522,6 @@ const struct kl_backend_ops kl_backend_raft = {
     .leader = get_leader,
     .read_rows = kl_sq_post_read_rows,
     .read_range = kl_sq_post_read_range,
-    .read_value = kl_sq_post_read_value,
     .compact_step = kl_sq_post_compact_step,
     .tidy = kl_sq_post_tidy,
     .sizes = kl_sq_get_sizes,

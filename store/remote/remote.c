@@ -308,20 +308,6 @@ static void compact_step(struct kl_backend *b, struct kl_step_req *q)
     kl_loop_defer(kl_core_loop(b->core), &q->task);
 }
 
-static void run_value(struct kl_task *t)
-{
-    struct kl_value_req *q = KL_CONTAINER_OF(t, struct kl_value_req, task);
-    q->done(q);
-}
-
-// All values are in memory.
-static void read_value(struct kl_backend *b, struct kl_value_req *q)
-{
-    q->code = KL_ECOMPACTED;
-    q->task.run = run_value;
-    kl_loop_defer(kl_core_loop(b->core), &q->task);
-}
-
 static void get_sizes(struct kl_backend *b, struct kl_backend_sizes *ret)
 {
 }
@@ -333,8 +319,8 @@ extern const struct kl_backend_ops kl_backend_etcd, kl_backend_etcd_unix;
         .scheme = name, .one_txn = true, .open = open_, .load = load_remote,                       \
         .start = start_remote, .propose = kl_remote_propose, .confirm_head = kl_remote_head,       \
         .lease = kl_remote_lease, .read_rows = kl_remote_read_rows,                                \
-        .read_range = kl_remote_read_range, .read_value = read_value,                              \
-        .compact_step = compact_step, .sizes = get_sizes, .close = close_remote,                   \
+        .read_range = kl_remote_read_range, .compact_step = compact_step, .sizes = get_sizes,      \
+        .close = close_remote,                                                                     \
     }
 
 const struct kl_backend_ops kl_backend_etcd = REMOTE_OPS("etcd", open_tcp);

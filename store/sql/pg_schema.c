@@ -103,7 +103,6 @@ const char *const kl_pg_sql[KL_PG_STMTS] = {
     [KL_SQL_RANGE_TO_LAST] = NEWEST_ROWS("name >= $1" AT("$2"), "$3"),
     [KL_SQL_RANGE_COUNT] = NEWEST_COUNT("name >= $1 AND name < $2" AT("$3")),
     [KL_SQL_RANGE_TO_LAST_COUNT] = NEWEST_COUNT("name >= $1" AT("$2")),
-    [KL_SQL_READ_VALUE] = "SELECT value FROM kine WHERE id = $1",
     [KL_SQL_STEP_FROM] = "SELECT id FROM kine WHERE id <= $1 AND COALESCE(txn_rev, id) < $1"
                          " ORDER BY id DESC LIMIT 1",
     [KL_SQL_STEP_ROWS] = "SELECT id, prev_revision, deleted, COALESCE(txn_rev, id) FROM kine"

@@ -239,25 +239,3 @@ void kl_sql_read_range(struct kl_backend *b, struct kl_range_req *q)
     q->end = end;
     free(room);
 }
-
-static int read_value(struct kl_sql_conn *c, struct kl_value_req *q)
-{
-    struct kl_sql_value v[KL_SQL_MAX_COLUMNS];
-    int r = kl_sql_query(c, KL_SQL_READ_VALUE, KL_SQL_PARAMS(KL_SQL_INT(q->id)), &q->err);
-    if (r)
-        return r;
-    r = c->driver->fetch(c, v, &q->err);
-    if (r == 1) {
-        q->value = kl_bytes_new(v[0].type == KL_SQL_BYTES ? v[0].s : kl_str(""));
-        r = q->value ? 0 : KL_ENOMEM;
-    } else if (r == 0) {
-        r = KL_ECOMPACTED;
-    }
-    c->driver->finish(c);
-    return r;
-}
-
-void kl_sql_read_value(struct kl_backend *b, struct kl_value_req *q)
-{
-    UNTIL_DEADLINE(b, q, read_value(c, q), (void)0);
-}

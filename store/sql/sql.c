@@ -30,7 +30,6 @@
 
 REQUEST(read_rows, kl_rows_req, reader_loop, kl_sql_read_rows)
 REQUEST(read_range, kl_range_req, reader_loop, kl_sql_read_range)
-REQUEST(read_value, kl_value_req, reader_loop, kl_sql_read_value)
 REQUEST(compact_step, kl_step_req, writer_loop, kl_sql_compact_step)
 REQUEST(tidy, kl_tidy_req, writer_loop, kl_sql_tidy)
 
@@ -181,8 +180,8 @@ static int open_mysql(struct kl_store *core, struct kl_str rest, struct kl_backe
         .import_begin = kl_sql_import_begin, .import_rows = kl_sql_import_rows,                    \
         .import_end = kl_sql_import_end, .start = start, .propose = kl_sql_propose,                \
         .confirm_head = kl_sql_confirm_head, .leader = kl_sql_leader, .keeper = kl_sql_keeper,     \
-        .read_rows = read_rows, .read_range = read_range, .read_value = read_value,                \
-        .compact_step = compact_step, .tidy = tidy, .sizes = get_sizes, .close = close_sql,        \
+        .read_rows = read_rows, .read_range = read_range, .compact_step = compact_step,            \
+        .tidy = tidy, .sizes = get_sizes, .close = close_sql,                                      \
     }
 
 extern const struct kl_backend_ops kl_backend_postgres, kl_backend_postgresql, kl_backend_mysql,

@@ -253,7 +253,6 @@ void kl_sql_confirm_head(struct kl_backend *b, struct kl_head_req *q);
 // read.c
 void kl_sql_read_rows(struct kl_backend *b, struct kl_rows_req *q);
 void kl_sql_read_range(struct kl_backend *b, struct kl_range_req *q);
-void kl_sql_read_value(struct kl_backend *b, struct kl_value_req *q);
 
 // beat.c: the reader's loop
 void kl_sql_beat_start(struct kl_backend *b);

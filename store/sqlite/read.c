@@ -84,18 +84,33 @@ static void bind_range(sqlite3_stmt *st, struct kl_str key, struct kl_str end, k
     sqlite3_bind_int64(st, 4, rev);
 }
 
+static int read_value(struct kl_backend *b, struct kl_kv *kv, struct kl_error *err)
+{
+    sqlite3_stmt *st = kl_sq_get(b, KL_SQ_VALUE, err);
+    if (!st)
+        return err->code;
+    sqlite3_bind_int64(st, 1, kv->id);
+    int rc = sqlite3_step(st), r = 0;
+    if (rc == SQLITE_ROW)
+        kv->value = kl_bytes_new((struct kl_str){(const char *)sqlite3_column_blob(st, 0),
+                                                 (size_t)sqlite3_column_bytes(st, 0)});
+    if (rc != SQLITE_ROW)
+        r = rc == SQLITE_DONE ? KL_ECOMPACTED : kl_sq_error(b, rc, err, "value");
+    else if (!kv->value)
+        r = KL_ENOMEM;
+    sqlite3_reset(st);
+    return r;
+}
+
 static int add_range_kv(struct kl_backend *b, struct kl_range_req *q, sqlite3_stmt *st)
 {
     struct kl_kv *kv = kl_sq_column_kv(b, st, 0);
     if (!kv)
         return KL_ENOMEM;
-    struct kl_value_req v = {.id = kv->id};
-    kl_sq_read_value(b, &v);
-    kv->value = v.value;
-    if (v.code) {
+    int r = read_value(b, kv, &q->err);
+    if (r) {
         kl_kv_unref(kv);
-        q->err = v.err;
-        return v.code;
+        return r;
     }
     q->kvs[q->nkvs++] = kv;
     return 0;
@@ -160,23 +175,4 @@ void kl_sq_read_range(struct kl_backend *b, struct kl_range_req *q)
     end[q->key.n] = 0;
     read_range(b, q, (struct kl_str){end, q->key.n + 1});
     free(end);
-}
-
-void kl_sq_read_value(struct kl_backend *b, struct kl_value_req *q)
-{
-    sqlite3_stmt *st = kl_sq_get(b, KL_SQ_VALUE, &q->err);
-    if (!st) {
-        q->code = q->err.code;
-        return;
-    }
-    sqlite3_bind_int64(st, 1, q->id);
-    int rc = sqlite3_step(st);
-    if (rc == SQLITE_ROW) {
-        q->value = kl_bytes_new((struct kl_str){(const char *)sqlite3_column_blob(st, 0),
-                                                (size_t)sqlite3_column_bytes(st, 0)});
-        q->code = q->value ? 0 : KL_ENOMEM;
-    } else {
-        q->code = rc == SQLITE_DONE ? KL_ECOMPACTED : kl_sq_error(b, rc, &q->err, "value");
-    }
-    sqlite3_reset(st);
 }

@@ -126,10 +126,8 @@ static bool do_tidy(struct kl_backend *b, struct kl_tidy_req *q)
 
 READ(read_rows, kl_rows_req)
 READ(read_range, kl_range_req)
-READ(read_value, kl_value_req)
 REQUEST(read_rows, kl_rows_req, do_read_rows)
 REQUEST(read_range, kl_range_req, do_read_range)
-REQUEST(read_value, kl_value_req, do_read_value)
 REQUEST(compact_step, kl_step_req, do_step)
 REQUEST(tidy, kl_tidy_req, do_tidy)
 
@@ -255,7 +253,6 @@ const struct kl_backend_ops kl_backend_sqlite = {
     .propose = propose,
     .read_rows = kl_sq_post_read_rows,
     .read_range = kl_sq_post_read_range,
-    .read_value = kl_sq_post_read_value,
     .compact_step = kl_sq_post_compact_step,
     .tidy = kl_sq_post_tidy,
     .sizes = kl_sq_get_sizes,

@@ -154,7 +154,6 @@ int kl_sq_insert_rows(struct kl_backend *b, const struct kl_batch *batch, struct
 int kl_sq_write_leases(struct kl_backend *b, const struct kl_batch *batch, struct kl_error *err);
 void kl_sq_read_rows(struct kl_backend *b, struct kl_rows_req *q);
 void kl_sq_read_range(struct kl_backend *b, struct kl_range_req *q);
-void kl_sq_read_value(struct kl_backend *b, struct kl_value_req *q);
 // compact.c. Reads on; true: what to delete is known. Deletes, until then, in an open transaction
 // that is committed or not afterwards, or in one of its own (sets code).
 bool kl_sq_step_read(struct kl_backend *b, struct kl_step_req *q);
@@ -204,7 +203,6 @@ void kl_sq_update_sizes(struct kl_backend *b);
 // sqlite.c: the same as requests from the core's loop.
 void kl_sq_post_read_rows(struct kl_backend *b, struct kl_rows_req *q);
 void kl_sq_post_read_range(struct kl_backend *b, struct kl_range_req *q);
-void kl_sq_post_read_value(struct kl_backend *b, struct kl_value_req *q);
 void kl_sq_post_compact_step(struct kl_backend *b, struct kl_step_req *q);
 void kl_sq_post_tidy(struct kl_backend *b, struct kl_tidy_req *q);
 void kl_sq_get_sizes(struct kl_backend *b, struct kl_backend_sizes *ret); // any thread

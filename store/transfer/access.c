@@ -99,42 +99,6 @@ int kl_access_view(struct kl_access *a, struct kl_view **ret_v, struct kl_error 
     return r;
 }
 
-// ---- a request of the store from here: submitted on the loop, answered there ----
-
-struct value_call {
-    struct kl_load_value q;
-    struct kl_access *a;
-    struct kl_task task;
-};
-
-static void value_loaded(struct kl_load_value *q)
-{
-    struct value_call *c = KL_CONTAINER_OF(q, struct value_call, q);
-    c->a->err = q->err;
-    kl_access_done(c->a, q->code);
-}
-
-static void run_value(struct kl_task *t)
-{
-    struct value_call *c = KL_CONTAINER_OF(t, struct value_call, task);
-    int r = kl_store_load_value(c->a->store, &c->q, &c->a->err);
-    if (r)
-        kl_access_done(c->a, r);
-}
-
-int kl_access_value(struct kl_access *a, struct kl_kv *kv, struct kl_bytes **ret,
-                    struct kl_error *err)
-{
-    if (!kv->cold) {
-        *ret = kl_bytes_ref(kv->value);
-        return 0;
-    }
-    struct value_call c = {.q = {.kv = kv, .cb = value_loaded}, .a = a, .task.run = run_value};
-    int r = call(a, &c.task, err);
-    *ret = c.q.value;
-    return r;
-}
-
 static int cmp_lease(const void *x, const void *y)
 {
     int64_t a = ((const struct kl_access_lease *)x)->id,

@@ -25,10 +25,6 @@ void kl_access_done(struct kl_access *a, int code);
 
 // The newest view: a reference.
 int kl_access_view(struct kl_access *a, struct kl_view **ret_v, struct kl_error *err);
-// The value of a version, cold or not: a reference. KL_ECOMPACTED: its row is gone.
-int kl_access_value(struct kl_access *a, struct kl_kv *kv, struct kl_bytes **ret,
-                    struct kl_error *err);
-
 struct kl_access_lease {
     int64_t id, ttl_ms, remaining_ms;
 };

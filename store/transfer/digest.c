@@ -46,13 +46,10 @@ int kl_store_digest(struct kl_store *store, int64_t (*renumber)(void *arg, kl_re
     if (!r)
         kl_iter_init(&it, v, KL_STR("\0"), KL_RANGE_TO_LAST);
     for (struct kl_kv *kv; !r && (kv = kl_iter_next(&it));) {
-        struct kl_bytes *value = NULL;
         if (kl_str_eqz(kl_kv_key(kv), KL_FENCE_KEY))
             continue; // no part of a copy
-        r = kl_access_value(&a, kv, &value, err);
-        if (!r && add_key(md, kv, kl_bytes_str(value), renumber, arg))
+        if (add_key(md, kv, kl_kv_value(kv), renumber, arg))
             r = kl_error_set(err, KL_ENOMEM, "out of memory");
-        kl_bytes_unref(value);
     }
     if (!r && !EVP_DigestFinal_ex(md, ret, NULL))
         r = kl_error_set(err, KL_ENOMEM, "out of memory");

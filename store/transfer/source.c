@@ -198,11 +198,10 @@ static int give_row(struct store_source *s, const struct kl_kv *kv, const struct
     return note_lease(s, kv->lease, err);
 }
 
-static int take_value(struct store_source *s, struct kl_kv *kv, struct kl_error *err)
+static void take_value(struct store_source *s, struct kl_kv *kv)
 {
     kl_bytes_unref(s->value);
-    s->value = NULL;
-    return kv->deleted ? 0 : kl_access_value(&s->a, kv, &s->value, err);
+    s->value = kl_bytes_ref(kv->value);
 }
 
 static void give_header(struct store_source *s, struct kl_record *ret)
@@ -223,14 +222,11 @@ static void give_header(struct store_source *s, struct kl_record *ret)
 // 0: *ret is one; KL_EAGAIN: no more of them.
 static int next_row(struct store_source *s, struct kl_record *ret, struct kl_error *err)
 {
-    while (s->at < s->nrows) {
-        struct kl_kv *kv = s->rows[s->at++];
-        int r = take_value(s, kv, err);
-        if (r == KL_ECOMPACTED && s->watching)
-            continue; // the log has what came after it
-        return r ? r : give_row(s, kv, NULL, ret, err);
-    }
-    return KL_EAGAIN;
+    if (s->at == s->nrows)
+        return KL_EAGAIN;
+    struct kl_kv *kv = s->rows[s->at++];
+    take_value(s, kv);
+    return give_row(s, kv, NULL, ret, err);
 }
 
 static void drop_events(struct store_source *s)
@@ -249,8 +245,8 @@ static int next_change(struct store_source *s, struct kl_record *ret, struct kl_
             struct kl_event *e = &s->ev[s->ev_at++];
             if (e->kv->id <= s->from.through || skip_fence(s, e->kv))
                 continue; // of a transaction whose end is missing
-            int r = take_value(s, e->kv, err);
-            return r ? r : give_row(s, e->kv, e->prev, ret, err);
+            take_value(s, e->kv);
+            return give_row(s, e->kv, e->prev, ret, err);
         }
         drop_events(s);
         kl_rev finish = atomic_load(&s->finish), before = s->progress;

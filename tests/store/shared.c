@@ -368,19 +368,6 @@ static void read_range(struct kl_backend *b, struct kl_range_req *q)
     kl_loop_defer(kl_core_loop(b->core), &q->task);
 }
 
-static void run_value(struct kl_task *t)
-{
-    struct kl_value_req *q = KL_CONTAINER_OF(t, struct kl_value_req, task);
-    q->done(q);
-}
-
-static void read_value(struct kl_backend *b, struct kl_value_req *q)
-{
-    q->code = KL_ECOMPACTED; // nothing is ever cold here
-    q->task.run = run_value;
-    kl_loop_defer(kl_core_loop(b->core), &q->task);
-}
-
 static void run_step(struct kl_task *t)
 {
     struct kl_step_req *q = KL_CONTAINER_OF(t, struct kl_step_req, task);
@@ -604,7 +591,6 @@ const struct kl_backend_ops hs_backend_shared = {
     .leader = get_leader,
     .read_rows = read_rows,
     .read_range = read_range,
-    .read_value = read_value,
     .compact_step = compact_step,
     .sizes = get_sizes,
     .close = close_shared,

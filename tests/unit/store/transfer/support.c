@@ -212,15 +212,9 @@ void ts_same(struct kl_store *a, struct kl_store *b)
     assert_int_equal(i.left, j.left);
     for (struct kl_kv *p, *q; (p = kl_iter_next(&i));) {
         q = kl_iter_next(&j);
-        struct kl_bytes *pv, *qv;
         assert_string_equal(p->key, q->key);
-        assert_int_equal(kl_access_value(&x, p, &pv, NULL), 0);
-        assert_int_equal(kl_access_value(&y, q, &qv, NULL), 0);
-        if (!kl_str_eq(kl_bytes_str(pv), kl_bytes_str(qv)))
-            fail_msg("%s: %.*s and %.*s", p->key, KL_PRI(kl_bytes_str(pv)),
-                     KL_PRI(kl_bytes_str(qv)));
-        kl_bytes_unref(pv);
-        kl_bytes_unref(qv);
+        if (!kl_str_eq(kl_kv_value(p), kl_kv_value(q)))
+            fail_msg("%s: %.*s and %.*s", p->key, KL_PRI(kl_kv_value(p)), KL_PRI(kl_kv_value(q)));
         assert_int_equal(p->id, q->id);
         assert_int_equal(p->mod_rev, q->mod_rev);
         assert_int_equal(p->create_rev, q->create_rev);
