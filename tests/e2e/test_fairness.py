@@ -14,7 +14,7 @@ CMS = "/api/v1/namespaces/default/configmaps"
 OBJECTS, SIZE = 100, 30_000  # a LIST of 3 MB: ten seats
 NOISY, THREADS = 500, 50
 GROWTH_MIB = 400
-server = Server("--datastore-endpoint", "memory://")
+server = Server()
 stuck = []
 tokens = {}
 
