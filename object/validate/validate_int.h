@@ -257,7 +257,7 @@ const struct kl_v_kind *kl_v_kind_of(const struct kl_resource *storage);
 // One list a file: kinds.c has them all.
 extern const struct kl_v_kind kl_v_pods[], kl_v_services[], kl_v_core[], kl_v_volume_kinds[],
     kl_v_workloads[], kl_v_jobs[], kl_v_cluster[], kl_v_network[], kl_v_storage[],
-    kl_v_flowcontrol[], kl_v_certificates[], kl_v_admission[];
+    kl_v_flowcontrol[], kl_v_certificates[], kl_v_devices[], kl_v_admission[];
 
 static inline const struct kl_value *kl_v_spec(const struct kl_v *c)
 {
