@@ -305,5 +305,37 @@ def test_service_account_secrets():
           '"nobody" not found')
 
 
+def test_optional():
+    """Plug-ins that are off unless they are asked for."""
+    on = ["AlwaysPullImages", "DenyServiceExternalIPs", "ExtendedResourceToleration", "NamespaceExists",
+          "LimitPodHardAntiAffinityTopology", "PodNodeSelector", "PodTolerationRestriction"]
+    with Server("--datastore-endpoint", "memory://", "--disable", "scheduler",
+                "--kube-apiserver-arg", "enable-admission-plugins=" + ",".join(on)) as o:
+        meta = {"name": "ns", "annotations": {
+            "scheduler.alpha.kubernetes.io/node-selector": "disk=ssd, zone=a",
+            "scheduler.alpha.kubernetes.io/defaultTolerations": '[{"key":"k","operator":"Exists"}]'}}
+        o.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
+        wait_for(lambda: o.try_kubectl("-n", "ns", "get", "serviceaccount", "default").code == 0,
+                 "the ServiceAccount default")
+        p = pod("p")
+        p["spec"]["containers"][0].update(imagePullPolicy="Never", resources={
+            "requests": {"example.com/gpu": "1"}, "limits": {"example.com/gpu": "1"}})
+        spec = o.api("POST", "/api/v1/namespaces/ns/pods", p)["spec"]
+        equal((spec["containers"][0]["imagePullPolicy"], spec["nodeSelector"]),
+              ("Always", {"disk": "ssd", "zone": "a"}))
+        tolerated = [t["key"] for t in spec["tolerations"]]
+        for key in "k", "example.com/gpu":
+            equal(tolerated.count(key), 1, f"tolerations of {key} in {tolerated}")
+        status, _, text = o.raw("POST", "/api/v1/namespaces/ns/pods", pod("q", nodeSelector={"zone": "b"}))
+        equal((status, json.loads(text)["message"]),
+              (403, 'pods "q" is forbidden: pod node label selector conflicts with its namespace node '
+                    'label selector'))
+        service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
+                   "spec": {"ports": [{"port": 80}], "externalIPs": ["192.0.2.1"]}}
+        status, _, text = o.raw("POST", "/api/v1/namespaces/ns/services", service)
+        equal((status, json.loads(text)["message"]),
+              (403, 'services "s" is forbidden: Use of external IPs is denied by admission control'))
+
+
 if __name__ == "__main__":
     run(s)
