@@ -49,7 +49,8 @@ const struct kl_type *kl_crd_schema_type(const struct kl_crd_schema *s);
 const struct kl_type *kl_crd_schema_list_type(const struct kl_crd_schema *s);
 // The schema behind a type; NULL for types that are no custom kind's. O(1).
 const struct kl_crd_schema *kl_crd_of_type(const struct kl_type *t);
-size_t kl_crd_schema_bytes(const struct kl_crd_schema *s); // memory it holds now
+// Memory of the schema and its types, without the rules and patterns compiled so far.
+size_t kl_crd_schema_bytes(const struct kl_crd_schema *s);
 kl_sym kl_crd_rest_sym(void);
 
 // ---- reading objects

@@ -236,6 +236,11 @@ const struct kl_type *kl_crd_schema_list_type(const struct kl_crd_schema *s)
     return &s->list_type;
 }
 
+size_t kl_crd_schema_bytes(const struct kl_crd_schema *s)
+{
+    return s->bytes;
+}
+
 const struct kl_crd_schema *kl_crd_of_type(const struct kl_type *t)
 {
     return t && t->custom ? (const struct kl_crd_schema *)(const void *)t : NULL;
