@@ -83,7 +83,7 @@ struct kl_encryption {
     struct kl_kv_hooks hooks;
     struct kl_cache_opener opener;
     struct kl_store *store;
-    struct kl_apiserver *s;
+    struct kl_apiserver *_Atomic s; // set by loops[0], looked at by all
     pthread_mutex_t mu;
     struct kl_enc_config *config; // under mu; NULL: nothing is sealed
     struct kl_str secret;

@@ -329,7 +329,7 @@ void kl_encryption_start(struct kl_encryption *e, struct kl_apiserver *s)
 {
     struct kl_enc_rewrite *w = calloc(1, sizeof *w);
     struct kl_error err = {0};
-    e->s = s;
+    atomic_store(&e->s, s);
     if (!w)
         return;
     w->e = e;
@@ -374,7 +374,8 @@ void kl_encryption_stop(struct kl_encryption *e)
 
 bool kl_encryption_newer(struct kl_encryption *e)
 {
-    struct kl_api_loop *al = e->s ? kl_api_loop_of(e->s, kl_loop_current()) : NULL;
+    struct kl_apiserver *s = atomic_load(&e->s);
+    struct kl_api_loop *al = s ? kl_api_loop_of(s, kl_loop_current()) : NULL;
     if (!al || !al->reader || e->o.file)
         return false;
     struct kl_enc_config *c = kl_encryption_config(e);

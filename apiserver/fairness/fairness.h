@@ -5,8 +5,8 @@
 // Between loops. A request that runs to its end without waiting is never concurrent with another of
 // its loop; seats are held while one waits for the store, a webhook or its reader's socket. A
 // level's seats and queues are one structure behind one mutex, shared by all loops: a request locks
-// it twice, for some 100 ns each, which is less than what splitting seats between loops and moving
-// them would cost, and keeps upstream's decisions exactly. What a request is classified as is
+// it twice, for much less than what splitting seats between loops and moving them about would cost,
+// and upstream's decisions are kept exactly. What a request is classified as is
 // cached by each loop for user, verb and resource until a FlowSchema or level changes. Waiting
 // holds no thread: a parked request keeps its head, its body is not read before it runs, and its
 // loop is told by mailbox when its turn comes.

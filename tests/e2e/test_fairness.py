@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """API priority and fairness: a noisy client is told to come again, others get through; what waits
 and who reads slowly hold bounded memory; the objects and their statuses as upstream keeps them."""
+import json
 import re
 import select
 import socket
@@ -9,6 +10,7 @@ import ssl
 import threading
 from lib import Server, check, equal, run, wait_for
 
+HOOKS = "/apis/admissionregistration.k8s.io/v1"
 FLOW = "/apis/flowcontrol.apiserver.k8s.io/v1"
 CMS = "/api/v1/namespaces/default/configmaps"
 OBJECTS, SIZE = 100, 30_000  # a LIST of 3 MB: ten seats
@@ -26,7 +28,7 @@ def account(name):
     tokens[name] = server.kubectl("create", "token", name).strip()
 
 
-def ask(name, path, read=True, receive=None):
+def ask(name, path, read=True, receive=None, body=None):
     """A request of its own connection; the status, and the socket when it is not read."""
     s = socket.socket()
     if receive:
@@ -35,8 +37,11 @@ def ask(name, path, read=True, receive=None):
     s.connect(("127.0.0.1", server.port))
     context = ssl._create_unverified_context()
     t = context.wrap_socket(s)
-    t.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-              f"Authorization: Bearer {tokens[name]}\r\n\r\n".encode())
+    text = body.encode() if body else b""
+    method = f"POST {path}" if body else f"GET {path}"
+    t.sendall(f"{method} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+              f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n"
+              f"Authorization: Bearer {tokens[name]}\r\n\r\n".encode() + text)
     if not read:
         return t
     data = b""
@@ -167,6 +172,44 @@ def test_noisy_client():
     wait_for(lambda: metric("apiserver_flowcontrol_current_executing_seats",
                             flow_schema="narrow") == 0, "every seat comes back")
     equal(metric("apiserver_flowcontrol_current_inqueue_requests", flow_schema="narrow"), 0)
+
+
+def test_stalled_webhook():
+    """Writes that wait for a webhook that never answers hold their seats; the rest wait without
+    their bodies, or are refused. The quiet client gets its turn."""
+    before = server.rss_kib() // 1024
+    server.kubectl("create", "clusterrolebinding", "noisy-edit", "--clusterrole=edit",
+                   "--serviceaccount=default:noisy")
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as stalled:
+        port = stalled.getsockname()[1]
+        with open(server.kubeconfig, encoding="utf-8") as f:
+            ca = re.search(r"certificate-authority-data: (\S+)", f.read()).group(1)
+        server.api("POST", f"{HOOKS}/validatingwebhookconfigurations", {
+            "metadata": {"name": "stalled"}, "webhooks": [{
+                "name": "stalled.example.com", "sideEffects": "None", "timeoutSeconds": 3,
+                "failurePolicy": "Ignore", "admissionReviewVersions": ["v1"],
+                "clientConfig": {"url": f"https://127.0.0.1:{port}/", "caBundle": ca},
+                "matchConditions": [{"name": "noisy", "expression":
+                                     "request.userInfo.username.endsWith(':noisy')"}],
+                "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
+                           "resources": ["configmaps"]}]}]})
+        body = {"metadata": {"generateName": "w"}, "data": {"v": "x" * 500_000}}
+        codes = []
+        threads = [threading.Thread(target=lambda: codes.append(
+            ask("noisy", CMS, body=json.dumps(body))[0])) for _ in range(60)]
+        for t in threads:
+            t.start()
+        wait_for(lambda: 429 in codes, "writes are refused")
+        wait_for(lambda: metric("apiserver_flowcontrol_current_executing_requests",
+                                flow_schema="narrow") == 3, "every seat waits for the webhook")
+        peak = server.rss_kib() // 1024
+        equal(ask("quiet", "/api/v1/namespaces/default/pods")[0], 200)
+        server.api("DELETE", f"{HOOKS}/validatingwebhookconfigurations/stalled")
+        for t in threads:
+            t.join()
+    check(set(codes) <= {201, 429}, set(codes))
+    print(f"    {codes.count(429)} of {len(codes)} refused; memory grew by {peak - before} MiB")
+    check(peak - before < GROWTH_MIB, f"memory grew by {peak - before} MiB")
 
 
 def test_dumps():
