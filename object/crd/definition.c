@@ -3,87 +3,16 @@
 // where things stand).
 #include "object/crd/definition_int.h"
 #include "object/cel/url_int.h"
-#include "object/gotext_int.h"
 #include "object/validate/validate_int.h"
-
-// ---- findings
-void crd_required(struct kl_findings *f, const struct crd_path *p, const char *detail)
-{
-    crd_find_at(f, "FieldValueRequired", p, CRD_OMIT, "%s", detail);
-}
-
-void crd_forbidden(struct kl_findings *f, const struct crd_path *p, const char *detail)
-{
-    crd_find_at(f, "FieldValueForbidden", p, CRD_OMIT, "%s", detail);
-}
-
-void crd_invalid(struct kl_findings *f, const struct crd_path *p, struct kl_str value,
-                 const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    struct kl_str detail = kl_arena_vprintf(f->arena, fmt, ap);
-    va_end(ap);
-    crd_find_at(f, "FieldValueInvalid", p, crd_quote(f->arena, value), "%.*s", KL_PRI(detail));
-}
-
-void crd_unsupported(struct kl_findings *f, const struct crd_path *p, struct kl_str value,
-                     const char *const *supported)
-{
-    struct kl_buf b;
-    kl_buf_init(&b, 4096);
-    for (size_t i = 0; supported[i]; i++)
-        kl_buf_printf(&b, "%s\"%s\"", i ? ", " : "supported values: ", supported[i]);
-    crd_find_at(f, "FieldValueNotSupported", p, crd_quote(f->arena, value), "%.*s",
-                KL_PRI(kl_buf_str(&b)));
-    kl_buf_fini(&b);
-}
-
-static struct kl_str joined(struct kl_arena *a, enum kl_v_format format, struct kl_str s)
-{
-    const char *msg[KL_V_MESSAGES];
-    size_t n = kl_v_messages(format, s, msg);
-    struct kl_str all = KL_STR("");
-    for (size_t i = 0; i < n; i++)
-        all = kl_arena_printf(a, "%.*s%s%s", KL_PRI(all), i ? "," : "", msg[i]);
-    return all;
-}
 
 static void check_label(struct crd_definition *d, const struct crd_path *p, struct kl_str s)
 {
-    struct kl_str why = s.n ? joined(d->f->arena, KL_V_DNS1035, s) : KL_STR("");
+    struct kl_str why = s.n ? crd_joined(d->f->arena, KL_V_DNS1035, s) : KL_STR("");
     if (why.n)
         crd_invalid(d->f, p, s, "%.*s", KL_PRI(why));
 }
 
-bool crd_schema_has(const struct kl_value *s, bool (*fn)(const struct kl_value *s))
-{
-    static const kl_sym one[] = {KL_F_items, KL_F_not, KL_F_additionalProperties,
-                                 KL_F_additionalItems};
-    static const kl_sym lists[] = {KL_F_allOf, KL_F_anyOf, KL_F_oneOf, KL_F_items};
-    static const kl_sym maps[] = {KL_F_properties, KL_F_patternProperties, KL_F_definitions,
-                                  KL_F_dependencies};
-    if (!kl_is(s, KL_STRUCT))
-        return false;
-    if (fn(s))
-        return true;
-    for (size_t i = 0; i < KL_COUNT(one); i++)
-        if (crd_schema_has(crd_schema_part(s, one[i]), fn))
-            return true;
-    for (size_t i = 0; i < KL_COUNT(lists); i++) {
-        const struct kl_value *list = kl_get(s, lists[i]);
-        for (uint32_t k = 0; kl_is(list, KL_ARRAY) && k < list->n; k++)
-            if (crd_schema_has(&list->items[k], fn))
-                return true;
-    }
-    for (size_t i = 0; i < KL_COUNT(maps); i++)
-        for (KL_MAP_EACH_KEY(k, kl_get(s, maps[i])))
-            if (crd_schema_has(k + 1, fn))
-                return true;
-    return false;
-}
-
-static const struct kl_value *schema_of(const struct kl_value *version)
+const struct kl_value *crd_version_schema(const struct kl_value *version)
 {
     return kl_path(version, KL_F_schema, KL_F_openAPIV3Schema);
 }
@@ -91,7 +20,7 @@ static const struct kl_value *schema_of(const struct kl_value *version)
 static bool any_schema(const struct kl_value *spec, bool (*fn)(const struct kl_value *s))
 {
     for (KL_EACH(v, kl_get(spec, KL_F_versions)))
-        if (crd_schema_has(schema_of(v), fn))
+        if (crd_schema_has(crd_version_schema(v), fn))
             return true;
     return false;
 }
@@ -167,19 +96,6 @@ static bool is_established(const struct kl_value *crd)
     return false;
 }
 
-// A certificate in PEM, as far as its armour says.
-static bool is_bundle(struct kl_str s)
-{
-    static const char begin[] = "-----BEGIN CERTIFICATE-----", end[] = "-----END CERTIFICATE-----";
-    const char *from = s.n ? memmem(s.p, s.n, begin, sizeof begin - 1) : NULL;
-    return from && memmem(from, (size_t)(s.p + s.n - from), end, sizeof end - 1);
-}
-
-static bool knows_review(struct kl_str version)
-{
-    return kl_str_eqz(version, "v1") || kl_str_eqz(version, "v1beta1");
-}
-
 static struct crd_options options_of(struct kl_arena *a, const struct kl_value *old)
 {
     struct crd_options o = {true, false, true, true, true, true, true, true, true};
@@ -191,33 +107,24 @@ static struct crd_options options_of(struct kl_arena *a, const struct kl_value *
         return o;
     o.need_review_version = !kl_len(reviews);
     for (KL_EACH(v, reviews))
-        o.need_review_version |= knows_review(kl_text(v));
+        o.need_review_version |= crd_knows_review(kl_text(v));
     o.fixed_names = is_established(old);
     for (KL_EACH(v, versions)) {
-        o.need_schema &= schema_of(v) != NULL;
-        o.need_structural &= is_structural(a, schema_of(v));
-        o.need_pruned_defaults &= !crd_unpruned_defaults(a, schema_of(v));
+        o.need_schema &= crd_version_schema(v) != NULL;
+        o.need_structural &= is_structural(a, crd_version_schema(v));
+        o.need_pruned_defaults &= !crd_unpruned_defaults(a, crd_version_schema(v));
     }
     o.need_valid_types = !any_schema(spec, has_odd_type);
     o.need_atomic_sets = !any_schema(spec, has_loose_set);
     o.need_map_keys = !any_schema(spec, has_loose_keys);
-    o.any_bundle = !o.fixed_names || (bundle.n && !is_bundle(bundle));
+    o.any_bundle = !o.fixed_names || (bundle.n && !crd_is_bundle(bundle));
     return o;
 }
 
 // ---- names
-static struct kl_str lower(struct kl_arena *a, struct kl_str s)
-{
-    struct kl_str out = kl_arena_dup(a, s);
-    for (size_t i = 0; out.p && i < out.n; i++)
-        if (out.p[i] >= 'A' && out.p[i] <= 'Z')
-            ((char *)(uintptr_t)out.p)[i] = (char)(out.p[i] | 0x20);
-    return out.p ? out : KL_STR("");
-}
-
 static void check_kind_name(struct crd_definition *d, const struct crd_path *p, struct kl_str s)
 {
-    struct kl_str why = s.n ? joined(d->f->arena, KL_V_DNS1035, lower(d->f->arena, s)) : s;
+    struct kl_str why = s.n ? crd_joined(d->f->arena, KL_V_DNS1035, crd_lower(d->f->arena, s)) : s;
     if (s.n && why.n)
         crd_invalid(d->f, p, s, "may have mixed case, but should otherwise match: %.*s",
                     KL_PRI(why));
@@ -228,7 +135,7 @@ static void check_labels(struct crd_definition *d, const struct crd_path *p,
 {
     for (uint32_t i = 0; i < kl_len(list); i++) {
         struct kl_str s = kl_text(&list->items[i]);
-        struct kl_str why = joined(d->f->arena, KL_V_DNS1035, s);
+        struct kl_str why = crd_joined(d->f->arena, KL_V_DNS1035, s);
         if (why.n)
             crd_invalid(d->f, CI(p, i), s, "%.*s", KL_PRI(why));
     }
@@ -247,154 +154,6 @@ static void check_names(struct crd_definition *d, const struct kl_value *names,
     if (kind.n && kl_str_eq(kind, list))
         crd_invalid(d->f, CP(p, "listKind"), list, "kind and listKind may not be the same");
     check_labels(d, CP(p, "categories"), kl_get(names, KL_F_categories));
-}
-
-// ---- parts of versions
-static void check_simple_path(struct crd_definition *d, struct kl_str s, const struct crd_path *p,
-                              const char *under, const char *or_under, const char *why)
-{
-    if (s.p[0] != '.')
-        crd_invalid(d->f, p, s, "must be a simple json path starting with .");
-    else if (under && !kl_str_starts(s, kl_str(under)) &&
-             !(or_under && kl_str_starts(s, kl_str(or_under))))
-        crd_invalid(d->f, p, s, "%s", why);
-}
-
-static void check_subresources(struct crd_definition *d, const struct kl_value *subs,
-                               const struct crd_path *p)
-{
-    const struct kl_value *scale = kl_get(subs, KL_F_scale);
-    struct kl_str spec = kl_text(kl_get(scale, KL_F_specReplicasPath));
-    struct kl_str status = kl_text(kl_get(scale, KL_F_statusReplicasPath));
-    struct kl_str selector = kl_text(kl_get(scale, KL_F_labelSelectorPath));
-    if (!scale)
-        return;
-    if (!spec.n)
-        crd_required(d->f, CP(p, "scale.specReplicasPath"), "");
-    else
-        check_simple_path(d, spec, CP(p, "scale.specReplicasPath"), ".spec.", NULL,
-                          "should be a json path under .spec");
-    if (!status.n)
-        crd_required(d->f, CP(p, "scale.statusReplicasPath"), "");
-    else
-        check_simple_path(d, status, CP(p, "scale.statusReplicasPath"), ".status.", NULL,
-                          "should be a json path under .status");
-    if (selector.n)
-        check_simple_path(d, selector, CP(p, "scale.labelSelectorPath"), ".spec.", ".status.",
-                          "should be a json path under either .spec or .status");
-}
-
-static void check_column(struct crd_definition *d, const struct kl_value *c,
-                         const struct crd_path *p)
-{
-    static const char *const types[] = {"boolean", "date", "integer", "number", "string", NULL};
-    static const char *const formats[] = {"byte",  "date",  "date-time", "double", "float",
-                                          "int32", "int64", "password",  NULL};
-    struct kl_str type = kl_text(kl_get(c, KL_F_type)), format = kl_text(kl_get(c, KL_F_format));
-    struct kl_str path = kl_text(kl_get(c, KL_F_jsonPath));
-    if (!kl_text(kl_get(c, KL_F_name)).n)
-        crd_required(d->f, CP(p, "name"), "");
-    if (!type.n)
-        crd_required(d->f, CP(p, "type"), "must be one of boolean,date,integer,number,string");
-    else if (!kl_v_in(type, types))
-        crd_invalid(d->f, CP(p, "type"), type, "must be one of boolean,date,integer,number,string");
-    if (format.n && !kl_v_in(format, formats))
-        crd_invalid(d->f, CP(p, "format"), format,
-                    "must be one of byte,date,date-time,double,float,int32,int64,password");
-    if (!path.n)
-        crd_required(d->f, CP(p, "JSONPath"), "");
-    else
-        check_simple_path(d, path, CP(p, "JSONPath"), NULL, NULL, NULL);
-}
-
-static void check_columns(struct crd_definition *d, const struct kl_value *list,
-                          const struct crd_path *p)
-{
-    for (uint32_t i = 0; i < kl_len(list); i++)
-        check_column(d, &list->items[i], CI(p, i));
-}
-
-static void check_selectable(struct crd_definition *d, const struct kl_value *version,
-                             const struct kl_value *old, const struct crd_path *p)
-{
-    const struct kl_value *list = kl_get(version, KL_F_selectableFields);
-    const struct kl_value *before = kl_get(old, KL_F_selectableFields);
-    struct kl_crd_schema *s = NULL;
-    struct kl_str *seen = kl_arena_alloc(d->f->arena, (kl_len(list) + 1) * sizeof *seen);
-    struct kl_error why;
-    size_t n = 0;
-    if (!kl_len(list) || !seen || crd_schema_bare(schema_of(version), &s, &why))
-        return;
-    for (uint32_t i = 0; i < list->n; i++) {
-        const struct crd_path *at = CP(CI(p, i), "jsonPath");
-        struct kl_str text = kl_text(kl_get(&list->items[i], KL_F_jsonPath)), path;
-        crd_ref node = 0;
-        bool known = false;
-        if (!text.n) {
-            crd_required(d->f, at, "");
-            continue;
-        }
-        if (crd_field_path(d->f->arena, &s->words, s->root, text, false, &path, &node, &why)) {
-            crd_invalid(d->f, at, text, "is an invalid path: %s", why.msg);
-            continue;
-        }
-        if (kl_str_eqz(path, "metadata") || kl_str_starts(path, KL_STR("metadata.")))
-            crd_invalid(d->f, at, text, "must not point to fields in metadata");
-        uint32_t type = node ? crd_flags(&s->words, node) & (CRD_TYPES | CRD_INT_OR_STRING) : 0;
-        if (type != CRD_STRING && type != CRD_BOOLEAN && type != CRD_INTEGER)
-            crd_invalid(d->f, at, text,
-                        "must point to a field of type string, boolean or integer. Enum string "
-                        "fields and strings with formats are allowed.");
-        for (size_t k = 0; k < n; k++)
-            known |= kl_str_eq(seen[k], path);
-        if (known)
-            crd_find_at(d->f, "FieldValueDuplicate", at, crd_quote(d->f->arena, text), "%s", "");
-        else
-            seen[n++] = path;
-    }
-    bool kept = kl_len(before) > CRD_SELECTABLE_MAX && kl_value_equal(list, before);
-    if (n > CRD_SELECTABLE_MAX && !kept)
-        crd_find_at(d->f, "FieldValueTooMany", p, kl_arena_printf(d->f->arena, "%zu", n),
-                    "must have at most %d items", CRD_SELECTABLE_MAX);
-    kl_crd_schema_unref(s);
-}
-
-// The character at which a text is not printable, or -1.
-static int64_t unprintable(struct kl_str s)
-{
-    for (size_t i = 0; i < s.n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
-        bool c1 = c == 0xc2 && i + 1 < s.n && (unsigned char)s.p[i + 1] < 0xa1;
-        if (c < 0x20 || c == 0x7f || c1)
-            return (int64_t)i;
-    }
-    return -1;
-}
-
-static void check_deprecation(struct crd_definition *d, const struct kl_value *v,
-                              const struct crd_path *up)
-{
-    const struct crd_path *p = CP(up, "deprecationWarning");
-    const struct kl_value *warning = kl_get(v, KL_F_deprecationWarning);
-    struct kl_str s = kl_text(warning);
-    int64_t at = unprintable(s);
-    if (!warning)
-        return;
-    if (!kl_is_true(kl_get(v, KL_F_deprecated))) {
-        crd_invalid(d->f, p, s, "can only be set for deprecated versions");
-        return;
-    }
-    if (s.n > 256)
-        crd_invalid(d->f, p, s, "must be <= 256 characters long");
-    if (!s.n)
-        crd_invalid(d->f, p, s, "must not be an empty string");
-    if (at >= 0)
-        crd_invalid(d->f, p, s,
-                    "must only contain printable UTF-8 characters; non-printable character found "
-                    "at index %lld",
-                    (long long)at);
-    if (!kl_utf8_valid(s))
-        crd_invalid(d->f, p, s, "must only contain printable UTF-8 characters");
 }
 
 // ---- versions
@@ -416,23 +175,23 @@ static void check_version(struct crd_definition *d, const struct kl_value *v,
                           const struct crd_path *p)
 {
     const struct kl_value *subs = kl_get(v, KL_F_subresources);
-    check_deprecation(d, v, p);
-    if (!d->one_schema && schema_of(v))
-        crd_check_schema(d, schema_of(v), CP(p, "schema"), kl_get(subs, KL_F_status) != NULL,
-                         same_schema(d, v));
+    crd_check_deprecation(d, v, p);
+    if (!d->one_schema && crd_version_schema(v))
+        crd_check_schema(d, crd_version_schema(v), CP(p, "schema"),
+                         kl_get(subs, KL_F_status) != NULL, same_schema(d, v));
     if (!d->one_subresources)
-        check_subresources(d, subs, CP(p, "subresources"));
+        crd_check_subresources(d, subs, CP(p, "subresources"));
     if (!d->one_columns)
-        check_columns(d, kl_get(v, KL_F_additionalPrinterColumns),
-                      CP(p, "additionalPrinterColumns"));
+        crd_check_columns(d, kl_get(v, KL_F_additionalPrinterColumns),
+                          CP(p, "additionalPrinterColumns"));
     if (d->one_selectable || !kl_len(kl_get(v, KL_F_selectableFields)))
         return;
-    if (d->one_schema || !schema_of(v))
+    if (d->one_schema || !crd_version_schema(v))
         crd_invalid(d->f, CP(p, "selectableFields"), KL_STR(""),
                     "may only be set when `version.schema.openAPIV3Schema` is not included");
     else
-        check_selectable(d, v, old_version(d, kl_text(kl_get(v, KL_F_name))),
-                         CP(p, "selectableFields"));
+        crd_check_selectable(d, v, old_version(d, kl_text(kl_get(v, KL_F_name))),
+                             CP(p, "selectableFields"));
 }
 
 // What all versions have alike, upstream's internal form has once.
@@ -485,7 +244,7 @@ static void check_versions(struct crd_definition *d, const struct crd_path *up)
     for (uint32_t i = 0; i < kl_len(versions); i++) {
         const struct kl_value *v = &versions->items[i];
         struct kl_str name = kl_text(kl_get(v, KL_F_name));
-        struct kl_str why = joined(d->f->arena, KL_V_DNS1035, name);
+        struct kl_str why = crd_joined(d->f->arena, KL_V_DNS1035, name);
         storage += kl_is_true(kl_get(v, KL_F_storage));
         for (uint32_t k = 0; k < i; k++)
             unique &= !kl_str_eq(name, kl_text(kl_get(&versions->items[k], KL_F_name)));
@@ -502,7 +261,7 @@ static void check_versions(struct crd_definition *d, const struct crd_path *up)
     const struct kl_value *first = kl_at(versions, 0);
     struct kl_str name = kl_text(kl_get(first, KL_F_name)), why = KL_STR("");
     if (name.n)
-        why = joined(d->f->arena, KL_V_DNS1035, name);
+        why = crd_joined(d->f->arena, KL_V_DNS1035, name);
     if (why.n)
         crd_invalid(d->f, CP(up, "version"), name, "%.*s", KL_PRI(why));
 }
@@ -515,192 +274,29 @@ static void check_common(struct crd_definition *d, const struct crd_path *p)
     bool status = false;
     for (KL_EACH(v, versions))
         status |= kl_path(v, KL_F_subresources, KL_F_status) != NULL;
-    if (d->one_schema && schema_of(first))
-        crd_check_schema(d, schema_of(first), CP(p, "validation"), status, same_schema(d, first));
+    if (d->one_schema && crd_version_schema(first))
+        crd_check_schema(d, crd_version_schema(first), CP(p, "validation"), status,
+                         same_schema(d, first));
     if (d->one_subresources)
-        check_subresources(d, kl_get(first, KL_F_subresources), CP(p, "subresources"));
+        crd_check_subresources(d, kl_get(first, KL_F_subresources), CP(p, "subresources"));
     if (d->one_columns)
-        check_columns(d, kl_get(first, KL_F_additionalPrinterColumns),
-                      CP(p, "additionalPrinterColumns"));
+        crd_check_columns(d, kl_get(first, KL_F_additionalPrinterColumns),
+                          CP(p, "additionalPrinterColumns"));
     if (!d->one_selectable || !kl_len(kl_get(first, KL_F_selectableFields)))
         return;
     if (!d->one_schema || !kl_get(first, KL_F_schema))
         crd_invalid(d->f, CP(p, "selectableFields"), KL_STR(""),
                     "may only be set when validations.schema is included");
     else
-        check_selectable(d, first, kl_at(kl_get(d->old_spec, KL_F_versions), 0),
-                         CP(p, "selectableFields"));
-}
-
-// ---- conversion
-static void check_url(struct crd_definition *d, struct kl_str url, const struct crd_path *p)
-{
-    static const char form[] = "; desired format: https://host[/path]";
-    struct cel_url u;
-    const char *why = cel_url_parse(d->f->arena, url, &u);
-    if (why) {
-        crd_find_at(d->f, "FieldValueRequired", p, CRD_OMIT, "url must be a valid URL: %s%s", why,
-                    form);
-        return;
-    }
-    ptrdiff_t scheme = kl_str_chr(url, ':'), query = kl_str_chr(url, '?');
-    ptrdiff_t fragment = kl_str_chr(url, '#');
-    struct kl_str name = {url.p, scheme > 0 ? (size_t)scheme : 0};
-    if (!kl_str_ieq(name, KL_STR("https")))
-        crd_invalid(d->f, p, lower(d->f->arena, name), "'https' is the only allowed URL scheme%s",
-                    form);
-    struct kl_str rest = kl_str_from(url, name.n + (scheme > 0));
-    struct kl_str host = KL_STR(""), user = KL_STR("");
-    if (kl_str_starts(rest, KL_STR("//"))) {
-        host = kl_str_from(rest, 2);
-        for (size_t i = 0; i < host.n; i++)
-            if (strchr("/?#", host.p[i]))
-                host.n = i;
-        ptrdiff_t at = kl_str_chr(host, '@');
-        if (at >= 0) {
-            user = (struct kl_str){host.p, (size_t)at};
-            host = kl_str_from(host, (size_t)at + 1);
-        }
-    }
-    if (!host.n)
-        crd_invalid(d->f, p, host, "host must be specified%s", form);
-    if (user.n)
-        crd_invalid(d->f, p, user, "user information is not permitted in the URL");
-    if (fragment >= 0 && (size_t)fragment + 1 < url.n)
-        crd_invalid(d->f, p, kl_str_from(url, (size_t)fragment + 1),
-                    "fragments are not permitted in the URL");
-    if (query >= 0 && (fragment < 0 || query < fragment)) {
-        struct kl_str q = kl_str_from(url, (size_t)query + 1);
-        if (fragment >= 0)
-            q.n = (size_t)(fragment - query) - 1;
-        if (q.n)
-            crd_invalid(d->f, p, q, "query parameters are not permitted in the URL");
-    }
-}
-
-static void check_service_path(struct crd_definition *d, struct kl_str path,
-                               const struct crd_path *p)
-{
-    struct kl_str rest, step;
-    size_t i = 0;
-    if (!path.n || kl_str_eqz(path, "/"))
-        return;
-    if (kl_str_eqz(path, "//")) {
-        crd_invalid(d->f, p, path, "segment[0] may not be empty");
-        return;
-    }
-    if (path.p[0] != '/')
-        crd_invalid(d->f, p, path, "must start with a '/'");
-    rest = kl_str_from(path, 1);
-    if (rest.n && rest.p[rest.n - 1] == '/')
-        rest.n--;
-    for (; kl_str_split(&rest, '/', &step); i++) {
-        const char *msg[KL_V_MESSAGES];
-        size_t n = step.n ? kl_v_messages(KL_V_SUBDOMAIN, step, msg) : 0;
-        if (!step.n)
-            crd_invalid(d->f, p, path, "segment[%zu] may not be empty", i);
-        for (size_t k = 0; k < n; k++)
-            crd_invalid(d->f, p, path, "segment[%zu]: %s", i, msg[k]);
-    }
-}
-
-static void check_client(struct crd_definition *d, const struct kl_value *cc,
-                         const struct crd_path *p)
-{
-    const struct kl_value *url = kl_get(cc, KL_F_url), *service = kl_get(cc, KL_F_service);
-    const struct kl_value *bundle = kl_get(cc, KL_F_caBundle);
-    const struct crd_path *at = CP(p, "service");
-    struct kl_v c = {.f = d->f};
-    if (!cc) {
-        crd_required(d->f, p, "required when strategy is set to Webhook");
-        return;
-    }
-    if (!url == !service) {
-        crd_required(d->f, p, "exactly one of url or service is required");
-    } else if (url) {
-        check_url(d, kl_text(url), CP(p, "url"));
-    } else {
-        int64_t port = kl_int_or(kl_get(service, KL_F_port), 443);
-        // Upstream hands over name and namespace the wrong way round.
-        if (!kl_text(kl_get(service, KL_F_namespace)).n)
-            crd_required(d->f, CP(at, "name"), "");
-        if (!kl_text(kl_get(service, KL_F_name)).n)
-            crd_required(d->f, CP(at, "namespace"), "");
-        if (port < 1 || port > 65535)
-            crd_find_at(d->f, "FieldValueInvalid", CP(at, "port"),
-                        kl_arena_printf(d->f->arena, "%lld", (long long)port),
-                        "port is not valid: must be between 1 and 65535, inclusive");
-        check_service_path(d, kl_text(kl_get(service, KL_F_path)), CP(at, "path"));
-    }
-    if (kl_text(bundle).n && !d->opt.any_bundle && !is_bundle(kl_text(bundle)))
-        crd_find_at(d->f, "FieldValueInvalid", CP(p, "caBundle"),
-                    kl_v_json(&c, NULL, bundle, false),
-                    "unable to load root certificates: unable to parse bytes as PEM block");
-}
-
-static void check_reviews(struct crd_definition *d, const struct kl_value *list,
-                          const struct crd_path *p)
-{
-    bool known = false;
-    if (!kl_len(list)) {
-        crd_required(d->f, p, "");
-        return;
-    }
-    for (uint32_t i = 0; i < list->n; i++) {
-        struct kl_str v = kl_text(&list->items[i]);
-        const char *msg[KL_V_MESSAGES];
-        bool again = false;
-        for (uint32_t k = 0; k < i; k++)
-            again |= kl_str_eq(kl_text(&list->items[k]), v);
-        if (again) {
-            crd_invalid(d->f, CI(p, i), v, "duplicate version");
-            continue;
-        }
-        size_t n = kl_v_messages(KL_V_DNS1035, v, msg);
-        for (size_t k = 0; k < n; k++)
-            crd_invalid(d->f, CI(p, i), v, "%s", msg[k]);
-        known |= knows_review(v);
-    }
-    if (d->opt.need_review_version && !known)
-        crd_find_at(d->f, "FieldValueInvalid", p, crd_show(d->f->arena, list),
-                    "must include at least one of v1, v1beta1");
-}
-
-static void check_conversion(struct crd_definition *d, const struct crd_path *p)
-{
-    static const char *const strategies[] = {"None", "Webhook", NULL};
-    const struct kl_value *conversion = kl_get(d->spec, KL_F_conversion);
-    const struct kl_value *hook = kl_get(conversion, KL_F_webhook);
-    const struct kl_value *reviews = kl_get(hook, KL_F_conversionReviewVersions);
-    struct kl_str strategy = kl_text(kl_get(conversion, KL_F_strategy));
-    const struct kl_value *preserve = kl_get(d->spec, KL_F_preserveUnknownFields);
-    if (!conversion)
-        return;
-    if (kl_is_true(preserve) && !kl_str_eqz(strategy, "None"))
-        crd_invalid(d->f, CP(p, "strategy"), strategy,
-                    "must be None if spec.preserveUnknownFields is true");
-    if (!strategy.n)
-        crd_required(d->f, CP(p, "strategy"), "");
-    else if (!kl_v_in(strategy, strategies))
-        crd_unsupported(d->f, CP(p, "strategy"), strategy, strategies);
-    if (kl_str_eqz(strategy, "Webhook")) {
-        check_client(d, kl_get(hook, KL_F_clientConfig), CP(p, "webhookClientConfig"));
-        check_reviews(d, reviews, CP(p, "conversionReviewVersions"));
-        return;
-    }
-    if (kl_get(hook, KL_F_clientConfig))
-        crd_forbidden(d->f, CP(p, "webhookClientConfig"),
-                      "should not be set when strategy is not set to Webhook");
-    if (kl_len(reviews))
-        crd_forbidden(d->f, CP(p, "conversionReviewVersions"),
-                      "should not be set when strategy is not set to Webhook");
+        crd_check_selectable(d, first, kl_at(kl_get(d->old_spec, KL_F_versions), 0),
+                             CP(p, "selectableFields"));
 }
 
 // ---- spec
 static void check_group(struct crd_definition *d, const struct crd_path *p)
 {
     struct kl_str group = kl_text(kl_get(d->spec, KL_F_group));
-    struct kl_str why = joined(d->f->arena, KL_V_SUBDOMAIN, group);
+    struct kl_str why = crd_joined(d->f->arena, KL_V_SUBDOMAIN, group);
     if (!group.n)
         crd_required(d->f, p, "");
     else if (why.n)
@@ -713,12 +309,12 @@ static void check_schemas_there(struct crd_definition *d, const struct crd_path 
 {
     const struct kl_value *versions = kl_get(d->spec, KL_F_versions);
     bool preserve = kl_is_true(kl_get(d->spec, KL_F_preserveUnknownFields));
-    if (d->one_schema && schema_of(kl_at(versions, 0)))
+    if (d->one_schema && crd_version_schema(kl_at(versions, 0)))
         return;
     for (uint32_t i = 0; i < kl_len(versions); i++) {
         const struct kl_value *v = &versions->items[i];
         const struct crd_path *p = CP(CP(CI(CP(up, "versions"), i), "schema"), "openAPIV3Schema");
-        if (!d->one_schema && schema_of(v))
+        if (!d->one_schema && crd_version_schema(v))
             continue;
         if (d->opt.need_schema)
             crd_required(d->f, p, "");
@@ -775,7 +371,7 @@ static void check_spec(struct crd_definition *d)
     check_required_names(d, names);
     check_names(d, kl_get(d->spec, KL_F_names), names);
     check_common(d, p);
-    check_conversion(d, CP(p, "conversion"));
+    crd_check_conversion(d, CP(p, "conversion"));
     if (!d->old_spec)
         return;
     if (d->opt.fixed_names) {

@@ -3,6 +3,7 @@
 #pragma once
 #include "object/crd/cel_int.h"
 #include "object/crd/definition.h"
+#include "object/validate/validate_int.h"
 
 enum {
     CRD_COST_SHARE = KL_CEL_ESTIMATE_TOTAL / 100, // a rule that costs less is not told of
@@ -63,3 +64,20 @@ void crd_check_schema(struct crd_definition *d, const struct kl_value *schema,
                       const struct crd_path *path, bool status, bool any_cost);
 void crd_check_map_keys(struct kl_findings *f, const struct kl_value *s,
                         const struct crd_path *path);
+
+// ---- parts
+const struct kl_value *crd_version_schema(const struct kl_value *version); // openAPIV3Schema
+// The messages of a name, joined; empty: it is well formed.
+struct kl_str crd_joined(struct kl_arena *a, enum kl_v_format format, struct kl_str s);
+struct kl_str crd_lower(struct kl_arena *a, struct kl_str s); // ASCII
+void crd_check_subresources(struct crd_definition *d, const struct kl_value *subs,
+                            const struct crd_path *p);
+void crd_check_columns(struct crd_definition *d, const struct kl_value *list,
+                       const struct crd_path *p);
+void crd_check_selectable(struct crd_definition *d, const struct kl_value *version,
+                          const struct kl_value *old, const struct crd_path *p);
+void crd_check_deprecation(struct crd_definition *d, const struct kl_value *v,
+                           const struct crd_path *up);
+void crd_check_conversion(struct crd_definition *d, const struct crd_path *p);
+bool crd_is_bundle(struct kl_str s); // a certificate in PEM, as far as its armour says
+bool crd_knows_review(struct kl_str version);
