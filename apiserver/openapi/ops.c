@@ -213,7 +213,8 @@ static void put_id(struct kl_buf *b, const struct where *w, const char *prefix, 
 static void put_doc(struct kl_buf *b, const struct where *w, enum act act)
 {
     const char *kind = w->row->res->kind;
-    kl_buf_puts(b, kl_str(acts[act].doc));
+    bool watchable = act != LIST || !w->row->custom;
+    kl_buf_puts(b, kl_str(watchable ? acts[act].doc : "list objects of kind "));
     switch (act) {
     case POST:
     case DELETE:
@@ -249,6 +250,20 @@ static uint64_t path_params(const struct where *w, bool item)
     bool ns = w->row->res->namespaced && !w->all;
     return (ns ? BIT(KL_OA_NAMESPACE) : 0) | (item ? BIT(KL_OA_NAME) : 0) |
            (w->with_path ? BIT(KL_OA_PATH) : 0);
+}
+
+// What apiextensions-apiserver writes otherwise for custom resources.
+static void as_custom(struct kl_oa_op *o, const struct kl_resource *r, enum act act)
+{
+    o->group = r->group; // of the scale subresource too
+    o->version = r->version;
+    o->kind = r->kind;
+    if (act == PATCH)
+        o->answers = 0;
+    if (act == DELETE_ALL) {
+        o->params = (o->params & ~DELETE_PARAMS) | LIST_PARAMS;
+        o->body = KL_OA_BODY_NONE;
+    }
 }
 
 static void add_op(struct kl_arena *a, struct kl_oa_path *p, const struct where *w, enum act act,
@@ -293,6 +308,8 @@ static void add_op(struct kl_arena *a, struct kl_oa_path *p, const struct where 
                      BIT(KL_OA_LIMIT_BYTES) | BIT(KL_OA_PREVIOUS) | BIT(KL_OA_SINCE) |
                      BIT(KL_OA_STREAM) | BIT(KL_OA_TAIL) | BIT(KL_OA_TIMESTAMPS);
     }
+    if (row->custom)
+        as_custom(o, r, act);
     kl_buf_init(&id, 4096);
     kl_buf_init(&doc, 4096);
     put_id(&id, w, acts[act].prefix, NULL, act == WATCH_LIST, act == DELETE_ALL);
@@ -369,7 +386,8 @@ static void fill_own(struct kl_arena *a, struct where *w, size_t at, struct kl_o
         add_if(a, p, w, LIST, false);
         break;
     default:
-        add_if(a, p, w, at == 4 ? WATCH : WATCH_LIST, at == 4);
+        if (!w->row->custom) // these never had the old paths
+            add_if(a, p, w, at == 4 ? WATCH : WATCH_LIST, at == 4);
         break;
     }
     p->path = path_text(a, w, item);

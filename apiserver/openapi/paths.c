@@ -51,6 +51,15 @@ static const char *const *patch_media(const struct kl_oa_op *o)
     return o->media == KL_OA_MEDIA_CUSTOM ? custom : builtin;
 }
 
+// What a body may be.
+static const char *const *taken_media(const struct kl_oa_op *o)
+{
+    static const char *const any[] = {"*/*", NULL};
+    return o->body == KL_OA_BODY_PATCH      ? patch_media(o)
+           : o->media == KL_OA_MEDIA_CUSTOM ? media_of(KL_OA_MEDIA_CUSTOM)
+                                            : any;
+}
+
 const char *kl_oa_place(bool v2)
 {
     return v2 ? "#/definitions/" : "#/components/schemas/";
@@ -138,8 +147,7 @@ static struct kl_str body_type(const struct kl_oa_op *o)
 
 static void put_body(struct kl_buf *b, struct kl_oa_types *t, const struct kl_oa_op *o)
 {
-    static const char *const any[] = {"*/*", NULL};
-    const char *const *media = o->body == KL_OA_BODY_PATCH ? patch_media(o) : any;
+    const char *const *media = taken_media(o);
     kl_buf_puts(b, KL_STR("\"requestBody\":{\"content\":{"));
     for (size_t i = 0; media[i]; i++) {
         kl_buf_printf(b, "%s\"%s\":{\"schema\":", i ? "," : "", media[i]);
@@ -184,14 +192,13 @@ static void put_answer(struct kl_buf *b, struct kl_oa_types *t, const struct kl_
 static void put_op(struct kl_buf *b, struct kl_oa_types *t, const struct kl_oa_op *o,
                    uint64_t common, bool v2)
 {
-    static const char *const any[] = {"*/*", NULL};
     uint64_t own = o->params & ~common;
     kl_buf_printf(b,
                   "\"%s\":{\"description\":\"%.*s\",\"operationId\":\"%.*s\",\"tags\":[\"%.*s\"],",
                   o->method, KL_PRI(o->doc), KL_PRI(o->id), KL_PRI(o->tag));
     if (v2) {
         if (o->action)
-            put_names(b, "consumes", o->body == KL_OA_BODY_PATCH ? patch_media(o) : any);
+            put_names(b, "consumes", taken_media(o));
         else if (o->media == KL_OA_MEDIA_DISCOVERY || o->media == KL_OA_MEDIA_JSON)
             put_names(b, "consumes", media_of(o->media));
         put_names(b, "produces", media_of(o->media));

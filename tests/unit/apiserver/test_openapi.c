@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+// OpenAPI of custom resources: what is published of a schema in version 2 and 3, the names of
+// definitions, the paths; and the ranges of Service addresses.
+#include "apiserver/allocate/allocate.h"
+#include "apiserver/openapi/openapi_int.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+static const struct kl_subresource subs[] = {
+    {.name = "status",
+     .group = "stable.example.com",
+     .version = "v1",
+     .kind = "CronTab",
+     .verbs = KL_VERB_BIT(KL_VERB_GET) | KL_VERB_BIT(KL_VERB_UPDATE) | KL_VERB_BIT(KL_VERB_PATCH)}};
+static const struct kl_resource crontabs = {.group = "stable.example.com",
+                                            .version = "v1",
+                                            .plural = "crontabs",
+                                            .singular = "crontab",
+                                            .kind = "CronTab",
+                                            .namespaced = true,
+                                            .subresources = subs,
+                                            .nsubresources = 1,
+                                            .verbs = (1u << KL_VERB_COUNT) - 1};
+
+static int give_schema(void *arg, const struct kl_openapi_custom *c, struct kl_buf *out)
+{
+    (void)c;
+    return kl_buf_puts(out, kl_str(arg));
+}
+
+static const char *publish(struct kl_arena *a, const char *schema, bool list, bool v2)
+{
+    const struct kl_openapi_source src = {.arg = (void *)(uintptr_t)schema, .schema = give_schema};
+    const struct kl_openapi_custom c = {.res = &crontabs, .selectable = KL_STR("[{\"a\":1}]")};
+    struct kl_oa_types t;
+    struct kl_buf b;
+    assert_int_equal(kl_oa_types_init(&t), 0);
+    kl_buf_init(&b, 1 << 20);
+    assert_int_equal(kl_oa_put_custom(&b, &t, a, &src, &c, list, v2), 0);
+    const char *out = kl_arena_dup(a, kl_buf_str(&b)).p;
+    // What it refers to is wanted too.
+    assert_true(t.n == 0 || t.n == 1);
+    kl_buf_fini(&b);
+    kl_oa_types_fini(&t);
+    return out;
+}
+
+#define GVK                                                                                        \
+    "\"x-kubernetes-group-version-kind\":[{\"group\":\"stable.example.com\",\"kind\":\"CronTab\"," \
+    "\"version\":\"v1\"}],\"x-kubernetes-selectable-fields\":[{\"a\":1}]"
+#define HEAD2                                                                                      \
+    "\"apiVersion\":{\"type\":\"string\"},\"kind\":{\"type\":\"string\"},\"metadata\":{\"$ref\":"  \
+    "\"#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta\"}"
+#define HEAD3                                                                                      \
+    "\"apiVersion\":{\"type\":\"string\"},\"kind\":{\"type\":\"string\"},\"metadata\":{\"allOf\":" \
+    "[{\"$ref\":\"#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta\"}]}"
+
+static void test_custom_schema(void **state)
+{
+    struct kl_arena a;
+    (void)state;
+    kl_arena_init(&a, 16 << 20);
+    const char *plain = "{\"type\":\"object\",\"properties\":{\"spec\":{\"type\":\"object\","
+                        "\"required\":[\"a\",\"b\"],\"oneOf\":[{}],\"properties\":{\"a\":{"
+                        "\"type\":\"string\",\"nullable\":true},\"b\":{\"type\":\"array\","
+                        "\"items\":{\"x-kubernetes-int-or-string\":true}}}}}}";
+    assert_string_equal(
+        publish(&a, plain, false, false),
+        "\"com.example.stable.v1.CronTab\":{\"type\":\"object\",\"properties\":{" HEAD3
+        ",\"spec\":{\"type\":\"object\",\"oneOf\":[{}],\"required\":[\"a\","
+        "\"b\"],\"properties\":{\"a\":{\"type\":\"string\",\"nullable\":true},"
+        "\"b\":{\"type\":\"array\",\"items\":{\"x-kubernetes-int-or-string\":true,"
+        "\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"string\"}]}}}}}," GVK "}");
+    // No junctors and no null; what may be null need not be there and has no type.
+    assert_string_equal(
+        publish(&a, plain, false, true),
+        "\"com.example.stable.v1.CronTab\":{\"type\":\"object\",\"properties\":{" HEAD2
+        ",\"spec\":{\"type\":\"object\",\"required\":[\"b\"],"
+        "\"properties\":{\"a\":{},\"b\":{\"type\":\"array\",\"items\":{"
+        "\"x-kubernetes-int-or-string\":true}}}}}," GVK "}");
+    const char *open = "{\"type\":\"object\",\"x-kubernetes-preserve-unknown-fields\":true}";
+    assert_string_equal(publish(&a, open, false, true),
+                        "\"com.example.stable.v1.CronTab\":{\"type\":\"object\"," GVK "}");
+    assert_string_equal(publish(&a, "", false, false),
+                        "\"com.example.stable.v1.CronTab\":{\"type\":\"object\"," GVK "}");
+    const char *embedded = "{\"type\":\"object\",\"properties\":{\"t\":{\"type\":\"object\","
+                           "\"x-kubernetes-embedded-resource\":true}}}";
+    assert_non_null(strstr(publish(&a, embedded, false, false),
+                           "\"required\":[\"kind\",\"apiVersion\"],\"properties\":{" HEAD3 "}"));
+    assert_non_null(strstr(publish(&a, plain, true, true),
+                           "\"com.example.stable.v1.CronTabList\":{\"type\":\"object\","));
+    assert_non_null(strstr(publish(&a, plain, true, true),
+                           "\"items\":{\"$ref\":\"#/definitions/com.example.stable.v1.CronTab\"}"));
+    kl_arena_fini(&a);
+}
+
+static void test_custom_paths(void **state)
+{
+    static const struct {
+        const char *path, *id;
+        size_t nops;
+    } want[] = {
+        {"/apis/stable.example.com/v1/namespaces/{namespace}/crontabs",
+         "deleteStableExampleComV1CollectionNamespacedCronTab", 3},
+        {"/apis/stable.example.com/v1/namespaces/{namespace}/crontabs/{name}",
+         "deleteStableExampleComV1NamespacedCronTab", 4},
+        {"/apis/stable.example.com/v1/crontabs", "listStableExampleComV1CronTabForAllNamespaces",
+         1},
+        {"/apis/stable.example.com/v1/namespaces/{namespace}/crontabs/{name}/status",
+         "readStableExampleComV1NamespacedCronTabStatus", 3},
+    };
+    struct kl_arena a;
+    size_t n = 0;
+    (void)state;
+    kl_arena_init(&a, 16 << 20);
+    struct kl_oa_row row = kl_oa_row_of(&a, &crontabs);
+    struct kl_oa_path p;
+    for (size_t at = 0; kl_oa_resource_path(&a, &row, at, &p); at++) {
+        if (!p.nops || kl_str_starts(p.path, KL_STR("/apis/stable.example.com/v1/watch/")))
+            continue;
+        assert_true(n < KL_COUNT(want));
+        assert_true(kl_str_eqz(p.path, want[n].path));
+        assert_true(kl_str_eqz(p.ops[0].id, want[n].id));
+        assert_int_equal(p.nops, want[n].nops);
+        assert_true(kl_str_eqz(p.ops[0].tag, "stableExampleCom_v1"));
+        n++;
+    }
+    assert_int_equal(n, KL_COUNT(want));
+    kl_arena_fini(&a);
+}
+
+static void test_ranges(void **state)
+{
+    static const struct {
+        const char *cidr;
+        bool ok;
+        uint64_t size, band;
+        const char *first, *last;
+    } rows[] = {
+        {"10.43.0.0/16", true, 65534, 256, "10.43.0.1", "10.43.255.254"},
+        {"10.43.0.0/24", true, 254, 16, "10.43.0.1", "10.43.0.254"},
+        {"10.43.0.0/28", true, 14, 0, "10.43.0.1", "10.43.0.14"},
+        {"10.43.7.9/27", true, 30, 16, "10.43.7.1", "10.43.7.30"},
+        {"10.43.0.0/31", true, 0, 0, NULL, NULL},
+        {"10.0.0.0/8", true, 16777214, 256, "10.0.0.1", "10.255.255.254"},
+        {"fd00::/112", true, 65535, 256, "fd00::1", "fd00::ffff"},
+        {"fd00::/64", true, UINT64_MAX, 256, "fd00::1", "fd00::ffff:ffff:ffff:ffff"},
+        {"fd00::/63", false, 0, 0, NULL, NULL},
+        {"10.43.0.0", false, 0, 0, NULL, NULL},
+        {"10.43.0/16", false, 0, 0, NULL, NULL},
+        {"10.43.0.0/33", false, 0, 0, NULL, NULL},
+    };
+    struct kl_arena a;
+    (void)state;
+    kl_arena_init(&a, 1 << 20);
+    for (size_t i = 0; i < KL_COUNT(rows); i++) {
+        struct kl_ip_range r;
+        kl_ip ip;
+        bool v6;
+        print_message("%s\n", rows[i].cidr);
+        assert_int_equal(kl_ip_range_parse(kl_str(rows[i].cidr), &r), rows[i].ok);
+        if (!rows[i].ok)
+            continue;
+        assert_true(r.size == rows[i].size);
+        assert_true(r.band == rows[i].band);
+        if (!rows[i].first)
+            continue;
+        assert_true(kl_str_eqz(kl_ip_text(&a, r.first, r.v6), rows[i].first));
+        assert_true(kl_str_eqz(kl_ip_text(&a, r.last, r.v6), rows[i].last));
+        assert_true(kl_ip_parse(kl_str(rows[i].last), &ip, &v6) && ip == r.last && v6 == r.v6);
+        assert_true(kl_ip_range_has(&r, r.first - 1, r.v6) && kl_ip_range_has(&r, r.last, r.v6));
+        assert_false(kl_ip_range_has(&r, r.first - 2, r.v6));
+        assert_false(kl_ip_range_has(&r, r.last, !r.v6));
+    }
+    kl_arena_fini(&a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_custom_schema),
+        cmocka_unit_test(test_custom_paths),
+        cmocka_unit_test(test_ranges),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
