@@ -120,8 +120,7 @@ static struct kl_series *find(struct kl_api_loop *al, const struct labels *l)
     }
     uint64_t hash = kl_str_hash(l->resource) * 31 + l->verb.n * 7 + kl_str_hash(l->sub) +
                     l->scope.n * 13 + l->version.n * 3 + (uint64_t)(l->verb.n ? l->verb.p[0] : 0);
-    struct kl_series *s =
-        atomic_load_explicit(&t->slot[hash % SLOTS], memory_order_relaxed);
+    struct kl_series *s = atomic_load_explicit(&t->slot[hash % SLOTS], memory_order_relaxed);
     for (; s; s = s->next)
         if (s->hash == hash && same_labels(&s->l, l))
             return s;
@@ -131,17 +130,21 @@ static struct kl_series *find(struct kl_api_loop *al, const struct labels *l)
 static struct kl_str upper_verb(const struct kl_req *r)
 {
     static const struct kl_str names[KL_VERB_COUNT] = {
-        [KL_VERB_GET] = KL_STR_INIT("GET"),       [KL_VERB_LIST] = KL_STR_INIT("LIST"),
-        [KL_VERB_WATCH] = KL_STR_INIT("WATCH"),   [KL_VERB_CREATE] = KL_STR_INIT("POST"),
-        [KL_VERB_UPDATE] = KL_STR_INIT("PUT"),    [KL_VERB_PATCH] = KL_STR_INIT("PATCH"),
-        [KL_VERB_DELETE] = KL_STR_INIT("DELETE"), [KL_VERB_DELETECOLLECTION] = KL_STR_INIT("DELETE"),
+        [KL_VERB_GET] = KL_STR_INIT("GET"),
+        [KL_VERB_LIST] = KL_STR_INIT("LIST"),
+        [KL_VERB_WATCH] = KL_STR_INIT("WATCH"),
+        [KL_VERB_CREATE] = KL_STR_INIT("POST"),
+        [KL_VERB_UPDATE] = KL_STR_INIT("PUT"),
+        [KL_VERB_PATCH] = KL_STR_INIT("PATCH"),
+        [KL_VERB_DELETE] = KL_STR_INIT("DELETE"),
+        [KL_VERB_DELETECOLLECTION] = KL_STR_INIT("DELETE"),
     };
     const struct kl_req_info *i = &r->info;
     if (i->is_resource && kl_is_connect(i))
         return KL_STR("CONNECT");
     if (i->is_resource && i->op < KL_VERB_COUNT)
         return i->op == KL_VERB_PATCH && r->opts.patch_type == KL_PATCH_APPLY ? KL_STR("APPLY")
-                                                                             : names[i->op];
+                                                                              : names[i->op];
     return kl_str_eqz(i->verb, "get") || kl_str_eqz(i->verb, "head") ? KL_STR("GET")
                                                                      : KL_STR("other");
 }
@@ -149,10 +152,10 @@ static struct kl_str upper_verb(const struct kl_req *r)
 // Only paths that are known, so that nobody can make series by asking for strange ones.
 static struct kl_str known_path(struct kl_str path)
 {
-    static const struct kl_str known[] = {
-        KL_STR_INIT("/healthz"), KL_STR_INIT("/livez"),   KL_STR_INIT("/readyz"),
-        KL_STR_INIT("/version"), KL_STR_INIT("/metrics"), KL_STR_INIT("/openapi"),
-        KL_STR_INIT("/apis"),    KL_STR_INIT("/api")};
+    static const struct kl_str known[] = {KL_STR_INIT("/healthz"), KL_STR_INIT("/livez"),
+                                          KL_STR_INIT("/readyz"),  KL_STR_INIT("/version"),
+                                          KL_STR_INIT("/metrics"), KL_STR_INIT("/openapi"),
+                                          KL_STR_INIT("/apis"),    KL_STR_INIT("/api")};
     for (size_t i = 0; i < KL_COUNT(known); i++)
         if (kl_str_starts(path, known[i]))
             return known[i];
@@ -276,7 +279,8 @@ static void put_histogram(const struct writer *w, const char *name, int what, si
 {
     long long total = 0;
     for (int i = 0; i <= n; i++) {
-        total += sum(w, offset + offsetof(struct histogram, bucket) + (size_t)i * sizeof(atomic_llong));
+        total +=
+            sum(w, offset + offsetof(struct histogram, bucket) + (size_t)i * sizeof(atomic_llong));
         put_labels(w, name, "_bucket", what);
         if (i < n)
             kl_buf_printf(w->out, ",le=\"%.10g\"} %lld\n", bounds[i], total);
@@ -284,7 +288,8 @@ static void put_histogram(const struct writer *w, const char *name, int what, si
             kl_buf_printf(w->out, ",le=\"+Inf\"} %lld\n", total);
     }
     put_labels(w, name, "_sum", what);
-    kl_buf_printf(w->out, "} %.15g\n", (double)sum(w, offset + offsetof(struct histogram, sum)) * unit);
+    kl_buf_printf(w->out, "} %.15g\n",
+                  (double)sum(w, offset + offsetof(struct histogram, sum)) * unit);
     put_labels(w, name, "_count", what);
     kl_buf_printf(w->out, "} %lld\n", total);
 }
@@ -350,9 +355,8 @@ static void put_etcd(const struct writer *w)
         long long bucket[LATENCIES + 1] = {0}, us = 0, total = 0;
         bool any = false;
         for (int i = 0; i < w->n; i++) {
-            struct histogram *h =
-                atomic_load_explicit((_Atomic(struct histogram *) *)&w->same[i]->etcd[op],
-                                     memory_order_acquire);
+            struct histogram *h = atomic_load_explicit(
+                (_Atomic(struct histogram *) *)&w->same[i]->etcd[op], memory_order_acquire);
             for (int k = 0; h && k <= LATENCIES; k++)
                 bucket[k] += get(&h->bucket[k]);
             us += h ? get(&h->sum) : 0;
@@ -379,7 +383,8 @@ static void put_etcd(const struct writer *w)
     }
 }
 
-static const struct kl_series *find_in(const struct kl_series_table *t, const struct kl_series *like)
+static const struct kl_series *find_in(const struct kl_series_table *t,
+                                       const struct kl_series *like)
 {
     const struct kl_series *s =
         t ? atomic_load_explicit((_Atomic(struct kl_series *) *)&t->slot[like->hash % SLOTS],

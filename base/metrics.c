@@ -35,6 +35,47 @@ void kl_metric_register(struct kl_metric *m)
     pthread_mutex_unlock(&lock);
 }
 
+static bool same_series(const struct kl_metric *a, const struct kl_metric *b)
+{
+    const char *x = a->label_value ? a->label_value : "", *y = b->label_value ? b->label_value : "";
+    return strcmp(a->name, b->name) == 0 && strcmp(x, y) == 0;
+}
+
+static struct kl_metric *copy_series(const struct kl_metric *like)
+{
+    struct kl_metric *m = calloc(1, sizeof(*m));
+    bool histogram = like->kind == KL_HISTOGRAM;
+    if (!m)
+        return NULL;
+    m->name = like->name;
+    m->help = like->help;
+    m->kind = like->kind;
+    m->label_name = like->label_name;
+    m->label_value = like->label_value ? strdup(like->label_value) : NULL;
+    m->bounds = like->bounds;
+    m->nbounds = like->nbounds;
+    m->buckets = histogram ? calloc((size_t)like->nbounds + 1, sizeof(*m->buckets)) : NULL;
+    if ((like->label_value && !m->label_value) || (histogram && !m->buckets)) {
+        free((char *)m->label_value);
+        free(m->buckets);
+        free(m);
+        return NULL;
+    }
+    return m;
+}
+
+struct kl_metric *kl_metric_shared(const struct kl_metric *like)
+{
+    pthread_mutex_lock(&lock);
+    struct kl_metric *m = metrics;
+    while (m && !same_series(m, like))
+        m = m->next;
+    pthread_mutex_unlock(&lock);
+    if (!m && (m = copy_series(like)))
+        kl_metric_register(m);
+    return m;
+}
+
 void kl_metric_observe(struct kl_metric *m, double v)
 {
     int i = 0;

@@ -29,6 +29,9 @@ static inline void kl_metric_set(struct kl_metric *m, long long v)
     atomic_store_explicit(&m->value, v, memory_order_relaxed);
 }
 void kl_metric_observe(struct kl_metric *m, double v);
+// The series with this name and label value, registered for the process's life when it is the first
+// (its label's value is copied, the rest are constants). NULL: no memory.
+struct kl_metric *kl_metric_shared(const struct kl_metric *like);
 // Called at each scrape to refresh gauges; registered once at start-up.
 void kl_metrics_collector(void (*collect)(void *arg), void *arg);
 void kl_metrics_write(struct kl_buf *out);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "base/metrics.h"
 #include "client/helpers.h"
 #include "client/https_int.h"
 #include "object/json.h"
 #include "object/protobuf.h"
 #include <stdlib.h>
+#include <stdio.h>
 
 #define PROTOBUF "application/vnd.kubernetes.protobuf"
 
@@ -351,10 +353,26 @@ static int read_list(struct kl_call *call, struct kl_str text)
     return 0;
 }
 
+static void count_request(int status)
+{
+    char code[12];
+    snprintf(code, sizeof code, "%d", status);
+    const struct kl_metric like = {.name = "rest_client_requests_total",
+                                   .help = "[BETA] Number of HTTP requests, partitioned by status "
+                                           "code.",
+                                   .kind = KL_COUNTER,
+                                   .label_name = "code",
+                                   .label_value = status > 0 ? code : "<error>"};
+    struct kl_metric *m = kl_metric_shared(&like);
+    if (m)
+        kl_metric_add(m, 1);
+}
+
 void kl_https_answer(struct kl_call *call, int status, struct kl_str content_type,
                      struct kl_str text)
 {
     struct kl_arena *a = call->memory;
+    count_request(status);
     call->http_status = status;
     int rc;
     if (status < 200 || status > 299) {

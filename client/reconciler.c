@@ -122,6 +122,8 @@ struct kl_reconciler *kl_reconciler_new(const struct kl_reconciler_opts *o)
         free(r);
         return NULL;
     }
+    if (r->o.name)
+        kl_workqueue_count(r->queue, r->o.name);
     return r;
 }
 

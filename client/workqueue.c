@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/workqueue.h"
 #include "base/map.h"
+#include "base/metrics.h"
 #include <stdlib.h>
 
 enum { BASE_MS = 5, MAX_MS = 1000 * 1000, MAX_FAILURES = 40 };
@@ -8,6 +9,7 @@ enum { BASE_MS = 5, MAX_MS = 1000 * 1000, MAX_FAILURES = 40 };
 // An item exists while its key waits, is worked on, is delayed or has failures to remember.
 struct item {
     struct kl_timer timer;
+    int64_t since_ms; // it waits, or is worked on
     struct item *next;
     struct kl_workqueue *q;
     int failures;
@@ -18,8 +20,14 @@ struct item {
     char key[];
 };
 
+// Of one name; queues of the same name share them. NULL: not counted.
+struct counts {
+    struct kl_metric *adds, *depth, *retries, *queued, *worked;
+};
+
 struct kl_workqueue {
     struct kl_timers *ts;
+    struct counts m;
     struct kl_map items;
     struct item *head, **tail;
     size_t n;
@@ -48,10 +56,58 @@ struct kl_workqueue *kl_workqueue_new(struct kl_timers *ts, void (*ready_cb)(voi
     return q;
 }
 
+// Upstream's buckets: 10 ns to 1000 s.
+static const double bounds[] = {1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 10, 100, 1000};
+
+static struct kl_metric *metric(const char *queue, const char *name, const char *help, int kind)
+{
+    const struct kl_metric like = {.name = name,
+                                   .help = help,
+                                   .kind = kind,
+                                   .label_name = "name",
+                                   .label_value = queue,
+                                   .bounds = kind == KL_HISTOGRAM ? bounds : NULL,
+                                   .nbounds = kind == KL_HISTOGRAM ? (int)KL_COUNT(bounds) : 0};
+    return kl_metric_shared(&like);
+}
+
+void kl_workqueue_count(struct kl_workqueue *q, const char *name)
+{
+    q->m.adds = metric(name, "workqueue_adds_total",
+                       "[BETA] Total number of adds handled by workqueue", KL_COUNTER);
+    q->m.depth = metric(name, "workqueue_depth", "[BETA] Current depth of workqueue", KL_GAUGE);
+    q->m.retries = metric(name, "workqueue_retries_total",
+                          "[BETA] Total number of retries handled by workqueue", KL_COUNTER);
+    q->m.queued = metric(name, "workqueue_queue_duration_seconds",
+                         "[BETA] How long in seconds an item stays in workqueue before being "
+                         "requested.",
+                         KL_HISTOGRAM);
+    q->m.worked =
+        metric(name, "workqueue_work_duration_seconds",
+               "[BETA] How long in seconds processing an item from workqueue takes.", KL_HISTOGRAM);
+}
+
+static void add_to(struct kl_metric *m, long long d)
+{
+    if (m)
+        kl_metric_add(m, d);
+}
+
+// Since it began to wait or to be worked on; from here on the other begins.
+static void observe(struct kl_workqueue *q, struct kl_metric *m, struct item *it)
+{
+    if (!m)
+        return;
+    int64_t now = kl_timers_now_ms(q->ts);
+    kl_metric_observe(m, (double)(now - it->since_ms) / 1e3);
+    it->since_ms = now;
+}
+
 void kl_workqueue_free(struct kl_workqueue *q)
 {
     if (!q)
         return;
+    add_to(q->m.depth, -(long long)q->n);
     KL_MAP_EACH (&q->items, e) {
         struct item *it = e->value;
         kl_timer_cancel(q->ts, &it->timer);
@@ -80,6 +136,10 @@ static void enqueue(struct kl_workqueue *q, struct item *it)
     *q->tail = it;
     q->tail = &it->next;
     q->n++;
+    add_to(q->m.adds, 1);
+    add_to(q->m.depth, 1);
+    if (q->m.queued)
+        it->since_ms = kl_timers_now_ms(q->ts);
     if (q->ready_cb)
         q->ready_cb(q->arg);
 }
@@ -143,6 +203,7 @@ void kl_workqueue_add_rate_limited(struct kl_workqueue *q, struct kl_str key)
         ms = q->base_ms << it->failures;
     if (it->failures < MAX_FAILURES)
         it->failures++;
+    add_to(q->m.retries, 1);
     delay(q, it, ms);
 }
 
@@ -170,6 +231,8 @@ bool kl_workqueue_get(struct kl_workqueue *q, struct kl_str *ret_key)
     if (!q->head)
         q->tail = &q->head;
     q->n--;
+    add_to(q->m.depth, -1);
+    observe(q, q->m.queued, it);
     it->waiting = false;
     it->processing = true;
     *ret_key = item_key(it);
@@ -182,6 +245,7 @@ void kl_workqueue_done(struct kl_workqueue *q, struct kl_str key)
     if (!it || !it->processing)
         return;
     it->processing = false;
+    observe(q, q->m.worked, it);
     if (it->again) {
         it->again = false;
         enqueue(q, it);

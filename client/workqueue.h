@@ -11,6 +11,8 @@ struct kl_workqueue;
 // ready_cb is called when the queue has something to get, at least once for each time that happens;
 // it must not call back into the queue but to get and done.
 struct kl_workqueue *kl_workqueue_new(struct kl_timers *ts, void (*ready_cb)(void *arg), void *arg);
+// Counts as upstream's workqueue_* under this name, which is copied.
+void kl_workqueue_count(struct kl_workqueue *q, const char *name);
 void kl_workqueue_free(struct kl_workqueue *q); // accepts NULL
 
 // Back-off of kl_workqueue_add_rate_limited: base * 2^failures, at most max. [5 ms, 1000 s]

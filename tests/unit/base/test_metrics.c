@@ -110,9 +110,32 @@ static void test_threads(void **state)
     assert_int_equal(atomic_load(&buckets[0]), 80001);
 }
 
+// Who asks for the same name and label gets the same series.
+static void test_shared(void **state)
+{
+    char label[] = "one";
+    const struct kl_metric like = {
+        .name = "shared_total", .help = "h", .label_name = "name", .label_value = label};
+    struct kl_metric *m = kl_metric_shared(&like);
+    assert_non_null(m);
+    kl_metric_add(m, 3);
+    assert_ptr_equal(kl_metric_shared(&like), m);
+    label[0] = 'O'; // the value was copied
+    assert_string_equal(m->label_value, "one");
+    struct kl_metric *other = kl_metric_shared(&like);
+    assert_ptr_not_equal(other, m);
+    struct kl_buf b;
+    kl_buf_init(&b, 1 << 20);
+    kl_metrics_write(&b);
+    kl_buf_putc(&b, 0);
+    assert_non_null(strstr(b.p, "shared_total{name=\"one\"} 3\nshared_total{name=\"One\"} 0\n"));
+    kl_buf_fini(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_shared),
         cmocka_unit_test(test_text),
         cmocka_unit_test(test_threads),
     };
