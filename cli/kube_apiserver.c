@@ -98,6 +98,9 @@ static void check_flags(struct server *x)
         problem(x, "--goaway-chance can not be less than 0 or greater than 0.02");
     if (!f->etcd_servers)
         problem(x, "--etcd-servers must be specified");
+    if (strcmp(f->etcd_prefix, "/registry") && strcmp(f->etcd_prefix, "registry") &&
+        strcmp(f->etcd_prefix, "/registry/"))
+        problem(x, "--etcd-prefix %s is not supported: keys begin with /registry", f->etcd_prefix);
     if (f->storage_backend && *f->storage_backend && strcmp(f->storage_backend, "etcd3"))
         problem(x, "--storage-backend invalid, allowed values: etcd3. If not specified, it will "
                    "default to 'etcd3'");

@@ -56,20 +56,39 @@ static bool is_dropped(const struct kl_value *node, struct kl_str key)
     return nullable || (open && kl_str_eqz(type, "object")) || (bare && kl_str_eqz(type, "array"));
 }
 
+#define CONVENTIONS                                                                                \
+    "More info: https://git.k8s.io/community/contributors/devel/sig-architecture/"                 \
+    "api-conventions.md#"
+
+// What upstream says of these members, which kubectl explain shows.
+static const char version_words[] =
+    "APIVersion defines the versioned schema of this representation of an object. Servers should "
+    "convert recognized schemas to the latest internal value, and may reject unrecognized "
+    "values. " CONVENTIONS "resources";
+static const char kind_words[] =
+    "Kind is a string value representing the REST resource this object represents. Servers may "
+    "infer this from the endpoint the client submits requests to. Cannot be updated. In "
+    "CamelCase. " CONVENTIONS "types-kinds";
+
 static void put_meta_ref(struct out *o, const char *name)
 {
+    bool list = !strcmp(name, KL_OA_META "ListMeta");
     kl_oa_want_name(o->t, kl_str(name));
-    kl_buf_printf(o->b, o->v2 ? "{\"$ref\":\"%s%s\"}" : "{\"allOf\":[{\"$ref\":\"%s%s\"}]}",
-                  kl_oa_place(o->v2), name);
+    kl_buf_printf(
+        o->b,
+        o->v2 ? "{\"description\":\"Standard %s metadata. " CONVENTIONS "%s\",\"$ref\":\"%s%s\"}"
+              : "{\"description\":\"Standard %s metadata. " CONVENTIONS
+                "%s\",\"allOf\":[{\"$ref\":\"%s%s\"}]}",
+        list ? "list" : "object's", list ? "types-kinds" : "metadata", kl_oa_place(o->v2), name);
 }
 
 // apiVersion, kind and metadata, as members of "properties".
 static void put_head(struct out *o, const char *metadata, bool *first)
 {
     put_key(o->b, KL_STR("apiVersion"), first);
-    kl_buf_puts(o->b, KL_STR("{\"type\":\"string\"}"));
+    kl_buf_printf(o->b, "{\"description\":\"%s\",\"type\":\"string\"}", version_words);
     put_key(o->b, KL_STR("kind"), first);
-    kl_buf_puts(o->b, KL_STR("{\"type\":\"string\"}"));
+    kl_buf_printf(o->b, "{\"description\":\"%s\",\"type\":\"string\"}", kind_words);
     put_key(o->b, KL_STR("metadata"), first);
     put_meta_ref(o, metadata);
 }
