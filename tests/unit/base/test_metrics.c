@@ -135,9 +135,9 @@ static void test_shared(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shared),
         cmocka_unit_test(test_text),
         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_shared),
     };
     return cmocka_run_group_tests_name("base metrics", tests, NULL, NULL);
 }
