@@ -10,6 +10,8 @@
 
 #define MAX_SEATS_FRACTION 0.15 // of a level's seats that one request may take
 
+enum { DEFAULT_SEATS = 600 };
+
 struct level_spec {
     struct kl_str name, uid;
     bool exempt;
@@ -457,11 +459,9 @@ struct kl_fair *kl_fair_new(struct kl_apiserver *s, const struct kl_fair_options
         return NULL;
     f->s = s;
     f->o = *o;
-    if (!f->o.max_inflight)
-        f->o.max_inflight = 400;
-    if (!f->o.max_mutating_inflight)
-        f->o.max_mutating_inflight = 200;
     f->limit = f->o.max_inflight + f->o.max_mutating_inflight;
+    if (f->limit <= 0) // priorities need something to share
+        f->limit = DEFAULT_SEATS;
     pthread_mutex_init(&f->mu, NULL);
     for (int i = 0; i < KL_MAX_API_LOOPS; i++)
         f->loops[i].fair = f;

@@ -457,7 +457,7 @@ static bool enter_plain(struct kl_fair *f, struct kl_api_call *c)
     struct kl_req *r = &c->req;
     bool mutating = is_mutating(&r->info);
     int max = mutating ? f->o.max_mutating_inflight : f->o.max_inflight;
-    if (r->user->masters || (r->info.is_resource && r->info.op == KL_VERB_WATCH))
+    if (max <= 0 || r->user->masters || (r->info.is_resource && r->info.op == KL_VERB_WATCH))
         return true;
     if (atomic_fetch_add_explicit(&f->inflight[mutating], 1, memory_order_relaxed) < max) {
         r->inflight = mutating ? 2 : 1;

@@ -18,8 +18,8 @@
 struct kl_fair;
 
 struct kl_fair_options {
-    int max_inflight, max_mutating_inflight; // 0: 400, 200; their sum is shared by the levels
-    bool off; // --enable-priority-and-fairness=false: only these two limits
+    int max_inflight, max_mutating_inflight; // their sum is shared by the levels
+    bool off; // --enable-priority-and-fairness=false: only these two limits, 0: none
 };
 
 // NULL when out of memory.

@@ -236,4 +236,20 @@ def test_file():
         check(r.returncode == 1 and "--encryption-provider-config" in r.stderr, r.stderr)
 
 
+def test_kms_that_is_not_there():
+    """Nothing is stored in plain text instead; health tells; the rest of the API is well."""
+    path = os.path.join(temp_dir(), "encryption.json")
+    kms = {"kms": {"apiVersion": "v2", "name": "p", "timeout": "1s",
+                   "endpoint": f"unix://{os.path.join(temp_dir(), 'no.sock')}"}}
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(config(["secrets"], kms, {"identity": {}}))
+    with Server("--encryption-provider-config", path) as s:
+        wait_for(lambda: s.raw("GET", "/healthz/kms-providers")[0] == 500, "health tells")
+        check("[-]kms-providers failed" in s.raw("GET", "/readyz?verbose")[2].decode(), "readyz")
+        status, _, body = s.raw("POST", SECRETS, {"metadata": {"name": "x"}})
+        check(status >= 500 and b"kms provider p" in body, body)
+        equal(s.raw("GET", f"{SECRETS}/x")[0], 404)
+        equal(s.raw("POST", "/api/v1/namespaces", {"metadata": {"name": "n"}})[0], 201)
+
+
 run()
