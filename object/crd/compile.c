@@ -132,7 +132,7 @@ static int add_rules(struct crd_builder *b, struct attrs *t, const struct kl_val
     return r;
 }
 
-static uint32_t type_bits(struct kl_str type)
+uint32_t crd_type_bits(struct kl_str type)
 {
     static const struct {
         const char *name;
@@ -157,7 +157,7 @@ static uint32_t flags_of(const struct kl_value *s)
                  {KL_F_exclusiveMaximum, CRD_EXCL_MAX},
                  {KL_F_exclusiveMinimum, CRD_EXCL_MIN},
                  {KL_F_uniqueItems, CRD_UNIQUE}};
-    uint32_t flags = type_bits(kl_text(kl_get(s, KL_F_type)));
+    uint32_t flags = crd_type_bits(kl_text(kl_get(s, KL_F_type)));
     for (size_t i = 0; i < KL_COUNT(plain); i++)
         if (kl_is_true(kl_get(s, plain[i].field)))
             flags |= plain[i].bit;

@@ -203,6 +203,7 @@ static inline crd_ref crd_member(const struct crd_words *s, crd_ref n, struct kl
     return p || !n ? p : crd_attr(s, n, CRD_EXTRA);
 }
 // The format of a schema of this type; CRD_F_UNKNOWN: ignored.
+uint32_t crd_type_bits(struct kl_str type); // CRD_OBJECT ...; 0: none or unknown
 enum crd_format crd_format_of(struct kl_str format, uint32_t types);
 bool crd_format_valid(enum crd_format format, struct kl_str s, struct kl_crd_schema *cache,
                       struct kl_arena *a);

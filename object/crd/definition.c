@@ -17,21 +17,21 @@ const struct kl_value *crd_version_schema(const struct kl_value *version)
     return kl_path(version, KL_F_schema, KL_F_openAPIV3Schema);
 }
 
-static bool any_schema(const struct kl_value *spec, bool (*fn)(const struct kl_value *s))
+static bool any_schema(const struct kl_value *spec, bool (*fn)(const struct kl_value *s, void *ctx))
 {
     for (KL_EACH(v, kl_get(spec, KL_F_versions)))
-        if (crd_schema_has(crd_version_schema(v), fn))
+        if (crd_schema_has(crd_version_schema(v), fn, NULL))
             return true;
     return false;
 }
 
 // ---- what older definitions may keep
-static bool has_default(const struct kl_value *s)
+static bool has_default(const struct kl_value *s, void *ctx)
 {
     return crd_member_set(s, KL_F_default) != NULL;
 }
 
-static bool has_extension(const struct kl_value *s)
+static bool has_extension(const struct kl_value *s, void *ctx)
 {
     static const kl_sym fields[] = {
         KL_F_x_kubernetes_embedded_resource, KL_F_x_kubernetes_int_or_string,
@@ -44,7 +44,7 @@ static bool has_extension(const struct kl_value *s)
     return kl_get(s, KL_F_x_kubernetes_preserve_unknown_fields) != NULL;
 }
 
-static bool has_odd_type(const struct kl_value *s)
+static bool has_odd_type(const struct kl_value *s, void *ctx)
 {
     static const char *const types[] = {"array",  "boolean", "integer", "number",
                                         "object", "string",  NULL};
@@ -52,7 +52,7 @@ static bool has_odd_type(const struct kl_value *s)
     return type.n && !kl_v_in(type, types);
 }
 
-static bool has_loose_set(const struct kl_value *s)
+static bool has_loose_set(const struct kl_value *s, void *ctx)
 {
     const struct kl_value *items = crd_schema_part(s, KL_F_items);
     struct kl_str type = kl_text(kl_get(items, KL_F_type));
@@ -65,7 +65,7 @@ static bool has_loose_set(const struct kl_value *s)
            !kl_str_eqz(kl_text(kl_get(items, KL_F_x_kubernetes_map_type)), "atomic");
 }
 
-static bool has_loose_keys(const struct kl_value *s)
+static bool has_loose_keys(const struct kl_value *s, void *ctx)
 {
     struct kl_arena a;
     struct kl_findings f = {.arena = &a};

@@ -14,3 +14,7 @@ int kl_crd_definition_validate(struct kl_findings *f, const struct kl_value *now
 // Through the subresource status: metadata and status.
 int kl_crd_definition_validate_status(struct kl_findings *f, const struct kl_value *now,
                                       const struct kl_value *old);
+// What upstream warns of: formats that nothing checks, those of `old` (NULL: a create) apart. *ret
+// is in the arena, one text for each place. O(schemas). KL_ENOMEM.
+int kl_crd_definition_warnings(struct kl_arena *a, const struct kl_value *now,
+                               const struct kl_value *old, struct kl_str **ret, size_t *ret_n);

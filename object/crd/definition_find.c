@@ -54,7 +54,8 @@ struct kl_str crd_lower(struct kl_arena *a, struct kl_str s)
     return out.p ? out : KL_STR("");
 }
 
-bool crd_schema_has(const struct kl_value *s, bool (*fn)(const struct kl_value *s))
+bool crd_schema_has(const struct kl_value *s, bool (*fn)(const struct kl_value *s, void *ctx),
+                    void *ctx)
 {
     static const kl_sym one[] = {KL_F_items, KL_F_not, KL_F_additionalProperties,
                                  KL_F_additionalItems};
@@ -63,20 +64,85 @@ bool crd_schema_has(const struct kl_value *s, bool (*fn)(const struct kl_value *
                                   KL_F_dependencies};
     if (!kl_is(s, KL_STRUCT))
         return false;
-    if (fn(s))
+    if (fn(s, ctx))
         return true;
     for (size_t i = 0; i < KL_COUNT(one); i++)
-        if (crd_schema_has(crd_schema_part(s, one[i]), fn))
+        if (crd_schema_has(crd_schema_part(s, one[i]), fn, ctx))
             return true;
     for (size_t i = 0; i < KL_COUNT(lists); i++) {
         const struct kl_value *list = kl_get(s, lists[i]);
         for (uint32_t k = 0; kl_is(list, KL_ARRAY) && k < list->n; k++)
-            if (crd_schema_has(&list->items[k], fn))
+            if (crd_schema_has(&list->items[k], fn, ctx))
                 return true;
     }
     for (size_t i = 0; i < KL_COUNT(maps); i++)
         for (KL_MAP_EACH_KEY(k, kl_get(s, maps[i])))
-            if (crd_schema_has(k + 1, fn))
+            if (crd_schema_has(k + 1, fn, ctx))
                 return true;
     return false;
+}
+
+// ---- warnings
+struct formats {
+    struct kl_arena *a;
+    struct kl_str *list;
+    size_t n, cap;
+};
+
+static bool note_format(const struct kl_value *s, void *ctx)
+{
+    struct formats *x = ctx;
+    struct kl_str format = kl_text(kl_get(s, KL_F_format));
+    if (!format.n ||
+        crd_format_of(format, crd_type_bits(kl_text(kl_get(s, KL_F_type)))) != CRD_F_UNKNOWN)
+        return false;
+    if (x->n == x->cap) {
+        size_t cap = x->cap ? 2 * x->cap : 8;
+        struct kl_str *more = kl_arena_alloc(x->a, cap * sizeof *more);
+        if (!more)
+            return true; // ends the walk: what was found is told
+        if (x->n)
+            memcpy(more, x->list, x->n * sizeof *more);
+        x->list = more;
+        x->cap = cap;
+    }
+    x->list[x->n++] = format;
+    return false;
+}
+
+static struct formats unknown_formats(struct kl_arena *a, const struct kl_value *crd)
+{
+    struct formats x = {.a = a};
+    const struct kl_value *versions = kl_path(crd, KL_F_spec, KL_F_versions);
+    const struct kl_value *first = crd_version_schema(kl_at(versions, 0));
+    bool same = true;
+    for (KL_EACH(v, versions))
+        same &= kl_value_equal(first, crd_version_schema(v));
+    for (KL_EACH(v, versions)) {
+        crd_schema_has(crd_version_schema(v), note_format, &x);
+        if (same) // upstream's internal form has it once
+            break;
+    }
+    return x;
+}
+
+int kl_crd_definition_warnings(struct kl_arena *a, const struct kl_value *now,
+                               const struct kl_value *old, struct kl_str **ret, size_t *ret_n)
+{
+    struct formats is = unknown_formats(a, now), was = unknown_formats(a, old);
+    size_t n = 0;
+    for (size_t i = 0; i < is.n; i++) {
+        bool known = false;
+        for (size_t k = 0; k < was.n && !known; k++)
+            known = kl_str_eq(is.list[i], was.list[k]);
+        if (known)
+            continue;
+        is.list[n] =
+            kl_arena_printf(a, "unrecognized format %.*s", KL_PRI(crd_quote(a, is.list[i])));
+        if (!is.list[n++].p)
+            return KL_ENOMEM;
+    }
+    *ret = is.list;
+    *ret_n = n;
+    return 0;
 }

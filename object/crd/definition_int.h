@@ -50,7 +50,8 @@ static inline const struct kl_value *crd_schema_part(const struct kl_value *s, k
     return kl_is(v, KL_STRUCT) ? v : NULL; // of items, additionalProperties
 }
 // Calls fn for the schema and all below it until it answers true.
-bool crd_schema_has(const struct kl_value *s, bool (*fn)(const struct kl_value *s));
+bool crd_schema_has(const struct kl_value *s, bool (*fn)(const struct kl_value *s, void *ctx),
+                    void *ctx);
 
 // ValidateStructural; findings in the order of their texts.
 int crd_check_structural(struct kl_findings *f, const struct kl_value *schema,

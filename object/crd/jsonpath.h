@@ -31,7 +31,8 @@ int kl_jsonpath_text(struct kl_arena *a, const struct kl_value *v, struct kl_str
 int kl_jsonpath_cell(const struct kl_jsonpath *path, struct kl_str type, struct kl_arena *a,
                      const struct kl_value *root, int64_t now_us, struct kl_value *ret);
 
-// A simple path: .name or ['name'] elements. Splits into *ret (in the arena).
+// A simple path: .name or ['name'] elements. Splits into *ret (in the arena; its texts are of
+// `text`). O(length).
 // KL_EINVALID: not one.
 int kl_simple_path(struct kl_arena *a, struct kl_str text, struct kl_str **ret, size_t *ret_n,
                    struct kl_error *err);

@@ -91,7 +91,8 @@ static struct kl_str joined(struct kl_arena *a, struct kl_str *list, size_t n)
 {
     struct kl_buf b;
     kl_buf_init(&b, 16 << 20);
-    qsort(list, n, sizeof *list, by_text);
+    if (n)
+        qsort(list, n, sizeof *list, by_text);
     for (size_t i = 0; i < n; i++)
         kl_buf_printf(&b, "\n    %.*s", KL_PRI(list[i]));
     struct kl_str s = kl_arena_dup(a, kl_buf_str(&b));
@@ -278,6 +279,16 @@ static void check_definition(struct tally *t, const struct kl_value *line, struc
     (void)ctx;
     assert_int_equal(kl_crd_definition_validate(&f, &now->root, old ? &old->root : NULL), 0);
     compare_findings(t, a, &f, at(line, "errors"));
+    struct kl_str *ours, theirs[64];
+    size_t n, wanted = kl_len(at(line, "warnings"));
+    assert_int_equal(kl_crd_definition_warnings(a, &now->root, old ? &old->root : NULL, &ours, &n),
+                     0);
+    assert_true(wanted < KL_COUNT(theirs));
+    for (size_t i = 0; i < wanted; i++)
+        theirs[i] = kl_text(&at(line, "warnings")->items[i]);
+    struct kl_str x = joined(a, theirs, wanted), y = joined(a, ours, n);
+    if (!kl_str_eq(x, y))
+        differs(t, "warnings", x, y);
     kl_object_unref(now);
     kl_object_unref(old);
 }

@@ -6,12 +6,14 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"sort"
 	"strings"
 
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/install"
 	v1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation"
+	"k8s.io/apiextensions-apiserver/pkg/registry/customresourcedefinition"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 )
@@ -20,6 +22,7 @@ type definitionRecord struct {
 	Now    json.RawMessage `json:"now"`
 	Old    json.RawMessage `json:"old,omitempty"`
 	Errors [][3]string     `json:"errors,omitempty"`
+	Warn   []string        `json:"warnings,omitempty"`
 }
 
 const baseDefinition = `
@@ -86,6 +89,7 @@ func definition(scheme *runtime.Scheme, raw []byte) *apiextensions.CustomResourc
 func definitions(w *bufio.Writer) int {
 	scheme := runtime.NewScheme()
 	install.Install(scheme)
+	strategy := customresourcedefinition.NewStrategy(scheme)
 	text, err := os.ReadFile("definitions.yaml")
 	must(err)
 	n := 0
@@ -102,10 +106,13 @@ func definitions(w *bufio.Writer) int {
 			r.Old = expand(was)
 			r.Errors = errorsOf(validation.ValidateCustomResourceDefinitionUpdate(context.Background(),
 				definition(scheme, r.Now), definition(scheme, r.Old)))
+			r.Warn = strategy.WarningsOnUpdate(context.Background(), definition(scheme, r.Now), definition(scheme, r.Old))
 		} else {
+			r.Warn = strategy.WarningsOnCreate(context.Background(), definition(scheme, r.Now))
 			r.Errors = errorsOf(validation.ValidateCustomResourceDefinition(context.Background(),
 				definition(scheme, r.Now)))
 		}
+		sort.Strings(r.Warn)
 		for i, e := range r.Errors { // a dump of Go's internal struct
 			if j := strings.Index(e[2], "only [Description"); j > 0 {
 				r.Errors[i][2] = e[2][j:]
