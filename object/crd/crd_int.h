@@ -260,7 +260,10 @@ void crd_find_again(struct kl_findings *f, struct kl_field_finding finding);
 struct kl_str crd_show(struct kl_arena *a, const struct kl_value *v); // as ErrorBody shows it
 struct kl_str crd_quote(struct kl_arena *a, struct kl_str s);
 
-// ---- what was, beside what is (common.CorrelatedObject)
+// ---- what was, beside what is (common.CorrelatedObject). Old trees have the keys of large maps
+// sorted, so that no write is quadratic.
+int crd_sort_old(struct kl_arena *a, struct kl_value *v);
+const struct kl_value *crd_old_value(const struct kl_value *map, struct kl_str key); // or NULL
 struct crd_pair {
     const struct crd_words *s;
     crd_ref node;

@@ -21,7 +21,8 @@ static bool parse_default(struct defaults *x, crd_ref node, struct kl_value *ret
 {
     struct kl_error ignored;
     struct kl_str text = crd_attr_text(x->w, node, CRD_DEFAULT);
-    if (text.n && kl_json_parse(x->f->arena, text, NULL, ret, &ignored))
+    if (text.n &&
+        (kl_json_parse(x->f->arena, text, NULL, ret, &ignored) || crd_sort_old(x->f->arena, ret)))
         x->err = KL_ENOMEM;
     return text.n && !x->err;
 }

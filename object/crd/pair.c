@@ -1,7 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
 // Old values beside new ones, as far as a schema says which belong together
 // (apiserver pkg/cel/common: CorrelatedObject, MapList).
+#include "object/apply/typed.h"
 #include "object/crd/crd_int.h"
+
+enum { FEW = 16 };
+
+const struct kl_value *crd_old_value(const struct kl_value *map, struct kl_str key)
+{
+    uint32_t low = 0, high;
+    if (!kl_is(map, KL_MAP) || map->n <= FEW)
+        return kl_map_value(map, key);
+    high = map->n;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        const struct kl_value *at = &map->items[2 * (size_t)mid];
+        int c = kl_str_cmp(key, kl_text(at));
+        if (c == 0)
+            return at + 1;
+        if (c < 0)
+            high = mid;
+        else
+            low = mid + 1;
+    }
+    return NULL;
+}
+
+static bool is_sorted(const struct kl_value *v)
+{
+    for (uint32_t i = 0; v->kind == KL_ARRAY && i < v->n; i++)
+        if (v->items[i].kind >= KL_ARRAY && !is_sorted(&v->items[i]))
+            return false;
+    for (uint32_t i = 0; v->kind == KL_MAP && i < v->n; i++) {
+        const struct kl_value *at = &v->items[2 * (size_t)i];
+        if (i && v->n > FEW && kl_str_cmp(kl_text(at - 2), kl_text(at)) >= 0)
+            return false;
+        if (at[1].kind >= KL_ARRAY && !is_sorted(at + 1))
+            return false;
+    }
+    return true;
+}
+
+int crd_sort_old(struct kl_arena *a, struct kl_value *v)
+{
+    return is_sorted(v) ? 0 : kl_typed_sort(a, v);
+}
 
 static bool is_scalar(const struct kl_value *v)
 {
@@ -90,7 +133,7 @@ const struct kl_value *crd_pair_old_item(struct kl_arena *a, struct crd_pair *p,
 bool crd_pair_key(const struct crd_pair *p, struct kl_str name, const struct kl_value *now,
                   struct crd_pair *ret)
 {
-    const struct kl_value *old = p && p->node ? kl_map_value(p->old, name) : NULL;
+    const struct kl_value *old = p && p->node ? crd_old_value(p->old, name) : NULL;
     crd_ref node = old && kl_is(p->now, KL_MAP) ? crd_member(p->s, p->node, name) : 0;
     if (!node)
         return false;

@@ -318,7 +318,7 @@ static void run_map(struct runner *x, const struct spot *at)
                              .root = crd_flags(x->s, spine) & CRD_EMBEDDED,
                              .path = &path,
                              .now = key + 1,
-                             .old = kl_map_value(at->old, name),
+                             .old = crd_old_value(at->old, name),
                              .ratchet = ratchet_key(x, at->ratchet, name, key + 1, &own)};
         validate(x, &below);
     }

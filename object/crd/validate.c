@@ -187,6 +187,8 @@ int kl_crd_validate(struct kl_findings *f, const struct kl_crd_schema *schema,
     int r = kl_crd_untyped(f->arena, schema, c->now, &x.now);
     if (!r && c->old)
         r = kl_crd_untyped(f->arena, schema, c->old, &x.old);
+    if (!r && c->old)
+        r = crd_sort_old(f->arena, &x.old);
     if (r)
         return r;
     if (check_head(&x)) {
