@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Well-known objects that say what this server was started with.
 #include "apiserver/bootstrap_int.h"
+#include "apiserver/auth/auth.h"
 #include "apiserver/pki.h"
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -160,16 +161,7 @@ static void add_client_ca(struct kl_apiserver *s, struct kl_arena *a, struct kl_
     kl_buf_puts(&b, KL_STR("{\"metadata\":{\"name\":\"extension-apiserver-authentication\","
                            "\"namespace\":\"kube-system\"},\"data\":{\"client-ca-file\":"));
     kl_json_write_string(&b, s->o.pki->client_ca);
-    if (s->o.pki->front_proxy_ca.n) {
-        kl_buf_puts(&b, KL_STR(",\"requestheader-client-ca-file\":"));
-        kl_json_write_string(&b, s->o.pki->front_proxy_ca);
-        kl_buf_puts(&b,
-                    KL_STR(",\"requestheader-allowed-names\":\"[\\\"system:auth-proxy\\\"]\","
-                           "\"requestheader-extra-headers-prefix\":\"[\\\"X-Remote-Extra-\\\"]\","
-                           "\"requestheader-group-headers\":\"[\\\"X-Remote-Group\\\"]\","
-                           "\"requestheader-uid-headers\":\"[\\\"X-Remote-Uid\\\"]\","
-                           "\"requestheader-username-headers\":\"[\\\"X-Remote-User\\\"]\""));
-    }
+    kl_authn_request_headers(s, &b);
     kl_buf_puts(&b, KL_STR("}}"));
     if (!b.err)
         add(rows, n, KL_RES_core_v1_configmaps, KL_BOOT_DATA, kl_arena_dup(a, kl_buf_str(&b)));

@@ -2,6 +2,7 @@
 // Subresources that are streams: log, exec, attach and portforward go to the kubelet of the pod's
 // node. Upgrades (WebSocket and SPDY alike) are passed through byte by byte.
 #include "apiserver/auth/auth.h"
+#include "apiserver/auth/revoke.h"
 #include "apiserver/server_int.h"
 #include "watchcache/filter.h"
 #include <stdio.h>
@@ -21,10 +22,19 @@ struct stream {
     bool paused;
     struct kl_http_header up_headers[MAX_FORWARDED];
     size_t nup;
+    struct kl_revocable revocable;
 };
+
+static void end_log(struct kl_revocable *r)
+{
+    struct stream *s = KL_CONTAINER_OF(r, struct stream, revocable);
+    s->failed = true;
+    kl_http_resume(s->call->hr);
+}
 
 static void drop_queue(struct stream *s)
 {
+    kl_revocable_remove(&s->revocable);
     for (size_t i = 0; i < s->nqueue; i++)
         kl_bytes_unref(s->queue[i]);
     free(s->queue);
@@ -104,6 +114,7 @@ static void on_headers(void *arg, struct kl_http_call *up, int status,
     struct kl_http_header out[] = {KL_HTTP_HEADER("content-type", "text/plain"),
                                    KL_HTTP_HEADER("cache-control", "no-cache, private")};
     s->answered = true;
+    kl_revocable_add(s->call->req.al, &s->revocable, s->call->req.user, end_log);
     kl_http_req_on_close(s->call->hr, NULL, NULL); // the source's close comes from now on
     if (kl_http_respond_stream(s->call->hr, 200, out, KL_COUNT(out), &log_source, s)) {
         s->closed = true;
@@ -151,6 +162,41 @@ static bool is_handshake_header(struct kl_str n)
     return kl_str_starts(n, KL_STR("sec-websocket-")) || kl_str_eqz(n, "x-stream-protocol-version");
 }
 
+// Outlives the request, but not its user's revocation.
+struct tunnel {
+    struct kl_revocable revocable;
+    struct kl_splice *splice;
+};
+
+static void tunnel_done(void *arg, int status, uint64_t up, uint64_t down)
+{
+    struct tunnel *t = arg;
+    (void)status, (void)up, (void)down;
+    kl_revocable_remove(&t->revocable);
+    free(t);
+}
+
+static void end_tunnel(struct kl_revocable *r)
+{
+    kl_splice_cancel(KL_CONTAINER_OF(r, struct tunnel, revocable)->splice);
+}
+
+static void join_ends(struct stream *s, struct kl_duplex *client, struct kl_duplex *node)
+{
+    struct kl_req *r = &s->call->req;
+    struct tunnel *t = calloc(1, sizeof *t);
+    if (!t) {
+        kl_duplex_close(client);
+        kl_duplex_close(node);
+        return;
+    }
+    t->splice = kl_splice_start(client, node, tunnel_done, t);
+    if (t->splice)
+        kl_revocable_add(r->al, &t->revocable, r->user, end_tunnel);
+    else
+        free(t);
+}
+
 static void on_upgrade(void *arg, struct kl_http_call *up, struct kl_duplex *d)
 {
     struct stream *s = arg;
@@ -170,7 +216,7 @@ static void on_upgrade(void *arg, struct kl_http_call *up, struct kl_duplex *d)
         kl_http_abort(s->call->hr);
         return;
     }
-    kl_splice_start(client, d, NULL, NULL);
+    join_ends(s, client, d);
 }
 
 // What the kubelet said instead, as a Status (rest.GenericHttpResponseChecker).
@@ -341,6 +387,14 @@ static void put_query(struct kl_buf *b, struct kl_req *r, struct kl_str query)
     }
 }
 
+// The tokens that may be among the protocols are for this server.
+static struct kl_http_header forwarded(struct kl_arena *a, const struct kl_http_header *h)
+{
+    if (!kl_str_eqz(h->name, "sec-websocket-protocol"))
+        return *h;
+    return (struct kl_http_header){h->name, kl_authn_strip_protocols(a, h->value)};
+}
+
 static void start(struct kl_api_call *c, const struct kl_value *node, struct kl_str target)
 {
     struct kl_req *r = &c->req;
@@ -375,7 +429,7 @@ static void start(struct kl_api_call *c, const struct kl_value *node, struct kl_
     for (size_t i = 0; !log && i < nh && n < MAX_FORWARDED; i++)
         if (is_handshake_header(in[i].name) || kl_str_eqz(in[i].name, "upgrade") ||
             kl_str_eqz(in[i].name, "connection"))
-            h[n++] = in[i];
+            h[n++] = forwarded(r->arena, &in[i]);
     int64_t port =
         kl_int_at(node, 10250, KL_F_status, KL_F_daemonEndpoints, KL_F_kubeletEndpoint, KL_F_Port);
     struct kl_http_call_spec spec = {.host = kl_arena_dup(r->arena, node_address(node)).p,

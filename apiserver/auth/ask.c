@@ -200,9 +200,13 @@ static void on_timer(struct kl_timer *t)
     struct kl_query *q = KL_CONTAINER_OF(t, struct kl_query, timer);
     struct kl_error err = {0};
     int rc = attempt(q, &err);
-    struct kl_reply *r = rc ? new_reply() : NULL;
-    if (!r) // under way, or no memory to say that it is not: the next tick tries again
-        return (void)(rc ? kl_timer_after(q->al->asks->timers, t, FIRST_BACKOFF_MS) : 0);
+    if (!rc)
+        return;
+    struct kl_reply *r = new_reply();
+    if (!r) { // no memory to say that it failed
+        kl_timer_after(q->al->asks->timers, t, FIRST_BACKOFF_MS);
+        return;
+    }
     q->spec.read(q, rc, KL_STR(""), &err, r);
     end_query(q, r);
 }

@@ -66,6 +66,10 @@ void kl_authz_loop_fini(struct kl_api_loop *al);
 void kl_token_request_run(struct kl_req *r);
 // TokenReview, SelfSubjectReview, SubjectAccessReview and its kin: complete handlers, by resource.
 void kl_review_run(struct kl_req *r);
+// Members (with a comma before each) of the ConfigMap extension-apiserver-authentication.
+void kl_authn_request_headers(const struct kl_apiserver *s, struct kl_buf *out);
+// The value of Sec-WebSocket-Protocol without the tokens that may be in it, for what it goes on to.
+struct kl_str kl_authn_strip_protocols(struct kl_arena *a, struct kl_str value);
 // /openid/v1/jwks and /.well-known/openid-configuration as JSON text appended to out.
 void kl_authn_jwks(struct kl_apiserver *s, struct kl_buf *out);
 void kl_authn_oidc_config(struct kl_apiserver *s, struct kl_buf *out);

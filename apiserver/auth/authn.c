@@ -122,11 +122,24 @@ static struct kl_str bearer_token(const struct kl_http_req *hr)
     return token;
 }
 
+static const struct kl_str PROTOCOL_PREFIX = KL_STR_INIT("base64url.bearer.authorization.k8s.io.");
+
+struct kl_str kl_authn_strip_protocols(struct kl_arena *a, struct kl_str value)
+{
+    struct kl_str rest = value, one, out = KL_STR("");
+    while (rest.n && kl_str_split(&rest, ',', &one)) {
+        one = kl_str_trim(one);
+        if (!kl_str_starts(one, PROTOCOL_PREFIX))
+            out = kl_arena_printf(a, "%.*s%s%.*s", KL_PRI(out), out.n ? ", " : "", KL_PRI(one));
+    }
+    return out.p ? out : KL_STR("");
+}
+
 // A browser cannot set headers on a WebSocket: the token is one of the protocols (apiserver
 // pkg/authentication/request/websocket).
 static struct kl_str protocol_token(struct kl_http_req *hr)
 {
-    const struct kl_str prefix = KL_STR("base64url.bearer.authorization.k8s.io."), none = {NULL, 0};
+    const struct kl_str prefix = PROTOCOL_PREFIX, none = {NULL, 0};
     struct kl_str rest = kl_http_header(hr, KL_STR("sec-websocket-protocol")), one;
     struct kl_buf b;
     if (!rest.n || !kl_http_is_upgrade(hr))

@@ -43,8 +43,9 @@ struct kl_user *kl_static_token_user(const struct kl_static_tokens *t, struct kl
 
 // ---- front_proxy.c: --requestheader-*.
 struct kl_front_proxy;
-int kl_front_proxy_new(const struct kl_api_settings *s, struct kl_front_proxy **ret,
-                       struct kl_error *err);
+// By the settings, else the cluster's own proxy with a certificate of own_ca; *ret NULL: neither.
+int kl_front_proxy_new(const struct kl_api_settings *s, struct kl_str own_ca,
+                       struct kl_front_proxy **ret, struct kl_error *err);
 void kl_front_proxy_free(struct kl_front_proxy *f);
 bool kl_front_proxy_trusts(const struct kl_front_proxy *f, X509 *cert);
 // 1: *ret is whom the headers name; 0: they name nobody; negative: no memory.

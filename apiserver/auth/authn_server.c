@@ -141,14 +141,14 @@ static int make_jwks(struct kl_authn *n, struct kl_error *err)
     return n->jwks ? 0 : kl_error_set(err, KL_ENOMEM, "service account keys: out of memory");
 }
 
-static int take_files(struct kl_authn *n, struct kl_error *err)
+static int take_files(struct kl_authn *n, const struct kl_pki *pki, struct kl_error *err)
 {
     const struct kl_api_settings *s = n->settings;
     int rc = 0;
     if (s->token_auth_file)
         rc = kl_static_tokens_read(s->token_auth_file, &n->tokens, err);
-    if (!rc && s->requestheader_client_ca_file)
-        rc = kl_front_proxy_new(s, &n->proxy, err);
+    if (!rc)
+        rc = kl_front_proxy_new(s, pki->front_proxy_ca, &n->proxy, err);
     if (!rc && s->token_webhook_config_file)
         rc = kl_remote_from_kubeconfig(s->token_webhook_config_file, &n->webhook, err);
     return rc;
@@ -168,7 +168,7 @@ struct kl_authn *kl_authn_new(const struct kl_pki *pki, const struct kl_api_sett
     n->anonymous = n->settings->anonymous_auth;
     atomic_init(&n->generation, 0);
     if (take_signer(n, pki, err) || take_verifiers(n, err) || take_names(n, pki, err) ||
-        make_jwks(n, err) || take_files(n, err) || kl_authn_load_conf(n, err)) {
+        make_jwks(n, err) || take_files(n, pki, err) || kl_authn_load_conf(n, err)) {
         kl_authn_free(n);
         return NULL;
     }

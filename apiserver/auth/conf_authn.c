@@ -180,8 +180,9 @@ static void make_discovery(struct authn *x, struct kl_oidc *o, struct kl_str url
         ro.url = kl_arena_printf(r->arena, "%.*s/.well-known/openid-configuration", KL_PRI(base));
     }
     if (kl_remote_new(&ro, &o->discovery, &err))
-        kl_field_invalid(&r->errors, kl_conf_at(r, path, ".certificateAuthority"),
-                         KL_STR("<omitted>"), kl_arena_dup(r->arena, kl_str(err.msg)).p);
+        kl_field_error(&r->errors, "FieldValueInvalid",
+                       kl_conf_at(r, path, ".certificateAuthority"),
+                       "Invalid value: \"<omitted>\": %s", err.msg);
 }
 
 static void read_issuer(struct authn *x, const struct kl_value *v, struct kl_str path,

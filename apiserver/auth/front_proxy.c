@@ -12,8 +12,15 @@ enum { MAX_GROUPS = 256, MAX_EXTRA = 256, CA_MAX_BYTES = 1 << 20 };
 
 struct kl_front_proxy {
     X509_STORE *store;
-    const struct kl_api_settings *settings;
+    char *pem;
+    const char *const *names, *const *user, *const *uid, *const *group, *const *extra;
 };
+
+// What the cluster's own proxy, the aggregator, uses.
+static const char *const
+    own_names[] = {"system:auth-proxy", NULL},
+    *const own_user[] = {"X-Remote-User", NULL}, *const own_uid[] = {"X-Remote-Uid", NULL},
+    *const own_group[] = {"X-Remote-Group", NULL}, *const own_extra[] = {"X-Remote-Extra-", NULL};
 
 static int load_cas(struct kl_front_proxy *f, struct kl_str pem, const char *path,
                     struct kl_error *err)
@@ -31,21 +38,31 @@ static int load_cas(struct kl_front_proxy *f, struct kl_str pem, const char *pat
                             "%s: data does not contain any valid RSA or ECDSA certificates", path);
 }
 
-int kl_front_proxy_new(const struct kl_api_settings *s, struct kl_front_proxy **ret,
-                       struct kl_error *err)
+int kl_front_proxy_new(const struct kl_api_settings *s, struct kl_str own_ca,
+                       struct kl_front_proxy **ret, struct kl_error *err)
 {
-    struct kl_front_proxy *f = calloc(1, sizeof *f);
+    const char *file = s->requestheader_client_ca_file;
+    struct kl_front_proxy *f;
     struct kl_arena a;
-    struct kl_str pem;
-    if (!f || !(f->store = X509_STORE_new())) {
+    struct kl_str pem = own_ca;
+    *ret = NULL;
+    if (!file && !own_ca.n)
+        return 0;
+    if (!(f = calloc(1, sizeof *f)) || !(f->store = X509_STORE_new())) {
         free(f);
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     }
-    f->settings = s;
-    kl_arena_init(&a, 2 * CA_MAX_BYTES);
-    int rc = kl_auth_read_file(&a, s->requestheader_client_ca_file, CA_MAX_BYTES, &pem, err);
+    f->names = file ? s->requestheader_allowed_names : own_names;
+    f->user = file ? s->requestheader_username_headers : own_user;
+    f->uid = file ? s->requestheader_uid_headers : own_uid;
+    f->group = file ? s->requestheader_group_headers : own_group;
+    f->extra = file ? s->requestheader_extra_headers_prefix : own_extra;
+    kl_arena_init(&a, 4 * CA_MAX_BYTES);
+    int rc = file ? kl_auth_read_file(&a, file, CA_MAX_BYTES, &pem, err) : 0;
     if (!rc)
-        rc = load_cas(f, pem, s->requestheader_client_ca_file, err);
+        rc = load_cas(f, pem, file ? file : "request header CA", err);
+    if (!rc && !(f->pem = strndup(pem.p, pem.n)))
+        rc = kl_error_set(err, KL_ENOMEM, "out of memory");
     kl_arena_fini(&a);
     if (rc) {
         kl_front_proxy_free(f);
@@ -55,17 +72,48 @@ int kl_front_proxy_new(const struct kl_api_settings *s, struct kl_front_proxy **
     return 0;
 }
 
+static void put_list(struct kl_buf *out, const char *member, const char *const *list)
+{
+    struct kl_buf b;
+    kl_buf_init(&b, 64 * 1024);
+    kl_buf_putc(&b, '[');
+    for (size_t i = 0; list && list[i]; i++) {
+        if (i)
+            kl_buf_putc(&b, ',');
+        kl_json_write_string(&b, kl_str(list[i]));
+    }
+    kl_buf_putc(&b, ']');
+    kl_buf_printf(out, ",\"%s\":", member);
+    kl_json_write_string(out, kl_buf_str(&b));
+    kl_buf_fini(&b);
+}
+
+void kl_authn_request_headers(const struct kl_apiserver *s, struct kl_buf *out)
+{
+    const struct kl_front_proxy *f = s->authn->proxy;
+    if (!f)
+        return;
+    kl_buf_puts(out, KL_STR(",\"requestheader-client-ca-file\":"));
+    kl_json_write_string(out, kl_str(f->pem));
+    put_list(out, "requestheader-allowed-names", f->names);
+    put_list(out, "requestheader-extra-headers-prefix", f->extra);
+    put_list(out, "requestheader-group-headers", f->group);
+    put_list(out, "requestheader-uid-headers", f->uid);
+    put_list(out, "requestheader-username-headers", f->user);
+}
+
 void kl_front_proxy_free(struct kl_front_proxy *f)
 {
     if (!f)
         return;
     X509_STORE_free(f->store);
+    free(f->pem);
     free(f);
 }
 
 static bool name_allowed(const struct kl_front_proxy *f, X509 *cert)
 {
-    const char *const *names = f->settings->requestheader_allowed_names;
+    const char *const *names = f->names;
     struct kl_arena a;
     struct kl_str cn, *orgs;
     size_t norgs;
@@ -115,10 +163,8 @@ static struct kl_str first_of(struct kl_http_req *hr, const char *const *names)
 int kl_front_proxy_user(const struct kl_front_proxy *f, struct kl_http_req *hr,
                         struct kl_user **ret)
 {
-    const struct kl_api_settings *s = f->settings;
     struct kl_arena *a = kl_http_req_arena(hr);
-    struct kl_str name = first_of(hr, s->requestheader_username_headers),
-                  uid = first_of(hr, s->requestheader_uid_headers);
+    struct kl_str name = first_of(hr, f->user), uid = first_of(hr, f->uid);
     size_t n, ngroups = 0, nx = 0, nv = 0;
     const struct kl_http_header *h = kl_http_headers(hr, &n);
     if (!name.n)
@@ -129,9 +175,9 @@ int kl_front_proxy_user(const struct kl_front_proxy *f, struct kl_http_req *hr,
     if (!groups || !values || !x)
         return KL_ENOMEM;
     for (size_t i = 0; i < n && ngroups < MAX_GROUPS; i++)
-        if (is_named(h[i].name, s->requestheader_group_headers))
+        if (is_named(h[i].name, f->group))
             groups[ngroups++] = h[i].value;
-    const char *const *prefixes = s->requestheader_extra_headers_prefix;
+    const char *const *prefixes = f->extra;
     for (size_t p = 0; prefixes && prefixes[p]; p++)
         for (size_t i = 0; i < n && nv < MAX_EXTRA; i++) {
             struct kl_str prefix = kl_str(prefixes[p]), head = {h[i].name.p, prefix.n};

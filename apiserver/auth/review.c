@@ -8,6 +8,12 @@
 
 static const struct kl_str AUTHZ_GROUP = KL_STR_INIT("authorization.k8s.io");
 
+// The question is asked again from the start: it was admitted already.
+static void review_again(void *arg)
+{
+    kl_review_run(arg);
+}
+
 static void answer(struct kl_req *r, struct kl_value v)
 {
     const struct kl_resource *res = r->info.res;
@@ -256,7 +262,7 @@ static int review_access(struct access *x, bool names_user, bool local)
     struct kl_verdict verdict = {.explain = true};
     kl_authz_decide(r->al, r->arena, &x->attrs, &verdict);
     if (verdict.decision != KL_ALLOW && kl_ask_is_pending(&r->ask))
-        return KL_EAGAIN; // kl_req_fail runs it again
+        return KL_EAGAIN;
     struct kl_value status = kl_new_struct();
     bool denied = verdict.decision == KL_DENY;
     if (kl_set(r->arena, &status, KL_F_allowed, kl_bool(verdict.decision == KL_ALLOW)) ||
@@ -273,7 +279,10 @@ static int review_access(struct access *x, bool names_user, bool local)
 static void run_access(struct kl_req *r, bool names_user, bool local)
 {
     struct access x = {.r = r};
-    if (review_access(&x, names_user, local))
+    int rc = review_access(&x, names_user, local);
+    if (rc == KL_EAGAIN && kl_ask_wait(&r->ask, review_again, r))
+        return;
+    if (rc)
         kl_req_fail(r);
     else
         answer(r, x.v);
@@ -329,6 +338,53 @@ static bool add_rule(struct kl_rbac_walk *w, const struct kl_value *rule)
     return !c->rc;
 }
 
+static void add_all(struct rules *c)
+{
+    static const kl_sym in_resource[] = {KL_F_verbs, KL_F_apiGroups, KL_F_resources},
+                        in_path[] = {KL_F_verbs, KL_F_nonResourceURLs};
+    struct kl_value star = kl_new_array(), resource = kl_new_struct(), path = kl_new_struct();
+    c->rc = kl_append(c->a, &star, kl_stringz("*"));
+    for (size_t i = 0; i < KL_COUNT(in_resource) && !c->rc; i++)
+        c->rc = kl_set(c->a, &resource, in_resource[i], star);
+    for (size_t i = 0; i < KL_COUNT(in_path) && !c->rc; i++)
+        c->rc = kl_set(c->a, &path, in_path[i], star);
+    if (!c->rc && !(c->rc = kl_append(c->a, &c->resource, resource)))
+        c->rc = kl_append(c->a, &c->path, path);
+}
+
+static void add_error(struct kl_arena *a, struct kl_str *to, struct kl_str one)
+{
+    if (one.n)
+        *to = to->n ? kl_arena_printf(a, "%.*s, %.*s", KL_PRI(*to), KL_PRI(one)) : one;
+    if (!to->p)
+        *to = KL_STR("out of memory");
+}
+
+// What each authoriser can say of all it allows; the text says which cannot.
+static struct kl_str resolve(struct kl_rbac_walk *w, struct rules *c, bool *incomplete)
+{
+    const struct kl_auth_conf *conf = kl_auth_conf_of(w->al);
+    struct kl_str why = KL_STR("");
+    for (size_t i = 0; conf && i < conf->nauthz; i++) {
+        enum kl_authz_kind k = conf->authz[i].kind;
+        if (k == KL_AUTHZ_RBAC) {
+            kl_rbac_walk(w);
+            add_error(w->arena, &why, w->errors);
+        } else if (k == KL_AUTHZ_ALWAYS_ALLOW) {
+            add_all(c);
+        } else if (k == KL_AUTHZ_NODE && kl_node_of_user(w->user).p) {
+            *incomplete = true;
+            add_error(w->arena, &why,
+                      KL_STR("node authorizer does not support user rule resolution"));
+        } else if (k == KL_AUTHZ_WEBHOOK) {
+            *incomplete = true;
+            add_error(w->arena, &why,
+                      KL_STR("webhook authorizer does not support user rule resolution"));
+        }
+    }
+    return why;
+}
+
 static void run_rules(struct kl_req *r)
 {
     struct kl_arena *a = r->arena;
@@ -346,14 +402,11 @@ static void run_rules(struct kl_req *r)
     struct rules c = {a, kl_new_array(), kl_new_array(), 0};
     struct kl_rbac_walk w = {
         .al = r->al, .arena = a, .user = r->user, .ns = ns, .visit = add_rule, .arg = &c};
-    bool node = kl_node_of_user(r->user).p != NULL;
-    kl_rbac_walk(&w);
-    struct kl_str why = w.errors;
-    if (node)
-        why = KL_STR("node authorizer does not support user rule resolution");
+    bool incomplete = false;
+    struct kl_str why = resolve(&w, &c, &incomplete);
     if (c.rc || kl_set(a, &status, KL_F_resourceRules, c.resource) ||
         kl_set(a, &status, KL_F_nonResourceRules, c.path) ||
-        kl_set(a, &status, KL_F_incomplete, kl_bool(node)) ||
+        kl_set(a, &status, KL_F_incomplete, kl_bool(incomplete)) ||
         set_text(a, &status, KL_F_evaluationError, why) ||
         kl_set(a, &out, KL_F_metadata, kl_new_struct()) ||
         kl_set(a, &out, KL_F_spec, kl_new_struct()) || kl_set(a, &out, KL_F_status, status)) {
@@ -421,10 +474,8 @@ static void run_token(struct kl_req *r)
         return;
     }
     int rc = token_status(r, token, kl_path(&v, KL_F_spec, KL_F_audiences), &status);
-    if (rc == KL_EAGAIN) {
-        kl_req_fail(r); // runs again when the answer is there
+    if (rc == KL_EAGAIN && kl_ask_wait(&r->ask, review_again, r))
         return;
-    }
     if (rc || kl_set(r->arena, &v, KL_F_status, status)) {
         kl_fail_oom(r);
         kl_req_fail(r);

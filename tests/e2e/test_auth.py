@@ -437,6 +437,19 @@ def test_front_proxy():
     equal(whoami("static-secret", headers)["username"], "sam")
     data = server.get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication")["data"]
     check("client-ca-file" in data, data)
+    equal(json.loads(data["requestheader-allowed-names"]), ["front"])
+    with open(f"{DIR}/proxy-ca.crt") as f:
+        equal(data["requestheader-client-ca-file"], f.read())
+
+
+def test_rules():
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": "default"}}
+    status, text = ask("POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", "static-secret", review)
+    equal(status, 201, text)
+    got = json.loads(text)["status"]
+    equal((got["incomplete"], got["evaluationError"]),
+          (True, "webhook authorizer does not support user rule resolution"))
+    check(any("selfsubjectreviews" in r["resources"] for r in got["resourceRules"]), got)
 
 
 def test_jwks():
