@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/health.h"
+#include "apiserver/encryption/encryption.h"
 #include "apiserver/info.h"
 
 enum { LIVEZ = 1, READYZ = 2, HEALTHZ = 4, ALL = LIVEZ | READYZ | HEALTHZ, EXCLUDED_MAX = 64 };
@@ -31,6 +32,12 @@ static bool bootstrapped(const struct kl_apiserver *s)
 static bool not_stopping(const struct kl_apiserver *s)
 {
     return !atomic_load(&((struct kl_apiserver *)s)->stopping);
+}
+
+static bool kms_ok(const struct kl_apiserver *s)
+{
+    char why[256];
+    return kl_encryption_healthy(s->o.encryption, why);
 }
 
 // Upstream's, in its order. What its hooks do is here begun with the bootstrap objects, or at once.
@@ -71,8 +78,15 @@ static const struct check checks[] = {
     {"autoregister-completion", ALL, bootstrapped},
     {"poststarthook/apiservice-openapi-controller", ALL, bootstrapped},
     {"poststarthook/apiservice-openapiv3-controller", ALL, bootstrapped},
+    {"kms-providers", READYZ | HEALTHZ, kms_ok}, // where there are such
     {"shutdown", READYZ, not_stopping},
 };
+
+// Not every server has every check.
+static bool is_there(const struct kl_apiserver *s, const struct check *c)
+{
+    return c->ok != kms_ok || kl_encryption_has_kms(s->o.encryption);
+}
 
 struct asked {
     unsigned in;
@@ -112,7 +126,8 @@ static void answer_one(struct kl_api_call *c, const struct asked *a, struct kl_s
 {
     static const char text[] = "text/plain; charset=utf-8";
     for (size_t i = 0; i < KL_COUNT(checks); i++) {
-        if (!kl_str_eqz(name, checks[i].name) || !(checks[i].in & a->in))
+        if (!kl_str_eqz(name, checks[i].name) || !(checks[i].in & a->in) ||
+            !is_there(c->req.srv, &checks[i]))
             continue;
         if (holds(&checks[i], &c->req, a->in))
             kl_http_answer_text(&c->req, 200, text, KL_STR("ok"));
@@ -145,7 +160,7 @@ static void answer_all(struct kl_api_call *c, struct asked *a)
     kl_buf_init(&b, 64 * 1024);
     for (size_t i = 0; i < KL_COUNT(checks); i++) {
         const struct check *k = &checks[i];
-        if (!(k->in & a->in))
+        if (!(k->in & a->in) || !is_there(c->req.srv, k))
             continue;
         if (is_excluded(a, k->name)) {
             kl_buf_printf(&b, "[+]%s excluded: ok\n", k->name);
