@@ -2,6 +2,7 @@
 // HTTP in front of the pipeline: parse, authenticate, authorise, read the body, run, answer.
 #include "apiserver/aggregate/aggregate.h"
 #include "apiserver/audit/audit.h"
+#include "apiserver/admission/admission.h"
 #include "apiserver/auth/auth.h"
 #include "apiserver/crd/crd.h"
 #include "apiserver/fairness/fairness.h"
@@ -240,7 +241,7 @@ static void run_resource(void *arg)
         c->spec.pretty = true;
     c->spec.include = r->opts.include;
     if (kl_is_connect(&r->info)) {
-        kl_connect_run(c);
+        kl_admit_connect(c);
         return;
     }
     switch (r->info.op) {

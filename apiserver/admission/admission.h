@@ -73,6 +73,8 @@ int kl_admit_validate(struct kl_admit *ad); // of ad->object
 void kl_admit_run(struct kl_admit *ad, void (*then)(struct kl_admit *ad));
 // Fills what follows from the request: res, sub, ns, name, dry_run, and the form of stored objects.
 void kl_admit_init(struct kl_admit *ad, struct kl_req *r, enum kl_admit_op op);
+// CONNECT: kl_connect_run once the options of the stream or proxy are admitted.
+void kl_admit_connect(struct kl_api_call *c);
 // The form of a kind of its own, of the subresource that was asked for or of the resource
 // (reviews).
 void kl_admit_own_kind(struct kl_admit *ad, const struct kl_type *type, const char *api_version,

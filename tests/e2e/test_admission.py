@@ -406,6 +406,18 @@ def test_subresources():
         equal(hooks.calls("/bind")[0]["object"]["kind"], "Binding", "object")
         body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}}
         equal(server.raw("POST", pods + "/p/eviction", body)[0], 400, "eviction")
+    connect = [{"operations": ["CONNECT"], "apiGroups": [""], "apiVersions": ["v1"],
+                "resources": ["pods/exec"]}]
+    with validating(webhook("exec.example.com", "/bind", connect)):
+        status = json.loads(server.raw("POST", pods + "/p/exec?command=ls&command=-l&tty=true")[2])
+        equal(status["message"], 'admission webhook "exec.example.com" denied the request: not bound',
+              "exec")
+        [asked] = hooks.calls("/bind")
+        equal((asked["operation"], asked["subResource"], asked["name"]), ("CONNECT", "exec", "p"), "it")
+        equal(asked["object"]["kind"], "PodExecOptions", "kind")
+        equal((asked["object"]["command"], asked["object"]["tty"]), (["ls", "-l"], True), "options")
+    status = json.loads(server.raw("POST", pods + "/p/exec?command=ls")[2])
+    equal(status["message"], "pod p does not have a host assigned", "exec without a webhook")
     server.api("DELETE", pods + "/p?gracePeriodSeconds=0")
 
 
