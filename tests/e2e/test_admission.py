@@ -43,8 +43,9 @@ class Hooks:
                 text = self.rfile.read(int(self.headers["Content-Length"]))
                 path, _, query = self.path.partition("?")
                 review = json.loads(text)
-                with hooks.lock:
-                    hooks.asked.append((path, query, review["request"]))
+                if review["request"].get("name") != "kube-root-ca.crt":  # a controller's
+                    with hooks.lock:
+                        hooks.asked.append((path, query, review["request"]))
                 hooks.answers[path](self, review)
 
         class Quiet(http.server.ThreadingHTTPServer):
