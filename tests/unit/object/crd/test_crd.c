@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
+#include <pthread.h>
 
 #include "object/apply/managed.h"
 #include "object/crd/crd.h"
@@ -494,12 +495,62 @@ static void test_writes(void **state)
     kl_crd_schema_unref(g.schema);
 }
 
+// ---- one schema, many threads
+static const char shared_schema[] =
+    "{\"type\":\"object\",\"properties\":{\"spec\":{\"type\":\"object\","
+    "\"x-kubernetes-validations\":[{\"rule\":\"self.n > 3\"}],\"properties\":{"
+    "\"n\":{\"type\":\"integer\",\"x-kubernetes-validations\":[{\"rule\":\"self % 2 == 0\"}]},"
+    "\"s\":{\"type\":\"string\",\"pattern\":\"^a+$\"}}}}}";
+
+static void *validate_often(void *arg)
+{
+    struct kl_object *o = arg;
+    intptr_t bad = 0;
+    for (int i = 0; i < 40; i++) {
+        struct kl_arena a;
+        kl_arena_init(&a, 0);
+        struct kl_findings f = {.arena = &a};
+        struct kl_crd_check check = {.now = &o->root, .namespaced = true};
+        struct kl_object *held = kl_object_ref(o);
+        bad += kl_crd_validate(&f, kl_crd_of_type(o->type), &check) != 0 || f.n != 3;
+        kl_object_unref(held);
+        kl_arena_fini(&a);
+    }
+    return (void *)bad;
+}
+
+static void test_threads(void **state)
+{
+    struct group g = {NULL};
+    struct kl_arena a;
+    struct kl_error err = {0};
+    pthread_t threads[4];
+    (void)state;
+    kl_arena_init(&a, 0);
+    struct kl_value schema = parse(&a, kl_str(shared_schema));
+    struct kl_value object = parse(&a, KL_STR("{\"metadata\":{\"name\":\"x\",\"namespace\":\"d\"},"
+                                              "\"spec\":{\"n\":1,\"s\":\"b\"}}"));
+    open_schema(&g, &a, &schema);
+    struct kl_object *o = read_object(&a, g.schema, &object, true, NULL, &err);
+    assert_non_null(o);
+    kl_crd_schema_unref(g.schema); // the object holds it
+    for (size_t i = 0; i < KL_COUNT(threads); i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, validate_often, o), 0);
+    for (size_t i = 0; i < KL_COUNT(threads); i++) {
+        void *bad;
+        assert_int_equal(pthread_join(threads[i], &bad), 0);
+        assert_null(bad);
+    }
+    kl_object_unref(o);
+    kl_arena_fini(&a);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_objects), cmocka_unit_test(test_definitions),
         cmocka_unit_test(test_paths),   cmocka_unit_test(test_cells),
-        cmocka_unit_test(test_writes),
+        cmocka_unit_test(test_writes),  cmocka_unit_test(test_threads),
     };
     if (argc < 5)
         return 2;
