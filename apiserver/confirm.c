@@ -52,6 +52,7 @@ static void forget_run(struct kl_req *r)
     r->kv = NULL;
     r->frozen = NULL;
     r->work = NULL;
+    r->done = r->asked_done; // what a stage of the first run put before it is gone with its state
     r->write = NULL;
     r->patch_strict = NULL;
     r->fail = (struct kl_fail){0};

@@ -69,6 +69,8 @@ static void get_newest(void *arg, int code)
 
 void kl_pipeline_dispatch(struct kl_req *r)
 {
+    if (!r->dispatched)
+        r->asked_done = r->done;
     r->dispatched = true;
     if (!r->info.res->etcd_prefix) {
         if (!kl_virtual_run(r)) {

@@ -118,10 +118,13 @@ struct kl_req {
     struct kl_gather *list;
     struct kl_object *frozen; // referenced, when value belongs to it; released by kl_req_fini
     struct kl_custom_family *family; // referenced: keeps info.res when it is no built-in row
-    struct kl_str *warnings;  // texts of Warning headers
+    struct kl_str *warnings;         // texts of Warning headers
     size_t nwarnings;
     struct kl_audit_note *notes; // in the order they came; kl_req_note
 
+    // Whose `done` it was when it was dispatched: stages put their own before it, and a run that
+    // begins again begins with this one.
+    void (*asked_done)(struct kl_req *);
     void (*done)(struct kl_req *); // exactly once, maybe from within the function that started it
     void *arg;
     bool canceled;   // the caller went away: the result is not wanted

@@ -82,13 +82,13 @@ class ApiServer(Process):
         except OSError:
             return False
 
-    def get(self, path, token=TOKEN, body=None):
+    def get(self, path, token=TOKEN, body=None, method=None, kind="application/json"):
         context = ssl.create_default_context(cafile=self.path("certs/apiserver.crt"))
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = kind
             body = json.dumps(body).encode()
-        request = urllib.request.Request(f"https://127.0.0.1:{self.port}{path}", body, headers)
+        request = urllib.request.Request(f"https://127.0.0.1:{self.port}{path}", body, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=30, context=context) as r:
                 return r.status, r.read().decode()
@@ -149,6 +149,24 @@ def test_serves():
     equal((status, json.loads(text)["metadata"]["resourceVersion"]), (200, rv), "the other server's view")
     equal(one.stop(), 0, "status after SIGTERM")
     equal(two.get("/api/v1/namespaces/default/configmaps/c")[0], 200, "the other goes on")
+
+
+def test_refused_twice():
+    """Where others write too, a refusal is looked at again on what is known for certain: applied,
+    with a made-up name, and through a subresource."""
+    s = ApiServer(etcd(), "--authorization-mode=RBAC")
+    secrets, pods = "/api/v1/namespaces/default/secrets", "/api/v1/namespaces/default/pods"
+
+    def apply(kind):
+        return s.get(f"{secrets}/t?fieldManager=m", method="PATCH", kind="application/apply-patch+yaml",
+                     body={"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "t"}, "type": kind})
+    equal(apply("a/b")[0], 201, "the first")
+    status, text = apply("c/d")
+    equal(status, 422, text)
+    holds(text, "field is immutable")
+    equal(s.get(secrets, body={"metadata": {"generateName": "x"}, "type": "kubernetes.io/tls"})[0], 422, "a made-up name")
+    equal(s.get(f"{pods}/none/binding", body={"target": {"name": "n"}})[0], 404, "a binding of nothing")
+    equal(s.get("/readyz")[0], 200, "it lives")
 
 
 def test_allow_all():
