@@ -60,5 +60,10 @@ int kl_set_node_port(struct kl_req *r, struct kl_value *spec, size_t i, int64_t 
 enum { KL_NODE_PORT_FIRST = 30000, KL_NODE_PORT_COUNT = 2768 };
 #define KL_NODE_PORTS_KEY KL_STR("/registry/ranges/servicenodeports")
 
+// ---- bitmap.c: the stored form of the ports that are taken, and bits by rising port.
+enum { KL_NODE_PORT_BYTES = (KL_NODE_PORT_COUNT + 7) / 8 };
+bool kl_ports_read(struct kl_str stored, uint8_t bits[KL_NODE_PORT_BYTES]); // false: damaged
+struct kl_bytes *kl_ports_write(const uint8_t bits[KL_NODE_PORT_BYTES]);    // NULL: no memory
+
 // A claim is another operation of the request's write.
 void kl_claim(struct kl_req *r, struct kl_str key, kl_rev expect, struct kl_bytes *value);

@@ -33,7 +33,7 @@ static bool wants_node_ports(const struct kl_value *spec)
 
 // The range as this write finds it and leaves it.
 struct ports {
-    uint8_t bits[KL_NODE_PORT_COUNT / 8], mine[KL_NODE_PORT_COUNT / 8];
+    uint8_t bits[KL_NODE_PORT_BYTES], mine[KL_NODE_PORT_BYTES];
 };
 
 static void release_port(struct ports *p, int64_t port)
@@ -153,9 +153,11 @@ int kl_claim_ports(struct kl_req *r, struct kl_value *spec, const struct kl_valu
 {
     struct ports p = {0};
     struct kl_kv *kv = kl_view_get(kl_req_view(r), KL_NODE_PORTS_KEY);
-    struct kl_str was = kv ? kl_kv_value(kv) : KL_STR("");
+    uint8_t before[KL_NODE_PORT_BYTES];
     int rc = 0;
-    memcpy(p.bits, was.p, was.n < sizeof p.bits ? was.n : sizeof p.bits);
+    if (!kl_ports_read(kv ? kl_kv_value(kv) : KL_STR(""), before)) // repair.c writes it anew
+        return kl_fail_internal(r, "unable to refresh the port allocations"), KL_EINTERNAL;
+    memcpy(p.bits, before, sizeof before);
     if (kl_needs_node_ports(old_spec))
         for (KL_EACH(q, kl_get(old_spec, KL_F_ports)))
             release_port(&p, kl_int_at(q, 0, KL_F_nodePort));
@@ -164,11 +166,9 @@ int kl_claim_ports(struct kl_req *r, struct kl_value *spec, const struct kl_valu
         rc = claim_ports(r, &p, spec, old_spec);
     if (!rc && kl_needs_health_port(spec))
         rc = claim_health_port(r, &p, spec, old_spec);
-    static const uint8_t none[sizeof p.bits];
-    const void *before = was.n == sizeof p.bits ? was.p : (const char *)none;
     if (rc || r->opts.dry_run || !memcmp(before, p.bits, sizeof p.bits))
         return rc;
-    struct kl_bytes *b = kl_bytes_new((struct kl_str){(char *)p.bits, sizeof p.bits});
+    struct kl_bytes *b = kl_ports_write(p.bits);
     if (!b)
         return kl_fail_oom(r), KL_ENOMEM;
     kl_req_keep_bytes(r, b);

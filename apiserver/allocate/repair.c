@@ -242,7 +242,8 @@ static void check_claim(struct kl_repair *r, struct kl_kv *kv, const struct kl_v
 // ---- node ports
 
 struct ports {
-    uint8_t rebuilt[KL_NODE_PORT_COUNT / 8], stored[KL_NODE_PORT_COUNT / 8];
+    uint8_t rebuilt[KL_NODE_PORT_BYTES], stored[KL_NODE_PORT_BYTES];
+    bool damaged;
 };
 
 static bool bit(const uint8_t *bits, int64_t i)
@@ -300,9 +301,9 @@ static void write_ports(struct kl_repair *r, struct ports *p, kl_rev was)
             kl_log(KL_LOG_WARN, "allocate", "the node port %d appears to have leaked: cleaning up",
                    KL_NODE_PORT_FIRST + i);
     }
-    if (!memcmp(p->rebuilt, p->stored, sizeof p->stored))
+    if (!p->damaged && !memcmp(p->rebuilt, p->stored, sizeof p->stored))
         return;
-    struct kl_bytes *b = kl_bytes_new((struct kl_str){(char *)p->rebuilt, sizeof p->rebuilt});
+    struct kl_bytes *b = kl_ports_write(p->rebuilt);
     if (b)
         submit(r, KL_NODE_PORTS_KEY, was, b);
 }
@@ -357,9 +358,8 @@ static void round_of(uv_timer_t *t)
     if (r->stopping || !r->srv->loops[0].reader || r->flying)
         return;
     struct kl_kv *kv = kl_view_get(view_of(r), KL_NODE_PORTS_KEY);
-    struct kl_str was = kv ? kl_kv_value(kv) : KL_STR("");
     kl_arena_reset(&r->arena);
-    memcpy(p.stored, was.p, was.n < sizeof p.stored ? was.n : sizeof p.stored);
+    p.damaged = !kl_ports_read(kv ? kl_kv_value(kv) : KL_STR(""), p.stored);
     r->more = false;
     walk_services(r, &p);
     walk_claims(r);
