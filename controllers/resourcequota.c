@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "controllers/controllers_int.h"
 #include "controllers/deletable.h"
+#include "controllers/kinds.h"
 #include "object/quota/quota.h"
 #include <stdlib.h>
 
@@ -25,6 +26,7 @@ struct measured {
     struct kl_handler handler;
     struct kl_reflector *reflector; // of what only comes and goes; from the first quota on
     bool listed;
+    bool gone; // a custom kind that is not served any more
 };
 
 struct quotas {
@@ -34,8 +36,9 @@ struct quotas {
     struct kl_handler handler;
     int by_namespace;
     struct kl_arena arena; // the meters' names
-    struct measured *measured;
-    size_t n;
+    struct measured **measured;
+    size_t n, cap;
+    struct kl_kinds *kinds;
 };
 
 static const struct kl_resource *quota_res(void)
@@ -45,6 +48,8 @@ static const struct kl_resource *quota_res(void)
 
 static bool measures(const struct measured *m, const struct kl_value *quota)
 {
+    if (m->gone)
+        return false;
     for (KL_MAP_EACH_KEY(kv, kl_path(quota, KL_F_spec, KL_F_hard)))
         if (kl_quota_measures(&m->meter, kl_text(kv)))
             return true;
@@ -129,9 +134,15 @@ static void after_quota(struct kl_plan *p)
     const struct kl_value *quota = &n->quota->call.items[0]->root;
     struct kl_str ns, name;
     kl_key_split(p->key, &ns, &name);
+    n->lists = kl_arena_zalloc(&p->arena, c->n * sizeof *n->lists);
+    n->of = kl_arena_zalloc(&p->arena, c->n * sizeof *n->of);
+    if (!n->lists || !n->of) {
+        kl_error_set(&p->err, KL_ENOMEM, "out of memory");
+        return;
+    }
     kl_plan_next_group(p);
     for (size_t i = 0; i < c->n; i++) {
-        const struct measured *m = &c->measured[i];
+        const struct measured *m = c->measured[i];
         if (!measures(m, quota))
             continue;
         struct kl_action *list = kl_plan_call(p, KL_VERB_LIST, m->res, NULL, ns, KL_STR(""));
@@ -151,13 +162,9 @@ static void decide(struct kl_plan *p)
     if (!kl_informer_get_key(c->quotas, p->key))
         return;
     kl_key_split(p->key, &ns, &name);
-    if (n) {
-        n->lists = kl_arena_zalloc(&p->arena, c->n * sizeof *n->lists);
-        n->of = kl_arena_zalloc(&p->arena, c->n * sizeof *n->of);
-        // Its role lets it list, not get.
+    if (n) // its role lets it list, not get
         n->quota = kl_plan_call(p, KL_VERB_LIST, quota_res(), NULL, ns, KL_STR(""));
-    }
-    if (!n || !n->lists || !n->of || !n->quota) {
+    if (!n || !n->quota) {
         kl_error_set(&p->err, KL_ENOMEM, "out of memory");
         return;
     }
@@ -253,8 +260,8 @@ static void on_quota(struct kl_handler *h, struct kl_object *quota)
 {
     struct quotas *c = h->arg;
     for (size_t i = 0; i < c->n; i++)
-        if (measures(&c->measured[i], &quota->root))
-            follow(&c->measured[i]);
+        if (measures(c->measured[i], &quota->root))
+            follow(c->measured[i]);
     kl_reconciler_add_object(c->reconciler, &quota->root);
 }
 
@@ -272,10 +279,13 @@ static void on_quota_update(struct kl_handler *h, struct kl_object *old, struct 
 static void stop(void *self)
 {
     struct quotas *c = self;
+    kl_kinds_free(c->kinds);
     for (size_t i = 0; i < c->n; i++) {
-        kl_reflector_free(c->measured[i].reflector);
-        if (c->measured[i].informer)
-            kl_informer_remove_handler(c->measured[i].informer, &c->measured[i].handler);
+        struct measured *m = c->measured[i];
+        kl_reflector_free(m->reflector);
+        if (m->informer)
+            kl_informer_remove_handler(m->informer, &m->handler);
+        free(m);
     }
     if (c->quotas)
         kl_informer_remove_handler(c->quotas, &c->handler);
@@ -287,12 +297,23 @@ static void stop(void *self)
 
 static int add_measured(struct quotas *c, const struct kl_resource *res)
 {
-    struct measured *m = &c->measured[c->n];
     struct kl_quota_meter meter;
-    if (!kl_quota_meter_of(&c->arena, kl_str(res->group), kl_str(res->plural), &meter))
+    if (!res->namespaced ||
+        !kl_quota_meter_of(&c->arena, kl_str(res->group), kl_str(res->plural), &meter))
         return 0;
+    if (c->n == c->cap) {
+        size_t cap = c->cap ? c->cap * 2 : 64;
+        struct measured **more = realloc(c->measured, cap * sizeof(struct measured *));
+        if (!more)
+            return KL_ENOMEM;
+        c->measured = more;
+        c->cap = cap;
+    }
+    struct measured *m = calloc(1, sizeof *m);
+    if (!m)
+        return KL_ENOMEM;
     *m = (struct measured){.c = c, .res = res, .meter = meter};
-    c->n++;
+    c->measured[c->n++] = m;
     if (!meter.count_name.p)
         return KL_ENOMEM;
     if (meter.kind == KL_QUOTA_COUNT)
@@ -304,6 +325,30 @@ static int add_measured(struct quotas *c, const struct kl_resource *res)
         (struct kl_handler){.update = on_object_update, .remove = on_object_remove, .arg = m};
     kl_informer_add_handler(m->informer, &m->handler);
     return 0;
+}
+
+// A custom kind comes or goes: quotas that name it are counted.
+static void on_kind(void *arg, const struct kl_resource *res, bool served)
+{
+    struct quotas *c = arg;
+    struct kl_entry *e;
+    size_t it = 0;
+    for (size_t i = 0; i < c->n; i++) {
+        struct measured *m = c->measured[i];
+        if (m->res != res)
+            continue;
+        kl_reflector_free(m->reflector);
+        m->reflector = NULL;
+        m->gone = true;
+    }
+    if (!served || add_measured(c, res) || !c->n || c->measured[c->n - 1]->res != res)
+        return;
+    struct measured *m = c->measured[c->n - 1];
+    while ((e = kl_informer_next(c->quotas, &it)))
+        if (measures(m, &e->object->root)) {
+            follow(m);
+            kl_reconciler_add(c->reconciler, e->key);
+        }
 }
 
 static int start(const struct kl_controller_env *env, void **ret, struct kl_error *err)
@@ -318,7 +363,6 @@ static int start(const struct kl_controller_env *env, void **ret, struct kl_erro
         return kl_error_set(err, KL_ENOMEM, "resourcequota controller: out of memory");
     c->env = *env;
     kl_arena_init(&c->arena, 1 << 20);
-    c->measured = calloc(kl_nresources, sizeof(*c->measured));
     c->quotas = kl_informers_get(env->informers, quota_res());
     c->reconciler = kl_reconciler_new(&(struct kl_reconciler_opts){
         .name = "resourcequota",
@@ -328,13 +372,17 @@ static int start(const struct kl_controller_env *env, void **ret, struct kl_erro
         .decide = decide,
         .arg = c,
     });
-    if (!c->measured || !c->quotas || !c->reconciler ||
+    if (!c->quotas || !c->reconciler ||
         (c->by_namespace = kl_informer_add_index(c->quotas, kl_index_namespace)) < 0 ||
         kl_reconciler_needs(c->reconciler, c->quotas) < 0)
         rc = KL_ENOMEM;
     while (!rc && (res = kl_deletable_next(&it, verbs)))
-        if (res->namespaced)
-            rc = add_measured(c, res);
+        rc = add_measured(c, res);
+    if (!rc)
+        c->kinds = kl_kinds_new(&(struct kl_kinds_opts){
+            .client = env->client, .timers = env->timers, .changed = on_kind, .arg = c});
+    if (!c->kinds)
+        rc = KL_ENOMEM;
     if (rc) {
         stop(c);
         return kl_error_set(err, KL_ENOMEM, "resourcequota controller: out of memory");

@@ -169,6 +169,30 @@ def limited(name, cpu="600m"):
     return bounded(name, {"cpu": cpu, "memory": "256Mi"}, {"memory": "512Mi"})
 
 
+def test_quota_of_custom_resources():
+    ns = namespace("widgets")
+    s.apply({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+             "metadata": {"name": "widgets.example.com"}, "spec": {
+                 "group": "example.com", "scope": "Namespaced",
+                 "names": {"plural": "widgets", "kind": "Widget"},
+                 "versions": [{"name": "v1", "served": True, "storage": True,
+                               "schema": {"openAPIV3Schema": {"type": "object"}}}]}})
+    s.kubectl("wait", "--for=condition=Established", "crd/widgets.example.com")
+    path = quota(ns, "q", {"count/widgets.example.com": "1"})
+    wait_for(lambda: s.get(path)["status"]["used"] == {"count/widgets.example.com": "0"}, "counted")
+
+    def widget(name):
+        return {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name}}
+    status, answer, _ = create(ns, widget("a"), "widgets")
+    equal(status, 201, f"answer {answer}")
+    equal(refused(ns, widget("b"), "widgets"),
+          'widgets.example.com "b" is forbidden: exceeded quota: q, requested: '
+          'count/widgets.example.com=1, used: count/widgets.example.com=1, limited: '
+          'count/widgets.example.com=1')
+    s.kubectl("-n", ns, "delete", "widgets.example.com", "a")
+    wait_for(lambda: s.get(path)["status"]["used"] == {"count/widgets.example.com": "0"}, "given back")
+
+
 # ---- NodeRestriction
 
 class Node:
