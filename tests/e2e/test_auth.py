@@ -531,6 +531,60 @@ def test_certificate_requests():
     holds(text.decode(), "PEM block type must be CERTIFICATE REQUEST")
 
 
+def request_for(name, subject, signer, usages, token=None, context=None, ext=None):
+    """A node's request, made as that node or with a token; gives the object."""
+    args = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", subject,
+            "-keyout", f"{DIR}/{name}.key"]
+    args += ["-addext", ext] if ext else []
+    body = {"metadata": {"name": name}, "spec": {
+        "request": base64.b64encode(openssl(*args)).decode(), "signerName": f"kubernetes.io/{signer}",
+        "usages": ["digital signature", *usages]}}
+    path = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+    if token:
+        status, text = ask("POST", path, token, json.dumps(body), {"Content-Type": "application/json"})
+    else:
+        c = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=context or server.ssl)
+        status, _, text = server.raw("POST", path, body, connection=c)
+        c.close()
+    equal(status, 201, text)
+    return path + "/" + name
+
+
+def issued(path):
+    pem = wait_for(lambda: server.get(path)["status"].get("certificate"), f"a certificate for {path}")
+    return write(path.split("/")[-1] + ".crt", base64.b64decode(pem).decode())
+
+
+def test_kubelet_certificates():
+    server.api("POST", "/api/v1/namespaces/kube-system/secrets", secret("bootstrap-token-knode1", {
+        "token-id": "knode1", "token-secret": "0123456789abcdef", "usage-bootstrap-authentication": "true"}))
+    for name, role, group in (("a", "system:node-bootstrapper", "system:bootstrappers"),
+                              ("b", "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+                               "system:bootstrappers"),
+                              ("c", "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+                               "system:nodes")):
+        server.kubectl("create", "clusterrolebinding", f"kubelets-{name}", f"--clusterrole={role}", f"--group={group}")
+    node, token = "/O=system:nodes/CN=system:node:n1", "knode1.0123456789abcdef"
+    first = request_for("node-first", node, "kube-apiserver-client-kubelet", ["client auth"], token)
+    issued(first)
+    equal(server.get(first)["spec"]["username"], "system:bootstrap:knode1")
+    holds(server.get(first)["status"]["conditions"][0]["message"], "^Auto approving kubelet client certificate")
+    again = request_for("node-again", node, "kube-apiserver-client-kubelet", ["client auth"],
+                        context=context_of("node-first"))
+    issued(again)
+    holds(server.get(again)["status"]["conditions"][0]["message"], "^Auto approving self kubelet")
+    # What kubelets serve is for somebody to approve, and comes from the other CA.
+    serving = request_for("node-serving", node, "kubelet-serving", ["server auth"],
+                          context=context_of("node-again"), ext="subjectAltName=DNS:n1,IP:10.0.0.1")
+    server.kubectl("certificate", "approve", "node-serving")
+    text = openssl("x509", "-in", issued(serving), "-noout", "-text").decode()
+    holds(text, "Issuer: .*server-ca", "DNS:n1, IP Address:10.0.0.1", "TLS Web Server Authentication", "CA:FALSE")
+    strange = request_for("strange", "/O=others/CN=system:node:n1", "kube-apiserver-client-kubelet", ["client auth"])
+    server.kubectl("certificate", "approve", "strange")
+    wait_for(lambda: any(c["type"] == "Failed" and c["message"] == "subject organization is not system:nodes"
+                         for c in server.get(strange)["status"]["conditions"]), "it fails")
+
+
 def certificate(*args):
     done = subprocess.run([KINGLET, "certificate", *args, "--data-dir", server.data], capture_output=True,
                           text=True)
@@ -554,6 +608,7 @@ def ended(watch):
 
 
 def test_revoke():
+    server.kubectl("create", "clusterrolebinding", "gwen", "--clusterrole=view", "--user=gwen")
     certificate_for("gone", "/O=dev/CN=gwen")
     ctx = context_of("gone")
     by_user = open_watch(ctx)
