@@ -42,24 +42,24 @@ static int parse_url(struct kl_webhook *w, struct kl_str url, struct kl_error *e
     size_t n = strcspn(rest.p, "/?#"), end = strcspn(rest.p, "#");
     struct kl_str host = {rest.p, n}, tail = {rest.p + n, end - n};
     w->shown = kl_arena_printf(&w->arena, "https://%.*s", KL_PRI(host));
-    w->port = DEFAULT_PORT;
-    const char *colon = memchr(host.p, ':', host.n);
+    int64_t number = DEFAULT_PORT;
+    const char *colon = memchr(host.p, ':', host.n), *end_of_host = host.p + host.n;
+    struct kl_str bare = {host.p, colon ? (size_t)(colon - host.p) : host.n};
     if (host.n && *host.p == '[') { // an IPv6 address
         const char *close = memchr(host.p, ']', host.n);
         if (!close)
             return kl_error_set(err, KL_EINVALID, "missing ']' in host");
-        colon = close + 1 < host.p + host.n && close[1] == ':' ? close + 1 : NULL;
-        if (colon)
-            w->port = atoi(colon + 1);
-        host = (struct kl_str){host.p + 1, (size_t)(close - host.p - 1)};
-    } else if (colon) {
-        w->port = atoi(colon + 1);
-        host.n = (size_t)(colon - host.p);
+        bare = (struct kl_str){host.p + 1, (size_t)(close - host.p - 1)};
+        colon = close + 1 < end_of_host && close[1] == ':' ? close + 1 : NULL;
     }
-    if (!host.n || w->port <= 0 || w->port > 65535)
+    if (!bare.n ||
+        (colon &&
+         !kl_str_to_i64((struct kl_str){colon + 1, (size_t)(end_of_host - colon - 1)}, &number)) ||
+        number <= 0 || number > 65535)
         return kl_error_set(err, KL_EINVALID, "no host or no good port in url");
+    w->port = (int)number;
     const char *q = memchr(tail.p, '?', tail.n);
-    w->host = kl_arena_dup(&w->arena, host);
+    w->host = kl_arena_dup(&w->arena, bare);
     w->path = (struct kl_str){tail.p, q ? (size_t)(q - tail.p) : tail.n};
     w->query = q ? (struct kl_str){q + 1, (size_t)(tail.p + tail.n - q - 1)} : KL_STR("");
     return w->host.p && w->shown.p ? 0 : kl_error_set(err, KL_ENOMEM, "out of memory");
