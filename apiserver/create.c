@@ -176,10 +176,6 @@ void kl_create_draft(struct kl_req *r, struct kl_value draft)
         kl_req_fail(r);
         return;
     }
-    if (r->family && kl_custom_may_create(r)) {
-        kl_req_fail(r);
-        return;
-    }
     if (kl_meta_rv(&draft).n && !kl_str_eqz(kl_meta_rv(&draft), "0")) {
         kl_fail_set(r, 500, "", "resourceVersion should not be set on objects to be created");
         kl_req_fail(r);
@@ -187,6 +183,10 @@ void kl_create_draft(struct kl_req *r, struct kl_value draft)
     }
     if (!r->info.name.n)
         r->info.name = kl_meta_name(&draft);
+    if (r->family && kl_custom_may_create(r)) {
+        kl_req_fail(r);
+        return;
+    }
     if (kl_default_object(r->arena, r->info.res->type, &draft)) {
         kl_fail_oom(r);
         kl_req_fail(r);

@@ -45,10 +45,7 @@ static size_t common_headers(struct kl_req *r, struct kl_http_header *h, const c
     size_t n = 0;
     put_header(h, &n, "cache-control", KL_STR("no-cache, private"));
     put_header(h, &n, "content-type", kl_str(content_type));
-    n += kl_http_common_headers(r, h + n);
-    for (size_t i = 0; i < r->nwarnings && i < 32; i++)
-        put_header(h, &n, "warning", warning_text(r->arena, r->warnings[i]));
-    return n;
+    return n + kl_http_common_headers(r, h + n);
 }
 
 size_t kl_http_common_headers(const struct kl_req *r, struct kl_http_header *h)
@@ -57,6 +54,8 @@ size_t kl_http_common_headers(const struct kl_req *r, struct kl_http_header *h)
     struct kl_str schema, level, id = kl_audit_id((struct kl_req *)r);
     if (id.n)
         put_header(h, &n, "audit-id", id);
+    for (size_t i = 0; i < r->nwarnings && i < KL_WARNINGS_SHOWN; i++)
+        put_header(h, &n, "warning", warning_text(r->arena, r->warnings[i]));
     if (!r->ticket)
         return n;
     kl_fair_uids(r, &schema, &level);

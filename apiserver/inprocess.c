@@ -228,7 +228,11 @@ static int resolve(struct kl_req *r, const struct kl_resource *asked)
     if (asked >= kl_resources && asked < kl_resources + kl_nresources)
         return 0;
     r->info.res = NULL;
-    return kl_crd_resolve(r);
+    int rc = kl_crd_resolve(r);
+    // Callers of the process want metadata: of what is stored, not of what a webhook makes of it.
+    if (r->family && r->family->webhook)
+        r->info.res = r->family->storage;
+    return rc;
 }
 
 static void run_call(struct kl_task *t)
@@ -427,6 +431,8 @@ static int find_res(struct watch *x, struct kl_error *err)
         return err->code ? err->code
                          : kl_error_set(err, KL_ENOTFOUND,
                                         "the server could not find the requested resource");
+    if (x->family->webhook)
+        x->res = x->family->storage;
     x->user = (struct kl_crd_user){.family = x->family, .changed = on_definition};
     kl_crd_use(al, &x->user);
     return 0;

@@ -2,6 +2,7 @@
 // Where a write meets the rules of its kind (object/validate).
 #include "apiserver/crd/crd.h"
 #include "apiserver/strategy.h"
+#include "object/crd/definition.h"
 #include "object/validate/validate.h"
 
 int kl_rules_check(struct kl_req *r, const struct kl_strategy *s, const struct kl_value *now,
@@ -11,11 +12,19 @@ int kl_rules_check(struct kl_req *r, const struct kl_strategy *s, const struct k
     struct kl_findings f = {.arena = r->arena};
     if (st->custom)
         return kl_custom_check(r, now, old, e);
-    if (!kl_validate_knows(st)) {
+    if (st->index == KL_RES_apiextensions_v1_customresourcedefinitions) {
+        int rc = r->info.sub.n ? kl_crd_definition_validate_status(&f, now, old)
+                               : kl_crd_definition_validate(&f, now, old);
+        if (rc == KL_ENOMEM)
+            return kl_fail_oom(r), rc;
+        if (rc) { // KL_ELIMIT: nobody can say what else is wrong with it
+            kl_fail_set(r, 413, "RequestEntityTooLarge", "the schema is too large");
+            return rc;
+        }
+    } else if (!kl_validate_knows(st)) {
         kl_meta_validate(r, s, now, old, e);
         return 0;
-    }
-    if (old)
+    } else if (old)
         kl_validate_update(&f, st, r->info.sub, now, old);
     else
         kl_validate_create(&f, st, now);
