@@ -24,9 +24,6 @@ struct kl_managed_env {
     // metadata.labels". NULL: none.
     const char *reset;
     int64_t now_us;
-    // NULL, or the rows of a custom resource's versions, NULL-ended: entries of a version that is
-    // not there are dropped. Their fields count as the same; what a webhook converts is not seen.
-    const struct kl_resource *const *versions;
 };
 
 // The entries after a create, an update or a patch. `live` is what was (NULL: nothing, a create),

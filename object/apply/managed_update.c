@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a write takes from the managers there are, and gives to the one that writes.
 #include "object/apply/managed_int.h"
+#include "object/custom.h"
 #include "object/convert.h"
 #include "object/json.h"
 
@@ -85,6 +86,16 @@ struct kl_tree kl_tree_of(const struct kl_managed_env *env, const struct kl_valu
                             .v = tree_value(env->arena, type, v)};
 }
 
+// Another version of a custom resource. Their fields count as the same: what a webhook converts is
+// not seen.
+static const struct kl_resource *custom_version(const struct kl_resource *res,
+                                                struct kl_str api_version)
+{
+    if (!kl_str_eqz(group_of(api_version), res->group))
+        return NULL;
+    return kl_custom_row(res->custom->family, version_of(api_version));
+}
+
 const struct kl_type *kl_tree_type(const struct kl_managed_env *env, struct kl_str api_version,
                                    const struct kl_resource **ret_res)
 {
@@ -93,15 +104,10 @@ const struct kl_type *kl_tree_type(const struct kl_managed_env *env, struct kl_s
         return kl_str_eqz(api_version, env->api_version) ? env->type : NULL;
     if (kl_str_eqz(api_version, env->res->api_version))
         return env->res->type;
-    for (size_t i = 0; env->versions && env->versions[i]; i++)
-        if (kl_str_eqz(api_version, env->versions[i]->api_version)) {
-            *ret_res = env->versions[i];
-            return env->versions[i]->type;
-        }
-    if (env->versions)
-        return NULL;
     const struct kl_resource *r =
-        kl_resource_by_kind(group_of(api_version), version_of(api_version), kl_str(env->res->kind));
+        env->res->custom ? custom_version(env->res, api_version)
+                         : kl_resource_by_kind(group_of(api_version), version_of(api_version),
+                                               kl_str(env->res->kind));
     if (!r || strcmp(r->plural, env->res->plural) != 0)
         return NULL;
     *ret_res = r;

@@ -72,9 +72,7 @@ static void apply(struct kl_arena *a, const struct kl_crd_schema *s, const struc
                               .kind = "K",
                               .api_version = "g/v1",
                               .type = kl_crd_schema_type(s)};
-    const struct kl_resource *const versions[] = {&res, NULL};
-    struct kl_managed_env env = {
-        .arena = a, .res = &res, .manager = KL_STR("m"), .versions = versions};
+    struct kl_managed_env env = {.arena = a, .res = &res, .manager = KL_STR("m")};
     struct kl_apply_result r;
     struct kl_error err;
     struct kl_value entries;

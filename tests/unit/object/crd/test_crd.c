@@ -460,12 +460,12 @@ static void check_write(struct tally *t, const struct kl_value *line, struct kl_
                               .kind = "Widget",
                               .api_version = "example.com/v1",
                               .type = kl_crd_schema_type(s)};
-    const struct kl_resource *const versions[] = {&res, NULL};
-    struct kl_managed_env env = {.arena = a,
-                                 .res = &res,
-                                 .manager = kl_text(at(line, "manager")),
-                                 .now_us = INT64_C(1767225600) * 1000000, // as all entries have it
-                                 .versions = versions};
+    struct kl_managed_env env = {
+        .arena = a,
+        .res = &res,
+        .manager = kl_text(at(line, "manager")),
+        .now_us = INT64_C(1767225600) * 1000000, // as all entries have it
+    };
     struct kl_object *was = live ? read_object(a, s, live, false, NULL, &err) : NULL;
     if (kl_str_eqz(kl_text(at(line, "op")), "apply")) {
         apply_one(t, line, a, s, &env, was);
