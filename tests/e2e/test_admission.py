@@ -6,10 +6,11 @@ import base64
 import http.server
 import json
 import os
+import socket
 import ssl
 import subprocess
 import threading
-from lib import Server, check, config_map, equal, holds, run, temp_dir, wait_for
+from lib import Server, Skip, check, config_map, equal, holds, run, temp_dir, wait_for
 
 server = Server("--datastore-endpoint", "memory://")
 NS = "/api/v1/namespaces/default/configmaps"
@@ -27,7 +28,7 @@ class Hooks:
         self.dir = temp_dir()
         self.key, self.cert = (os.path.join(self.dir, n) for n in ("key.pem", "cert.pem"))
         subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-                        "-subj", "/CN=hooks", "-addext", "subjectAltName=IP:127.0.0.1",
+                        "-subj", "/CN=hooks", "-addext", "subjectAltName=IP:127.0.0.1,DNS:hooks.default.svc",
                         "-keyout", self.key, "-out", self.cert], check=True, capture_output=True)
         self.answers, self.asked, self.lock = {}, [], threading.Lock()
         self.release = threading.Event()
@@ -54,7 +55,7 @@ class Hooks:
             def handle_error(self, *_):  # a caller that went away
                 pass
 
-        self.http = Quiet(("127.0.0.1", 0), Handler)
+        self.http = Quiet(("", 0), Handler)
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(self.cert, self.key)
         self.http.socket = tls.wrap_socket(self.http.socket, server_side=True)
@@ -283,6 +284,45 @@ def test_failures():
     with validating(distrusted):
         holds(create("f1", 500)[0]["message"], "tls: failed to verify certificate: x509: certificate "
                                                "signed by unknown authority")
+
+
+def own_address():
+    """An address of this machine that is not the loopback's."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        try:
+            s.connect(("192.0.2.1", 9))  # nothing is sent
+            address = s.getsockname()[0]
+        except OSError:
+            address = "127.0.0.1"
+    if address.startswith("127."):
+        raise Skip("this machine has no address but the loopback's")
+    return address
+
+
+def test_service():
+    """A Service is reached at its EndpointSlices, by its name in the certificate."""
+    address = own_address()
+    hooks.on("/svc/x", allowed=False, status={"message": "by service"})
+    by_service = webhook("svc.example.com", "/")
+    by_service["clientConfig"] = {"caBundle": by_service["clientConfig"]["caBundle"], "service": {
+        "namespace": "default", "name": "hooks", "path": "/svc/x", "port": 8443}}
+    post = r'^Internal error occurred: failed calling webhook "svc.example.com": failed to call webhook: ' \
+           r'Post "https://hooks.default.svc:8443/svc/x\?timeout=10s": '
+    services, slices = "/api/v1/namespaces/default/services", \
+        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+    with validating(by_service):
+        holds(create("v1", 500)[0]["message"], post + 'service "hooks" not found$')
+        server.api("POST", services, {"metadata": {"name": "hooks"}, "spec": {
+            "ports": [{"name": "https", "port": 8443}]}})
+        holds(create("v1", 500)[0]["message"], post + 'no endpoints available for service "hooks"$')
+        server.api("POST", slices, {
+            "metadata": {"name": "hooks-1", "labels": {"kubernetes.io/service-name": "hooks"}},
+            "addressType": "IPv4", "endpoints": [{"addresses": [address]}],
+            "ports": [{"name": "https", "port": hooks.http.server_address[1]}]})
+        equal(create("v1", 400)[0]["message"], 'admission webhook "svc.example.com" denied the request: '
+                                               'by service', "message")
+    server.api("DELETE", slices + "/hooks-1")
+    server.api("DELETE", services + "/hooks")
 
 
 def test_stalled_does_not_block():
