@@ -151,6 +151,10 @@ int kl_auth_conf_new(const struct kl_auth_conf_input *in, struct kl_auth_conf **
         kl_auth_conf_unref(c);
         return rc;
     }
+    // Who is nobody is not let in where everybody may do everything (kubeapiserver/options).
+    for (size_t i = 0; i < c->nauthz && !in->authorization.p && !in->authentication.p; i++)
+        if (c->authz[i].kind == KL_AUTHZ_ALWAYS_ALLOW)
+            c->anonymous = false;
     c->by_roles =
         c->nauthz == 2 && c->authz[0].kind == KL_AUTHZ_NODE && c->authz[1].kind == KL_AUTHZ_RBAC;
     *ret = c;

@@ -134,6 +134,56 @@ static void test_authorization(void **state)
     kl_auth_conf_unref(c);
 }
 
+static int with_flags(const struct kl_api_settings *s, struct kl_auth_conf **ret,
+                      struct kl_error *err)
+{
+    const struct kl_auth_conf_input in = {.settings = s, .anonymous = true};
+    *ret = NULL;
+    return kl_auth_conf_new(&in, ret, err);
+}
+
+static void test_flags(void **state)
+{
+    static const char *const allow[] = {"RBAC,AlwaysAllow", NULL},
+                             *const twice[] = {"RBAC", "RBAC", NULL},
+                             *const strange[] = {"Foo", NULL}, *const hook[] = {"Webhook", NULL},
+                             *const claim[] = {"hd", NULL};
+    struct kl_api_settings s = kl_api_settings_default;
+    struct kl_auth_conf *c;
+    struct kl_error err = {0};
+    assert_int_equal(with_flags(&s, &c, &err), 0);
+    assert_true(c->by_roles && c->anonymous && !c->njwt);
+    kl_auth_conf_unref(c);
+    s.authorization_mode = allow;
+    assert_int_equal(with_flags(&s, &c, &err), 0);
+    assert_int_equal(c->nauthz, 2);
+    assert_false(c->by_roles || c->anonymous);
+    kl_auth_conf_unref(c);
+    s.authorization_mode = twice;
+    assert_int_equal(with_flags(&s, &c, &err), KL_EINVALID);
+    assert_string_equal(err.msg, "authorization-mode \"RBAC\" has been specified more than once");
+    s.authorization_mode = strange;
+    assert_int_equal(with_flags(&s, &c, &err), KL_EINVALID);
+    assert_string_equal(err.msg, "authorization-mode \"Foo\" is not a valid mode");
+    s.authorization_mode = hook;
+    assert_int_equal(with_flags(&s, &c, &err), KL_EINVALID);
+    s.authorization_mode = NULL;
+    s.oidc_issuer_url = "https://a.b";
+    assert_int_equal(with_flags(&s, &c, &err), KL_EINVALID);
+    assert_string_equal(err.msg, "oidc-issuer-url and oidc-client-id must be specified together");
+    s.oidc_client_id = "x";
+    assert_int_equal(with_flags(&s, &c, &err), 0);
+    assert_true(kl_str_eqz(c->jwt[0].username.prefix, "https://a.b#"));
+    assert_int_equal(c->jwt[0].nalgs, 1);
+    kl_auth_conf_unref(c);
+    s.oidc_username_prefix = "-";
+    assert_int_equal(with_flags(&s, &c, &err), 0);
+    assert_int_equal(c->jwt[0].username.prefix.n, 0);
+    kl_auth_conf_unref(c);
+    s.oidc_required_claim = claim;
+    assert_int_equal(with_flags(&s, &c, &err), KL_EINVALID);
+}
+
 // RFC 7515 A.2 and A.3: the examples' keys, token and signatures.
 #define RFC_CLAIMS                                                                                 \
     "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVl" \
@@ -249,6 +299,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_authentication), cmocka_unit_test(test_authorization),
-        cmocka_unit_test(test_tokens), cmocka_unit_test(test_claims)};
+        cmocka_unit_test(test_flags), cmocka_unit_test(test_tokens), cmocka_unit_test(test_claims)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
