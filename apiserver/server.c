@@ -295,6 +295,7 @@ static void close_watches(struct kl_task *t)
     struct loop_task *x = KL_CONTAINER_OF(t, struct loop_task, task);
     kl_watch_close_all(x->al);
     kl_ask_stop(x->al);
+    kl_webhook_loop_stop(x->al); // what waits for one is told
     struct kl_apiserver *s = x->al->srv;
     if (x->al == &s->loops[0]) {
         kl_roster_stop(s->o.roster);
