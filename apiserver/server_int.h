@@ -45,7 +45,7 @@ struct kl_api_loop {
     struct kl_webhook_loop *webhooks;    // webhook.c; made on first use
     struct kl_hooks *hooks;              // admission/hooks.c: policies and webhooks
     struct kl_watch_stream *streams;     // open watches, for bookmarks and time-outs
-    struct kl_crds *crds; // crd/crd.h
+    struct kl_crds *crds;                // crd/crd.h
     uv_timer_t stream_timer;
     bool timer_ready;
     _Atomic(struct kl_series_table *) series; // series.h; made on first use
