@@ -17,16 +17,16 @@ struct kl_apiserver_options {
     int nloops;
     struct kl_loop **client_loops; // further loops that in-process clients will run on
     int nclient_loops;
-    const char *bind_address;      // NULL: all
-    int port;                      // 0: the kernel's choice
-    const char *advertise_address; // of the kubernetes Service's endpoint
-    const char *service_cidr;      // "10.43.0.0/16"
-    const char *cluster_domain;    // "cluster.local"
-    const char *version;           // kinglet's own, for User-Agent and build info
-    const struct kl_pki *pki;      // borrowed for the server's life
+    const char *bind_address;         // NULL: all
+    int port;                         // 0: the kernel's choice
+    const char *advertise_address;    // of the kubernetes Service's endpoint
+    const char *service_cidr;         // "10.43.0.0/16"
+    const char *cluster_domain;       // "cluster.local"
+    const char *version;              // kinglet's own, for User-Agent and build info
+    const struct kl_pki *pki;         // borrowed for the server's life
     struct kl_encryption *encryption; // encryption/encryption.h; NULL: none. Borrowed
-    struct kl_roster *roster;      // this server among others; NULL: it is the only one. Borrowed
-    bool anonymous;                // anonymous requests to health endpoints and /version
+    struct kl_roster *roster; // this server among others; NULL: it is the only one. Borrowed
+    bool anonymous;           // anonymous requests to health endpoints and /version
     const struct kl_api_settings *settings; // NULL: kl_api_settings_default. Borrowed
 };
 

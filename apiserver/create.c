@@ -30,6 +30,7 @@ struct create {
         wanted; // as sent: defaulted, converted and admitted, before the registry's values
     const struct kl_strategy *strategy;
     bool generated;
+    bool has_rv; // a resourceVersion was sent
     int name_tries;
 };
 
@@ -86,6 +87,11 @@ static int transform_create(struct kl_write *w, struct kl_object *stored, struct
     if (e.n) {
         kl_fail_invalid(r, kl_str(r->info.res->kind), r->info.group, kl_meta_name(draft), &e);
         return KL_EINVALID;
+    }
+    // The last to look: upstream's store says so, which a dry run never reaches.
+    if (c->has_rv && !r->opts.dry_run) {
+        kl_fail_set(r, 500, "", "resourceVersion should not be set on objects to be created");
+        return KL_EINTERNAL;
     }
     return KL_WRITE_PUT;
 }
@@ -176,11 +182,7 @@ void kl_create_draft(struct kl_req *r, struct kl_value draft)
         kl_req_fail(r);
         return;
     }
-    if (kl_meta_rv(&draft).n && !kl_str_eqz(kl_meta_rv(&draft), "0")) {
-        kl_fail_set(r, 500, "", "resourceVersion should not be set on objects to be created");
-        kl_req_fail(r);
-        return;
-    }
+    bool has_rv = kl_meta_rv(&draft).n && !kl_str_eqz(kl_meta_rv(&draft), "0");
     if (!r->info.name.n)
         r->info.name = kl_meta_name(&draft);
     if (r->family && kl_custom_may_create(r)) {
@@ -205,6 +207,7 @@ void kl_create_draft(struct kl_req *r, struct kl_value draft)
                              .transform = transform_create,
                              .op = KL_ADMIT_CREATE,
                              .fresh = true};
+    c->has_rv = has_rv;
     kl_drop_gated(r->arena, st->type, &c->wanted, NULL, &r->srv->gates);
     kl_admit_init(&c->ad, r, KL_ADMIT_CREATE);
     c->ad.draft = &c->wanted;

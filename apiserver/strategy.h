@@ -42,7 +42,7 @@ void kl_meta_validate(struct kl_req *r, const struct kl_strategy *s, const struc
 // What is wrong with an object that is to be written; both sides canonical, old NULL on create.
 // Negative: r->fail is set, nothing could be said.
 int kl_rules_check(struct kl_req *r, const struct kl_strategy *s, const struct kl_value *now,
-                    const struct kl_value *old, struct kl_field_errors *e);
+                   const struct kl_value *old, struct kl_field_errors *e);
 
 // A free name of a generateName prefix (names.SimpleNameGenerator).
 struct kl_str kl_generate_name(struct kl_arena *a, struct kl_str prefix);

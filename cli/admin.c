@@ -366,8 +366,7 @@ static void *run_job(void *arg)
         j->code = do_encryption(j);
         break;
     case JOB_REVOKED:
-        j->code =
-            kl_revoke_command(o->store, kl_http_method(j->req), j->why, &j->body, &j->err);
+        j->code = kl_revoke_command(o->store, kl_http_method(j->req), j->why, &j->body, &j->err);
         break;
     case JOB_ROWS:
         j->code = open_rows(j);

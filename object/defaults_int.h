@@ -107,8 +107,8 @@ struct kl_gated_row {
 };
 
 extern const struct kl_default_row kl_default_rows[];
-extern const struct kl_gated_row kl_gated_rows[];    // what is off by default
-extern const struct kl_gated_row kl_switched_rows[]; // what may be switched on or off
+extern const struct kl_gated_row kl_gated_rows[];           // what is off by default
+extern const struct kl_gated_row kl_switched_rows[];        // what may be switched on or off
 extern const uint16_t kl_default_row_of[KL_TYPE_NAMED_END]; // 0: nothing to do
 extern const uint16_t kl_gated_row_of[KL_TYPE_NAMED_END];
 extern const uint16_t kl_switched_row_of[KL_TYPE_NAMED_END];
