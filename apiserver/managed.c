@@ -93,22 +93,10 @@ static struct kl_str manager_of_agent(struct kl_req *r)
     return (struct kl_str){to ? to : "", to ? n : 0};
 }
 
-// The rows of a custom resource's versions; NULL: it is a built-in one.
-static const struct kl_resource *const *versions_of(struct kl_req *r)
-{
-    const struct kl_custom_family *f = r->info.res->custom ? r->info.res->custom->family : NULL;
-    const struct kl_resource **rows =
-        f ? kl_arena_zalloc(r->arena, (f->nrows + 1u) * sizeof *rows) : NULL;
-    for (uint16_t i = 0; rows && i < f->nrows; i++)
-        rows[i] = &f->rows[i];
-    return rows;
-}
-
 struct kl_managed_env kl_track_env(struct kl_req *r)
 {
     return (struct kl_managed_env){.arena = r->arena,
                                    .res = r->info.res,
-                                   .versions = versions_of(r),
                                    .manager = r->opts.field_manager.n ? r->opts.field_manager
                                                                       : manager_of_agent(r),
                                    .subresource = r->info.sub,
