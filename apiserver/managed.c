@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/managed.h"
 #include "apiserver/strategy.h"
-#include "object/custom.h"
 #include "base/clock.h"
 
 enum { MANAGER_MAX = 128 };

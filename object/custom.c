@@ -43,7 +43,7 @@ static bool parse_version(const char *v, int *ret_major, int *ret_kind, int *ret
 
 int kl_version_compare(const char *a, const char *b)
 {
-    int x[3], y[3];
+    int x[3] = {0}, y[3] = {0};
     bool known_a = parse_version(a, &x[0], &x[1], &x[2]);
     bool known_b = parse_version(b, &y[0], &y[1], &y[2]);
     if (!known_a && !known_b)
