@@ -678,4 +678,26 @@ def test_configuration_is_exempt():
     gone("yes")
 
 
+def test_stop():
+    """A server that waits for a webhook stops all the same."""
+    hooks.release.clear()
+    hooks.answers["/never"] = lambda h, _: hooks.release.wait()
+    hooks.forget()
+    with Server("--datastore-endpoint", "memory://") as other:
+        h = webhook("never.example.com", "/never", timeoutSeconds=30,
+                    objectSelector={"matchLabels": {"stall": "yes"}})
+        other.api("POST", ADM + "validatingwebhookconfigurations", {
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": "never"}, "webhooks": [h]})
+        got = []
+        t = threading.Thread(target=lambda: got.append(
+            other.raw("POST", NS, config_map("x", labels={"stall": "yes"}))[0]))
+        t.start()
+        wait_for(lambda: hooks.calls("/never"), "the webhook is asked")
+        equal(other.stop(), 0, "exit status")
+        t.join()
+        equal(got, [500], "the write that waited")
+    hooks.release.set()
+
+
 run(server)
