@@ -121,9 +121,18 @@ const struct kl_ip_range *kl_ip_ranges_of(struct kl_api_loop *al, struct kl_aren
         struct kl_object *o = kl_cache_object(kv, res, &err);
         if (!o || (!any && !is_ready(&o->root)))
             continue;
+        size_t before = n;
         for (KL_EACH(x, kl_path(&o->root, KL_F_spec, KL_F_cidrs)))
             if (n < max)
                 n += kl_ip_range_parse(kl_text(x), &list[n]);
+        // The cluster's own ranges are asked first.
+        for (size_t i = 0; before && kl_str_eqz(kl_meta_name(&o->root), "kubernetes") &&
+                           before + i < n && i < before;
+             i++) {
+            struct kl_ip_range t = list[i];
+            list[i] = list[before + i];
+            list[before + i] = t;
+        }
     }
     if (!found)
         n = kl_service_ranges(al->srv, list);
