@@ -92,7 +92,6 @@ enum kl_sql_stmt {
     KL_SQL_RANGE_TO_LAST,       // (name, rev, limit): the same without an end
     KL_SQL_RANGE_COUNT,         // (name, end, rev) -> count
     KL_SQL_RANGE_TO_LAST_COUNT, // (name, rev) -> count
-    // (id) -> value
     // (rev) -> the greatest id <= rev whose txn_rev, or id, is < rev; or no row
     KL_SQL_STEP_FROM,
     // (from, through) -> id, prev_revision, deleted, txn_rev (or id) of from < id <= through, in
