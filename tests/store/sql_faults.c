@@ -382,7 +382,6 @@ static void plans(void **state)
          "Index Only Scan using kl_cover"},
         {KL_SQL_STEP_FROM, "int8", "5", "kine_pkey"},
         {KL_SQL_STEP_ROWS, "int8,int8", "5,100", "Index Scan using kine_pkey"},
-        {KL_SQL_READ_VALUE, "int8", "5", "Index Scan using kine_pkey"},
         {KL_SQL_BATCHES, "int8,int8", "5,100", "kv_batch_pkey"},
     };
     struct hs_store hs;
