@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is it, and may they: tokens of every kind, OIDC issuers that rotate their keys, webhooks that
 are slow or talk nonsense, front proxies, certificate requests, revocation."""
-# lane: plain
 import base64
 import http.client
 import http.server

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# lane: clients
 # time-limit: 120
 """kinglet called as kube-apiserver, over kinglet called as etcd: upstream's command line and words,
 certificates it makes and is given, two servers of one etcd. What is refused and how was recorded

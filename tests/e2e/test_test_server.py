@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# lane: clients
 # time-limit: 120
 """kinglet test-server: ready with one line, objects of files, controllers, gone with its parent."""
 import json
