@@ -44,6 +44,9 @@ struct kl_audit_sink;
 struct kl_audit_sink_ops {
     // In the sink's thread: the events, in order. Negative: they are lost.
     int (*write)(void *arg, struct kl_bytes *const *events, size_t n);
+    // Any thread, maybe during `write`: what is queued is still to be written, but with no patience
+    // for a receiver that is away. May be NULL.
+    void (*end)(void *arg);
     void (*free)(void *arg);
 };
 struct kl_audit_sink_options {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The log file. When it would grow above its size it becomes NAME-2006-01-02T15-04-05.000.EXT (UTC)
-// and a new one begins; old ones go by number and age, and may be compressed.
+// and a new one begins; old ones go by number and age, and may be compressed: in a thread that the
+// first rotation starts, so that the queue goes on being emptied meanwhile.
 #include "apiserver/audit/audit_int.h"
 #include "apiserver/pki_int.h"
 #include "base/clock.h"
@@ -23,6 +24,12 @@ struct log {
     int fd;
     int64_t size, max_size;
     int maxage_days, maxbackup;
+    // the sweeper
+    pthread_t sweeper;
+    pthread_mutex_t mu;
+    pthread_cond_t wake;
+    bool has_sweeper, wanted;
+    atomic_bool ending;
 };
 
 static int report(struct log *l, const char *what)
@@ -53,7 +60,8 @@ static int open_log(struct log *l)
     return 0;
 }
 
-static void pack(const char *path)
+// What the end of the server interrupts is packed after the next rotation.
+static bool pack(const struct log *l, const char *path)
 {
     char to[2 * PATH_BYTES + 8], buf[16384];
     snprintf(to, sizeof to, "%s.gz", path);
@@ -63,7 +71,7 @@ static void pack(const char *path)
     bool ok = out != NULL;
     ssize_t n;
     while (ok && (n = read(in, buf, sizeof buf)) != 0)
-        ok = n > 0 && gzwrite(out, buf, (unsigned)n) == (int)n;
+        ok = n > 0 && !atomic_load(&l->ending) && gzwrite(out, buf, (unsigned)n) == (int)n;
     if (out)
         ok = gzclose(out) == Z_OK && ok;
     else if (fd >= 0)
@@ -71,6 +79,7 @@ static void pack(const char *path)
     if (in >= 0)
         close(in);
     unlink(ok ? path : to);
+    return ok;
 }
 
 // Milliseconds since 1970 of NAME-STAMP.EXT[.gz]; -1: another file.
@@ -105,7 +114,8 @@ static int newest_first(const void *a, const void *b)
     return (x->ms < y->ms) - (x->ms > y->ms);
 }
 
-static void sweep(struct log *l)
+// Removes what is too old or too many and packs one file. True: there may be more to pack.
+static bool sweep(const struct log *l)
 {
     struct kl_str dir, stem, ext;
     char where[PATH_BYTES], path[2 * PATH_BYTES];
@@ -123,17 +133,50 @@ static void sweep(struct log *l)
         closedir(d);
     if (all)
         qsort(all, n, sizeof *all, newest_first);
+    bool packed = false;
     int64_t oldest = kl_wall_ms() - (int64_t)l->maxage_days * 24 * 3600 * 1000;
     for (size_t i = 0; i < n; i++) {
         snprintf(path, sizeof path, "%.*s%s", KL_PRI(dir), all[i].name);
         if ((l->maxbackup > 0 && i >= (size_t)l->maxbackup) ||
             (l->maxage_days > 0 && all[i].ms < oldest))
             unlink(path);
-        else if (l->compress && !kl_str_ends(kl_str(path), KL_STR(".gz")))
-            pack(path);
+        else if (l->compress && !packed && !kl_str_ends(kl_str(path), KL_STR(".gz")))
+            packed = pack(l, path);
         free(all[i].name);
     }
     free(all);
+    return packed;
+}
+
+static void *run_sweeper(void *arg)
+{
+    struct log *l = arg;
+    pthread_mutex_lock(&l->mu);
+    while (!atomic_load(&l->ending)) {
+        if (!l->wanted) {
+            pthread_cond_wait(&l->wake, &l->mu);
+            continue;
+        }
+        l->wanted = false;
+        pthread_mutex_unlock(&l->mu);
+        bool more = sweep(l);
+        pthread_mutex_lock(&l->mu);
+        l->wanted |= more;
+    }
+    pthread_mutex_unlock(&l->mu);
+    return NULL;
+}
+
+static void want_sweep(struct log *l)
+{
+    if (!l->has_sweeper && pthread_create(&l->sweeper, NULL, run_sweeper, l)) {
+        kl_log(KL_LOG_ERROR, "audit", "%s: no thread to remove old files", l->path);
+        return;
+    }
+    pthread_mutex_lock(&l->mu);
+    l->has_sweeper = l->wanted = true;
+    pthread_cond_signal(&l->wake);
+    pthread_mutex_unlock(&l->mu);
 }
 
 static int rotate(struct log *l)
@@ -153,7 +196,7 @@ static int rotate(struct log *l)
     if (rename(l->path, to))
         return report(l, "rename");
     int rc = open_log(l);
-    sweep(l);
+    want_sweep(l);
     return rc;
 }
 
@@ -208,8 +251,16 @@ static int write_log(void *arg, struct kl_bytes *const *events, size_t n)
 static void free_log(void *arg)
 {
     struct log *l = arg;
+    pthread_mutex_lock(&l->mu);
+    atomic_store(&l->ending, true);
+    pthread_cond_signal(&l->wake);
+    pthread_mutex_unlock(&l->mu);
+    if (l->has_sweeper)
+        pthread_join(l->sweeper, NULL);
     if (l->fd >= 0 && !l->to_stdout)
         close(l->fd);
+    pthread_mutex_destroy(&l->mu);
+    pthread_cond_destroy(&l->wake);
     free(l);
 }
 
@@ -220,6 +271,8 @@ int kl_audit_log_new(const struct kl_api_settings *o, void **ret, struct kl_erro
     struct log *l = calloc(1, sizeof *l);
     if (!l)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
+    pthread_mutex_init(&l->mu, NULL);
+    pthread_cond_init(&l->wake, NULL);
     l->to_stdout = !strcmp(o->audit_log_path, "-");
     l->compress = o->audit_log_compress;
     l->max_size = l->to_stdout ? 0 : (int64_t)o->audit_log_maxsize_mb << 20;
@@ -239,7 +292,7 @@ int kl_audit_log_new(const struct kl_api_settings *o, void **ret, struct kl_erro
             rc = kl_error_errno(err, errno, "--audit-log-path %s", l->path);
     }
     if (rc)
-        free(l);
+        free_log(l);
     else
         *ret = l;
     return rc;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/audit/audit_int.h"
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/log.h"
 #include <stdlib.h>
-#include <time.h>
 
 struct kl_audit_sink {
     struct kl_audit_sink_options o;
@@ -17,19 +17,6 @@ struct kl_audit_sink {
     double tokens; // the thread's
     int64_t filled_ms;
 };
-
-static struct timespec in_ms(int64_t ms)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    t.tv_sec += ms / 1000;
-    t.tv_nsec += (ms % 1000) * 1000000;
-    if (t.tv_nsec >= 1000000000) {
-        t.tv_sec++;
-        t.tv_nsec -= 1000000000;
-    }
-    return t;
-}
 
 static bool is_full(const struct kl_audit_sink *s, size_t more)
 {
@@ -62,7 +49,7 @@ static bool wait_for_batch(struct kl_audit_sink *s)
     while (!s->n && !s->ending)
         pthread_cond_wait(&s->filled, &s->mu);
     if (s->o.max_wait_ms && !s->ending && s->n < s->o.batch) {
-        struct timespec until = in_ms(s->o.max_wait_ms);
+        struct timespec until = kl_cond_until(s->o.max_wait_ms);
         while (s->n < s->o.batch && !s->ending)
             if (pthread_cond_timedwait(&s->filled, &s->mu, &until))
                 break;
@@ -83,7 +70,7 @@ static void throttle(struct kl_audit_sink *s)
     s->tokens -= 1;
     if (s->tokens >= 0 || s->ending)
         return;
-    struct timespec until = in_ms((int64_t)(-s->tokens / s->o.qps * 1000) + 1);
+    struct timespec until = kl_cond_until((int64_t)(-s->tokens / s->o.qps * 1000) + 1);
     while (!s->ending && !pthread_cond_timedwait(&s->filled, &s->mu, &until))
         ;
 }
@@ -130,8 +117,8 @@ int kl_audit_sink_new(const struct kl_audit_sink_options *o, struct kl_audit_sin
     s->tokens = o->burst;
     s->filled_ms = kl_mono_ms();
     pthread_mutex_init(&s->mu, NULL);
-    pthread_cond_init(&s->filled, NULL);
-    pthread_cond_init(&s->room, NULL);
+    kl_cond_init(&s->filled);
+    kl_cond_init(&s->room);
     if (pthread_create(&s->thread, NULL, run, s)) {
         free(s->ring);
         free(s);
@@ -150,6 +137,8 @@ void kl_audit_sink_free(struct kl_audit_sink *s)
     pthread_cond_broadcast(&s->filled);
     pthread_cond_broadcast(&s->room);
     pthread_mutex_unlock(&s->mu);
+    if (s->o.ops->end)
+        s->o.ops->end(s->o.arg);
     pthread_join(s->thread, NULL);
     s->o.ops->free(s->o.arg);
     pthread_mutex_destroy(&s->mu);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // EventLists to the server that a kubeconfig names. The sink's thread waits for the answer, which
 // comes on a loop of its own; what can pass (no connection, 5xx, 429) is tried again, each time
-// later, five times in all.
+// later, five times in all. When the server ends each batch is sent once, up to the first that
+// fails: what is left then is lost, so that a receiver that is away keeps nobody from stopping.
 #include "apiserver/audit/audit_int.h"
 #include "apiserver/auth/remote_int.h"
+#include "base/cond.h"
 #include "base/log.h"
 #include "net/http_client.h"
 #include <stdlib.h>
-#include <time.h>
 
 enum { TRIES = 5, TIMEOUT_MS = 30000, MAX_ANSWER = 1 << 20 };
 #define FACTOR 1.5
@@ -21,7 +22,9 @@ struct hook {
     pthread_mutex_t mu;
     pthread_cond_t answered;
     struct kl_bytes *body;
-    bool done, ending, said;
+    bool done, ending;
+    bool said, given_up; // the sink's thread
+    size_t lost;         // after it gave up
     int status;
     char why[200];
 };
@@ -82,20 +85,16 @@ static int post_once(struct hook *k)
     return k->status;
 }
 
-static void pause_ms(struct hook *k, int64_t ms)
+// False: it ends, there is no time to try again.
+static bool pause_ms(struct hook *k, int64_t ms)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    t.tv_sec += ms / 1000;
-    t.tv_nsec += (ms % 1000) * 1000000;
-    if (t.tv_nsec >= 1000000000) {
-        t.tv_sec++;
-        t.tv_nsec -= 1000000000;
-    }
+    struct timespec until = kl_cond_until(ms);
     pthread_mutex_lock(&k->mu);
-    while (!k->ending && !pthread_cond_timedwait(&k->answered, &k->mu, &t))
+    while (!k->ending && !pthread_cond_timedwait(&k->answered, &k->mu, &until))
         ;
+    bool ending = k->ending;
     pthread_mutex_unlock(&k->mu);
+    return !ending;
 }
 
 static struct kl_bytes *make_list(struct kl_bytes *const *events, size_t n)
@@ -119,6 +118,10 @@ static struct kl_bytes *make_list(struct kl_bytes *const *events, size_t n)
 static int write_hook(void *arg, struct kl_bytes *const *events, size_t n)
 {
     struct hook *k = arg;
+    if (k->given_up) {
+        k->lost += n;
+        return KL_EUNAVAILABLE;
+    }
     if (!(k->body = make_list(events, n)))
         return KL_ENOMEM;
     int64_t wait = k->backoff_ms;
@@ -127,8 +130,10 @@ static int write_hook(void *arg, struct kl_bytes *const *events, size_t n)
         status = post_once(k);
         if (status > 0 && status < 500 && status != 429)
             break;
-        if (i + 1 < TRIES)
-            pause_ms(k, wait);
+        if (i + 1 < TRIES && !pause_ms(k, wait)) {
+            k->given_up = true;
+            break;
+        }
         wait = (int64_t)((double)wait * FACTOR);
     }
     kl_bytes_unref(k->body);
@@ -156,9 +161,20 @@ static void run_end(struct kl_task *t)
         kl_http_client_close(k->http);
 }
 
+static void end_hook(void *arg)
+{
+    struct hook *k = arg;
+    pthread_mutex_lock(&k->mu);
+    k->ending = true;
+    pthread_cond_signal(&k->answered);
+    pthread_mutex_unlock(&k->mu);
+}
+
 static void free_hook(void *arg)
 {
     struct hook *k = arg;
+    if (k->lost)
+        kl_log(KL_LOG_ERROR, "audit", "webhook: %zu more events are lost at the end", k->lost);
     kl_loop_post(k->loop, &k->end);
     kl_loop_stop(k->loop);
     kl_loop_join(k->loop);
@@ -169,7 +185,8 @@ static void free_hook(void *arg)
     free(k);
 }
 
-const struct kl_audit_sink_ops kl_audit_webhook_ops = {.write = write_hook, .free = free_hook};
+const struct kl_audit_sink_ops kl_audit_webhook_ops = {
+    .write = write_hook, .end = end_hook, .free = free_hook};
 
 int kl_audit_webhook_new(const struct kl_api_settings *o, void **ret, struct kl_error *err)
 {
@@ -177,7 +194,7 @@ int kl_audit_webhook_new(const struct kl_api_settings *o, void **ret, struct kl_
     if (!k)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     pthread_mutex_init(&k->mu, NULL);
-    pthread_cond_init(&k->answered, NULL);
+    kl_cond_init(&k->answered);
     k->backoff_ms = o->audit_webhook_initial_backoff_ms;
     k->begin.run = run_begin;
     k->end.run = run_end;

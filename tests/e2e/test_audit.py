@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The audit log: levels, stages, fields and annotations as upstream's; rotation; a webhook."""
+import gzip
 import http.server
 import json
 import os
@@ -192,6 +193,33 @@ def test_rotation():
     more()
     wait_for(lambda: len(old()) <= 2, "no more than two old files")
     equal(server.stop(), 0)
+
+
+def test_end_without_the_webhook():
+    """A webhook that is away keeps no server from stopping; old files are packed meanwhile."""
+    log = os.path.join(DIR, "packed", "audit.log")
+    dead = http.server.HTTPServer(("127.0.0.1", 0), Sink)
+    with open(HOOK, encoding="utf-8") as f:
+        hook = write("dead.yaml", f.read().replace(f":{sink.server_port}/", f":{dead.server_port}/"))
+    dead.server_close()
+    s = Server("--datastore-endpoint", "memory://", "--audit-policy-file",
+               os.path.join(DIR, "policy.yaml"), "--audit-log-path", log, "--audit-log-maxsize", "1",
+               "--audit-log-compress", "--audit-webhook-config-file", hook,
+               "--audit-webhook-batch-max-wait", "10ms", "--audit-webhook-batch-max-size", "5",
+               "--audit-webhook-initial-backoff", "1h")
+    with s:
+        connection = s.connect()
+
+        def packed():
+            for _ in range(300):
+                s.raw("GET", f"/api/v1/namespaces/default?{'x' * 900}", connection=connection)
+            return [n for n in os.listdir(os.path.dirname(log)) if n.endswith(".gz") and
+                    n[:-3] not in os.listdir(os.path.dirname(log))]
+        names = wait_for(packed, "an old file that is packed", 60)
+        with gzip.open(os.path.join(os.path.dirname(log), names[0]), "rt", encoding="utf-8") as f:
+            check(all(json.loads(line)["kind"] == "Event" for line in f), "whole lines")
+        equal(s.stop(), 0)
+        check("more events are lost at the end" in s.log_tail(), s.log_tail())
 
 
 def test_bad_policy():
