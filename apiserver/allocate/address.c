@@ -2,6 +2,7 @@
 // Cluster IPs: which one a Service gets, and the IPAddress objects that say so
 // (registry/core/service/ipallocator, storage/alloc.go).
 #include "apiserver/allocate/allocate.h"
+#include "apiserver/encryption/encryption.h"
 #include "base/rand.h"
 
 enum { CLAIM_TRIES = 256 };
@@ -11,15 +12,19 @@ struct kl_str kl_ip_key(struct kl_arena *a, struct kl_str ip)
     return kl_object_key(a, kl_res(KL_RES_networking_v1_ipaddresses), KL_STR(""), ip);
 }
 
-struct kl_bytes *kl_ip_object(struct kl_arena *a, struct kl_str ip, bool v6, struct kl_str ns,
-                              struct kl_str service, int64_t created_us)
+struct kl_bytes *kl_ip_object(struct kl_encryption *e, struct kl_arena *a, struct kl_str ip,
+                              bool v6, struct kl_str ns, struct kl_str service, int64_t created_us,
+                              struct kl_error *err)
 {
     const struct kl_resource *res = kl_res(KL_RES_networking_v1_ipaddresses);
     struct kl_value o = kl_new_struct(), m = kl_new_struct(), labels = kl_new_map();
     struct kl_value spec = kl_new_struct(), ref = kl_new_struct();
+    struct kl_str key = kl_ip_key(a, ip);
     char *uuid = kl_arena_alloc(a, 37);
-    if (!uuid)
+    if (!uuid || !key.p) {
+        kl_error_set(err, KL_ENOMEM, "out of memory");
         return NULL;
+    }
     kl_uuid(uuid);
     kl_map_set_value(a, &labels, KL_STR("ipaddress.kubernetes.io/ip-family"),
                      kl_stringz(v6 ? "IPv6" : "IPv4"));
@@ -34,10 +39,14 @@ struct kl_bytes *kl_ip_object(struct kl_arena *a, struct kl_str ip, bool v6, str
     kl_set(a, &ref, KL_F_name, kl_string(service));
     kl_set(a, &spec, KL_F_parentRef, ref);
     kl_set(a, &o, KL_F_metadata, m);
-    if (kl_set(a, &o, KL_F_spec, spec))
+    struct kl_object *frozen =
+        kl_set(a, &o, KL_F_spec, spec) ? NULL : kl_object_freeze(res->type, &o);
+    if (!frozen) {
+        kl_error_set(err, KL_ENOMEM, "out of memory");
         return NULL;
-    struct kl_object *frozen = kl_object_freeze(res->type, &o);
-    struct kl_bytes *b = frozen ? kl_cache_encode_stored(res, frozen) : NULL;
+    }
+    // No guard: a record of the cluster's own concerns Secrets only.
+    struct kl_bytes *b = kl_encryption_encode(e, res, key, frozen, NULL, err);
     kl_object_unref(frozen);
     return b;
 }
@@ -158,11 +167,12 @@ static int write_claim(struct kl_req *r, const struct kl_value *draft, struct kl
         return 0;
     // The object's name is the address in canonical form.
     struct kl_str name = kl_ip_text(r->arena, number, v6), key = kl_ip_key(r->arena, name);
-    struct kl_bytes *b =
-        kl_ip_object(r->arena, name, v6, r->info.ns, kl_meta_name(draft), kl_int_or(now, 0));
-    if (!b || !key.p) {
-        kl_bytes_unref(b);
-        return kl_fail_oom(r), KL_ENOMEM;
+    struct kl_error err = {0};
+    struct kl_bytes *b = kl_ip_object(r->srv->o.encryption, r->arena, name, v6, r->info.ns,
+                                      kl_meta_name(draft), kl_int_or(now, 0), &err);
+    if (!b) {
+        kl_fail_err(r, &err);
+        return err.code;
     }
     kl_req_keep_bytes(r, b);
     kl_claim(r, key, 0, b);

@@ -39,9 +39,11 @@ int kl_claim_addresses(struct kl_req *r, const struct kl_value *draft, struct kl
                        size_t from);
 // Lets go of spec.clusterIPs from `from` on.
 void kl_release_addresses(struct kl_req *r, const struct kl_value *spec, size_t from);
-// The IPAddress of a Service, as stored; NULL: no memory.
-struct kl_bytes *kl_ip_object(struct kl_arena *a, struct kl_str ip, bool v6, struct kl_str ns,
-                              struct kl_str service, int64_t created_us);
+// The IPAddress of a Service, as stored (sealed where the configuration says so; e may be NULL).
+// NULL: err says why.
+struct kl_bytes *kl_ip_object(struct kl_encryption *e, struct kl_arena *a, struct kl_str ip,
+                              bool v6, struct kl_str ns, struct kl_str service, int64_t created_us,
+                              struct kl_error *err);
 struct kl_str kl_ip_key(struct kl_arena *a, struct kl_str ip);
 
 // ---- family.c

@@ -147,10 +147,13 @@ static void claim_for(struct kl_repair *r, const struct kl_value *service, struc
     struct kl_arena *a = &r->arena;
     struct kl_str key = kl_ip_key(a, ip);
     struct kl_kv *kv = key.p ? kl_view_get(view_of(r), key) : NULL;
-    struct kl_bytes *b = kl_ip_object(a, ip, v6, kl_meta_namespace(service), kl_meta_name(service),
-                                      kl_wall_ms() / 1000 * 1000000);
-    if (b && key.p)
+    struct kl_error err = {0};
+    struct kl_bytes *b = kl_ip_object(r->srv->o.encryption, a, ip, v6, kl_meta_namespace(service),
+                                      kl_meta_name(service), kl_wall_ms() / 1000 * 1000000, &err);
+    if (b)
         submit(r, key, kv ? kv->mod_rev : 0, b);
+    else
+        kl_log(KL_LOG_WARN, "allocate", "%.*s is not repaired: %s", KL_PRI(ip), err.msg);
 }
 
 static void check_address(struct kl_repair *r, const struct kl_value *service, struct kl_str text,

@@ -236,6 +236,28 @@ def test_file():
         check(r.returncode == 1 and "--encryption-provider-config" in r.stderr, r.stderr)
 
 
+def test_claims_are_sealed():
+    """What the server writes beside an object is sealed as what is asked for: IPAddresses."""
+    path = os.path.join(temp_dir(), "encryption.json")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(config(["*.networking.k8s.io"], keys("secretbox", "a"), {"identity": {}}))
+    with Server("--encryption-provider-config", path) as s:
+        services = "/api/v1/namespaces/default/services"
+        o = s.api("POST", services, {"metadata": {"name": "hushed"}, "spec": {"ports": [{"port": 1}]}})
+        address = f"/apis/networking.k8s.io/v1/ipaddresses/{o['spec']['clusterIP']}"
+        equal(s.api("GET", address)["spec"]["parentRef"]["name"], "hushed")
+        equal(s.stop(), 0)
+        c = sqlite3.connect(os.path.join(s.data, "server/db/state.db"))
+        rows = c.execute("SELECT name, value FROM kine WHERE name LIKE '/registry/ipaddresses/%' "
+                         "AND NOT deleted").fetchall()
+        c.close()
+        check(any(name.endswith("/" + o["spec"]["clusterIP"]) for name, _ in rows), rows)
+        equal([k for k, v in rows if not v.startswith(b"k8s:enc:secretbox:v1:a:")], [],
+              "addresses in plain text")
+        s.start()
+        equal(s.api("GET", address)["spec"]["parentRef"]["name"], "hushed")
+
+
 def test_kms_that_is_not_there():
     """Nothing is stored in plain text instead; health tells; the rest of the API is well."""
     path = os.path.join(temp_dir(), "encryption.json")
