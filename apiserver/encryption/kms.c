@@ -5,6 +5,7 @@
 #include "apiserver/encryption/kms.h"
 #include "apiserver/encryption/box.h"
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/map.h"
@@ -16,7 +17,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum {
     PROBE_MS = 60 * 1000,
@@ -27,6 +27,8 @@ enum {
     MAX_SOURCE = 1024,
     MAX_ANNOTATIONS = 32 * 1024,
     MAX_REPLY = 1 << 20,
+    REFUSE_MS = 10 * 1000, // what could not be opened is not asked for again that long
+    MAX_FAILED = 64,
 };
 
 // ---- messages (kms/apis/v2, kmsv2/v2)
@@ -106,6 +108,14 @@ struct seed {
     size_t n;
 };
 
+// A seed that the plug-in would not open.
+struct failed {
+    unsigned char id[SHA256_DIGEST_LENGTH];
+    int64_t until_ms;
+    int code;
+    char why[200];
+};
+
 struct kl_kms {
     atomic_int refs;
     char *name, *endpoint;
@@ -127,7 +137,10 @@ struct kl_kms {
     struct kl_buf head; // EncryptedObject without its data, encoded
     char key_id[MAX_KEY_ID + 1];
     int64_t good_until_ms;
-    struct kl_error err; // of the last probe
+    struct kl_error err;              // of the last probe
+    struct failed failed[MAX_FAILED]; // a ring
+    size_t next_failed;
+    struct failed silent; // no id: the last call to open a seed brought no answer at all
 };
 
 bool kl_kms_is(const struct kl_kms *k, struct kl_str name, struct kl_str endpoint)
@@ -193,6 +206,33 @@ static void remember(struct kl_kms *k, const unsigned char id[SHA256_DIGEST_LENG
     if (old)
         OPENSSL_cleanse(old, sizeof *s);
     free(old);
+}
+
+// Who asks is a server's loop, and waits: so a plug-in that is known to be away, or that just would
+// not open this seed, is not asked. With mu held.
+static int refuse(const struct kl_kms *k, const unsigned char id[SHA256_DIGEST_LENGTH],
+                  struct kl_error *err)
+{
+    int64_t now = kl_mono_ms();
+    if (k->err.code)
+        return kl_error_set(err, k->err.code, "failed to decrypt DEK, error: %s", k->err.msg);
+    if (now < k->silent.until_ms)
+        return kl_error_set(err, k->silent.code, "%s", k->silent.why);
+    for (size_t i = 0; i < MAX_FAILED; i++)
+        if (now < k->failed[i].until_ms && !memcmp(k->failed[i].id, id, SHA256_DIGEST_LENGTH))
+            return kl_error_set(err, k->failed[i].code, "%s", k->failed[i].why);
+    return 0;
+}
+
+// With mu held.
+static void remember_failure(struct kl_kms *k, const unsigned char id[SHA256_DIGEST_LENGTH],
+                             bool silent, const struct kl_error *err)
+{
+    struct failed *f = silent ? &k->silent : &k->failed[k->next_failed++ % MAX_FAILED];
+    memcpy(f->id, id, sizeof f->id);
+    f->until_ms = kl_mono_ms() + REFUSE_MS;
+    f->code = err->code;
+    snprintf(f->why, sizeof f->why, "%.199s", err->msg);
 }
 
 // ---- the probe; on the loop
@@ -364,7 +404,7 @@ struct ask {
     struct kl_task task;
     struct kl_kms *k;
     struct kl_bytes *request;
-    bool done;
+    bool done, silent;
     int code;
     struct kl_error err;
     unsigned char key[32];
@@ -390,6 +430,7 @@ static void on_decrypted(void *arg, enum kl_grpc_code code, struct kl_str reply,
     struct kl_error bad = {0};
     void *m;
     if (code) {
+        q->silent = code == KL_GRPC_DEADLINE_EXCEEDED || code == KL_GRPC_UNAVAILABLE;
         answer(q, KL_EUNAVAILABLE, err);
         return;
     }
@@ -418,7 +459,8 @@ static void run_ask(struct kl_task *t)
         answer(q, rc, &err);
 }
 
-static int decrypt_source(struct kl_kms *k, const struct object *o, struct seed *ret,
+static int decrypt_source(struct kl_kms *k, const struct object *o,
+                          const unsigned char id[SHA256_DIGEST_LENGTH], struct seed *ret,
                           struct kl_error *err)
 {
     char uid[37];
@@ -431,16 +473,23 @@ static int decrypt_source(struct kl_kms *k, const struct object *o, struct seed 
     struct ask q = {.task.run = run_ask, .k = k, .request = encode(&decrypt_desc, &d)};
     if (!q.request)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
-    kl_loop_post(k->loop, &q.task);
     pthread_mutex_lock(&k->mu);
-    while (!q.done) // the call has a time-out
-        pthread_cond_wait(&k->changed, &k->mu);
+    int rc = refuse(k, id, err);
+    if (!rc) {
+        struct kl_error bad = {0};
+        kl_loop_post(k->loop, &q.task);
+        while (!q.done) // the call has a time-out
+            pthread_cond_wait(&k->changed, &k->mu);
+        if ((rc = q.code)) {
+            kl_error_set(&bad, rc, "failed to decrypt DEK, error: %s", q.err.msg);
+            remember_failure(k, id, q.silent, &bad);
+            kl_error_set(err, rc, "%s", bad.msg);
+        }
+    }
     pthread_mutex_unlock(&k->mu);
     kl_bytes_unref(q.request);
-    if (q.code) {
-        kl_error_set(err, q.code, "failed to decrypt DEK, error: %s", q.err.msg);
-        return q.code;
-    }
+    if (rc)
+        return rc;
     memcpy(ret->key, q.key, q.n);
     ret->n = q.n;
     OPENSSL_cleanse(q.key, sizeof q.key);
@@ -470,7 +519,7 @@ int kl_kms_open(struct kl_kms *k, struct kl_str context, struct kl_str sealed, s
         *ret_stale =
             k->has_state && (!kl_str_eqz(o->key_id, k->key_id) || o->source_type != SOURCE_SEED);
         pthread_mutex_unlock(&k->mu);
-        if (!have && !(rc = decrypt_source(k, o, &seed, err))) {
+        if (!have && !(rc = decrypt_source(k, o, id, &seed, err))) {
             pthread_mutex_lock(&k->mu);
             remember(k, id, (struct kl_str){(char *)seed.key, seed.n});
             pthread_mutex_unlock(&k->mu);
@@ -492,9 +541,7 @@ static bool can_seal(const struct kl_kms *k)
 
 static void wait_for_probe(struct kl_kms *k)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += (time_t)(2 * k->timeout_ms / 1000) + 1;
+    struct timespec until = kl_cond_until(2 * (int64_t)k->timeout_ms + 1000);
     uint64_t was = k->probes;
     while (k->probes == was && !can_seal(k))
         if (pthread_cond_timedwait(&k->changed, &k->mu, &until))
@@ -579,7 +626,7 @@ int kl_kms_new(struct kl_str name, struct kl_str endpoint, int64_t timeout_ms, s
     atomic_init(&k->refs, 1);
     k->timeout_ms = (uint32_t)timeout_ms;
     pthread_mutex_init(&k->mu, NULL);
-    pthread_cond_init(&k->changed, NULL);
+    kl_cond_init(&k->changed);
     kl_map_init(&k->seeds);
     kl_buf_init(&k->head, 64 << 10);
     k->begin.run = run_begin;

@@ -300,6 +300,12 @@ static void on_look(struct kl_task *t)
     if (!busy)
         return;
     w->config = kl_encryption_config(e);
+    // A command may have told of the record before it came into this view; values that were sealed
+    // by the record before may be missing there, too. The watch tells when it has come.
+    if (w->config && kl_view_rev(kl_reader_view(w->al->reader)) < w->config->record) {
+        end_round(w);
+        return;
+    }
     begin_pass(w);
     queue_turn(w);
 }

@@ -257,7 +257,7 @@ struct plugin {
     struct kl_http_server *http;
     struct kl_grpc_server *grpc;
     char path[128];
-    atomic_int key, encrypted, decrypted, sick;
+    atomic_int key, encrypted, decrypted, sick, refuse, refused;
 };
 static struct plugin plugin;
 
@@ -306,8 +306,17 @@ static void on_encrypt(struct kl_grpc_rpc *c, struct kl_str msg)
     answer_turned(c, msg, true);
 }
 
+enum { REFUSE = 1, SAY_NOTHING };
+
 static void on_decrypt(struct kl_grpc_rpc *c, struct kl_str msg)
 {
+    int refuse = atomic_load(&plugin.refuse);
+    if (refuse) {
+        atomic_fetch_add(&plugin.refused, 1);
+        if (refuse == REFUSE)
+            kl_grpc_rpc_finish(c, KL_GRPC_INTERNAL, "no such key");
+        return;
+    }
     answer_turned(c, msg, false);
 }
 
@@ -369,6 +378,76 @@ static struct kl_kms *connect_kms(void)
     return k;
 }
 
+// Opens again and again until a failure comes without a call to the plug-in.
+static void wait_for_refusal(struct kl_kms *k, struct kl_str at, struct kl_str sealed,
+                             const char *want)
+{
+    bool stale, asked;
+    do {
+        struct kl_error err = {0};
+        struct kl_buf out;
+        int was = atomic_load(&plugin.refused);
+        kl_buf_init(&out, 4096);
+        assert_true(kl_kms_open(k, at, sealed, &out, &stale, &err) < 0);
+        kl_buf_fini(&out);
+        if (!strstr(err.msg, want))
+            fail_msg("%s", err.msg);
+        asked = atomic_load(&plugin.refused) != was;
+    } while (asked);
+}
+
+// A server's loop waits for a seed: what failed is not asked for each time it is wanted.
+static void test_kms_that_fails(void **state)
+{
+    struct kl_str at = KL_STR("/registry/secrets/a/b"), text = KL_STR("a text");
+    struct kl_error err = {0};
+    struct kl_buf one, two, out;
+    bool stale;
+    (void)state;
+    start_plugin();
+    atomic_store(&plugin.sick, 0);
+    kl_buf_init(&one, 4096);
+    kl_buf_init(&two, 4096);
+    kl_buf_init(&out, 4096);
+    struct kl_buf *sealed[] = {&one, &two};
+    for (int i = 0; i < 2; i++) { // of two seeds
+        struct kl_kms *k = connect_kms();
+        if (kl_kms_seal(k, at, text, sealed[i], &err))
+            fail_msg("%s", err.msg);
+        kl_kms_unref(k);
+    }
+    struct kl_kms *k = connect_kms();
+    assert_int_equal(kl_kms_seal(k, at, text, &out, &err), 0); // it has been well
+    kl_buf_clear(&out);
+    atomic_store(&plugin.refuse, REFUSE);
+    wait_for_refusal(k, at, kl_buf_str(&one), "code = Internal desc = no such key");
+    atomic_store(&plugin.refuse, 0);
+    if (kl_kms_open(k, at, kl_buf_str(&two), &out, &stale, &err)) // another seed is asked for
+        fail_msg("%s", err.msg);
+    assert_true(kl_str_eq(kl_buf_str(&out), text));
+    kl_kms_unref(k);
+    // No answer at all: not asked for any seed.
+    k = connect_kms();
+    kl_buf_clear(&out);
+    assert_int_equal(kl_kms_seal(k, at, text, &out, &err), 0);
+    atomic_store(&plugin.refuse, SAY_NOTHING);
+    wait_for_refusal(k, at, kl_buf_str(&one), "failed to decrypt DEK, error: ");
+    wait_for_refusal(k, at, kl_buf_str(&two), "failed to decrypt DEK, error: ");
+    kl_kms_unref(k);
+    // The probe failed: nothing is asked.
+    atomic_store(&plugin.refuse, REFUSE);
+    atomic_store(&plugin.sick, 1);
+    k = connect_kms();
+    kl_buf_clear(&out);
+    assert_int_equal(kl_kms_seal(k, at, text, &out, &err), KL_EUNAVAILABLE);
+    wait_for_refusal(k, at, kl_buf_str(&one), "unexpected healthz status: sick");
+    kl_kms_unref(k);
+    kl_buf_fini(&one);
+    kl_buf_fini(&two);
+    kl_buf_fini(&out);
+    stop_plugin();
+}
+
 static void test_kms(void **state)
 {
     struct kl_str at = KL_STR("/registry/secrets/a/b"), text = KL_STR("a text");
@@ -427,7 +506,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_vectors), cmocka_unit_test(test_config),
         cmocka_unit_test(test_refused), cmocka_unit_test(test_record),
-        cmocka_unit_test(test_kms),
+        cmocka_unit_test(test_kms),     cmocka_unit_test(test_kms_that_fails),
     };
     dir = argc > 1 ? argv[1] : "fair_vectors";
     return cmocka_run_group_tests(tests, NULL, NULL);
