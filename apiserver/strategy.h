@@ -99,6 +99,7 @@ struct kl_write {
     struct kl_object *object;
     struct kl_bytes *bytes;
     struct kl_kv *stored;
+    struct kl_object *was; // stored, decoded: the draft and `ad` refer to it, also through a wait
     kl_rev guard; // of the keys that `bytes` is sealed with (encryption/encryption.h); -1: none
     int verdict;
     int tries, guard_tries;

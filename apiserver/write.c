@@ -43,18 +43,19 @@ static void drop(struct kl_write *w)
 // values in the answer may lie in it. The request's end may free w itself.
 struct held {
     struct kl_kv *stored;
-    struct kl_object *object;
+    struct kl_object *was, *object;
 };
 
 static struct held end(struct kl_write *w)
 {
-    struct held h = {w->stored, w->object};
+    struct held h = {w->stored, w->was, w->object};
     drop_more(w);
     for (struct kl_write_more *m = w->more; m; m = m->next)
         kl_kv_unref(m->found);
     w->more = NULL;
     kl_bytes_unref(w->bytes);
     w->stored = NULL;
+    w->was = NULL;
     w->object = NULL;
     w->bytes = NULL;
     return h;
@@ -63,6 +64,7 @@ static struct held end(struct kl_write *w)
 static void let_go(struct held h)
 {
     kl_object_unref(h.object);
+    kl_object_unref(h.was);
     kl_kv_unref(h.stored);
 }
 
@@ -410,11 +412,10 @@ static void settle(struct kl_write *w, struct kl_object *stored)
 static void on_mutated(struct kl_admit *ad, int rc)
 {
     struct kl_write *w = KL_CONTAINER_OF(ad, struct kl_write, ad);
-    struct kl_error err = {0};
     if (rc)
         fail(w);
     else
-        settle(w, w->stored ? kl_cache_object(w->stored, w->res, &err) : NULL); // decoded already
+        settle(w, w->was);
 }
 
 // Mutating admission of what transform made. KL_ADMIT_WAIT: on_mutated goes on.
@@ -441,6 +442,8 @@ static void step(struct kl_write *w)
         fail(w);
         return;
     }
+    kl_object_unref(w->was);
+    w->was = kl_object_ref(stored); // some objects are only lent, and admission may wait
     w->nextra_cmp = w->nextra_op = 0;
     w->guard = -1;
     drop_more(w);

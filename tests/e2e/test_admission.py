@@ -664,6 +664,69 @@ def test_validation():
         'but got bool')
 
 
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+THINGS = "/apis/example.com/v1/namespaces/default/things"
+
+
+def definition(**properties):
+    loose = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": "things.example.com", "annotations": {"round": "0"}},
+            "spec": {"group": "example.com", "scope": "Namespaced",
+                     "names": {"plural": "things", "singular": "thing", "kind": "Thing"},
+                     "versions": [{"name": "v1", "served": True, "storage": True, "schema": {
+                         "openAPIV3Schema": {"type": "object",
+                                             "properties": {"spec": loose, **properties}}}}]}}
+
+
+def test_definitions():
+    """What is written waits for the webhook: what it was made from must last, also where the stored
+    object does not stay in memory (definitions, and custom objects whose schema changed often)."""
+    everything = {"operations": ["*"], "apiGroups": ["example.com", "apiextensions.k8s.io"],
+                  "apiVersions": ["*"], "resources": ["*/*"]}
+    k, merge = server.kubectl, {"Content-Type": "application/merge-patch+json"}
+    hooks.on("/all", patch=[{"op": "add", "path": "/metadata/labels", "value": {"by": "hook"}}])
+    hooks.on("/see")
+    with mutating(webhook("all.example.com", "/all", [dict(everything, operations=[
+            "CREATE", "UPDATE"])])), validating(webhook("see.example.com", "/see", [everything])):
+        k("apply", "--server-side", "-f", "-", stdin=json.dumps(definition()))
+        k("wait", "--for=condition=established", "crd/things.example.com")
+        k("create", "-f", "-", stdin=json.dumps({
+            "apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "a"},
+            "spec": {"text": "x" * 1000}}))
+        for i in range(1, 10):
+            k("patch", "crd", "things.example.com", "--type=merge", "-p", json.dumps(
+                {"metadata": {"annotations": {"round": str(i)}}}))
+            crd = definition(**{f"p{n}": {"type": "string"} for n in range(i)})
+            del crd["metadata"]["annotations"]
+            k("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(crd))
+            server.get(THINGS + "/a")  # decoded anew, by the schema as it is now
+        seen = hooks.calls("/see")
+        asked = [r for r in seen if r["resource"]["resource"] == "customresourcedefinitions"
+                 and r["operation"] == "UPDATE" and not r.get("subResource")]
+        check(len(asked) >= 18, f"{len(asked)} updates of the definition")
+        for r in asked:
+            equal(r["oldObject"]["metadata"]["name"], "things.example.com", "the old definition")
+            equal(r["oldObject"]["metadata"]["uid"], r["object"]["metadata"]["uid"], "its uid")
+            equal(r["object"]["metadata"]["labels"], {"by": "hook"}, "labels")
+        got = server.get(CRDS + "/things.example.com")
+        equal(got["metadata"]["labels"], {"by": "hook"}, "labels of the definition")
+        equal(got["metadata"]["generation"], 10, "generation")
+        check("p8" in json.dumps(got["spec"]), "the last schema")
+        check({"kubectl", "kubectl-patch"} <= {m["manager"] for m in got["metadata"]["managedFields"]},
+              f"managers: {got['metadata']['managedFields']}")
+        hooks.forget()
+        for i in range(3):
+            got = server.api("PATCH", THINGS + "/a", {"p8": str(i)}, merge)
+            equal((got["spec"]["text"], got["p8"]), ("x" * 1000, str(i)), "a custom object")
+        for r in hooks.calls("/see"):
+            equal(r["oldObject"]["spec"]["text"], "x" * 1000, "the old custom object")
+        k("delete", "crd", "things.example.com", "--timeout=60s")
+        [asked] = [r for r in hooks.calls("/see") if r["operation"] == "DELETE"
+                   and r["resource"]["resource"] == "customresourcedefinitions"]
+        equal(asked["oldObject"]["metadata"]["name"], "things.example.com", "what was deleted")
+
+
 def test_configuration_is_exempt():
     """What is configured can always be mended."""
     everything = {"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"]}
