@@ -305,32 +305,6 @@ static int take_version(struct builder *b, const struct kl_value *version, struc
     return take_subresources(b, version, r, c);
 }
 
-static int take_webhook(struct builder *b)
-{
-    const struct kl_value *conversion = kl_path(b->crd, KL_F_spec, KL_F_conversion);
-    const struct kl_value *hook = kl_get(conversion, KL_F_webhook);
-    const struct kl_value *client = kl_get(hook, KL_F_clientConfig);
-    const struct kl_value *service = kl_get(client, KL_F_service);
-    if (!kl_str_eqz(kl_text(kl_get(conversion, KL_F_strategy)), "Webhook"))
-        return 0;
-    struct kl_custom_webhook *w = KL_ARENA_NEW(b->a, struct kl_custom_webhook);
-    if (!w)
-        return KL_ENOMEM;
-    w->url = kl_str(dup(b, kl_text(kl_get(client, KL_F_url))));
-    w->service_ns = kl_str(dup(b, kl_text(kl_get(service, KL_F_namespace))));
-    w->service_name = kl_str(dup(b, kl_text(kl_get(service, KL_F_name))));
-    w->service_path = kl_str(dup(b, kl_text(kl_get(service, KL_F_path))));
-    w->service_port = kl_int_or(kl_get(service, KL_F_port), 443);
-    w->ca_bundle = kl_str(dup(b, kl_text(kl_get(client, KL_F_caBundle))));
-    for (KL_EACH(v, kl_get(hook, KL_F_conversionReviewVersions))) {
-        w->reviews_v1 = kl_str_eqz(kl_text(v), "v1");
-        if (w->reviews_v1 || kl_str_eqz(kl_text(v), "v1beta1"))
-            break;
-    }
-    b->f->webhook = w;
-    return 0;
-}
-
 static int build(struct builder *b, struct kl_error *err)
 {
     struct kl_custom_family *f = b->f;
@@ -351,7 +325,9 @@ static int build(struct builder *b, struct kl_error *err)
     }
     if (!f->storage)
         return kl_error_set(err, KL_EINVALID, "%s: no storage version", f->name);
-    return take_webhook(b);
+    const struct kl_value *conversion = kl_path(b->crd, KL_F_spec, KL_F_conversion);
+    f->webhook = kl_str_eqz(kl_text(kl_get(conversion, KL_F_strategy)), "Webhook");
+    return 0;
 }
 
 int kl_custom_family_new(const struct kl_value *crd, bool compile, struct kl_custom_family **ret,

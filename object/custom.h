@@ -37,15 +37,6 @@ struct kl_custom {
     const char *fields_json;  // selectableFields of the definition, "": none
 };
 
-// How a webhook that converts is reached: spec.conversion.webhook.
-struct kl_custom_webhook {
-    struct kl_str url; // empty: the service
-    struct kl_str service_ns, service_name, service_path;
-    int64_t service_port;
-    struct kl_str ca_bundle; // PEM
-    bool reviews_v1;         // the first review version it takes that is known: v1, else v1beta1
-};
-
 struct kl_custom_family {
     atomic_uint refs;
     struct kl_arena arena;
@@ -55,7 +46,7 @@ struct kl_custom_family {
     struct kl_resource *rows; // in the order of spec.versions, those that are not served too
     uint16_t nrows;
     const struct kl_resource *storage;
-    struct kl_custom_webhook *webhook; // NULL: conversion None
+    bool webhook; // spec.conversion.strategy is Webhook, not None
 };
 
 // From a typed CustomResourceDefinition root whose names were accepted. One reference. KL_EINVALID

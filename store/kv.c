@@ -32,11 +32,20 @@ static void count(struct kl_kv *kv, long long sign)
                                   memory_order_relaxed);
 }
 
-static void count_attached(const struct kl_kv *kv, int slot, const void *p, long long sign)
+static void count_attached(const struct kl_kv *kv, long long n)
 {
-    if (kv->home && kv->hooks && kv->hooks->size[slot])
-        atomic_fetch_add_explicit(&kv->home->attached, sign * (long long)kv->hooks->size[slot](p),
-                                  memory_order_relaxed);
+    if (kv->home && n)
+        atomic_fetch_add_explicit(&kv->home->attached, n, memory_order_relaxed);
+}
+
+static long long size_of(const struct kl_kv *kv, int slot, const void *p)
+{
+    return kv->hooks && kv->hooks->size[slot] ? (long long)kv->hooks->size[slot](p) : 0;
+}
+
+void kl_kv_grow(const struct kl_kv *kv, size_t n)
+{
+    count_attached(kv, (long long)n);
 }
 
 void kl_kv_charge(struct kl_kv *kv, struct kl_home *home)
@@ -60,7 +69,7 @@ void kl_kv_unref(struct kl_kv *kv)
     for (int i = 0; i < KL_KV_ATTACH; i++) {
         void *p = atomic_load_explicit(&kv->attach[i], memory_order_relaxed);
         if (p && kv->hooks && kv->hooks->free[i]) {
-            count_attached(kv, i, p, -1);
+            count_attached(kv, -size_of(kv, i, p));
             kv->hooks->free[i](p);
         }
     }
@@ -75,9 +84,10 @@ void kl_kv_unref(struct kl_kv *kv)
 void *kl_kv_attach(struct kl_kv *kv, int slot, void *p)
 {
     void *there = NULL;
+    long long size = size_of(kv, slot, p); // once it hangs there others may let it grow
     if (atomic_compare_exchange_strong_explicit(&kv->attach[slot], &there, p, memory_order_acq_rel,
                                                 memory_order_acquire)) {
-        count_attached(kv, slot, p, 1);
+        count_attached(kv, size);
         return p;
     }
     return there;

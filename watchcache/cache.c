@@ -33,6 +33,12 @@ static size_t bytes_size(const void *p)
     return ((const struct kl_bytes *)p)->n;
 }
 
+static size_t own_size(const void *p)
+{
+    const struct kl_cache_own *own = p;
+    return atomic_load_explicit((atomic_size_t *)&own->bytes, memory_order_relaxed);
+}
+
 const struct kl_kv_hooks kl_cache_hooks = {
     .free = {[KL_CACHE_OBJECT] = free_object,
              [KL_CACHE_JSON] = free_bytes,
@@ -40,7 +46,8 @@ const struct kl_kv_hooks kl_cache_hooks = {
              [KL_CACHE_OWN] = free_own},
     .size = {[KL_CACHE_OBJECT] = object_size,
              [KL_CACHE_JSON] = bytes_size,
-             [KL_CACHE_PROTOBUF] = bytes_size}, // what grows later is not counted
+             [KL_CACHE_PROTOBUF] = bytes_size,
+             [KL_CACHE_OWN] = own_size},
 };
 
 bool kl_cache_stays(const struct kl_resource *res)

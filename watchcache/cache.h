@@ -31,6 +31,7 @@ enum kl_cache_slot {
 // definitions what the API server reads out of them.
 struct kl_cache_own {
     void (*free)(struct kl_cache_own *own);
+    atomic_size_t bytes; // in memory; what is added once it hangs goes through kl_kv_grow too
 };
 
 // The object of a version: stored form decoded (protobuf envelope or JSON, whichever is there) at
@@ -38,7 +39,7 @@ struct kl_cache_own {
 // mod_rev. Borrowed from the version. NULL fills err: KL_ECORRUPT names the key, or KL_ENOMEM.
 // `res` is any row of the resource.
 // Custom resources: the object in the version of `res`, by its schema as it is now. KL_EAGAIN: only
-// a webhook can convert it (kl_cache_stored, kl_cache_attach_object).
+// a webhook can convert it (kl_cache_attach_object).
 // Definitions of custom resources are large and rarely read: they do not stay with their version.
 // Such an object, and that of a version whose schema changed again and again, is borrowed until
 // control returns to the loop.
@@ -68,12 +69,6 @@ void kl_cache_attach_object(struct kl_kv *kv, struct kl_object *o);
 
 // Whether the object of a version stays with it, so that what is borrowed from it lasts.
 bool kl_cache_stays(const struct kl_resource *res);
-
-// ---- custom resources
-// The object of a version as it is stored, in the version of the API it is stored in (*ret_row):
-// what a webhook is given to convert. One reference.
-struct kl_object *kl_cache_stored(struct kl_kv *kv, const struct kl_resource *res,
-                                  const struct kl_resource **ret_row, struct kl_error *err);
 
 // The stored form of a canonical object without resourceVersion: upstream's envelope or JSON. A
 // custom one is converted to its storage version (NULL when only a webhook can, or no memory).

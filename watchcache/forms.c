@@ -68,6 +68,12 @@ static struct forms *forms_of(struct kl_kv *kv)
     return all;
 }
 
+static void grow(struct kl_kv *kv, struct forms *all, size_t n)
+{
+    atomic_fetch_add_explicit(&all->own.bytes, n, memory_order_relaxed);
+    kl_kv_grow(kv, n);
+}
+
 // Takes the reference over; the form that is there when somebody was quicker. NULL: no memory.
 static struct form *push(struct kl_kv *kv, struct kl_object *o)
 {
@@ -88,6 +94,7 @@ static struct form *push(struct kl_kv *kv, struct kl_object *o)
             }
     } while (!atomic_compare_exchange_weak_explicit(&all->first, &f->next, f, memory_order_acq_rel,
                                                     memory_order_acquire));
+    grow(kv, all, sizeof *f + o->size_bytes);
     return f;
 }
 
@@ -176,21 +183,6 @@ struct kl_object *kl_forms_object(struct kl_kv *kv, const struct kl_resource *re
     return f ? f->object : NULL;
 }
 
-struct kl_object *kl_cache_stored(struct kl_kv *kv, const struct kl_resource *res,
-                                  const struct kl_resource **ret_row, struct kl_error *err)
-{
-    struct kl_arena a;
-    struct kl_value root;
-    struct kl_object *o = NULL;
-    struct kl_bytes *plain = NULL;
-    kl_arena_init(&a, MAX_OBJECT_BYTES);
-    if (decode(&a, kv, res, &root, ret_row, &plain, err) == 0)
-        o = freeze(&a, kv, (*ret_row)->type, &root, err);
-    kl_arena_fini(&a);
-    kl_bytes_unref(plain);
-    return o;
-}
-
 // A list item says its apiVersion and kind, as upstream's unstructured objects do.
 static struct kl_bytes *encode(const struct kl_resource *res, const struct kl_object *o)
 {
@@ -225,9 +217,13 @@ struct kl_bytes *kl_forms_json(struct kl_kv *kv, const struct kl_resource *res,
         return NULL;
     }
     there = NULL;
-    if (!f || atomic_compare_exchange_strong_explicit(&f->json, &there, b, memory_order_acq_rel,
-                                                      memory_order_acquire))
+    if (!f)
         return b;
+    if (atomic_compare_exchange_strong_explicit(&f->json, &there, b, memory_order_acq_rel,
+                                                memory_order_acquire)) {
+        grow(kv, kl_kv_attached(kv, KL_CACHE_OWN), b->n);
+        return b;
+    }
     kl_bytes_unref(b);
     return there;
 }

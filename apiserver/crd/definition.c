@@ -119,6 +119,7 @@ struct kl_crd *kl_crd_of(struct kl_kv *kv, const struct kl_crd *before, struct k
         return NULL;
     }
     crd->own.free = free_crd;
+    atomic_init(&crd->own.bytes, sizeof *crd);
     if (read_crd(crd, &o->root, before, err)) {
         free_crd(&crd->own);
         return NULL;

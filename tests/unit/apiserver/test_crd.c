@@ -2,6 +2,8 @@
 // Names and conditions of definitions, rows made from them, the order of versions.
 #include "apiserver/crd/crd.h"
 #include "object/json.h"
+#include "store/backend.h"
+#include <stdlib.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -169,6 +171,55 @@ static void test_rows(void **state)
     kl_arena_fini(&a);
 }
 
+// What hangs on a version is counted where the store's budget sees it, and taken back to the byte.
+static void test_memory(void **state)
+{
+    struct kl_arena a;
+    struct kl_error err = {0};
+    struct kl_custom_family *f = NULL;
+    (void)state;
+    kl_arena_init(&a, 1 << 20);
+    struct kl_value crd = parse(
+        &a,
+        "{\"metadata\":{\"name\":\"foos.a.io\",\"uid\":\"u\"},\"spec\":{\"group\":\"a.io\","
+        "\"scope\":\"Cluster\",\"names\":{\"kind\":\"Foo\"},\"versions\":[{\"name\":\"v1\","
+        "\"served\":true,\"storage\":true},{\"name\":\"v2\",\"served\":true,\"storage\":false}]},"
+        "\"status\":{\"acceptedNames\":{\"plural\":\"foos\",\"kind\":\"Foo\"}}}");
+    if (kl_custom_family_new(&crd, true, &f, &err))
+        fail_msg("%s", err.msg);
+    struct kl_home *home = calloc(1, sizeof *home);
+    struct kl_bytes *value = kl_bytes_new(
+        KL_STR("{\"apiVersion\":\"a.io/v1\",\"kind\":\"Foo\",\"metadata\":{\"name\":\"x\"}}"));
+    struct kl_kv *kv = kl_kv_new(KL_STR("/registry/a.io/foos/x"), value);
+    assert_non_null(home);
+    assert_non_null(kv);
+    atomic_init(&home->refs, 1);
+    kv->hooks = &kl_cache_hooks;
+    kv->mod_rev = 7;
+    kl_kv_charge(kv, home);
+    assert_int_equal(home->attached, 0);
+    struct kl_object *v1 = kl_cache_object(kv, kl_custom_row(f, KL_STR("v1")), &err);
+    assert_non_null(v1);
+    long long one = home->attached;
+    assert_true(one >= (long long)v1->size_bytes);
+    struct kl_bytes *json = kl_cache_json(kv, kl_custom_row(f, KL_STR("v1")), &err);
+    assert_non_null(json);
+    assert_int_equal(home->attached, one + (long long)json->n);
+    struct kl_object *v2 = kl_cache_object(kv, kl_custom_row(f, KL_STR("v2")), &err);
+    assert_non_null(v2);
+    assert_true(home->attached >= one + (long long)(json->n + v2->size_bytes));
+    long long all = home->attached; // asked again, they are there
+    assert_ptr_equal(kl_cache_object(kv, kl_custom_row(f, KL_STR("v2")), &err), v2);
+    assert_ptr_equal(kl_cache_json(kv, kl_custom_row(f, KL_STR("v1")), &err), json);
+    assert_int_equal(home->attached, all);
+    kl_kv_unref(kv);
+    assert_int_equal(home->attached, 0);
+    kl_bytes_unref(value);
+    kl_home_unref(home);
+    kl_custom_family_unref(f);
+    kl_arena_fini(&a);
+}
+
 static void test_version_order(void **state)
 {
     static const char *const order[] = {
@@ -184,7 +235,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_accepted),      cmocka_unit_test(test_conflicts),
         cmocka_unit_test(test_approval),      cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_version_order),
+        cmocka_unit_test(test_version_order), cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
