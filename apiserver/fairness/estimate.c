@@ -82,7 +82,10 @@ static uint32_t list_seats(const struct kl_req *r, int max)
 // seats too many.
 static size_t slot_of(const struct kl_resource *res, struct kl_str ns, struct kl_str name)
 {
-    uint64_t h = (uint64_t)(kl_resource_storage(res)->index + 1) * 0x9e3779b97f4a7c15u;
+    // Custom ones have one index for all.
+    uint64_t kind = res->custom ? kl_str_hash(kl_str(res->etcd_prefix))
+                                : (uint64_t)(kl_resource_storage(res)->index + 1);
+    uint64_t h = kind * 0x9e3779b97f4a7c15u;
     if (ns.n)
         h ^= kl_str_hash(ns) * 31;
     if (name.n)
