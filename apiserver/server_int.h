@@ -144,6 +144,13 @@ void kl_list_run(struct kl_api_call *c);
 // Answers with what was gathered; takes over the gather's references.
 void kl_list_answer(struct kl_api_call *c, struct kl_gather *g);
 void kl_watch_run(struct kl_api_call *c);
+// For a pull that fails: lets go of the n chunks it has filled. Returns code.
+static inline int kl_chunks_drop(struct kl_http_chunk *chunks, int n, int code)
+{
+    for (int i = 0; i < n; i++)
+        kl_bytes_unref(chunks[i].bytes);
+    return code;
+}
 // Closes all watches of the loop: the server stops.
 void kl_watch_close_all(struct kl_api_loop *al);
 // log, exec, attach, portforward, proxy (connect.c).

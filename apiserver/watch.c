@@ -284,13 +284,6 @@ static int put_error(struct kl_watch_stream *w, const struct kl_error *err, stru
 }
 
 // Cut off in the middle: what this pull has made already is nobody's.
-static int give_up(struct kl_http_chunk *chunks, int n, int code)
-{
-    for (int i = 0; i < n; i++)
-        kl_bytes_unref(chunks[i].bytes);
-    return code;
-}
-
 static int pull_watch(void *arg, struct kl_http_chunk *chunks, int max, bool *ret_end)
 {
     struct kl_watch_stream *w = arg;
@@ -311,7 +304,7 @@ static int pull_watch(void *arg, struct kl_http_chunk *chunks, int max, bool *re
         else
             rc = put_error(w, w->refused ? w->refused : &err, chunks + n);
         if (rc < 0)
-            return give_up(chunks, n, rc);
+            return kl_chunks_drop(chunks, n, rc);
         for (int i = 0; i < rc; i++)
             bytes += chunks[n + i].n;
         n += rc;
@@ -323,7 +316,7 @@ static int pull_watch(void *arg, struct kl_http_chunk *chunks, int max, bool *re
         } else {
             int rc = put_bookmark(w, rev, false, chunks + n);
             if (rc < 0)
-                return give_up(chunks, n, rc);
+                return kl_chunks_drop(chunks, n, rc);
             n += rc;
         }
     }
