@@ -215,6 +215,10 @@ static void run_resource(void *arg)
 {
     struct kl_api_call *c = arg;
     struct kl_req *r = &c->req;
+    if (kl_crd_again(r)) {
+        kl_req_fail(r);
+        return;
+    }
     if (kl_pipeline_check(r)) {
         if (kl_ask_wait(&r->ask, run_resource, c))
             return;

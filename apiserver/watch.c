@@ -436,6 +436,9 @@ static void choose_start(struct kl_req *r, kl_rev rv, struct kl_watcher_options 
 static void go_on(void *arg, int code)
 {
     struct kl_api_call *c = arg;
+    if (!code && !(code = kl_crd_again(&c->req)) && !c->req.info.res)
+        kl_fail_set(&c->req, code = 404, "NotFound",
+                    "the server could not find the requested resource");
     if (code)
         kl_req_fail(&c->req);
     else

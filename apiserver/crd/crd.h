@@ -37,6 +37,9 @@ void kl_crds_stop(struct kl_api_loop *al);
 // Finds the custom resource that the request's path names: fills info.res and info.subres and keeps
 // the rows for the request's life. Nothing changes when there is none; negative: r->fail is set.
 int kl_crd_resolve(struct kl_req *r);
+// Once more, after others had their turn: the definition may have changed or gone (then info.res is
+// NULL). Nothing for what is no custom resource; negative: r->fail is set.
+int kl_crd_again(struct kl_req *r);
 // The same for others; *ret_family gets a reference when a row is found.
 const struct kl_resource *kl_crd_find(struct kl_api_loop *al, struct kl_str group,
                                       struct kl_str version, struct kl_str plural,

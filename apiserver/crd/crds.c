@@ -266,9 +266,32 @@ int kl_crd_resolve(struct kl_req *r)
     if (!res)
         return 0;
     if (res->custom->warning)
-        kl_req_warn(r, kl_str(res->custom->warning));
+        kl_req_warn(r, kl_arena_dup(r->arena, kl_str(res->custom->warning))); // outlives the row
     i->res = res;
     i->subres = i->sub.n ? kl_resource_sub(res, i->sub) : NULL;
+    return 0;
+}
+
+int kl_crd_again(struct kl_req *r)
+{
+    struct kl_req_info *i = &r->info;
+    struct kl_custom_family *was = r->family, *is = NULL;
+    struct kl_error err = {0};
+    if (!was)
+        return 0;
+    const struct kl_resource *res = kl_crd_find(r->al, i->group, i->version, i->plural, &is, &err);
+    if (!res && err.code) {
+        kl_log(KL_LOG_ERROR, "crd", "%s: %s", was->name, err.msg);
+        kl_fail_internal(r, "error resolving resource");
+        return err.code;
+    }
+    if (is != was) {
+        i->res = res;
+        i->subres = res && i->sub.n ? kl_resource_sub(res, i->sub) : NULL;
+        r->family = kl_custom_family_ref(is);
+        kl_custom_family_unref(was);
+    }
+    kl_custom_family_unref(is);
     return 0;
 }
 
