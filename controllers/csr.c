@@ -22,77 +22,6 @@ enum kl_csr_signer kl_csr_signer_of(struct kl_str name)
                                                                : KL_CSR_OTHERS;
 }
 
-// ---- requests
-
-static void take_subject(struct kl_csr *c)
-{
-    const X509_NAME *name = X509_REQ_get_subject_name(c->req);
-    for (int i = 0; i < X509_NAME_entry_count(name); i++) {
-        const X509_NAME_ENTRY *e = X509_NAME_get_entry(name, i);
-        int nid = OBJ_obj2nid(X509_NAME_ENTRY_get_object(e));
-        unsigned char *text = NULL;
-        int n = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(e));
-        if (nid == NID_commonName && n > 0 && n < (int)sizeof c->cn &&
-            !memchr(text, 0, (size_t)n)) {
-            memcpy(c->cn, text, (size_t)n);
-            c->cn[n] = 0;
-        }
-        if (nid == NID_organizationName)
-            c->system_nodes = !c->norgs++ && n == 12 && !memcmp(text, "system:nodes", 12);
-        OPENSSL_free(text);
-    }
-}
-
-static void take_names(struct kl_csr *c)
-{
-    STACK_OF(X509_EXTENSION) *exts = X509_REQ_get_extensions(c->req);
-    GENERAL_NAMES *names = exts ? X509V3_get_d2i(exts, NID_subject_alt_name, NULL, NULL) : NULL;
-    for (int i = 0; names && i < sk_GENERAL_NAME_num(names); i++) {
-        int t = sk_GENERAL_NAME_value(names, i)->type;
-        c->ndns += t == GEN_DNS;
-        c->nip += t == GEN_IPADD;
-        c->nemail += t == GEN_EMAIL;
-        c->nuri += t == GEN_URI;
-    }
-    GENERAL_NAMES_free(names);
-    sk_X509_EXTENSION_pop_free(exts, X509_EXTENSION_free);
-}
-
-int kl_csr_parse(struct kl_str pem, struct kl_csr *ret, struct kl_error *err)
-{
-    *ret = (struct kl_csr){0};
-    BIO *b = BIO_new_mem_buf(pem.p, (int)pem.n);
-    char *name = NULL, *header = NULL;
-    unsigned char *der = NULL;
-    long n = 0;
-    int rc = 0;
-    if (!b || PEM_read_bio(b, &name, &header, &der, &n) != 1 || strcmp(name, PEM_STRING_X509_REQ))
-        rc = kl_error_set(err, KL_EINVALID, "PEM block type must be CERTIFICATE REQUEST");
-    const unsigned char *p = der;
-    if (!rc && !(ret->req = d2i_X509_REQ(NULL, &p, n)))
-        rc = kl_error_set(err, KL_EINVALID, "malformed certificate request");
-    if (!rc && X509_REQ_verify(ret->req, X509_REQ_get0_pubkey(ret->req)) != 1)
-        rc = kl_error_set(err, KL_EINVALID, "the request's signature is not its key's");
-    BIO_free(b);
-    OPENSSL_free(name);
-    OPENSSL_free(header);
-    OPENSSL_free(der);
-    ERR_clear_error();
-    if (rc) {
-        kl_csr_fini(ret);
-        return rc;
-    }
-    take_subject(ret);
-    take_names(ret);
-    return 0;
-}
-
-void kl_csr_fini(struct kl_csr *c)
-{
-    X509_REQ_free(c->req);
-    c->req = NULL;
-}
-
 // ---- what signers take
 
 static bool has_usage(const struct kl_value *usages, const char *name)
@@ -140,7 +69,7 @@ int kl_csr_check(enum kl_csr_signer s, const struct kl_csr *c, const struct kl_v
     bool serving = s == KL_CSR_KUBELET_SERVING;
     if (s == KL_CSR_CLIENT)
         return check_client(usages, err);
-    if (!c->system_nodes)
+    if (c->norgs != 1 || !kl_str_eqz(c->orgs[0], "system:nodes"))
         return refuse(err, "subject organization is not system:nodes");
     if (serving && !c->ndns && !c->nip)
         return refuse(err, "DNS or IP subjectAltName is required");
@@ -152,7 +81,7 @@ int kl_csr_check(enum kl_csr_signer s, const struct kl_csr *c, const struct kl_v
         return refuse(err, "IP subjectAltNames are not allowed");
     if (c->nuri)
         return refuse(err, "URI subjectAltNames are not allowed");
-    bool named = kl_str_starts(kl_str(c->cn), KL_STR("system:node:"));
+    bool named = kl_str_starts(c->cn, KL_STR("system:node:"));
     if (!serving && !named)
         return refuse(err, "subject common name does not begin with system:node:");
     if (!usages_are(usages, serving ? "server auth" : "client auth"))

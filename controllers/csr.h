@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Certificate signing requests: what is in one, what each signer of kubernetes.io takes, and the
-// certificate that comes of it (upstream: pkg/apis/certificates, pkg/controller/certificates).
+// Certificate signing requests: what each signer of kubernetes.io takes, and the certificate that
+// comes of it (upstream: pkg/apis/certificates, pkg/controller/certificates).
 #pragma once
 #include "base/arena.h"
 #include "base/err.h"
 #include "controllers/controllers.h"
+#include "net/csr.h"
 #include "object/value.h"
-#include <openssl/x509.h>
 
 enum kl_csr_signer {
     KL_CSR_CLIENT,         // kubernetes.io/kube-apiserver-client
@@ -16,16 +16,6 @@ enum kl_csr_signer {
 };
 enum kl_csr_signer kl_csr_signer_of(struct kl_str name);
 
-// What of a PKCS #10 request is looked at. Free with kl_csr_fini.
-struct kl_csr {
-    X509_REQ *req;
-    char cn[256];
-    int norgs, ndns, nip, nemail, nuri;
-    bool system_nodes; // the organisation is that, alone
-};
-// KL_EINVALID: no request, or its signature is not its key's.
-int kl_csr_parse(struct kl_str pem, struct kl_csr *ret, struct kl_error *err);
-void kl_csr_fini(struct kl_csr *c);
 // Whether the signer takes it with these usages. KL_EINVALID in upstream's words.
 int kl_csr_check(enum kl_csr_signer s, const struct kl_csr *c, const struct kl_value *usages,
                  struct kl_error *err);

@@ -47,6 +47,14 @@ static bool has_condition(const struct kl_value *csr, const char *type)
     return kl_condition_find(conditions_of(csr), type) != NULL;
 }
 
+static int read_request(const struct kl_value *csr, struct kl_csr *ret, struct kl_error *err)
+{
+    int rc = kl_csr_parse(kl_text(spec_of(csr, KL_F_request)), ret, err);
+    if (!rc && (rc = kl_csr_verify(ret, err)))
+        kl_csr_fini(ret);
+    return rc;
+}
+
 static struct kl_object *the_request(struct kl_plan *p)
 {
     struct csrs *c = p->arg;
@@ -140,14 +148,14 @@ static void approve(struct kl_plan *p)
     if (!csr || has_certificate(&csr->root) || has_condition(&csr->root, "Approved") ||
         has_condition(&csr->root, "Denied") ||
         kl_csr_signer_of(kl_text(spec_of(&csr->root, KL_F_signerName))) != KL_CSR_KUBELET_CLIENT ||
-        kl_csr_parse(kl_text(spec_of(&csr->root, KL_F_request)), &req, &err))
+        read_request(&csr->root, &req, &err))
         return;
     bool recognised =
         !kl_csr_check(KL_CSR_KUBELET_CLIENT, &req, spec_of(&csr->root, KL_F_usages), &err);
     struct approval *x = recognised ? kl_arena_zalloc(&p->arena, sizeof *x) : NULL;
     if (x) {
         x->csr = csr;
-        x->self = kl_str_eqz(kl_text(spec_of(&csr->root, KL_F_username)), req.cn);
+        x->self = kl_str_eq(kl_text(spec_of(&csr->root, KL_F_username)), req.cn);
         x->nodeclient_tried = !x->self;
         p->state = x;
         ask_review(p, x->self ? "selfnodeclient" : "nodeclient");
@@ -179,7 +187,7 @@ static void sign(struct kl_plan *p)
     struct kl_error err = {0};
     struct kl_csr req;
     struct kl_str pem;
-    if (kl_csr_parse(kl_text(spec_of(&csr->root, KL_F_request)), &req, &err))
+    if (read_request(&csr->root, &req, &err))
         return; // the API server would not have stored it
     const struct kl_ca *ca = s == KL_CSR_KUBELET_SERVING ? c->server_ca : c->client_ca;
     if (kl_csr_check(s, &req, usages, &err)) {

@@ -3,6 +3,7 @@
 #include "apiserver/admission/plugins_int.h"
 #include "apiserver/auth/authz_int.h"
 #include "apiserver/auth/auth.h"
+#include "net/csr.h"
 
 enum { LABELS_SHOWN_MAX = 64 };
 
@@ -454,6 +455,7 @@ static int check_audience(const struct node *n, const struct kl_value *pod)
     if (pod_has_audience(ad, pod, audience))
         return 0;
     struct kl_attrs t = {.user = r->user,
+                         .ask = &r->ask,
                          .verb = KL_STR("request-serviceaccounts-token-audience"),
                          .version = KL_STR("v1"),
                          .plural = audience,
@@ -537,16 +539,19 @@ static int check_slice(const struct node *n)
 static int check_signing_request(const struct node *n)
 {
     struct kl_admit *ad = n->ad;
-    struct kl_str signer = kl_text_at(ad->object, KL_F_spec, KL_F_signerName), cn;
+    struct kl_str signer = kl_text_at(ad->object, KL_F_spec, KL_F_signerName);
+    struct kl_error err = {0};
+    struct kl_csr csr;
     if (ad->op != KL_ADMIT_CREATE ||
         (!kl_str_eqz(signer, "kubernetes.io/kubelet-serving") &&
          !kl_str_eqz(signer, "kubernetes.io/kube-apiserver-client-kubelet")))
         return 0;
-    const char *why =
-        kl_csr_common_name(ad->r->arena, kl_text_at(ad->object, KL_F_spec, KL_F_request), &cn);
-    if (why)
-        return kl_admit_forbid(ad, "unable to parse csr: %s", why);
-    if (!kl_str_starts(cn, KL_STR("system:node:")) || !kl_str_eq(kl_str_from(cn, 12), n->name))
+    if (kl_csr_parse(kl_text_at(ad->object, KL_F_spec, KL_F_request), &csr, &err))
+        return kl_admit_forbid(ad, "unable to parse csr: %s", err.msg);
+    bool own = kl_str_starts(csr.cn, KL_STR("system:node:")) &&
+               kl_str_eq(kl_str_from(csr.cn, 12), n->name);
+    kl_csr_fini(&csr);
+    if (!own)
         return kl_admit_forbid(ad, "can only create a node CSR with CN=system:node:%.*s",
                                KL_PRI(n->name));
     return 0;

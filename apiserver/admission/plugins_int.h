@@ -44,8 +44,6 @@ static inline bool kl_admit_mirror(const struct kl_value *pod)
 
 // Whether a pod's spec refers to any Secret (VisitPodSecretNames).
 bool kl_pod_refers_secret(const struct kl_value *spec);
-// The common name of a PEM certificate request's subject, in the arena. NULL, or what is wrong.
-const char *kl_csr_common_name(struct kl_arena *a, struct kl_str pem, struct kl_str *ret);
 // util/tolerations: whether `ss` tolerates all that `t` does; both lists without what is redundant,
 // copied.
 bool kl_toleration_covers(const struct kl_value *ss, const struct kl_value *t);

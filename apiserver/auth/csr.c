@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/auth/csr.h"
 #include "base/clock.h"
+#include "net/csr.h"
 #include "object/names.h"
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -36,28 +37,15 @@ static const char *const usages[] = {"any",
 
 // ---- what was sent
 
-static const char *check_request(struct kl_str pem)
+static int check_request(struct kl_str pem, struct kl_error *err)
 {
-    const char *why = NULL;
-    char *name = NULL, *header = NULL;
-    unsigned char *der = NULL;
-    long n = 0;
-    BIO *b = BIO_new_mem_buf(pem.p, (int)pem.n);
-    X509_REQ *req = NULL;
-    if (!b || PEM_read_bio(b, &name, &header, &der, &n) != 1 || strcmp(name, PEM_STRING_X509_REQ))
-        why = "PEM block type must be CERTIFICATE REQUEST";
-    const unsigned char *p = der;
-    if (!why && !(req = d2i_X509_REQ(NULL, &p, n)))
-        why = "malformed certificate request";
-    if (!why && X509_REQ_verify(req, X509_REQ_get0_pubkey(req)) != 1)
-        why = "x509: signature does not fit the request's public key";
-    X509_REQ_free(req);
-    BIO_free(b);
-    OPENSSL_free(name);
-    OPENSSL_free(header);
-    OPENSSL_free(der);
-    ERR_clear_error();
-    return why;
+    struct kl_csr c;
+    int rc = kl_csr_parse(pem, &c, err);
+    if (rc)
+        return rc;
+    rc = kl_csr_verify(&c, err);
+    kl_csr_fini(&c);
+    return rc;
 }
 
 static void check_usages(struct kl_field_errors *e, const struct kl_value *list)
@@ -114,10 +102,10 @@ static int check_spec(struct kl_req *r, const struct kl_value *csr)
     struct kl_field_errors e = {.arena = r->arena};
     const struct kl_value *spec = kl_get(csr, KL_F_spec),
                           *expiration = kl_get(spec, KL_F_expirationSeconds);
-    const char *why = check_request(kl_text(kl_get(spec, KL_F_request)));
-    if (why)
+    struct kl_error why = {0};
+    if (check_request(kl_text(kl_get(spec, KL_F_request)), &why))
         kl_field_error(&e, "FieldValueInvalid", KL_STR("spec.request"),
-                       "Invalid value: \"<omitted>\": %s", why);
+                       "Invalid value: \"<omitted>\": %s", why.msg);
     check_usages(&e, kl_get(spec, KL_F_usages));
     check_signer(&e, kl_text(kl_get(spec, KL_F_signerName)));
     if (expiration && expiration->kind != KL_NULL && kl_int_or(expiration, 0) < MIN_EXPIRATION_S)
