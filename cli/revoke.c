@@ -74,7 +74,7 @@ static int take_away(struct kl_store *s, struct kl_str kind, struct kl_str name,
     int rc = read_all(s, &txn, &get, err);
     for (size_t i = 0; !rc && i < get.nkvs && n < MAX_DELETED; i++) {
         split(kl_kv_key(get.kvs[i]), &k, &time, &nm);
-        if (kl_str_eq(k, kind) && kl_str_eq(nm, name))
+        if (kl_str_eq(k, kind) && kl_str_eq(kl_revoked_name(k, nm), name))
             del[n++] = (struct kl_op){.kind = KL_OP_DELETE, .key = kl_kv_key(get.kvs[i])};
     }
     if (!rc && !n)
@@ -95,7 +95,9 @@ int kl_revoke_command(struct kl_store *s, struct kl_str method, const char *who,
     struct kl_str name = kl_str(who), kind;
     if (kl_str_eqz(method, "GET"))
         return list(s, answer, err);
-    if (!kl_str_split(&name, '/', &kind) || !name.p || !name.n || name.n > KL_REVOKED_NAME_MAX ||
+    if (kl_str_split(&name, '/', &kind))
+        name = kl_revoked_name(kind, name);
+    if (!name.p || !name.n || name.n > KL_REVOKED_NAME_MAX ||
         (!kl_str_eqz(kind, "user") && !kl_str_eqz(kind, "serial")))
         return kl_error_set(err, KL_EBADREQUEST, "%s: neither user nor serial", who);
     bool revoke = kl_str_eqz(method, "POST");
@@ -127,9 +129,11 @@ static const struct verb {
 } verbs[] = {
     {"list", "GET", "Tell what is revoked, and since when"},
     {"revoke", "POST",
-     "SERIAL: this client certificate; USER: all that the user has now (tokens too)"},
+     "SERIAL (hexadecimal): this client certificate; USER: all that the user has now (tokens too)"},
     {"restore", "DELETE", "SERIAL or USER: let it be good again"},
 };
+
+enum serial_form { NO_SERIAL, SERIAL, AMBIGUOUS };
 
 static int usage(int rc)
 {
@@ -145,23 +149,35 @@ static int usage(int rc)
     return rc;
 }
 
-// "0x1A2B...", "1a:2b:...", as openssl and browsers show it: lower-case digits without the rest.
-// False: it is no serial number.
-static bool take_serial(const char *text, char *ret, size_t n)
+// "0x1A2B...", "1a:2b:...", "1A2B...", as openssl and browsers show it, with --serial also a short
+// one: lower-case digits without the rest and without leading zeros, which is how the server has it
+// (kl_user.serial). Decimal digits alone could be either, or a user: AMBIGUOUS.
+static enum serial_form take_serial(const char *text, bool told, char *ret, size_t n)
 {
-    size_t k = 0;
-    if (text[0] == '0' && (text[1] == 'x' || text[1] == 'X'))
-        text += 2;
-    for (; *text; text++) {
+    bool prefixed = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
+    bool marked = prefixed, letters = false, too_long = false;
+    size_t k = 0, digits = 0;
+    for (text += prefixed ? 2 : 0; *text; text++) {
         char c = *text >= 'A' && *text <= 'F' ? (char)(*text | 0x20) : *text;
-        if (c == ':')
+        if (c == ':') {
+            marked = true;
             continue;
-        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')) || k + 1 >= n)
-            return false;
-        ret[k++] = c;
+        }
+        letters |= c >= 'a' && c <= 'f';
+        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
+            return NO_SERIAL;
+        digits++;
+        if (!k && c == '0')
+            continue;
+        if (k + 1 < n)
+            ret[k++] = c;
+        else
+            too_long = true;
     }
     ret[k] = 0;
-    return k >= SERIAL_MIN;
+    if (digits && !marked && !letters)
+        return AMBIGUOUS;
+    return k && !too_long && (marked || told || digits >= SERIAL_MIN) ? SERIAL : NO_SERIAL;
 }
 
 static void print_list(struct kl_str text)
@@ -185,8 +201,17 @@ static int run(const struct verb *verb, const struct options *o, const char *who
 {
     struct kl_buf target, answer;
     struct kl_error err = {0};
-    char serial[64];
-    bool is_serial = who && !o->user && take_serial(who, serial, sizeof serial);
+    char serial[KL_USER_SERIAL_MAX + 1];
+    enum serial_form form =
+        who && !o->user ? take_serial(who, o->serial, serial, sizeof serial) : NO_SERIAL;
+    bool is_serial = form == SERIAL;
+    if (form == AMBIGUOUS) {
+        fprintf(stderr,
+                "kinglet: %s: write a serial number in hexadecimal (`openssl x509 -noout -serial` "
+                "shows it) and with 0x before it; a user of this name is meant with --user\n",
+                who);
+        return 2;
+    }
     if (o->serial && !is_serial) {
         fprintf(stderr, "kinglet: %s is no serial number\n", who ? who : "");
         return 2;

@@ -38,9 +38,12 @@ static void put_serial(X509 *cert, struct kl_user *u)
 {
     BIGNUM *bn = ASN1_INTEGER_to_BN(X509_get0_serialNumber(cert), NULL);
     char *hex = bn ? BN_bn2hex(bn) : NULL;
-    size_t n = hex ? strlen(hex) : 0;
+    const char *from = hex ? hex : "";
+    while (*from == '0') // BN_bn2hex writes whole bytes
+        from++;
+    size_t n = strlen(from);
     for (size_t i = 0; i < n && n < sizeof u->serial; i++)
-        u->serial[i] = (char)(hex[i] >= 'A' && hex[i] <= 'F' ? hex[i] | 0x20 : hex[i]);
+        u->serial[i] = (char)(from[i] >= 'A' && from[i] <= 'F' ? from[i] | 0x20 : from[i]);
     OPENSSL_free(hex);
     BN_free(bn);
 }

@@ -22,6 +22,7 @@ static void take_key(struct kl_revocations *v, struct kl_str key)
     if (!kl_str_split(&rest, '/', &kind) || !kl_str_split(&rest, '/', &time) || !rest.p ||
         !rest.n || !kl_str_to_i64(time, &at) || at < 0)
         return;
+    rest = kl_revoked_name(kind, rest);
     struct kl_map *m = kl_str_eqz(kind, "serial") ? &v->serials
                        : kl_str_eqz(kind, "user") ? &v->users
                                                   : NULL;

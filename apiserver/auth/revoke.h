@@ -10,6 +10,14 @@
 #define KL_REVOKED_PREFIX "/kinglet/revoked/"
 enum { KL_REVOKED_NAME_MAX = 512 };
 
+// The name under which a revocation counts: serial numbers are compared without leading zeros.
+static inline struct kl_str kl_revoked_name(struct kl_str kind, struct kl_str name)
+{
+    while (kl_str_eqz(kind, "serial") && name.n && *name.p == '0')
+        name = kl_str_from(name, 1);
+    return name;
+}
+
 struct kl_api_loop;
 
 // Whether the user's credential (of who impersonates, when somebody does) is among them, by the

@@ -4,6 +4,8 @@
 #include "base/str.h"
 #include <stdatomic.h>
 
+enum { KL_USER_SERIAL_MAX = 40 }; // RFC 5280: 20 octets
+
 struct kl_user_extra {
     struct kl_str key;
     const struct kl_str *values;
@@ -24,7 +26,9 @@ struct kl_user {
     struct kl_user *by;     // who impersonates this user (referenced); NULL: nobody
     const char *constraint; // "impersonate:user-info": the mode that allowed it; NULL: the old one
     int64_t issued_s;       // when the credential was made, 0: it does not say
-    char serial[41];        // of the client certificate, lower-case hex; "": another credential
+    // Of the client certificate, lower-case hex without leading zeros; "": another credential, or
+    // longer than it may be.
+    char serial[KL_USER_SERIAL_MAX + 1];
 };
 
 // Copies everything into one block. system:authenticated is added unless the user is
