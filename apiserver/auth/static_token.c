@@ -103,7 +103,8 @@ int kl_static_tokens_read(const char *path, struct kl_static_tokens **ret, struc
     kl_map_init(&t->users);
     kl_arena_init(&a, 2 * FILE_MAX_BYTES);
     int rc = kl_auth_read_file(&a, path, FILE_MAX_BYTES, &text, err), line = 0;
-    char *at = rc ? NULL : (char *)text.p, *end = rc ? NULL : at + text.n;
+    bool read = !rc;
+    char *at = read ? (char *)text.p : NULL, *end = read ? at + text.n : NULL;
     while (!rc && at < end) {
         struct kl_str field[MAX_FIELDS];
         if (*at == '\n' || *at == '\r') {
@@ -114,7 +115,7 @@ int kl_static_tokens_read(const char *path, struct kl_static_tokens **ret, struc
         rc = n < 0 ? kl_error_set(err, KL_EINVALID, "%s: record %d: bad quotes", path, line + 1)
                    : take_record(t, field, n, path, ++line, err);
     }
-    if (text.n && !rc)
+    if (read && text.n)
         OPENSSL_cleanse((char *)text.p, text.n);
     kl_arena_fini(&a);
     if (rc) {
