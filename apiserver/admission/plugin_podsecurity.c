@@ -3,6 +3,7 @@
 // and of their templates are told (warn, audit). The checks are object/podsecurity.
 #include "apiserver/admission/plugins_int.h"
 #include "base/buf.h"
+#include "base/map.h"
 #include "object/podsecurity/podsecurity.h"
 #include <stdlib.h>
 
@@ -202,32 +203,15 @@ static void find(struct kl_req *r, struct findings *f, struct kl_str reasons,
 }
 
 // Pods of one controller are alike: the first of each counts before the rest.
-struct seen {
-    struct kl_str *uids;
-    size_t n, cap;
-};
-
-static bool first_of_owner(struct kl_req *r, struct seen *s, const struct kl_value *pod)
+// 1: the pod is the first of its owner's, or has none; 0; KL_ENOMEM. `seen` has owners' uids.
+static int first_of_owner(struct kl_map *seen, const struct kl_value *pod)
 {
     const struct kl_value *owner = kl_meta_controller(pod);
-    struct kl_str uid = kl_text(kl_get(owner, KL_F_uid));
+    void *before = NULL;
     if (!owner)
-        return true;
-    for (size_t i = 0; i < s->n; i++)
-        if (kl_str_eq(s->uids[i], uid))
-            return false;
-    if (s->n == s->cap) {
-        size_t cap = s->cap ? s->cap * 2 : 64;
-        struct kl_str *v = kl_arena_alloc(r->arena, cap * sizeof *v);
-        if (!v)
-            return true;
-        if (s->n)
-            memcpy(v, s->uids, s->n * sizeof *v);
-        s->uids = v;
-        s->cap = cap;
-    }
-    s->uids[s->n++] = kl_arena_dup(r->arena, uid);
-    return true;
+        return 1;
+    int rc = kl_map_set(seen, kl_text(kl_get(owner, KL_F_uid)), seen, &before);
+    return rc ? rc : !before;
 }
 
 static int by_text(const void *a, const void *b)
@@ -253,41 +237,62 @@ static void warn_of(struct kl_req *r, const struct findings *f)
         kl_req_warn(r, text[i]);
 }
 
+struct check {
+    struct kl_ps_policy policy;
+    struct findings *found;
+    size_t total, checked;
+};
+
+// Two walks instead of a list: what is the first of its owner, then the others.
+static int check_walk(struct kl_admit *ad, struct kl_str ns, struct check *c, struct kl_map *seen,
+                      int is_first)
+{
+    struct kl_req *r = ad->r;
+    struct kl_admit_walk w;
+    struct kl_object *pod;
+    if (kl_admit_walk_init(&w, r, KL_RES_core_v1_pods, ns))
+        return KL_ENOMEM;
+    while ((pod = kl_admit_next(&w))) {
+        struct kl_ps_verdict v;
+        int first = first_of_owner(seen, &pod->root);
+        if (first < 0)
+            return kl_admit_oom(ad);
+        if (first != is_first)
+            continue;
+        c->total++;
+        if (c->checked == PODS_CHECKED_MAX)
+            continue;
+        c->checked++;
+        if (kl_ps_check(r->arena, c->policy, kl_get(&pod->root, KL_F_metadata),
+                        kl_get(&pod->root, KL_F_spec), &v))
+            return kl_admit_oom(ad);
+        if (!v.allowed)
+            find(r, c->found, v.reasons, &pod->root);
+    }
+    return 0;
+}
+
 static int check_pods(struct kl_admit *ad, struct kl_str ns, struct kl_ps_policy p)
 {
     struct kl_req *r = ad->r;
     struct findings *f = KL_ARENA_NEW(r->arena, struct findings);
-    size_t total = 0, checked = 0;
+    struct check c = {.policy = p, .found = f};
     if (!f)
         return kl_admit_oom(ad);
-    // Two walks instead of a list: what is the first of its owner, then the others.
-    for (int pass = 0; pass < 2; pass++) {
-        struct kl_admit_walk w;
-        struct kl_object *pod;
-        struct seen seen = {0};
-        if (kl_admit_walk_init(&w, r, KL_RES_core_v1_pods, ns))
-            return KL_ENOMEM;
-        while ((pod = kl_admit_next(&w))) {
-            struct kl_ps_verdict v;
-            if (first_of_owner(r, &seen, &pod->root) != (pass == 0))
-                continue;
-            total++;
-            if (checked == PODS_CHECKED_MAX)
-                continue;
-            checked++;
-            if (kl_ps_check(r->arena, p, kl_get(&pod->root, KL_F_metadata),
-                            kl_get(&pod->root, KL_F_spec), &v))
-                return kl_admit_oom(ad);
-            if (!v.allowed)
-                find(r, f, v.reasons, &pod->root);
-        }
+    for (int first = 1; first >= 0; first--) {
+        struct kl_map seen;
+        kl_map_init(&seen);
+        int rc = check_walk(ad, ns, &c, &seen, first);
+        kl_map_fini(&seen);
+        if (rc)
+            return rc;
     }
     char text[KL_PS_TEXT];
-    if (checked < total)
+    if (c.checked < c.total)
         kl_req_warn(r, kl_arena_printf(r->arena,
                                        "new PodSecurity enforce level only checked against the "
                                        "first %zu of %zu existing pods",
-                                       checked, total));
+                                       c.checked, c.total));
     if (f->n)
         kl_req_warn(r, kl_arena_printf(r->arena,
                                        "existing pods in namespace \"%.*s\" violate the new "
