@@ -42,22 +42,40 @@ int kl_plugins_validate(struct kl_admit *ad, bool last)
     return rc;
 }
 
+// What is configured for the request; negative: r->fail is set. Its own configuration is exempt,
+// also to mend what cannot be read.
+static int hooks_of(struct kl_admit *ad, struct kl_hookset **ret)
+{
+    int rc = kl_hooks_of(ad->r->al, ret);
+    if (!rc && !*ret)
+        return 0;
+    if (kl_admit_is_exempt(ad))
+        *ret = NULL;
+    else if (rc)
+        return kl_admit_forbid(ad, "not yet ready to handle request");
+    return 0;
+}
+
 int kl_admit_mutate(struct kl_admit *ad)
 {
+    struct kl_hookset *hooks = NULL;
     ad->object = ad->draft;
     int rc = kl_plugins_mutate(ad, false);
-    struct kl_hookset *hooks = rc ? NULL : kl_hooks_of(ad->r->al);
-    if (hooks && !kl_admit_is_exempt(ad))
+    if (!rc)
+        rc = hooks_of(ad, &hooks);
+    if (hooks)
         return kl_hooks_mutate(ad, hooks);
     return rc ? rc : kl_plugins_mutate(ad, true);
 }
 
 int kl_admit_validate(struct kl_admit *ad)
 {
+    struct kl_hookset *hooks = NULL;
     ad->draft = NULL;
     int rc = kl_plugins_validate(ad, false);
-    struct kl_hookset *hooks = rc ? NULL : kl_hooks_of(ad->r->al);
-    if (hooks && !kl_admit_is_exempt(ad))
+    if (!rc)
+        rc = hooks_of(ad, &hooks);
+    if (hooks)
         return kl_hooks_validate(ad, hooks);
     return rc ? rc : kl_plugins_validate(ad, true);
 }

@@ -14,6 +14,7 @@ static void authorize(void *ctx, struct kl_arena *a, const struct kl_cel_authz *
     struct kl_selector fields, labels;
     struct kl_error err = {0};
     struct kl_attrs t = {.user = r->user,
+                         .ask = &r->ask,
                          .verb = q->verb,
                          .is_resource = q->resource_request,
                          .path = q->path,
@@ -44,6 +45,13 @@ static void authorize(void *ctx, struct kl_arena *a, const struct kl_cel_authz *
     }
     ret->allowed = kl_authorize_explain(r->al, a, &t, &ret->reason);
     kl_user_unref(sa);
+}
+
+int kl_eval_settled(struct kl_hook_run *run)
+{
+    if (!kl_ask_is_pending(&run->ad->r->ask))
+        return 0;
+    return kl_admit_forbid(run->ad, "an authorization webhook has not answered yet");
 }
 
 static struct kl_cel_val get_variable(void *ctx, struct kl_arena *a, struct kl_str name)

@@ -171,8 +171,9 @@ static int add_kind(struct kl_hookset *s, const struct kl_hookset *old, enum kl_
     return 0;
 }
 
-// The set of a view. On a lack of memory the old one stays.
-static void rebuild(struct kl_hooks *h, const struct kl_view *view)
+// The set of a view. When it cannot be made (memory, an object that cannot be read) the old one
+// stays, and it is tried again with the next request.
+static int rebuild(struct kl_hooks *h, const struct kl_view *view)
 {
     struct kl_hookset *s = calloc(1, sizeof *s);
     size_t n = 0;
@@ -188,10 +189,11 @@ static void rebuild(struct kl_hooks *h, const struct kl_view *view)
         s = NULL;
     }
     if (rc)
-        return;
+        return rc;
     kl_hookset_unref(h->set);
     h->set = s;
     h->dirty = false;
+    return 0;
 }
 
 // ---- the loop's
@@ -237,23 +239,31 @@ static bool see_changes(struct kl_hooks *h, kl_rev rev)
     return exact && h->watching;
 }
 
-struct kl_hookset *kl_hooks_of(struct kl_api_loop *al)
+int kl_hooks_of(struct kl_api_loop *al, struct kl_hookset **ret)
 {
     struct kl_hooks *h = al->hooks;
     const struct kl_view *view = kl_reader_view(al->reader);
     kl_rev rev = kl_view_rev(view);
-    if (h && h->rev == rev)
-        return h->set;
+    *ret = NULL;
+    if (h && h->rev == rev) {
+        *ret = h->set;
+        return 0;
+    }
     if (!h && !(h = al->hooks = calloc(1, sizeof *h)))
-        return NULL;
+        return KL_ENOMEM;
     if (!h->watching)
         watch(al, h);
     // While the watches are behind the view, they cannot say that nothing has changed.
     bool exact = see_changes(h, rev);
-    if (!exact || h->dirty)
-        rebuild(h, view);
+    int rc = !exact || h->dirty ? rebuild(h, view) : 0;
+    if (rc) {
+        h->dirty = true;
+        h->rev = 0;
+        return rc;
+    }
     h->rev = rev;
-    return h->set;
+    *ret = h->set;
+    return 0;
 }
 
 void kl_hooks_loop_fini(struct kl_api_loop *al)

@@ -71,6 +71,10 @@ int kl_eval_init(struct kl_eval *v, struct kl_exprs *x, struct kl_hook_run *run,
 // nothing more is run.
 int kl_eval_run(struct kl_eval *v, enum kl_expr_env env, const struct kl_expr *e,
                 struct kl_cel_val *ret, struct kl_str *ret_error);
+// After evaluations whose results are to be used: negative, with r->fail set, when one of them has
+// asked `authorizer` what only a webhook can say. The results mean nothing then; kl_req_fail waits
+// for the answer and runs the request again.
+int kl_eval_settled(struct kl_hook_run *run);
 // matchConditions: 1, 0, or negative with *ret_error.
 int kl_conditions_run(struct kl_eval *v, const struct kl_expr *list, size_t n, bool fail_closed,
                       struct kl_str *ret_error);
@@ -150,8 +154,9 @@ struct kl_hook_run {
 };
 enum { KL_INVOKED = 1, KL_REQUIRED = 2 };
 
-// The loop's set for its newest view; NULL: nothing is configured. Borrowed until control returns.
-struct kl_hookset *kl_hooks_of(struct kl_api_loop *al);
+// The loop's set for its newest view; *ret NULL: nothing is configured. Borrowed until control
+// returns. Negative: it cannot be told what is configured, nothing may pass.
+int kl_hooks_of(struct kl_api_loop *al, struct kl_hookset **ret);
 int kl_hooks_mutate(struct kl_admit *ad, struct kl_hookset *s);
 int kl_hooks_validate(struct kl_admit *ad, struct kl_hookset *s);
 int kl_plugins_mutate(struct kl_admit *ad, bool last);

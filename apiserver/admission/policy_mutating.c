@@ -268,5 +268,6 @@ int kl_policies_mutate(struct kl_hook_run *run)
     if (!p || !run->policy_state)
         return kl_fail_oom(run->ad->r), KL_ENOMEM;
     int rc = kl_policies_each(run, KL_UNIT_MAP, KL_UNIT_MAP_BINDING, visit, p);
+    rc = rc ? rc : kl_eval_settled(run);
     return rc ? rc : p->ncauses ? answer(run, p) : 0;
 }

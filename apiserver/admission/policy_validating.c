@@ -42,7 +42,8 @@ static struct kl_str trimmed(struct kl_str s)
 static void publish(struct kl_hook_run *run, struct pass *p)
 {
     struct kl_req *r = run->ad->r;
-    for (struct values *v = p->values; v; v = v->next)
+    bool counts = !kl_ask_is_pending(&r->ask); // else all is evaluated again
+    for (struct values *v = p->values; v && counts; v = v->next)
         kl_req_note(r,
                     kl_arena_printf(r->arena, "%.*s/%.*s", KL_PRI(p->policy->name), KL_PRI(v->key)),
                     v->value, false);
@@ -310,5 +311,6 @@ int kl_policies_validate(struct kl_hook_run *run)
     int rc = kl_policies_each(run, KL_UNIT_VAP, KL_UNIT_VAP_BINDING, visit, &p);
     if (p.policy)
         publish(run, &p);
+    rc = rc ? rc : kl_eval_settled(run);
     return rc ? rc : p.deny.is ? answer(run, &p.deny) : 0;
 }

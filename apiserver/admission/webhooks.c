@@ -34,6 +34,9 @@ static int conditions(struct kl_hook_run *run, struct kl_unit *u, struct kl_hook
     if (rc)
         return rc;
     rc = kl_conditions_run(&v, h->conditions, h->nconditions, !h->ignore, &why);
+    int unsettled = kl_eval_settled(run);
+    if (unsettled)
+        return unsettled;
     if (rc < 0)
         kl_fail_forbidden(ad->r, kl_str(ad->res->group), kl_str(ad->res->plural), ad->name, why);
     return rc;

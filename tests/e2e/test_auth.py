@@ -7,6 +7,7 @@ import http.client
 import http.server
 import json
 import os
+import re
 import ssl
 import subprocess
 import threading
@@ -170,7 +171,7 @@ def review_access(_, body):
     spec = body["spec"]
     at = spec.get("resourceAttributes", {})
     status = {"allowed": False}
-    if at.get("namespace") == "hooked":
+    if at.get("namespace") == "hooked" or at.get("resource") in ("certificatesigningrequests", "signers"):
         status = {"allowed": True}
     elif at.get("namespace") == "denied":
         status = {"allowed": False, "denied": True, "reason": "the webhook says no"}
@@ -411,6 +412,37 @@ def test_authorization_webhook():
     equal(got, {"allowed": False, "denied": True, "reason": "the webhook says no"})
 
 
+def test_admission_asks_the_webhook():
+    json_body = {"Content-Type": "application/json"}
+    certificates = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+    openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=x",
+            "-keyout", f"{DIR}/hooked.key", "-out", f"{DIR}/hooked.csr")
+    with open(f"{DIR}/hooked.csr", "rb") as f:
+        request = base64.b64encode(f.read()).decode()
+    csr = server.api("POST", certificates, {"metadata": {"name": "hooked"}, "spec": {
+        "request": request, "signerName": "example.com/hooked", "usages": ["client auth"]}})
+    csr["status"] = {"conditions": [{"type": "Approved", "status": "True", "reason": "test"}]}
+    status, text = ask("PUT", certificates + "/hooked/approval", "hook-may", json.dumps(csr), json_body)
+    equal(status, 200, text)  # CertificateApproval: the webhook knows who may approve
+    # A policy's `authorizer` waits for it too, whatever the policy makes of the answer.
+    admission = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic"
+    allowed = "authorizer.group('').resource('{}').namespace('hooked').check('frob').allowed()"
+    for name, expression in (("asked", allowed.format("widgets")), ("refused", "!" + allowed.format("gadgets"))):
+        server.api("POST", admission + "ies", {"metadata": {"name": name}, "spec": {
+            "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
+                                                    "resources": ["configmaps"]}]},
+            "matchConditions": [{"name": "n", "expression": f"object.metadata.name == '{name}'"}],
+            "validations": [{"expression": expression, "message": "the webhook allows it"}]}})
+        server.api("POST", admission + "ybindings", {"metadata": {"name": name}, "spec": {
+            "policyName": name, "validationActions": ["Deny"]}})
+    for name, want in (("asked", 201), ("refused", 422)):
+        status, text = ask("POST", "/api/v1/namespaces/hooked/configmaps", "hook-may",
+                           json.dumps({"metadata": {"name": name}}), json_body)
+        equal(status, want, text)
+        server.api("DELETE", f"{admission}ybindings/{name}")
+        server.api("DELETE", f"{admission}ies/{name}")
+
+
 def proxied(cert, headers):
     c = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=context_of(cert))
     try:
@@ -615,11 +647,16 @@ def test_revoke():
     idle = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=ctx)
     path = "/api/v1/namespaces/default/configmaps"
     equal(server.raw("GET", path, connection=idle)[0], 200)
-    certificate("revoke", serial)
+    for unclear in ("12345678901234567890", "1000"):  # hexadecimal, decimal or somebody's name?
+        done = subprocess.run([KINGLET, "certificate", "revoke", unclear, "--data-dir", server.data],
+                              capture_output=True, text=True)
+        equal(done.returncode, 2, done.stdout)
+        holds(done.stderr, "hexadecimal", "with 0x before it")
+    certificate("revoke", "0x000" + serial)  # leading zeros mean nothing
     equal(server.raw("GET", path, connection=idle)[0], 401)
     ended(by_user)
-    holds(certificate("list"), rf"^serial\s+\S+Z\s+{serial.lower()}$")
-    certificate("restore", serial)
+    holds(certificate("list"), rf"^serial\s+\S+Z\s+{serial.lower().lstrip('0')}$")
+    certificate("restore", ":".join(re.findall("..", serial)))
     idle.close()
     idle = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=ctx)
     equal(server.raw("GET", path, connection=idle)[0], 200)
