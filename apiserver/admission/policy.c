@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/admission/policy_int.h"
+#include "apiserver/crd/crd.h"
 #include "apiserver/encode.h"
 #include "watchcache/filter.h"
 
@@ -209,7 +210,11 @@ static void select_params(struct kl_hook_run *run, struct kl_bound *b,
         }
         while ((kv = kl_iter_next(&it))) {
             struct kl_object *o = kl_cache_object(kv, row, &err);
-            if (!o || s.nothing || !kl_selector_matches(&s, kl_meta_labels(&o->root)))
+            if (!o) {
+                b->error = kl_arena_dup(a, kl_str(err.msg));
+                return;
+            }
+            if (s.nothing || !kl_selector_matches(&s, kl_meta_labels(&o->root)))
                 continue;
             if (!fill && ++n > PARAMS_MAX) {
                 b->error = KL_STR("too many params");
@@ -219,6 +224,42 @@ static void select_params(struct kl_hook_run *run, struct kl_bound *b,
                 return;
         }
     }
+}
+
+static const struct kl_resource *custom_row(struct kl_hook_run *run, struct kl_policy *p,
+                                            struct kl_custom_family **ret, struct kl_error *err)
+{
+    const struct kl_resource *row =
+        kl_crd_find(run->ad->r->al, p->param_group, p->param_version, p->param_plural, ret, err);
+    if (row && kl_str_eqz(p->param_kind, row->kind))
+        return row;
+    if (row)
+        kl_custom_family_unref(*ret);
+    *ret = NULL;
+    return NULL;
+}
+
+// The resource of paramKind, built in or custom; *ret_family (referenced) keeps the latter's. NULL:
+// there is none, or err says why it cannot be used.
+static const struct kl_resource *find_param_row(struct kl_hook_run *run, struct kl_unit *u,
+                                                struct kl_custom_family **ret_family,
+                                                struct kl_error *err)
+{
+    struct kl_policy *p = u->policy;
+    const struct kl_resource *row =
+        kl_resource_by_kind(p->param_group, p->param_version, p->param_kind);
+    if (row || (p->param_plural.n && (row = custom_row(run, p, ret_family, err))) || err->code)
+        return row;
+    size_t n;
+    struct kl_crd_row *rows = kl_crds_rows(run->ad->r->al, run->arena, p->param_group, &n);
+    for (size_t i = 0; i < n; i++) {
+        const struct kl_resource *x = rows[i].res;
+        if (!kl_str_eqz(p->param_kind, x->kind) || !kl_str_eqz(p->param_version, x->version))
+            continue;
+        p->param_plural = kl_arena_dup(&u->arena, kl_str(x->plural));
+        return p->param_plural.p ? custom_row(run, p, ret_family, err) : NULL;
+    }
+    return NULL;
 }
 
 // CollectParams: what the binding is evaluated with; b->error when that cannot be said.
@@ -236,8 +277,7 @@ static void collect_params(struct kl_hook_run *run, struct kl_bound *b)
         b->nparams = 1; // null
         return;
     }
-    const struct kl_resource *row =
-        kl_resource_by_kind(p->param_group, p->param_version, p->param_kind);
+    const struct kl_resource *row = b->param;
     struct kl_str ns = kl_text(kl_get(ref, KL_F_namespace)), name = kl_text(kl_get(ref, KL_F_name));
     const struct kl_value *selector = kl_get(ref, KL_F_selector);
     if (!row->namespaced && ns.n) {
@@ -288,10 +328,10 @@ static void take_error(struct kl_hook_run *run, struct kl_bound *b, const struct
 }
 
 static int visit_binding(struct kl_hook_run *run, struct kl_unit *u, const struct kl_resource *res,
-                         struct kl_unit *binding,
+                         const struct kl_resource *param, struct kl_unit *binding,
                          int (*visit)(struct kl_hook_run *, struct kl_bound *, void *), void *arg)
 {
-    struct kl_bound b = {.policy = u, .binding = binding, .res = res};
+    struct kl_bound b = {.policy = u, .binding = binding, .res = res, .param = param};
     struct kl_error err = {0};
     const struct kl_resource *ignored;
     match_ready(binding);
@@ -310,6 +350,29 @@ static int visit_binding(struct kl_hook_run *run, struct kl_unit *u, const struc
         run->ad->r->result = KL_RESULT_NONE;
     }
     return b.error.n || b.nparams ? visit(run, &b, arg) : 0;
+}
+
+// A policy that matches, with `self` so far.
+static int visit_policy(struct kl_hook_run *run, struct kl_bound *self, enum kl_unit_kind bindings,
+                        int (*visit)(struct kl_hook_run *, struct kl_bound *, void *), void *arg)
+{
+    struct kl_hookset *s = run->set;
+    struct kl_unit *u = self->policy;
+    const struct kl_policy *p = u->policy;
+    struct kl_custom_family *family = NULL;
+    struct kl_error err = {0};
+    int rc = 0;
+    if (!self->error.n && p->has_param && !(self->param = find_param_row(run, u, &family, &err)))
+        self->error = kl_arena_printf(
+            run->arena, "failed to find resource referenced by paramKind: '%.*s/%.*s, Kind=%.*s'",
+            KL_PRI(p->param_group), KL_PRI(p->param_version), KL_PRI(p->param_kind));
+    if (self->error.n)
+        return visit(run, self, arg);
+    for (size_t k = 0; k < s->n[bindings] && !rc; k++)
+        if (kl_str_eq(s->units[bindings][k]->policy_name, u->name))
+            rc = visit_binding(run, u, self->res, self->param, s->units[bindings][k], visit, arg);
+    kl_custom_family_unref(family);
+    return rc;
 }
 
 int kl_policies_each(struct kl_hook_run *run, enum kl_unit_kind policies,
@@ -332,24 +395,10 @@ int kl_policies_each(struct kl_hook_run *run, enum kl_unit_kind policies,
         int bad = kl_policy_ready(run, u);
         if (bad)
             return bad;
-        const struct kl_policy *p = u->policy;
         if (rc < 0)
             take_error(run, &self, &err);
-        else if (p->has_param &&
-                 !kl_resource_by_kind(p->param_group, p->param_version, p->param_kind))
-            self.error = kl_arena_printf(
-                run->arena,
-                "failed to find resource referenced by paramKind: '%.*s/%.*s, Kind=%.*s'",
-                KL_PRI(p->param_group), KL_PRI(p->param_version), KL_PRI(p->param_kind));
-        if (self.error.n) {
-            if ((rc = visit(run, &self, arg)))
-                return rc;
-            continue;
-        }
-        for (size_t k = 0; k < s->n[bindings]; k++)
-            if (kl_str_eq(s->units[bindings][k]->policy_name, u->name) &&
-                (rc = visit_binding(run, u, self.res, s->units[bindings][k], visit, arg)))
-                return rc;
+        if ((rc = visit_policy(run, &self, bindings, visit, arg)))
+            return rc;
     }
     return 0;
 }

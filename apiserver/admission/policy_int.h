@@ -19,6 +19,7 @@ struct kl_policy {
     bool if_needed; // reinvocationPolicy
     bool has_param;
     struct kl_str param_group, param_version, param_api_version, param_kind;
+    struct kl_str param_plural; // of the custom resource that it was last, in the unit's arena
     struct kl_expr *conditions;
     size_t nconditions;
     struct kl_check *checks;
@@ -36,6 +37,7 @@ int kl_policy_ready(struct kl_hook_run *run, struct kl_unit *u);
 struct kl_bound {
     struct kl_unit *policy, *binding; // binding NULL: the policy itself is at fault
     const struct kl_resource *res;    // by which the policy matches
+    const struct kl_resource *param;  // of paramKind; NULL: the policy has none
     struct kl_shown *form;
     struct kl_value *params; // untyped trees; one null: evaluated without
     size_t nparams;

@@ -557,6 +557,40 @@ def test_params():
     gone("x1", "x2", "x3")
 
 
+def test_custom_params():
+    crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    things = "/apis/params.example.com/v1/namespaces/default/limits"
+    limit = {"paramKind": {"apiVersion": "params.example.com/v1", "kind": "Limit"},
+             "matchConditions": [{"name": "named", "expression": "object.metadata.name.startsWith('x')"}],
+             "validations": [{"expression": "size(object.data) <= params.spec.max",
+                              "messageExpression": "params.kind + ': ' + string(params.spec.max)"}]}
+    ref = {"name": "small", "namespace": "default", "parameterNotFoundAction": "Deny"}
+    with vap("p4c", {"validationActions": ["Deny"], "paramRef": ref}, **limit):
+        holds(create("x1", 422, {"a": "1"})[0]["message"],
+              "denied request: failed to configure policy: failed to find resource referenced by paramKind: "
+              "'params.example.com/v1, Kind=Limit'$")
+        server.api("POST", crds, {"metadata": {"name": "limits.params.example.com"}, "spec": {
+            "group": "params.example.com", "scope": "Namespaced", "names": {"plural": "limits", "kind": "Limit"},
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {
+                "type": "object", "properties": {"spec": {"type": "object", "properties": {
+                    "max": {"type": "integer", "default": 1}}}}}}}]}})
+        wait_for(lambda: server.raw("GET", things)[0] == 200, "the kind is served")
+        holds(create("x1", 422, {"a": "1"})[0]["message"], "no params found for policy binding")
+        server.api("POST", things, {"apiVersion": "params.example.com/v1", "kind": "Limit",
+                                    "metadata": {"name": "small"}, "spec": {}})
+        create("x1", data={"a": "1"})
+        holds(create("x2", 422, {"a": "1", "b": "2"})[0]["message"], "denied request: Limit: 1$")
+        server.api("PATCH", things + "/small", {"spec": {"max": 2}}, {"Content-Type": "application/merge-patch+json"})
+        create("x2", data={"a": "1", "b": "2"})
+    ref = {"selector": {}, "parameterNotFoundAction": "Deny"}
+    with vap("p5c", {"validationActions": ["Deny"], "paramRef": ref}, **limit):
+        holds(create("x3", 422, {"a": "1", "b": "2", "c": "3"})[0]["message"], "denied request: Limit: 2$")
+        server.api("DELETE", crds + "/limits.params.example.com")
+        wait_for(lambda: server.raw("GET", things)[0] == 404, "the kind is gone")
+        holds(create("x3", 422, {"a": "1"})[0]["message"], "failed to find resource referenced by paramKind")
+    gone("x1", "x2")
+
+
 def test_policy_context():
     with vap("p6", validations=[
             {"expression": "namespaceObject.metadata.name == 'default'"},
