@@ -1,110 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 // Subresources that are streams: log, exec, attach and portforward go to the kubelet of the pod's
 // node. Upgrades (WebSocket and SPDY alike) are passed through byte by byte.
+#include "apiserver/connect.h"
 #include "apiserver/auth/auth.h"
-#include "apiserver/auth/revoke.h"
-#include "apiserver/server_int.h"
+#include "apiserver/relay.h"
 #include "watchcache/filter.h"
-#include <stdio.h>
-#include <stdlib.h>
 
-enum { ERROR_BODY_MAX = 64 * 1024, QUEUE_HIGH = 256 * 1024, MAX_FORWARDED = 48 };
+enum { ERROR_BODY_MAX = 64 * 1024, MAX_FORWARDED = 48 };
 
 struct stream {
-    struct kl_api_call *call;
-    struct kl_http_call *up; // to the kubelet; NULL once it ended
-    bool is_log, answered, upstream_ended, closed, failed;
+    struct kl_relay relay;
+    bool is_log;
     int status; // of the kubelet's answer
     struct kl_buf error_body;
-    // log: what the kubelet sent and the client has not taken
-    struct kl_bytes **queue;
-    size_t nqueue, cap, queued_bytes;
-    bool paused;
     struct kl_http_header up_headers[MAX_FORWARDED];
     size_t nup;
-    struct kl_revocable revocable;
 };
 
-static void end_log(struct kl_revocable *r)
+static void fini_stream(struct kl_relay *x)
 {
-    struct stream *s = KL_CONTAINER_OF(r, struct stream, revocable);
-    s->failed = true;
-    kl_http_resume(s->call->hr);
-}
-
-static void drop_queue(struct stream *s)
-{
-    kl_revocable_remove(&s->revocable);
-    for (size_t i = 0; i < s->nqueue; i++)
-        kl_bytes_unref(s->queue[i]);
-    free(s->queue);
-    kl_buf_fini(&s->error_body);
-    kl_http_req_on_close(s->call->hr, NULL, NULL);
-}
-
-static void free_stream(struct stream *s)
-{
-    drop_queue(s);
-    kl_api_call_release(s->call); // frees s: the request's arena
+    kl_buf_fini(&KL_CONTAINER_OF(x, struct stream, relay)->error_body);
 }
 
 static void fail_stream(struct stream *s)
 {
-    drop_queue(s);
-    kl_req_fail(&s->call->req);
+    kl_relay_drop(&s->relay);
+    kl_req_fail(&s->relay.call->req);
 }
-
-// The client went away: the kubelet need not go on.
-static void on_client_close(void *arg, struct kl_http_req *hr, int status)
-{
-    struct stream *s = arg;
-    (void)hr, (void)status;
-    s->closed = true;
-    if (s->up)
-        kl_http_call_cancel(s->up); // on_end runs inside and frees
-}
-
-// ---- log: pull from the queue
-
-static int pull_log(void *arg, struct kl_http_chunk *chunks, int max, bool *ret_end)
-{
-    struct stream *s = arg;
-    int n = 0;
-    if (s->failed)
-        return KL_ENOMEM; // cut off: a log with a hole in it must not look whole
-    while (n < max && (size_t)n < s->nqueue) {
-        chunks[n] = (struct kl_http_chunk){.bytes = s->queue[n], .n = s->queue[n]->n};
-        s->queued_bytes -= s->queue[n]->n;
-        n++;
-    }
-    memmove(s->queue, s->queue + n, (s->nqueue - (size_t)n) * sizeof *s->queue);
-    s->nqueue -= (size_t)n;
-    if (s->paused && s->queued_bytes < QUEUE_HIGH / 2 && s->up) {
-        s->paused = false;
-        kl_http_call_resume(s->up);
-    }
-    if (s->upstream_ended && !s->nqueue)
-        *ret_end = true;
-    return n;
-}
-
-static void close_log(void *arg)
-{
-    struct stream *s = arg;
-    s->closed = true;
-    if (s->up)
-        kl_http_call_cancel(s->up); // on_end runs inside and frees
-    else
-        free_stream(s);
-}
-
-static const struct kl_http_source log_source = {.pull = pull_log, .close = close_log};
 
 static void on_headers(void *arg, struct kl_http_call *up, int status,
                        const struct kl_http_header *h, size_t nh)
 {
     struct stream *s = arg;
-    struct kl_arena *a = s->call->req.arena;
+    struct kl_arena *a = s->relay.call->req.arena;
+    (void)up;
     s->status = status;
     for (size_t i = 0; i < nh && s->nup < MAX_FORWARDED; i++)
         s->up_headers[s->nup++] =
@@ -113,116 +42,40 @@ static void on_headers(void *arg, struct kl_http_call *up, int status,
         return;
     struct kl_http_header out[] = {KL_HTTP_HEADER("content-type", "text/plain"),
                                    KL_HTTP_HEADER("cache-control", "no-cache, private")};
-    s->answered = true;
-    kl_revocable_add(s->call->req.al, &s->revocable, s->call->req.user, end_log);
-    kl_http_req_on_close(s->call->hr, NULL, NULL); // the source's close comes from now on
-    if (kl_http_respond_stream(s->call->hr, 200, out, KL_COUNT(out), &log_source, s)) {
-        s->closed = true;
-        kl_http_call_cancel(up);
-    }
+    kl_relay_answer(&s->relay, 200, out, KL_COUNT(out));
 }
 
 static void on_data(void *arg, struct kl_http_call *up, struct kl_str data)
 {
     struct stream *s = arg;
-    if (!s->answered) {
+    (void)up;
+    if (s->relay.answered)
+        kl_relay_data(&s->relay, data);
+    else
         kl_buf_puts(&s->error_body, data);
-        return;
-    }
-    struct kl_bytes *b = s->failed ? NULL : kl_bytes_new(data);
-    if (b && s->nqueue == s->cap) {
-        size_t cap = s->cap ? 2 * s->cap : 16;
-        struct kl_bytes **q = realloc(s->queue, cap * sizeof *q);
-        if (q) {
-            s->queue = q;
-            s->cap = cap;
-        } else {
-            kl_bytes_unref(b);
-            b = NULL;
-        }
-    }
-    if (!b) {
-        s->failed = true;
-        kl_http_resume(s->call->hr);
-        return;
-    }
-    s->queue[s->nqueue++] = b;
-    s->queued_bytes += b->n;
-    if (s->queued_bytes > QUEUE_HIGH && !s->paused) {
-        s->paused = true;
-        kl_http_call_pause(up);
-    }
-    kl_http_resume(s->call->hr);
 }
-
-// ---- exec and its kin: the raw connection
 
 static bool is_handshake_header(struct kl_str n)
 {
     return kl_str_starts(n, KL_STR("sec-websocket-")) || kl_str_eqz(n, "x-stream-protocol-version");
 }
 
-// Outlives the request, but not its user's revocation.
-struct tunnel {
-    struct kl_revocable revocable;
-    struct kl_splice *splice;
-};
-
-static void tunnel_done(void *arg, int status, uint64_t up, uint64_t down)
-{
-    struct tunnel *t = arg;
-    (void)status, (void)up, (void)down;
-    kl_revocable_remove(&t->revocable);
-    free(t);
-}
-
-static void end_tunnel(struct kl_revocable *r)
-{
-    kl_splice_cancel(KL_CONTAINER_OF(r, struct tunnel, revocable)->splice);
-}
-
-static void join_ends(struct stream *s, struct kl_duplex *client, struct kl_duplex *node)
-{
-    struct kl_req *r = &s->call->req;
-    struct tunnel *t = calloc(1, sizeof *t);
-    if (!t) {
-        kl_duplex_close(client);
-        kl_duplex_close(node);
-        return;
-    }
-    t->splice = kl_splice_start(client, node, tunnel_done, t);
-    if (t->splice)
-        kl_revocable_add(r->al, &t->revocable, r->user, end_tunnel);
-    else
-        free(t);
-}
-
 static void on_upgrade(void *arg, struct kl_http_call *up, struct kl_duplex *d)
 {
     struct stream *s = arg;
     struct kl_http_header out[8];
-    struct kl_str protocol = kl_http_header(s->call->hr, KL_STR("upgrade"));
-    struct kl_duplex *client;
-    struct kl_error err = {0};
     size_t n = 0;
     (void)up;
     for (size_t i = 0; i < s->nup && n < KL_COUNT(out); i++)
         if (is_handshake_header(s->up_headers[i].name))
             out[n++] = s->up_headers[i];
-    s->answered = true;
-    kl_http_req_on_close(s->call->hr, NULL, NULL); // the tunnel sees to itself
-    if (kl_http_upgrade(s->call->hr, protocol, out, n, &client, &err)) {
-        kl_duplex_close(d);
-        kl_http_abort(s->call->hr);
-        return;
-    }
-    join_ends(s, client, d);
+    kl_relay_upgrade(&s->relay, kl_http_header(s->relay.call->hr, KL_STR("upgrade")), out, n, d);
 }
 
 // What the kubelet said instead, as a Status (rest.GenericHttpResponseChecker).
 static void refuse(struct stream *s, int status, const struct kl_error *err)
 {
-    struct kl_req *r = &s->call->req;
+    struct kl_req *r = &s->relay.call->req;
     struct kl_str text = kl_str_trim(kl_buf_str(&s->error_body));
     if (status < 0) {
         kl_fail_set(r, 500, "InternalError", "Internal error occurred: error dialing backend: %s",
@@ -243,18 +96,8 @@ static void on_end(void *arg, struct kl_http_call *up, int status, const struct 
 {
     struct stream *s = arg;
     (void)up;
-    s->up = NULL;
-    s->upstream_ended = true;
-    s->failed |= s->answered && status < 0;
-    if (s->closed || (s->answered && !s->is_log)) {
-        free_stream(s);
-        return;
-    }
-    if (!s->answered) {
+    if (kl_relay_end(&s->relay, status))
         refuse(s, status, err);
-        return;
-    }
-    kl_http_resume(s->call->hr);
 }
 
 static const struct kl_http_call_cbs up_cbs = {
@@ -336,63 +179,12 @@ static struct kl_str node_address(const struct kl_value *node)
     return KL_STR("");
 }
 
-static void put_escaped(struct kl_buf *b, struct kl_str s)
-{
-    for (size_t i = 0; i < s.n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
-        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-            strchr("-_.~", c))
-            kl_buf_putc(b, (char)c);
-        else
-            kl_buf_printf(b, "%%%02X", c);
-    }
-}
-
 static const char *kubelet_path(struct kl_str sub)
 {
     return kl_str_eqz(sub, "log")      ? "containerLogs"
            : kl_str_eqz(sub, "exec")   ? "exec"
            : kl_str_eqz(sub, "attach") ? "attach"
                                        : "portForward";
-}
-
-// The kubelet's names of exec's options differ from the API's.
-static struct kl_str kubelet_option(struct kl_str name)
-{
-    static const struct {
-        const char *api, *kubelet;
-    } names[] = {{"stdin", "input"}, {"stdout", "output"}, {"stderr", "error"}};
-    for (size_t i = 0; i < KL_COUNT(names); i++)
-        if (kl_str_eqz(name, names[i].api))
-            return kl_str(names[i].kubelet);
-    return name;
-}
-
-static void put_query(struct kl_buf *b, struct kl_req *r, struct kl_str query)
-{
-    struct kl_str n, v;
-    bool first = true, log = kl_str_eqz(r->info.sub, "log");
-    while (kl_query_next(r->arena, &query, &n, &v)) {
-        if (kl_str_eqz(n, "container"))
-            continue;
-        struct kl_str name = log ? n : kubelet_option(n);
-        bool flag = name.p != n.p || kl_str_eqz(n, "tty");
-        if (flag && !kl_str_eqz(v, "true") && !kl_str_eqz(v, "1"))
-            continue;
-        kl_buf_putc(b, first ? '?' : '&');
-        kl_buf_puts(b, name);
-        kl_buf_putc(b, '=');
-        put_escaped(b, flag && !log ? KL_STR("1") : v);
-        first = false;
-    }
-}
-
-// The tokens that may be among the protocols are for this server.
-static struct kl_http_header forwarded(struct kl_arena *a, const struct kl_http_header *h)
-{
-    if (!kl_str_eqz(h->name, "sec-websocket-protocol"))
-        return *h;
-    return (struct kl_http_header){h->name, kl_authn_strip_protocols(a, h->value)};
 }
 
 static void start(struct kl_api_call *c, const struct kl_value *node, struct kl_str target)
@@ -423,13 +215,14 @@ static void start(struct kl_api_call *c, const struct kl_value *node, struct kl_
         kl_req_fail(r);
         return;
     }
-    s->call = c;
+    s->relay.call = c;
+    s->relay.fini = fini_stream;
     s->is_log = log;
     kl_buf_init(&s->error_body, ERROR_BODY_MAX);
     for (size_t i = 0; !log && i < nh && n < MAX_FORWARDED; i++)
         if (is_handshake_header(in[i].name) || kl_str_eqz(in[i].name, "upgrade") ||
             kl_str_eqz(in[i].name, "connection"))
-            h[n++] = forwarded(r->arena, &in[i]);
+            n += kl_relay_header(r->arena, &in[i], &h[n]);
     int64_t port =
         kl_int_at(node, 10250, KL_F_status, KL_F_daemonEndpoints, KL_F_kubeletEndpoint, KL_F_Port);
     struct kl_http_call_spec spec = {.host = kl_arena_dup(r->arena, node_address(node)).p,
@@ -442,12 +235,12 @@ static void start(struct kl_api_call *c, const struct kl_value *node, struct kl_
                                      .nheaders = n,
                                      .header_timeout_ms = 30000,
                                      .upgrade = !log};
-    if (kl_http_call_start(al->http, &spec, &up_cbs, s, &s->up, &err)) {
+    if (kl_http_call_start(al->http, &spec, &up_cbs, s, &s->relay.up, &err)) {
         kl_fail_err(r, &err);
         fail_stream(s);
         return;
     }
-    kl_http_req_on_close(c->hr, on_client_close, s);
+    kl_relay_begin(&s->relay);
 }
 
 bool kl_is_connect(const struct kl_req_info *i)
@@ -459,9 +252,29 @@ bool kl_is_connect(const struct kl_req_info *i)
     return false;
 }
 
-void kl_connect_run(struct kl_api_call *c)
+bool kl_connect_may(struct kl_req *r)
+{
+    static const char *const names[] = {"exec", "attach", "portforward"};
+    struct kl_attrs t;
+    struct kl_str why;
+    bool asked = !kl_str_eqz(r->info.verb, "create");
+    for (size_t k = 0; asked && k < KL_COUNT(names); k++) {
+        if (!kl_str_eqz(r->info.sub, names[k]))
+            continue;
+        kl_attrs_of_req(r, &t);
+        t.verb = KL_STR("create");
+        if (kl_authorize(r->al, r->arena, &t, &why))
+            return true;
+        kl_fail_forbidden(r, t.group, t.plural, t.name, why);
+        return false;
+    }
+    return true;
+}
+
+void kl_connect_run(struct kl_api_call *c, const struct kl_value *options)
 {
     struct kl_req *r = &c->req;
+    struct kl_value own;
     if (r->info.res->index != KL_RES_core_v1_pods || kl_str_eqz(r->info.sub, "proxy")) {
         kl_fail_set(r, 503, "ServiceUnavailable", "no endpoints available for service \"%.*s\"",
                     KL_PRI(r->info.name));
@@ -469,8 +282,16 @@ void kl_connect_run(struct kl_api_call *c)
         return;
     }
     struct kl_object *pod = get_object(r, KL_RES_core_v1_pods, r->info.ns, r->info.name);
-    struct kl_str container = kl_query_get(r->arena, kl_http_query(c->hr), KL_STR("container"));
     bool forward = kl_str_eqz(r->info.sub, "portforward");
+    if (!options) {
+        const struct kl_type *type = kl_type(KL_TYPE_core_v1_PodLogOptions);
+        if (kl_connect_options(r, kl_http_query(c->hr), type, &own)) {
+            kl_req_fail(r);
+            return;
+        }
+        options = &own;
+    }
+    struct kl_str container = kl_text(kl_get(options, KL_F_container));
     if (!pod) {
         kl_fail_not_found(r);
         kl_req_fail(r);
@@ -502,7 +323,7 @@ void kl_connect_run(struct kl_api_call *c)
                   KL_PRI(r->info.name));
     if (!forward)
         kl_buf_printf(&b, "/%.*s", KL_PRI(container));
-    put_query(&b, r, kl_http_query(c->hr));
+    kl_connect_query(&b, options);
     struct kl_str target = b.err ? (struct kl_str){0} : kl_arena_dup(r->arena, kl_buf_str(&b));
     kl_buf_fini(&b);
     if (!target.p) {

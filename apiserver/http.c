@@ -4,6 +4,7 @@
 #include "apiserver/audit/audit.h"
 #include "apiserver/admission/admission.h"
 #include "apiserver/auth/auth.h"
+#include "apiserver/connect.h"
 #include "apiserver/crd/crd.h"
 #include "apiserver/fairness/fairness.h"
 #include "apiserver/gzip.h"
@@ -244,7 +245,10 @@ static void run_resource(void *arg)
         c->spec.pretty = true;
     c->spec.include = r->opts.include;
     if (kl_is_connect(&r->info)) {
-        kl_admit_connect(c);
+        if (kl_connect_may(r))
+            kl_admit_connect(c);
+        else if (!kl_ask_wait(&r->ask, run_resource, c))
+            kl_req_fail(r);
         return;
     }
     switch (r->info.op) {
@@ -282,8 +286,9 @@ static int negotiate(struct kl_api_call *c)
     int rc = kl_spec_parse(kl_http_header(c->hr, KL_STR("accept")), of, &c->spec);
     if (!rc)
         return 0;
-    if (!r->info.is_resource || kl_is_connect(&r->info))
-        return 0; // text and streams answer whatever is asked for
+    // Text and streams answer whatever is asked for, and so may who it is passed on to.
+    if (!r->info.is_resource || !r->info.res || kl_is_connect(&r->info))
+        return 0;
     if (rc == KL_EUNSUPPORTED || r->family) {
         kl_fail_set(r, 406, "NotAcceptable",
                     "only the following media types are accepted: application/json, "

@@ -155,7 +155,6 @@ static inline int kl_chunks_drop(struct kl_http_chunk *chunks, int n, int code)
 void kl_watch_close_all(struct kl_api_loop *al);
 // log, exec, attach, portforward, proxy (connect.c).
 bool kl_is_connect(const struct kl_req_info *i);
-void kl_connect_run(struct kl_api_call *c);
 // Paths that are no resources: discovery, health, metrics, openapi. Ends the request.
 void kl_nonresource_run(struct kl_api_call *c);
 

@@ -2,7 +2,7 @@
 // CONNECT: exec, attach, portforward and proxy are admitted with their options as the object,
 // before anything is connected (handlers.ConnectResource).
 #include "apiserver/admission/chain_int.h"
-#include "apiserver/info.h"
+#include "apiserver/connect.h"
 
 struct connecting {
     struct kl_admit ad;
@@ -33,40 +33,17 @@ static const struct form *form_of(const struct kl_req *r)
     return NULL;
 }
 
-// A query's parameter as a member of the options.
-static int put(struct kl_arena *a, struct kl_value *to, const struct kl_type *type,
-               struct kl_str name, struct kl_str value)
-{
-    const struct kl_field *f = kl_type_field_named(type, name);
-    struct kl_value *list;
-    int64_t number;
-    if (!f)
-        return 0;
-    switch (f->type->kind) {
-    case KL_T_BOOLEAN:
-        return kl_set(a, to, f->sym, kl_bool(kl_str_eqz(value, "true") || kl_str_eqz(value, "1")));
-    case KL_T_STRING:
-        return kl_set(a, to, f->sym, kl_string(value));
-    case KL_T_ARRAY:
-        list = kl_edit(a, to, f->sym, KL_ARRAY);
-        if (f->type->elem->kind == KL_T_STRING)
-            return list ? kl_append(a, list, kl_string(value)) : KL_ENOMEM;
-        return list && kl_str_to_i64(value, &number) ? kl_append(a, list, kl_int(number)) : 0;
-    default:
-        return 0;
-    }
-}
-
 static int read_options(struct kl_api_call *c, const struct form *f, struct kl_value *ret)
 {
     struct kl_req *r = &c->req;
-    struct kl_str query = kl_http_query(c->hr), n, v;
-    *ret = kl_new_struct();
-    while (kl_query_next(r->arena, &query, &n, &v))
-        if (put(r->arena, ret, kl_type(f->type), n, v))
-            return KL_ENOMEM;
-    bool proxy = !strcmp(f->sub, "proxy");
-    return proxy ? kl_set(r->arena, ret, KL_F_path, kl_string(r->info.rest)) : 0;
+    int rc = kl_connect_options(r, kl_http_query(c->hr), kl_type(f->type), ret);
+    if (rc || strcmp(f->sub, "proxy") != 0)
+        return rc;
+    if (kl_set(r->arena, ret, KL_F_path, kl_string(r->info.rest))) {
+        kl_fail_oom(r);
+        return KL_ENOMEM;
+    }
+    return 0;
 }
 
 static void on_close(void *arg, struct kl_http_req *hr, int status)
@@ -78,7 +55,7 @@ static void admitted(struct kl_admit *ad)
 {
     struct connecting *x = KL_CONTAINER_OF(ad, struct connecting, ad);
     if (!x->gone) {
-        kl_connect_run(x->call);
+        kl_connect_run(x->call, ad->object);
         return;
     }
     kl_fail_set(ad->r, 503, "ServiceUnavailable", "the client went away");
@@ -90,12 +67,13 @@ void kl_admit_connect(struct kl_api_call *c)
     struct kl_req *r = &c->req;
     const struct form *f = form_of(r);
     if (!f) { // log: a GET
-        kl_connect_run(c);
+        kl_connect_run(c, NULL);
         return;
     }
     struct connecting *x = KL_ARENA_NEW(r->arena, struct connecting);
-    if (!x || read_options(c, f, &x->options)) {
+    if (!x)
         kl_fail_oom(r);
+    if (!x || read_options(c, f, &x->options)) {
         kl_req_fail(r);
         return;
     }
