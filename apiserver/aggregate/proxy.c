@@ -2,85 +2,37 @@
 // One request passed on: headers both ways but those of the hop, the answer as the client takes it,
 // upgrades (WebSocket, SPDY) byte by byte. Errors of our own are text, as kube-aggregator's are.
 #include "apiserver/aggregate/aggregate_int.h"
+#include "apiserver/fairness/fairness.h"
 #include "apiserver/metrics.h"
-#include <stdlib.h>
+#include "apiserver/relay.h"
 
-enum { MAX_FORWARDED = 192, QUEUE_HIGH = 256 * 1024, HEADER_TIMEOUT_MS = 60000 };
+enum { MAX_FORWARDED = 192, HEADER_TIMEOUT_MS = 60000 };
 
 struct proxy {
-    struct kl_api_call *call;
+    struct kl_relay relay;
     struct kl_object *service; // referenced
-    struct kl_http_call *up;   // NULL once it ended
-    bool answered, upgraded, ended, closed, failed, paused;
-    struct kl_bytes **queue; // what came and was not taken
-    size_t nqueue, cap, queued_bytes;
     struct kl_http_header up_headers[MAX_FORWARDED];
     size_t nup;
 };
 
-static void drop(struct proxy *p)
+static void fini_proxy(struct kl_relay *x)
 {
-    for (size_t i = 0; i < p->nqueue; i++)
-        kl_bytes_unref(p->queue[i]);
-    free(p->queue);
-    p->queue = NULL;
-    p->nqueue = 0;
+    struct proxy *p = KL_CONTAINER_OF(x, struct proxy, relay);
     kl_object_unref(p->service);
     p->service = NULL;
-    kl_http_req_on_close(p->call->hr, NULL, NULL);
-}
-
-static void free_proxy(struct proxy *p)
-{
-    drop(p);
-    kl_api_call_release(p->call); // frees p
 }
 
 // http.Error
 static void refuse(struct proxy *p, int status, const char *text)
 {
-    struct kl_api_call *c = p->call;
+    struct kl_api_call *c = p->relay.call;
     struct kl_str line = kl_arena_printf(c->req.arena, "%s\n", text);
-    drop(p);
+    kl_relay_drop(&p->relay);
     kl_http_answer_text(&c->req, status, "text/plain; charset=utf-8",
                         line.p ? line : KL_STR("service unavailable\n"));
 }
 
 // ---- the answer
-
-static int pull(void *arg, struct kl_http_chunk *chunks, int max, bool *ret_end)
-{
-    struct proxy *p = arg;
-    int n = 0;
-    if (p->failed)
-        return KL_EIO; // cut off: half an answer must not look whole
-    while (n < max && (size_t)n < p->nqueue) {
-        chunks[n] = (struct kl_http_chunk){.bytes = p->queue[n], .n = p->queue[n]->n};
-        p->queued_bytes -= p->queue[n]->n;
-        n++;
-    }
-    memmove(p->queue, p->queue + n, (p->nqueue - (size_t)n) * sizeof *p->queue);
-    p->nqueue -= (size_t)n;
-    if (p->paused && p->queued_bytes < QUEUE_HIGH / 2 && p->up) {
-        p->paused = false;
-        kl_http_call_resume(p->up);
-    }
-    if (p->ended && !p->nqueue)
-        *ret_end = true;
-    return n;
-}
-
-static void on_source_close(void *arg)
-{
-    struct proxy *p = arg;
-    p->closed = true;
-    if (p->up)
-        kl_http_call_cancel(p->up); // on_end runs inside and frees
-    else
-        free_proxy(p);
-}
-
-static const struct kl_http_source source = {.pull = pull, .close = on_source_close};
 
 static bool is_of_hop(struct kl_str name)
 {
@@ -98,105 +50,49 @@ static void on_headers(void *arg, struct kl_http_call *up, int status,
                        const struct kl_http_header *h, size_t nh)
 {
     struct proxy *p = arg;
-    struct kl_req *r = &p->call->req;
+    struct kl_req *r = &p->relay.call->req;
+    (void)up;
     for (size_t i = 0; i < nh && p->nup < MAX_FORWARDED; i++)
         if (!is_of_hop(h[i].name) || status == 101)
             p->up_headers[p->nup++] = (struct kl_http_header){kl_arena_dup(r->arena, h[i].name),
                                                               kl_arena_dup(r->arena, h[i].value)};
     if (status == 101) // the tunnel is opened in on_upgrade
         return;
-    p->answered = true;
-    kl_http_req_on_close(p->call->hr, NULL, NULL); // the source's close comes from now on
     kl_api_metrics_request(r, status);
-    if (kl_http_respond_stream(p->call->hr, status, p->up_headers, p->nup, &source, p)) {
-        p->closed = true;
-        kl_http_call_cancel(up);
-    }
+    kl_relay_answer(&p->relay, status, p->up_headers, p->nup);
 }
 
 static void on_data(void *arg, struct kl_http_call *up, struct kl_str data)
 {
-    struct proxy *p = arg;
-    struct kl_bytes *b = p->failed ? NULL : kl_bytes_new(data);
-    if (b && p->nqueue == p->cap) {
-        size_t cap = p->cap ? 2 * p->cap : 16;
-        struct kl_bytes **q = realloc(p->queue, cap * sizeof *q);
-        if (q) {
-            p->queue = q;
-            p->cap = cap;
-        } else {
-            kl_bytes_unref(b);
-            b = NULL;
-        }
-    }
-    if (!b) {
-        p->failed = true;
-        kl_http_resume(p->call->hr);
-        return;
-    }
-    p->queue[p->nqueue++] = b;
-    p->queued_bytes += b->n;
-    if (p->queued_bytes > QUEUE_HIGH && !p->paused) {
-        p->paused = true;
-        kl_http_call_pause(up);
-    }
-    kl_http_resume(p->call->hr);
+    (void)up;
+    kl_relay_data(&((struct proxy *)arg)->relay, data);
 }
 
 static void on_upgrade(void *arg, struct kl_http_call *up, struct kl_duplex *d)
 {
     struct proxy *p = arg;
     struct kl_http_header out[MAX_FORWARDED];
-    struct kl_str protocol = kl_http_call_header(up, KL_STR("upgrade"));
-    struct kl_duplex *client;
-    struct kl_error err = {0};
     size_t n = 0;
     for (size_t i = 0; i < p->nup; i++)
         if (!is_of_hop(p->up_headers[i].name) &&
             !kl_str_eqz(p->up_headers[i].name, "content-length"))
             out[n++] = p->up_headers[i];
-    p->answered = p->upgraded = true;
-    kl_http_req_on_close(p->call->hr, NULL, NULL); // the tunnel sees to itself
-    kl_api_metrics_request(&p->call->req, 101);
-    if (kl_http_upgrade(p->call->hr, protocol, out, n, &client, &err)) {
-        kl_duplex_close(d);
-        kl_http_abort(p->call->hr);
-        return;
-    }
-    kl_splice_start(client, d, NULL, NULL);
+    kl_api_metrics_request(&p->relay.call->req, 101);
+    kl_relay_upgrade(&p->relay, kl_http_call_header(up, KL_STR("upgrade")), out, n, d);
 }
 
 static void on_end(void *arg, struct kl_http_call *up, int status, const struct kl_error *err)
 {
     struct proxy *p = arg;
     (void)up;
-    p->up = NULL;
-    p->ended = true;
-    p->failed |= p->answered && status < 0;
-    if (p->closed || p->upgraded) {
-        free_proxy(p);
-        return;
-    }
-    if (!p->answered) {
-        refuse(p, 503, kl_extension_error(p->call->req.arena, status, err).p);
-        return;
-    }
-    kl_http_resume(p->call->hr);
+    if (kl_relay_end(&p->relay, status))
+        refuse(p, 503, kl_extension_error(p->relay.call->req.arena, status, err).p);
 }
 
 static const struct kl_http_call_cbs cbs = {
     .on_headers = on_headers, .on_data = on_data, .on_upgrade = on_upgrade, .on_end = on_end};
 
 // ---- the request
-
-static void on_client_close(void *arg, struct kl_http_req *hr, int status)
-{
-    struct proxy *p = arg;
-    (void)hr, (void)status;
-    p->closed = true;
-    if (p->up)
-        kl_http_call_cancel(p->up); // on_end runs inside and frees
-}
 
 // What the client said of itself stays here: who it is was found out, and is said by us.
 static bool is_ours_to_say(struct kl_str name)
@@ -209,7 +105,7 @@ static bool is_ours_to_say(struct kl_str name)
 
 static void start(struct proxy *p, struct kl_str body)
 {
-    struct kl_api_call *c = p->call;
+    struct kl_api_call *c = p->relay.call;
     struct kl_req *r = &c->req;
     struct kl_http_header h[MAX_FORWARDED];
     struct kl_http_client *http;
@@ -228,7 +124,7 @@ static void start(struct proxy *p, struct kl_str body)
             upgrade && (kl_str_eqz(in[i].name, "upgrade") || kl_str_eqz(in[i].name, "connection"));
         if (in[i].name.n && in[i].name.p[0] != ':' && (!hop || shakes) &&
             !is_ours_to_say(in[i].name))
-            h[n++] = in[i];
+            n += kl_relay_header(r->arena, &in[i], &h[n]);
     }
     h[n++] = (struct kl_http_header){KL_STR("x-forwarded-for"), kl_http_peer_ip(c->hr)};
     if (!kl_extension_user_headers(r->arena, r->user, h, &n, MAX_FORWARDED)) {
@@ -247,11 +143,13 @@ static void start(struct proxy *p, struct kl_str body)
                                      .header_timeout_ms = HEADER_TIMEOUT_MS,
                                      .upgrade = upgrade};
     if (kl_extension_client(r->al, &http, &err) ||
-        kl_http_call_start(http, &spec, &cbs, p, &p->up, &err)) {
+        kl_http_call_start(http, &spec, &cbs, p, &p->relay.up, &err)) {
         refuse(p, 503, err.msg);
         return;
     }
-    kl_http_req_on_close(c->hr, on_client_close, p);
+    kl_relay_begin(&p->relay);
+    if (r->info.op == KL_VERB_WATCH)
+        kl_fair_leave(r); // when it has sent what was there is known to the other server only
 }
 
 static void on_body(void *arg, struct kl_http_req *hr, int status, struct kl_str body)
@@ -274,7 +172,8 @@ void kl_aggregate_proxy(struct kl_api_call *c, struct kl_object *service)
         kl_req_fail(&c->req);
         return;
     }
-    p->call = c;
+    p->relay.call = c;
+    p->relay.fini = fini_proxy;
     p->service = kl_object_ref(service);
     if (!kl_apiservice_is_available(&service->root))
         refuse(p, 503, "service unavailable");

@@ -3,6 +3,8 @@
 """Aggregated API servers: availability, discovery, OpenAPI, and requests passed on with who asks.
 The aggregated server is a small one of this program, over TLS."""
 import base64
+import contextlib
+import http.client
 import http.server
 import json
 import os
@@ -10,7 +12,7 @@ import socket
 import ssl
 import subprocess
 import threading
-from lib import Server, check, equal, free_port, holds, run, temp_dir, wait_for
+from lib import KINGLET, Server, check, equal, fail, free_port, holds, run, temp_dir, wait_for
 
 server = Server()
 GROUP, VERSION = "wardle.example.com", "v1beta1"
@@ -69,8 +71,9 @@ class Extension(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             self.event()
             self.go_on.wait(60)
-            self.event()
-            self.wfile.write(b"0\r\n\r\n")
+            with contextlib.suppress(OSError):  # a watch that was cut off
+                self.event()
+                self.wfile.write(b"0\r\n\r\n")
         elif path.endswith("/flunders"):
             self.answer({"kind": "FlunderList", "apiVersion": f"{GROUP}/{VERSION}",
                          "metadata": {}, "items": [FLUNDER]})
@@ -298,6 +301,23 @@ def test_watches_stream():
     c.close()
 
 
+@contextlib.contextmanager
+def robot_watch():
+    """A watch of a service account; the aggregated server sends one event and waits."""
+    server.try_kubectl("create", "serviceaccount", "robot")
+    server.try_kubectl("create", "clusterrolebinding", "robot", "--clusterrole=cluster-admin",
+                       "--serviceaccount=default:robot")
+    token = server.kubectl("create", "token", "robot").strip()
+    Extension.go_on.clear()
+    c = server.connect(anonymous=True)
+    c.request("GET", f"/apis/{GROUP}/{VERSION}/namespaces/d/flunders?watch=true",
+              headers={"Authorization": f"Bearer {token}"})
+    r = c.getresponse()
+    equal(r.status, 200)
+    yield r
+    c.close()
+
+
 def test_upgrades_pass():
     c = server.connect()
     c.connect()
@@ -310,6 +330,52 @@ def test_upgrades_pass():
     c.sock.sendall(b"hello")
     equal(f.read(5), b"olleh")
     c.close()
+
+
+def test_tokens_stay_here():
+    """A browser's token is among the protocols of its WebSocket."""
+    prefix = "base64url.bearer.authorization.k8s.io."
+    for protocols, want in ((f"{prefix}c2VjcmV0, echo.example.com", "echo.example.com"),
+                            (prefix + "c2VjcmV0", None)):
+        Extension.seen.clear()
+        server.raw("GET", f"/apis/{GROUP}/{VERSION}/namespaces/d/flunders/one",
+                   headers={"Sec-WebSocket-Protocol": protocols})
+        equal(dict(Extension.seen[-1]["headers"]).get("sec-websocket-protocol"), want)
+
+
+def test_any_media_type():
+    status, _, text = server.raw("GET", f"/apis/{GROUP}/{VERSION}/namespaces/d/flunders/one",
+                                 headers={"Accept": "image/png"})
+    equal((status, json.loads(text)), (200, FLUNDER))
+    equal(dict(Extension.seen[-1]["headers"])["accept"], "image/png")
+    status, _, text = server.raw("GET", "/apis/nosuch.example.com/v1/things",
+                                 headers={"Accept": "image/png"})
+    equal((status, text), (404, b"404 page not found\n"))
+
+
+def test_watches_hold_no_seats():
+    def seats():
+        text = server.raw("GET", "/metrics")[2].decode()
+        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(
+            "apiserver_flowcontrol_current_executing_requests{") and 'schema="service-accounts"' in line)
+    with robot_watch() as r:
+        equal(json.loads(r.readline())["type"], "ADDED")
+        wait_for(lambda: seats() == 0, "the watch's seat is free")
+        Extension.go_on.set()
+        equal(json.loads(r.readline())["object"], FLUNDER)
+
+
+def test_revocation_ends_watches():
+    with robot_watch() as r:
+        equal(json.loads(r.readline())["type"], "ADDED")
+        subprocess.run([KINGLET, "certificate", "revoke", "system:serviceaccount:default:robot",
+                        "--data-dir", server.data], check=True, capture_output=True)
+        try:
+            r.read()  # one that stays open runs into the time-out
+            fail("a watch that was cut off looks whole")
+        except (ConnectionError, http.client.IncompleteRead):
+            pass
+    Extension.go_on.set()
 
 
 def test_discovery_is_merged():
