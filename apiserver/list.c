@@ -274,8 +274,10 @@ static void put_chunk(struct kl_http_chunk *c, struct kl_bytes *b, uint32_t off)
 static int pull_cached(struct list *l, struct kl_http_chunk *chunks, int max)
 {
     bool pb = l->call->spec.media == KL_MEDIA_PROTOBUF;
+    struct kl_req *r = &l->call->req;
     int n = 0;
-    while (l->at < l->g->n && n + 2 <= max) {
+    int64_t until = r->audit ? kl_mono_ns() + KL_GATHER_SLICE_US * 1000 : 0;
+    while (l->at < l->g->n && n + 2 <= max && !(n && until && kl_mono_ns() >= until)) {
         struct kl_kv *kv = l->g->kvs[l->at];
         const struct kl_resource *res = l->call->req.info.res;
         struct kl_error err = {0};
@@ -294,6 +296,8 @@ static int pull_cached(struct list *l, struct kl_http_chunk *chunks, int max)
             put_chunk(&chunks[n++], head, 0);
         }
         put_chunk(&chunks[n++], kl_bytes_ref(b), !pb && !l->at ? 1 : 0);
+        if (r->audit)
+            kl_audit_list_item(r, kv, pb ? KL_STR("") : kl_str_from(kl_bytes_str(b), 1));
         l->at++;
     }
     return n;
@@ -309,10 +313,13 @@ static int pull_made_pb(struct list *l, struct kl_http_chunk *chunks)
     kl_buf_init(&item, KL_MAX_ARENA_BYTES);
     while (!rc && l->at < l->g->n && b.n < PIECE_BYTES && kl_mono_ns() < until) {
         kl_buf_clear(&item);
-        rc = put_pb_item(&item, l, l->g->kvs[l->at++]);
+        struct kl_kv *kv = l->g->kvs[l->at++];
+        rc = put_pb_item(&item, l, kv);
         kl_buf_putc(&b, 0x12);
         kl_pb_put_varint(&b, item.n);
         kl_buf_puts(&b, kl_buf_str(&item));
+        if (!rc && l->call->req.audit)
+            kl_audit_list_item(&l->call->req, kv, KL_STR(""));
     }
     kl_buf_fini(&item);
     struct kl_bytes *made = rc ? NULL : kl_bytes_from_buf(&b);
@@ -338,7 +345,8 @@ static int pull_made(struct list *l, struct kl_http_chunk *chunks)
     if (rewritten)
         json.media = KL_MEDIA_JSON;
     while (l->at < l->g->n && b.n < PIECE_BYTES && kl_mono_ns() < until) {
-        struct kl_object *o = kl_cache_object(l->g->kvs[l->at], r->info.res, &err);
+        struct kl_kv *kv = l->g->kvs[l->at];
+        struct kl_object *o = kl_cache_object(kv, r->info.res, &err);
         if (l->at++ && l->call->spec.media != KL_MEDIA_YAML)
             kl_buf_putc(&b, ',');
         kl_buf_clear(&item);
@@ -348,6 +356,8 @@ static int pull_made(struct list *l, struct kl_http_chunk *chunks)
         }
         if (rewritten)
             put_rewritten_item(&b, l, kl_buf_str(&item));
+        if (r->audit)
+            kl_audit_list_item(r, kv, KL_STR(""));
     }
     kl_buf_fini(&item);
     if (rc) {
@@ -383,6 +393,8 @@ static int pull_list(void *arg, struct kl_http_chunk *chunks, int max, bool *ret
 static void close_list(void *arg)
 {
     struct list *l = arg;
+    if (l->call->req.audit)
+        kl_audit_list_end(&l->call->req, l->g);
     kl_gather_fini(l->g);
     kl_bytes_unref(l->head);
     kl_bytes_unref(l->tail);
@@ -429,7 +441,7 @@ static void answer(struct list *l)
             KL_STR("content-length"),
             {length, (size_t)snprintf(length, sizeof length, "%zu", total)}};
     if (r->audit)
-        kl_audit_list(r, g);
+        kl_audit_list_begin(r, g);
     kl_api_metrics_answer(r, 200, (int64_t)total);
     if (kl_gzip_respond(l->call, 200, h, nh, &list_source, l))
         close_list(l);

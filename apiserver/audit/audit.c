@@ -9,6 +9,8 @@
 
 #define QUEUE_BYTES ((size_t)64 << 20)
 #define MAX_OBJECT ((size_t)64 << 20)
+#define MAX_LIST ((size_t)32 << 20)
+enum { LIST_END = 16 };
 enum { LOG_QUEUE = 10000, LOG_BATCH = 256, MAX_AGENT = 1024, MAX_ID = 64 };
 
 // ---- life
@@ -387,47 +389,81 @@ void kl_audit_result(struct kl_req *r)
     kl_object_unref(bare);
 }
 
-void kl_audit_list(struct kl_req *r, const struct kl_gather *g)
+void kl_audit_list_begin(struct kl_req *r, const struct kl_gather *g)
 {
     struct kl_audit_event *e = r->audit;
     const struct kl_resource *res = r->info.res;
-    struct kl_error err = {0};
-    struct kl_buf b;
-    if (!e || e->level < KL_AUDIT_REQUEST_RESPONSE)
+    if (!e || e->listing || e->level < KL_AUDIT_REQUEST_RESPONSE)
         return;
-    kl_buf_init(&b, MAX_OBJECT);
-    kl_buf_printf(&b,
+    e->listing = true;
+    kl_buf_init(&e->list, MAX_LIST + LIST_END);
+    kl_buf_printf(&e->list,
                   "{\"kind\":\"%sList\",\"apiVersion\":\"%s\",\"metadata\":{\"resourceVersion\":"
                   "\"%lld\"",
                   res->kind, res->api_version, (long long)g->rev);
     if (g->next.n) {
-        kl_buf_puts(&b, KL_STR(",\"continue\":"));
-        kl_json_write_string(&b, g->next);
+        kl_buf_puts(&e->list, KL_STR(",\"continue\":"));
+        kl_json_write_string(&e->list, g->next);
+        if (g->remaining >= 0)
+            kl_buf_printf(&e->list, ",\"remainingItemCount\":%lld", (long long)g->remaining);
     }
-    kl_buf_puts(&b, KL_STR("},\"items\":["));
-    for (size_t i = 0; i < g->n && !b.err; i++) {
-        struct kl_object *o = kl_cache_object(g->kvs[i], res, &err);
-        struct kl_object *v = o ? kl_object_in_version(res, o, &err) : NULL;
-        if (!v)
-            continue;
+    kl_buf_puts(&e->list, KL_STR("},\"items\":["));
+}
+
+static void put_item(struct kl_req *r, struct kl_buf *b, struct kl_kv *kv)
+{
+    const struct kl_resource *res = r->info.res;
+    struct kl_error err = {0};
+    struct kl_object *o = kl_cache_object(kv, res, &err), *bare = NULL;
+    struct kl_object *v = o ? kl_object_in_version(res, o, &err) : NULL;
+    if (!v) {
+        b->err = KL_EINTERNAL;
+        return;
+    }
+    if (r->audit->omit_managed_fields) {
         struct kl_value draft = kl_object_draft(v);
-        struct kl_object *bare = NULL;
-        if (e->omit_managed_fields) {
-            struct kl_value *meta = kl_edit(r->arena, &draft, KL_F_metadata, KL_STRUCT);
-            if (meta && !kl_unset(r->arena, meta, KL_F_managedFields))
-                bare = kl_object_freeze(v->type, &draft);
-        }
-        if (i)
-            kl_buf_putc(&b, ',');
-        kl_json_encode(&b, v->type, bare ? &bare->root : &v->root, KL_STR(""));
-        kl_object_unref(bare);
-        kl_object_unref(v);
+        struct kl_value *meta = kl_edit(r->arena, &draft, KL_F_metadata, KL_STRUCT);
+        if (meta && !kl_unset(r->arena, meta, KL_F_managedFields))
+            bare = kl_object_freeze(v->type, &draft);
     }
-    kl_buf_puts(&b, KL_STR("]}"));
-    e->response = b.err ? KL_STR("") : kl_arena_dup(r->arena, kl_buf_str(&b));
-    if (!e->response.p)
-        e->response = KL_STR("");
-    kl_buf_fini(&b);
+    kl_json_encode(b, v->type, bare ? &bare->root : &v->root, KL_STR(""));
+    kl_object_unref(bare);
+    kl_object_unref(v);
+}
+
+void kl_audit_list_item(struct kl_req *r, struct kl_kv *kv, struct kl_str json)
+{
+    struct kl_audit_event *e = r->audit;
+    if (!e || !e->listing || e->list_full || e->list.err)
+        return;
+    struct kl_buf *b = &e->list;
+    size_t was = b->n;
+    if (e->nlist)
+        kl_buf_putc(b, ',');
+    if (json.n && !e->omit_managed_fields)
+        kl_buf_puts(b, json);
+    else
+        put_item(r, b, kv);
+    if (!b->err && b->n <= MAX_LIST) {
+        e->nlist++;
+        return;
+    }
+    e->list_full = b->err != KL_EINTERNAL;
+    b->err = 0; // what is there stays, without this item
+    b->n = was;
+}
+
+void kl_audit_list_end(struct kl_req *r, const struct kl_gather *g)
+{
+    struct kl_audit_event *e = r->audit;
+    if (!e || !e->listing)
+        return;
+    kl_buf_puts(&e->list, KL_STR("]}"));
+    bool whole = !e->list.err && e->nlist == g->n;
+    if (!e->list.err)
+        e->response = kl_buf_str(&e->list);
+    if (!whole)
+        kl_req_note(r, KL_STR("audit.k8s.io/truncated"), KL_STR("true"), false);
 }
 
 void kl_audit_end(struct kl_req *r)
@@ -439,6 +475,8 @@ void kl_audit_end(struct kl_req *r)
     if (e->long_running && !e->started)
         emit(r, KL_AUDIT_STARTED);
     emit(r, KL_AUDIT_COMPLETE);
+    if (e->listing)
+        kl_buf_fini(&e->list);
     kl_user_unref(e->user);
     kl_user_unref(e->impersonated);
     r->audit = NULL;

@@ -29,8 +29,14 @@ void kl_audit_decided(struct kl_req *r, bool allowed, struct kl_str reason);
 void kl_audit_status(struct kl_req *r, int http);
 // The result is in r (kl_http_answer), before it is encoded.
 void kl_audit_result(struct kl_req *r);
+// The answer is this list. Its items are noted one by one as they are streamed, so that a large
+// list costs no long turn here; `json`: the item's text, where it is at hand. `end`, before g is
+// released: items that nobody took, or that go above 32 MiB, are not noted, and the annotation
+// audit.k8s.io/truncated says so.
 struct kl_gather;
-void kl_audit_list(struct kl_req *r, const struct kl_gather *g);
+void kl_audit_list_begin(struct kl_req *r, const struct kl_gather *g);
+void kl_audit_list_item(struct kl_req *r, struct kl_kv *kv, struct kl_str json);
+void kl_audit_list_end(struct kl_req *r, const struct kl_gather *g);
 // The request's id, for the Audit-Id header: the event's, the client's own, or a new one.
 struct kl_str kl_audit_id(struct kl_req *r);
 // It is over: ResponseComplete.

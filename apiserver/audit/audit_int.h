@@ -98,6 +98,9 @@ struct kl_audit_event {
     int code;
     struct kl_str status;            // JSON; empty: by the code
     struct kl_str request, response; // JSON
+    bool listing, list_full;
+    struct kl_buf list;              // the response, when it is a list
+    size_t nlist;                    // items in it
     struct kl_str name, ns, uid, rv; // what the object sent says
     bool body_seen;
     const char *decision;

@@ -133,6 +133,32 @@ def test_request_and_response():
           [{"a": "c"}])
 
 
+def test_lists():
+    """A list in the event is the one that was answered, in whatever form that was."""
+    connection = server.connect()
+    configmaps = "/api/v1/namespaces/full/configmaps"
+    for i in range(70):
+        server.api("POST", configmaps, {"metadata": {"name": f"l{i}"}, "data": {"i": "x" * 100}},
+                   connection=connection)
+    names = sorted(i["metadata"]["name"] for i in server.api("GET", configmaps)["items"])
+    forms = ["application/json", "application/vnd.kubernetes.protobuf", "application/yaml",
+             "application/json;as=Table;v=v1;g=meta.k8s.io"]
+    for n, form in enumerate(forms):
+        status, _, _ = server.raw("GET", configmaps, connection=connection,
+                                  headers={"Accept": form, "Audit-ID": f"list-{n}"})
+        equal(status, 200)
+        e = find(auditID=f"list-{n}")[0]
+        equal(sorted(i["metadata"]["name"] for i in e["responseObject"]["items"]), names, form)
+        check(not any("managedFields" in i["metadata"] for i in e["responseObject"]["items"]), form)
+        check("audit.k8s.io/truncated" not in e["annotations"], e["annotations"])
+    server.raw("GET", f"{configmaps}?limit=2", headers={"Audit-ID": "list-limit"})
+    e = find(auditID="list-limit")[0]["responseObject"]
+    equal(len(e["items"]), 2)
+    equal(e["metadata"]["remainingItemCount"], len(names) - 2)
+    server.raw("GET", f"{configmaps}?labelSelector=no%3Dsuch", headers={"Audit-ID": "list-none"})
+    equal(find(auditID="list-none")[0]["responseObject"]["items"], [])
+
+
 def test_failures():
     server.kubectl_fails("get", "configmap", "nothing")
     e = find(verb="get", resource="configmaps", name="nothing")[0]
@@ -193,6 +219,24 @@ def test_rotation():
     more()
     wait_for(lambda: len(old()) <= 2, "no more than two old files")
     equal(server.stop(), 0)
+
+
+def test_list_that_is_too_long():
+    """Above 32 MiB items are left out, and the event says so."""
+    log, configmaps = os.path.join(DIR, "long", "audit.log"), "/api/v1/namespaces/full/configmaps"
+    with Server("--datastore-endpoint", "memory://", "--audit-policy-file",
+                os.path.join(DIR, "policy.yaml"), "--audit-log-path", log) as s:
+        connection = s.connect()
+        s.api("POST", "/api/v1/namespaces", {"metadata": {"name": "full"}}, connection=connection)
+        for i in range(36):
+            s.api("POST", configmaps, {"metadata": {"name": f"big{i}"},
+                                       "data": {"i": "x" * 1_000_000}}, connection=connection)
+        s.raw("GET", configmaps, connection=connection, headers={"Audit-ID": "list-big"})
+        equal(s.stop(), 0)
+    e = [e for e in read_events(log) if e["auditID"] == "list-big"][0]
+    equal(e["annotations"]["audit.k8s.io/truncated"], "true")
+    names = [i["metadata"]["name"] for i in e["responseObject"]["items"]]
+    check(30 <= len(names) < 36 and names[0] == "big0", names)
 
 
 def test_end_without_the_webhook():
