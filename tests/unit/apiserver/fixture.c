@@ -193,6 +193,16 @@ struct kl_str fixture_put(struct fixture *f, uint16_t res, const char *json)
     return key;
 }
 
+struct kl_str fixture_put_raw(struct fixture *f, uint16_t res, const char *ns, const char *name,
+                              const char *value)
+{
+    struct kl_str key = kl_object_key(&f->arena, kl_res(res), kl_str(ns), kl_str(name));
+    struct kl_bytes *b = kl_bytes_new(kl_str(value));
+    write_one(f, (struct kl_op){.kind = KL_OP_PUT, .key = key, .value = b});
+    kl_bytes_unref(b);
+    return key;
+}
+
 void fixture_delete(struct fixture *f, struct kl_str key)
 {
     write_one(f, (struct kl_op){.kind = KL_OP_DELETE, .key = key});

@@ -23,6 +23,9 @@ void fixture_wait(struct fixture *f, const bool *flag);
 // Writes an object given as JSON (storage version) and waits until the loop's view has it.
 // Returns its key, in the fixture's arena.
 struct kl_str fixture_put(struct fixture *f, uint16_t res, const char *json);
+// The same with any bytes as the stored value.
+struct kl_str fixture_put_raw(struct fixture *f, uint16_t res, const char *ns, const char *name,
+                              const char *value);
 void fixture_delete(struct fixture *f, struct kl_str key);
 struct kl_object *fixture_get(struct fixture *f, uint16_t res, const char *ns, const char *name);
 // The object as JSON text in the arena.

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which requests a webhook is for, what an answer of one says, and which plug-ins flags choose.
 #include "apiserver/admission/hooks_int.h"
+#include "apiserver/admission/plugins_int.h"
 #include "fixture.h"
+#include "object/json.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -275,13 +277,100 @@ static void test_select(void **state)
         err.msg, "[Priority] in enable-admission-plugins and disable-admission-plugins overlapped");
 }
 
+// ---- what is configured
+
+static int admit(struct fixture *f, uint16_t res, struct kl_user *u, const char **ret_message)
+{
+    struct fixture_req q;
+    struct kl_admit ad;
+    struct kl_value v = kl_new_struct();
+    fixture_req_init(f, &q, u, KL_VERB_CREATE, res, "", "default", "x", "");
+    kl_admit_init(&ad, &q.r, KL_ADMIT_CREATE);
+    ad.draft = &v;
+    int mutated = kl_admit_mutate(&ad);
+    *ret_message = kl_arena_dup(&f->arena, q.r.fail.message).p;
+    ad.object = &v;
+    assert_int_equal(kl_admit_validate(&ad), mutated);
+    fixture_req_fini(&q);
+    return mutated;
+}
+
+// While it cannot be told what is configured, nothing passes but configurations themselves.
+static void body_unreadable(struct fixture *f)
+{
+    static const char *const none[] = {NULL};
+    const uint16_t hooks = KL_RES_admissionregistration_v1_validatingwebhookconfigurations;
+    struct kl_user *u = fixture_user("eve", none);
+    const char *why;
+    f->srv.admission = 0; // plug-ins are others' matter
+    assert_int_equal(admit(f, CM, u, &why), 0);
+    struct kl_str key = fixture_put_raw(f, hooks, "", "bad", "junk");
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(admit(f, CM, u, &why), KL_EFORBIDDEN);
+        fixture_assert_has(why, "configmaps \"x\" is forbidden: not yet ready to handle request");
+        assert_int_equal(admit(f, hooks, u, &why), 0);
+    }
+    fixture_delete(f, key);
+    assert_int_equal(admit(f, CM, u, &why), 0);
+    kl_user_unref(u);
+}
+
+static void test_unreadable(void **state)
+{
+    fixture_run(body_unreadable);
+}
+
+// ---- PodSecurity: pods that are there
+
+#define POD(name, owner)                                                                           \
+    "{\"metadata\":{\"namespace\":\"n\",\"name\":\"" name "\"" owner                               \
+    "},\"spec\":{\"hostIPC\":true,\"containers\":[{\"name\":\"c\",\"image\":\"i\"}]}}"
+#define OWNED(uid)                                                                                 \
+    ",\"ownerReferences\":[{\"apiVersion\":\"apps/v1\",\"kind\":\"ReplicaSet\",\"name\":\"r\","    \
+    "\"uid\":\"" uid "\",\"controller\":true}]"
+
+static void body_existing_pods(struct fixture *f)
+{
+    static const char *const none[] = {NULL}, *const pods[] = {POD("a", OWNED("1")),
+                                                               POD("b", OWNED("1")),
+                                                               POD("c", OWNED("2")),
+                                                               POD("d", OWNED("1")), POD("e", "")};
+    struct kl_user *u = fixture_user("eve", none);
+    struct kl_error err = {0};
+    struct fixture_req q;
+    struct kl_admit ad;
+    struct kl_value now, old = kl_new_struct();
+    for (size_t i = 0; i < KL_COUNT(pods); i++)
+        fixture_put(f, KL_RES_core_v1_pods, pods[i]);
+    assert_int_equal(
+        kl_json_decode(&f->arena, kl_res(NSS)->type,
+                       KL_STR("{\"metadata\":{\"name\":\"n\",\"labels\":{"
+                              "\"pod-security.kubernetes.io/enforce\":\"baseline\"}}}"),
+                       NULL, &now, &err),
+        0);
+    fixture_req_init(f, &q, u, KL_VERB_UPDATE, NSS, "", "", "n", "");
+    kl_admit_init(&ad, &q.r, KL_ADMIT_UPDATE);
+    ad.object = &now;
+    ad.old = &old;
+    assert_int_equal(kl_plugins[row("PodSecurity")].validate(&ad), 0);
+    assert_int_equal(q.r.nwarnings, 2);
+    fixture_assert_has(q.r.warnings[0].p, "existing pods in namespace \"n\" violate");
+    fixture_assert_has(q.r.warnings[1].p, "a (and 4 other pods): host namespaces");
+    fixture_req_fini(&q);
+    kl_user_unref(u);
+}
+
+static void test_existing_pods(void **state)
+{
+    fixture_run(body_existing_pods);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_match),
-        cmocka_unit_test(test_answers),
-        cmocka_unit_test(test_old_answers),
-        cmocka_unit_test(test_select),
+        cmocka_unit_test(test_match),       cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_old_answers), cmocka_unit_test(test_select),
+        cmocka_unit_test(test_unreadable),  cmocka_unit_test(test_existing_pods),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
