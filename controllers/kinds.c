@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controllers/kinds.h"
-#include "base/map.h"
+#include "base/log.h"
 #include "object/custom.h"
 #include <stdlib.h>
 
@@ -22,6 +22,7 @@ struct kl_kinds {
     struct kl_reflector *reflector;
     struct kind *first, **end; // in the order they came
     uint32_t generation;
+    uint32_t n;
     bool synced;
 };
 
@@ -123,7 +124,12 @@ static void on_upsert(void *arg, struct kl_object *object)
         at = is_same(x, k) ? x : NULL;
     if (at) {
         free_kind(k);
+    } else if (k && s->n == KL_KINDS_MAX) {
+        kl_log(KL_LOG_ERROR, "kinds", "definition=%.*s is not looked after: there were too many",
+               KL_PRI(k->name));
+        free_kind(k);
     } else if (k) {
+        s->n++;
         *s->end = at = k;
         s->end = &k->next;
     }

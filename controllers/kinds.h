@@ -2,9 +2,13 @@
 // The custom kinds that are served, for controllers that look after every kind: follows the
 // CustomResourceDefinitions and makes a row for each, in the version that its group prefers, with a
 // type that has metadata only. Rows live as long as the set, so that what refers to one that has
-// gone finds its name. One loop.
+// gone (plans under way, the garbage collector's absent owners) finds its name; a definition that
+// comes back as it was gets its row again. There are at most KL_KINDS_MAX of them: what comes then
+// is not looked after, and the log says so. One loop.
 #pragma once
 #include "client/reflector.h"
+
+enum { KL_KINDS_MAX = 16384 };
 
 struct kl_kinds;
 
