@@ -2,6 +2,7 @@
 // What is configured, per loop: the objects of admissionregistration.k8s.io, each compiled when it
 // is first looked at and kept until it changes. And the order of a request's way through them.
 #include "apiserver/admission/hooks_int.h"
+#include "base/log.h"
 #include "object/apply/managed.h"
 #include "watchcache/filter.h"
 #include <stdio.h>
@@ -23,6 +24,7 @@ struct kl_hooks {
     bool watching;
     kl_rev rev;             // the set is right for this revision
     bool dirty;             // it has to be built anew
+    bool told;              // that it cannot be built
     struct kl_hookset *set; // NULL: nothing is configured
 };
 
@@ -44,10 +46,9 @@ static void unit_unref(struct kl_unit *u)
     free(u);
 }
 
-static struct kl_unit *unit_new(enum kl_unit_kind kind, struct kl_kv *kv)
+static struct kl_unit *unit_new(enum kl_unit_kind kind, struct kl_kv *kv, struct kl_error *err)
 {
-    struct kl_error err;
-    struct kl_object *o = kl_cache_object(kv, kl_res(rows[kind]), &err);
+    struct kl_object *o = kl_cache_object(kv, kl_res(rows[kind]), err);
     struct kl_unit *u = o ? calloc(1, sizeof *u) : NULL;
     if (!u)
         return NULL;
@@ -143,7 +144,7 @@ static int add_unit(struct kl_hookset *s, enum kl_unit_kind kind, struct kl_unit
 }
 
 static int add_kind(struct kl_hookset *s, const struct kl_hookset *old, enum kl_unit_kind kind,
-                    const struct kl_view *view)
+                    const struct kl_view *view, struct kl_error *err)
 {
     char buf[160], end[160];
     int n = snprintf(buf, sizeof buf, "%s/", kl_res(rows[kind])->etcd_prefix);
@@ -155,7 +156,7 @@ static int add_kind(struct kl_hookset *s, const struct kl_hookset *old, enum kl_
         struct kl_unit *u = find_unit(old, kind, kv);
         if (u) {
             u->refs++;
-        } else if ((u = unit_new(kind, kv))) {
+        } else if ((u = unit_new(kind, kv, err))) {
             bool webhooks =
                 kind == KL_UNIT_MUTATING_WEBHOOKS || kind == KL_UNIT_VALIDATING_WEBHOOKS;
             if (webhooks && prepare_webhooks(u)) {
@@ -173,7 +174,7 @@ static int add_kind(struct kl_hookset *s, const struct kl_hookset *old, enum kl_
 
 // The set of a view. When it cannot be made (memory, an object that cannot be read) the old one
 // stays, and it is tried again with the next request.
-static int rebuild(struct kl_hooks *h, const struct kl_view *view)
+static int rebuild(struct kl_hooks *h, const struct kl_view *view, struct kl_error *err)
 {
     struct kl_hookset *s = calloc(1, sizeof *s);
     size_t n = 0;
@@ -181,7 +182,7 @@ static int rebuild(struct kl_hooks *h, const struct kl_view *view)
     if (s)
         s->refs = 1;
     for (int k = 0; k < KL_UNITS && !rc; k++) {
-        rc = add_kind(s, h->set, k, view);
+        rc = add_kind(s, h->set, k, view, err);
         n += s->n[k];
     }
     if (rc || !n) {
@@ -255,7 +256,13 @@ int kl_hooks_of(struct kl_api_loop *al, struct kl_hookset **ret)
         watch(al, h);
     // While the watches are behind the view, they cannot say that nothing has changed.
     bool exact = see_changes(h, rev);
-    int rc = !exact || h->dirty ? rebuild(h, view) : 0;
+    struct kl_error err = {0};
+    int rc = !exact || h->dirty ? rebuild(h, view, &err) : 0;
+    if (rc && !h->told)
+        kl_log(KL_LOG_ERROR, "admission",
+               "writes are refused, what is configured cannot be read: %s",
+               err.code ? err.msg : "out of memory");
+    h->told = rc != 0;
     if (rc) {
         h->dirty = true;
         h->rev = 0;
