@@ -410,13 +410,13 @@ static void ask(struct session *s, struct kl_pod *p, const struct kl_ctr *c,
     if (s->portforward) {
         struct kl_cri_port_forward_request req = {.pod_sandbox_id = kl_str(p->rt.sandboxes->id)};
         int32_t ports[64];
-        struct kl_str v;
+        struct kl_str v, one;
         int64_t n;
         req.port = ports;
-        while (req.n_port < KL_COUNT(ports) &&
-               (v = kl_query_value(a, route->query, "port", (int)req.n_port)).p &&
-               kl_str_to_i64(v, &n))
-            ports[req.n_port++] = (int32_t)n;
+        for (int i = 0; i < KL_COUNT(ports); i++) // several in one value or in several
+            for (v = kl_query_value(a, route->query, "port", i); kl_str_split(&v, ',', &one);)
+                if (req.n_port < KL_COUNT(ports) && kl_str_to_i64(one, &n))
+                    ports[req.n_port++] = (int32_t)n;
         kl_cri_start(s->k->cri, KL_CRI_PORT_FORWARD, &req, DIAL_TIMEOUT_MS, on_url, s, NULL);
         return;
     }
