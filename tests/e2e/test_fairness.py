@@ -212,6 +212,75 @@ def test_stalled_webhook():
     check(peak - before < GROWTH_MIB, f"memory grew by {peak - before} MiB")
 
 
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+def kind(plural, **properties):
+    server.api("POST", CRDS, {
+        "metadata": {"name": f"{plural}.example.com"}, "spec": {
+            "group": "example.com", "scope": "Namespaced",
+            "names": {"plural": plural, "kind": plural.capitalize()},
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": {
+                "openAPIV3Schema": {"type": "object", "properties": properties}}}]}})
+    wait_for(lambda: server.raw("GET", f"/apis/example.com/v1/{plural}")[0] == 200, plural)
+    return f"/apis/example.com/v1/namespaces/default/{plural}"
+
+
+def make(name, path):
+    """A write of somebody's; the object."""
+    plural = path.rsplit("/", 1)[1]
+    status, _, text = ask(name, path + "?timeout=240s", body=json.dumps({
+        "apiVersion": "example.com/v1", "kind": plural.capitalize(),
+        "metadata": {"generateName": "x"}}))
+    equal(status, 201, text)
+    return json.loads(text)
+
+
+def test_custom_kinds():
+    """A write is weighed by the watches of its own kind; one that waits for its turn is then made
+    by its definition as it is."""
+    server.kubectl("create", "clusterrolebinding", "quiet-all", "--clusterrole=cluster-admin",
+                   "--serviceaccount=default:quiet", "--serviceaccount=kube-public:writer")
+    server.kubectl("create", "serviceaccount", "writer", "-n", "kube-public")
+    tokens["writer"] = server.kubectl("create", "token", "writer", "-n", "kube-public").strip()
+    seen, other, third = kind("seen"), kind("other"), kind("third")
+    watches = [server.connect() for _ in range(12)]
+    for c in watches:
+        c.request("GET", seen + "?watch=true")
+        equal(c.getresponse().status, 200)
+
+    def seats(path):
+        name, flow = "apiserver_flowcontrol_work_estimated_seats_sum", "service-accounts"
+        before = metric(name, flow_schema=flow)
+        make("writer", path)
+        return metric(name, flow_schema=flow) - before
+    check(seats(seen) >= 2, "seats of a write that twelve watches see")
+    # By chance one may share its counter, never all.
+    equal(min(seats(other), seats(third)), 1, "seats of a write that nobody watches")
+    for c in watches:
+        c.close()
+
+    def waiting():
+        return metric("apiserver_flowcontrol_current_inqueue_requests", flow_schema="narrow")
+    while not waiting():
+        stuck.append(ask("noisy", CMS + "?timeout=240s", read=False, receive=4096))
+    n, made = waiting(), []
+    t = threading.Thread(target=lambda: made.append(make("quiet", other)))
+    t.start()
+    wait_for(lambda: waiting() > n, "it waits for its turn")
+    crd = server.get(f"{CRDS}/other.example.com")
+    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"] = {
+        "color": {"type": "string", "default": "red"}}
+    server.api("PUT", f"{CRDS}/other.example.com", crd)
+    wait_for(lambda: all(i.get("color") == "red" for _ in range(16)
+                         for i in json.loads(server.raw("GET", other)[2])["items"]),
+             "the definition is the new one everywhere")
+    while stuck:
+        stuck.pop().close()
+    t.join()
+    equal([o.get("color") for o in made], ["red"], "the new default")
+
+
 def test_dumps():
     text = server.raw("GET", "/debug/api_priority_and_fairness/dump_priority_levels")[2].decode()
     rows = [[c.strip() for c in line.split(",")] for line in text.splitlines()]
