@@ -150,7 +150,7 @@ static struct kl_object *freeze(struct kl_arena *a, const struct kl_kv *kv,
 
 static struct kl_object *make(struct kl_kv *kv, const struct kl_resource *res, struct kl_error *err)
 {
-    const struct kl_resource *row;
+    const struct kl_resource *row = NULL;
     struct kl_arena a;
     struct kl_value root;
     struct kl_object *o = NULL;
