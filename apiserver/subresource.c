@@ -378,33 +378,29 @@ void kl_binding_run(struct kl_req *r)
 struct answered {
     struct kl_admit ad;
     struct kl_value sent;
-    struct kl_object *object; // what was admitted, for the one who answers
     void (*run)(struct kl_req *r);
-    void (*done)(struct kl_req *r);
 };
 
-static void done_answered(struct kl_req *r)
+static void unref_object(void *owner, size_t n)
 {
-    struct answered *x = r->work;
-    struct kl_object *o = x->object;
-    r->done = x->done;
-    x->done(r); // may end the arena
-    kl_object_unref(o);
+    (void)n;
+    kl_object_unref(owner);
 }
 
 static void admitted_answered(struct kl_admit *ad)
 {
     struct answered *x = KL_CONTAINER_OF(ad, struct answered, ad);
     struct kl_req *r = ad->r;
-    if (!(x->object = kl_object_freeze(ad->type, &x->sent))) {
+    struct kl_object *o = kl_object_freeze(ad->type, &x->sent);
+    struct kl_bytes *kept = o ? kl_bytes_outside("", 0, unref_object, o) : NULL;
+    if (!kept) {
+        kl_object_unref(o);
         kl_fail_oom(r);
         kl_req_fail(r);
         return;
     }
-    x->done = r->done;
-    r->done = done_answered;
-    r->work = x;
-    r->body_object = x->object;
+    kl_req_keep_bytes(r, kept); // the result points into it, and may be taken later
+    r->body_object = o;
     x->run(r);
 }
 
