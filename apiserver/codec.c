@@ -315,6 +315,7 @@ int kl_body_decode(struct kl_req *r, const struct kl_type *type, const struct kl
         return kl_error_set(err, KL_EBADREQUEST, "object of type %s where %s is expected",
                             r->body_object->type->name, type->name);
     }
+    *ret = kl_new_struct(); // of a kind that nobody knows nothing is decoded
     if (r->opts.field_validation != KL_VALIDATE_IGNORE &&
         !(strict = KL_ARENA_NEW(r->arena, struct kl_strict)))
         return kl_error_set(err, KL_ENOMEM, "out of memory");
