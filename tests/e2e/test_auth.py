@@ -405,6 +405,11 @@ def test_authorization_webhook():
     equal(ask("GET", "/api/v1/namespaces/hooked/pods/x", "static-secret")[0], 403)  # does not match
     equal(ask("GET", "/healthz", "hook-may")[0], 200)  # nor does this
     equal(len(access.asked), n, "answers are kept, conditions are kept to")
+    # A WebSocket's GET: for "create" too, and both answers are waited for.
+    equal(ask("GET", "/api/v1/namespaces/hooked/pods/x/exec?command=a", "hook-may")[0], 404)
+    asked = [a[1]["spec"]["resourceAttributes"] for a in access.asked[n:]]
+    equal([(a["verb"], a["subresource"], a["name"]) for a in asked],
+          [("get", "exec", "x"), ("create", "exec", "x")])
     review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
               "spec": {"user": "may", "groups": ["hooks"],
                        "resourceAttributes": {"namespace": "denied", "verb": "get", "resource": "pods"}}}
