@@ -200,6 +200,13 @@ class Server:
         return self.kubectl("-n", namespace, "apply", "-f", "-",
                             stdin="\n---\n".join(json.dumps(o) for o in objects))
 
+    def established(self, crd):
+        """Waits; kubectl wait fails, as with upstream, while there are no conditions at all."""
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/" + crd
+        wait_for(lambda: any(c["type"] == "Established" and c["status"] == "True"
+                             for c in self.get(path)["status"].get("conditions") or []),
+                 f"{crd} is established")
+
     @contextlib.contextmanager
     def kubectl_background(self, *args):
         """A kubectl that runs on; lines() of what it gives has come so far."""

@@ -724,7 +724,7 @@ def test_definitions():
     with mutating(webhook("all.example.com", "/all", [dict(everything, operations=[
             "CREATE", "UPDATE"])])), validating(webhook("see.example.com", "/see", [everything])):
         k("apply", "--server-side", "-f", "-", stdin=json.dumps(definition()))
-        k("wait", "--for=condition=established", "crd/things.example.com")
+        server.established("things.example.com")
         k("create", "-f", "-", stdin=json.dumps({
             "apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "a"},
             "spec": {"text": "x" * 1000}}))

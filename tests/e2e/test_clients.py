@@ -9,7 +9,7 @@ import json
 import os
 import re
 import subprocess
-from lib import KINGLET, KUBECTL, ROOT, Skip, check, equal, fail, holds, run, temp_dir
+from lib import KINGLET, KUBECTL, ROOT, Skip, check, equal, fail, holds, run, temp_dir, wait_for
 
 CLIENTS = os.path.join(ROOT, "tests/clients")
 CACHE = os.path.join(ROOT, ".cache/clients")
@@ -129,7 +129,8 @@ def test_bundles():
         out = s.run(KUBECTL, "apply", "--server-side", "-f", os.path.join(CACHE, "prometheus-operator/bundle.yaml"))
         equal(out.count("customresourcedefinition"), 10, "definitions of prometheus-operator")
         s.run(KUBECTL, "apply", "-f", os.path.join(CACHE, "gateway-api/config/crd/standard"))
-        s.run(KUBECTL, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        wait_for(lambda: s.run(KUBECTL, "wait", "--for=condition=Established", "crd", "--all",
+                               "--timeout=60s"), "the definitions are established")
         monitor = {"apiVersion": "monitoring.coreos.com/v1", "kind": "ServiceMonitor", "metadata": {"name": "m"},
                    "spec": {"selector": {"matchLabels": {"a": "b"}}, "endpoints": [{"port": "web", "interval": "30s"}]}}
         path = os.path.join(temp_dir(), "monitor.json")

@@ -72,7 +72,7 @@ def widget(name, version="v1", **spec):
 
 def created(crd):
     k("create", "-f", "-", stdin=json.dumps(crd))
-    k("wait", "--for=condition=established", "crd/" + crd["metadata"]["name"])
+    server.established(crd["metadata"]["name"])
 
 
 def conditions(name):

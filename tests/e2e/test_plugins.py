@@ -177,7 +177,7 @@ def test_quota_of_custom_resources():
                  "names": {"plural": "widgets", "kind": "Widget"},
                  "versions": [{"name": "v1", "served": True, "storage": True,
                                "schema": {"openAPIV3Schema": {"type": "object"}}}]}})
-    s.kubectl("wait", "--for=condition=Established", "crd/widgets.example.com")
+    s.established("widgets.example.com")
     path = quota(ns, "q", {"count/widgets.example.com": "1"})
     wait_for(lambda: s.get(path)["status"]["used"] == {"count/widgets.example.com": "0"}, "counted")
 
