@@ -370,8 +370,10 @@ static void make_postgres(struct ts_server *s)
 
 static void make_mariadb(struct ts_server *s)
 {
-    char data[160];
+    // Another one that starts would remove its temporary tables from a directory that both have.
+    char data[160], tmpdir[160];
     snprintf(data, sizeof(data), "--datadir=%s/data", s->dir);
+    snprintf(tmpdir, sizeof(tmpdir), "--tmpdir=%s", s->dir);
     const char *const argv[] = {"mariadb-install-db",
                                 "--no-defaults",
                                 data,
@@ -380,6 +382,7 @@ static void make_mariadb(struct ts_server *s)
                                 "--skip-name-resolve",
                                 "--innodb-log-file-size=48M",
                                 "--innodb-flush-log-at-trx-commit=2",
+                                tmpdir,
                                 NULL};
     run(s, "init.log", argv);
 }
