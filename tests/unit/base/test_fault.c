@@ -52,7 +52,7 @@ static void test_sites_are_apart(void **state)
     // All 32 can be used again and again.
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < 32; i++) {
-            char name[16];
+            char name[32];
             snprintf(name, sizeof(name), "site-%d", i);
             kl_fault_set(name, 1, 1);
             assert_true(kl_fault_point(name));
