@@ -323,9 +323,8 @@ static struct kl_str stamp(struct table *t, int64_t mono_ns)
 static void dump_ticket(struct table *t, const struct kl_fair_level *l,
                         const struct kl_fair_ticket *k, int place, int queue)
 {
-    const struct kl_req *r = &k->call->req;
-    const struct kl_req_info *i = &r->info;
-    struct kl_str by = k->flow->by == KL_FLOW_BY_USER        ? r->user->name
+    const struct kl_req_info *i = &k->asked;
+    struct kl_str by = k->flow->by == KL_FLOW_BY_USER        ? k->user->name
                        : k->flow->by == KL_FLOW_BY_NAMESPACE ? i->ns
                                                              : KL_STR("");
     struct kl_str version =
@@ -339,7 +338,7 @@ static void dump_ticket(struct table *t, const struct kl_fair_level *l,
                 number(t, place), kl_arena_dup(a, by), stamp(t, k->item.arrived_ns),
                 number(t, k->item.initial_seats), number(t, k->item.final_seats),
                 kl_arena_printf(t->a, "%lldms", (long long)(k->item.latency_ns / 1000000)),
-                stamp(t, k->item.started_ns), kl_arena_dup(a, r->user->name),
+                stamp(t, k->item.started_ns), kl_arena_dup(a, k->user->name),
                 kl_arena_dup(a, i->verb), kl_arena_dup(a, i->path), kl_arena_dup(a, i->ns),
                 kl_arena_dup(a, i->name), kl_arena_dup(a, version), kl_arena_dup(a, i->plural),
                 kl_arena_dup(a, i->sub)});

@@ -489,6 +489,8 @@ bool kl_fair_enter(struct kl_api_call *c, void (*go_on)(struct kl_api_call *c))
     }
     look_up(fl, r, &e);
     t->call = c;
+    t->asked = c->req.info;
+    t->user = c->req.user;
     t->flow = e.flow;
     t->config = kl_fair_config_ref(fl->config);
     t->go_on = go_on;

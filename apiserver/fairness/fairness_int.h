@@ -74,6 +74,8 @@ enum kl_ticket_state { KL_TICKET_WAITS, KL_TICKET_RUNS, KL_TICKET_REFUSED, KL_TI
 struct kl_fair_ticket {
     struct kl_fq_item item;
     struct kl_api_call *call;
+    struct kl_req_info asked; // as it came: the request's own changes while it runs
+    const struct kl_user *user;
     struct kl_fair_config *config; // referenced
     const struct kl_fair_flow *flow;
     void (*go_on)(struct kl_api_call *c);
