@@ -100,13 +100,14 @@ static void woken(struct kl_watch *w)
         fail_line(line, n, NULL);
 }
 
-static void wait_for(struct kl_etcd_line *line, struct kl_str key, kl_rev head)
+// key was there at rev.
+static void wait_for(struct kl_etcd_line *line, struct kl_str key, kl_rev rev)
 {
     struct kl_error err = {0};
     line->state = KL_ETCD_LINE_WAIT;
     line->waited = true;
     line->watch = (struct kl_watch){.wake = woken};
-    int rc = kl_watch_start(&line->watch, line->l->reader, key, KL_STR(""), head + 1, &err);
+    int rc = kl_watch_start(&line->watch, line->l->reader, key, KL_STR(""), rev + 1, &err);
     if (rc) {
         fail_line(line, rc, &err);
         return;
@@ -122,18 +123,28 @@ static void looked(struct kl_etcd_read *rd)
 {
     struct kl_etcd_line *line = rd->arg;
     struct kl_grpc_rpc *c = kl_grpc_rpc_ref(line->rpc); // for its arena
-    if (rd->code || kl_grpc_rpc_closed(line->rpc))
+    kl_rev rev = line->before.revision;
+    if (rd->code == KL_ECOMPACTED && rev && !kl_grpc_rpc_closed(line->rpc)) {
+        kl_etcd_read_fini(rd);
+        line->waited = true; // for what happened since
+        look(line);
+        kl_grpc_rpc_unref(c);
+        return;
+    }
+    if (rd->code || kl_grpc_rpc_closed(line->rpc)) {
         fail_line(line, rd->code ? rd->code : KL_ECANCELED, &rd->err);
-    else if (rd->n)
-        wait_for(line, kl_kv_key(rd->kvs[0]), rd->head);
-    else if (line->is_lock && line->waited)
+    } else if (rd->n) {
+        wait_for(line, kl_kv_key(rd->kvs[0]), rev ? rev : rd->head);
+    } else if (line->is_lock && line->waited) {
         submit(line, KL_ETCD_LINE_CHECK);
-    else
+    } else {
         take_turn(line);
+    }
     kl_etcd_read_fini(rd);
     kl_grpc_rpc_unref(c);
 }
 
+// A lock that is free when joined is told that revision; upstream looks in the same transaction.
 static void look(struct kl_etcd_line *line)
 {
     line->state = KL_ETCD_LINE_LOOK;
@@ -144,6 +155,7 @@ static void look(struct kl_etcd_line *line)
         .sort_order = KL_ETCD_RANGE_REQUEST_SORT_ORDER_DESCEND,
         .sort_target = KL_ETCD_RANGE_REQUEST_SORT_TARGET_CREATE,
         .max_create_revision = line->rev - 1,
+        .revision = line->is_lock && !line->waited ? line->told_rev : 0,
     };
     line->look = (struct kl_etcd_read){
         .l = line->l, .rpc = line->rpc, .rq = &line->before, .done = looked, .arg = line};

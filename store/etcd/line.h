@@ -47,7 +47,7 @@ struct kl_etcd_line {
     struct kl_etcd_read look;
     struct kl_watch watch;
     struct kl_etcd_line *next, **pprev; // of the loop's that wait for others
-    bool waited;
+    bool waited;                        // or has to look at what is there now
 };
 
 void kl_etcd_line_start(struct kl_etcd_line *line, struct kl_grpc_rpc *c, struct kl_etcd_loop *l);
