@@ -4,7 +4,6 @@
 #include "apiserver/connect.h"
 #include "apiserver/auth/auth.h"
 #include "apiserver/relay.h"
-#include "watchcache/filter.h"
 
 enum { ERROR_BODY_MAX = 64 * 1024, MAX_FORWARDED = 48 };
 
@@ -104,15 +103,6 @@ static const struct kl_http_call_cbs up_cbs = {
     .on_headers = on_headers, .on_data = on_data, .on_upgrade = on_upgrade, .on_end = on_end};
 
 // ---- where to
-
-static struct kl_object *get_object(struct kl_req *r, uint16_t res, struct kl_str ns,
-                                    struct kl_str name)
-{
-    struct kl_error err;
-    struct kl_str key = kl_object_key(r->arena, kl_res(res), ns, name);
-    struct kl_kv *kv = key.p ? kl_view_get(kl_req_view(r), key) : NULL;
-    return kv ? kl_cache_object(kv, kl_res(res), &err) : NULL;
-}
 
 static bool names_container(const struct kl_value *pod, struct kl_str name)
 {
@@ -281,7 +271,8 @@ void kl_connect_run(struct kl_api_call *c, const struct kl_value *options)
         kl_req_fail(r);
         return;
     }
-    struct kl_object *pod = get_object(r, KL_RES_core_v1_pods, r->info.ns, r->info.name);
+    struct kl_object *pod =
+        kl_api_object(r->al, r->arena, KL_RES_core_v1_pods, r->info.ns, r->info.name);
     bool forward = kl_str_eqz(r->info.sub, "portforward");
     if (!options) {
         const struct kl_type *type = kl_type(KL_TYPE_core_v1_PodLogOptions);
@@ -311,7 +302,7 @@ void kl_connect_run(struct kl_api_call *c, const struct kl_value *options)
         kl_req_fail(r);
         return;
     }
-    struct kl_object *node = get_object(r, KL_RES_core_v1_nodes, KL_STR(""), on);
+    struct kl_object *node = kl_api_object(r->al, r->arena, KL_RES_core_v1_nodes, KL_STR(""), on);
     if (!node || !node_address(&node->root).n) {
         kl_fail_not_found_of(r, KL_STR(""), KL_STR("nodes"), on);
         kl_req_fail(r);

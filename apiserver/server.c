@@ -18,6 +18,7 @@
 #include "apiserver/webhook.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "watchcache/filter.h"
 #include <stdlib.h>
 
 enum { STOP_DEADLINE_MS = 2000 };
@@ -28,6 +29,15 @@ struct kl_api_loop *kl_api_loop_of(struct kl_apiserver *srv, const struct kl_loo
         if (srv->loops[i].loop == loop)
             return &srv->loops[i];
     return NULL;
+}
+
+struct kl_object *kl_api_object(struct kl_api_loop *al, struct kl_arena *a, uint16_t res,
+                                struct kl_str ns, struct kl_str name)
+{
+    struct kl_error err;
+    struct kl_str key = kl_object_key(a, kl_res(res), ns, name);
+    struct kl_kv *kv = key.p ? kl_view_get(kl_reader_view(al->reader), key) : NULL;
+    return kv ? kl_cache_object(kv, kl_res(res), &err) : NULL;
 }
 
 // ---- what each loop does first and last, on its own thread

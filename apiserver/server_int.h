@@ -95,6 +95,11 @@ struct kl_apiserver {
 // The part of the server that belongs to the current thread's loop; NULL on a foreign thread.
 struct kl_api_loop *kl_api_loop_of(struct kl_apiserver *srv, const struct kl_loop *loop);
 
+// The object of a built-in resource (KL_RES_...) in the loop's view, borrowed from it; NULL: there
+// is none. The arena gets the key.
+struct kl_object *kl_api_object(struct kl_api_loop *al, struct kl_arena *a, uint16_t res,
+                                struct kl_str ns, struct kl_str name);
+
 // A request begins and is over. The loop's end waits for the last one.
 static inline void kl_api_loop_enter(struct kl_api_loop *al)
 {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/webhook.h"
-#include "base/rand.h"
-#include "watchcache/filter.h"
+#include "apiserver/service.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -142,83 +141,6 @@ void kl_webhook_free(struct kl_webhook *w)
     free(w);
 }
 
-// ---- services
-
-static struct kl_object *find_service(struct kl_webhook *w, struct kl_arena *a)
-{
-    struct kl_error err;
-    const struct kl_resource *res = kl_res(KL_RES_core_v1_services);
-    struct kl_str key = kl_object_key(a, res, w->ns, w->name);
-    struct kl_kv *kv = key.p ? kl_view_get(kl_reader_view(w->al->reader), key) : NULL;
-    return kv ? kl_cache_object(kv, res, &err) : NULL;
-}
-
-// The slice's port of that name; 0: none.
-static int slice_port(const struct kl_value *slice, struct kl_str name)
-{
-    for (KL_EACH(p, kl_get(slice, KL_F_ports)))
-        if (kl_str_eq(kl_text(kl_get(p, KL_F_name)), name))
-            return (int)kl_int_or(kl_get(p, KL_F_port), 0);
-    return 0;
-}
-
-// One of the ready addresses, each with the same chance.
-static bool pick_endpoint(struct kl_webhook *w, struct kl_arena *a, struct kl_str port_name,
-                          struct kl_str *ret_host, int *ret_port)
-{
-    struct kl_error err;
-    const struct kl_resource *res = kl_res(KL_RES_discovery_v1_endpointslices);
-    struct kl_filter f = {.res = res, .ns = w->ns};
-    struct kl_str prefix = kl_filter_prefix(a, &f);
-    char *mem = prefix.p ? kl_arena_alloc(a, prefix.n + 1) : NULL;
-    struct kl_iter it;
-    struct kl_kv *kv;
-    uint64_t seen = 0;
-    if (!mem)
-        return false;
-    kl_iter_init(&it, kl_reader_view(w->al->reader), prefix, kl_prefix_end(prefix, mem));
-    while ((kv = kl_iter_next(&it))) {
-        struct kl_object *o = kl_cache_object(kv, res, &err);
-        struct kl_str of = o ? kl_text(kl_map_value(kl_meta_labels(&o->root),
-                                                    KL_STR("kubernetes.io/service-name")))
-                             : KL_STR("");
-        int port = o && kl_str_eq(of, w->name) ? slice_port(&o->root, port_name) : 0;
-        for (KL_EACH(e, port ? kl_get(&o->root, KL_F_endpoints) : NULL)) {
-            const struct kl_value *ready = kl_path(e, KL_F_conditions, KL_F_ready);
-            struct kl_str ip = kl_text(kl_at(kl_get(e, KL_F_addresses), 0));
-            if (!ip.n || (ready && !kl_is_true(ready)) || kl_rand_u64() % ++seen)
-                continue;
-            *ret_host = kl_arena_dup(a, ip);
-            *ret_port = port;
-        }
-    }
-    return seen && ret_host->p;
-}
-
-static int resolve(struct kl_webhook *w, struct kl_arena *a, struct kl_str *ret_host, int *ret_port,
-                   struct kl_error *err)
-{
-    struct kl_object *svc = find_service(w, a);
-    if (!svc)
-        return kl_error_set(err, KL_EUNAVAILABLE, "service \"%.*s\" not found", KL_PRI(w->name));
-    const struct kl_value *spec = kl_get(&svc->root, KL_F_spec), *port = NULL;
-    if (kl_str_eqz(kl_text(kl_get(spec, KL_F_type)), "ExternalName")) {
-        *ret_host = kl_arena_dup(a, kl_text(kl_get(spec, KL_F_externalName)));
-        *ret_port = w->port;
-        return ret_host->p ? 0 : kl_error_set(err, KL_ENOMEM, "out of memory");
-    }
-    for (KL_EACH(p, kl_get(spec, KL_F_ports)))
-        if (kl_int_or(kl_get(p, KL_F_port), 0) == w->port && !port)
-            port = p;
-    if (!port)
-        return kl_error_set(err, KL_EUNAVAILABLE, "no service port %d found for service \"%.*s\"",
-                            w->port, KL_PRI(w->name));
-    if (!pick_endpoint(w, a, kl_text(kl_get(port, KL_F_name)), ret_host, ret_port))
-        return kl_error_set(err, KL_EUNAVAILABLE, "no endpoints available for service \"%.*s\"",
-                            KL_PRI(w->name));
-    return 0;
-}
-
 // ---- calls
 
 static int loop_of(struct kl_api_loop *al, struct kl_webhook_loop **ret, struct kl_error *err)
@@ -333,15 +255,14 @@ int kl_webhook_post(struct kl_webhook *w, struct kl_bytes *body, uint32_t timeou
                      w->path.n && *w->path.p == '/' ? "" : "/", KL_PRI(w->path),
                      w->query.n || timeout_query ? "?" : "", KL_PRI(w->query), timeout);
     kl_arena_init(&a, 1 << 20);
-    struct kl_str host = w->host;
-    int port = w->port;
+    struct kl_service_end to = {.host = w->host, .port = w->port};
     if (n < 0 || (size_t)n >= sizeof c->url)
         rc = kl_error_set(err, KL_ETOOLARGE, "url is too long");
     else if (wl->flying >= KL_WEBHOOK_MAX_FLYING)
         rc = kl_error_set(err, KL_ETOOMANY, "Post \"%s\": too many calls of webhooks", c->url);
-    else if (w->service && (rc = resolve(w, &a, &host, &port, err)))
+    else if (w->service && (rc = kl_service_find(w->al, &a, w->ns, w->name, w->port, &to, err)))
         kl_error_wrap(err, "Post \"%s\"", c->url);
-    if (!rc && !(rc = start(w, c, host, port, body, timeout_ms, err)))
+    if (!rc && !(rc = start(w, c, to.host, to.port, body, timeout_ms, err)))
         wl->flying++;
     kl_arena_fini(&a);
     if (rc)

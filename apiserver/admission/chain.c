@@ -3,7 +3,6 @@
 // AdmissionOptions).
 #include "apiserver/admission/hooks_int.h"
 #include "apiserver/auth/auth.h"
-#include "watchcache/filter.h"
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -196,10 +195,7 @@ int kl_admit_select(const char *const *enable, const char *const *disable, kl_ad
 struct kl_object *kl_admit_find(struct kl_req *r, uint16_t res, struct kl_str ns,
                                 struct kl_str name)
 {
-    struct kl_error err;
-    struct kl_str key = kl_object_key(r->arena, kl_res(res), ns, name);
-    struct kl_kv *kv = key.p ? kl_view_get(kl_req_view(r), key) : NULL;
-    return kv ? kl_cache_object(kv, kl_res(res), &err) : NULL;
+    return kl_api_object(r->al, r->arena, res, ns, name);
 }
 
 struct kl_str kl_admit_name(const struct kl_admit *ad)

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where an APIService's requests go: a ready endpoint of its Service, over TLS with the front
-// proxy's certificate. This process need not be where cluster addresses lead anywhere, so it is
-// always an endpoint (--enable-aggregator-routing).
+// proxy's certificate.
 #include "apiserver/aggregate/aggregate_int.h"
 #include "apiserver/pki.h"
+#include "apiserver/service.h"
 #include "apiserver/settings.h"
-#include "base/rand.h"
-#include "watchcache/filter.h"
 #include <stdlib.h>
 
 enum { DEFAULT_PORT = 443, KEEP_MAX = KL_AGGREGATE_MAX, MAX_FILE_BYTES = 1 << 20 };
@@ -34,15 +32,6 @@ void kl_aggregate_loop_fini(struct kl_api_loop *al)
     al->aggregate = NULL;
 }
 
-static struct kl_object *get_object(struct kl_api_loop *al, struct kl_arena *a, uint16_t res,
-                                    struct kl_str ns, struct kl_str name)
-{
-    struct kl_error err;
-    struct kl_str key = kl_object_key(a, kl_res(res), ns, name);
-    struct kl_kv *kv = key.p ? kl_view_get(kl_reader_view(al->reader), key) : NULL;
-    return kv ? kl_cache_object(kv, kl_res(res), &err) : NULL;
-}
-
 struct kl_object *kl_aggregate_find(struct kl_api_loop *al, struct kl_str group,
                                     struct kl_str version)
 {
@@ -52,7 +41,7 @@ struct kl_object *kl_aggregate_find(struct kl_api_loop *al, struct kl_str group,
     kl_arena_init(&a, 16 * 1024);
     struct kl_str name = kl_arena_printf(&a, "%.*s.%.*s", KL_PRI(version), KL_PRI(group));
     struct kl_object *o =
-        get_object(al, &a, KL_RES_apiregistration_v1_apiservices, KL_STR(""), name);
+        kl_api_object(al, &a, KL_RES_apiregistration_v1_apiservices, KL_STR(""), name);
     kl_arena_fini(&a);
     return o && kl_path(&o->root, KL_F_spec, KL_F_service) ? o : NULL;
 }
@@ -69,7 +58,7 @@ bool kl_apiservice_is_available(const struct kl_value *o)
 
 struct target {
     struct kl_str ns, name;
-    int64_t port;
+    int port;
 };
 
 static struct target target_of(const struct kl_value *apiservice)
@@ -77,62 +66,7 @@ static struct target target_of(const struct kl_value *apiservice)
     const struct kl_value *s = kl_path(apiservice, KL_F_spec, KL_F_service);
     return (struct target){.ns = kl_text(kl_get(s, KL_F_namespace)),
                            .name = kl_text(kl_get(s, KL_F_name)),
-                           .port = kl_int_or(kl_get(s, KL_F_port), DEFAULT_PORT)};
-}
-
-static const struct kl_value *port_of(const struct kl_value *service, int64_t port)
-{
-    for (KL_EACH(p, kl_path(service, KL_F_spec, KL_F_ports)))
-        if (kl_int_or(kl_get(p, KL_F_port), 0) == port)
-            return p;
-    return NULL;
-}
-
-struct endpoints {
-    size_t slices, usable;
-    struct kl_str host; // one of the usable, each with the same chance
-    int port;
-};
-
-static void look_at_slice(const struct kl_value *slice, struct kl_str port_name,
-                          struct endpoints *e)
-{
-    int64_t port = 0;
-    e->slices++;
-    for (KL_EACH(p, kl_get(slice, KL_F_ports)))
-        if (kl_str_eq(kl_text(kl_get(p, KL_F_name)), port_name))
-            port = kl_int_or(kl_get(p, KL_F_port), 0);
-    for (KL_EACH(x, port ? kl_get(slice, KL_F_endpoints) : NULL)) {
-        const struct kl_value *ready = kl_path(x, KL_F_conditions, KL_F_ready);
-        struct kl_str ip = kl_text(kl_at(kl_get(x, KL_F_addresses), 0));
-        if (!ip.n || (ready && !kl_is_true(ready)) || kl_rand_u64() % ++e->usable)
-            continue;
-        e->host = ip;
-        e->port = (int)port;
-    }
-}
-
-static void find_endpoints(struct kl_api_loop *al, struct kl_arena *a, const struct target *t,
-                           struct kl_str port_name, struct endpoints *e)
-{
-    const struct kl_resource *res = kl_res(KL_RES_discovery_v1_endpointslices);
-    struct kl_filter f = {.res = res, .ns = t->ns};
-    struct kl_str prefix = kl_filter_prefix(a, &f);
-    char *end = prefix.p ? kl_arena_alloc(a, prefix.n + 1) : NULL;
-    struct kl_iter it;
-    struct kl_error err;
-    *e = (struct endpoints){0};
-    if (!end)
-        return;
-    kl_iter_init(&it, kl_reader_view(al->reader), prefix, kl_prefix_end(prefix, end));
-    for (struct kl_kv *kv; (kv = kl_iter_next(&it));) {
-        struct kl_object *o = kl_cache_object(kv, res, &err);
-        struct kl_str of = o ? kl_text(kl_map_value(kl_meta_labels(&o->root),
-                                                    KL_STR("kubernetes.io/service-name")))
-                             : KL_STR("");
-        if (o && kl_str_eq(of, t->name))
-            look_at_slice(&o->root, port_name, e);
-    }
+                           .port = (int)kl_int_or(kl_get(s, KL_F_port), DEFAULT_PORT)};
 }
 
 void kl_extension_check(struct kl_api_loop *al, struct kl_arena *a,
@@ -140,36 +74,32 @@ void kl_extension_check(struct kl_api_loop *al, struct kl_arena *a,
                         struct kl_str *ret_message)
 {
     struct target t = target_of(apiservice);
-    struct kl_object *s = get_object(al, a, KL_RES_core_v1_services, t.ns, t.name);
-    struct endpoints e;
+    struct kl_service_end e;
+    struct kl_error err;
     *ret_reason = NULL;
-    if (!s) {
+    kl_service_find(al, a, t.ns, t.name, t.port, &e, &err);
+    if (e.state == KL_SERVICE_ABSENT) {
         *ret_reason = "ServiceNotFound";
         *ret_message = kl_arena_printf(a, "service/%.*s in \"%.*s\" is not present", KL_PRI(t.name),
                                        KL_PRI(t.ns));
         return;
     }
-    if (!kl_str_eqz(kl_text_at(&s->root, KL_F_spec, KL_F_type), "ClusterIP"))
+    if (!kl_str_eqz(kl_text_at(&e.service->root, KL_F_spec, KL_F_type), "ClusterIP"))
         return;
-    const struct kl_value *port = port_of(&s->root, t.port);
-    struct kl_str port_name = kl_text(kl_get(port, KL_F_name));
-    if (!port) {
+    if (e.state == KL_SERVICE_NO_PORT) {
         *ret_reason = "ServicePortError";
-        *ret_message = kl_arena_printf(a, "service/%.*s in \"%.*s\" is not listening on port %lld",
-                                       KL_PRI(t.name), KL_PRI(t.ns), (long long)t.port);
-        return;
-    }
-    find_endpoints(al, a, &t, port_name, &e);
-    if (!e.slices) {
+        *ret_message = kl_arena_printf(a, "service/%.*s in \"%.*s\" is not listening on port %d",
+                                       KL_PRI(t.name), KL_PRI(t.ns), t.port);
+    } else if (e.state == KL_SERVICE_NO_SLICES) {
         *ret_reason = "EndpointsNotFound";
         *ret_message = kl_arena_printf(a, "cannot find endpointslices for service/%.*s in \"%.*s\"",
                                        KL_PRI(t.name), KL_PRI(t.ns));
-    } else if (!e.usable) {
+    } else if (e.state == KL_SERVICE_NO_ADDRESS) {
         *ret_reason = "MissingEndpoints";
         *ret_message = kl_arena_printf(
             a,
             "endpointslices for service/%.*s in \"%.*s\" have no addresses with port name \"%.*s\"",
-            KL_PRI(t.name), KL_PRI(t.ns), KL_PRI(port_name));
+            KL_PRI(t.name), KL_PRI(t.ns), KL_PRI(e.port_name));
     }
 }
 
@@ -261,30 +191,16 @@ int kl_extension_find(struct kl_api_loop *al, struct kl_arena *a, struct kl_obje
                       struct kl_extension *ret, struct kl_error *err)
 {
     struct target t = target_of(&apiservice->root);
-    struct kl_object *s = get_object(al, a, KL_RES_core_v1_services, t.ns, t.name);
-    struct endpoints e = {0};
-    if (!s)
-        return kl_error_set(err, KL_EUNAVAILABLE, "service \"%.*s\" not found", KL_PRI(t.name));
-    if (kl_str_eqz(kl_text_at(&s->root, KL_F_spec, KL_F_type), "ExternalName")) {
-        e.host = kl_text_at(&s->root, KL_F_spec, KL_F_externalName);
-        e.port = (int)t.port;
-    } else {
-        const struct kl_value *port = port_of(&s->root, t.port);
-        if (!port)
-            return kl_error_set(err, KL_EUNAVAILABLE,
-                                "no service port %lld found for service \"%.*s\"",
-                                (long long)t.port, KL_PRI(t.name));
-        find_endpoints(al, a, &t, kl_text(kl_get(port, KL_F_name)), &e);
-        if (!e.usable)
-            return kl_error_set(err, KL_EUNAVAILABLE, "no endpoints available for service \"%.*s\"",
-                                KL_PRI(t.name));
-    }
-    ret->host = kl_arena_dup(a, e.host);
+    struct kl_service_end e;
+    int rc = kl_service_find(al, a, t.ns, t.name, t.port, &e, err);
+    if (rc)
+        return rc;
+    ret->host = e.host;
     ret->port = e.port;
     ret->shown =
         kl_arena_printf(a, kl_str_chr(e.host, ':') >= 0 ? "https://[%.*s]:%d" : "https://%.*s:%d",
                         KL_PRI(e.host), e.port);
-    if (!ret->host.p || !ret->shown.p)
+    if (!ret->shown.p)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     return tls_of(al, apiservice, &ret->tls, err);
 }

@@ -37,10 +37,7 @@ static struct kl_view *view_of(struct kl_repair *r)
 static struct kl_object *get(struct kl_repair *r, uint16_t res, struct kl_str ns,
                              struct kl_str name)
 {
-    struct kl_error err;
-    struct kl_str key = kl_object_key(&r->arena, kl_res(res), ns, name);
-    struct kl_kv *kv = key.p ? kl_view_get(view_of(r), key) : NULL;
-    return kv ? kl_cache_object(kv, kl_res(res), &err) : NULL;
+    return kl_api_object(&r->srv->loops[0], &r->arena, res, ns, name);
 }
 
 // ---- writes

@@ -160,7 +160,8 @@ static const struct kl_value *object_at(struct kl_api_loop *al, const struct kl_
 static const struct kl_value *object_named(struct kl_api_loop *al, struct kl_arena *a, uint16_t res,
                                            struct kl_str ns, struct kl_str name)
 {
-    return object_at(al, kl_res(res), kl_object_key(a, kl_res(res), ns, name));
+    struct kl_object *o = kl_api_object(al, a, res, ns, name);
+    return o ? &o->root : NULL;
 }
 
 static struct kl_node_hint *hint_of(const struct look *l)

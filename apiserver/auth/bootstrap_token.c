@@ -4,7 +4,6 @@
 #include "apiserver/auth/authn_int.h"
 #include "base/clock.h"
 #include "object/timestamp.h"
-#include "watchcache/filter.h"
 #include <openssl/crypto.h>
 
 enum { ID_LEN = 6, SECRET_LEN = 16, MAX_GROUPS = 64 };
@@ -87,11 +86,9 @@ int kl_bootstrap_token(struct kl_token_ask *t, struct kl_user **ret, struct kl_e
     if (!t->al->srv->authn->settings->bootstrap_token_auth || !is_token(token))
         return 0;
     struct kl_str id = {token.p, ID_LEN},
-                  name = kl_arena_printf(t->arena, "bootstrap-token-%.*s", KL_PRI(id)),
-                  key = kl_object_key(t->arena, kl_res(KL_RES_core_v1_secrets),
-                                      KL_STR("kube-system"), name);
-    struct kl_kv *kv = key.p ? kl_view_get(kl_reader_view(t->al->reader), key) : NULL;
-    struct kl_object *o = kv ? kl_cache_object(kv, kl_res(KL_RES_core_v1_secrets), err) : NULL;
+                  name = kl_arena_printf(t->arena, "bootstrap-token-%.*s", KL_PRI(id));
+    struct kl_object *o =
+        kl_api_object(t->al, t->arena, KL_RES_core_v1_secrets, KL_STR("kube-system"), name);
     if (!o || kl_meta_deleting(&o->root) ||
         !kl_str_eqz(kl_text(kl_get(&o->root, KL_F_type)), "bootstrap.kubernetes.io/token") ||
         !equal(data(&o->root, "token-secret"), kl_str_from(token, ID_LEN + 1)) ||

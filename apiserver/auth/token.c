@@ -6,7 +6,6 @@
 #include "base/clock.h"
 #include "base/rand.h"
 #include "object/defaults.h"
-#include "watchcache/filter.h"
 #include <inttypes.h>
 
 enum {
@@ -28,10 +27,7 @@ struct mint {
 static const struct kl_value *read_object(struct kl_req *r, uint16_t res, struct kl_str ns,
                                           struct kl_str name)
 {
-    struct kl_str key = kl_object_key(r->arena, kl_res(res), ns, name);
-    struct kl_kv *kv = key.p ? kl_view_get(kl_req_view(r), key) : NULL;
-    struct kl_error err;
-    struct kl_object *o = kv ? kl_cache_object(kv, kl_res(res), &err) : NULL;
+    struct kl_object *o = kl_api_object(r->al, r->arena, res, ns, name);
     return o ? &o->root : NULL;
 }
 

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apiserver/service.h"
+#include "base/rand.h"
+#include "watchcache/filter.h"
+
+struct search {
+    struct kl_str service, port_name, family; // "IPv4"; empty: whichever
+    size_t slices;
+    uint64_t seen; // addresses that could have been chosen
+    bool at_home;  // they are of that family
+    struct kl_str ip;
+    int port;
+};
+
+static const struct kl_value *port_of(const struct kl_value *service, int port)
+{
+    for (KL_EACH(p, kl_path(service, KL_F_spec, KL_F_ports)))
+        if (kl_int_or(kl_get(p, KL_F_port), 0) == port)
+            return p;
+    return NULL;
+}
+
+static int port_in_slice(const struct kl_value *slice, struct kl_str name)
+{
+    for (KL_EACH(p, kl_get(slice, KL_F_ports))) {
+        int port = (int)kl_int_or(kl_get(p, KL_F_port), 0);
+        if (port && kl_str_eq(kl_text(kl_get(p, KL_F_name)), name))
+            return port;
+    }
+    return 0;
+}
+
+static void look_at_slice(struct search *s, const struct kl_value *slice)
+{
+    int port = port_in_slice(slice, s->port_name);
+    bool at_home = !s->family.n || kl_str_eq(kl_text(kl_get(slice, KL_F_addressType)), s->family);
+    s->slices++;
+    if (!port || (s->at_home && !at_home))
+        return;
+    for (KL_EACH(e, kl_get(slice, KL_F_endpoints))) {
+        const struct kl_value *ready = kl_path(e, KL_F_conditions, KL_F_ready);
+        struct kl_str ip = kl_text(kl_at(kl_get(e, KL_F_addresses), 0));
+        if (!ip.n || (ready && !kl_is_true(ready)))
+            continue;
+        if (at_home && !s->at_home) { // what was seen so far was only better than nothing
+            s->at_home = true;
+            s->seen = 0;
+        }
+        if (kl_rand_u64() % ++s->seen)
+            continue;
+        s->ip = ip;
+        s->port = port;
+    }
+}
+
+static int look_at_slices(struct kl_api_loop *al, struct kl_arena *a, struct kl_str ns,
+                          struct search *s)
+{
+    const struct kl_resource *res = kl_res(KL_RES_discovery_v1_endpointslices);
+    struct kl_filter f = {.res = res, .ns = ns};
+    struct kl_str prefix = kl_filter_prefix(a, &f);
+    char *end = prefix.p ? kl_arena_alloc(a, prefix.n + 1) : NULL;
+    struct kl_iter it;
+    struct kl_error err;
+    if (!end)
+        return KL_ENOMEM;
+    kl_iter_init(&it, kl_reader_view(al->reader), prefix, kl_prefix_end(prefix, end));
+    for (struct kl_kv *kv; (kv = kl_iter_next(&it));) {
+        struct kl_object *o = kl_cache_object(kv, res, &err);
+        struct kl_str of = o ? kl_text(kl_map_value(kl_meta_labels(&o->root),
+                                                    KL_STR("kubernetes.io/service-name")))
+                             : KL_STR("");
+        if (o && kl_str_eq(of, s->service))
+            look_at_slice(s, &o->root);
+    }
+    return 0;
+}
+
+static int find(struct kl_api_loop *al, struct kl_arena *a, struct kl_str ns, struct kl_str name,
+                int port, struct kl_service_end *ret)
+{
+    struct kl_object *o = kl_api_object(al, a, KL_RES_core_v1_services, ns, name);
+    const struct kl_value *spec = o ? kl_get(&o->root, KL_F_spec) : NULL;
+    *ret = (struct kl_service_end){.state = KL_SERVICE_ABSENT, .service = o, .port = port};
+    if (!o)
+        return 0;
+    if (kl_str_eqz(kl_text(kl_get(spec, KL_F_type)), "ExternalName")) {
+        ret->state = KL_SERVICE_EXTERNAL;
+        ret->host = kl_arena_dup(a, kl_text(kl_get(spec, KL_F_externalName)));
+        return ret->host.p ? 0 : KL_ENOMEM;
+    }
+    const struct kl_value *p = port_of(&o->root, port);
+    ret->state = KL_SERVICE_NO_PORT;
+    if (!p)
+        return 0;
+    ret->port_name = kl_text(kl_get(p, KL_F_name));
+    struct search s = {.service = name,
+                       .port_name = ret->port_name,
+                       .family = kl_text(kl_at(kl_get(spec, KL_F_ipFamilies), 0))};
+    ret->state = KL_SERVICE_NO_SLICES;
+    if (look_at_slices(al, a, ns, &s))
+        return KL_ENOMEM;
+    if (!s.slices)
+        return 0;
+    ret->state = KL_SERVICE_NO_ADDRESS;
+    if (!s.seen)
+        return 0;
+    ret->state = KL_SERVICE_READY;
+    ret->port = s.port;
+    ret->host = kl_arena_dup(a, s.ip);
+    return ret->host.p ? 0 : KL_ENOMEM;
+}
+
+int kl_service_find(struct kl_api_loop *al, struct kl_arena *a, struct kl_str ns,
+                    struct kl_str name, int port, struct kl_service_end *ret, struct kl_error *err)
+{
+    if (find(al, a, ns, name, port, ret))
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    switch (ret->state) {
+    case KL_SERVICE_READY:
+    case KL_SERVICE_EXTERNAL:
+        return 0;
+    case KL_SERVICE_ABSENT:
+        return kl_error_set(err, KL_EUNAVAILABLE, "service \"%.*s\" not found", KL_PRI(name));
+    case KL_SERVICE_NO_PORT:
+        return kl_error_set(err, KL_EUNAVAILABLE, "no service port %d found for service \"%.*s\"",
+                            port, KL_PRI(name));
+    case KL_SERVICE_NO_SLICES:
+    case KL_SERVICE_NO_ADDRESS:
+        break;
+    }
+    return kl_error_set(err, KL_EUNAVAILABLE, "no endpoints available for service \"%.*s\"",
+                        KL_PRI(name));
+}
