@@ -178,6 +178,17 @@ void kl_req_info_parse(struct kl_arena *a, struct kl_str method, struct kl_str p
         ret->subres = kl_resource_sub(ret->res, ret->sub);
 }
 
+bool kl_is_long_running(const struct kl_req_info *i)
+{
+    static const char *const subs[] = {"attach", "exec", "proxy", "log", "portforward"};
+    if (!i->is_resource)
+        return kl_str_starts(i->path, KL_STR("/debug/pprof/"));
+    for (size_t k = 0; i->sub.n && k < KL_COUNT(subs); k++)
+        if (kl_str_eqz(i->sub, subs[k]))
+            return true;
+    return i->op == KL_VERB_WATCH;
+}
+
 static int bad_value(struct kl_req *r, const char *name, struct kl_str v, const char *why)
 {
     kl_fail_bad(r, "%s: Invalid value: \"%.*s\": %s", name, KL_PRI(v), why);

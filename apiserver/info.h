@@ -16,6 +16,10 @@ bool kl_query_next(struct kl_arena *a, struct kl_str *rest, struct kl_str *ret_n
                    struct kl_str *ret_value);
 struct kl_str kl_percent_decode(struct kl_arena *a, struct kl_str s, bool plus_is_space);
 
+// Upstream's LongRunningFunc: watches, streams and what is passed on, profiles. No limit of time
+// holds for them, and they are measured neither as in flight nor by how long they take.
+bool kl_is_long_running(const struct kl_req_info *i);
+
 // Fills r->opts from the query (ListOptions, CreateOptions, ...) for r->info, selectors parsed and
 // checked; KL_EBADREQUEST and others fill r->fail.
 int kl_req_opts_parse(struct kl_req *r, struct kl_str query);

@@ -3,6 +3,7 @@
 #include "apiserver/audit/audit.h"
 #include "apiserver/fairness/fairness.h"
 #include "apiserver/discovery.h"
+#include "apiserver/info.h"
 #include "apiserver/series.h"
 #include "apiserver/server_int.h"
 #include "base/clock.h"
@@ -10,16 +11,11 @@
 #include <malloc.h>
 #include <stdio.h>
 
-static bool is_long_running(const struct kl_req_info *i)
-{
-    return i->is_resource && (i->op == KL_VERB_WATCH || kl_is_connect(i));
-}
-
 void kl_api_metrics_enter(struct kl_req *r)
 {
     const struct kl_req_info *i = &r->info;
     r->began_ns = uv_hrtime();
-    if (!r->al || is_long_running(i))
+    if (!r->al || kl_is_long_running(i))
         return;
     bool changes = i->is_resource && i->op != KL_VERB_GET && i->op != KL_VERB_LIST;
     r->counted = (uint8_t)(1 + changes);
@@ -39,9 +35,9 @@ void kl_api_metrics_answer(struct kl_req *r, int http, int64_t bytes)
         kl_audit_status(r, http);
     if (!r->began_ns) // refused before it was known what it is
         return;
-    kl_series_request(r, http,
-                      is_long_running(&r->info) ? -1 : (int64_t)(uv_hrtime() - r->began_ns) / 1000,
-                      bytes);
+    kl_series_request(
+        r, http, kl_is_long_running(&r->info) ? -1 : (int64_t)(uv_hrtime() - r->began_ns) / 1000,
+        bytes);
 }
 
 void kl_api_metrics_request(struct kl_req *r, int http)

@@ -139,19 +139,6 @@ static bool emit(struct kl_req *r, enum kl_audit_stage stage)
     return ok;
 }
 
-static bool is_long_running(const struct kl_req_info *i)
-{
-    static const char *const subs[] = {"attach", "exec", "proxy", "log", "portforward"};
-    if (!i->is_resource)
-        return false;
-    if (i->op == KL_VERB_WATCH)
-        return true;
-    for (size_t k = 0; k < KL_COUNT(subs); k++)
-        if (kl_str_eqz(i->sub, subs[k]))
-            return true;
-    return false;
-}
-
 static void add_ip(struct kl_audit_event *e, struct kl_str ip)
 {
     ip = kl_str_trim(ip);
@@ -276,7 +263,7 @@ bool kl_audit_begin(struct kl_req *r, struct kl_http_req *hr)
     e->level = v.level;
     e->omit = v.omit;
     e->omit_managed_fields = v.omit_managed_fields;
-    e->long_running = is_long_running(i);
+    e->long_running = kl_is_long_running(i);
     e->received_us = kl_wall_ns() / 1000;
     e->user = r->user ? kl_user_ref(r->user) : NULL;
     e->agent = agent.n > MAX_AGENT

@@ -439,18 +439,6 @@ static bool is_mutating(const struct kl_req_info *i)
     return i->op != KL_VERB_GET && i->op != KL_VERB_LIST && i->op != KL_VERB_WATCH;
 }
 
-// Streams that are no watches, and profiles: neither limited nor counted.
-static bool is_long_running(const struct kl_req_info *i)
-{
-    static const char *const subs[] = {"attach", "exec", "proxy", "log", "portforward"};
-    if (!i->is_resource)
-        return kl_str_starts(i->path, KL_STR("/debug/pprof/"));
-    for (size_t k = 0; k < KL_COUNT(subs); k++)
-        if (kl_str_eqz(i->sub, subs[k]))
-            return true;
-    return false;
-}
-
 // The limits of a server without priorities.
 static bool enter_plain(struct kl_fair *f, struct kl_api_call *c)
 {
@@ -473,7 +461,8 @@ bool kl_fair_enter(struct kl_api_call *c, void (*go_on)(struct kl_api_call *c))
     struct kl_req *r = &c->req;
     struct kl_fair *f = r->srv->fair;
     struct kl_fair_entry e;
-    if (!f || is_long_running(&r->info))
+    bool watch = r->info.is_resource && r->info.op == KL_VERB_WATCH;
+    if (!f || (!watch && kl_is_long_running(&r->info))) // neither limited nor counted
         return true;
     if (f->o.off)
         return enter_plain(f, c);
