@@ -61,6 +61,14 @@ struct kl_aggregate {
     struct kl_local *local; // local.c
 };
 
+// What a server answers, which nobody has looked at yet. NULL: it is nothing of the kind.
+// An APIResourceList as aggregated discovery shows its resources, with commas between them.
+struct kl_bytes *kl_aggregate_resources(struct kl_arena *a, struct kl_str text, struct kl_str group,
+                                        struct kl_str version);
+// The hash of /openapi/v3/apis/GROUP/VERSION in the server's index.
+struct kl_bytes *kl_aggregate_openapi_hash(struct kl_arena *a, struct kl_str text,
+                                           const char *group, const char *version);
+
 // ---- local.c: APIServices of the groups that this server has itself.
 int kl_local_new(struct kl_aggregate *g, struct kl_local **ret);
 void kl_local_free(struct kl_local *l);

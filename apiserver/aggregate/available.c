@@ -190,9 +190,8 @@ static void put_subresources(struct kl_buf *b, const struct kl_value *all, struc
         kl_buf_putc(b, ']');
 }
 
-// An APIResourceList as aggregated discovery shows its resources.
-static struct kl_bytes *convert_list(struct kl_arena *a, struct kl_str text, struct kl_str group,
-                                     struct kl_str version)
+struct kl_bytes *kl_aggregate_resources(struct kl_arena *a, struct kl_str text, struct kl_str group,
+                                        struct kl_str version)
 {
     struct kl_value v;
     struct kl_error err;
@@ -224,13 +223,12 @@ static struct kl_bytes *convert_list(struct kl_arena *a, struct kl_str text, str
     return out;
 }
 
-// The hash of /openapi/v3/apis/GROUP/VERSION in the server's index.
-static struct kl_bytes *find_openapi(struct kl_arena *a, struct kl_str text,
-                                     const struct kl_aggregate_item *x)
+struct kl_bytes *kl_aggregate_openapi_hash(struct kl_arena *a, struct kl_str text,
+                                           const char *group, const char *version)
 {
     struct kl_value v;
     struct kl_error err;
-    struct kl_str path = kl_arena_printf(a, "apis/%s/%s", x->group, x->version);
+    struct kl_str path = kl_arena_printf(a, "apis/%s/%s", group, version);
     if (!path.p || kl_json_parse(a, text, NULL, &v, &err))
         return NULL;
     struct kl_str url = kl_text(kl_map_value(kl_map_value(kl_map_value(&v, KL_STR("paths")), path),
@@ -284,7 +282,9 @@ static void on_answer(void *arg, int status, struct kl_str body, const struct kl
     if (!x || g->stopping) {
         question_free(q);
     } else if (q->openapi) {
-        take(g, &x->openapi, status == 200 ? find_openapi(&q->arena, body, x) : NULL);
+        take(g, &x->openapi,
+             status == 200 ? kl_aggregate_openapi_hash(&q->arena, body, x->group, x->version)
+                           : NULL);
         finish(q, x, true);
     } else if (status < 0) {
         failed(q, x,
@@ -296,7 +296,8 @@ static void on_answer(void *arg, int status, struct kl_str body, const struct kl
                                "failing or missing response from %s: bad status from %s: %d",
                                q->url, q->url, status));
     } else {
-        struct kl_bytes *list = convert_list(&q->arena, body, kl_str(x->group), kl_str(x->version));
+        struct kl_bytes *list =
+            kl_aggregate_resources(&q->arena, body, kl_str(x->group), kl_str(x->version));
         if (list)
             take(g, &x->resources, list);
         set_status(g, x, true, "Passed", KL_STR("all checks passed"));

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // Fuzzing without clang: replays files (or all files of directories) and, with -n, tries that many
 // random changes of each. The changes follow from the file and the seed alone, so a finding
-// repeats. FUZZ=K in the environment makes K times as many.
+// repeats. FUZZ=K in the environment makes K times as many. With -g that many inputs altogether,
+// led by what they reach (fuzz_guide.c); tests/fuzz/long runs all targets so.
 //   fuzz_X [-n CHANGES] [-s SEED] PATH...
-#include "fuzz.h"
+//   fuzz_X -g INPUTS [-s SEED] [-k DIRECTORY] PATH...
+#include "fuzz_int.h"
 #include <dirent.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#define INPUT_MAX (1 << 20)
-
 static uint64_t random_state;
 static size_t runs;
 
-static uint64_t next_random(void)
+uint64_t fuzz_random(void)
 {
     random_state ^= random_state << 13;
     random_state ^= random_state >> 7;
@@ -21,13 +21,18 @@ static uint64_t next_random(void)
     return random_state;
 }
 
-static size_t below(size_t n)
+size_t fuzz_below(size_t n)
 {
-    return n ? (size_t)(next_random() % n) : 0;
+    return n ? (size_t)(fuzz_random() % n) : 0;
+}
+
+void fuzz_seed(uint64_t seed)
+{
+    random_state = (seed + 1) * 0x9E3779B97F4A7C15u | 1;
 }
 
 // An exact allocation for each run, so that a sanitizer sees every byte read too far.
-static void run_once(const uint8_t *data, size_t n)
+void fuzz_run_once(const uint8_t *data, size_t n)
 {
     uint8_t *copy = malloc(n ? n : 1);
     if (!copy)
@@ -38,31 +43,31 @@ static void run_once(const uint8_t *data, size_t n)
     runs++;
 }
 
-static size_t change(uint8_t *data, size_t n)
+size_t fuzz_change(uint8_t *data, size_t n)
 {
     static const uint8_t odd[] = {0, 1, 0x7f, 0x80, 0xff, '"', '-', '.', '9', 'e'};
-    size_t at = below(n), len = below(n - at < 32 ? n - at + 1 : 32);
-    switch (below(6)) {
+    size_t at = fuzz_below(n), len = fuzz_below(n - at < 32 ? n - at + 1 : 32);
+    switch (fuzz_below(6)) {
     case 0:
         if (n)
-            data[at] ^= (uint8_t)(1u << below(8));
+            data[at] ^= (uint8_t)(1u << fuzz_below(8));
         return n;
     case 1:
         if (n)
-            data[at] = odd[below(sizeof(odd))];
+            data[at] = odd[fuzz_below(sizeof(odd))];
         return n;
     case 2:
         memmove(data + at, data + at + len, n - at - len);
         return n - len;
     case 3: // doubles a run
-        if (n + len > INPUT_MAX)
+        if (n + len > FUZZ_INPUT_MAX)
             return n;
         memmove(data + at + len, data + at, n - at);
         return n + len;
     case 4:
-        if (n < INPUT_MAX) {
+        if (n < FUZZ_INPUT_MAX) {
             memmove(data + at + 1, data + at, n - at);
-            data[at] = (uint8_t)next_random();
+            data[at] = (uint8_t)fuzz_random();
             return n + 1;
         }
         return n;
@@ -71,9 +76,10 @@ static size_t change(uint8_t *data, size_t n)
     }
 }
 
-static void run_file(const char *path, size_t changes, uint64_t seed)
+static void read_file(const char *path, void (*each)(void *arg, const uint8_t *data, size_t n),
+                      void *arg)
 {
-    static uint8_t original[INPUT_MAX], changed[INPUT_MAX + 64];
+    static uint8_t original[FUZZ_INPUT_MAX];
     FILE *f = fopen(path, "rb");
     if (!f) {
         fprintf(stderr, "cannot open %s\n", path);
@@ -81,26 +87,15 @@ static void run_file(const char *path, size_t changes, uint64_t seed)
     }
     size_t n = fread(original, 1, sizeof(original), f);
     fclose(f);
-    run_once(original, n);
-    random_state = seed * 2654435761u + n + 1;
-    for (size_t i = 0; i < n; i++)
-        random_state = (random_state ^ original[i]) * 1099511628211u;
-    random_state |= 1;
-    for (size_t i = 0; i < changes; i++) {
-        size_t len = n;
-        memcpy(changed, original, n);
-        for (size_t k = 1 + below(4); k > 0; k--)
-            len = change(changed, len);
-        run_once(changed, len);
-    }
+    each(arg, original, n);
 }
 
-static void run_path(const char *path, size_t changes, uint64_t seed)
+void fuzz_read(const char *path, void (*each)(void *arg, const uint8_t *data, size_t n), void *arg)
 {
     struct stat st;
     DIR *dir = stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? opendir(path) : NULL;
     if (!dir) {
-        run_file(path, changes, seed);
+        read_file(path, each, arg);
         return;
     }
     for (struct dirent *e; (e = readdir(dir));) {
@@ -108,25 +103,59 @@ static void run_path(const char *path, size_t changes, uint64_t seed)
         if (e->d_name[0] == '.')
             continue;
         snprintf(name, sizeof(name), "%s/%s", path, e->d_name);
-        run_file(name, changes, seed);
+        read_file(name, each, arg);
     }
     closedir(dir);
 }
 
+struct blind {
+    size_t changes;
+    uint64_t seed;
+};
+
+static void try_changes(void *arg, const uint8_t *original, size_t n)
+{
+    static uint8_t changed[FUZZ_INPUT_MAX + 64];
+    const struct blind *b = arg;
+    fuzz_run_once(original, n);
+    random_state = b->seed * 2654435761u + n + 1;
+    for (size_t i = 0; i < n; i++)
+        random_state = (random_state ^ original[i]) * 1099511628211u;
+    random_state |= 1;
+    for (size_t i = 0; i < b->changes; i++) {
+        size_t len = n;
+        memcpy(changed, original, n);
+        for (size_t k = 1 + fuzz_below(4); k > 0; k--)
+            len = fuzz_change(changed, len);
+        fuzz_run_once(changed, len);
+    }
+}
+
 int main(int argc, char **argv)
 {
-    size_t changes = 0;
-    const char *scale = getenv("FUZZ");
+    const char *scale = getenv("FUZZ"), *keep = NULL;
     size_t times = scale ? strtoull(scale, NULL, 10) : 1;
-    uint64_t seed = 1;
+    struct blind b = {.seed = 1};
+    uint64_t guided = 0;
+    int npaths = 0;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "-n") == 0 && i + 1 < argc)
-            changes = strtoull(argv[++i], NULL, 10) * times;
+            b.changes = strtoull(argv[++i], NULL, 10) * times;
+        else if (strcmp(argv[i], "-g") == 0 && i + 1 < argc)
+            guided = strtoull(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "-s") == 0 && i + 1 < argc)
-            seed = strtoull(argv[++i], NULL, 10);
+            b.seed = strtoull(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "-k") == 0 && i + 1 < argc)
+            keep = argv[++i];
         else
-            run_path(argv[i], changes, seed);
+            argv[npaths++] = argv[i];
     }
+    if (guided) {
+        fuzz_guided(guided, b.seed, keep, argv, npaths);
+        return 0;
+    }
+    for (int i = 0; i < npaths; i++)
+        fuzz_read(argv[i], try_changes, &b);
     printf("%zu runs\n", runs);
     return runs == 0;
 }
