@@ -305,6 +305,24 @@ static int take_version(struct builder *b, const struct kl_value *version, struc
     return take_subresources(b, version, r, c);
 }
 
+// Upstream takes a CA bundle of nothing but blanks for none.
+static int take_webhook(struct builder *b, const struct kl_value *conversion)
+{
+    const struct kl_value *hook = kl_get(conversion, KL_F_webhook);
+    const struct kl_value *config = kl_get(hook, KL_F_clientConfig);
+    b->f->webhook = true;
+    for (KL_EACH(v, kl_get(hook, KL_F_conversionReviewVersions))) {
+        struct kl_str s = kl_text(v);
+        if (!b->f->review)
+            b->f->review = kl_str_eqz(s, "v1")        ? KL_REVIEW_V1
+                           : kl_str_eqz(s, "v1beta1") ? KL_REVIEW_V1BETA1
+                                                      : KL_REVIEW_NONE;
+    }
+    if (!b->compile || !config)
+        return 0;
+    return kl_copy(b->a, config, &b->f->client_config);
+}
+
 static int build(struct builder *b, struct kl_error *err)
 {
     struct kl_custom_family *f = b->f;
@@ -326,8 +344,9 @@ static int build(struct builder *b, struct kl_error *err)
     if (!f->storage)
         return kl_error_set(err, KL_EINVALID, "%s: no storage version", f->name);
     const struct kl_value *conversion = kl_path(b->crd, KL_F_spec, KL_F_conversion);
-    f->webhook = kl_str_eqz(kl_text(kl_get(conversion, KL_F_strategy)), "Webhook");
-    return 0;
+    return kl_str_eqz(kl_text(kl_get(conversion, KL_F_strategy)), "Webhook")
+               ? take_webhook(b, conversion)
+               : 0;
 }
 
 int kl_custom_family_new(const struct kl_value *crd, bool compile, struct kl_custom_family **ret,

@@ -8,6 +8,7 @@
 // the storage version matters only where they are written to the store and read from it.
 #pragma once
 #include "base/buf.h"
+#include "object/crd/conversion.h"
 #include "object/crd/crd.h"
 #include "object/crd/jsonpath.h"
 #include "object/resource.h"
@@ -47,6 +48,9 @@ struct kl_custom_family {
     uint16_t nrows;
     const struct kl_resource *storage;
     bool webhook; // spec.conversion.strategy is Webhook, not None
+    // Then, in a compiled family: how to call it, and with what.
+    struct kl_value client_config;    // typed WebhookClientConfig
+    enum kl_conversion_review review; // NONE: it understands none that is known
 };
 
 // From a typed CustomResourceDefinition root whose names were accepted. One reference. KL_EINVALID
