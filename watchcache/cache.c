@@ -165,6 +165,17 @@ struct kl_object *kl_cache_object(struct kl_kv *kv, const struct kl_resource *re
     return there;
 }
 
+bool kl_cache_is_ready(struct kl_kv *kv, const struct kl_resource *res)
+{
+    return !res->custom || !res->custom->family->webhook || kl_forms_ready(kv, res);
+}
+
+struct kl_object *kl_cache_as_stored(struct kl_kv *kv, const struct kl_resource *res,
+                                     const struct kl_resource **ret_row, struct kl_error *err)
+{
+    return kl_forms_as_stored(kv, res, ret_row, err);
+}
+
 void kl_cache_attach_object(struct kl_kv *kv, struct kl_object *o)
 {
     if (o && kl_crd_of_type(o->type))

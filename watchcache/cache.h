@@ -42,10 +42,18 @@ struct kl_cache_own {
 // a webhook can convert it (kl_cache_attach_object).
 // Definitions of custom resources are large and rarely read: they do not stay with their version.
 // Such an object, and that of a version whose schema changed again and again, is borrowed until
-// control returns to the loop.
+// control returns to the loop; what a webhook made always stays.
 // Any thread.
 struct kl_object *kl_cache_object(struct kl_kv *kv, const struct kl_resource *res,
                                   struct kl_error *err);
+
+// Whether the functions of this header can answer for the version: false when a webhook has yet to
+// convert it to the version of `res`. O(1) but for reading the head of what is stored.
+bool kl_cache_is_ready(struct kl_kv *kv, const struct kl_resource *res);
+// A custom object as it is stored: in the version that it says, *ret_row; borrowed from the
+// version.
+struct kl_object *kl_cache_as_stored(struct kl_kv *kv, const struct kl_resource *res,
+                                     const struct kl_resource **ret_row, struct kl_error *err);
 
 // Its encodings, borrowed from the version.
 // JSON begins with a comma: ",{\"metadata\":...}", so that a list is a row of slices; from byte 1

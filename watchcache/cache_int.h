@@ -18,6 +18,9 @@ struct kl_object *kl_forms_object(struct kl_kv *kv, const struct kl_resource *re
                                   struct kl_error *err);
 struct kl_bytes *kl_forms_json(struct kl_kv *kv, const struct kl_resource *res,
                                struct kl_error *err);
+bool kl_forms_ready(struct kl_kv *kv, const struct kl_resource *res);
+struct kl_object *kl_forms_as_stored(struct kl_kv *kv, const struct kl_resource *res,
+                                     const struct kl_resource **ret_row, struct kl_error *err);
 bool kl_forms_have(const struct kl_kv *kv, const struct kl_resource *res);
 void kl_forms_attach(struct kl_kv *kv, struct kl_object *o); // takes the reference over
 struct kl_bytes *kl_forms_encode_stored(const struct kl_resource *from, const struct kl_object *o);

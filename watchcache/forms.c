@@ -109,23 +109,65 @@ static struct kl_str version_of(struct kl_str api_version)
     return slash < 0 ? api_version : kl_str_from(api_version, (size_t)slash + 1);
 }
 
+// The row of the version that the stored text says.
+static const struct kl_resource *row_of(struct kl_str data, const struct kl_custom_family *family)
+{
+    struct kl_str api_version = KL_STR(""), kind = KL_STR("");
+    kl_json_peek_gvk(data, &api_version, &kind);
+    const struct kl_resource *row = kl_custom_row(family, version_of(api_version));
+    return row ? row : family->storage;
+}
+
+static const struct kl_resource *stored_row(struct kl_kv *kv, const struct kl_resource *res,
+                                            struct kl_error *err)
+{
+    struct kl_str data = kl_kv_value(kv);
+    struct kl_bytes *plain = NULL;
+    if (!kv->value) {
+        kl_error_set(err, KL_ECORRUPT, "%s: revision %lld has no value in memory", kv->key,
+                     (long long)kv->mod_rev);
+        return NULL;
+    }
+    if (kl_cache_open_sealed(kv, res, &data, &plain, err))
+        return NULL;
+    const struct kl_resource *row = row_of(data, res->custom->family);
+    kl_bytes_unref(plain);
+    return row;
+}
+
+bool kl_forms_ready(struct kl_kv *kv, const struct kl_resource *res)
+{
+    struct kl_error ignored;
+    if (find_form(kv, res->type, NULL))
+        return true;
+    const struct kl_resource *row = stored_row(kv, res, &ignored);
+    return !row || row == res; // what cannot be read at all is told by who reads it
+}
+
+struct kl_object *kl_forms_as_stored(struct kl_kv *kv, const struct kl_resource *res,
+                                     const struct kl_resource **ret_row, struct kl_error *err)
+{
+    const struct kl_resource *row = stored_row(kv, res, err);
+    if (!row)
+        return NULL;
+    *ret_row = row;
+    return kl_forms_object(kv, row, err);
+}
+
 // Decodes by the schema of the version that is stored; *ret_row is its row. *ret_plain holds what
 // the result refers to.
 static int decode(struct kl_arena *a, struct kl_kv *kv, const struct kl_resource *res,
                   struct kl_value *ret, const struct kl_resource **ret_row,
                   struct kl_bytes **ret_plain, struct kl_error *err)
 {
-    struct kl_custom_family *family = res->custom->family;
-    struct kl_str data = kl_kv_value(kv), api_version = KL_STR(""), kind = KL_STR("");
+    struct kl_str data = kl_kv_value(kv);
     const struct kl_resource *row;
     if (!kv->value)
         return kl_error_set(err, KL_ECORRUPT, "%s: revision %lld has no value in memory", kv->key,
                             (long long)kv->mod_rev);
     if (kl_cache_open_sealed(kv, res, &data, ret_plain, err))
         return err && err->code ? err->code : KL_ECORRUPT;
-    kl_json_peek_gvk(data, &api_version, &kind);
-    row = kl_custom_row(family, version_of(api_version));
-    *ret_row = row = row ? row : family->storage;
+    *ret_row = row = row_of(data, res->custom->family);
     int rc = kl_crd_decode(a, row->custom->schema, data, true, NULL, ret, err);
     if (rc) {
         kl_error_wrap(err, "unable to decode %s", kv->key);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // States: LIST (walking a pinned view) → END (the initial-events-end bookmark is due) → FOLLOW.
 #include "watchcache/watcher.h"
+#include "watchcache/cache_int.h"
 #include <stdlib.h>
 
 // What does not match costs time without a caller to notice: after so many in a row the loop's
 // other work comes first.
-enum { EVENTS = 32, MISSES_MAX = 256 };
+enum { EVENTS = 32, MISSES_MAX = 256, AHEAD_MAX = 500 };
 
 enum watcher_state { WATCHER_LIST, WATCHER_END, WATCHER_FOLLOW };
 
@@ -25,6 +26,10 @@ struct kl_watcher {
     struct kl_loop *loop;
     struct kl_task resume; // posted while `resuming`: then it frees what was stopped
     bool resuming, stopped;
+    bool converting;         // events wait for a webhook
+    bool unjudged;           // `held` was not looked at yet
+    struct kl_kv *unlisted;  // LIST: likewise; borrowed from the view
+    struct kl_error *failed; // what the conversion ended with; in the arena
 };
 
 static void wake_watch(struct kl_watch *w)
@@ -171,10 +176,84 @@ static int judge_event(struct kl_watcher *w, const struct kl_event *e, struct kl
 
 enum { PAUSED = 2 }; // next_of_...: nothing now, more after the others' turn
 
+// ---- what a webhook converts
+
+static int ask(struct kl_watcher *w, struct kl_kv **kvs, size_t n, struct kl_error *err)
+{
+    if (!w->o.convert)
+        return kl_error_set(err, KL_EINTERNAL, "%s: nobody converts it", kvs[0]->key);
+    int rc = w->o.convert(w->o.arg, kvs, n, err);
+    w->converting = rc > 0;
+    return rc;
+}
+
+void kl_watcher_converted(struct kl_watcher *w, int code, const struct kl_error *err)
+{
+    w->converting = false;
+    if (!code || w->failed || !(w->failed = kl_arena_alloc(&w->arena, sizeof *w->failed)))
+        return; // without memory it is asked for again
+    *w->failed = *err;
+    w->failed->code = code;
+}
+
+// What an event needs of its versions.
+static size_t needs(const struct kl_watcher *w, const struct kl_event *e, struct kl_kv *ret[2])
+{
+    const struct kl_resource *res = w->o.filter.res;
+    size_t n = 0;
+    if (!e->kv->deleted && !kl_cache_is_ready(e->kv, res))
+        ret[n++] = e->kv;
+    bool before = e->kv->deleted ? !kl_forms_have(e->kv, res) : !kl_filter_is_open(&w->o.filter);
+    if (before && e->prev && !kl_cache_is_ready(e->prev, res))
+        ret[n++] = e->prev;
+    return n;
+}
+
+// 0: the held event can be judged. 1: later. It and those behind it are asked for together.
+static int prepare_event(struct kl_watcher *w, struct kl_error *err)
+{
+    struct kl_kv *kvs[2 * (EVENTS + 1)];
+    const struct kl_resource *res = w->o.filter.res;
+    if (!res->custom || !res->custom->family->webhook)
+        return 0;
+    size_t n = needs(w, &w->held, kvs);
+    if (!n)
+        return 0;
+    for (int i = w->at; i < w->n; i++)
+        n += needs(w, &w->events[i], kvs + n);
+    return ask(w, kvs, n, err);
+}
+
+// The same for an object of the list.
+static int prepare_listed(struct kl_watcher *w, struct kl_kv *kv, struct kl_error *err)
+{
+    const struct kl_resource *res = w->o.filter.res;
+    struct kl_iter ahead = w->it;
+    struct kl_kv *kvs[AHEAD_MAX];
+    size_t n = 0;
+    if (!res->custom || kl_cache_is_ready(kv, res))
+        return 0;
+    for (; kv && n < AHEAD_MAX; kv = kl_iter_next(&ahead))
+        kvs[n++] = kv;
+    return ask(w, kvs, n, err);
+}
+
+static struct kl_kv *next_listed(struct kl_watcher *w)
+{
+    struct kl_kv *kv = w->unlisted;
+    w->unlisted = NULL;
+    return kv ? kv : kl_iter_next(&w->it);
+}
+
 static int next_of_list(struct kl_watcher *w, struct kl_watcher_event *ret, struct kl_error *err)
 {
     struct kl_kv *kv;
-    while ((kv = kl_iter_next(&w->it))) {
+    while ((kv = next_listed(w))) {
+        int rc = prepare_listed(w, kv, err);
+        if (rc > 0)
+            w->unlisted = kv;
+        if (rc)
+            return rc > 0 ? PAUSED : rc;
         struct kl_object *o = kl_cache_object(kv, w->o.filter.res, err);
         if (!o)
             return KL_ECORRUPT;
@@ -196,6 +275,8 @@ static int next_of_list(struct kl_watcher *w, struct kl_watcher_event *ret, stru
 static int next_of_log(struct kl_watcher *w, struct kl_watcher_event *ret, struct kl_error *err)
 {
     for (;;) {
+        if (w->unjudged)
+            goto judge;
         if (w->at == w->n) {
             w->n = w->at = 0;
             int n = kl_watch_next(&w->watch, w->events, EVENTS);
@@ -209,7 +290,12 @@ static int next_of_log(struct kl_watcher *w, struct kl_watcher_event *ret, struc
         }
         drop_held(w);
         w->held = w->events[w->at++];
-        int rc = judge_event(w, &w->held, ret, err);
+    judge:;
+        int rc = prepare_event(w, err);
+        w->unjudged = rc > 0;
+        if (rc)
+            return rc > 0 ? PAUSED : rc;
+        rc = judge_event(w, &w->held, ret, err);
         if (rc)
             return rc;
         if (missed(w))
@@ -220,6 +306,12 @@ static int next_of_log(struct kl_watcher *w, struct kl_watcher_event *ret, struc
 int kl_watcher_next(struct kl_watcher *w, struct kl_watcher_event *ret, struct kl_error *err)
 {
     int rc = 0;
+    if (w->converting)
+        return 0;
+    if (w->failed) {
+        *err = *w->failed;
+        return err->code;
+    }
     if (w->state == WATCHER_LIST)
         rc = next_of_list(w, ret, err);
     if (rc == PAUSED)
@@ -243,5 +335,6 @@ int kl_watcher_next(struct kl_watcher *w, struct kl_watcher_event *ret, struct k
 
 bool kl_watcher_progress(struct kl_watcher *w, kl_rev *ret_rev)
 {
-    return w->state == WATCHER_FOLLOW && w->at == w->n && kl_watch_progress(&w->watch, ret_rev);
+    return w->state == WATCHER_FOLLOW && !w->unjudged && w->at == w->n &&
+           kl_watch_progress(&w->watch, ret_rev);
 }

@@ -24,6 +24,10 @@ struct kl_watcher_options {
     bool initial;     // the list first, as ADDED events
     bool initial_end; // then a bookmark that says so
     void (*wake)(struct kl_watcher *w, void *arg); // there is something to pull; on the loop, later
+    // Has versions (borrowed) converted that are not ready (kl_cache_is_ready): the next event's
+    // and what is known to come behind it. 1: kl_watcher_converted comes; 0: they are ready;
+    // negative: err says why not. Only for kinds that a webhook converts.
+    int (*convert)(void *arg, struct kl_kv **kvs, size_t n, struct kl_error *err);
     void *arg;
 };
 
@@ -35,5 +39,7 @@ void kl_watcher_stop(struct kl_watcher *w); // frees it; accepts NULL
 // The next event: 1, or 0 when there is none now (wake comes), or KL_ECOMPACTED and others: over.
 // The event is borrowed until the next call or until control returns to the loop.
 int kl_watcher_next(struct kl_watcher *w, struct kl_watcher_event *ret, struct kl_error *err);
+// What `convert` began is over. Negative: the next pull ends with err. Pull again then.
+void kl_watcher_converted(struct kl_watcher *w, int code, const struct kl_error *err);
 // True when a bookmark with *ret_rev would be exact now: everything up to it was handed out.
 bool kl_watcher_progress(struct kl_watcher *w, kl_rev *ret_rev);
