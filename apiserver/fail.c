@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Failures in upstream's words (apimachinery pkg/api/errors, util/validation/field).
-#include "apiserver/server_int.h"
-#include "object/custom.h"
+#include "apiserver/crd/convert.h"
 
 #define AUTO_CAUSES_FIRST 8
 
@@ -308,12 +307,25 @@ void kl_req_fail(struct kl_req *r)
     r->done(r);
 }
 
+static void converted(void *arg, int code)
+{
+    struct kl_req *r = arg;
+    if (code) {
+        kl_kv_unref(r->kv);
+        r->kv = NULL;
+        kl_req_fail(r);
+    } else {
+        r->done(r);
+    }
+}
+
 void kl_req_ok_kv(struct kl_req *r, int http, struct kl_kv *kv)
 {
     r->result = KL_RESULT_KV;
     r->http = http;
     r->kv = kl_kv_ref(kv);
-    r->done(r);
+    if (!r->info.res->custom || !kl_req_convert(r, r->info.res, kv, converted, r))
+        r->done(r);
 }
 
 void kl_req_ok_value(struct kl_req *r, int http, const struct kl_type *type,

@@ -1,10 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/gather.h"
+#include "apiserver/crd/convert.h"
 #include "base/clock.h"
 #include <openssl/evp.h>
 #include <stdlib.h>
 
-enum { CONTINUE_MAX = 4096, HISTORY_PAGE = 1000 };
+enum { CONTINUE_MAX = 4096, HISTORY_PAGE = 1000, WINDOW = 500 };
+
+// Objects that only a webhook converts are looked at by windows: what of one is not converted is
+// asked for in one call.
+struct kl_gather_window {
+    struct kl_conversion conversion;
+    struct kl_gather *g;
+    void (*then)(struct kl_gather *g);
+    struct kl_kv *kvs[WINDOW]; // borrowed from the view
+    size_t n, at, max;
+};
 
 static void finish(struct kl_gather *g, int code)
 {
@@ -152,15 +163,84 @@ static int page_full(struct kl_gather *g, int64_t left)
     return 0;
 }
 
+// ---- what a webhook converts
+
+static void on_converted(struct kl_conversion *c, int code, const struct kl_error *err)
+{
+    struct kl_gather_window *w = KL_CONTAINER_OF(c, struct kl_gather_window, conversion);
+    if (code) {
+        kl_conversion_fail(w->g->r, err);
+        finish(w->g, code);
+    } else {
+        w->then(w->g);
+    }
+}
+
+// 0: they are there. 1: `then` comes. Negative: r->fail is set.
+static int convert(struct kl_gather *g, struct kl_kv **kvs, size_t n,
+                   void (*then)(struct kl_gather *g))
+{
+    struct kl_gather_window *w = g->window;
+    struct kl_error err = {0};
+    w->conversion = (struct kl_conversion){.done = on_converted};
+    w->then = then;
+    int rc = kl_convert_versions(g->r->al, g->r->info.res, kvs, n, &w->conversion, &err);
+    if (rc < 0)
+        kl_conversion_fail(g->r, &err);
+    return rc;
+}
+
+static int make_window(struct kl_gather *g)
+{
+    const struct kl_resource *res = g->r->info.res;
+    int64_t limit = g->r->opts.limit;
+    if (g->window || !res->custom || !res->custom->family->webhook)
+        return 0;
+    if (!(g->window = KL_ARENA_NEW(g->r->arena, struct kl_gather_window)))
+        return kl_fail_oom(g->r), KL_ENOMEM;
+    g->window->g = g;
+    g->window->max = limit > 0 && limit < WINDOW ? (size_t)limit + 1 : WINDOW;
+    return 0;
+}
+
+static void slice(struct kl_gather *g);
+
+// The next version of the view. 1, 0 at the end, or the gather goes on later or is over.
+enum { LATER = 2 };
+static int next_version(struct kl_gather *g, struct kl_kv **ret)
+{
+    struct kl_gather_window *w = g->window;
+    if (!w)
+        return (*ret = kl_iter_next(&g->it)) != NULL;
+    if (w->at == w->n) {
+        w->at = w->n = 0;
+        while (w->n < w->max && (w->kvs[w->n] = kl_iter_next(&g->it)))
+            w->n++;
+        int rc = convert(g, w->kvs, w->n, slice);
+        if (rc < 0)
+            finish(g, rc);
+        if (rc)
+            return LATER;
+    }
+    if (w->at == w->n)
+        return 0;
+    *ret = w->kvs[w->at++];
+    return 1;
+}
+
 static void slice(struct kl_gather *g)
 {
     int64_t until = kl_mono_ns() + KL_GATHER_SLICE_US * 1000;
     int64_t limit = g->r->opts.limit;
     struct kl_kv *kv;
-    for (unsigned i = 1; (kv = kl_iter_next(&g->it)); i++) {
+    int more;
+    for (unsigned i = 1; (more = next_version(g, &kv)); i++) {
+        if (more == LATER)
+            return;
         int rc = wanted(g, kv);
         if (rc > 0 && limit > 0 && (int64_t)g->n == limit) {
-            rc = page_full(g, g->it.left + 1);
+            int64_t ahead = g->window ? (int64_t)(g->window->n - g->window->at) : 0;
+            rc = page_full(g, g->it.left + ahead + 1);
             kl_store_hold_view(g->r->srv->o.store, g->view);
             finish(g, rc);
             return;
@@ -188,6 +268,10 @@ static void walk_view(struct kl_gather *g, struct kl_view *v) // takes the refer
 {
     g->view = v;
     g->rev = kl_view_rev(v);
+    if (make_window(g)) {
+        finish(g, KL_ENOMEM);
+        return;
+    }
     g->task.run = run_slice;
     kl_iter_init(&g->it, v, g->from, g->end);
     if (kl_loop_is_late(g->r->al->loop)) // many came at once
@@ -212,10 +296,11 @@ static void expired(struct kl_gather *g)
 
 static void ask_history(struct kl_gather *g);
 
+static void take_history(struct kl_gather *g);
+
 static void on_history(struct kl_range_at *q)
 {
     struct kl_gather *g = KL_CONTAINER_OF(q, struct kl_gather, at);
-    int64_t limit = g->r->opts.limit;
     if (q->code == KL_ECOMPACTED) {
         kl_range_at_fini(q);
         expired(g);
@@ -227,6 +312,21 @@ static void on_history(struct kl_range_at *q)
         finish(g, q->code);
         return;
     }
+    int rc = make_window(g);
+    if (!rc && g->window && (rc = convert(g, q->kvs, q->nkvs, take_history)) > 0)
+        return;
+    if (rc) {
+        kl_range_at_fini(q);
+        finish(g, rc);
+        return;
+    }
+    take_history(g);
+}
+
+static void take_history(struct kl_gather *g)
+{
+    struct kl_range_at *q = &g->at;
+    int64_t limit = g->r->opts.limit;
     for (size_t i = 0; i < q->nkvs; i++) {
         int rc = wanted(g, q->kvs[i]);
         if (rc > 0 && limit > 0 && (int64_t)g->n == limit) {

@@ -30,6 +30,7 @@ struct kl_gather {
     struct kl_view *view;
     struct kl_iter it;
     struct kl_range_at at;
+    struct kl_gather_window *window; // of a kind that a webhook converts
     struct kl_reader_wait wait;
     uv_timer_t *timer;
     struct kl_task task;

@@ -3,6 +3,7 @@
 // encoding. Objects pass by reference.
 #include "apiserver/audit/audit.h"
 #include "apiserver/auth/auth.h"
+#include "apiserver/crd/convert.h"
 #include "apiserver/crd/crd.h"
 #include "apiserver/gather.h"
 #include "apiserver/server_int.h"
@@ -315,6 +316,7 @@ struct watch {
     const struct kl_resource *res;   // what the server knows the resource by
     struct kl_custom_family *family; // of a custom one: referenced
     struct kl_crd_user user;
+    struct kl_conversion conversion;
 };
 
 enum { PULL_AT_ONCE = 128 };
@@ -322,9 +324,10 @@ enum { PULL_AT_ONCE = 128 };
 static void free_watch(struct watch *x)
 {
     kl_crd_leave(&x->user);
+    kl_conversion_cancel(&x->conversion);
+    kl_watcher_stop(x->watcher);
     kl_custom_family_unref(x->family);
     kl_ask_fini(&x->ask);
-    kl_watcher_stop(x->watcher);
     kl_arena_fini(&x->arena);
     free(x);
 }
@@ -404,6 +407,20 @@ static void wake_watch(struct kl_watcher *w, void *arg)
         pull(x);
 }
 
+static void on_converted(struct kl_conversion *c, int code, const struct kl_error *err)
+{
+    struct watch *x = KL_CONTAINER_OF(c, struct watch, conversion);
+    kl_watcher_converted(x->watcher, code, err);
+    wake_watch(x->watcher, x);
+}
+
+static int convert(void *arg, struct kl_kv **kvs, size_t n, struct kl_error *err)
+{
+    struct watch *x = arg;
+    x->conversion = (struct kl_conversion){.done = on_converted};
+    return kl_convert_versions(x->client->al, x->res, kvs, n, &x->conversion, err);
+}
+
 // The definition changed or went. Its caller watches again, or learns that there is nothing.
 static void on_definition(struct kl_crd_user *u)
 {
@@ -476,6 +493,7 @@ static void begin_watch(void *arg)
     struct kl_watcher_options o = {
         .filter = {.res = x->res, .ns = c->ns, .labels = &x->labels, .fields = &x->fields},
         .wake = wake_watch,
+        .convert = convert,
         .arg = x};
     if ((c->label_selector.n &&
          kl_label_selector_parse(&x->arena, c->label_selector, &x->labels, &err)) ||

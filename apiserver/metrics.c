@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/metrics.h"
 #include "apiserver/audit/audit.h"
+#include "apiserver/crd/convert.h"
 #include "apiserver/fairness/fairness.h"
 #include "apiserver/discovery.h"
 #include "apiserver/info.h"
@@ -140,6 +141,7 @@ void kl_api_metrics_write(struct kl_req *r, struct kl_buf *b)
     struct kl_http_server_stats st;
     kl_http_server_get_stats(s->http, &st);
     kl_series_write(s, b);
+    kl_conversion_metrics_write(s, b);
     put_inflight(s, b);
     put_objects(r, b);
     put_features(s, b);

@@ -5,6 +5,7 @@
 #include "apiserver/audit/audit.h"
 #include "apiserver/auth/auth.h"
 #include "apiserver/auth/revoke.h"
+#include "apiserver/crd/convert.h"
 #include "apiserver/crd/crd.h"
 #include "apiserver/bootstrap.h"
 #include "apiserver/encryption/encryption.h"
@@ -103,6 +104,7 @@ static void loop_end(struct kl_task *t)
         kl_authn_watch(s, NULL);
     kl_authn_loop_fini(al);
     kl_authz_loop_fini(al);
+    kl_conversions_fini(al);
     kl_crds_stop(al);
     if (al->reader)
         kl_reader_close(al->reader);
@@ -253,6 +255,8 @@ int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver
         rc = kl_audit_new(s->o.settings, &s->audit, err);
     if (!rc && !(s->fair = kl_fair_new(s, &fo)))
         rc = kl_error_set(err, KL_ENOMEM, "out of memory");
+    if (!rc && kl_conversion_metrics_new(&s->conversion_metrics))
+        rc = kl_error_set(err, KL_ENOMEM, "out of memory");
     if (!rc)
         rc = kl_aggregate_new(s, &s->aggregate, err);
     if (!rc)
@@ -339,6 +343,7 @@ void kl_apiserver_free(struct kl_apiserver *s)
     kl_served_free(s->served);
     for (int i = 0; i < s->nloops; i++)
         kl_series_free(s->loops[i].series);
+    kl_conversion_metrics_free(s->conversion_metrics);
     kl_fair_free(s->fair);
     kl_aggregate_free(s->aggregate);
     kl_repair_free(s->repair);

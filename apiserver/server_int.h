@@ -46,6 +46,7 @@ struct kl_api_loop {
     struct kl_hooks *hooks;              // admission/hooks.c: policies and webhooks
     struct kl_watch_stream *streams;     // open watches, for bookmarks and time-outs
     struct kl_crds *crds;                // crd/crd.h
+    struct kl_conversions *conversions;  // crd/convert.h; made on first use
     uv_timer_t stream_timer;
     bool timer_ready;
     _Atomic(struct kl_series_table *) series; // series.h; made on first use
@@ -79,7 +80,8 @@ struct kl_apiserver {
     void (*stop_done)(void *arg);
     void *stop_arg;
     struct kl_task boot_task;
-    struct kl_crd_controller *crd_controller; // crd/crd.h; loops[0]
+    struct kl_crd_controller *crd_controller;         // crd/crd.h; loops[0]
+    struct kl_conversion_metrics *conversion_metrics; // crd/convert.h
     int64_t started_ms;
     struct kl_gate_set gates;
     struct kl_served *served;                // NULL: what is served by default (served.h)

@@ -2,6 +2,7 @@
 // What a kind does beyond the generic registry: upstream's rest strategies, one row each.
 #pragma once
 #include "apiserver/admission/admission.h"
+#include "apiserver/crd/convert.h"
 
 enum {
     KL_STRAT_GENERATION = 1 << 0, // metadata.generation counts changes of what is not status
@@ -35,6 +36,9 @@ const struct kl_strategy *kl_strategy_of(const struct kl_resource *storage);
 int kl_meta_take_namespace(struct kl_req *r, struct kl_value *draft);
 // BeforeCreate: namespace, name, uid, creationTimestamp ... Negative: r->fail is set.
 int kl_meta_before_create(struct kl_req *r, const struct kl_strategy *s, struct kl_value *draft);
+// What stands twice among the owners is dropped, with a warning, as upstream does before owners of
+// fields are worked out and after mutating admission. KL_ENOMEM: r->fail is set.
+int kl_meta_dedup_owners(struct kl_req *r, struct kl_value *draft, bool after_admission);
 void kl_meta_validate(struct kl_req *r, const struct kl_strategy *s, const struct kl_value *now,
                       const struct kl_value *old, struct kl_field_errors *e);
 
@@ -97,8 +101,11 @@ struct kl_write {
     struct kl_op then[1 + KL_WRITE_EXTRA], els[1];
     struct kl_value draft;
     struct kl_object *object;
+    struct kl_object *in_store; // what a webhook made of it for the store
+    struct kl_conversion conversion;
     struct kl_bytes *bytes;
     struct kl_kv *stored;
+    struct kl_kv *written; // while a webhook makes the answer of it
     struct kl_object *was; // stored, decoded: the draft and `ad` refer to it, also through a wait
     kl_rev guard; // of the keys that `bytes` is sealed with (encryption/encryption.h); -1: none
     int verdict;

@@ -201,11 +201,24 @@ static int decode_scale(struct kl_req *r, struct kl_object *stored, struct kl_va
     return r->fail.http ? KL_EINVALID : 0;
 }
 
+static void run_scale(struct kl_req *r);
+
+static void scale_converted(void *arg, int code)
+{
+    struct kl_req *r = arg;
+    if (code)
+        kl_req_fail(r);
+    else
+        run_scale(r);
+}
+
 static void run_scale(struct kl_req *r)
 {
     struct kl_str key = kl_object_key(r->arena, r->info.res, r->info.ns, r->info.name);
     struct kl_kv *kv = key.p ? kl_view_get(kl_req_view(r), key) : NULL;
     struct kl_error err = {0};
+    if (kv && kl_req_convert(r, r->info.res, kv, scale_converted, r))
+        return;
     struct kl_object *o = kv ? kl_cache_object(kv, r->info.res, &err) : NULL;
     struct scale *s = KL_ARENA_NEW(r->arena, struct scale);
     struct kl_value sent;

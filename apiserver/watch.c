@@ -3,6 +3,7 @@
 // encodings; bookmarks and time-outs come from one timer for all streams of a loop.
 #include "apiserver/auth/revoke.h"
 #include "apiserver/fairness/fairness.h"
+#include "apiserver/crd/convert.h"
 #include "apiserver/crd/crd.h"
 #include "apiserver/metrics.h"
 #include "apiserver/series.h"
@@ -32,6 +33,8 @@ struct kl_watch_stream {
     bool bookmark_due, ended, table_head_sent, cached;
     struct kl_error *refused; // why there is no watcher: told as the only event
     struct kl_crd_user user;  // of a custom resource
+    struct kl_conversion conversion;
+    bool unconverted; // it failed
     struct kl_watch_stream *next, **pprev;
     struct kl_revocable revocable;
 };
@@ -268,6 +271,8 @@ static int put_error(struct kl_watch_stream *w, const struct kl_error *err, stru
         kl_fail_set(r, 410, "Expired", "too old resource version: %.*s (%lld)",
                     KL_PRI(r->opts.resource_version),
                     (long long)kl_view_compact_rev(kl_req_view(r)));
+    else if (w->unconverted) // as upstream's watch tells what it cannot decode
+        kl_fail_set(r, 500, "InternalError", "%s", err->msg);
     else
         kl_fail_err(r, err);
     plain.form = KL_FORM_OBJECT;
@@ -337,6 +342,7 @@ static void close_stream(void *arg)
     kl_fair_count_watch(&w->call->req, -1);
     kl_series_long_running(&w->call->req, -1);
     kl_crd_leave(&w->user);
+    kl_conversion_cancel(&w->conversion);
     kl_watcher_stop(w->watcher);
     for (int i = 0; i < 4; i++)
         kl_bytes_unref(w->head[i]);
@@ -351,6 +357,24 @@ static void wake_stream(struct kl_watcher *x, void *arg)
     struct kl_watch_stream *w = arg;
     (void)x;
     kl_http_resume(w->call->hr);
+}
+
+static void on_converted(struct kl_conversion *c, int code, const struct kl_error *err)
+{
+    struct kl_watch_stream *w = KL_CONTAINER_OF(c, struct kl_watch_stream, conversion);
+    w->unconverted = code != 0;
+    kl_watcher_converted(w->watcher, code, err);
+    kl_http_resume(w->call->hr);
+}
+
+static int convert(void *arg, struct kl_kv **kvs, size_t n, struct kl_error *err)
+{
+    struct kl_watch_stream *w = arg;
+    struct kl_req *r = &w->call->req;
+    w->conversion = (struct kl_conversion){.done = on_converted};
+    int rc = kl_convert_versions(r->al, r->info.res, kvs, n, &w->conversion, err);
+    w->unconverted = rc < 0;
+    return rc;
 }
 
 // The definition of what is watched changed or went: the client begins anew, as with upstream.
@@ -479,6 +503,7 @@ void kl_watch_run(struct kl_api_call *c)
                                   .labels = &r->opts.labels,
                                   .fields = &r->opts.fields};
     o.wake = wake_stream;
+    o.convert = convert;
     o.arg = w;
     if (o.initial && rv > kl_view_rev(kl_req_view(r))) {
         // Nobody was ever told of a revision that this loop's view has not reached.

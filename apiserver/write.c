@@ -34,8 +34,9 @@ static void drop(struct kl_write *w)
 {
     drop_more(w);
     kl_object_unref(w->object);
+    kl_object_unref(w->in_store);
     kl_bytes_unref(w->bytes);
-    w->object = NULL;
+    w->object = w->in_store = NULL;
     w->bytes = NULL;
 }
 
@@ -54,6 +55,8 @@ static struct held end(struct kl_write *w)
         kl_kv_unref(m->found);
     w->more = NULL;
     kl_bytes_unref(w->bytes);
+    kl_object_unref(w->in_store);
+    w->in_store = NULL;
     w->stored = NULL;
     w->was = NULL;
     w->object = NULL;
@@ -118,11 +121,30 @@ static void answer_removed(struct kl_write *w)
     let_go(h);
 }
 
-// `kv` (borrowed) is the version written, or the stored one when nothing was.
+static void succeed(struct kl_write *w, struct kl_kv *kv);
+
+static void on_answer_converted(void *arg, int code)
+{
+    struct kl_write *w = arg;
+    struct kl_kv *kv = w->written;
+    w->written = NULL;
+    if (code)
+        fail(w);
+    else
+        succeed(w, kv);
+    kl_kv_unref(kv);
+}
+
+// `kv` (borrowed) is the version written, or the stored one when nothing was. The answer is what
+// reading it would give: upstream decodes what it has written.
 static void succeed(struct kl_write *w, struct kl_kv *kv)
 {
     struct kl_req *r = w->r;
     struct kl_error err = {0};
+    if (w->verdict != KL_WRITE_REMOVE && kl_req_convert(r, w->res, kv, on_answer_converted, w)) {
+        w->written = kl_kv_ref(kv);
+        return;
+    }
     if (w->finish) {
         struct kl_object *now =
             w->verdict == KL_WRITE_REMOVE ? w->object : kl_cache_object(kv, w->res, &err);
@@ -241,8 +263,9 @@ static void on_txn(struct kl_txn *t)
     const struct kl_op *own = t->body.then;
     struct kl_kv *kv = kl_kv_ref(w->verdict == KL_WRITE_PUT ? own->kv : own->prev);
     kl_rev rev = w->verdict == KL_WRITE_PUT ? kv->mod_rev : t->rev;
-    struct kl_object *o =
-        w->verdict == KL_WRITE_PUT || !w->status_answer ? kl_object_with_rv(w->object, rev) : NULL;
+    struct kl_object *o = w->verdict == KL_WRITE_PUT || !w->status_answer
+                              ? kl_object_with_rv(w->in_store ? w->in_store : w->object, rev)
+                              : NULL;
     if (w->verdict == KL_WRITE_PUT) {
         // A watcher on another loop may have decoded it already; then that one stays.
         kl_cache_attach_object(kv, o);
@@ -326,6 +349,39 @@ static void submit(struct kl_write *w)
     }
 }
 
+static void commit(struct kl_write *w);
+
+static void on_stored_converted(struct kl_conversion *c, int code, const struct kl_error *err)
+{
+    struct kl_write *w = KL_CONTAINER_OF(c, struct kl_write, conversion);
+    w->in_store = c->object;
+    if (code) {
+        kl_conversion_fail(w->r, err);
+        fail(w);
+    } else {
+        commit(w);
+    }
+}
+
+// The row of what goes into the store; NULL: a webhook makes it first (`commit` comes again), or
+// the write has failed.
+static const struct kl_resource *row_in_store(struct kl_write *w)
+{
+    const struct kl_resource *st = kl_resource_storage(w->res);
+    struct kl_error err = {0};
+    if (!st->custom || !st->custom->family->webhook || st == st->custom->family->storage)
+        return st;
+    if (w->in_store)
+        return st->custom->family->storage;
+    w->conversion = (struct kl_conversion){.done = on_stored_converted};
+    if (kl_convert_object(w->r->al, st, st->custom->family->storage, w->object, &w->conversion,
+                          &err) < 0) {
+        kl_conversion_fail(w->r, &err);
+        fail(w);
+    }
+    return NULL;
+}
+
 // The draft is the one to be written, and canonical as w->object; all that may refuse it has.
 static void commit(struct kl_write *w)
 {
@@ -341,14 +397,17 @@ static void commit(struct kl_write *w)
     }
     if (w->verdict == KL_WRITE_PUT) {
         struct kl_encryption *e = r->srv->o.encryption;
-        const struct kl_resource *st = kl_resource_storage(w->res);
+        const struct kl_resource *st = row_in_store(w);
         struct kl_error err = {0};
-        if (!(w->bytes = kl_encryption_encode(e, st, w->key, w->object, &w->guard, &err))) {
+        if (!st)
+            return;
+        const struct kl_object *o = w->in_store ? w->in_store : w->object;
+        if (!(w->bytes = kl_encryption_encode(e, st, w->key, o, &w->guard, &err))) {
             kl_fail_err(r, &err);
             fail(w);
             return;
         }
-        if (w->stored && kl_encryption_same(e, st, w->stored, w->object, w->bytes)) {
+        if (w->stored && kl_encryption_same(e, st, w->stored, o, w->bytes)) {
             w->verdict = KL_WRITE_NOTHING;
             struct kl_kv *kv = kl_kv_ref(w->stored);
             succeed(w, kv);
@@ -432,11 +491,22 @@ static int mutate(struct kl_write *w, struct kl_object *stored)
     return kl_admit_mutate(ad);
 }
 
+static void on_converted(void *arg, int code)
+{
+    struct kl_write *w = arg;
+    if (code)
+        fail(w);
+    else
+        step(w);
+}
+
 static void step(struct kl_write *w)
 {
     struct kl_req *r = w->r;
     struct kl_error err = {0};
     struct kl_object *stored = NULL;
+    if (w->stored && kl_req_convert(r, w->res, w->stored, on_converted, w))
+        return;
     if (w->stored && !(stored = kl_cache_object(w->stored, w->res, &err))) {
         kl_fail_err(r, &err);
         fail(w);

@@ -43,13 +43,6 @@ int kl_custom_check(struct kl_req *r, const struct kl_value *now, const struct k
     const struct kl_custom *c = res->custom;
     struct kl_findings f = {.arena = r->arena}, warnings = {.arena = r->arena};
     bool status = kl_str_eqz(r->info.sub, "status");
-    if (c->family->webhook && res != c->family->storage) {
-        kl_fail_set(r, 503, "ServiceUnavailable",
-                    "%s.%s in version \"%s\" cannot be converted to the stored version \"%s\": "
-                    "conversion webhooks are not called",
-                    res->plural, res->group, res->version, c->family->storage->version);
-        return KL_EUNAVAILABLE;
-    }
     struct kl_crd_check check = {.now = now,
                                  .old = old,
                                  .namespaced = res->namespaced,
