@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where a write meets the rules of its kind (object/validate).
+#include "apiserver/auth/csr.h"
 #include "apiserver/crd/crd.h"
 #include "apiserver/strategy.h"
 #include "object/crd/definition.h"
@@ -9,7 +10,7 @@ int kl_rules_check(struct kl_req *r, const struct kl_strategy *s, const struct k
                    const struct kl_value *old, struct kl_field_errors *e)
 {
     const struct kl_resource *st = kl_resource_storage(r->info.res);
-    struct kl_findings f = {.arena = r->arena};
+    struct kl_findings f = {.arena = r->arena, .bad_pem = kl_csr_bad_pem};
     if (st->custom)
         return kl_custom_check(r, now, old, e);
     if (st->index == KL_RES_apiextensions_v1_customresourcedefinitions) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/admission/admission.h"
 #include "apiserver/aggregate/aggregate.h"
+#include "apiserver/allocate/allocate.h"
 #include "apiserver/allocate/repair.h"
 #include "apiserver/audit/audit.h"
 #include "apiserver/auth/auth.h"
@@ -238,6 +239,9 @@ int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver
     int rc = kl_gate_set_parse(&s->gates, s->o.settings->feature_gates, err);
     if (!rc)
         rc = kl_served_new(s->o.settings->runtime_config, &s->gates, &s->served, err);
+    struct kl_port_range node_ports;
+    if (!rc && (rc = kl_port_range_parse(s->o.settings->service_node_port_range, &node_ports, err)))
+        kl_error_wrap(err, "service-node-port-range");
     if (!rc)
         rc = kl_admit_select(s->o.settings->enable_admission_plugins,
                              s->o.settings->disable_admission_plugins, &s->admission, err);

@@ -47,7 +47,7 @@ struct kl_api_settings {
 
     // ---- authorisation
     const char *const *authorization_mode; // NULL: Node,RBAC
-    const char *authorization_config;
+    const char *authorization_config, *authorization_policy_file;
     const char *authorization_webhook_config_file, *authorization_webhook_version;
     int64_t authorization_webhook_authorized_ttl_ms, authorization_webhook_unauthorized_ttl_ms;
 

@@ -93,9 +93,11 @@ const struct kl_flag kl_api_flags[] = {
          "CSV: token,user,uid[,\"group,group\"]"),
 
     STRINGS("authorization-mode", authorization_mode, "MODES", "authorization",
-            "Node, RBAC, Webhook, AlwaysAllow, AlwaysDeny in order (Node,RBAC)"),
+            "Node, RBAC, ABAC, Webhook, AlwaysAllow, AlwaysDeny in order (Node,RBAC)"),
     TEXT("authorization-config", authorization_config, "FILE", "authorization",
          "AuthorizationConfiguration: the chain of authorizers"),
+    TEXT("authorization-policy-file", authorization_policy_file, "FILE", "authorization",
+         "Policies of mode ABAC, one in JSON on each line"),
     TEXT("authorization-webhook-config-file", authorization_webhook_config_file, "FILE",
          "authorization", "Kubeconfig of a webhook that authorizes"),
     TEXT("authorization-webhook-version", authorization_webhook_version, "VERSION", "authorization",

@@ -80,9 +80,10 @@ static void check_authorization(struct server *x)
     for (const char *const *m = x->s.authorization_mode; m && *m; m++)
         if (!has_entry(modes, *m))
             problem(x, "authorization-mode \"%s\" is not a valid mode", *m);
-    if (has_entry(x->s.authorization_mode, "ABAC"))
-        problem(x, "authorization-mode ABAC is not supported: bind roles (RBAC)");
-    else if (x->f.authorization_policy_file)
+    bool abac = has_entry(x->s.authorization_mode, "ABAC");
+    if (abac && !x->s.authorization_policy_file)
+        problem(x, "authorization-mode ABAC's authorization policy file not passed");
+    if (x->s.authorization_policy_file && !abac && !x->s.authorization_config)
         problem(x, "cannot specify --authorization-policy-file without mode ABAC");
     if (has_entry(x->s.authorization_mode, "Webhook") && !x->s.authorization_webhook_config_file)
         problem(x, "authorization-mode Webhook's authorization config file not passed");

@@ -43,8 +43,6 @@ const struct kl_flag kl_kube_apiserver_flags[] = {
      "application/vnd.kubernetes.protobuf: how objects are stored"},
     {"service-cluster-ip-range", 0, NULL, KL_FLAG_STRING, AT(service_cidr), "CIDR", NULL,
      "networking", "Addresses of Services (10.0.0.0/24)"},
-    {"authorization-policy-file", 0, NULL, KL_FLAG_STRING, AT(authorization_policy_file), "FILE",
-     NULL, NULL, NULL},
     {"logging-format", 0, NULL, KL_FLAG_STRING, AT(logging_format), "FORMAT", "text", "logs",
      "text or json"},
     {"v", 'v', NULL, KL_FLAG_INT, AT(v), "Level", "0", "logs", "Level of detail"},

@@ -10,7 +10,6 @@ struct kl_kube_apiserver_flags {
     const char *etcd_prefix, *etcd_cafile, *etcd_certfile, *etcd_keyfile;
     const char *const *etcd_servers;
     const char *storage_backend, *storage_media_type, *logging_format;
-    const char *authorization_policy_file;
     int secure_port, v, loops;
     bool help, version;
 };

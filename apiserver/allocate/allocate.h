@@ -59,13 +59,34 @@ bool kl_needs_node_ports(const struct kl_value *spec);
 bool kl_needs_health_port(const struct kl_value *spec);
 // Sets the node port of spec.ports[i]; 0 takes it away.
 int kl_set_node_port(struct kl_req *r, struct kl_value *spec, size_t i, int64_t port);
-enum { KL_NODE_PORT_FIRST = 30000, KL_NODE_PORT_COUNT = 2768 };
 #define KL_NODE_PORTS_KEY KL_STR("/registry/ranges/servicenodeports")
 
+// ---- port_range.c: --service-node-port-range.
+struct kl_port_range {
+    uint32_t first, count; // count >= 1
+};
+// "30000-32767", "30000+2767" or "30000"; "" is the default. KL_EINVALID with upstream's words.
+int kl_port_range_parse(const char *text, struct kl_port_range *ret, struct kl_error *err);
+// That of the server, which began with a good one.
+struct kl_port_range kl_node_ports(const struct kl_apiserver *s);
+enum { KL_PORT_RANGE_TEXT = 16 };
+void kl_port_range_text(const struct kl_port_range *r, char ret[KL_PORT_RANGE_TEXT]);
+// The first so many are for those who ask for one: taken last.
+uint32_t kl_port_band(const struct kl_port_range *r);
+static inline bool kl_port_range_has(const struct kl_port_range *r, int64_t port)
+{
+    return port >= r->first && port - r->first < r->count;
+}
+
 // ---- bitmap.c: the stored form of the ports that are taken, and bits by rising port.
-enum { KL_NODE_PORT_BYTES = (KL_NODE_PORT_COUNT + 7) / 8 };
-bool kl_ports_read(struct kl_str stored, uint8_t bits[KL_NODE_PORT_BYTES]); // false: damaged
-struct kl_bytes *kl_ports_write(const uint8_t bits[KL_NODE_PORT_BYTES]);    // NULL: no memory
+static inline size_t kl_port_bytes(const struct kl_port_range *r)
+{
+    return (r->count + 7) / 8;
+}
+// Fills kl_port_bytes(r) bytes. 0; 1: it was written for another range, whose ports in this one
+// are set; KL_EINVALID: damaged.
+int kl_ports_read(struct kl_str stored, const struct kl_port_range *r, uint8_t *bits);
+struct kl_bytes *kl_ports_write(const struct kl_port_range *r, const uint8_t *bits); // NULL: memory
 
 // A claim is another operation of the request's write.
 void kl_claim(struct kl_req *r, struct kl_str key, kl_rev expect, struct kl_bytes *value);

@@ -3,9 +3,6 @@
 #include "apiserver/allocate/allocate.h"
 #include "base/rand.h"
 
-// calculateRangeOffset: min(max(16, size / 32), 128).
-enum { PORT_BAND = KL_NODE_PORT_COUNT / 32 };
-
 static bool bit(const uint8_t *bits, uint32_t i)
 {
     return bits[i / 8] >> (i % 8) & 1;
@@ -33,23 +30,41 @@ static bool wants_node_ports(const struct kl_value *spec)
 
 // The range as this write finds it and leaves it.
 struct ports {
-    uint8_t bits[KL_NODE_PORT_BYTES], mine[KL_NODE_PORT_BYTES];
+    struct kl_port_range range;
+    const struct kl_value *old; // spec of before
+    uint8_t *bits, *mine;
 };
 
 static void release_port(struct ports *p, int64_t port)
 {
-    int64_t n = port - KL_NODE_PORT_FIRST;
-    if (n >= 0 && n < KL_NODE_PORT_COUNT)
+    size_t n = (size_t)(port - p->range.first);
+    if (kl_port_range_has(&p->range, port))
         p->bits[n / 8] &= (uint8_t) ~(1u << (n % 8));
 }
 
-// NULL, or why not. A port may serve several protocols of one Service.
-static const char *claim_port(struct ports *p, int64_t port)
+// What a Service had it keeps, even when the range is another one now.
+static bool had_port(const struct kl_value *old, int64_t port)
 {
-    int64_t n = port - KL_NODE_PORT_FIRST;
-    if (n < 0 || n >= KL_NODE_PORT_COUNT)
-        return "provided port is not in the valid range. The range of valid ports is 30000-32767";
-    if (bit(p->bits, (uint32_t)n) && !bit(p->mine, (uint32_t)n))
+    for (KL_EACH(q, kl_get(old, KL_F_ports)))
+        if (kl_int_at(q, 0, KL_F_nodePort) == port)
+            return true;
+    return kl_int_at(old, 0, KL_F_healthCheckNodePort) == port;
+}
+
+// NULL, or why not. A port may serve several protocols of one Service.
+static const char *claim_port(struct kl_req *r, struct ports *p, int64_t port)
+{
+    size_t n = (size_t)(port - p->range.first);
+    bool had = had_port(p->old, port);
+    if (!kl_port_range_has(&p->range, port)) {
+        char text[KL_PORT_RANGE_TEXT];
+        kl_port_range_text(&p->range, text);
+        struct kl_str why = kl_arena_printf(
+            r->arena, "provided port is not in the valid range. The range of valid ports is %s",
+            text);
+        return had ? NULL : why.p ? why.p : "provided port is not in the valid range";
+    }
+    if (bit(p->bits, (uint32_t)n) && !bit(p->mine, (uint32_t)n) && !had)
         return "provided port is already allocated";
     p->bits[n / 8] |= (uint8_t)(1u << (n % 8));
     p->mine[n / 8] |= (uint8_t)(1u << (n % 8));
@@ -58,10 +73,10 @@ static const char *claim_port(struct ports *p, int64_t port)
 
 static int64_t search(const struct ports *p, uint32_t first, uint32_t count)
 {
-    uint32_t start = (uint32_t)(kl_rand_u64() % count);
+    uint32_t start = count ? (uint32_t)(kl_rand_u64() % count) : 0;
     for (uint32_t k = 0; k < count; k++)
         if (!bit(p->bits, first + (start + k) % count))
-            return KL_NODE_PORT_FIRST + first + (start + k) % count;
+            return (int64_t)p->range.first + first + (start + k) % count;
     return 0;
 }
 
@@ -69,8 +84,9 @@ static int64_t search(const struct ports *p, uint32_t first, uint32_t count)
 // 0: the range is full.
 static int64_t free_port(const struct ports *p)
 {
-    int64_t port = search(p, PORT_BAND, KL_NODE_PORT_COUNT - PORT_BAND);
-    return port ? port : search(p, 0, PORT_BAND);
+    uint32_t band = kl_port_band(&p->range);
+    int64_t port = search(p, band, p->range.count - band);
+    return port ? port : search(p, 0, band);
 }
 
 // The node port that a Service port has: of the same number, and protocol if there is one.
@@ -116,7 +132,7 @@ static int claim_ports(struct kl_req *r, struct ports *p, struct kl_value *spec,
             port = node_port_of(spec, sp, false);
         if (!port && !(port = free_port(p)))
             return no_port(r);
-        const char *why = claim_port(p, port);
+        const char *why = claim_port(r, p, port);
         if (why) {
             struct kl_field_errors e = {.arena = r->arena};
             kl_field_error(&e, "FieldValueInvalid",
@@ -140,7 +156,7 @@ static int claim_health_port(struct kl_req *r, struct ports *p, struct kl_value 
         port = kl_int_at(old_spec, 0, KL_F_healthCheckNodePort);
     if (!port && !(port = free_port(p)))
         return no_port(r);
-    const char *why = claim_port(p, port);
+    const char *why = claim_port(r, p, port);
     if (why) {
         kl_fail_internal(r, "failed to allocate requested HealthCheck NodePort %lld: %s",
                          (long long)port, why);
@@ -151,24 +167,28 @@ static int claim_health_port(struct kl_req *r, struct ports *p, struct kl_value 
 
 int kl_claim_ports(struct kl_req *r, struct kl_value *spec, const struct kl_value *old_spec)
 {
-    struct ports p = {0};
+    struct ports p = {.range = kl_node_ports(r->srv), .old = old_spec};
     struct kl_kv *kv = kl_view_get(kl_req_view(r), KL_NODE_PORTS_KEY);
-    uint8_t before[KL_NODE_PORT_BYTES];
-    int rc = 0;
-    if (!kl_ports_read(kv ? kl_kv_value(kv) : KL_STR(""), before)) // repair.c writes it anew
+    size_t n = kl_port_bytes(&p.range);
+    uint8_t *before = kl_arena_alloc(r->arena, n);
+    p.bits = kl_arena_alloc(r->arena, n);
+    p.mine = kl_arena_zalloc(r->arena, n);
+    if (!before || !p.bits || !p.mine)
+        return kl_fail_oom(r), KL_ENOMEM;
+    int rc = kl_ports_read(kv ? kl_kv_value(kv) : KL_STR(""), &p.range, before);
+    if (rc < 0) // repair.c writes it anew
         return kl_fail_internal(r, "unable to refresh the port allocations"), KL_EINTERNAL;
-    memcpy(p.bits, before, sizeof before);
+    memcpy(p.bits, before, n);
     if (kl_needs_node_ports(old_spec))
         for (KL_EACH(q, kl_get(old_spec, KL_F_ports)))
             release_port(&p, kl_int_at(q, 0, KL_F_nodePort));
     release_port(&p, kl_int_at(old_spec, 0, KL_F_healthCheckNodePort));
-    if (kl_needs_node_ports(spec))
-        rc = claim_ports(r, &p, spec, old_spec);
+    rc = kl_needs_node_ports(spec) ? claim_ports(r, &p, spec, old_spec) : 0;
     if (!rc && kl_needs_health_port(spec))
         rc = claim_health_port(r, &p, spec, old_spec);
-    if (rc || r->opts.dry_run || !memcmp(before, p.bits, sizeof p.bits))
+    if (rc || r->opts.dry_run || !memcmp(before, p.bits, n))
         return rc;
-    struct kl_bytes *b = kl_ports_write(p.bits);
+    struct kl_bytes *b = kl_ports_write(&p.range, p.bits);
     if (!b)
         return kl_fail_oom(r), KL_ENOMEM;
     kl_req_keep_bytes(r, b);

@@ -25,8 +25,9 @@ struct kl_repair {
     uv_timer_t timer;
     bool running, stopping, first, more;
     int flying;
-    uint8_t leaks[KL_NODE_PORT_COUNT]; // rounds that an unused port was seen
-    struct kl_arena arena;             // of a round
+    struct kl_port_range range;
+    uint8_t *leaks;        // for each port: rounds that it was seen unused
+    struct kl_arena arena; // of a round
 };
 
 static struct kl_view *view_of(struct kl_repair *r)
@@ -242,8 +243,8 @@ static void check_claim(struct kl_repair *r, struct kl_kv *kv, const struct kl_v
 // ---- node ports
 
 struct ports {
-    uint8_t rebuilt[KL_NODE_PORT_BYTES], stored[KL_NODE_PORT_BYTES];
-    bool damaged;
+    uint8_t *rebuilt, *stored;
+    bool damaged; // or of another range
 };
 
 static bool bit(const uint8_t *bits, int64_t i)
@@ -255,13 +256,15 @@ static void take_port(struct kl_repair *r, struct ports *p, const struct kl_valu
                       int64_t port, bool again)
 {
     const uint16_t res = KL_RES_core_v1_services;
-    int64_t i = port - KL_NODE_PORT_FIRST;
+    int64_t i = port - r->range.first;
     if (!port)
         return;
-    if (i < 0 || i >= KL_NODE_PORT_COUNT) {
+    if (!kl_port_range_has(&r->range, port)) {
+        char text[KL_PORT_RANGE_TEXT];
+        kl_port_range_text(&r->range, text);
         tell(r, res, service, "PortOutOfRange",
-             "Port %lld is not within the port range %d-%d; please recreate service",
-             (long long)port, KL_NODE_PORT_FIRST, KL_NODE_PORT_FIRST + KL_NODE_PORT_COUNT - 1);
+             "Port %lld is not within the port range %s; please recreate service", (long long)port,
+             text);
         return;
     }
     if (bit(p->rebuilt, i) && !again)
@@ -292,18 +295,18 @@ static void take_ports(struct kl_repair *r, struct ports *p, const struct kl_val
 static void write_ports(struct kl_repair *r, struct ports *p, kl_rev was)
 {
     enum { ROUNDS = 3 };
-    for (int i = 0; i < KL_NODE_PORT_COUNT; i++) {
+    for (uint32_t i = 0; i < r->range.count; i++) {
         if (!bit(p->stored, i) || bit(p->rebuilt, i))
             continue;
         if (++r->leaks[i] < ROUNDS && !r->first)
             p->rebuilt[i / 8] |= (uint8_t)(1u << (i % 8));
         else
-            kl_log(KL_LOG_WARN, "allocate", "the node port %d appears to have leaked: cleaning up",
-                   KL_NODE_PORT_FIRST + i);
+            kl_log(KL_LOG_WARN, "allocate", "the node port %u appears to have leaked: cleaning up",
+                   r->range.first + i);
     }
-    if (!p->damaged && !memcmp(p->rebuilt, p->stored, sizeof p->stored))
+    if (!p->damaged && !memcmp(p->rebuilt, p->stored, kl_port_bytes(&r->range)))
         return;
-    struct kl_bytes *b = kl_ports_write(p->rebuilt);
+    struct kl_bytes *b = kl_ports_write(&r->range, p->rebuilt);
     if (b)
         submit(r, KL_NODE_PORTS_KEY, was, b);
 }
@@ -359,8 +362,12 @@ static void round_of(uv_timer_t *t)
         return;
     struct kl_kv *kv = kl_view_get(view_of(r), KL_NODE_PORTS_KEY);
     kl_arena_reset(&r->arena);
-    p.damaged = !kl_ports_read(kv ? kl_kv_value(kv) : KL_STR(""), p.stored);
+    p.stored = kl_arena_alloc(&r->arena, kl_port_bytes(&r->range));
+    p.rebuilt = kl_arena_zalloc(&r->arena, kl_port_bytes(&r->range));
     r->more = false;
+    if (!p.stored || !p.rebuilt)
+        return; // next time
+    p.damaged = kl_ports_read(kv ? kl_kv_value(kv) : KL_STR(""), &r->range, p.stored) != 0;
     walk_services(r, &p);
     walk_claims(r);
     write_ports(r, &p, kv ? kv->mod_rev : 0);
@@ -378,9 +385,11 @@ struct kl_repair *kl_repair_start(struct kl_apiserver *s)
         return NULL;
     r->srv = s;
     r->first = true;
+    r->range = kl_node_ports(s);
+    r->leaks = calloc(r->range.count, 1);
     kl_arena_init(&r->arena, ARENA_BYTES);
     r->client = kl_apiserver_client(s, loop, "system:apiserver", groups, "kube-apiserver/repair");
-    if (!r->client || kl_timers_new(loop, &r->timers, &err) ||
+    if (!r->leaks || !r->client || kl_timers_new(loop, &r->timers, &err) ||
         !(r->recorder = kl_recorder_new(r->client, r->timers,
                                         KL_STR("ipallocator-repair-controller"), KL_STR(""))) ||
         uv_timer_init(kl_loop_uv(loop), &r->timer)) {
@@ -416,5 +425,6 @@ void kl_repair_free(struct kl_repair *r)
     kl_timers_free(r->timers);
     kl_client_free(r->client);
     kl_arena_fini(&r->arena);
+    free(r->leaks);
     free(r);
 }

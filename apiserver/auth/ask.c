@@ -252,7 +252,7 @@ static int attempt(struct kl_query *q, struct kl_error *err)
     const struct kl_remote *to = q->spec.to;
     struct kl_http_header h[3];
     size_t n = 0;
-    h[n++] = (struct kl_http_header)KL_HTTP_HEADER("accept", "application/json");
+    h[n++] = (struct kl_http_header)KL_HTTP_HEADER("accept", "application/json, */*");
     if (q->spec.body)
         h[n++] = (struct kl_http_header)KL_HTTP_HEADER("content-type", "application/json");
     if (to->authorization)

@@ -113,7 +113,19 @@ int kl_remote_new(const struct kl_remote_opts *o, struct kl_remote **ret, struct
 int kl_remote_from_kubeconfig(const char *path, struct kl_remote **ret, struct kl_error *err);
 struct kl_remote *kl_remote_ref(struct kl_remote *r);
 void kl_remote_unref(struct kl_remote *r);
-// Another place that is reached with the same CA: scheme, host, port and target of the URL.
-int kl_remote_beside(struct kl_remote *r, struct kl_str url, struct kl_remote **ret,
-                     struct kl_error *err);
+// Another place that is reached with the same CA: scheme, host, port and target of the URL, and
+// an authorisation of its own (empty: none).
+int kl_remote_beside(struct kl_remote *r, struct kl_str url, struct kl_str authorization,
+                     struct kl_remote **ret, struct kl_error *err);
 struct kl_str kl_remote_url(const struct kl_remote *r);
+
+// The users of a kubeconfig, for who calls several places as different users. Immutable; read by
+// any thread.
+struct kl_kubeconfig;
+int kl_kubeconfig_new(const char *path, struct kl_kubeconfig **ret, struct kl_error *err);
+void kl_kubeconfig_free(struct kl_kubeconfig *c); // accepts NULL
+bool kl_kubeconfig_has(const struct kl_kubeconfig *c, struct kl_str user);
+struct kl_str kl_kubeconfig_current(const struct kl_kubeconfig *c); // user of the current context
+// Fills cert, key and authorization, in the arena; files are read now.
+int kl_kubeconfig_user(const struct kl_kubeconfig *c, struct kl_arena *a, struct kl_str user,
+                       struct kl_remote_opts *ret, struct kl_error *err);

@@ -69,6 +69,8 @@ struct kl_authn {
     struct kl_static_tokens *tokens;
     struct kl_front_proxy *proxy;
     struct kl_remote *webhook; // of tokens
+    struct kl_abac *abac;      // in the arena; NULL: no policy file
+    unsigned started_with;     // kl_auth_conf_input's
     // The configuration: loops look at the generation with every request.
     atomic_uint generation;
     uv_mutex_t lock; // of conf
@@ -96,7 +98,8 @@ struct kl_jwt {
     struct kl_value claims; // a map: NOT to be trusted before the signature was checked
 };
 // Takes it apart; memory is the arena's and the token's. KL_EUNAUTHORIZED.
-int kl_jwt_parse(struct kl_arena *a, struct kl_str token, struct kl_jwt *ret, struct kl_error *err);
+int kl_jwt_parse(struct kl_arena *a, struct kl_str token, size_t max_bytes, struct kl_jwt *ret,
+                 struct kl_error *err);
 bool kl_jwt_signed_by(const struct kl_jwt *t, const struct kl_jwt_key *k);
 // By one of the keys: those of the token's kid when it names one. KL_EUNAUTHORIZED.
 int kl_jwt_check(const struct kl_jwt *t, const struct kl_jwt_keys *keys, struct kl_error *err);

@@ -151,7 +151,11 @@ static int take_files(struct kl_authn *n, const struct kl_pki *pki, struct kl_er
         rc = kl_front_proxy_new(s, pki->front_proxy_ca, &n->proxy, err);
     if (!rc && s->token_webhook_config_file)
         rc = kl_remote_from_kubeconfig(s->token_webhook_config_file, &n->webhook, err);
-    return rc;
+    if (rc || !s->authorization_policy_file)
+        return rc;
+    if (!(n->abac = KL_ARENA_NEW(&n->arena, struct kl_abac)))
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    return kl_abac_read(&n->arena, s->authorization_policy_file, n->abac, err);
 }
 
 struct kl_authn *kl_authn_new(const struct kl_pki *pki, const struct kl_api_settings *settings,
@@ -197,8 +201,12 @@ void kl_authn_free(struct kl_authn *n)
 int kl_authn_load_conf(struct kl_authn *n, struct kl_error *err)
 {
     const struct kl_api_settings *s = n->settings;
-    struct kl_auth_conf_input in = {
-        .settings = s, .anonymous = n->anonymous, .issuers = n->issuers, .nissuers = n->nissuers};
+    struct kl_auth_conf_input in = {.settings = s,
+                                    .anonymous = n->anonymous,
+                                    .issuers = n->issuers,
+                                    .nissuers = n->nissuers,
+                                    .abac = n->abac,
+                                    .started_with = n->started_with};
     struct kl_auth_conf *conf = NULL, *old;
     struct kl_arena a;
     kl_arena_init(&a, 8 * KL_AUTH_CONF_MAX_BYTES);
@@ -222,6 +230,8 @@ int kl_authn_load_conf(struct kl_authn *n, struct kl_error *err)
     kl_arena_fini(&a);
     if (rc)
         return rc;
+    for (size_t i = 0; !in.started_with && i < conf->nauthz; i++)
+        n->started_with |= 1u << conf->authz[i].kind;
     uv_mutex_lock(&n->lock);
     old = n->conf;
     n->conf = conf;

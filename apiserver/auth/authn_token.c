@@ -231,7 +231,7 @@ static int verify_new(struct kl_api_loop *al, struct kl_str token, struct kl_acc
     const struct kl_authn *n = al->srv->authn;
     struct kl_jwt jwt;
     int rc;
-    if (kl_jwt_parse(&e->arena, token, &jwt, err) ||
+    if (kl_jwt_parse(&e->arena, token, KL_TOKEN_MAX_BYTES, &jwt, err) ||
         !is_issuer(n, kl_text(kl_map_value(&jwt.claims, KL_STR("iss")))))
         return KL_ENOTFOUND;
     if ((rc = kl_jwt_check(&jwt, &n->keys, err)) ||

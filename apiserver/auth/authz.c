@@ -289,6 +289,11 @@ static enum kl_decision ask_one(struct kl_api_loop *al, struct kl_arena *a,
                                 struct kl_verdict *v)
 {
     switch (z->kind) {
+    case KL_AUTHZ_ABAC:
+        if (kl_abac_allows(z->abac, t))
+            return KL_ALLOW;
+        add_line(a, &v->reason, KL_STR("No policy matched."));
+        return KL_NO_OPINION;
     case KL_AUTHZ_NODE:
         return ask_node(al, a, t, v);
     case KL_AUTHZ_RBAC:

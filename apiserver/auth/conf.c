@@ -147,6 +147,8 @@ int kl_auth_conf_new(const struct kl_auth_conf_input *in, struct kl_auth_conf **
         rc = in->authorization.p ? kl_conf_read_authz(&r, err) : kl_conf_authz_flags(&r, err);
     if (!rc)
         rc = conclude(&r, err);
+    if (!rc && in->authorization.p)
+        rc = kl_conf_check_authz(&r, err);
     if (rc) {
         kl_auth_conf_unref(c);
         return rc;

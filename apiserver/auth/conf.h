@@ -3,6 +3,7 @@
 // configurations (apiserver.config.k8s.io/v1), or what the flags say in their place. A conf is
 // immutable and counted; every loop takes over a new one at its next request.
 #pragma once
+#include "apiserver/auth/abac.h"
 #include "apiserver/auth/ask.h"
 #include "apiserver/settings.h"
 #include "object/cel/cel.h"
@@ -37,6 +38,7 @@ struct kl_oidc {
 };
 
 enum kl_authz_kind {
+    KL_AUTHZ_ABAC,
     KL_AUTHZ_NODE,
     KL_AUTHZ_RBAC,
     KL_AUTHZ_WEBHOOK,
@@ -45,8 +47,9 @@ enum kl_authz_kind {
 };
 struct kl_authorizer {
     enum kl_authz_kind kind;
-    // of webhooks
     struct kl_str name;
+    const struct kl_abac *abac; // of ABAC; lives as long as the server
+    // of webhooks
     struct kl_remote *to;
     uint32_t timeout_ms;
     int64_t yes_ttl_ms, no_ttl_ms; // 0: not kept
@@ -75,6 +78,10 @@ struct kl_auth_conf_input {
     bool anonymous;
     const struct kl_str *issuers; // the service accounts': no OIDC issuer may be one of them
     size_t nissuers;
+    const struct kl_abac *abac; // NULL: there is no policy file
+    // What the server was started with, a bit for each kind: a new AuthorizationConfiguration has
+    // them all but for webhooks, and of Node, RBAC and ABAC no others. 0: it starts.
+    unsigned started_with;
     struct kl_str authentication, authorization; // texts of the files; p NULL: not given
 };
 // KL_EINVALID with upstream's findings in one line.

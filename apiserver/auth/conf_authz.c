@@ -11,7 +11,8 @@ enum { MAX_CONDITIONS = 64, MAX_AUTHORIZERS = 64, DEFAULT_TIMEOUT_MS = 30000 };
 static const struct {
     const char *name;
     enum kl_authz_kind kind;
-} kinds[] = {{"AlwaysAllow", KL_AUTHZ_ALWAYS_ALLOW},
+} kinds[] = {{"ABAC", KL_AUTHZ_ABAC},
+             {"AlwaysAllow", KL_AUTHZ_ALWAYS_ALLOW},
              {"AlwaysDeny", KL_AUTHZ_ALWAYS_DENY},
              {"Node", KL_AUTHZ_NODE},
              {"RBAC", KL_AUTHZ_RBAC},
@@ -230,8 +231,8 @@ static void read_authorizer(struct kl_conf_reader *r, const struct kl_value *v, 
                             struct kl_str *names)
 {
     static const char *const members[] = {"type", "name", "webhook", NULL},
-                             *const known[] = {"AlwaysAllow", "AlwaysDeny", "Node",
-                                               "RBAC",        "Webhook",    NULL};
+                             *const known[] = {"ABAC", "AlwaysAllow", "AlwaysDeny", "Node",
+                                               "RBAC", "Webhook",     NULL};
     struct kl_authorizer *z = &r->conf->authz[r->conf->nauthz];
     struct kl_str type = kl_conf_text(r, v, "type"), name = kl_conf_text(r, v, "name"),
                   nat = kl_conf_at(r, path, ".name");
@@ -268,6 +269,7 @@ static void read_authorizer(struct kl_conf_reader *r, const struct kl_value *v, 
     else if (has_webhook)
         kl_field_invalid(&r->errors, kl_conf_at(r, path, ".webhook"), KL_STR("non-null"),
                          "may only be specified when type=Webhook");
+    z->abac = z->kind == KL_AUTHZ_ABAC ? r->in->abac : NULL;
 }
 
 static bool make_room(struct kl_conf_reader *r, size_t n)
@@ -306,14 +308,85 @@ int kl_conf_read_authz(struct kl_conf_reader *r, struct kl_error *err)
     return 0;
 }
 
+// ---- what an API server asks for besides (kubeapiserver/authorizer/reload.go)
+
+static const char *name_of(enum kl_authz_kind kind)
+{
+    for (size_t i = 0; i < KL_COUNT(kinds); i++)
+        if (kinds[i].kind == kind)
+            return kinds[i].name;
+    return "";
+}
+
+static void add_problem(struct kl_buf *b, size_t *n, struct kl_str text)
+{
+    kl_buf_printf(b, "%s%.*s", (*n)++ ? ", " : "", KL_PRI(text));
+}
+
+// The name of everything but a webhook is its type's in lower case.
+static void check_name(struct kl_conf_reader *r, const struct kl_authorizer *z, struct kl_buf *b,
+                       size_t *n)
+{
+    const char *type = name_of(z->kind);
+    char want[16] = "";
+    for (size_t i = 0; type[i] && i + 1 < sizeof want; i++)
+        want[i] = (char)(type[i] | 0x20);
+    if (z->kind != KL_AUTHZ_WEBHOOK && !kl_str_eqz(z->name, want))
+        add_problem(b, n,
+                    kl_conf_at(r, KL_STR(""), "expected name %s for authorizer %s instead of %.*s",
+                               want, type, KL_PRI(z->name)));
+}
+
+// What the server was started with stays: its authorisers are made once.
+static int check_kinds(struct kl_conf_reader *r, unsigned has, struct kl_buf *b, size_t *n,
+                       struct kl_error *err)
+{
+    static const enum kl_authz_kind lasting[] = {KL_AUTHZ_ABAC, KL_AUTHZ_NODE, KL_AUTHZ_RBAC};
+    const unsigned had = r->in->started_with;
+    struct kl_str missing = KL_STR("");
+    for (size_t i = 0; i < KL_COUNT(kinds); i++)
+        if (kinds[i].kind != KL_AUTHZ_WEBHOOK && (had & ~has) >> kinds[i].kind & 1)
+            missing = kl_conf_at(r, missing, "%s%s", missing.n ? " " : "", kinds[i].name);
+    if (missing.n)
+        add_problem(b, n,
+                    kl_conf_at(r, KL_STR(""), "missing required types: [%.*s]", KL_PRI(missing)));
+    if (*n)
+        return 0;
+    for (size_t i = 0; had && i < KL_COUNT(lasting); i++)
+        if ((has & ~had) >> lasting[i] & 1)
+            return kl_error_set(err, KL_EINVALID,
+                                "authorizer type %s is not allowed if it was not enabled at "
+                                "initial server startup",
+                                name_of(lasting[i]));
+    if (!had && (has >> KL_AUTHZ_ABAC & 1) && !r->in->abac) // os.Open("")
+        return kl_error_set(err, KL_EINVALID, "open : no such file or directory");
+    return 0;
+}
+
+int kl_conf_check_authz(struct kl_conf_reader *r, struct kl_error *err)
+{
+    struct kl_buf b;
+    unsigned has = 0;
+    size_t n = 0;
+    kl_buf_init(&b, sizeof err->msg - 3);
+    for (size_t i = 0; i < r->conf->nauthz; i++) {
+        has |= 1u << r->conf->authz[i].kind;
+        check_name(r, &r->conf->authz[i], &b, &n);
+    }
+    int rc = check_kinds(r, has, &b, &n, err);
+    if (!rc && n)
+        rc = kl_error_set(err, KL_EINVALID, "%s%.*s%s", n > 1 ? "[" : "", (int)b.n, b.p ? b.p : "",
+                          n > 1 ? "]" : "");
+    kl_buf_fini(&b);
+    return rc;
+}
+
 // ---- flags
 
 static int add_mode(struct kl_conf_reader *r, struct kl_str mode, struct kl_error *err)
 {
     const struct kl_api_settings *s = r->in->settings;
     struct kl_authorizer *z = &r->conf->authz[r->conf->nauthz];
-    if (kl_str_eqz(mode, "ABAC"))
-        return kl_error_set(err, KL_EUNSUPPORTED, "authorization-mode ABAC is not supported");
     if (!find_kind(mode, &z->kind))
         return kl_error_set(err, KL_EINVALID, "authorization-mode \"%.*s\" is not a valid mode",
                             KL_PRI(mode));
@@ -323,6 +396,10 @@ static int add_mode(struct kl_conf_reader *r, struct kl_str mode, struct kl_erro
                                 "authorization-mode \"%.*s\" has been specified more than once",
                                 KL_PRI(mode));
     r->conf->nauthz++;
+    z->abac = r->in->abac;
+    if (z->kind == KL_AUTHZ_ABAC && !z->abac)
+        return kl_error_set(err, KL_EINVALID,
+                            "authorization-mode ABAC's authorization policy file not passed");
     if (z->kind != KL_AUTHZ_WEBHOOK)
         return 0;
     z->name = KL_STR("default");
@@ -351,9 +428,14 @@ int kl_conf_authz_flags(struct kl_conf_reader *r, struct kl_error *err)
         while (!rc && kl_str_split(&rest, ',', &mode))
             rc = add_mode(r, kl_str_trim(mode), err);
     }
-    bool webhook = false;
-    for (size_t i = 0; i < r->conf->nauthz; i++)
+    bool webhook = false, abac = false;
+    for (size_t i = 0; i < r->conf->nauthz; i++) {
         webhook |= r->conf->authz[i].kind == KL_AUTHZ_WEBHOOK;
+        abac |= r->conf->authz[i].kind == KL_AUTHZ_ABAC;
+    }
+    if (!rc && r->in->abac && !abac)
+        return kl_error_set(err, KL_EINVALID,
+                            "cannot specify --authorization-policy-file without mode ABAC");
     if (!rc && s->authorization_webhook_config_file && !webhook)
         return kl_error_set(err, KL_EINVALID,
                             "cannot specify --authorization-webhook-config-file without mode "

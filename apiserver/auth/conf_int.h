@@ -31,4 +31,6 @@ int kl_conf_root(struct kl_conf_reader *r, struct kl_str text, const char *kind,
 int kl_conf_read_authn(struct kl_conf_reader *r, struct kl_error *err);
 int kl_conf_oidc_flags(struct kl_conf_reader *r, struct kl_error *err);
 int kl_conf_read_authz(struct kl_conf_reader *r, struct kl_error *err);
+// After its findings: names and types that this server insists on.
+int kl_conf_check_authz(struct kl_conf_reader *r, struct kl_error *err);
 int kl_conf_authz_flags(struct kl_conf_reader *r, struct kl_error *err);

@@ -189,18 +189,19 @@ static struct kl_str decode_part(struct kl_arena *a, struct kl_str part)
 {
     struct kl_buf b;
     struct kl_str out = {NULL, 0};
-    kl_buf_init(&b, KL_TOKEN_MAX_BYTES);
+    kl_buf_init(&b, part.n + 1);
     if (!kl_base64url_decode(&b, part))
         out = kl_arena_dup(a, kl_buf_str(&b));
     kl_buf_fini(&b);
     return out;
 }
 
-int kl_jwt_parse(struct kl_arena *a, struct kl_str token, struct kl_jwt *t, struct kl_error *err)
+int kl_jwt_parse(struct kl_arena *a, struct kl_str token, size_t max_bytes, struct kl_jwt *t,
+                 struct kl_error *err)
 {
     struct kl_str part[3], rest = token, more;
     int k = 0;
-    if (token.n > KL_TOKEN_MAX_BYTES)
+    if (token.n > max_bytes)
         return kl_error_set(err, KL_EUNAUTHORIZED, "token is too long");
     while (k < 3 && kl_str_split(&rest, '.', &part[k]))
         k++;
@@ -242,7 +243,7 @@ int kl_jwt_verify(const struct kl_authn *n, struct kl_arena *a, struct kl_str to
                   struct kl_value *ret_claims, struct kl_error *err)
 {
     struct kl_jwt t;
-    int rc = kl_jwt_parse(a, token, &t, err);
+    int rc = kl_jwt_parse(a, token, KL_TOKEN_MAX_BYTES, &t, err);
     if (!rc && !(rc = kl_jwt_check(&t, &n->keys, err)))
         *ret_claims = t.claims;
     return rc;

@@ -1,167 +1,67 @@
 // SPDX-License-Identifier: Apache-2.0
-// ID tokens of OpenID Connect issuers (apiserver plugin/pkg/authenticator/token/oidc, go-oidc):
-// the issuer's keys are fetched when its first token comes, and again when a token names a key that
-// is not known or that does not fit.
+// ID tokens of OpenID Connect issuers (apiserver plugin/pkg/authenticator/token/oidc, go-oidc).
 #include "apiserver/auth/oidc_int.h"
 #include "base/clock.h"
-#include "base/log.h"
 #include <stdlib.h>
+#include <time.h>
 
-enum {
-    TIMEOUT_MS = 30000,
-    RETRIES = 1,
-    ANSWER_MAX = 1 << 20,
-    KEEP_FAILED_MS = 500, // an issuer that is down is not asked for every token
-    NBF_LEEWAY_S = 300,
-};
+enum { NBF_LEEWAY_S = 60, MAX_LIST = 1024 };
 
-// ---- an issuer's keys
+// ---- what a token says of itself (go-oidc's verify.go)
 
-struct fetch {
-    struct kl_auth_conf *conf;
-    size_t i;
-    struct kl_remote *jwks; // known by now
-};
-
-static void free_fetch(void *arg)
+// ["a" "b"], as Go writes a list with %q.
+static struct kl_str list_text(struct kl_arena *a, const struct kl_str *v, size_t n)
 {
-    struct fetch *f = arg;
-    kl_remote_unref(f->jwks);
-    kl_auth_conf_unref(f->conf);
-    free(f);
+    struct kl_str out = KL_STR("");
+    for (size_t i = 0; i < n; i++)
+        out = kl_arena_printf(a, "%.*s%s\"%.*s\"", KL_PRI(out), i ? " " : "", KL_PRI(v[i]));
+    return kl_arena_printf(a, "[%.*s]", KL_PRI(out));
 }
 
-static void fail(struct fetch *f, struct kl_reply *out, const struct kl_error *err)
+static bool read_audiences(struct kl_arena *a, const struct kl_value *v, struct kl_str **ret,
+                           size_t *ret_n)
 {
-    kl_log(KL_LOG_WARN, "apiserver", "oidc issuer=%.*s: %s", KL_PRI(f->conf->jwt[f->i].issuer),
-           err->msg);
-    out->code = err->code ? err->code : KL_EUNAVAILABLE;
-    out->text = kl_arena_dup(&out->arena, kl_str(err->msg));
-    out->until_ms = kl_mono_ms() + KEEP_FAILED_MS;
+    bool one = kl_is(v, KL_STRING);
+    size_t n = one ? 1 : kl_is(v, KL_ARRAY) ? kl_len(v) : 0;
+    struct kl_str *s = n > MAX_LIST ? NULL : kl_arena_alloc(a, (n + 1) * sizeof *s);
+    if (!s)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        s[i] = kl_text(one ? v : kl_at(v, i));
+    *ret = s;
+    *ret_n = n;
+    return true;
 }
 
-// What discovery says; the keys are elsewhere.
-static int read_discovery(struct fetch *f, struct kl_query *q, struct kl_str body,
-                          struct kl_reply *out, struct kl_error *err)
+static bool have_common(const struct kl_str *a, size_t na, const struct kl_str *b, size_t nb)
 {
-    const struct kl_oidc *o = &f->conf->jwt[f->i];
-    struct kl_value root;
-    struct kl_str copy = kl_arena_dup(&out->arena, body);
-    if (!copy.p || kl_json_parse(&out->arena, copy, NULL, &root, err) || root.kind != KL_MAP)
-        return kl_error_set(err, KL_EPROTO, "discovery: the answer is not JSON");
-    struct kl_str issuer = kl_text(kl_map_value(&root, KL_STR("issuer"))),
-                  uri = kl_text(kl_map_value(&root, KL_STR("jwks_uri")));
-    if (!kl_str_eq(issuer, o->issuer))
-        return kl_error_set(err, KL_EPROTO,
-                            "oidc: issuer did not match the issuer returned by provider, expected "
-                            "\"%.*s\" got \"%.*s\"",
-                            KL_PRI(o->issuer), KL_PRI(issuer));
-    if (!uri.n)
-        return kl_error_set(err, KL_EPROTO, "provider did not return JWKS URL");
-    int rc = kl_remote_beside(o->discovery, uri, &f->jwks, err);
-    if (!rc && (rc = kl_query_follow(q, f->jwks)))
-        kl_error_set(err, rc, "discovery goes in circles");
-    return rc;
-}
-
-static int read_keys(struct fetch *f, struct kl_api_loop *al, struct kl_str body,
-                     struct kl_error *err)
-{
-    struct kl_authn_cache *c = al->authn;
-    struct kl_jwt_keys keys = {0};
-    int rc = kl_jwt_keys_from_jwks(&keys, body, err);
-    if (rc || !c || c->conf != f->conf || !c->oidc) { // a new configuration came meanwhile
-        kl_jwt_keys_fini(&keys);
-        return rc;
-    }
-    struct kl_oidc_loop *l = &c->oidc[f->i];
-    kl_jwt_keys_fini(&l->keys);
-    kl_remote_unref(l->jwks);
-    l->keys = keys;
-    l->jwks = kl_remote_ref(f->jwks);
-    l->fetched = true;
-    return 0;
-}
-
-static void read_answer(struct kl_query *q, int http, struct kl_str body,
-                        const struct kl_error *err, struct kl_reply *out)
-{
-    struct fetch *f = kl_query_arg(q);
-    struct kl_error why = *err;
-    if (http < 0) {
-        fail(f, out, &why);
-        return;
-    }
-    if (http != 200)
-        kl_error_set(&why, KL_EUNAVAILABLE, "%s answered %d", f->jwks ? "JWKS" : "discovery", http);
-    else if (!f->jwks ? !read_discovery(f, q, body, out, &why)
-                      : !read_keys(f, kl_query_loop(q), body, &why))
-        return;
-    fail(f, out, &why);
-}
-
-// KL_EAGAIN: they are being fetched.
-static int fetch_keys(struct kl_token_ask *t, struct kl_authn_cache *c, size_t i, struct kl_str key,
-                      struct kl_error *err)
-{
-    struct kl_oidc_loop *l = &c->oidc[i];
-    struct fetch *f = t->ask ? calloc(1, sizeof *f) : NULL;
-    if (!f)
-        return kl_error_set(err, KL_EUNAUTHORIZED, "oidc: authenticator not initialized");
-    f->conf = kl_auth_conf_ref(c->conf);
-    f->i = i;
-    f->jwks = l->jwks ? kl_remote_ref(l->jwks) : NULL;
-    struct kl_query_spec q = {.key = key,
-                              .to = f->jwks ? f->jwks : c->conf->jwt[i].discovery,
-                              .timeout_ms = TIMEOUT_MS,
-                              .retries = RETRIES,
-                              .max_bytes = ANSWER_MAX,
-                              .read = read_answer,
-                              .arg = f,
-                              .release = free_fetch};
-    int rc = kl_ask_begin(t->al, t->ask, &q, err);
-    if (rc)
-        free_fetch(f);
-    return rc ? rc : KL_EAGAIN;
-}
-
-static int check_signature(struct kl_token_ask *t, struct kl_authn_cache *c, size_t i,
-                           const struct kl_jwt *jwt, struct kl_error *err)
-{
-    struct kl_oidc_loop *l = &c->oidc[i];
-    struct kl_error why = {0};
-    if (l->fetched && !kl_jwt_check(jwt, &l->keys, &why))
-        return 0;
-    struct kl_str issuer = c->conf->jwt[i].issuer,
-                  key = kl_arena_printf(t->arena, "J:%.*s", KL_PRI(issuer));
-    if (!key.p)
-        return kl_error_set(err, KL_ENOMEM, "oidc: out of memory");
-    const struct kl_reply *r = kl_ask_known(t->al, t->ask, key);
-    if (!r)
-        return fetch_keys(t, c, i, key, err);
-    if (!l->fetched)
-        return kl_error_set(err, KL_EUNAUTHORIZED, "oidc: authenticator not initialized");
-    if (r->code)
-        return kl_error_set(err, KL_EUNAUTHORIZED,
-                            "oidc: verify token: failed to verify signature: fetching keys %.*s",
-                            KL_PRI(r->text));
-    return kl_error_set(err, KL_EUNAUTHORIZED,
-                        "oidc: verify token: failed to verify signature: failed to verify id token "
-                        "signature");
-}
-
-// ---- what a token says of itself
-
-static bool has_audience(const struct kl_oidc *o, const struct kl_value *aud)
-{
-    size_t n = kl_is(aud, KL_STRING) ? 1 : kl_len(aud);
-    for (size_t i = 0; i < n; i++) {
-        struct kl_str s = kl_text(kl_is(aud, KL_STRING) ? aud : kl_at(aud, i));
-        for (size_t k = 0; k < o->naudiences; k++)
-            if (kl_str_eq(s, o->audiences[k]))
+    for (size_t i = 0; i < na; i++)
+        for (size_t k = 0; k < nb; k++)
+            if (kl_str_eq(a[i], b[k]))
                 return true;
-    }
     return false;
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return kl_str_cmp(*(const struct kl_str *)a, *(const struct kl_str *)b);
+}
+
+static int wrong_audience(struct kl_arena *a, const struct kl_oidc *o, const struct kl_str *got,
+                          size_t n, struct kl_error *err)
+{
+    struct kl_str text = list_text(a, got, n);
+    if (o->naudiences == 1)
+        return kl_error_set(err, KL_EUNAUTHORIZED, "oidc: expected audience \"%.*s\" got %.*s",
+                            KL_PRI(o->audiences[0]), KL_PRI(text));
+    struct kl_str *want = kl_arena_alloc(a, o->naudiences * sizeof *want);
+    if (!want)
+        return kl_error_set(err, KL_EUNAUTHORIZED, "out of memory");
+    memcpy(want, o->audiences, o->naudiences * sizeof *want);
+    qsort(want, o->naudiences, sizeof *want, by_text);
+    struct kl_str expected = list_text(a, want, o->naudiences);
+    return kl_error_set(err, KL_EUNAUTHORIZED, "oidc: expected audience in %.*s got %.*s",
+                        KL_PRI(expected), KL_PRI(text));
 }
 
 static bool read_time(const struct kl_value *v, int64_t *ret)
@@ -175,33 +75,114 @@ static bool read_time(const struct kl_value *v, int64_t *ret)
     return true;
 }
 
-static int check_claims(const struct kl_oidc *o, const struct kl_jwt *jwt, struct kl_error *err)
+// As Go prints a time.
+static struct kl_str time_text(struct kl_arena *a, bool known, int64_t s)
 {
-    int64_t now = kl_wall_ms() / 1000, exp = 0, nbf;
-    bool known = false;
-    if (!has_audience(o, kl_map_value(&jwt->claims, KL_STR("aud"))))
-        return kl_error_set(err, KL_EUNAUTHORIZED,
-                            "oidc: verify token: oidc: expected audience \"%.*s\" is not in the "
-                            "token",
-                            KL_PRI(o->audiences[0]));
-    if (!read_time(kl_map_value(&jwt->claims, KL_STR("exp")), &exp) || exp < now)
-        return kl_error_set(err, KL_EUNAUTHORIZED,
-                            "oidc: verify token: oidc: token is expired (Token Expiry: %lld)",
-                            (long long)exp);
-    if (read_time(kl_map_value(&jwt->claims, KL_STR("nbf")), &nbf) && now + NBF_LEEWAY_S < nbf)
-        return kl_error_set(err, KL_EUNAUTHORIZED,
-                            "oidc: verify token: oidc: current time %lld before the nbf (not "
-                            "before) time: %lld",
-                            (long long)now, (long long)nbf);
-    for (size_t i = 0; i < o->nalgs; i++)
-        known |= kl_str_eq(jwt->alg, o->algs[i]);
+    time_t t = s;
+    struct tm tm;
     if (!known)
+        return KL_STR("0001-01-01 00:00:00 +0000 UTC");
+    if (!gmtime_r(&t, &tm))
+        return kl_arena_printf(a, "%lld", (long long)s);
+    return kl_arena_printf(a, "%04d-%02d-%02d %02d:%02d:%02d +0000 UTC", tm.tm_year + 1900,
+                           tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
+}
+
+static int check_times(struct kl_arena *a, const struct kl_value *claims, struct kl_error *err)
+{
+    int64_t now_ms = kl_wall_ms(), now = now_ms / 1000, exp = 0, nbf;
+    bool known = read_time(kl_map_value(claims, KL_STR("exp")), &exp);
+    if (!known || exp < now || (exp == now && now_ms % 1000))
+        return kl_error_set(err, KL_EUNAUTHORIZED, "oidc: token is expired (Token Expiry: %.*s)",
+                            KL_PRI(time_text(a, known, exp)));
+    if (read_time(kl_map_value(claims, KL_STR("nbf")), &nbf) && now + NBF_LEEWAY_S < nbf)
         return kl_error_set(err, KL_EUNAUTHORIZED,
-                            "oidc: verify token: oidc: malformed jwt: unexpected signature "
-                            "algorithm \"%.*s\"",
-                            KL_PRI(jwt->alg));
+                            "oidc: current time %.*s before the nbf (not before) time: %.*s",
+                            KL_PRI(time_text(a, true, now)), KL_PRI(time_text(a, true, nbf)));
     return 0;
 }
+
+static const char *go_kind(const struct kl_value *v)
+{
+    static const char *const names[] = {
+        [KL_BOOL] = "bool",     [KL_INT] = "number",  [KL_FLOAT] = "number",
+        [KL_STRING] = "string", [KL_ARRAY] = "array", [KL_MAP] = "object"};
+    return v->kind < KL_COUNT(names) && names[v->kind] ? names[v->kind] : "null";
+}
+
+static int mistyped(struct kl_error *err, const struct kl_value *v, const char *what)
+{
+    return kl_error_set(err, KL_EUNAUTHORIZED,
+                        "oidc: failed to unmarshal claims: json: cannot unmarshal %s into Go "
+                        "struct field %s",
+                        go_kind(v), what);
+}
+
+static bool is_or_null(const struct kl_value *v, enum kl_value_kind kind)
+{
+    return !v || v->kind == KL_NULL || v->kind == kind;
+}
+
+// Every source that is named must be there, whether it is wanted or not.
+static int check_names(const struct kl_value *claims, struct kl_error *err)
+{
+    static const char *const members[] = {"endpoint", "access_token"};
+    static const char *const fields[] = {"claimSource._claim_sources.endpoint of type string",
+                                         "claimSource._claim_sources.access_token of type string"};
+    const struct kl_value *names = kl_map_value(claims, KL_STR("_claim_names")),
+                          *sources = kl_map_value(claims, KL_STR("_claim_sources"));
+    if (!is_or_null(names, KL_MAP))
+        return mistyped(err, names, "idToken._claim_names of type map[string]string");
+    if (!is_or_null(sources, KL_MAP))
+        return mistyped(err, sources, "idToken._claim_sources of type map[string]oidc.claimSource");
+    for (KL_MAP_EACH_KEY(k, names))
+        if (!is_or_null(&k[1], KL_STRING))
+            return mistyped(err, &k[1], "idToken._claim_names of type string");
+    for (KL_MAP_EACH_KEY(k, sources)) {
+        if (!is_or_null(&k[1], KL_MAP))
+            return mistyped(err, &k[1], "idToken._claim_sources of type oidc.claimSource");
+        for (size_t i = 0; i < KL_COUNT(members); i++) {
+            const struct kl_value *m = kl_map_value(&k[1], kl_str(members[i]));
+            if (!is_or_null(m, KL_STRING))
+                return mistyped(err, m, fields[i]);
+        }
+    }
+    for (KL_MAP_EACH_KEY(k, names)) {
+        if (!kl_text(&k[1]).n)
+            return kl_error_set(err, KL_EUNAUTHORIZED,
+                                "oidc: failed to obtain source from claim name");
+        if (!kl_map_value(sources, kl_text(&k[1])))
+            return kl_error_set(err, KL_EUNAUTHORIZED, "oidc: source does not exist");
+    }
+    return 0;
+}
+
+int kl_oidc_verify(struct kl_token_ask *t, struct kl_authn_cache *c, size_t i, struct kl_str issuer,
+                   const struct kl_jwt *jwt, struct kl_error *err)
+{
+    const struct kl_oidc *o = &c->conf->jwt[i];
+    struct kl_str *aud;
+    size_t naud;
+    int rc;
+    if (!have_common(&jwt->alg, 1, o->algs, o->nalgs))
+        return kl_error_set(err, KL_EUNAUTHORIZED,
+                            "oidc: id token signed with unsupported algorithm, expected %.*s got "
+                            "\"%.*s\"",
+                            KL_PRI(list_text(t->arena, o->algs, o->nalgs)), KL_PRI(jwt->alg));
+    if ((rc = kl_oidc_check_signature(t, c, i, issuer, jwt, err)) ||
+        (rc = check_names(&jwt->claims, err)))
+        return rc;
+    if (!read_audiences(t->arena, kl_map_value(&jwt->claims, KL_STR("aud")), &aud, &naud))
+        return kl_error_set(err, KL_EUNAUTHORIZED, "oidc: too many audiences");
+    bool fits = have_common(aud, naud, o->audiences, o->naudiences);
+    if (!fits && o->naudiences == 1)
+        return wrong_audience(t->arena, o, aud, naud, err);
+    if ((rc = check_times(t->arena, &jwt->claims, err)))
+        return rc;
+    return fits ? 0 : wrong_audience(t->arena, o, aud, naud, err);
+}
+
+// ---- whose it is
 
 static struct kl_authn_cache *cache_with_issuers(struct kl_api_loop *al)
 {
@@ -212,11 +193,17 @@ static struct kl_authn_cache *cache_with_issuers(struct kl_api_loop *al)
     return c && conf->njwt && c->oidc ? c : NULL;
 }
 
-static bool find_issuer(const struct kl_auth_conf *conf, const struct kl_jwt *jwt, size_t *ret_i)
+struct kl_str kl_oidc_issuer_of(const struct kl_jwt *jwt)
 {
     struct kl_str iss = kl_text(kl_map_value(&jwt->claims, KL_STR("iss")));
     if (kl_str_eqz(iss, "accounts.google.com")) // what Google's tokens said of old
-        iss = KL_STR("https://accounts.google.com");
+        return KL_STR("https://accounts.google.com");
+    return iss;
+}
+
+static bool find_issuer(const struct kl_auth_conf *conf, const struct kl_jwt *jwt, size_t *ret_i)
+{
+    struct kl_str iss = kl_oidc_issuer_of(jwt);
     for (size_t i = 0; i < conf->njwt; i++)
         if (kl_str_eq(iss, conf->jwt[i].issuer)) {
             *ret_i = i;
@@ -225,18 +212,36 @@ static bool find_issuer(const struct kl_auth_conf *conf, const struct kl_jwt *jw
     return false;
 }
 
+static int verify(struct kl_token_ask *t, struct kl_authn_cache *c, size_t i, struct kl_jwt *jwt,
+                  struct kl_error *err)
+{
+    const struct kl_oidc *o = &c->conf->jwt[i];
+    struct kl_error why = {0};
+    int rc = kl_oidc_verify(t, c, i, o->issuer, jwt, &why);
+    if (rc == KL_EAGAIN)
+        return rc;
+    if (rc == KL_EUNAVAILABLE)
+        return kl_error_set(err, KL_EUNAUTHORIZED, "oidc: authenticator not initialized");
+    if (rc)
+        return kl_error_set(err, KL_EUNAUTHORIZED, "oidc: verify token: %s", why.msg);
+    rc = kl_oidc_expand(t, c, i, &jwt->claims, &why);
+    if (!rc || rc == KL_EAGAIN)
+        return rc;
+    return kl_error_set(err, KL_EUNAUTHORIZED, "oidc: could not expand distributed claims: %s",
+                        why.msg);
+}
+
 int kl_oidc_token(struct kl_token_ask *t, struct kl_user **ret, struct kl_error *err)
 {
     struct kl_authn_cache *c = cache_with_issuers(t->al);
     struct kl_error ignored;
     struct kl_jwt jwt;
     size_t i;
-    if (!c || kl_jwt_parse(t->arena, t->token, &jwt, &ignored) || !find_issuer(c->conf, &jwt, &i))
+    if (!c || kl_jwt_parse(t->arena, t->token, KL_TOKEN_MAX_BYTES, &jwt, &ignored) ||
+        !find_issuer(c->conf, &jwt, &i))
         return 0;
-    const struct kl_oidc *o = &c->conf->jwt[i];
-    int rc;
-    if ((rc = check_claims(o, &jwt, err)) || (rc = check_signature(t, c, i, &jwt, err)) ||
-        (rc = kl_oidc_user(o, t->arena, &jwt.claims, ret, err)))
+    int rc = verify(t, c, i, &jwt, err);
+    if (rc || (rc = kl_oidc_user(&c->conf->jwt[i], t->arena, &jwt.claims, ret, err)))
         return rc;
     int64_t issued;
     if (read_time(kl_map_value(&jwt.claims, KL_STR("iat")), &issued))
@@ -249,10 +254,8 @@ void kl_oidc_loop_fini(struct kl_api_loop *al)
     struct kl_authn_cache *c = al->authn;
     if (!c || !c->oidc)
         return;
-    for (size_t i = 0; i < c->conf->njwt; i++) {
-        kl_jwt_keys_fini(&c->oidc[i].keys);
-        kl_remote_unref(c->oidc[i].jwks);
-    }
+    for (size_t i = 0; i < c->conf->njwt; i++)
+        kl_oidc_keys_drop(&c->oidc[i]);
     free(c->oidc);
     c->oidc = NULL;
 }

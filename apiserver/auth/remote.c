@@ -127,8 +127,8 @@ int kl_remote_new(const struct kl_remote_opts *o, struct kl_remote **ret, struct
     return 0;
 }
 
-int kl_remote_beside(struct kl_remote *from, struct kl_str url, struct kl_remote **ret,
-                     struct kl_error *err)
+int kl_remote_beside(struct kl_remote *from, struct kl_str url, struct kl_str authorization,
+                     struct kl_remote **ret, struct kl_error *err)
 {
     struct parts p;
     int rc = split_url(url, &p, err);
@@ -141,7 +141,10 @@ int kl_remote_beside(struct kl_remote *from, struct kl_str url, struct kl_remote
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     atomic_init(&r->refs, 1);
     r->tls = from->tls ? kl_tls_ctx_ref(from->tls) : NULL;
-    if ((rc = fill_place(r, url, &p, err))) {
+    rc = fill_place(r, url, &p, err);
+    if (!rc && authorization.n && !(r->authorization = dup_str(authorization)))
+        rc = kl_error_set(err, KL_ENOMEM, "out of memory");
+    if (rc) {
         kl_remote_unref(r);
         return rc;
     }
@@ -335,6 +338,78 @@ int kl_remote_from_kubeconfig(const char *path, struct kl_remote **ret, struct k
     struct kubeconfig k = {.path = path};
     kl_arena_init(&k.arena, 4 * FILE_MAX_BYTES);
     int rc = from_kubeconfig(&k, ret, err);
+    kl_arena_fini(&k.arena);
+    return rc;
+}
+
+// ---- its users
+
+struct kl_kubeconfig {
+    struct kubeconfig k;
+    struct kl_str current;
+};
+
+int kl_kubeconfig_new(const char *path, struct kl_kubeconfig **ret, struct kl_error *err)
+{
+    struct kl_kubeconfig *c = calloc(1, sizeof *c);
+    struct kl_str text;
+    if (!c)
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    kl_arena_init(&c->k.arena, 4 * FILE_MAX_BYTES);
+    c->k.path = path;
+    int rc = read_whole(&c->k.arena, path, &text, err);
+    if (!rc && kl_yaml_parse(&c->k.arena, text, NULL, &c->k.root, err))
+        rc = kl_error_set(err, KL_EINVALID, "%s: not a kubeconfig", path);
+    if (!rc && !(c->k.path = kl_arena_dup(&c->k.arena, kl_str(path)).p))
+        rc = kl_error_set(err, KL_ENOMEM, "out of memory");
+    if (rc) {
+        kl_kubeconfig_free(c);
+        return rc;
+    }
+    c->current = member(
+        entry(&c->k, "contexts", "context", member(&c->k.root, "current-context")), "user");
+    *ret = c;
+    return 0;
+}
+
+void kl_kubeconfig_free(struct kl_kubeconfig *c)
+{
+    if (!c)
+        return;
+    kl_arena_fini(&c->k.arena);
+    free(c);
+}
+
+bool kl_kubeconfig_has(const struct kl_kubeconfig *c, struct kl_str user)
+{
+    return entry(&c->k, "users", "user", user) != NULL;
+}
+
+struct kl_str kl_kubeconfig_current(const struct kl_kubeconfig *c)
+{
+    return c->current;
+}
+
+int kl_kubeconfig_user(const struct kl_kubeconfig *c, struct kl_arena *a, struct kl_str user,
+                       struct kl_remote_opts *ret, struct kl_error *err)
+{
+    static const char *const unknown[] = {"exec", "auth-provider", "as"};
+    const struct kl_value *v = entry(&c->k, "users", "user", user);
+    struct kubeconfig k = {.path = c->k.path, .root = c->k.root}; // memory of this call alone
+    struct kl_remote_opts o = {.url = KL_STR("")};
+    for (size_t i = 0; i < KL_COUNT(unknown); i++)
+        if (kl_map_value(v, kl_str(unknown[i])))
+            return kl_error_set(err, KL_EUNSUPPORTED, "%s: %s is not supported", k.path,
+                                unknown[i]);
+    kl_arena_init(&k.arena, 4 * FILE_MAX_BYTES);
+    int rc = take_credentials(&k, v, &o, err);
+    if (!rc) {
+        ret->cert = kl_arena_dup(a, o.cert);
+        ret->key = kl_arena_dup(a, o.key);
+        ret->authorization = kl_arena_dup(a, o.authorization);
+        if (!ret->cert.p || !ret->key.p || !ret->authorization.p)
+            rc = kl_error_set(err, KL_ENOMEM, "out of memory");
+    }
     kl_arena_fini(&k.arena);
     return rc;
 }

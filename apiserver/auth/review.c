@@ -352,6 +352,43 @@ static void add_all(struct rules *c)
         c->rc = kl_append(c->a, &c->path, path);
 }
 
+static int set_one(struct rules *c, struct kl_value *v, kl_sym field, struct kl_str s)
+{
+    struct kl_value list = kl_new_array();
+    int rc = kl_append(c->a, &list, kl_string(s));
+    return rc ? rc : kl_set(c->a, v, field, list);
+}
+
+static int set_verbs(struct rules *c, struct kl_value *v, bool readonly)
+{
+    static const char *const some[] = {"get", "list", "watch"}, *const all[] = {"*"};
+    struct kl_value list = kl_new_array();
+    int rc = 0;
+    for (size_t i = 0; i < (readonly ? KL_COUNT(some) : KL_COUNT(all)) && !rc; i++)
+        rc = kl_append(c->a, &list, kl_stringz(readonly ? some[i] : all[i]));
+    return rc ? rc : kl_set(c->a, v, KL_F_verbs, list);
+}
+
+static void add_policies(struct rules *c, const struct kl_abac *b, const struct kl_user *u,
+                         struct kl_str ns)
+{
+    for (size_t i = 0; i < b->n && !c->rc; i++) {
+        const struct kl_abac_policy *p = &b->v[i];
+        struct kl_value resource = kl_new_struct(), path = kl_new_struct();
+        if (!kl_abac_is_about(p, u) || !(kl_str_eqz(p->ns, "*") || kl_str_eq(p->ns, ns)))
+            continue;
+        if (p->resource.n && ((c->rc = set_verbs(c, &resource, p->readonly)) ||
+                              (c->rc = set_one(c, &resource, KL_F_apiGroups, p->api_group)) ||
+                              (c->rc = set_one(c, &resource, KL_F_resources, p->resource)) ||
+                              (c->rc = kl_append(c->a, &c->resource, resource))))
+            return;
+        if (p->path.n && ((c->rc = set_verbs(c, &path, p->readonly)) ||
+                          (c->rc = set_one(c, &path, KL_F_nonResourceURLs, p->path)) ||
+                          (c->rc = kl_append(c->a, &c->path, path))))
+            return;
+    }
+}
+
 static void add_error(struct kl_arena *a, struct kl_str *to, struct kl_str one)
 {
     if (one.n)
@@ -372,6 +409,8 @@ static struct kl_str resolve(struct kl_rbac_walk *w, struct rules *c, bool *inco
             add_error(w->arena, &why, w->errors);
         } else if (k == KL_AUTHZ_ALWAYS_ALLOW) {
             add_all(c);
+        } else if (k == KL_AUTHZ_ABAC) {
+            add_policies(c, conf->authz[i].abac, w->user, w->ns);
         } else if (k == KL_AUTHZ_NODE && kl_node_of_user(w->user).p) {
             *incomplete = true;
             add_error(w->arena, &why,

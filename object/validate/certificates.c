@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// certificates.k8s.io: CertificateSigningRequests. That the request is well formed and signed takes
-// a library for certificates: the API server sees to it.
+// certificates.k8s.io: CertificateSigningRequests.
 #include "object/schema.h"
 #include "object/types_gen.h"
 #include "object/validate/pod_int.h"
@@ -45,13 +44,16 @@ static void check_request(struct kl_v *c)
 {
     const struct kl_value *request = kl_get(kl_v_spec(c), KL_F_request);
     struct kl_str rest = kl_text(request), type;
-    if (!next_block(&rest, &type) || !kl_str_eqz(type, "CERTIFICATE REQUEST"))
+    const char *why = "PEM block type must be CERTIFICATE REQUEST";
+    if (next_block(&rest, &type) && kl_str_eqz(type, "CERTIFICATE REQUEST"))
+        why = c->f->bad_pem ? c->f->bad_pem(c->f->arena, true, kl_text(request)) : NULL;
+    if (why)
         kl_v_invalid_json(
             c, F(&c->spec, request),
             kl_type_field(kl_type(KL_TYPE_certificates_v1_CertificateSigningRequestSpec),
                           KL_F_request)
                 ->type,
-            request, false, "PEM block type must be CERTIFICATE REQUEST");
+            request, false, why);
 }
 
 static void check_certificate(struct kl_v *c)
@@ -68,6 +70,8 @@ static void check_certificate(struct kl_v *c)
                             KL_PRI(type));
     if (!why && !blocks)
         why = "must contain at least one CERTIFICATE PEM block";
+    if (!why && c->f->bad_pem)
+        why = c->f->bad_pem(c->f->arena, false, kl_text(v));
     if (why)
         kl_v_invalid_str(c, F(&c->status, certificate), KL_STR("<certificate data>"), why);
 }

@@ -20,6 +20,10 @@ struct kl_findings {
     struct kl_arena *arena;
     struct kl_field_finding *list;
     size_t n, cap;
+    // Certificates take a library that this folder does not know: why a certificate request (PEM
+    // of that type), or a chain of certificates, is no good, in the arena; NULL: it is good.
+    // NULL: nobody looks.
+    const char *(*bad_pem)(struct kl_arena *a, bool request, struct kl_str pem);
 };
 
 // Whether this kind's rules are here. What the functions below do for others: metadata only.

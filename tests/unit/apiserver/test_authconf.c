@@ -127,17 +127,66 @@ static void test_authorization(void **state)
     struct kl_error err = {0};
     for (size_t i = 0; i < KL_COUNT(bad); i++)
         refused(NULL, bad[i].text, bad[i].part);
-    assert_int_equal(load(NULL, AUTHZ "authorizers: [{type: AlwaysDeny, name: never}]\n", &c, &err),
-                     0);
+    assert_int_equal(
+        load(NULL, AUTHZ "authorizers: [{type: AlwaysDeny, name: alwaysdeny}]\n", &c, &err), 0);
     assert_int_equal(c->authz[0].kind, KL_AUTHZ_ALWAYS_DENY);
     assert_false(c->by_roles);
     kl_auth_conf_unref(c);
 }
 
+// kubeapiserver/authorizer: what a file may take away from a server that runs, or give it.
+static void test_authorization_again(void **state)
+{
+    enum { ABAC = 1u << KL_AUTHZ_ABAC, NODE = 1u << KL_AUTHZ_NODE, RBAC = 1u << KL_AUTHZ_RBAC };
+    static const struct kl_abac none = {.n = 0};
+    static const struct {
+        const char *list;
+        unsigned started_with;
+        bool policies;
+        const char *says; // NULL: taken
+    } rows[] = {
+        {"{type: RBAC, name: rbac}, {type: Node, name: nn}", 0, false,
+         "expected name node for authorizer Node instead of nn"},
+        {"{type: RBAC, name: r}, {type: Node, name: nn}", 0, false,
+         "[expected name rbac for authorizer RBAC instead of r, expected name node for authorizer "
+         "Node instead of nn]"},
+        {"{type: ABAC, name: abac}", 0, false, "open : no such file or directory"},
+        {"{type: ABAC, name: abac}", 0, true, NULL},
+        {"{type: RBAC, name: rbac}", NODE | RBAC | ABAC, true,
+         "missing required types: [ABAC Node]"},
+        {"{type: RBAC, name: rbac}, {type: ABAC, name: abac}", RBAC, true,
+         "authorizer type ABAC is not allowed if it was not enabled at initial server startup"},
+        {"{type: RBAC, name: rbac}, {type: Node, name: node}", RBAC, false,
+         "authorizer type Node is not allowed if it was not enabled at initial server startup"},
+        {"{type: RBAC, name: rbac}, {type: AlwaysDeny, name: alwaysdeny}", RBAC, false, NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < KL_COUNT(rows); i++) {
+        struct kl_auth_conf *c = NULL;
+        struct kl_error err = {0};
+        char text[512];
+        snprintf(text, sizeof text, AUTHZ "authorizers: [%s]\n", rows[i].list);
+        struct kl_auth_conf_input in = {.settings = &kl_api_settings_default,
+                                        .abac = rows[i].policies ? &none : NULL,
+                                        .started_with = rows[i].started_with,
+                                        .authorization = kl_str(text)};
+        int rc = kl_auth_conf_new(&in, &c, &err);
+        if (rows[i].says) {
+            assert_int_equal(rc, KL_EINVALID);
+            assert_string_equal(err.msg, rows[i].says);
+        } else if (rc) {
+            fail_msg("%s: %s", rows[i].list, err.msg);
+        }
+        kl_auth_conf_unref(c);
+    }
+}
+
 static int with_flags(const struct kl_api_settings *s, struct kl_auth_conf **ret,
                       struct kl_error *err)
 {
-    const struct kl_auth_conf_input in = {.settings = s, .anonymous = true};
+    static const struct kl_abac none = {.n = 0};
+    const struct kl_auth_conf_input in = {
+        .settings = s, .anonymous = true, .abac = s->authorization_policy_file ? &none : NULL};
     *ret = NULL;
     return kl_auth_conf_new(&in, ret, err);
 }
@@ -159,6 +208,18 @@ static void test_flags(void **state)
     assert_int_equal(c->nauthz, 2);
     assert_false(c->by_roles || c->anonymous);
     kl_auth_conf_unref(c);
+    static const char *const abac[] = {"ABAC", "RBAC", NULL};
+    s.authorization_mode = abac;
+    assert_int_equal(with_flags(&s, &c, &err), KL_EINVALID);
+    assert_string_equal(err.msg, "authorization-mode ABAC's authorization policy file not passed");
+    s.authorization_policy_file = "policies";
+    assert_int_equal(with_flags(&s, &c, &err), 0);
+    assert_int_equal(c->authz[0].kind, KL_AUTHZ_ABAC);
+    kl_auth_conf_unref(c);
+    s.authorization_mode = NULL;
+    assert_int_equal(with_flags(&s, &c, &err), KL_EINVALID);
+    assert_string_equal(err.msg, "cannot specify --authorization-policy-file without mode ABAC");
+    s.authorization_policy_file = NULL;
     s.authorization_mode = twice;
     assert_int_equal(with_flags(&s, &c, &err), KL_EINVALID);
     assert_string_equal(err.msg, "authorization-mode \"RBAC\" has been specified more than once");
@@ -219,7 +280,7 @@ static void test_tokens(void **state)
     assert_int_equal(kl_jwt_keys_from_jwks(&keys, kl_str(rfc_keys), &err), 0);
     assert_int_equal(keys.n, 2);
     for (size_t i = 0; i < KL_COUNT(good); i++) {
-        assert_int_equal(kl_jwt_parse(&a, kl_str(good[i]), &t, &err), 0);
+        assert_int_equal(kl_jwt_parse(&a, kl_str(good[i]), KL_TOKEN_MAX_BYTES, &t, &err), 0);
         assert_int_equal(kl_jwt_check(&t, &keys, &err), 0);
         assert_true(kl_str_eqz(kl_text(kl_map_value(&t.claims, KL_STR("iss"))), "joe"));
         // Another claim, the other key, another algorithm of the same key: none of them.
@@ -297,8 +358,11 @@ static void test_claims(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_authentication), cmocka_unit_test(test_authorization),
-        cmocka_unit_test(test_flags), cmocka_unit_test(test_tokens), cmocka_unit_test(test_claims)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_authentication),
+                                       cmocka_unit_test(test_authorization),
+                                       cmocka_unit_test(test_authorization_again),
+                                       cmocka_unit_test(test_flags),
+                                       cmocka_unit_test(test_tokens),
+                                       cmocka_unit_test(test_claims)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

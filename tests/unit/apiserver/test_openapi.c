@@ -202,6 +202,45 @@ static void test_ranges(void **state)
     kl_arena_fini(&a);
 }
 
+// apimachinery's PortRange.Set.
+static void test_port_ranges(void **state)
+{
+    static const struct {
+        const char *text, *out;
+        uint32_t band;
+    } rows[] = {
+        {"", "30000-32767", 86},
+        {" 30000-32767 ", "30000-32767", 86},
+        {"30000+2767", "30000-32767", 86},
+        {"8080", "8080-8080", 0},
+        {"0-65535", "0-65535", 128},
+        {"1-16", "1-16", 0},
+        {"1-17", "1-17", 16},
+        {"5+0", "5-5", 0},
+        {"1-2-3", "strconv.Atoi: parsing \"2-3\": invalid syntax", 0},
+        {"x", "strconv.Atoi: parsing \"x\": invalid syntax", 0},
+        {"-5", "strconv.Atoi: parsing \"\": invalid syntax", 0},
+        {"5-", "strconv.Atoi: parsing \"\": invalid syntax", 0},
+        {"1+2-3", "unable to parse port range: 1+2-3", 0},
+        {"1-65536", "the port range cannot be greater than 65535: 1-65536", 0},
+        {"60000+6000", "the port range cannot be greater than 65535: 60000+6000", 0},
+        {"9-8", "end port cannot be less than start port: 9-8", 0},
+    };
+    (void)state;
+    for (size_t i = 0; i < KL_COUNT(rows); i++) {
+        struct kl_port_range r;
+        struct kl_error err = {0};
+        char text[KL_PORT_RANGE_TEXT];
+        if (kl_port_range_parse(rows[i].text, &r, &err)) {
+            assert_string_equal(err.msg, rows[i].out);
+            continue;
+        }
+        kl_port_range_text(&r, text);
+        assert_string_equal(text, rows[i].out);
+        assert_int_equal(kl_port_band(&r), rows[i].band);
+    }
+}
+
 // What the allocators of k8s.io/kubernetes v1.36.3 store for these ports.
 static void test_stored_ports(void **state)
 {
@@ -209,36 +248,50 @@ static void test_stored_ports(void **state)
         "k8s\0\x0a\x15\x0a\x02v1\x12\x0fRangeAllocation\x12\x22\x0a\x10\x0a\0\x12\0\x1a\0"
         "\x22\0\x2a\0\x32\0\x38\0\x42\0\x12\x0b"
         "30000-32767\x1a\x01\x01\x1a\0\x22";
-    uint8_t bits[KL_NODE_PORT_BYTES] = {1}, again[KL_NODE_PORT_BYTES];
+    const struct kl_port_range usual = {30000, 2768};
+    uint8_t bits[346] = {1}, again[346];
     (void)state;
-    struct kl_bytes *b = kl_ports_write(bits);
+    struct kl_bytes *b = kl_ports_write(&usual, bits);
     assert_int_equal(b->n, sizeof first_port);
     assert_memory_equal(b->p, first_port, sizeof first_port);
     kl_bytes_unref(b);
     bits[0] = 2;
     bits[1000 / 8] |= 1 << (1000 % 8);
     bits[2767 / 8] |= 1 << (2767 % 8);
-    b = kl_ports_write(bits);
+    b = kl_ports_write(&usual, bits);
     assert_int_equal(b->n, 414);
-    assert_true(kl_ports_read(kl_bytes_str(b), again));
+    assert_int_equal(kl_ports_read(kl_bytes_str(b), &usual, again), 0);
     assert_memory_equal(bits, again, sizeof bits);
     for (uint32_t n = 0; n < b->n; n++) // cut anywhere: told, or nothing made up
-        if (kl_ports_read((struct kl_str){(const char *)b->p, n}, again) && n >= 4)
+        if (kl_ports_read((struct kl_str){(const char *)b->p, n}, &usual, again) >= 0 && n >= 4)
             for (size_t i = 0; i < sizeof again; i++)
                 assert_true(!again[i] || again[i] == bits[i]);
+    // Another range now: the ports that both have.
+    const struct kl_port_range later = {30993, 100}, other = {40000, 8};
+    assert_int_equal(kl_ports_read(kl_bytes_str(b), &later, again), 1);
+    assert_int_equal(again[0], 0x80);
+    for (size_t i = 1; i < kl_port_bytes(&later); i++)
+        assert_int_equal(again[i], 0);
+    assert_int_equal(kl_ports_read(kl_bytes_str(b), &other, again), 1);
+    assert_int_equal(again[0], 0);
     kl_bytes_unref(b);
-    assert_true(kl_ports_read((struct kl_str){(const char *)bits, sizeof bits}, again));
+    again[0] = 0x81;
+    b = kl_ports_write(&other, again);
+    assert_int_equal(kl_ports_read(kl_bytes_str(b), &(struct kl_port_range){40007, 8}, again), 1);
+    assert_int_equal(again[0], 1);
+    kl_bytes_unref(b);
+    assert_int_equal(kl_ports_read((struct kl_str){(const char *)bits, sizeof bits}, &usual, again),
+                     0);
     assert_memory_equal(bits, again, sizeof bits); // as earlier versions wrote them
-    assert_true(kl_ports_read(KL_STR(""), again));
+    assert_int_equal(kl_ports_read(KL_STR(""), &usual, again), 0);
     assert_false(again[0]);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_custom_schema),
-        cmocka_unit_test(test_custom_paths),
-        cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_custom_schema), cmocka_unit_test(test_custom_paths),
+        cmocka_unit_test(test_ranges),        cmocka_unit_test(test_port_ranges),
         cmocka_unit_test(test_stored_ports),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
