@@ -17,6 +17,7 @@
 #define KL_MAX_API_LOOPS 16
 #define KL_MAX_API_ENDPOINTS 32
 
+struct kl_admit_config;
 struct kl_audit;
 struct kl_aggregate;
 struct kl_aggregate_loop;
@@ -47,6 +48,7 @@ struct kl_api_loop {
     struct kl_watch_stream *streams;     // open watches, for bookmarks and time-outs
     struct kl_crds *crds;                // crd/crd.h
     struct kl_conversions *conversions;  // crd/convert.h; made on first use
+    struct kl_oa_texts *texts;           // openapi/texts.c, while documents are written
     uv_timer_t stream_timer;
     bool timer_ready;
     _Atomic(struct kl_series_table *) series; // series.h; made on first use
@@ -92,6 +94,7 @@ struct kl_apiserver {
     struct kl_repair *repair;                // allocate/repair.h
     const struct kl_openapi_source *openapi; // openapi/openapi.h; NULL: no custom resources
     uint64_t admission;                      // the plug-ins that run: kl_admit_set
+    struct kl_admit_config *admit_config;    // admission/config.h
 };
 
 // The part of the server that belongs to the current thread's loop; NULL on a foreign thread.

@@ -4,6 +4,7 @@
 // at all the time and stands in their status. A request for a group that this server has itself
 // comes here never.
 #pragma once
+#include "apiserver/aggregate/document.h"
 #include "apiserver/server_int.h"
 #include "base/buf.h"
 
@@ -40,6 +41,9 @@ struct kl_aggregate_group {
 // In the arena, with references that kl_aggregate_groups_done gives back. 0: none.
 size_t kl_aggregate_groups(struct kl_req *r, struct kl_aggregate_group **ret);
 void kl_aggregate_groups_done(struct kl_aggregate_group *list, size_t n);
+
+// ---- for OpenAPI: version 2 documents by falling priority, in the arena, each with a reference.
+size_t kl_aggregate_documents(struct kl_req *r, struct kl_remote_doc ***ret);
 
 // strategy.c: an APIService without a Service is available from the beginning.
 int kl_apiservice_prepare_create(struct kl_req *r, struct kl_value *draft);

@@ -11,6 +11,7 @@ enum {
     KL_AGGREGATE_RETRY_MS = 5000,   // asks one that did not answer again
     KL_AGGREGATE_TIMEOUT_MS = 5000, // of such a question
     KL_AGGREGATE_MAX_ANSWER = 16 << 20,
+    KL_AGGREGATE_MAX_DOCUMENTS = 16 << 20, // of OpenAPI documents, as they are kept
 };
 
 // ---- remote.c: where a request goes and how.
@@ -46,6 +47,8 @@ struct kl_aggregate_item {
     bool here, current, checking, writing;
     int64_t due_ms;
     struct kl_bytes *resources, *openapi;
+    struct kl_remote_doc *document; // version 2; the last that was right
+    uint64_t document_stamp;        // of the last that came
 };
 
 struct kl_aggregate {

@@ -21,6 +21,7 @@ static void item_free(struct kl_aggregate_item *x)
 {
     kl_bytes_unref(x->resources);
     kl_bytes_unref(x->openapi);
+    kl_remote_doc_unref(x->document);
     free(x);
 }
 
@@ -137,12 +138,15 @@ static void set_status(struct kl_aggregate *g, struct kl_aggregate_item *x, bool
 
 // ---- what a server says of itself
 
+// One after the other.
+enum about { ABOUT_RESOURCES, ABOUT_OPENAPI_V3, ABOUT_OPENAPI_V2 };
+
 struct question {
     struct kl_aggregate *g;
     char name[256];
     char url[640];
     int attempts;
-    bool openapi; // the second question
+    enum about about;
     struct kl_arena arena;
 };
 
@@ -272,20 +276,60 @@ static void take(struct kl_aggregate *g, struct kl_bytes **place, struct kl_byte
     kl_bytes_unref(old);
 }
 
+// The version 2 document. What cannot be had or kept leaves what was there, as upstream does.
+static void take_document(struct kl_aggregate *g, struct kl_aggregate_item *x, struct kl_str body)
+{
+    struct kl_remote_doc *fresh, *old = x->document;
+    struct kl_error err = {0};
+    uint64_t stamp = kl_remote_stamp(body);
+    size_t bytes = 0;
+    if (stamp == x->document_stamp)
+        return;
+    x->document_stamp = stamp;
+    int rc = kl_remote_doc_new(body, x->group, x->version, &fresh, &err);
+    for (size_t i = 0; i < g->nitems; i++)
+        if (g->items[i] != x && g->items[i]->document)
+            bytes += g->items[i]->document->bytes;
+    if (!rc && bytes + fresh->bytes > KL_AGGREGATE_MAX_DOCUMENTS) {
+        kl_remote_doc_unref(fresh);
+        rc = kl_error_set(&err, KL_ETOOLARGE, "documents of all servers together are too large");
+    }
+    if (rc) {
+        kl_log(KL_LOG_WARN, "aggregate", "apiservice=%s OpenAPI is not merged: %s", x->name,
+               err.msg);
+        return;
+    }
+    uv_mutex_lock(&g->lock);
+    x->document = fresh;
+    uv_mutex_unlock(&g->lock);
+    kl_remote_doc_unref(old);
+}
+
+static void ask_on(struct question *q, struct kl_aggregate_item *x)
+{
+    struct kl_error err = {0};
+    q->about++;
+    if (!ask(q, &err))
+        finish(q, x, true);
+}
+
 static void on_answer(void *arg, int status, struct kl_str body, const struct kl_error *err)
 {
     struct question *q = arg;
     struct kl_aggregate *g = q->g;
     struct kl_aggregate_item *x = find(g, kl_str(q->name));
-    struct kl_error again = {0};
     g->flying--;
     if (!x || g->stopping) {
         question_free(q);
-    } else if (q->openapi) {
+    } else if (q->about == ABOUT_OPENAPI_V2) {
+        if (status == 200)
+            take_document(g, x, body);
+        finish(q, x, true);
+    } else if (q->about == ABOUT_OPENAPI_V3) {
         take(g, &x->openapi,
              status == 200 ? kl_aggregate_openapi_hash(&q->arena, body, x->group, x->version)
                            : NULL);
-        finish(q, x, true);
+        ask_on(q, x);
     } else if (status < 0) {
         failed(q, x,
                kl_arena_printf(&q->arena, "failing or missing response from %s: Get \"%s\": %.*s",
@@ -301,9 +345,7 @@ static void on_answer(void *arg, int status, struct kl_str body, const struct kl
         if (list)
             take(g, &x->resources, list);
         set_status(g, x, true, "Passed", KL_STR("all checks passed"));
-        q->openapi = true;
-        if (!ask(q, &again))
-            finish(q, x, true);
+        ask_on(q, x);
     }
 }
 
@@ -315,17 +357,21 @@ static bool ask(struct question *q, struct kl_error *err)
     struct kl_object *o = x ? object_of(g, x->name) : NULL;
     struct kl_http_client *http;
     struct kl_extension to;
-    static const struct kl_http_header h[] = {
+    // Who reads OpenAPI is nobody's master (kube-aggregator's Downloader).
+    bool openapi = q->about != ABOUT_RESOURCES;
+    const struct kl_http_header h[] = {
         {KL_STR("accept"), KL_STR("application/json")},
         {KL_STR("user-agent"), KL_STR("Go-http-client/2.0")},
-        {KL_STR("x-remote-user"), KL_STR("system:kube-aggregator")},
+        {KL_STR("x-remote-user"),
+         openapi ? KL_STR("system:aggregator") : KL_STR("system:kube-aggregator")},
         {KL_STR("x-remote-group"), KL_STR("system:masters")},
     };
     if (!o || kl_extension_find(home(g), &q->arena, o, &to, err) ||
         kl_extension_client(home(g), &http, err))
         return false;
-    struct kl_str target = q->openapi
-                               ? KL_STR("/openapi/v3")
+    struct kl_str target = q->about == ABOUT_OPENAPI_V3 ? KL_STR("/openapi/v3")
+                           : q->about == ABOUT_OPENAPI_V2
+                               ? KL_STR("/openapi/v2")
                                : kl_arena_printf(&q->arena, "/apis/%s/%s", x->group, x->version);
     snprintf(q->url, sizeof q->url, "%.*s%.*s", KL_PRI(to.shown), KL_PRI(target));
     struct kl_http_call_spec spec = {.host = to.host.p,
@@ -333,7 +379,7 @@ static bool ask(struct question *q, struct kl_error *err)
                                      .tls = to.tls,
                                      .target = target,
                                      .headers = h,
-                                     .nheaders = KL_COUNT(h),
+                                     .nheaders = KL_COUNT(h) - openapi,
                                      .timeout_ms = KL_AGGREGATE_TIMEOUT_MS};
     if (kl_http_fetch(http, &spec, KL_AGGREGATE_MAX_ANSWER, on_answer, q, NULL, err))
         return false;
@@ -465,63 +511,6 @@ static void tick(uv_timer_t *t)
             check(g, g->items[i], changed);
     if (g->local)
         kl_local_tick(g->local);
-}
-
-// ---- for discovery
-
-static int by_priority(const void *a, const void *b)
-{
-    const struct kl_aggregate_item *x = *(struct kl_aggregate_item *const *)a;
-    const struct kl_aggregate_item *y = *(struct kl_aggregate_item *const *)b;
-    if (x->group_priority != y->group_priority)
-        return x->group_priority > y->group_priority ? -1 : 1;
-    int c = strcmp(x->group, y->group);
-    if (c)
-        return c;
-    if (x->version_priority != y->version_priority)
-        return x->version_priority > y->version_priority ? -1 : 1;
-    return strcmp(x->version, y->version);
-}
-
-size_t kl_aggregate_groups(struct kl_req *r, struct kl_aggregate_group **ret)
-{
-    struct kl_aggregate *g = r->srv->aggregate;
-    struct kl_aggregate_item *sorted[KL_AGGREGATE_MAX];
-    size_t n = 0, groups = 0;
-    *ret = NULL;
-    if (!g || !g->nitems)
-        return 0;
-    uv_mutex_lock(&g->lock);
-    for (size_t i = 0; i < g->nitems; i++)
-        if (g->items[i]->group[0])
-            sorted[n++] = g->items[i];
-    qsort(sorted, n, sizeof *sorted, by_priority);
-    struct kl_aggregate_group *list = kl_arena_zalloc(r->arena, (n + 1) * sizeof *list);
-    struct kl_aggregate_version *versions = kl_arena_zalloc(r->arena, (n + 1) * sizeof *versions);
-    for (size_t i = 0; list && versions && i < n; i++) {
-        struct kl_aggregate_item *x = sorted[i];
-        if (!i || strcmp(x->group, sorted[i - 1]->group))
-            list[groups++] = (struct kl_aggregate_group){
-                .name = kl_arena_dup(r->arena, kl_str(x->group)).p, .versions = &versions[i]};
-        versions[i] =
-            (struct kl_aggregate_version){.version = kl_arena_dup(r->arena, kl_str(x->version)).p,
-                                          .current = x->current,
-                                          .resources = kl_bytes_ref(x->resources),
-                                          .openapi = kl_bytes_ref(x->openapi)};
-        list[groups - 1].nversions++;
-    }
-    uv_mutex_unlock(&g->lock);
-    *ret = list;
-    return groups;
-}
-
-void kl_aggregate_groups_done(struct kl_aggregate_group *list, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = 0; k < list[i].nversions; k++) {
-            kl_bytes_unref(list[i].versions[k].resources);
-            kl_bytes_unref(list[i].versions[k].openapi);
-        }
 }
 
 // ---- life

@@ -14,7 +14,19 @@ struct step {
     const char *group, *version; // STEP_GROUP
 };
 
-enum phase { PHASE_HEAD, PHASE_PATHS, PHASE_SCHEMAS, PHASE_CUSTOM, PHASE_TAIL, PHASE_END };
+// Those with REMOTE are steps of version 2 only.
+enum phase {
+    PHASE_HEAD,
+    PHASE_PATHS,
+    PHASE_REMOTE_PATHS,
+    PHASE_CUSTOM,
+    PHASE_SCHEMAS,
+    PHASE_REMOTE_SCHEMAS,
+    PHASE_PARAMETERS,
+    PHASE_REMOTE_PARAMETERS,
+    PHASE_TAIL,
+    PHASE_END
+};
 
 struct kl_oa_doc {
     struct kl_api_call *call;
@@ -25,6 +37,8 @@ struct kl_oa_doc {
     struct step *steps;
     size_t nsteps, steps_cap;
     struct kl_oa_types types;
+    struct kl_oa_texts *texts; // from the first piece on
+    struct kl_oa_merge *merge; // NULL: nothing is merged
     enum phase phase;
     size_t step, at; // in PHASE_PATHS; `at` the path of a row
     size_t def;      // in PHASE_CUSTOM
@@ -151,6 +165,8 @@ struct kl_oa_doc *kl_oa_doc_new(struct kl_api_call *c, const struct kl_oa_ask *a
         d->src->each(d->src->arg, r->al, all ? none : ask->group, all ? none : ask->version,
                      take_custom, d);
     }
+    if (ask->what == KL_OA_V2 && !(d->merge = kl_oa_merge_new(r)))
+        d->failed = true;
     if (d->failed) {
         kl_oa_doc_free(d);
         return NULL;
@@ -167,6 +183,8 @@ void kl_oa_doc_free(struct kl_oa_doc *d)
     free(d->custom);
     free(d->steps);
     kl_oa_types_fini(&d->types);
+    kl_oa_texts_put(d->texts);
+    kl_oa_merge_free(d->merge);
     kl_arena_fini(&d->arena);
     kl_buf_fini(&d->text);
     free(d);
@@ -175,6 +193,11 @@ void kl_oa_doc_free(struct kl_oa_doc *d)
 bool kl_oa_doc_is_empty(const struct kl_oa_doc *d)
 {
     return !d->nsteps;
+}
+
+uint64_t kl_oa_doc_stamp(const struct kl_oa_doc *d)
+{
+    return d->merge ? kl_oa_merge_stamp(d->merge) : 0;
 }
 
 // ---- pieces
@@ -225,10 +248,13 @@ static int put_frame(struct kl_oa_doc *d, struct kl_buf *out, const char *text, 
 
 static int put_head(struct kl_oa_doc *d, struct kl_buf *out)
 {
-    return is_v2(d) ? put_frame(d, out, "{\"swagger\":\"2.0\"," INFO ",\"paths\":{",
-                                "{\"swagger\":\"2.0\"," INFO "}")
-                    : put_frame(d, out, "{\"openapi\":\"3.0.0\"," INFO ",\"paths\":{",
-                                "{\"openapi\":\"3.0.0\"," INFO "}");
+    struct kl_oa_own own = {&d->types, d->texts, d->src, d->custom, d->ncustom};
+    int rc = d->merge ? kl_oa_merge_plan(d->merge, &own) : 0;
+    return rc         ? rc
+           : is_v2(d) ? put_frame(d, out, "{\"swagger\":\"2.0\"," INFO ",\"paths\":{",
+                                  "{\"swagger\":\"2.0\"," INFO "}")
+                      : put_frame(d, out, "{\"openapi\":\"3.0.0\"," INFO ",\"paths\":{",
+                                  "{\"openapi\":\"3.0.0\"," INFO "}");
 }
 
 static int put_between(struct kl_oa_doc *d, struct kl_buf *out)
@@ -237,18 +263,21 @@ static int put_between(struct kl_oa_doc *d, struct kl_buf *out)
                      NULL);
 }
 
-static int put_tail(struct kl_oa_doc *d, struct kl_buf *out)
+static int put_parameters(struct kl_oa_doc *d, struct kl_buf *out)
 {
     if (!is_v2(d))
-        return put_frame(d, out, "},\"securitySchemes\":{" BEARER "}}," SECURITY "}",
-                         "{\"components\":{\"securitySchemes\":{" BEARER "}}," SECURITY "}");
-    kl_buf_clear(&d->text);
+        return 0;
     kl_oa_put_shared_params(&d->text);
     int rc = put_frame(d, out, "},\"parameters\":{", NULL);
-    rc = rc ? rc : put_member(d, out, "parameters");
-    return rc ? rc
-              : put_frame(d, out, "},\"securityDefinitions\":{" BEARER "}," SECURITY "}",
-                          "{\"securityDefinitions\":{" BEARER "}," SECURITY "}");
+    return rc ? rc : put_member(d, out, "parameters");
+}
+
+static int put_tail(struct kl_oa_doc *d, struct kl_buf *out)
+{
+    return is_v2(d) ? put_frame(d, out, "},\"securityDefinitions\":{" BEARER "}," SECURITY "}",
+                                "{\"securityDefinitions\":{" BEARER "}," SECURITY "}")
+                    : put_frame(d, out, "},\"securitySchemes\":{" BEARER "}}," SECURITY "}",
+                                "{\"components\":{\"securitySchemes\":{" BEARER "}}," SECURITY "}");
 }
 
 // The next path of the plan into d->text (maybe none of it); false at the end.
@@ -284,6 +313,29 @@ static bool next_path(struct kl_oa_doc *d)
     return true;
 }
 
+// The name that a definition in d->text begins with; none needs an escape.
+static int add_kinds(struct kl_oa_doc *d)
+{
+    const char *end = d->text.n > 1 ? memchr(d->text.p + 1, '"', d->text.n - 1) : NULL;
+    if (!d->merge || !end)
+        return 0;
+    struct kl_str name = {d->text.p + 1, (size_t)(end - d->text.p - 1)};
+    name = kl_arena_dup(&d->arena, name);
+    return name.p ? kl_oa_merge_kinds(d->merge, &d->arena, name, &d->text) : KL_ENOMEM;
+}
+
+// What other servers add; false at the end.
+static bool next_remote(struct kl_oa_doc *d, enum kl_remote_part part, int *rc)
+{
+    struct kl_str name;
+    *rc = d->merge ? kl_oa_merge_next(d->merge, part, &d->arena, &d->text, &name) : 0;
+    if (*rc <= 0)
+        return *rc < 0;
+    *rc =
+        part == KL_REMOTE_DEFINITIONS ? kl_oa_merge_kinds(d->merge, &d->arena, name, &d->text) : 0;
+    return true;
+}
+
 static bool next_custom(struct kl_oa_doc *d, int *rc)
 {
     if (d->def == 2 * d->ncustom)
@@ -291,15 +343,17 @@ static bool next_custom(struct kl_oa_doc *d, int *rc)
     *rc = kl_oa_put_custom(&d->text, &d->types, &d->arena, d->src, &d->custom[d->def / 2],
                            d->def % 2, is_v2(d));
     d->def++;
+    *rc = *rc ? *rc : add_kinds(d);
     return true;
 }
 
-static bool next_schema(struct kl_oa_doc *d)
+static bool next_schema(struct kl_oa_doc *d, int *rc)
 {
     if (d->types.done == d->types.n)
         return false;
-    kl_oa_put_schema(&d->text, &d->types, kl_types[d->types.queue[d->types.done++]], is_v2(d),
-                     d->ask.group, d->ask.version);
+    kl_oa_put_schema(&d->text, &d->types, d->texts, kl_types[d->types.queue[d->types.done++]],
+                     is_v2(d), d->ask.group, d->ask.version);
+    *rc = add_kinds(d);
     return true;
 }
 
@@ -312,10 +366,15 @@ static int step_on(struct kl_oa_doc *d, struct kl_buf *out)
     switch (d->phase) {
     case PHASE_HEAD:
         d->phase = PHASE_PATHS;
-        return put_head(d, out);
+        return (d->texts = kl_oa_texts_get(d->call->req.al)) ? put_head(d, out) : KL_ENOMEM;
     case PHASE_PATHS:
         if (next_path(d))
             return put_member(d, out, "paths");
+        d->phase = PHASE_REMOTE_PATHS;
+        return 0;
+    case PHASE_REMOTE_PATHS:
+        if (next_remote(d, KL_REMOTE_PATHS, &rc))
+            return rc ? rc : put_member(d, out, "paths");
         d->phase = PHASE_CUSTOM;
         return put_between(d, out);
     case PHASE_CUSTOM:
@@ -324,8 +383,21 @@ static int step_on(struct kl_oa_doc *d, struct kl_buf *out)
         d->phase = PHASE_SCHEMAS;
         return 0;
     case PHASE_SCHEMAS:
-        if (next_schema(d))
-            return put_member(d, out, defs);
+        if (next_schema(d, &rc))
+            return rc ? rc : put_member(d, out, defs);
+        d->phase = PHASE_REMOTE_SCHEMAS;
+        return 0;
+    case PHASE_REMOTE_SCHEMAS:
+        if (next_remote(d, KL_REMOTE_DEFINITIONS, &rc))
+            return rc ? rc : put_member(d, out, defs);
+        d->phase = PHASE_PARAMETERS;
+        return 0;
+    case PHASE_PARAMETERS:
+        d->phase = PHASE_REMOTE_PARAMETERS;
+        return put_parameters(d, out);
+    case PHASE_REMOTE_PARAMETERS:
+        if (next_remote(d, KL_REMOTE_PARAMETERS, &rc))
+            return rc ? rc : put_member(d, out, "parameters");
         d->phase = PHASE_TAIL;
         return 0;
     default:

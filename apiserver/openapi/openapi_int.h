@@ -3,6 +3,7 @@
 // either version (paths.c), schemas (schema.c, custom.c), the document piece by piece (document.c),
 // and the protobuf form (proto.c).
 #pragma once
+#include "apiserver/aggregate/document.h"
 #include "apiserver/openapi/openapi.h"
 #include "base/buf.h"
 
@@ -10,14 +11,18 @@
 
 // ---- ops.c: the operations of a resource, as apiserver's endpoints/installer.go registers them.
 
-// Parameters in the order of their names; those of a path and of connections too.
+// Parameters in the order of their names; those of a path and of connections too. What is said of
+// some depends on where they stand.
 enum kl_oa_param {
     KL_OA_ALLOW_BOOKMARKS,
     KL_OA_COMMAND,
-    KL_OA_CONTAINER,
+    KL_OA_CONTAINER_ATTACH,
+    KL_OA_CONTAINER_EXEC,
+    KL_OA_CONTAINER_LOG,
     KL_OA_CONTINUE,
     KL_OA_DRY_RUN,
     KL_OA_FIELD_MANAGER,
+    KL_OA_FIELD_MANAGER_PATCH,
     KL_OA_FIELD_SELECTOR,
     KL_OA_FIELD_VALIDATION,
     KL_OA_FOLLOW,
@@ -28,12 +33,13 @@ enum kl_oa_param {
     KL_OA_LABEL_SELECTOR,
     KL_OA_LIMIT,
     KL_OA_LIMIT_BYTES,
-    KL_OA_LOG_PATH,
     KL_OA_NAME,
     KL_OA_NAMESPACE,
     KL_OA_ORPHAN,
     KL_OA_PATH,
-    KL_OA_PATH_QUERY,
+    KL_OA_PATH_OF_POD,
+    KL_OA_PATH_OF_SERVICE,
+    KL_OA_PATH_OF_NODE,
     KL_OA_PORTS,
     KL_OA_PRETTY,
     KL_OA_PREVIOUS,
@@ -43,20 +49,27 @@ enum kl_oa_param {
     KL_OA_SEND_INITIAL,
     KL_OA_SHARD_SELECTOR,
     KL_OA_SINCE,
-    KL_OA_STDERR,
-    KL_OA_STDIN,
-    KL_OA_STDOUT,
+    KL_OA_STDERR_ATTACH,
+    KL_OA_STDERR_EXEC,
+    KL_OA_STDIN_ATTACH,
+    KL_OA_STDIN_EXEC,
+    KL_OA_STDOUT_ATTACH,
+    KL_OA_STDOUT_EXEC,
     KL_OA_STREAM,
     KL_OA_TAIL,
     KL_OA_TIMEOUT,
     KL_OA_TIMESTAMPS,
-    KL_OA_TTY,
+    KL_OA_TTY_ATTACH,
+    KL_OA_TTY_EXEC,
     KL_OA_WATCH,
     KL_OA_NPARAMS
 };
 struct kl_oa_param_info {
-    const char *name, *type;
+    const char *name;
+    const char *shared; // its name among a version 2 document's parameters; NULL: not there
+    const char *type;
     bool in_path;
+    const char *text; // NULL: "name of the KIND"
 };
 extern const struct kl_oa_param_info kl_oa_params[KL_OA_NPARAMS];
 
@@ -127,12 +140,22 @@ void kl_oa_types_fini(struct kl_oa_types *t);
 void kl_oa_want(struct kl_oa_types *t, const struct kl_type *type);
 void kl_oa_want_name(struct kl_oa_types *t, struct kl_str name); // unknown ones go unheard
 
+// ---- texts.c: what upstream says of its types and fields. The words are kept compressed and
+// unpacked for as long as a document of the loop is being written.
+struct kl_oa_texts;
+// The loop's, one more reference. NULL: no memory.
+struct kl_oa_texts *kl_oa_texts_get(struct kl_api_loop *al);
+void kl_oa_texts_put(struct kl_oa_texts *t); // accepts NULL
+// Of a type, or of its field number `field` when that is not negative; empty: nothing is said.
+struct kl_str kl_oa_text(const struct kl_oa_texts *t, const struct kl_type *type, int field);
+
 struct kl_oa_doc; // document.c
 // The place definitions are at: "#/components/schemas/" or "#/definitions/".
 const char *kl_oa_place(bool v2);
 // One definition, `"name":{...}`; types that it refers to are wanted.
-void kl_oa_put_schema(struct kl_buf *b, struct kl_oa_types *t, const struct kl_type *type, bool v2,
-                      struct kl_str group, struct kl_str version);
+void kl_oa_put_schema(struct kl_buf *b, struct kl_oa_types *t, const struct kl_oa_texts *texts,
+                      const struct kl_type *type, bool v2, struct kl_str group,
+                      struct kl_str version);
 // The definitions of a custom kind and its list.
 int kl_oa_put_custom(struct kl_buf *b, struct kl_oa_types *t, struct kl_arena *a,
                      const struct kl_openapi_source *src, const struct kl_openapi_custom *c,
@@ -143,6 +166,32 @@ int kl_oa_put_custom(struct kl_buf *b, struct kl_oa_types *t, struct kl_arena *a
 void kl_oa_put_path(struct kl_buf *b, struct kl_oa_types *t, const struct kl_oa_path *p, bool v2);
 // The members of "parameters" of a version 2 document.
 void kl_oa_put_shared_params(struct kl_buf *b);
+bool kl_oa_put_shared_param(struct kl_buf *b, struct kl_str name); // false: there is none
+
+// ---- merge.c: what aggregated servers add to version 2.
+struct kl_oa_merge;
+// The documents that there are now. NULL: no memory.
+struct kl_oa_merge *kl_oa_merge_new(struct kl_req *r);
+void kl_oa_merge_free(struct kl_oa_merge *m);            // accepts NULL
+uint64_t kl_oa_merge_stamp(const struct kl_oa_merge *m); // 0: there are none
+// What a document has before others are merged into it.
+struct kl_oa_own {
+    struct kl_oa_types *types; // built-in definitions that others have too are wanted
+    const struct kl_oa_texts *texts;
+    const struct kl_openapi_source *src;
+    const struct kl_openapi_custom *custom;
+    size_t ncustom;
+};
+// Which of their definitions and parameters are there already, or need another name. Before the
+// first of the following.
+int kl_oa_merge_plan(struct kl_oa_merge *m, const struct kl_oa_own *own);
+// Appends the next member of a part; parts come one after the other. 1: a member, 0: no more,
+// negative: failed. *ret_name is in the arena.
+int kl_oa_merge_next(struct kl_oa_merge *m, enum kl_remote_part part, struct kl_arena *a,
+                     struct kl_buf *out, struct kl_str *ret_name);
+// Adds to a definition, `"name":{...}`, the kinds that other servers registered it as.
+int kl_oa_merge_kinds(struct kl_oa_merge *m, struct kl_arena *a, struct kl_str name,
+                      struct kl_buf *text);
 
 // ---- document.c: a document in pieces.
 enum kl_oa_what {
@@ -163,7 +212,8 @@ struct kl_oa_doc *kl_oa_doc_new(struct kl_api_call *c, const struct kl_oa_ask *a
 // Appends the next piece; 1: there is more, 0: that was all, negative: failed.
 int kl_oa_doc_next(struct kl_oa_doc *d, struct kl_buf *out);
 void kl_oa_doc_free(struct kl_oa_doc *d);
-bool kl_oa_doc_is_empty(const struct kl_oa_doc *d); // nothing is served there
+bool kl_oa_doc_is_empty(const struct kl_oa_doc *d);  // nothing is served there
+uint64_t kl_oa_doc_stamp(const struct kl_oa_doc *d); // of what aggregated servers add
 
 // ---- proto.c: JSON text of a document, or of a part of one, as gnostic's messages.
 enum kl_oa_message { KL_OA_MSG_V2, KL_OA_MSG_V3 };

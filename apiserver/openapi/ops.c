@@ -7,56 +7,15 @@
 
 #define BIT(p) (UINT64_C(1) << (p))
 
-const struct kl_oa_param_info kl_oa_params[KL_OA_NPARAMS] = {
-    [KL_OA_ALLOW_BOOKMARKS] = {"allowWatchBookmarks", "boolean", false},
-    [KL_OA_COMMAND] = {"command", "string", false},
-    [KL_OA_CONTAINER] = {"container", "string", false},
-    [KL_OA_CONTINUE] = {"continue", "string", false},
-    [KL_OA_DRY_RUN] = {"dryRun", "string", false},
-    [KL_OA_FIELD_MANAGER] = {"fieldManager", "string", false},
-    [KL_OA_FIELD_SELECTOR] = {"fieldSelector", "string", false},
-    [KL_OA_FIELD_VALIDATION] = {"fieldValidation", "string", false},
-    [KL_OA_FOLLOW] = {"follow", "boolean", false},
-    [KL_OA_FORCE] = {"force", "boolean", false},
-    [KL_OA_GRACE] = {"gracePeriodSeconds", "integer", false},
-    [KL_OA_IGNORE_READ_ERROR] = {"ignoreStoreReadErrorWithClusterBreakingPotential", "boolean",
-                                 false},
-    [KL_OA_INSECURE_BACKEND] = {"insecureSkipTLSVerifyBackend", "boolean", false},
-    [KL_OA_LABEL_SELECTOR] = {"labelSelector", "string", false},
-    [KL_OA_LIMIT] = {"limit", "integer", false},
-    [KL_OA_LIMIT_BYTES] = {"limitBytes", "integer", false},
-    [KL_OA_LOG_PATH] = {"logpath", "string", true},
-    [KL_OA_NAME] = {"name", "string", true},
-    [KL_OA_NAMESPACE] = {"namespace", "string", true},
-    [KL_OA_ORPHAN] = {"orphanDependents", "boolean", false},
-    [KL_OA_PATH] = {"path", "string", true},
-    [KL_OA_PATH_QUERY] = {"path", "string", false},
-    [KL_OA_PORTS] = {"ports", "integer", false},
-    [KL_OA_PRETTY] = {"pretty", "string", false},
-    [KL_OA_PREVIOUS] = {"previous", "boolean", false},
-    [KL_OA_PROPAGATION] = {"propagationPolicy", "string", false},
-    [KL_OA_RV] = {"resourceVersion", "string", false},
-    [KL_OA_RV_MATCH] = {"resourceVersionMatch", "string", false},
-    [KL_OA_SEND_INITIAL] = {"sendInitialEvents", "boolean", false},
-    [KL_OA_SHARD_SELECTOR] = {"shardSelector", "string", false},
-    [KL_OA_SINCE] = {"sinceSeconds", "integer", false},
-    [KL_OA_STDERR] = {"stderr", "boolean", false},
-    [KL_OA_STDIN] = {"stdin", "boolean", false},
-    [KL_OA_STDOUT] = {"stdout", "boolean", false},
-    [KL_OA_STREAM] = {"stream", "string", false},
-    [KL_OA_TAIL] = {"tailLines", "integer", false},
-    [KL_OA_TIMEOUT] = {"timeoutSeconds", "integer", false},
-    [KL_OA_TIMESTAMPS] = {"timestamps", "boolean", false},
-    [KL_OA_TTY] = {"tty", "boolean", false},
-    [KL_OA_WATCH] = {"watch", "boolean", false},
-};
-
 #define LIST_BOTH                                                                                  \
     (BIT(KL_OA_CONTINUE) | BIT(KL_OA_FIELD_SELECTOR) | BIT(KL_OA_LABEL_SELECTOR) |                 \
      BIT(KL_OA_LIMIT) | BIT(KL_OA_RV) | BIT(KL_OA_RV_MATCH) | BIT(KL_OA_SEND_INITIAL) |            \
      BIT(KL_OA_SHARD_SELECTOR) | BIT(KL_OA_TIMEOUT))
 #define LIST_PARAMS (LIST_BOTH | BIT(KL_OA_ALLOW_BOOKMARKS) | BIT(KL_OA_WATCH))
 #define WRITE_PARAMS (BIT(KL_OA_DRY_RUN) | BIT(KL_OA_FIELD_MANAGER) | BIT(KL_OA_FIELD_VALIDATION))
+#define PATCH_PARAMS                                                                               \
+    (BIT(KL_OA_DRY_RUN) | BIT(KL_OA_FIELD_MANAGER_PATCH) | BIT(KL_OA_FIELD_VALIDATION) |           \
+     BIT(KL_OA_FORCE))
 #define DELETE_PARAMS                                                                              \
     (BIT(KL_OA_DRY_RUN) | BIT(KL_OA_GRACE) | BIT(KL_OA_IGNORE_READ_ERROR) | BIT(KL_OA_ORPHAN) |    \
      BIT(KL_OA_PROPAGATION))
@@ -79,8 +38,8 @@ static const struct {
     [GET] = {"get", "get", "read", "read ", KL_VERB_GET, 0, KL_OA_BODY_NONE, 0},
     [PUT] = {"put", "put", "replace", "replace ", KL_VERB_UPDATE, WRITE_PARAMS, KL_OA_BODY_OBJECT,
              KL_OA_CREATED},
-    [PATCH] = {"patch", "patch", "patch", "partially update ", KL_VERB_PATCH,
-               WRITE_PARAMS | BIT(KL_OA_FORCE), KL_OA_BODY_PATCH, KL_OA_CREATED},
+    [PATCH] = {"patch", "patch", "patch", "partially update ", KL_VERB_PATCH, PATCH_PARAMS,
+               KL_OA_BODY_PATCH, KL_OA_CREATED},
     [DELETE] = {"delete", "delete", "delete", "delete ", KL_VERB_DELETE, DELETE_PARAMS,
                 KL_OA_BODY_DELETE, KL_OA_ACCEPTED},
     [WATCH] = {"get", "watch", "watch", "watch changes to an object of kind ", KL_VERB_WATCH,
@@ -96,15 +55,15 @@ static const struct {
     bool any_method;
 } streams[] = {
     {"attach", "PodAttachOptions",
-     BIT(KL_OA_CONTAINER) | BIT(KL_OA_STDERR) | BIT(KL_OA_STDIN) | BIT(KL_OA_STDOUT) |
-         BIT(KL_OA_TTY),
+     BIT(KL_OA_CONTAINER_ATTACH) | BIT(KL_OA_STDERR_ATTACH) | BIT(KL_OA_STDIN_ATTACH) |
+         BIT(KL_OA_STDOUT_ATTACH) | BIT(KL_OA_TTY_ATTACH),
      false},
     {"exec", "PodExecOptions",
-     BIT(KL_OA_COMMAND) | BIT(KL_OA_CONTAINER) | BIT(KL_OA_STDERR) | BIT(KL_OA_STDIN) |
-         BIT(KL_OA_STDOUT) | BIT(KL_OA_TTY),
+     BIT(KL_OA_COMMAND) | BIT(KL_OA_CONTAINER_EXEC) | BIT(KL_OA_STDERR_EXEC) |
+         BIT(KL_OA_STDIN_EXEC) | BIT(KL_OA_STDOUT_EXEC) | BIT(KL_OA_TTY_EXEC),
      false},
     {"portforward", "PodPortForwardOptions", BIT(KL_OA_PORTS), false},
-    {"proxy", NULL, BIT(KL_OA_PATH_QUERY), true},
+    {"proxy", NULL, 0, true},
 };
 static const char *const connect_methods[] = {"get",     "post",  "delete", "head",
                                               "options", "patch", "put"};
@@ -213,7 +172,8 @@ static void put_id(struct kl_buf *b, const struct where *w, const char *prefix, 
 static void put_doc(struct kl_buf *b, const struct where *w, enum act act)
 {
     const char *kind = w->row->res->kind;
-    bool watchable = act != LIST || !w->row->custom;
+    bool watchable =
+        act != LIST || (!w->row->custom && w->row->res->verbs & KL_VERB_BIT(KL_VERB_WATCH));
     kl_buf_puts(b, kl_str(watchable ? acts[act].doc : "list objects of kind "));
     switch (act) {
     case POST:
@@ -304,7 +264,7 @@ static void add_op(struct kl_arena *a, struct kl_oa_path *p, const struct where 
     if (is_log(s)) {
         o->media = KL_OA_MEDIA_LOG;
         o->answer = KL_STR("");
-        o->params |= BIT(KL_OA_CONTAINER) | BIT(KL_OA_FOLLOW) | BIT(KL_OA_INSECURE_BACKEND) |
+        o->params |= BIT(KL_OA_CONTAINER_LOG) | BIT(KL_OA_FOLLOW) | BIT(KL_OA_INSECURE_BACKEND) |
                      BIT(KL_OA_LIMIT_BYTES) | BIT(KL_OA_PREVIOUS) | BIT(KL_OA_SINCE) |
                      BIT(KL_OA_STREAM) | BIT(KL_OA_TAIL) | BIT(KL_OA_TIMESTAMPS);
     }
@@ -316,6 +276,13 @@ static void add_op(struct kl_arena *a, struct kl_oa_path *p, const struct where 
     put_doc(&doc, w, act);
     o->id = done_text(a, &id);
     o->doc = done_text(a, &doc);
+}
+
+static uint64_t proxy_params(const struct kl_resource *r)
+{
+    return !strcmp(r->plural, "pods")    ? BIT(KL_OA_PATH_OF_POD)
+           : !strcmp(r->plural, "nodes") ? BIT(KL_OA_PATH_OF_NODE)
+                                         : BIT(KL_OA_PATH_OF_SERVICE);
 }
 
 static void add_stream(struct kl_arena *a, struct kl_oa_path *p, const struct where *w, int stream,
@@ -333,6 +300,8 @@ static void add_stream(struct kl_arena *a, struct kl_oa_path *p, const struct wh
                            .kind = w->sub->kind,
                            .answer = KL_STR(""),
                            .tag = w->tag};
+    if (streams[stream].any_method)
+        o->params |= proxy_params(r);
     kl_buf_init(&id, 4096);
     kl_buf_init(&doc, 4096);
     put_id(&id, w, "connect", method, false, false);

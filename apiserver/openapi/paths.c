@@ -86,38 +86,46 @@ static void put_schema_of(struct kl_buf *b, struct kl_oa_types *t, struct kl_str
 
 // ---- parameters
 
-static void put_param_members(struct kl_buf *b, const struct kl_oa_param_info *p, bool v2)
+static void put_param_members(struct kl_buf *b, const struct kl_oa_param_info *p, const char *kind,
+                              bool v2)
 {
-    const char *in = p->in_path ? "path" : "query",
-               *required = p->in_path ? ",\"required\":true" : "";
-    if (v2)
-        kl_buf_printf(b, "{\"name\":\"%s\",\"in\":\"%s\"%s,\"type\":\"%s\",\"uniqueItems\":true}",
-                      p->name, in, required, p->type);
+    kl_buf_puts(b, KL_STR("{\"description\":"));
+    if (p->text)
+        kl_json_write_string(b, kl_str(p->text));
     else
-        kl_buf_printf(
-            b,
-            "{\"name\":\"%s\",\"in\":\"%s\"%s,\"schema\":{\"type\":\"%s\",\"uniqueItems\":"
-            "true}}",
-            p->name, in, required, p->type);
+        kl_buf_printf(b, "\"name of the %s\"", kind);
+    kl_buf_printf(b, ",\"name\":\"%s\",\"in\":\"%s\"%s", p->name, p->in_path ? "path" : "query",
+                  p->in_path ? ",\"required\":true" : "");
+    kl_buf_printf(b,
+                  v2 ? ",\"type\":\"%s\",\"uniqueItems\":true}"
+                     : ",\"schema\":{\"type\":\"%s\",\"uniqueItems\":true}}",
+                  p->type);
 }
 
-// A name among the shared parameters that no other has: there are a path and a query of that name.
-static void put_shared_name(struct kl_buf *b, size_t i)
+bool kl_oa_put_shared_param(struct kl_buf *b, struct kl_str name)
 {
-    kl_buf_printf(b, "%s-%s", kl_oa_params[i].name, kl_oa_params[i].in_path ? "path" : "query");
+    for (size_t i = 0; i < KL_OA_NPARAMS; i++)
+        if (kl_oa_params[i].shared && kl_str_eqz(name, kl_oa_params[i].shared)) {
+            kl_buf_printf(b, "\"%s\":", kl_oa_params[i].shared);
+            put_param_members(b, &kl_oa_params[i], NULL, true);
+            return true;
+        }
+    return false;
 }
 
 void kl_oa_put_shared_params(struct kl_buf *b)
 {
+    bool first = true;
     for (size_t i = 0; i < KL_OA_NPARAMS; i++) {
-        kl_buf_puts(b, i ? KL_STR(",\"") : KL_STR("\""));
-        put_shared_name(b, i);
-        kl_buf_puts(b, KL_STR("\":"));
-        put_param_members(b, &kl_oa_params[i], true);
+        if (!kl_oa_params[i].shared)
+            continue;
+        kl_buf_printf(b, "%s\"%s\":", first ? "" : ",", kl_oa_params[i].shared);
+        first = false;
+        put_param_members(b, &kl_oa_params[i], NULL, true);
     }
 }
 
-static bool put_params(struct kl_buf *b, uint64_t params, bool v2, bool first)
+static bool put_params(struct kl_buf *b, uint64_t params, const char *kind, bool v2, bool first)
 {
     for (size_t i = 0; i < KL_OA_NPARAMS; i++) {
         if (!(params >> i & 1))
@@ -125,13 +133,10 @@ static bool put_params(struct kl_buf *b, uint64_t params, bool v2, bool first)
         if (!first)
             kl_buf_putc(b, ',');
         first = false;
-        if (v2) {
-            kl_buf_puts(b, KL_STR("{\"$ref\":\"#/parameters/"));
-            put_shared_name(b, i);
-            kl_buf_puts(b, KL_STR("\"}"));
-        } else {
-            put_param_members(b, &kl_oa_params[i], false);
-        }
+        if (v2 && kl_oa_params[i].shared)
+            kl_buf_printf(b, "{\"$ref\":\"#/parameters/%s\"}", kl_oa_params[i].shared);
+        else
+            put_param_members(b, &kl_oa_params[i], kind, v2);
     }
     return first;
 }
@@ -208,7 +213,7 @@ static void put_op(struct kl_buf *b, struct kl_oa_types *t, const struct kl_oa_o
         kl_buf_puts(b, KL_STR("\"parameters\":["));
         if (v2 && o->body)
             put_body_param(b, t, o);
-        put_params(b, own, v2, !v2 || !o->body);
+        put_params(b, own, o->kind, v2, !v2 || !o->body);
         kl_buf_puts(b, KL_STR("],"));
     }
     if (!v2 && o->body)
@@ -241,7 +246,7 @@ void kl_oa_put_path(struct kl_buf *b, struct kl_oa_types *t, const struct kl_oa_
     }
     if (common) {
         kl_buf_puts(b, KL_STR(",\"parameters\":["));
-        put_params(b, common, v2, true);
+        put_params(b, common, p->ops[0].kind, v2, true);
         kl_buf_putc(b, ']');
     }
     kl_buf_putc(b, '}');

@@ -42,8 +42,25 @@ void kl_oa_want_name(struct kl_oa_types *t, struct kl_str name)
 struct out {
     struct kl_buf *b;
     struct kl_oa_types *t;
+    const struct kl_oa_texts *texts;
     bool v2;
 };
+
+// The comma before a member, unless it is the first.
+static void put_sep(struct out *o)
+{
+    if (o->b->n && o->b->p[o->b->n - 1] != '{')
+        kl_buf_putc(o->b, ',');
+}
+
+static void put_text(struct out *o, struct kl_str text)
+{
+    if (!text.n)
+        return;
+    put_sep(o);
+    kl_buf_puts(o->b, KL_STR("\"description\":"));
+    kl_json_write_string(o->b, text);
+}
 
 static bool is_named(const struct kl_type *t)
 {
@@ -69,11 +86,12 @@ static const char *zero_of(const struct kl_type *t)
 
 static void put_shape(struct out *o, const struct kl_type *t, const char *const *values);
 
-// A reference, with what stands beside it in an allOf of its own.
+// A reference; in version 3 in an allOf of its own when something stands beside it.
 static void put_ref(struct out *o, const struct kl_type *t, bool wrap)
 {
     kl_oa_want(o->t, t);
     wrap &= !o->v2;
+    put_sep(o);
     kl_buf_printf(o->b, wrap ? "\"allOf\":[{\"$ref\":\"%s%s\"}]" : "\"$ref\":\"%s%s\"",
                   kl_oa_place(o->v2), t->name);
 }
@@ -106,60 +124,64 @@ static void put_enum(struct kl_buf *b, const char *const *values)
     kl_buf_putc(b, ']');
 }
 
+static void put_word(struct out *o, const char *members)
+{
+    put_sep(o);
+    kl_buf_puts(o->b, kl_str(members));
+}
+
 // What a type is, without a name. `values` are those of a closed set.
 static void put_shape(struct out *o, const struct kl_type *t, const char *const *values)
 {
-    struct kl_buf *b = o->b;
     switch (t->kind) {
     case KL_T_STRING:
-        kl_buf_puts(b, KL_STR("\"type\":\"string\""));
-        put_enum(b, values);
+        put_word(o, "\"type\":\"string\"");
+        put_enum(o->b, values);
         break;
     case KL_T_INTEGER:
-        kl_buf_printf(b, "\"type\":\"integer\",\"format\":\"%s\"",
-                      t->format == KL_FMT_INT32 ? "int32" : "int64");
+        put_word(o, t->format == KL_FMT_INT32 ? "\"type\":\"integer\",\"format\":\"int32\""
+                                              : "\"type\":\"integer\",\"format\":\"int64\"");
         break;
     case KL_T_NUMBER:
-        kl_buf_puts(b, KL_STR("\"type\":\"number\",\"format\":\"double\""));
+        put_word(o, "\"type\":\"number\",\"format\":\"double\"");
         break;
     case KL_T_BOOLEAN:
-        kl_buf_puts(b, KL_STR("\"type\":\"boolean\""));
+        put_word(o, "\"type\":\"boolean\"");
         break;
     case KL_T_BYTES:
-        kl_buf_puts(b, KL_STR("\"type\":\"string\",\"format\":\"byte\""));
+        put_word(o, "\"type\":\"string\",\"format\":\"byte\"");
         break;
     case KL_T_ARRAY:
-        kl_buf_puts(b, KL_STR("\"type\":\"array\""));
+        put_word(o, "\"type\":\"array\"");
         put_elem(o, "items", t->elem, values);
         break;
     case KL_T_MAP:
-        kl_buf_puts(b, KL_STR("\"type\":\"object\""));
+        put_word(o, "\"type\":\"object\"");
         put_elem(o, "additionalProperties", t->elem, values);
         break;
     case KL_T_TIME:
     case KL_T_MICROTIME:
-        kl_buf_puts(b, KL_STR("\"type\":\"string\",\"format\":\"date-time\""));
+        put_word(o, "\"type\":\"string\",\"format\":\"date-time\"");
         break;
     case KL_T_QUANTITY:
-        kl_buf_puts(b, o->v2 ? KL_STR("\"type\":\"string\"")
-                             : KL_STR("\"oneOf\":[{\"type\":\"string\"},{\"type\":\"number\"}]"));
+        put_word(o, o->v2 ? "\"type\":\"string\""
+                          : "\"oneOf\":[{\"type\":\"string\"},{\"type\":\"number\"}]");
         break;
     case KL_T_INT_OR_STRING:
-        kl_buf_puts(b, KL_STR("\"format\":\"int-or-string\","));
-        kl_buf_puts(b, o->v2 ? KL_STR("\"type\":\"string\"")
-                             : KL_STR("\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"string\"}]"));
+        put_word(o, "\"format\":\"int-or-string\"");
+        put_word(o, o->v2 ? "\"type\":\"string\""
+                          : "\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"string\"}]");
         break;
     case KL_T_DURATION:
-        kl_buf_puts(b, KL_STR("\"type\":\"string\""));
+        put_word(o, "\"type\":\"string\"");
         break;
     case KL_T_FIELDS_V1:
     case KL_T_RAW_EXTENSION:
     case KL_T_UNKNOWN:
     case KL_T_STRUCT:
-        kl_buf_puts(b, KL_STR("\"type\":\"object\""));
+        put_word(o, "\"type\":\"object\"");
         break;
     default: // any JSON: no word about its type
-        kl_buf_puts(b, KL_STR("\"description\":\"any JSON value\""));
         break;
     }
 }
@@ -199,12 +221,15 @@ static const char *default_of(const struct kl_field *f)
     return f->flags & KL_FIELD_EMIT_ALWAYS && !is_named(f->type) ? zero_of(f->type) : NULL;
 }
 
-static void put_field(struct out *o, const struct kl_type *in, const struct kl_field *f)
+static void put_field(struct out *o, const struct kl_type *in, int at)
 {
+    const struct kl_field *f = &in->fields[at];
     const char *def = o->v2 ? NULL : default_of(f);
+    struct kl_str text = kl_oa_text(o->texts, in, at);
     kl_buf_printf(o->b, "\"%.*s\":{", KL_PRI(kl_sym_name(f->sym)));
+    put_text(o, text);
     if (is_named(f->type))
-        put_ref(o, f->type, true);
+        put_ref(o, f->type, def || text.n);
     else
         put_shape(o, f->type, f->flags & KL_FIELD_ENUM_CLOSED ? f->values : NULL);
     if (def)
@@ -249,11 +274,12 @@ static void put_facts(struct out *o, const struct kl_type *t, struct kl_str grou
         kl_buf_printf(o->b, ",\"x-kubernetes-unions\":%s", f->unions);
 }
 
-void kl_oa_put_schema(struct kl_buf *b, struct kl_oa_types *types, const struct kl_type *t, bool v2,
-                      struct kl_str group, struct kl_str version)
+void kl_oa_put_schema(struct kl_buf *b, struct kl_oa_types *types, const struct kl_oa_texts *texts,
+                      const struct kl_type *t, bool v2, struct kl_str group, struct kl_str version)
 {
-    struct out o = {b, types, v2};
+    struct out o = {b, types, texts, v2};
     kl_buf_printf(b, "\"%s\":{", t->name);
+    put_text(&o, kl_oa_text(texts, t, -1));
     put_shape(&o, t, NULL);
     if (t->kind == KL_T_STRUCT && t->nfields) {
         bool first = true;
@@ -268,7 +294,7 @@ void kl_oa_put_schema(struct kl_buf *b, struct kl_oa_types *types, const struct 
         for (uint16_t i = 0; i < t->nfields; i++) {
             if (i)
                 kl_buf_putc(b, ',');
-            put_field(&o, t, &t->fields[i]);
+            put_field(&o, t, i);
         }
         kl_buf_putc(b, '}');
     }

@@ -18,9 +18,10 @@ void kl_openapi_set_source(struct kl_apiserver *s, const struct kl_openapi_sourc
     s->openapi = src;
 }
 
-// A document is a function of the tables, of this code and of what the source says: so is its hash.
+// A document is a function of the tables, of this code, of what the source says and of what is
+// merged into it: so is its hash.
 static void make_hash(struct kl_req *r, enum kl_oa_what what, struct kl_str group,
-                      struct kl_str version, char ret[HASH_CHARS + 1])
+                      struct kl_str version, uint64_t merged, char ret[HASH_CHARS + 1])
 {
     unsigned char sum[SHA512_DIGEST_LENGTH];
     const struct kl_openapi_source *src = r->srv->openapi;
@@ -31,9 +32,9 @@ static void make_hash(struct kl_req *r, enum kl_oa_what what, struct kl_str grou
                                  : src->stamp(src->arg, r->al, group, version);
     struct kl_buf b;
     kl_buf_init(&b, 4096);
-    kl_buf_printf(&b, "%s %s %d %.*s %.*s %llu", KL_K8S_VERSION,
+    kl_buf_printf(&b, "%s %s %d %.*s %.*s %llu %llu", KL_K8S_VERSION,
                   r->srv->o.version ? r->srv->o.version : "", (int)what, KL_PRI(group),
-                  KL_PRI(version), (unsigned long long)stamp);
+                  KL_PRI(version), (unsigned long long)stamp, (unsigned long long)merged);
     SHA512((const unsigned char *)b.p, b.n, sum);
     kl_buf_fini(&b);
     for (size_t i = 0; i < sizeof sum; i++)
@@ -51,7 +52,7 @@ struct index {
 static void put_entry(struct index *x, const struct kl_oa_ask *ask, struct kl_str path)
 {
     char hash[HASH_CHARS + 1];
-    make_hash(x->r, ask->what, ask->group, ask->version, hash);
+    make_hash(x->r, ask->what, ask->group, ask->version, 0, hash);
     kl_buf_printf(&x->b, "%s\"%.*s\":{\"serverRelativeURL\":\"/openapi/v3/%.*s?hash=%s\"}",
                   x->b.n > 10 ? "," : "", KL_PRI(path), KL_PRI(path), hash);
 }
@@ -286,7 +287,7 @@ static void answer_doc(struct kl_api_call *c, struct kl_oa_ask *ask, struct kl_s
         kl_req_fail(r);
         return;
     }
-    make_hash(r, ask->what, ask->group, ask->version, hash);
+    make_hash(r, ask->what, ask->group, ask->version, kl_oa_doc_stamp(doc), hash);
     h[n++] = (struct kl_http_header){
         KL_STR("content-type"),
         !ask->protobuf ? KL_STR("application/json")

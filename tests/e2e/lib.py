@@ -382,6 +382,45 @@ class Database:
 
 # ---- objects that several files use
 
+def own_address():
+    """This machine's, not the loopback's, where endpoints must not be; "": it has none."""
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        s.connect(("192.0.2.1", 9))  # sends nothing
+        return s.getsockname()[0]
+    except OSError:
+        return ""
+    finally:
+        s.close()
+
+
+def protobuf_fields(data):
+    """(number, value) of each field of a protobuf message; strings, messages and 64 bits as bytes."""
+    at, out = 0, []
+
+    def varint():
+        nonlocal at
+        v = shift = 0
+        while True:
+            b = data[at]
+            at += 1
+            v |= (b & 0x7f) << shift
+            shift += 7
+            if b < 0x80:
+                return v
+    while at < len(data):
+        tag = varint()
+        if tag & 7 == 0:
+            out.append((tag >> 3, varint()))
+            continue
+        check(tag & 7 in (1, 2), f"wire type {tag & 7}")
+        n = varint() if tag & 7 == 2 else 8
+        check(at + n <= len(data), "a message ends early")
+        out.append((tag >> 3, data[at:at + n]))
+        at += n
+    return out
+
+
 def labels(text):
     return dict(pair.split("=") for pair in text.split(",")) if text else {}
 

@@ -8,15 +8,15 @@ import http.client
 import http.server
 import json
 import os
-import socket
 import ssl
 import subprocess
 import threading
-from lib import KINGLET, Server, check, equal, fail, free_port, holds, run, temp_dir, wait_for
+from lib import KINGLET, Server, check, equal, fail, free_port, holds, own_address, protobuf_fields, run, temp_dir, wait_for
 
 server = Server()
 GROUP, VERSION = "wardle.example.com", "v1beta1"
 NAME = f"{VERSION}.{GROUP}"
+FLUNDERS = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/flunders"
 RESOURCES = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": f"{GROUP}/{VERSION}",
              "resources": [{"name": "flunders", "singularName": "flunder", "namespaced": True,
                             "kind": "Flunder", "verbs": ["get", "list", "watch", "create"],
@@ -31,9 +31,31 @@ OPENAPI = {"openapi": "3.0.0", "info": {"title": "wardle", "version": "1"}, "pat
                    {"group": GROUP, "kind": "Flunder", "version": VERSION}]}}}}
 
 
+META = "io.k8s.apimachinery.pkg.apis.meta.v1."
+SAME = META + "GroupVersionForDiscovery"
+# A definition that we have too, one of the same name that says something else, one of the own group
+# that refers to both, and one that only a path of another version needs.
+V2 = {"swagger": "2.0", "info": {"title": "wardle", "version": "1"},
+      "paths": {FLUNDERS: {"get": {"operationId": "list", "parameters": [{"$ref": "#/parameters/dry"},
+                                                                         {"$ref": "#/parameters/pretty-tJGM1-ng"}],
+                                   "responses": {"200": {"description": "OK", "schema": {
+                                       "$ref": "#/definitions/com.example.Flunder"}}}}},
+                f"/apis/{GROUP}/v1alpha1/other": {"get": {"responses": {"200": {"description": "OK", "schema": {
+                    "$ref": "#/definitions/com.example.Other"}}}}}},
+      "parameters": {"dry": {"name": "dry", "in": "query", "type": "string"},
+                     "pretty-tJGM1-ng": {"name": "pretty", "in": "query", "type": "boolean"}},
+      "definitions": {"com.example.Flunder": {"type": "object", "properties": {
+                          "status": {"$ref": f"#/definitions/{META}Status"},
+                          "kind": {"$ref": f"#/definitions/{SAME}"}},
+                          "x-kubernetes-group-version-kind": [
+                              {"group": GROUP, "kind": "Flunder", "version": VERSION}]},
+                      "com.example.Other": {"type": "object"}, "com.example.Unused": {"type": "string"},
+                      META + "Status": {"type": "string", "description": "quite another"}}}
+
+
 class Extension(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    seen = []
+    seen, asked_by = [], None
     go_on = threading.Event()
 
     def log_message(self, *_):
@@ -59,6 +81,9 @@ class Extension(http.server.BaseHTTPRequestHandler):
         path = self.path.split("?")[0]
         if path == f"/apis/{GROUP}/{VERSION}":
             self.answer(RESOURCES)
+        elif path == "/openapi/v2":
+            Extension.asked_by = dict(self.seen[-1]["headers"])
+            self.answer(V2)
         elif path == "/openapi/v3":
             self.answer({"paths": {f"apis/{GROUP}/{VERSION}": {
                 "serverRelativeURL": f"/openapi/v3/apis/{GROUP}/{VERSION}?hash=F1"}}})
@@ -103,20 +128,13 @@ class Extension(http.server.BaseHTTPRequestHandler):
         self.answer(json.loads(body), 201)
 
 
+def last():
+    """The last request that was passed on; the server has questions of its own all the time."""
+    return [s for s in Extension.seen if "/namespaces/" in s["path"]][-1]
+
+
 def openssl(*args):
     subprocess.run(["openssl", *args], check=True, capture_output=True)
-
-
-def own_address():
-    """One that is not the loopback's: endpoints must not be there."""
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        s.connect(("192.0.2.1", 9))  # sends nothing
-        return s.getsockname()[0]
-    except OSError:
-        return ""
-    finally:
-        s.close()
 
 
 ADDRESS = own_address()
@@ -240,6 +258,9 @@ def test_becomes_available_step_by_step():
     wait_condition("False", "FailedDiscoveryCheck",
                    rf"failing or missing response from https://{ADDRESS}:{wardle.port}/apis/"
                    rf"{GROUP}/{VERSION}: Get .*connection refused")
+    kind = {"group": GROUP, "kind": "GroupVersionForDiscovery", "version": VERSION}
+    V2["definitions"][SAME] = dict(server.get("/openapi/v2")["definitions"][SAME],
+                                   **{"x-kubernetes-group-version-kind": [kind]})
     cm = server.get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication")
     wardle.start(cm["data"]["requestheader-client-ca-file"])
     wait_condition("True", "Passed", "all checks passed")
@@ -256,7 +277,7 @@ def test_requests_say_who_asks():
                                  headers={"X-Remote-User": "liar", "X-Remote-Extra-A": "b",
                                           "X-Other": "kept"})
     equal((status, json.loads(text), h["x-flunder"]), (200, FLUNDER, "yes"))
-    seen = Extension.seen[-1]
+    seen = last()
     equal((seen["path"], seen["cn"]),
           (f"/apis/{GROUP}/{VERSION}/namespaces/d/flunders/one?x=%20y", ["system:auth-proxy"]))
     got = dict(seen["headers"])
@@ -273,7 +294,7 @@ def test_requests_say_who_asks():
     body = dict(FLUNDER, spec={"a": "b" * 100000})
     answer = server.api("POST", f"/apis/{GROUP}/{VERSION}/namespaces/d/flunders", body)
     equal(answer, body)
-    equal(json.loads(Extension.seen[-1]["body"]), body)
+    equal(json.loads(last()["body"]), body)
 
 
 def test_rights_are_ours():
@@ -340,14 +361,14 @@ def test_tokens_stay_here():
         Extension.seen.clear()
         server.raw("GET", f"/apis/{GROUP}/{VERSION}/namespaces/d/flunders/one",
                    headers={"Sec-WebSocket-Protocol": protocols})
-        equal(dict(Extension.seen[-1]["headers"]).get("sec-websocket-protocol"), want)
+        equal(dict(last()["headers"]).get("sec-websocket-protocol"), want)
 
 
 def test_any_media_type():
     status, _, text = server.raw("GET", f"/apis/{GROUP}/{VERSION}/namespaces/d/flunders/one",
                                  headers={"Accept": "image/png"})
     equal((status, json.loads(text)), (200, FLUNDER))
-    equal(dict(Extension.seen[-1]["headers"])["accept"], "image/png")
+    equal(dict(last()["headers"])["accept"], "image/png")
     status, _, text = server.raw("GET", "/apis/nosuch.example.com/v1/things",
                                  headers={"Accept": "image/png"})
     equal((status, text), (404, b"404 page not found\n"))
@@ -411,6 +432,35 @@ def test_openapi_is_merged():
     equal(server.get(url()), OPENAPI)
 
 
+def test_openapi_v2_is_merged():
+    """As kube-openapi's aggregator merges: what is the same is there once, what differs gets a name."""
+    def merged():
+        d = server.get("/openapi/v2")
+        return d if FLUNDERS in d["paths"] else None
+    d = wait_for(merged, "the document is merged", 60)
+    defs, op = d["definitions"], d["paths"][FLUNDERS]["get"]
+    equal((d["info"]["title"], defs[META + "Status"]["type"]), ("Kubernetes", "object"))
+    equal(defs[SAME], V2["definitions"][SAME])
+    equal(defs[META + "Status_v2"], V2["definitions"][META + "Status"])
+    equal({k: v["$ref"] for k, v in defs["com.example.Flunder"]["properties"].items()},
+          {"status": f"#/definitions/{META}Status_v2", "kind": f"#/definitions/{SAME}"})
+    equal((SAME + "_v2" in defs, "com.example.Other" in defs, defs["com.example.Unused"]),
+          (False, False, {"type": "string"}))
+    equal([p["$ref"] for p in op["parameters"]], ["#/parameters/dry", "#/parameters/pretty-tJGM1-ng_v2"])
+    equal(d["parameters"]["pretty-tJGM1-ng_v2"], V2["parameters"]["pretty-tJGM1-ng"])
+    equal(op["responses"]["200"]["schema"]["$ref"], "#/definitions/com.example.Flunder")
+    check(not [p for p in d["paths"] if "v1alpha1/other" in p], "a path of another version")
+    data = server.raw("GET", "/openapi/v2", headers={
+        "Accept": "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"})[2]
+    names = {dict(protobuf_fields(x))[1].decode() for n, part in protobuf_fields(data) if n == 9
+             for _, x in protobuf_fields(part)}
+    equal(names, set(defs))
+    tag = server.raw("GET", "/openapi/v2")[1]["etag"]
+    equal(server.raw("GET", "/openapi/v2", headers={"If-None-Match": tag})[0], 304)
+    got = Extension.asked_by
+    equal((got["x-remote-user"], got.get("x-remote-group")), ("system:aggregator", None))
+
+
 def test_goes_away():
     wardle.stop()
     server.apply(slice_object(ready=False), namespace="extensions")
@@ -423,12 +473,14 @@ def test_goes_away():
         return item["versions"][0]
     v = wait_for(lambda: stale() if stale()["freshness"] == "Stale" else None, "stale")
     equal(v["resources"][0]["resource"], "flunders")  # what was last known
+    check(FLUNDERS in server.get("/openapi/v2")["paths"], "likewise, as upstream does")
     equal(server.raw("GET", f"/apis/{GROUP}/{VERSION}")[0], 503)
     server.kubectl("delete", "apiservice", NAME)
 
     def gone():
         return GROUP not in [g["name"] for g in server.get("/apis")["groups"]]
     wait_for(gone, "the group is not listed")
+    equal([p for p in server.get("/openapi/v2")["paths"] if GROUP in p], [])
     equal(server.raw("GET", f"/apis/{GROUP}/{VERSION}")[0], 404)
 
 

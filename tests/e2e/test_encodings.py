@@ -5,64 +5,25 @@ forms, YAML in and out, what is refused, and gzip."""
 import gzip
 import http.client
 import json
-import socket
 import ssl
-from lib import Server, check, config_map, equal, holds, run
+from lib import Server, check, config_map, equal, holds, own_address, protobuf_fields, run
 
 PB = "application/vnd.kubernetes.protobuf"
 
 
-def own_address():
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        s.connect(("192.0.2.1", 9))  # sends nothing
-        return s.getsockname()[0]
-    except OSError:
-        return "127.0.0.1"
-    finally:
-        s.close()
-
-
-ADDRESS = own_address()
-
-
-def fields(data):
-    """(number, value) of a protobuf message; strings and messages as bytes."""
-    at, out = 0, []
-
-    def varint():
-        nonlocal at
-        v = shift = 0
-        while True:
-            b = data[at]
-            at += 1
-            v |= (b & 0x7f) << shift
-            shift += 7
-            if b < 0x80:
-                return v
-    while at < len(data):
-        tag = varint()
-        if tag & 7 == 0:
-            out.append((tag >> 3, varint()))
-        else:
-            equal(tag & 7, 2, "wire type")
-            n = varint()
-            check(at + n <= len(data), "a message ends early")
-            out.append((tag >> 3, data[at:at + n]))
-            at += n
-    return out
+ADDRESS = own_address() or "127.0.0.1"
 
 
 def first(data, *path):
     for number in path:
-        data = next(v for n, v in fields(data) if n == number)
+        data = next(v for n, v in protobuf_fields(data) if n == number)
     return data
 
 
 def envelope(data):
     """(apiVersion, kind, message) of k8s\\0 and runtime.Unknown."""
     equal(data[:4], b"k8s\0")
-    meta = dict(fields(first(data[4:], 1)))
+    meta = dict(protobuf_fields(first(data[4:], 1)))
     return meta[1].decode(), meta[2].decode(), first(data[4:], 2)
 
 
@@ -73,7 +34,7 @@ def get(path, accept, want=200):
 
 
 def names(message):
-    return sorted(first(item, 1, 1).decode() for n, item in fields(message) if n == 2)
+    return sorted(first(item, 1, 1).decode() for n, item in protobuf_fields(message) if n == 2)
 
 
 def test_protobuf_lists():
@@ -98,9 +59,9 @@ def test_protobuf_partial_metadata():
         version, kind, message = envelope(text)
         equal((version, kind, names(message)),
               (f"meta.k8s.io/{v}", "PartialObjectMetadataList", want))
-        for n, item in fields(message):
+        for n, item in protobuf_fields(message):
             if n == 2:
-                equal([m for m, _ in fields(item)], [1])  # the metadata and nothing else
+                equal([m for m, _ in protobuf_fields(item)], [1])  # the metadata and nothing else
     accept = f"{PB};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
     version, kind, message = envelope(get("/api/v1/namespaces/enc/configmaps/c1", accept)[1])
     equal((version, kind, first(message, 1, 1)),
@@ -143,7 +104,7 @@ def test_protobuf_watch_frames():
                         ("meta.k8s.io/v1", "PartialObjectMetadata"))):
         kind, got = frames(path, f"{PB};stream=watch{form}", 1)
         equal(kind, f"{PB};stream=watch")
-        event = dict(fields(got[0]))
+        event = dict(protobuf_fields(got[0]))
         equal(event[1], b"ADDED")
         version, kind, message = envelope(first(event[2], 1))
         equal((version, kind, first(message, 1, 1)), (*want, b"c0"))

@@ -190,10 +190,15 @@ def test_everything_goes():
     wait_for(lambda: not json.loads(world.get("/api/v1/namespaces/many/configmaps"))["items"], "all gone", 240)
 
 
-if not os.path.exists(APISERVER) and os.environ.get("BUILD_PEERS") and not os.environ.get("KUBE_APISERVER"):
-    subprocess.run([os.path.join(ROOT, "tests/bench/peers"), PEERS], check=True, stdout=subprocess.DEVNULL)
-if not os.path.exists(APISERVER):
-    print("skip test_upstream_apiserver.py / all: no kube-apiserver (BUILD_PEERS=1 builds it)")
-else:
-    world = World()
-    run(world)
+def build():
+    if not os.path.exists(APISERVER) and os.environ.get("BUILD_PEERS") and not os.environ.get("KUBE_APISERVER"):
+        subprocess.run([os.path.join(ROOT, "tests/bench/peers"), PEERS], check=True, stdout=subprocess.DEVNULL)
+    return os.path.exists(APISERVER)
+
+
+if __name__ == "__main__":
+    if not build():
+        print("skip test_upstream_apiserver.py / all: no kube-apiserver (BUILD_PEERS=1 builds it)")
+    else:
+        world = World()
+        run(world)
