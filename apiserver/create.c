@@ -195,7 +195,8 @@ void kl_create_draft(struct kl_req *r, struct kl_value draft)
         return;
     }
     // An apply has said already who owns what.
-    if ((r->opts.patch_type != KL_PATCH_APPLY && kl_track_create(r, &draft)) ||
+    if ((r->opts.patch_type != KL_PATCH_APPLY &&
+         (kl_meta_dedup_owners(r, &draft, false) || kl_track_create(r, &draft))) ||
         kl_draft_to_storage(r, &draft)) {
         kl_req_fail(r);
         return;

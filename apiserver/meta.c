@@ -2,11 +2,18 @@
 // ObjectMeta: what the registry sets and what it refuses (apimachinery api/validation,
 // apiserver registry/rest).
 #include "apiserver/strategy.h"
+#include "base/buf.h"
 #include "base/clock.h"
+#include "base/map.h"
 #include "base/rand.h"
 #include "object/names.h"
 
-enum { GENERATE_SUFFIX = 5, GENERATE_MAX = 63, ANNOTATIONS_MAX = 256 * 1024 };
+enum {
+    GENERATE_SUFFIX = 5,
+    GENERATE_MAX = 63,
+    ANNOTATIONS_MAX = 256 * 1024,
+    OWNERS_SHOWN = 4096, // of a warning
+};
 
 static bool is_event(const struct kl_resource *res)
 {
@@ -61,6 +68,60 @@ int kl_meta_before_create(struct kl_req *r, const struct kl_strategy *s, struct 
     if (s->flags & KL_STRAT_GENERATION)
         kl_set(a, m, KL_F_generation, kl_int(1));
     return 0;
+}
+
+// What makes two owners the same, as one text.
+static struct kl_str owner_key(struct kl_arena *a, const struct kl_value *o)
+{
+    static const char flag[] = "-ft"; // not said, false, true
+    const struct kl_value *c = kl_get(o, KL_F_controller), *b = kl_get(o, KL_F_blockOwnerDeletion);
+    return kl_arena_printf(
+        a, "%.*s\n%.*s\n%.*s\n%.*s\n%c%c", KL_PRI(kl_text(kl_get(o, KL_F_uid))),
+        KL_PRI(kl_text(kl_get(o, KL_F_name))), KL_PRI(kl_text(kl_get(o, KL_F_kind))),
+        KL_PRI(kl_text(kl_get(o, KL_F_apiVersion))), flag[kl_is(c, KL_BOOL) + kl_is_true(c)],
+        flag[kl_is(b, KL_BOOL) + kl_is_true(b)]);
+}
+
+int kl_meta_dedup_owners(struct kl_req *r, struct kl_value *draft, bool after_admission)
+{
+    const struct kl_value *owners = kl_path(draft, KL_F_metadata, KL_F_ownerReferences);
+    struct kl_value once = kl_new_array();
+    size_t n = kl_len(owners);
+    struct kl_map seen;
+    struct kl_buf uids;
+    int rc = 0;
+    if (n < 2)
+        return 0;
+    kl_map_init(&seen);
+    kl_buf_init(&uids, OWNERS_SHOWN);
+    for (size_t i = 0; i < n && !rc; i++) {
+        const struct kl_value *o = kl_at(owners, i);
+        struct kl_str key = owner_key(r->arena, o);
+        void *before = NULL;
+        rc = key.p ? kl_map_set(&seen, key, &seen, &before) : KL_ENOMEM;
+        if (rc)
+            break;
+        if (before)
+            kl_buf_printf(&uids, "%s%.*s", uids.n ? ", " : "",
+                          KL_PRI(kl_text(kl_get(o, KL_F_uid))));
+        else
+            rc = kl_append(r->arena, &once, *o);
+    }
+    if (!rc && once.n < n) {
+        struct kl_value *m = kl_edit(r->arena, draft, KL_F_metadata, KL_STRUCT);
+        rc = m ? kl_set(r->arena, m, KL_F_ownerReferences, once) : KL_ENOMEM;
+        kl_req_warn(r,
+                    kl_arena_printf(
+                        r->arena,
+                        ".metadata.ownerReferences contains duplicate entries%s; API server "
+                        "dedups owner references in 1.20+, and may reject such requests as early "
+                        "as 1.24; please fix your requests; duplicate UID(s) observed: %.*s",
+                        after_admission ? " after mutating admission happens" : "",
+                        KL_PRI(kl_buf_str(&uids))));
+    }
+    kl_buf_fini(&uids);
+    kl_map_fini(&seen);
+    return rc ? (kl_fail_oom(r), KL_ENOMEM) : 0;
 }
 
 static void check_labels(struct kl_req *r, const struct kl_value *labels, struct kl_field_errors *e)

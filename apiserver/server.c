@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "apiserver/admission/admission.h"
+#include "apiserver/admission/config.h"
 #include "apiserver/aggregate/aggregate.h"
 #include "apiserver/allocate/allocate.h"
 #include "apiserver/allocate/repair.h"
@@ -66,6 +66,7 @@ static void loop_begin(struct kl_task *t)
         kl_log(KL_LOG_ERROR, "apiserver", "cannot follow definitions: %s", err.msg);
         abort();
     }
+    kl_hooks_loop_begin(x->al);
     bool last = atomic_fetch_sub(x->left, 1) == 1;
     if (last)
         free(x->left);
@@ -246,6 +247,9 @@ int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver
         rc = kl_admit_select(s->o.settings->enable_admission_plugins,
                              s->o.settings->disable_admission_plugins, &s->admission, err);
     if (!rc)
+        rc = kl_admit_config_new(s->o.settings->admission_control_config_file, s->admission,
+                                 &s->admit_config, err);
+    if (!rc)
         rc = kl_tls_server_new(&t, &s->tls, err);
     if (!rc)
         rc = kl_tls_client_new(&k, &s->kubelet_tls, err);
@@ -349,6 +353,7 @@ void kl_apiserver_free(struct kl_apiserver *s)
         kl_series_free(s->loops[i].series);
     kl_conversion_metrics_free(s->conversion_metrics);
     kl_fair_free(s->fair);
+    kl_admit_config_free(s->admit_config);
     kl_aggregate_free(s->aggregate);
     kl_repair_free(s->repair);
     kl_audit_free(s->audit);

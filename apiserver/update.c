@@ -296,6 +296,10 @@ void kl_registry_update(struct kl_req *r)
         kl_req_fail(r);
         return;
     }
+    if (kl_meta_dedup_owners(r, &u->sent, false)) {
+        kl_req_fail(r);
+        return;
+    }
     struct kl_str rv = kl_meta_rv(&u->sent);
     u->w.exact = rv.n && !kl_str_eqz(rv, "0");
     kl_update_start(&u->w);

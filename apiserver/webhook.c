@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/webhook.h"
+#include "apiserver/auth/ask.h"
 #include "apiserver/service.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@ struct kl_webhook {
     struct kl_arena arena;
     struct kl_str shown; // scheme, host and port as messages show them
     struct kl_str path, query;
+    struct kl_str authorization;  // header; empty: none
     struct kl_str host, ns, name; // of a url; of a service
     int port;
 };
@@ -88,7 +90,47 @@ static struct kl_str clean_path(struct kl_arena *a, struct kl_str path)
     return (struct kl_str){out, n};
 }
 
-static int read_config(struct kl_webhook *w, const struct kl_value *config, struct kl_error *err)
+// A user by the name, or by a name with a star for its beginning.
+static bool find_user(const struct kl_kubeconfig *users, struct kl_arena *a, struct kl_str name,
+                      struct kl_str *ret)
+{
+    *ret = name;
+    if (kl_kubeconfig_has(users, name))
+        return true;
+    for (ptrdiff_t dot = kl_str_chr(name, '.'); dot >= 0; dot = kl_str_chr(name, '.')) {
+        name = kl_str_from(name, (size_t)dot + 1);
+        *ret = kl_arena_printf(a, "*.%.*s", KL_PRI(name));
+        if (ret->p && kl_kubeconfig_has(users, *ret))
+            return true;
+    }
+    return false;
+}
+
+// defaultAuthenticationInfoResolver.clientConfig
+static int take_user(struct kl_webhook *w, const struct kl_kubeconfig *users,
+                     struct kl_remote_opts *as, struct kl_error *err)
+{
+    struct kl_arena *a = &w->arena;
+    bool v6 = kl_str_chr(w->host, ':') >= 0;
+    struct kl_str name, full = kl_arena_printf(a, "%s%.*s%s:%d", v6 ? "[" : "", KL_PRI(w->host),
+                                               v6 ? "]" : "", w->port);
+    if (!full.p)
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    bool found = find_user(users, a, full, &name) ||
+                 (w->port == DEFAULT_PORT && find_user(users, a, w->host, &name));
+    if (!found) {
+        name = KL_STR("*");
+        found = kl_kubeconfig_has(users, name);
+    }
+    if (!found) {
+        name = kl_kubeconfig_current(users);
+        found = name.n && kl_kubeconfig_has(users, name);
+    }
+    return found ? kl_kubeconfig_user(users, a, name, as, err) : 0;
+}
+
+static int read_config(struct kl_webhook *w, const struct kl_value *config,
+                       const struct kl_kubeconfig *users, struct kl_error *err)
 {
     const struct kl_value *svc = kl_get(config, KL_F_service);
     struct kl_str ca = kl_text(kl_get(config, KL_F_caBundle));
@@ -111,6 +153,12 @@ static int read_config(struct kl_webhook *w, const struct kl_value *config, stru
     }
     if (!rc && !(w->path = clean_path(&w->arena, w->path)).p)
         rc = kl_error_set(err, KL_ENOMEM, "out of memory");
+    struct kl_remote_opts as = {.url = KL_STR("")};
+    if (!rc && users && !(rc = take_user(w, users, &as, err))) {
+        t.cert.pem = as.cert;
+        t.key.pem = as.key;
+        w->authorization = as.authorization;
+    }
     if (!rc && kl_tls_client_new(&t, &w->tls, err))
         rc = kl_error_wrap(err, "unable to load root certificates");
     return rc;
@@ -119,12 +167,19 @@ static int read_config(struct kl_webhook *w, const struct kl_value *config, stru
 int kl_webhook_new(struct kl_api_loop *al, const struct kl_value *client_config,
                    struct kl_webhook **ret, struct kl_error *err)
 {
+    return kl_webhook_new_as(al, client_config, NULL, ret, err);
+}
+
+int kl_webhook_new_as(struct kl_api_loop *al, const struct kl_value *client_config,
+                      const struct kl_kubeconfig *users, struct kl_webhook **ret,
+                      struct kl_error *err)
+{
     struct kl_webhook *w = calloc(1, sizeof *w);
     if (!w)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     w->al = al;
-    kl_arena_init(&w->arena, 64 * 1024);
-    int rc = read_config(w, client_config, err);
+    kl_arena_init(&w->arena, 256 * 1024);
+    int rc = read_config(w, client_config, users, err);
     if (rc)
         kl_webhook_free(w);
     else
@@ -216,10 +271,11 @@ static void on_answer(void *arg, int status, struct kl_str body, const struct kl
 static int start(struct kl_webhook *w, struct kl_webhook_call *c, struct kl_str host, int port,
                  struct kl_bytes *body, uint32_t timeout_ms, struct kl_error *err)
 {
-    static const struct kl_http_header h[] = {
+    const struct kl_http_header h[] = {
         {KL_STR("content-type"), KL_STR("application/json")},
         {KL_STR("accept"), KL_STR("application/json, */*")},
         {KL_STR("user-agent"), KL_STR("kube-apiserver-admission")},
+        {KL_STR("authorization"), w->authorization},
     };
     const char *target = strchr(c->url + strlen("https://"), '/');
     struct kl_http_call_spec spec = {.host = host.p,
@@ -228,7 +284,7 @@ static int start(struct kl_webhook *w, struct kl_webhook_call *c, struct kl_str 
                                      .method = KL_STR("POST"),
                                      .target = kl_str(target ? target : "/"),
                                      .headers = h,
-                                     .nheaders = KL_COUNT(h),
+                                     .nheaders = KL_COUNT(h) - !w->authorization.n,
                                      .body = body,
                                      .timeout_ms = timeout_ms};
     return kl_http_fetch(c->wl->http, &spec, KL_WEBHOOK_MAX_ANSWER, on_answer, c, &c->call, err);

@@ -5,6 +5,7 @@
 #pragma once
 #include "apiserver/server_int.h"
 
+struct kl_kubeconfig;
 struct kl_webhook;
 struct kl_webhook_call;
 
@@ -20,6 +21,11 @@ enum {
 // SERVICE.NAMESPACE.svc. KL_EINVALID with a message when it cannot be used.
 int kl_webhook_new(struct kl_api_loop *al, const struct kl_value *client_config,
                    struct kl_webhook **ret, struct kl_error *err);
+// As one of these users, found by the host and port that is called: "HOST:PORT", "*.DOMAIN:PORT",
+// both without the port when it is 443, "*", the current context's; NULL: as nobody.
+int kl_webhook_new_as(struct kl_api_loop *al, const struct kl_value *client_config,
+                      const struct kl_kubeconfig *users, struct kl_webhook **ret,
+                      struct kl_error *err);
 void kl_webhook_free(struct kl_webhook *w); // accepts NULL; calls in flight go on
 
 // POSTs the body (referenced by the call); the query says timeout=Ns when `timeout_query`, as

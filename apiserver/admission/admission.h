@@ -56,6 +56,7 @@ struct kl_admit {
     void (*done)(struct kl_admit *ad, int rc);
 
     void (*then)(struct kl_admit *ad); // kl_admit_run's
+    bool may_wait;                     // a plug-in's mutate may answer KL_ADMIT_WAIT (below)
 };
 
 // Whether this is about objects of a resource themselves, not of a subresource.
@@ -80,7 +81,11 @@ void kl_admit_connect(struct kl_api_call *c);
 void kl_admit_own_kind(struct kl_admit *ad, const struct kl_type *type, const char *api_version,
                        const char *kind);
 
-// The loop ends.
+// Whether the resource is what configures admission: policies, bindings, webhooks.
+bool kl_admit_is_configuration(const struct kl_resource *res);
+// The loop begins, its reader is there: what is configured is read, so that it holds when later it
+// cannot be. And it ends.
+void kl_hooks_loop_begin(struct kl_api_loop *al);
 void kl_hooks_loop_fini(struct kl_api_loop *al);
 
 // ---- which plug-ins run
@@ -91,6 +96,9 @@ int kl_admit_select(const char *const *enable, const char *const *disable, kl_ad
                     struct kl_error *err);
 
 // ---- for plug-ins
+// After a mutate that answered KL_ADMIT_WAIT: the phase begins again, and nobody may wait in it any
+// more; rc negative (r->fail is set): it ends.
+void kl_admit_resume(struct kl_admit *ad, int rc);
 // An object of the loop's view, borrowed for the call; NULL: there is none.
 struct kl_object *kl_admit_find(struct kl_req *r, uint16_t res, struct kl_str ns,
                                 struct kl_str name);

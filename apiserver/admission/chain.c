@@ -3,6 +3,7 @@
 // AdmissionOptions).
 #include "apiserver/admission/hooks_int.h"
 #include "apiserver/auth/auth.h"
+#include "apiserver/strategy.h"
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -55,16 +56,38 @@ static int hooks_of(struct kl_admit *ad, struct kl_hookset **ret)
     return 0;
 }
 
-int kl_admit_mutate(struct kl_admit *ad)
+static int mutate_all(struct kl_admit *ad)
 {
     struct kl_hookset *hooks = NULL;
     ad->object = ad->draft;
     int rc = kl_plugins_mutate(ad, false);
+    ad->may_wait = false;
     if (!rc)
         rc = hooks_of(ad, &hooks);
     if (hooks)
         return kl_hooks_mutate(ad, hooks);
-    return rc ? rc : kl_plugins_mutate(ad, true);
+    if (!rc)
+        rc = kl_plugins_mutate(ad, true);
+    return rc ? rc : kl_admit_mutated(ad);
+}
+
+int kl_admit_mutate(struct kl_admit *ad)
+{
+    ad->may_wait = true;
+    return mutate_all(ad);
+}
+
+void kl_admit_resume(struct kl_admit *ad, int rc)
+{
+    if (!rc)
+        rc = mutate_all(ad);
+    if (rc != KL_ADMIT_WAIT)
+        ad->done(ad, rc);
+}
+
+int kl_admit_mutated(struct kl_admit *ad)
+{
+    return ad->draft ? kl_meta_dedup_owners(ad->r, ad->draft, true) : 0;
 }
 
 int kl_admit_validate(struct kl_admit *ad)

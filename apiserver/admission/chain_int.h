@@ -25,3 +25,5 @@ struct kl_plugin {
 extern const struct kl_plugin kl_plugins[];
 extern const size_t kl_nplugins;
 bool kl_admit_is_on(const struct kl_admit *ad, enum kl_admit_stage stage);
+// What comes of the draft once all have changed it: 0, or KL_ENOMEM with r->fail set.
+int kl_admit_mutated(struct kl_admit *ad);

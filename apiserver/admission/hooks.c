@@ -24,7 +24,8 @@ struct kl_hooks {
     bool watching;
     kl_rev rev;             // the set is right for this revision
     bool dirty;             // it has to be built anew
-    bool told;              // that it cannot be built
+    bool known;             // it was built once
+    bool told;              // that something cannot be read
     struct kl_hookset *set; // NULL: nothing is configured
 };
 
@@ -130,6 +131,16 @@ static struct kl_unit *find_unit(const struct kl_hookset *s, enum kl_unit_kind k
     return NULL;
 }
 
+// The object as it was when last it could be read; NULL: it never could.
+static struct kl_unit *find_last(const struct kl_hookset *s, enum kl_unit_kind kind,
+                                 const struct kl_kv *kv)
+{
+    for (size_t i = 0; s && i < s->n[kind]; i++)
+        if (kl_str_eq(kl_kv_key(s->units[kind][i]->kv), kl_kv_key(kv)))
+            return s->units[kind][i];
+    return NULL;
+}
+
 static int add_unit(struct kl_hookset *s, enum kl_unit_kind kind, struct kl_unit *u)
 {
     if (!(s->n[kind] & (s->n[kind] - 1))) { // a power of two: full
@@ -143,7 +154,8 @@ static int add_unit(struct kl_hookset *s, enum kl_unit_kind kind, struct kl_unit
     return 0;
 }
 
-static int add_kind(struct kl_hookset *s, const struct kl_hookset *old, enum kl_unit_kind kind,
+// What cannot be read counts as it was before; upstream's informers keep what they have, too.
+static int add_kind(struct kl_hookset *s, const struct kl_hooks *h, enum kl_unit_kind kind,
                     const struct kl_view *view, struct kl_error *err)
 {
     char buf[160], end[160];
@@ -153,16 +165,24 @@ static int add_kind(struct kl_hookset *s, const struct kl_hookset *old, enum kl_
     struct kl_kv *kv;
     kl_iter_init(&it, view, prefix, kl_prefix_end(prefix, end));
     while ((kv = kl_iter_next(&it))) {
-        struct kl_unit *u = find_unit(old, kind, kv);
+        struct kl_error why = {0};
+        struct kl_unit *u = find_unit(h->set, kind, kv);
         if (u) {
             u->refs++;
-        } else if ((u = unit_new(kind, kv, err))) {
+        } else if ((u = unit_new(kind, kv, &why))) {
             bool webhooks =
                 kind == KL_UNIT_MUTATING_WEBHOOKS || kind == KL_UNIT_VALIDATING_WEBHOOKS;
             if (webhooks && prepare_webhooks(u)) {
                 unit_unref(u);
                 return KL_ENOMEM;
             }
+        } else if (why.code && why.code != KL_ENOMEM) {
+            *err = why;
+            if (!h->known)
+                return why.code;
+            if (!(u = find_last(h->set, kind, kv)))
+                continue;
+            u->refs++;
         }
         if (!u || add_unit(s, kind, u)) {
             unit_unref(u);
@@ -172,8 +192,8 @@ static int add_kind(struct kl_hookset *s, const struct kl_hookset *old, enum kl_
     return 0;
 }
 
-// The set of a view. When it cannot be made (memory, an object that cannot be read) the old one
-// stays, and it is tried again with the next request.
+// The set of a view. When it cannot be made (memory; an object that cannot be read, and none was
+// made before) it is tried again with the next request. err says what could not be read.
 static int rebuild(struct kl_hooks *h, const struct kl_view *view, struct kl_error *err)
 {
     struct kl_hookset *s = calloc(1, sizeof *s);
@@ -182,7 +202,7 @@ static int rebuild(struct kl_hooks *h, const struct kl_view *view, struct kl_err
     if (s)
         s->refs = 1;
     for (int k = 0; k < KL_UNITS && !rc; k++) {
-        rc = add_kind(s, h->set, k, view, err);
+        rc = add_kind(s, h, k, view, err);
         n += s->n[k];
     }
     if (rc || !n) {
@@ -193,6 +213,7 @@ static int rebuild(struct kl_hooks *h, const struct kl_view *view, struct kl_err
         return rc;
     kl_hookset_unref(h->set);
     h->set = s;
+    h->known = true;
     h->dirty = false;
     return 0;
 }
@@ -257,12 +278,14 @@ int kl_hooks_of(struct kl_api_loop *al, struct kl_hookset **ret)
     // While the watches are behind the view, they cannot say that nothing has changed.
     bool exact = see_changes(h, rev);
     struct kl_error err = {0};
-    int rc = !exact || h->dirty ? rebuild(h, view, &err) : 0;
-    if (rc && !h->told)
-        kl_log(KL_LOG_ERROR, "admission",
-               "writes are refused, what is configured cannot be read: %s",
+    bool anew = !exact || h->dirty;
+    int rc = anew ? rebuild(h, view, &err) : 0;
+    if ((rc || err.code) && !h->told)
+        kl_log(KL_LOG_ERROR, "admission", "%s, what is configured cannot be read: %s",
+               rc ? "writes are refused" : "what was configured before stays in force",
                err.code ? err.msg : "out of memory");
-    h->told = rc != 0;
+    if (anew)
+        h->told = rc || err.code;
     if (rc) {
         h->dirty = true;
         h->rev = 0;
@@ -271,6 +294,12 @@ int kl_hooks_of(struct kl_api_loop *al, struct kl_hookset **ret)
     h->rev = rev;
     *ret = h->set;
     return 0;
+}
+
+void kl_hooks_loop_begin(struct kl_api_loop *al)
+{
+    struct kl_hookset *ignored;
+    kl_hooks_of(al, &ignored); // what goes wrong is said to those who write
 }
 
 void kl_hooks_loop_fini(struct kl_api_loop *al)
@@ -328,6 +357,8 @@ static int run_end(struct kl_hook_run *run, int rc)
 {
     if (!rc && !run->validating)
         rc = mend_owners(run);
+    if (!rc && !run->validating)
+        rc = kl_admit_mutated(run->ad);
     kl_shown_drop(run);
     kl_object_unref(run->left);
     run->left = NULL;
@@ -422,15 +453,30 @@ int kl_hooks_mutate(struct kl_admit *ad, struct kl_hookset *s)
     return rc == KL_ADMIT_WAIT ? rc : run_end(run, rc);
 }
 
+static void validate_prepared(void *arg);
+
+static int run_validating(struct kl_hook_run *run)
+{
+    int rc = kl_shown_prepare(run, validate_prepared);
+    if (!rc && kl_admit_is_on(run->ad, KL_STAGE_VAP))
+        rc = kl_policies_validate(run);
+    return rc || !kl_admit_is_on(run->ad, KL_STAGE_VALIDATING_WEBHOOKS) ? rc
+                                                                        : kl_webhooks_validate(run);
+}
+
+static void validate_prepared(void *arg)
+{
+    struct kl_hook_run *run = arg;
+    kl_hooks_resume(run, run_validating(run));
+}
+
 int kl_hooks_validate(struct kl_admit *ad, struct kl_hookset *s)
 {
     struct kl_hook_run *run = run_new(ad, s);
     if (!run)
         return KL_ENOMEM;
     run->validating = true;
-    int rc = kl_admit_is_on(ad, KL_STAGE_VAP) ? kl_policies_validate(run) : 0;
-    if (!rc && kl_admit_is_on(ad, KL_STAGE_VALIDATING_WEBHOOKS))
-        rc = kl_webhooks_validate(run);
+    int rc = run_validating(run);
     if (!rc)
         rc = kl_plugins_validate(ad, true);
     return rc == KL_ADMIT_WAIT ? rc : run_end(run, rc);

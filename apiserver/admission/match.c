@@ -2,6 +2,7 @@
 // Which requests a webhook or a policy is for: rules, namespace and object selectors, and, with
 // matchPolicy Equivalent, the same by another version of the resource.
 #include "apiserver/admission/hooks_int.h"
+#include "object/custom.h"
 
 static bool list_has(const struct kl_value *list, struct kl_str s)
 {
@@ -62,10 +63,24 @@ static bool name_matches(const struct kl_value *rule, const struct kl_admit *ad)
     return false;
 }
 
+static const struct kl_resource *equivalent_custom(const struct kl_value *rule,
+                                                   const struct kl_admit *ad)
+{
+    for (KL_EACH(v, kl_get(rule, KL_F_apiVersions))) {
+        const struct kl_resource *e = kl_custom_row(ad->res->custom->family, kl_text(v));
+        if (e && e != ad->res && e->custom->served && (!ad->sub.n || kl_resource_sub(e, ad->sub)) &&
+            rule_matches(rule, ad, e))
+            return e;
+    }
+    return NULL;
+}
+
 // The same objects under another group or version that the rule names.
 static const struct kl_resource *equivalent_of(const struct kl_value *rule,
                                                const struct kl_admit *ad)
 {
+    if (ad->res->custom)
+        return equivalent_custom(rule, ad);
     static const char *const event_groups[] = {"", "events.k8s.io"};
     const struct kl_resource *res = ad->res;
     bool events =
@@ -165,17 +180,22 @@ int kl_match_run(const struct kl_match *m, struct kl_hook_run *run,
     return selectors_match(m, ad, err);
 }
 
-// Nothing may keep an administrator from mending what is configured.
-bool kl_admit_is_exempt(const struct kl_admit *ad)
+bool kl_admit_is_configuration(const struct kl_resource *res)
 {
     static const char *const plurals[] = {
         "mutatingadmissionpolicies",         "mutatingadmissionpolicybindings",
         "mutatingwebhookconfigurations",     "validatingadmissionpolicies",
         "validatingadmissionpolicybindings", "validatingwebhookconfigurations"};
-    if (strcmp(ad->res->group, "admissionregistration.k8s.io") != 0)
+    if (strcmp(res->group, "admissionregistration.k8s.io") != 0)
         return false;
     for (size_t i = 0; i < KL_COUNT(plurals); i++)
-        if (!strcmp(ad->res->plural, plurals[i]))
+        if (!strcmp(res->plural, plurals[i]))
             return true;
     return false;
+}
+
+// Nothing may keep an administrator from mending what is configured.
+bool kl_admit_is_exempt(const struct kl_admit *ad)
+{
+    return kl_admit_is_configuration(ad->res);
 }

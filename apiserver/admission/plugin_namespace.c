@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// NamespaceLifecycle, NamespaceExists.
+// NamespaceAutoProvision, NamespaceLifecycle, NamespaceExists.
 #include "apiserver/admission/plugins_int.h"
+#include "client/client.h"
 
 static int immortal(struct kl_admit *ad)
 {
@@ -53,6 +54,51 @@ int kl_namespace_lifecycle_mutate(struct kl_admit *ad)
         !kl_str_eqz(kl_text_at(&ns->root, KL_F_status, KL_F_phase), "Terminating"))
         return rc;
     return terminating(ad);
+}
+
+// ---- NamespaceAutoProvision: a namespace that is used is made first
+
+struct provision {
+    struct kl_admit *ad;
+    struct kl_client *client;
+    struct kl_call call;
+};
+
+static void provisioned(struct kl_call *call)
+{
+    struct provision *p = KL_CONTAINER_OF(call, struct provision, call);
+    struct kl_admit *ad = p->ad;
+    int rc = call->err.code == KL_EEXISTS ? 0 : call->err.code;
+    if (rc)
+        kl_fail_err(ad->r, &call->err);
+    kl_object_unref(call->body);
+    kl_call_fini(call);
+    kl_client_free(p->client);
+    kl_admit_resume(ad, rc);
+}
+
+int kl_namespace_provision_mutate(struct kl_admit *ad)
+{
+    static const char *const groups[] = {"system:masters", NULL};
+    struct kl_arena *a = ad->r->arena;
+    const struct kl_resource *res = kl_res(KL_RES_core_v1_namespaces);
+    if (!ad->may_wait || ad->dry_run || !ad->ns.n || kl_admit_of(ad, KL_RES_core_v1_namespaces) ||
+        kl_admit_find(ad->r, KL_RES_core_v1_namespaces, KL_STR(""), ad->ns))
+        return 0;
+    struct provision *p = KL_ARENA_NEW(a, struct provision);
+    struct kl_value v = kl_new_struct(), *meta = kl_edit(a, &v, KL_F_metadata, KL_STRUCT);
+    if (!p || !meta || kl_set(a, meta, KL_F_name, kl_string(ad->ns)))
+        return kl_admit_oom(ad);
+    p->ad = ad;
+    p->call = (struct kl_call){.verb = KL_VERB_CREATE, .res = res, .done_cb = provisioned};
+    p->client = kl_apiserver_client(ad->r->srv, ad->r->al->loop, "system:apiserver", groups,
+                                    "kube-apiserver");
+    if (!p->client || !(p->call.body = kl_object_freeze(res->type, &v))) {
+        kl_client_free(p->client);
+        return kl_admit_oom(ad);
+    }
+    kl_client_start(p->client, &p->call);
+    return KL_ADMIT_WAIT;
 }
 
 int kl_namespace_exists_validate(struct kl_admit *ad)

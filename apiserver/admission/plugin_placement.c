@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // PodNodeSelector and PodTolerationRestriction: where the pods of a namespace may go, by
 // annotations of the namespace.
+#include "apiserver/admission/config.h"
 #include "apiserver/admission/plugins_int.h"
+#include "base/buf.h"
 #include "object/json.h"
+#include "object/names.h"
 #include "object/quota/amounts.h"
 #include "object/types_gen.h"
 
@@ -18,53 +21,96 @@ static const struct kl_value *annotation(struct kl_admit *ad, const char *key)
     return kl_map_value(kl_meta_annotations(&ns->root), kl_str(key));
 }
 
-// An error that is no APIStatus.
-static int fail_plainly(struct kl_admit *ad, struct kl_str why)
-{
-    kl_fail_set(ad->r, 500, "", "%.*s", KL_PRI(why));
-    return KL_EINTERNAL;
-}
-
 // ---- PodNodeSelector
 
 #define SELECTOR "scheduler.alpha.kubernetes.io/node-selector"
 
-// Walks "a=b, c=d" (labels.ConvertSelectorToLabelsMap). False: the end, or *bad is set.
-static bool next_label(struct kl_str *rest, struct kl_str *key, struct kl_str *value, bool *bad)
+// A walk over "a=b, c=d" (labels.ConvertSelectorToLabelsMap).
+struct label_walk {
+    struct kl_arena *a;
+    struct kl_str rest, key, value;
+    struct kl_str bad; // p not NULL: what is wrong with it
+};
+
+static struct label_walk walk_labels(struct kl_admit *ad, struct kl_str text)
 {
+    return (struct label_walk){.a = ad->r->arena, .rest = text};
+}
+
+static void not_a_pair(struct label_walk *w, struct kl_str label)
+{
+    struct kl_buf b;
     struct kl_str part;
-    if (!rest->n || !kl_str_split(rest, ',', &part))
-        return false;
-    struct kl_str whole = part;
-    kl_str_split(&part, '=', key);
-    *bad = !part.p || kl_str_chr(part, '=') >= 0 || !whole.n;
-    *key = kl_str_trim(*key);
-    *value = part.p ? kl_str_trim(part) : KL_STR("");
-    return !*bad;
+    kl_buf_init(&b, 4096);
+    while (kl_str_split(&label, '=', &part))
+        kl_buf_printf(&b, "%s%.*s", b.n ? " " : "", KL_PRI(part));
+    w->bad = kl_arena_printf(w->a, "invalid selector: [%.*s]", KL_PRI(kl_buf_str(&b)));
+    kl_buf_fini(&b);
 }
 
-static int check_selector(struct kl_admit *ad, struct kl_str text)
+static bool next_label(struct label_walk *w)
 {
-    struct kl_str rest = text, key, value;
-    bool bad = false;
-    while (next_label(&rest, &key, &value, &bad)) {
-        const struct kl_value *has =
-            kl_map_value(kl_path(ad->object, KL_F_spec, KL_F_nodeSelector), key);
-        if (has && !kl_str_eq(kl_text(has), value))
-            return kl_admit_forbid(
-                ad, "pod node label selector conflicts with its namespace node label selector");
+    struct kl_str label, part;
+    const char *why;
+    if (w->bad.p || !w->rest.n || !kl_str_split(&w->rest, ',', &label))
+        return false;
+    part = label;
+    kl_str_split(&part, '=', &w->key);
+    if (!part.p || kl_str_chr(part, '=') >= 0) {
+        not_a_pair(w, label);
+        return false;
     }
-    if (bad)
-        return fail_plainly(ad,
-                            kl_arena_printf(ad->r->arena, "invalid selector: %.*s", KL_PRI(text)));
-    return 0;
+    w->key = kl_str_trim(w->key);
+    w->value = kl_str_trim(part);
+    if ((why = kl_name_qualified(w->a, w->key)))
+        w->bad = kl_arena_printf(w->a, "<nil>: Invalid value: \"%.*s\": %s", KL_PRI(w->key), why);
+    else if ((why = kl_name_label_value(w->value)))
+        w->bad = kl_arena_printf(w->a, "[%.*s]: Invalid value: \"%.*s\": %s", KL_PRI(w->key),
+                                 KL_PRI(w->value), why);
+    return !why;
 }
 
+static bool conflicts(const struct kl_value *labels, struct kl_str key, struct kl_str value)
+{
+    const struct kl_value *has = kl_map_value(labels, key);
+    return has && !kl_str_eq(kl_text(has), value);
+}
+
+// The namespace's selector, else the cluster's default.
 static int selector_of(struct kl_admit *ad, struct kl_str *ret)
 {
     const struct kl_value *v = annotation(ad, SELECTOR);
-    *ret = kl_text(v);
-    return v || !ad->r->fail.http ? 0 : KL_ENOTFOUND;
+    if (!v && ad->r->fail.http)
+        return KL_ENOTFOUND;
+    *ret = kl_text(v ? v
+                     : kl_map_value(ad->r->srv->admit_config->node_selectors,
+                                    KL_STR("clusterDefaultNodeSelector")));
+    return 0;
+}
+
+// What the configuration has for the namespace is all that its pods may ask for.
+static int check_allowed(struct kl_admit *ad)
+{
+    struct kl_str text = kl_text(kl_map_value(ad->r->srv->admit_config->node_selectors, ad->ns));
+    struct label_walk w = walk_labels(ad, text);
+    size_t nlabels = 0;
+    while (next_label(&w))
+        nlabels++;
+    if (w.bad.p)
+        return kl_admit_fail_plainly(ad, w.bad);
+    if (!nlabels)
+        return 0;
+    for (KL_MAP_EACH_KEY(kv, kl_path(ad->object, KL_F_spec, KL_F_nodeSelector))) {
+        bool allowed = false;
+        w = walk_labels(ad, text);
+        while (next_label(&w)) // the last of a key counts
+            if (kl_str_eq(w.key, kl_text(kv)))
+                allowed = kl_str_eq(w.value, kl_text(kv + 1));
+        if (!allowed)
+            return kl_admit_forbid(
+                ad, "pod node label selector labels conflict with its namespace whitelist");
+    }
+    return 0;
 }
 
 int kl_node_selector_validate(struct kl_admit *ad)
@@ -73,28 +119,40 @@ int kl_node_selector_validate(struct kl_admit *ad)
     if (!kl_admit_is(ad, KL_RES_core_v1_pods))
         return 0;
     int rc = selector_of(ad, &text);
-    return rc ? rc : check_selector(ad, text);
+    if (rc)
+        return rc;
+    struct label_walk w = walk_labels(ad, text);
+    bool conflict = false;
+    while (next_label(&w))
+        conflict |= conflicts(kl_path(ad->object, KL_F_spec, KL_F_nodeSelector), w.key, w.value);
+    if (w.bad.p)
+        return kl_admit_fail_plainly(ad, w.bad);
+    if (conflict)
+        return kl_admit_forbid(
+            ad, "pod node label selector conflicts with its namespace node label selector");
+    return check_allowed(ad);
 }
 
 int kl_node_selector_mutate(struct kl_admit *ad)
 {
     struct kl_arena *a = ad->r->arena;
-    struct kl_str rest, key, value;
-    bool bad = false;
+    struct kl_str text;
     if (!kl_admit_is(ad, KL_RES_core_v1_pods))
         return 0;
-    int rc = selector_of(ad, &rest);
-    if (rc || (rc = check_selector(ad, rest)) || !rest.n)
+    int rc = selector_of(ad, &text);
+    if (rc)
         return rc;
-    struct kl_value *spec = kl_edit(a, ad->draft, KL_F_spec, KL_STRUCT);
-    struct kl_value *map = spec ? kl_edit(a, spec, KL_F_nodeSelector, KL_MAP) : NULL;
-    while (next_label(&rest, &key, &value, &bad)) {
-        key = kl_arena_dup(a, key);
-        value = kl_arena_dup(a, value);
+    struct label_walk w = walk_labels(ad, text);
+    while (next_label(&w)) {
+        if (kl_map_value(kl_path(ad->draft, KL_F_spec, KL_F_nodeSelector), w.key))
+            continue; // the same, or refused below
+        struct kl_value *spec = kl_edit(a, ad->draft, KL_F_spec, KL_STRUCT);
+        struct kl_value *map = spec ? kl_edit(a, spec, KL_F_nodeSelector, KL_MAP) : NULL;
+        struct kl_str key = kl_arena_dup(a, w.key), value = kl_arena_dup(a, w.value);
         if (!map || !key.p || !value.p || kl_map_set_value(a, map, key, kl_string(value)))
             return kl_admit_oom(ad);
     }
-    return 0;
+    return kl_node_selector_validate(ad);
 }
 
 // ---- PodTolerationRestriction
@@ -119,11 +177,11 @@ static int tolerations_of(struct kl_admit *ad, const char *key, const struct kl_
     if (!text.p)
         return kl_admit_oom(ad);
     if (kl_json_parse(a, text, NULL, &raw, &err))
-        return fail_plainly(ad, kl_arena_dup(a, kl_str(err.msg)));
+        return kl_admit_fail_plainly(ad, kl_arena_dup(a, kl_str(err.msg)));
     for (KL_EACH(x, &raw)) {
         struct kl_value t;
         if (kl_typed_from_untyped(a, kl_type(KL_TYPE_core_v1_Toleration), x, NULL, &t, &err))
-            return fail_plainly(ad, kl_arena_dup(a, kl_str(err.msg)));
+            return kl_admit_fail_plainly(ad, kl_arena_dup(a, kl_str(err.msg)));
         if (kl_append(a, list, t))
             return kl_admit_oom(ad);
     }
@@ -136,6 +194,11 @@ int kl_toleration_restriction_validate(struct kl_admit *ad)
     if (!kl_admit_is(ad, KL_RES_core_v1_pods) || !kl_len(list))
         return 0;
     int rc = tolerations_of(ad, "scheduler.alpha.kubernetes.io/tolerationsWhitelist", &allowed);
+    const char *whose = "namespace";
+    if (!rc && !allowed) {
+        allowed = ad->r->srv->admit_config->allowed_tolerations;
+        whose = "cluster";
+    }
     if (rc || !kl_len(allowed))
         return rc;
     for (KL_EACH(t, list)) {
@@ -143,9 +206,11 @@ int kl_toleration_restriction_validate(struct kl_admit *ad)
         for (KL_EACH(w, allowed))
             covered |= kl_toleration_covers(w, t);
         if (!covered)
-            return fail_plainly(ad, KL_STR("pod tolerations (possibly merged with namespace "
-                                           "default tolerations) conflict with its namespace "
-                                           "whitelist"));
+            return kl_admit_fail_plainly(
+                ad, kl_arena_printf(ad->r->arena,
+                                    "pod tolerations (possibly merged with namespace default "
+                                    "tolerations) conflict with its %s whitelist",
+                                    whose));
     }
     return 0;
 }
@@ -162,9 +227,13 @@ int kl_toleration_restriction_mutate(struct kl_admit *ad)
                  : 0;
     if (rc)
         return rc;
-    for (KL_EACH(t, more))
-        if (kl_append(a, &extra, *t))
+    if (!more && ad->op == KL_ADMIT_CREATE)
+        more = ad->r->srv->admit_config->default_tolerations;
+    for (KL_EACH(t, more)) {
+        struct kl_value copy; // the configuration's are everybody's
+        if (kl_copy(a, t, &copy) || kl_append(a, &extra, copy))
             return kl_admit_oom(ad);
+    }
     struct kl_str said = kl_text_at(ad->draft, KL_F_status, KL_F_qosClass);
     if (!kl_str_eqz(said.n ? said : kl_str(kl_pod_qos_class(ad->draft)), "BestEffort") &&
         (kl_set(a, &pressure, KL_F_key, kl_stringz("node.kubernetes.io/memory-pressure")) ||

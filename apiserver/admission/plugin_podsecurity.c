@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // PodSecurity: what the labels of a namespace ask of its pods (enforce), and what writers of pods
 // and of their templates are told (warn, audit). The checks are object/podsecurity.
+#include "apiserver/admission/config.h"
 #include "apiserver/admission/plugins_int.h"
 #include "base/buf.h"
 #include "base/map.h"
@@ -14,6 +15,58 @@ enum { PODS_CHECKED_MAX = 3000, WARNING_KINDS_MAX = 64 };
 static void note(struct kl_admit *ad, const char *key, struct kl_str value)
 {
     kl_req_note(ad->r, kl_str(key), value, false);
+}
+
+// ---- exemptions and defaults of the configuration
+
+static const struct kl_admit_config *config(const struct kl_admit *ad)
+{
+    return ad->r->srv->admit_config;
+}
+
+static bool is_exempt(struct kl_admit *ad)
+{
+    if (kl_admit_listed(&config(ad)->pods.namespaces, ad->ns))
+        return note(ad, PREFIX "exempt", KL_STR("namespace")), true;
+    if (kl_admit_listed(&config(ad)->pods.users, ad->r->user->name))
+        return note(ad, PREFIX "exempt", KL_STR("user")), true;
+    return false;
+}
+
+static bool class_is_exempt(struct kl_admit *ad, const struct kl_value *spec)
+{
+    return kl_admit_listed(&config(ad)->pods.classes, kl_text(kl_get(spec, KL_F_runtimeClassName)));
+}
+
+// exemptNamespaceWarning: what the labels ask for is not looked at.
+static void warn_exempt(struct kl_admit *ad, const struct kl_ps_policies *p)
+{
+    const struct kl_ps_policies *d = &config(ad)->pods.defaults;
+    const struct kl_value *labels = kl_meta_labels(ad->object);
+    const struct {
+        struct kl_ps_policy policy;
+        const char *mode, *level, *version;
+    } modes[] = {{p->enforce, "enforce", PREFIX "enforce", PREFIX "enforce-version"},
+                 {p->audit, "audit", PREFIX "audit", PREFIX "audit-version"},
+                 {p->warn, "warn", PREFIX "warn", PREFIX "warn-version"}};
+    struct kl_buf b;
+    if ((!p->enforce.level && !p->audit.level && !p->warn.level) ||
+        (kl_ps_equivalent(p->enforce, d->enforce) && kl_ps_equivalent(p->audit, d->audit) &&
+         kl_ps_equivalent(p->warn, d->warn)))
+        return;
+    kl_buf_init(&b, 1024);
+    for (size_t i = 0; i < KL_COUNT(modes); i++) {
+        char text[KL_PS_TEXT];
+        if (modes[i].policy.level && (kl_map_value(labels, kl_str(modes[i].level)) ||
+                                      kl_map_value(labels, kl_str(modes[i].version))))
+            kl_buf_printf(&b, "%s%s=%s", b.n ? ", " : "", modes[i].mode,
+                          kl_ps_text(modes[i].policy, text));
+    }
+    kl_req_warn(ad->r, kl_arena_printf(ad->r->arena,
+                                       "namespace \"%.*s\" is exempt from Pod Security, and the "
+                                       "policy (%.*s) will be ignored",
+                                       KL_PRI(kl_meta_name(ad->object)), KL_PRI(kl_buf_str(&b))));
+    kl_buf_fini(&b);
 }
 
 // ---- pods and templates
@@ -128,6 +181,10 @@ static int evaluate_all(struct kl_admit *ad, const struct kl_ps_policies *p, boo
     char text[KL_PS_TEXT];
     if (!find_pod(ad, &e.meta, &e.spec))
         return 0;
+    if (class_is_exempt(ad, e.spec)) {
+        note(ad, PREFIX "exempt", KL_STR("runtimeClass"));
+        return 0;
+    }
     bool allowed = true;
     if (enforce) {
         kl_ps_text(p->enforce, text);
@@ -155,6 +212,8 @@ static int check_pod(struct kl_admit *ad, bool is_pod)
 {
     struct kl_ps_policies p;
     struct kl_ps_bad_label bad[KL_PS_LABELS];
+    if (is_exempt(ad))
+        return 0;
     struct kl_object *ns = kl_admit_find(ad->r, KL_RES_core_v1_namespaces, KL_STR(""), ad->ns);
     if (!ns) {
         if (!is_pod)
@@ -162,7 +221,7 @@ static int check_pod(struct kl_admit *ad, bool is_pod)
         kl_fail_internal(ad->r, "failed to lookup namespace \"%.*s\"", KL_PRI(ad->ns));
         return KL_EINTERNAL;
     }
-    size_t nbad = kl_ps_policies_of(kl_meta_labels(&ns->root), &p, bad);
+    size_t nbad = kl_ps_policies_of(kl_meta_labels(&ns->root), &config(ad)->pods.defaults, &p, bad);
     bool quiet = !p.audit.level && !p.warn.level;
     if (!nbad && quiet && (!is_pod || !p.enforce.level)) {
         if (is_pod)
@@ -254,6 +313,8 @@ static int check_walk(struct kl_admit *ad, struct kl_str ns, struct check *c, st
         return KL_ENOMEM;
     while ((pod = kl_admit_next(&w))) {
         struct kl_ps_verdict v;
+        if (class_is_exempt(ad, kl_get(&pod->root, KL_F_spec)))
+            continue;
         int first = first_of_owner(seen, &pod->root);
         if (first < 0)
             return kl_admit_oom(ad);
@@ -316,9 +377,11 @@ static int check_namespace(struct kl_admit *ad)
     struct kl_req *r = ad->r;
     struct kl_ps_policies now, old;
     struct kl_ps_bad_label bad[KL_PS_LABELS], was[KL_PS_LABELS];
-    size_t n = kl_ps_policies_of(kl_meta_labels(ad->object), &now, bad), nwas = 0;
+    const struct kl_ps_policies *defaults = &config(ad)->pods.defaults;
+    bool exempt = kl_admit_listed(&config(ad)->pods.namespaces, ad->ns);
+    size_t n = kl_ps_policies_of(kl_meta_labels(ad->object), defaults, &now, bad), nwas = 0;
     if (ad->old)
-        nwas = kl_ps_policies_of(kl_meta_labels(ad->old), &old, was);
+        nwas = kl_ps_policies_of(kl_meta_labels(ad->old), defaults, &old, was);
     if (n && !(nwas && same_bad(bad, n, was, nwas))) {
         struct kl_field_errors e = {.arena = r->arena};
         for (size_t i = 0; i < n; i++)
@@ -328,9 +391,15 @@ static int check_namespace(struct kl_admit *ad)
         kl_fail_invalid(r, KL_STR("Namespace"), KL_STR(""), kl_meta_name(ad->object), &e);
         return KL_EINVALID;
     }
+    if (!ad->old && exempt)
+        warn_exempt(ad, &now);
     if (!ad->old || kl_ps_same(now.enforce, old.enforce) || !now.enforce.level ||
         (now.enforce.minor == old.enforce.minor && now.enforce.level <= old.enforce.level))
         return 0;
+    if (exempt) {
+        warn_exempt(ad, &now);
+        return 0;
+    }
     return check_pods(ad, kl_meta_name(ad->object), now.enforce);
 }
 

@@ -2,8 +2,9 @@
 // ResourceQuota: what a write would use must fit into the quotas of its namespace, and is charged
 // in the transaction that stores the object. So no two writes share a place, on one server or on
 // several; who loses runs again on the newer quota. What goes is given back by the controller.
-#include "apiserver/encryption/encryption.h"
+#include "apiserver/admission/config.h"
 #include "apiserver/admission/plugins_int.h"
+#include "apiserver/encryption/encryption.h"
 #include "apiserver/strategy.h"
 #include "base/clock.h"
 #include "object/quota/quota.h"
@@ -107,23 +108,29 @@ int kl_resource_quota_validate(struct kl_admit *ad)
 {
     struct kl_req *r = ad->r;
     struct list l = {0};
-    struct kl_quota_write w = {.object = ad->object,
+    const struct kl_admit_config *config = r->srv->admit_config;
+    struct kl_quota_write w = {.group = kl_str(ad->res->group),
+                               .plural = kl_str(ad->res->plural),
+                               .limited = config->limited.v,
+                               .nlimited = config->limited.n,
+                               .object = ad->object,
                                .old = ad->op == KL_ADMIT_UPDATE ? ad->old : NULL,
                                .status = kl_admit_sub(ad, "status"),
                                .now_us = kl_wall_ms() * 1000};
     if (!ad->ns.n || kl_admit_of(ad, KL_RES_core_v1_namespaces))
         return 0;
     int rc = find_quotas(ad, &l);
-    if (rc || !l.n)
+    if (rc || (!l.n && !w.nlimited))
         return rc;
-    if (!kl_quota_meter_of(r->arena, kl_str(ad->res->group), kl_str(ad->res->plural), &w.meter) ||
-        !handles(ad, &w.meter))
+    if (!kl_quota_meter_of(r->arena, w.group, w.plural, &w.meter) || !handles(ad, &w.meter))
         return 0;
     w.quotas = l.charges;
     w.nquotas = l.n;
     rc = w.meter.count_name.p ? kl_quota_check(r->arena, &w) : KL_ENOMEM;
     if (rc == KL_QUOTA_EXCEEDS)
         return kl_admit_forbid(ad, "%.*s", KL_PRI(w.why));
+    if (rc == KL_QUOTA_UNCOVERED)
+        return kl_admit_fail_plainly(ad, w.why);
     if (rc)
         return kl_admit_oom(ad);
     // What is not written by the machine (reviews) is not stored, and uses nothing.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What hangs on the node of a pod: PodTopologyLabels, PodResizeValidator.
+// What hangs on the node of a pod: PodTopologyLabels, PodResizeValidator,
+// NodeDeclaredFeatureValidator.
 #include "apiserver/admission/plugins_int.h"
 #include "object/quota/amounts.h"
 
@@ -93,4 +94,60 @@ int kl_pod_resize_validate(struct kl_admit *ad)
     return refuse(ad, "NodeCapacity",
                   kl_arena_printf(a, "node didn't have enough allocatable resources: %.*s%.*s",
                                   KL_PRI(c), KL_PRI(m)));
+}
+
+// ---- NodeDeclaredFeatureValidator: what a running pod may become hangs on what its node can do
+
+static bool declares(const struct kl_object *node, const char *feature)
+{
+    for (KL_EACH(x, kl_path(&node->root, KL_F_status, KL_F_declaredFeatures)))
+        if (kl_str_eqz(kl_text(x), feature))
+            return true;
+    return false;
+}
+
+// Resources of a container that runs before the others, and ends.
+static bool resizes_init(const struct kl_admit *ad)
+{
+    const struct kl_value *now = kl_path(ad->object, KL_F_spec, KL_F_initContainers);
+    size_t i = 0;
+    for (KL_EACH(c, kl_path(ad->old, KL_F_spec, KL_F_initContainers))) {
+        const struct kl_value *n = kl_at(now, i++);
+        if (!kl_str_eqz(kl_text(kl_get(c, KL_F_restartPolicy)), "Always") &&
+            !kl_value_equal(kl_get(c, KL_F_resources), kl_get(n, KL_F_resources)))
+            return true;
+    }
+    return false;
+}
+
+int kl_declared_features_validate(struct kl_admit *ad)
+{
+    // In upstream's order (component-helpers/nodedeclaredfeatures): those that an update may need.
+    static const char *const names[] = {"InPlacePodLevelResourcesVerticalScaling",
+                                        "InPlacePodVerticalScalingInitContainers"};
+    struct kl_arena *a = ad->r->arena;
+    struct kl_str node = kl_text_at(ad->object, KL_F_spec, KL_F_nodeName), missing = KL_STR("");
+    if (!kl_admit_of(ad, KL_RES_core_v1_pods) || (ad->sub.n && !kl_admit_sub(ad, "resize")) ||
+        !node.n ||
+        kl_int_at(ad->object, 0, KL_F_metadata, KL_F_generation) ==
+            kl_int_at(ad->old, 0, KL_F_metadata, KL_F_generation))
+        return 0;
+    const bool needs[] = {!kl_value_equal(kl_path(ad->object, KL_F_spec, KL_F_resources),
+                                          kl_path(ad->old, KL_F_spec, KL_F_resources)),
+                          resizes_init(ad)};
+    if ((!needs[0] && !needs[1]) || !kl_gate_named_on(&ad->r->srv->gates, "NodeDeclaredFeatures"))
+        return 0;
+    struct kl_object *o = kl_admit_find(ad->r, KL_RES_core_v1_nodes, KL_STR(""), node);
+    if (!o)
+        return kl_admit_forbid(ad, "node \"%.*s\" not found", KL_PRI(node));
+    for (size_t i = 0; i < KL_COUNT(names); i++)
+        if (needs[i] && !declares(o, names[i]))
+            missing =
+                kl_arena_printf(a, "%.*s%s%s", KL_PRI(missing), missing.n ? ", " : "", names[i]);
+    if (!missing.n)
+        return 0;
+    return kl_admit_forbid(ad,
+                           "pod update requires features %.*s which are not available on node "
+                           "\"%.*s\"",
+                           KL_PRI(missing), KL_PRI(node));
 }

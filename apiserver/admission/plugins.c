@@ -70,6 +70,7 @@ static int always_deny(struct kl_admit *ad)
     return kl_admit_forbid(ad, "admission control is denying all modifications");
 }
 
+// Rows without functions: what they are about (PodGroups, Jobs of a workload) is alpha and off.
 // clang-format off
 #define C KL_ADMIT_CREATE
 #define U KL_ADMIT_UPDATE
@@ -80,6 +81,7 @@ static int always_deny(struct kl_admit *ad)
 
 const struct kl_plugin kl_plugins[] = {
     {"AlwaysAdmit", NULL, always_admit, ALL, OFF},
+    {"NamespaceAutoProvision", kl_namespace_provision_mutate, NULL, C, OFF},
     {"NamespaceLifecycle", kl_namespace_lifecycle_mutate, NULL, C | U | D, ON},
     {"NamespaceExists", NULL, kl_namespace_exists_validate, C | U | D, OFF},
     {"LimitPodHardAntiAffinityTopology", NULL, kl_anti_affinity_validate, C | U, OFF},
@@ -88,15 +90,19 @@ const struct kl_plugin kl_plugins[] = {
     {"NodeRestriction", kl_node_restriction_mutate, NULL, C | U | D, ON},
     {"TaintNodesByCondition", taint_new_node, NULL, C, ON},
     {"AlwaysPullImages", kl_always_pull_mutate, kl_always_pull_validate, C | U, OFF},
+    {"ImagePolicyWebhook", NULL, kl_images_validate, C | U, OFF},
     {"PodSecurity", NULL, kl_pod_security_validate, C | U, ON},
     {"PodNodeSelector", kl_node_selector_mutate, kl_node_selector_validate, C, OFF},
     {"Priority", kl_priority_mutate, kl_priority_validate, C | U, ON},
     {"DefaultTolerationSeconds", kl_default_tolerations_mutate, NULL, C | U, ON},
     {"PodTolerationRestriction",
      kl_toleration_restriction_mutate, kl_toleration_restriction_validate, C | U, OFF},
+    {"EventRateLimit", NULL, kl_events_validate, C | U, OFF},
     {"ExtendedResourceToleration", kl_extended_toleration_mutate, NULL, C | U, OFF},
     {"DefaultStorageClass", kl_default_storage_class_mutate, NULL, C, ON},
     {"StorageObjectInUseProtection", protect_volumes, NULL, C, ON},
+    {"PodGroupProtection", NULL, NULL, C, ON},
+    {"OwnerReferencesPermissionEnforcement", NULL, kl_owners_validate, C | U, OFF},
     {"PersistentVolumeClaimResize", NULL, kl_claim_resize_validate, U, ON},
     {"RuntimeClass", kl_runtime_class_mutate, kl_runtime_class_validate, C, ON},
     {"CertificateApproval", NULL, kl_certificate_approval_validate, U, ON},
@@ -106,6 +112,9 @@ const struct kl_plugin kl_plugins[] = {
     {"DefaultIngressClass", kl_default_ingress_class_mutate, NULL, C, ON},
     {"DenyServiceExternalIPs", NULL, no_new_external_ips, C | U, OFF},
     {"PodTopologyLabels", kl_topology_labels_mutate, NULL, C, ON},
+    {"PodGroupWorkloadExists", NULL, NULL, C, ON},
+    {"NodeDeclaredFeatureValidator", NULL, kl_declared_features_validate, U, ON},
+    {"JobValidation", NULL, NULL, C | U, ON},
     {"PodResizeValidator", NULL, kl_pod_resize_validate, U, ON},
     {"MutatingAdmissionPolicy", .default_on = true, .stage = KL_STAGE_MAP},
     {"MutatingAdmissionWebhook", .default_on = true, .stage = KL_STAGE_MUTATING_WEBHOOKS},

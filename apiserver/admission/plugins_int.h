@@ -26,6 +26,12 @@ static inline int kl_admit_oom(struct kl_admit *ad)
     kl_fail_oom(ad->r);
     return KL_ENOMEM;
 }
+// An error that is no APIStatus.
+static inline int kl_admit_fail_plainly(struct kl_admit *ad, struct kl_str why)
+{
+    kl_fail_set(ad->r, 500, "", "%.*s", KL_PRI(why));
+    return KL_EINTERNAL;
+}
 // Whether it is about the resource or one of its subresources.
 static inline bool kl_admit_of(const struct kl_admit *ad, uint16_t res_index)
 {
@@ -52,10 +58,14 @@ int kl_tolerations_merge(struct kl_arena *a, const struct kl_value *first,
 
 // ---- the plug-ins
 kl_plugin_fn kl_namespace_lifecycle_mutate, kl_namespace_exists_validate; // plugin_namespace.c
-kl_plugin_fn kl_limit_ranger_mutate, kl_limit_ranger_validate;            // plugin_limits.c
-kl_plugin_fn kl_service_account_mutate, kl_service_account_validate;      // plugin_serviceaccount.c
-kl_plugin_fn kl_node_restriction_mutate;                                  // plugin_node.c
-kl_plugin_fn kl_pod_security_validate;                                    // plugin_podsecurity.c
+kl_plugin_fn kl_namespace_provision_mutate;
+kl_plugin_fn kl_owners_validate;                                     // plugin_owners.c
+kl_plugin_fn kl_events_validate;                                     // plugin_events.c
+kl_plugin_fn kl_images_validate;                                     // plugin_images.c
+kl_plugin_fn kl_limit_ranger_mutate, kl_limit_ranger_validate;       // plugin_limits.c
+kl_plugin_fn kl_service_account_mutate, kl_service_account_validate; // plugin_serviceaccount.c
+kl_plugin_fn kl_node_restriction_mutate;                             // plugin_node.c
+kl_plugin_fn kl_pod_security_validate;                               // plugin_podsecurity.c
 kl_plugin_fn kl_default_tolerations_mutate, kl_extended_toleration_mutate; // plugin_pods.c
 kl_plugin_fn kl_always_pull_mutate, kl_always_pull_validate, kl_anti_affinity_validate;
 kl_plugin_fn kl_node_selector_mutate, kl_node_selector_validate; // plugin_placement.c
@@ -68,4 +78,5 @@ kl_plugin_fn kl_trust_bundle_validate;
 kl_plugin_fn kl_default_ingress_class_mutate; // plugin_classes.c
 kl_plugin_fn kl_default_storage_class_mutate, kl_claim_resize_validate;
 kl_plugin_fn kl_topology_labels_mutate, kl_pod_resize_validate; // plugin_scheduled.c
-kl_plugin_fn kl_resource_quota_validate;                        // plugin_quota.c
+kl_plugin_fn kl_declared_features_validate;
+kl_plugin_fn kl_resource_quota_validate; // plugin_quota.c

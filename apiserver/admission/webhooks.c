@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Calls of admission webhooks: mutating ones one after the other, validating ones side by side
 // (upstream's webhook/mutating and webhook/validating dispatchers).
+#include "apiserver/admission/config.h"
 #include "apiserver/admission/hooks_int.h"
+#include "apiserver/crd/convert.h"
 #include "base/log.h"
 #include "base/rand.h"
 #include "object/patch.h"
@@ -108,6 +110,13 @@ static int call_failed(struct kl_hook_call *c, bool mutating, const struct kl_er
     return KL_EINTERNAL;
 }
 
+// As whom the configuration file says that webhooks are called.
+static const struct kl_kubeconfig *users_of(const struct kl_hook_run *run, bool mutating)
+{
+    const struct kl_admit_config *c = run->ad->r->srv->admit_config;
+    return !c ? NULL : mutating ? c->mutating : c->validating;
+}
+
 // 1: on its way. Else what came of it at once.
 static int call(struct kl_hook_call *c, struct kl_unit *u, bool mutating, kl_webhook_cb cb,
                 struct kl_webhook_call **ret_flying)
@@ -125,8 +134,9 @@ static int call(struct kl_hook_call *c, struct kl_unit *u, bool mutating, kl_web
         rc = kl_error_set(&err, KL_EINVALID,
                           "could not create admission objects: webhook does not accept known "
                           "AdmissionReview versions (v1, v1beta1)");
-    else if (!h->client && (rc = kl_webhook_new(run->ad->r->al, kl_get(h->spec, KL_F_clientConfig),
-                                                &h->client, &err)))
+    else if (!h->client &&
+             (rc = kl_webhook_new_as(run->ad->r->al, kl_get(h->spec, KL_F_clientConfig),
+                                     users_of(run, mutating), &h->client, &err)))
         kl_error_wrap(&err, "could not get REST client");
     if (rc)
         return call_failed(c, mutating, &err);
@@ -257,6 +267,12 @@ static struct kl_hook *next_hook(struct kl_hook_run *run, enum kl_unit_kind kind
     return NULL;
 }
 
+static void mutate_prepared(void *arg)
+{
+    struct kl_hook_run *run = arg;
+    kl_hooks_resume(run, kl_webhooks_mutate(run));
+}
+
 // From the webhook that is next on: 0, negative, or KL_ADMIT_WAIT.
 int kl_webhooks_mutate(struct kl_hook_run *run)
 {
@@ -269,6 +285,13 @@ int kl_webhooks_mutate(struct kl_hook_run *run)
         if (run->reinvoke && !(run->hook_state[index] & KL_REQUIRED))
             continue;
         int rc = kl_hook_wanted(run, u, h, &res, &f);
+        if (rc < 0 && kl_req_convert_again(run->ad->r, mutate_prepared, run)) {
+            run->ad->r->fail = (struct kl_fail){0};
+            run->ad->r->result = KL_RESULT_NONE;
+            run->hook--; // the same again
+            run->index--;
+            return KL_ADMIT_WAIT;
+        }
         if (rc < 0)
             return rc;
         if (!rc)

@@ -10,30 +10,31 @@ static const char *const level_names[] = {"privileged", "baseline", "restricted"
 
 // ---- labels
 
-static bool parse_level(struct kl_str s, enum kl_ps_level *ret)
+const char *kl_ps_parse_level(struct kl_str s, enum kl_ps_level *ret)
 {
     for (size_t i = 0; i < KL_COUNT(level_names); i++)
         if (kl_str_eqz(s, level_names[i])) {
             *ret = (enum kl_ps_level)i;
-            return true;
+            return NULL;
         }
     *ret = KL_PS_RESTRICTED;
-    return false;
+    return "must be one of privileged, baseline, restricted";
 }
 
-static bool parse_version(struct kl_str s, uint32_t *ret)
+const char *kl_ps_parse_version(struct kl_str s, uint32_t *ret)
 {
+    static const char why[] = "must be \"latest\" or \"v1.x\"";
     uint64_t n;
     *ret = KL_PS_LATEST;
     if (kl_str_eqz(s, "latest"))
-        return true;
+        return NULL;
     if (!kl_str_starts(s, KL_STR("v1.")))
-        return false;
+        return why;
     s = kl_str_from(s, 3);
     if (!s.n || (s.p[0] == '0' && s.n > 1) || !kl_str_to_u64(s, &n) || n > INT64_MAX)
-        return false;
+        return why;
     *ret = n >= KL_PS_LATEST ? KL_PS_LATEST - 1 : (uint32_t)n;
-    return true;
+    return NULL;
 }
 
 struct reader {
@@ -59,28 +60,30 @@ static bool read_level(struct reader *r, const char *key, enum kl_ps_level other
     const struct kl_value *v = label(r, key);
     if (!v)
         return false;
-    if (parse_level(kl_text(v), level))
+    const char *why = kl_ps_parse_level(kl_text(v), level);
+    if (!why)
         return true;
     *level = otherwise;
-    complain(r, key, v, "must be one of privileged, baseline, restricted");
+    complain(r, key, v, why);
     return false;
 }
 
 static void read_version(struct reader *r, const char *key, uint32_t *minor)
 {
     const struct kl_value *v = label(r, key);
-    if (v && !parse_version(kl_text(v), minor))
-        complain(r, key, v, "must be \"latest\" or \"v1.x\"");
+    const char *why = v ? kl_ps_parse_version(kl_text(v), minor) : NULL;
+    if (why)
+        complain(r, key, v, why);
 }
 
 #define PREFIX "pod-security.kubernetes.io/"
 
-size_t kl_ps_policies_of(const struct kl_value *labels, struct kl_ps_policies *ret,
-                         struct kl_ps_bad_label ret_bad[KL_PS_LABELS])
+size_t kl_ps_policies_of(const struct kl_value *labels, const struct kl_ps_policies *defaults,
+                         struct kl_ps_policies *ret, struct kl_ps_bad_label ret_bad[KL_PS_LABELS])
 {
     struct reader r = {labels, ret_bad, 0};
     const struct kl_ps_policy none = {KL_PS_PRIVILEGED, KL_PS_LATEST};
-    *ret = (struct kl_ps_policies){none, none, none};
+    *ret = defaults ? *defaults : (struct kl_ps_policies){none, none, none};
     if (!kl_len(labels))
         return 0;
     bool enforced = read_level(&r, PREFIX "enforce", KL_PS_RESTRICTED, &ret->enforce.level);

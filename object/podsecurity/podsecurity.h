@@ -24,14 +24,23 @@ struct kl_ps_bad_label {
 };
 enum { KL_PS_LABELS = 6 };
 
-// PolicyToEvaluate with privileged:latest as the default of all three. Returns how many labels are
-// bad; the policies hold nevertheless (a bad level to enforce is restricted).
-size_t kl_ps_policies_of(const struct kl_value *labels, struct kl_ps_policies *ret,
-                         struct kl_ps_bad_label ret_bad[KL_PS_LABELS]);
+// PolicyToEvaluate. `defaults` NULL: privileged:latest is the default of all three. Returns how
+// many labels are bad; the policies hold nevertheless (a bad level to enforce is restricted).
+size_t kl_ps_policies_of(const struct kl_value *labels, const struct kl_ps_policies *defaults,
+                         struct kl_ps_policies *ret, struct kl_ps_bad_label ret_bad[KL_PS_LABELS]);
+// "restricted"; "latest" or "v1.x". NULL: *ret is set; else what is wrong (then it is restricted,
+// the latest).
+const char *kl_ps_parse_level(struct kl_str s, enum kl_ps_level *ret);
+const char *kl_ps_parse_version(struct kl_str s, uint32_t *ret_minor);
 
 static inline bool kl_ps_same(struct kl_ps_policy a, struct kl_ps_policy b)
 {
     return a.level == b.level && a.minor == b.minor;
+}
+// Functionally the same: what is privileged has no versions.
+static inline bool kl_ps_equivalent(struct kl_ps_policy a, struct kl_ps_policy b)
+{
+    return kl_ps_same(a, b) || (!a.level && !b.level);
 }
 
 // "restricted:latest", "baseline:v1.24"; at most KL_PS_TEXT bytes with the NUL.

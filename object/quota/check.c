@@ -6,54 +6,13 @@
 
 enum { TEXT_MAX_BYTES = 1 << 20 };
 
-// ---- lists of names, sorted
-
-struct names {
-    struct kl_str *v;
-    size_t n, cap;
-};
-
-static int add_name(struct kl_arena *a, struct names *l, struct kl_str s)
-{
-    size_t at = 0;
-    while (at < l->n && kl_str_cmp(l->v[at], s) < 0)
-        at++;
-    if (at < l->n && kl_str_eq(l->v[at], s))
-        return 0;
-    if (l->n == l->cap) {
-        size_t cap = l->cap ? l->cap * 2 : 8;
-        struct kl_str *v = kl_arena_alloc(a, cap * sizeof *v);
-        if (!v)
-            return KL_ENOMEM;
-        if (l->n)
-            memcpy(v, l->v, l->n * sizeof *v);
-        l->v = v;
-        l->cap = cap;
-    }
-    memmove(l->v + at + 1, l->v + at, (l->n - at) * sizeof *l->v);
-    l->v[at] = s;
-    l->n++;
-    return 0;
-}
-
-static struct kl_str joined(struct kl_arena *a, const struct names *l)
-{
-    struct kl_buf b;
-    kl_buf_init(&b, TEXT_MAX_BYTES);
-    for (size_t i = 0; i < l->n; i++)
-        kl_buf_printf(&b, "%s%.*s", i ? "," : "", KL_PRI(l->v[i]));
-    struct kl_str s = kl_arena_dup(a, kl_buf_str(&b));
-    kl_buf_fini(&b);
-    return s.p ? s : KL_STR("");
-}
-
 // ---- constraints: a quota of cpu or memory obliges containers to say what they want of it
 
 static const char *const obliging[] = {
     "cpu", "limits.cpu", "limits.memory", "memory", "requests.cpu", "requests.memory", NULL};
 
 static int missing_of(struct kl_arena *a, const struct kl_value *pod, const char *resource,
-                      struct names *ret)
+                      struct kl_quota_names *ret)
 {
     static const kl_sym lists[] = {KL_F_containers, KL_F_initContainers};
     for (size_t i = 0; i < KL_COUNT(lists); i++)
@@ -63,7 +22,7 @@ static int missing_of(struct kl_arena *a, const struct kl_value *pod, const char
             kl_amounts_read(&limits, a, kl_path(c, KL_F_resources, KL_F_limits));
             kl_quota_pod_names(&used, &requests, &limits);
             if (used.failed || (!kl_amounts_get(&used, kl_str(resource)) &&
-                                add_name(a, ret, kl_text(kl_get(c, KL_F_name)))))
+                                kl_quota_names_add(a, ret, kl_text(kl_get(c, KL_F_name)))))
                 return KL_ENOMEM;
         }
     return 0;
@@ -80,13 +39,13 @@ static int constraints(struct kl_arena *a, const struct kl_quota_write *w,
         return 0;
     kl_buf_init(&b, TEXT_MAX_BYTES);
     for (size_t i = 0; obliging[i] && !rc; i++) {
-        struct names who = {0};
+        struct kl_quota_names who = {0};
         if (!kl_amounts_get(hard, kl_str(obliging[i])))
             continue;
         rc = missing_of(a, w->object, obliging[i], &who);
         if (rc || !who.n)
             continue;
-        struct kl_str list = joined(a, &who);
+        struct kl_str list = kl_quota_names_joined(a, &who);
         kl_buf_printf(&b, "%s%s for: %.*s", b.n ? "; " : "must specify ", obliging[i],
                       KL_PRI(list));
     }
@@ -126,7 +85,7 @@ static int refuse(struct kl_arena *a, struct kl_quota_write *w, const char *fmt,
 static int find_interesting(struct kl_arena *a, struct kl_quota_write *w, struct kl_quota_charge *q)
 {
     struct kl_amounts hard, used;
-    struct names unknown = {0};
+    struct kl_quota_names unknown = {0};
     struct kl_str why, name = kl_meta_name(q->quota);
     kl_amounts_read(&hard, a, status_of(q, KL_F_hard));
     kl_amounts_read(&used, a, status_of(q, KL_F_used));
@@ -142,13 +101,13 @@ static int find_interesting(struct kl_arena *a, struct kl_quota_write *w, struct
     for (size_t i = 0; i < hard.n && !rc; i++) {
         if (!kl_quota_measures(&w->meter, hard.v[i].name))
             continue;
-        rc = add_name(a, &unknown, hard.v[i].name);
+        rc = kl_quota_names_add(a, &unknown, hard.v[i].name);
         known &= kl_amounts_get(&used, hard.v[i].name) != NULL;
     }
     if (rc)
         return rc;
     if (!known) {
-        struct kl_str list = joined(a, &unknown);
+        struct kl_str list = kl_quota_names_joined(a, &unknown);
         return refuse(a, w, "status unknown for quota: %.*s, resources: %.*s", KL_PRI(name),
                       KL_PRI(list));
     }
@@ -216,24 +175,24 @@ static int charge(struct kl_arena *a, struct kl_quota_write *w, struct kl_quota_
 int kl_quota_check(struct kl_arena *a, struct kl_quota_write *w)
 {
     struct kl_amounts usage, before;
-    struct names negative = {0};
-    bool any = false;
+    struct kl_quota_names negative = {0};
+    bool any = false, changes = false;
     int rc = 0;
     for (size_t i = 0; i < w->nquotas && !rc; i++) {
         w->quotas[i].interesting = w->quotas[i].charged = false;
         rc = find_interesting(a, w, &w->quotas[i]);
         any |= w->quotas[i].interesting;
     }
-    if (rc || !any)
+    if (rc || (!any && !w->nlimited))
         return rc;
     kl_quota_usage(&usage, a, &w->meter, w->object, w->now_us);
     for (size_t i = 0; i < usage.n && !rc; i++)
         if (usage.v[i].q.nano < 0)
-            rc = add_name(a, &negative, usage.v[i].name);
+            rc = kl_quota_names_add(a, &negative, usage.v[i].name);
     if (rc || usage.failed)
         return KL_ENOMEM;
     if (negative.n) {
-        struct kl_str list = joined(a, &negative);
+        struct kl_str list = kl_quota_names_joined(a, &negative);
         return refuse(a, w, "quota usage is negative for resource(s): %.*s", KL_PRI(list));
     }
     if (w->old)
@@ -246,7 +205,17 @@ int kl_quota_check(struct kl_arena *a, struct kl_quota_write *w)
         difference(&q->delta, &usage, counted ? &before : NULL);
         if (q->delta.failed)
             return KL_ENOMEM;
+        changes |= q->delta.n > 0;
     }
+    if (!any) {
+        struct kl_amounts delta;
+        difference(&delta, &usage, w->old ? &before : NULL);
+        if (delta.failed)
+            return KL_ENOMEM;
+        changes = delta.n > 0;
+    }
+    if (changes && w->nlimited)
+        rc = kl_quota_check_limited(a, w, &usage);
     for (size_t i = 0; i < w->nquotas && !rc; i++)
         if (w->quotas[i].interesting && w->quotas[i].delta.n)
             rc = charge(a, w, &w->quotas[i]);

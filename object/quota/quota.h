@@ -37,8 +37,16 @@ bool kl_quota_pod_terminating(const struct kl_value *pod);
 
 // ---- a write that must fit
 enum kl_quota_verdict {
-    KL_QUOTA_FITS,   // `used` of the quotas with `charged` is what they have after the write
-    KL_QUOTA_EXCEEDS // `why` says what: the text behind `is forbidden: `
+    KL_QUOTA_FITS,     // `used` of the quotas with `charged` is what they have after the write
+    KL_QUOTA_EXCEEDS,  // `why` says what: the text behind `is forbidden: `
+    KL_QUOTA_UNCOVERED // likewise: a scope is limited, and no quota has it
+};
+// What may only be used where a quota covers it (LimitedResource of the configuration).
+struct kl_quota_limited {
+    struct kl_str group, plural;
+    const struct kl_str *contains; // parts of names of what is used
+    size_t ncontains;
+    const struct kl_value *scopes; // list of ScopedResourceSelectorRequirement, or NULL
 };
 struct kl_quota_charge {
     const struct kl_value *quota; // a ResourceQuota's root
@@ -50,11 +58,14 @@ struct kl_quota_charge {
 };
 struct kl_quota_write {
     struct kl_quota_meter meter;
+    struct kl_str group, plural;         // for `limited`
     const struct kl_value *object, *old; // old NULL on create
     bool status;                         // a write of status is charged but never refused
     int64_t now_us;
     struct kl_quota_charge *quotas; // all of the namespace
     size_t nquotas;
+    const struct kl_quota_limited *limited;
+    size_t nlimited;
     struct kl_str why;
 };
 // CheckRequest. KL_ENOMEM, else a verdict.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which objects a quota with scopes is about.
-#include "object/quota/quota.h"
+#include "object/quota/quota_int.h"
 
 // qos.GetPodQOS(pod) == BestEffort
 static bool best_effort(const struct kl_value *pod)
@@ -67,8 +67,8 @@ static size_t attribute_classes(const struct kl_value *claim, struct kl_str ret[
 }
 
 // selector NULL: the scope is only named, which asks that it holds.
-static bool holds(const struct kl_quota_meter *m, struct kl_str scope,
-                  const struct kl_value *selector, const struct kl_value *object)
+bool kl_quota_scope_holds(const struct kl_quota_meter *m, struct kl_str scope,
+                          const struct kl_value *selector, const struct kl_value *object)
 {
     struct kl_str names[3];
     if (m->kind == KL_QUOTA_CLAIMS && kl_str_eqz(scope, "VolumeAttributesClass")) {
@@ -97,10 +97,10 @@ bool kl_quota_in_scope(const struct kl_quota_meter *m, const struct kl_value *qu
                        const struct kl_value *object)
 {
     for (KL_EACH(s, kl_get(quota_spec, KL_F_scopes)))
-        if (!holds(m, kl_text(s), NULL, object))
+        if (!kl_quota_scope_holds(m, kl_text(s), NULL, object))
             return false;
     for (KL_EACH(s, kl_path(quota_spec, KL_F_scopeSelector, KL_F_matchExpressions)))
-        if (!holds(m, kl_text(kl_get(s, KL_F_scopeName)), s, object))
+        if (!kl_quota_scope_holds(m, kl_text(kl_get(s, KL_F_scopeName)), s, object))
             return false;
     return true;
 }

@@ -146,7 +146,7 @@ static void test_labels(void **state)
         kl_arena_reset(&a);
         kl_str_split(&line, '\t', &json);
         assert_int_equal(kl_json_parse(&a, json, NULL, &labels, &err), 0);
-        size_t nbad = kl_ps_policies_of(&labels, &p, bad);
+        size_t nbad = kl_ps_policies_of(&labels, NULL, &p, bad);
         struct kl_str have = kl_arena_printf(&a, "%s %s %s", kl_ps_text(p.enforce, e),
                                              kl_ps_text(p.audit, u), kl_ps_text(p.warn, w));
         kl_str_split(&line, '\t', &part);
