@@ -128,41 +128,58 @@ static int decode(struct kl_arena *a, struct kl_str line, struct kl_value *root,
     return rc ? kl_error_set(err, rc, "%s", why.msg) : 0;
 }
 
+// What the line says it is; without saying, a policy of old.
+static int check_kind(struct kl_str version, struct kl_str kind, bool *v1beta1,
+                      struct kl_error *err)
+{
+    ptrdiff_t slash = kl_str_chr(version, '/');
+    if (slash >= 0 && kl_str_chr(kl_str_from(version, (size_t)slash + 1), '/') >= 0)
+        return kl_error_set(err, KL_EINVALID, "unexpected GroupVersion string: %.*s",
+                            KL_PRI(version));
+    struct kl_str is = kind.n ? kind : KL_STR("Policy"),
+                  of = version.n ? version : KL_STR(GROUP "/v0");
+    *v1beta1 = kl_str_eqz(of, GROUP "/v1beta1");
+    if (!kl_str_eqz(is, "Policy") || !(*v1beta1 || kl_str_eqz(of, GROUP "/v0")))
+        return kl_error_set(err, KL_EINVALID,
+                            "no kind \"%.*s\" is registered for version \"%.*s\" in scheme "
+                            "\"pkg/runtime/scheme.go:111\"",
+                            KL_PRI(is), KL_PRI(of));
+    if (*v1beta1 && !kind.n)
+        return kl_error_set(err, KL_EINVALID,
+                            "converting (v1beta1.Policy) to (v0.Policy): unknown conversion");
+    return 0;
+}
+
+static int read_v1beta1(const struct kl_value *v, struct kl_abac_policy *p, struct kl_error *err)
+{
+    const struct kl_value *spec = kl_map_value(v, KL_STR("spec"));
+    if (is_null(spec))
+        return 0;
+    if (spec->kind != KL_MAP)
+        return kl_error_set(err, KL_EINVALID,
+                            "json: cannot unmarshal %s into Go struct field Policy.spec of type "
+                            "v1beta1.PolicySpec",
+                            go_kind(spec));
+    return read_members(spec, "PolicySpec", "spec.", true, p, err);
+}
+
 static int read_policy(struct kl_arena *a, struct kl_str line, struct kl_abac_policy *p,
                        bool *unversioned, struct kl_error *err)
 {
-    static const struct kl_value empty = {.kind = KL_MAP};
     struct kl_value root;
     struct kl_str version, kind;
+    bool v1beta1;
     *p = (struct kl_abac_policy){.user = KL_STR("")};
     int rc = decode(a, line, &root, err);
-    if (rc || (rc = read_head(&root, &version, &kind, err)))
+    if (rc || (rc = read_head(&root, &version, &kind, err)) ||
+        (rc = check_kind(version, kind, &v1beta1, err)))
         return rc;
-    const struct kl_value *v = is_null(&root) ? &empty : &root;
-    bool known = kl_str_eqz(kind, "Policy"), v0 = kl_str_eqz(version, GROUP "/v0"),
-         v1 = kl_str_eqz(version, GROUP "/v1beta1");
-    if (known && v1) {
-        const struct kl_value *spec = kl_map_value(v, KL_STR("spec"));
-        if (!is_null(spec) && spec->kind != KL_MAP)
-            return kl_error_set(err, KL_EINVALID,
-                                "json: cannot unmarshal %s into Go struct field Policy.spec of "
-                                "type v1beta1.PolicySpec",
-                                go_kind(spec));
-        if (!is_null(spec) && (rc = read_members(spec, "PolicySpec", "spec.", true, p, err)))
-            return rc;
-    } else {
-        // Without a version of this group it is a line of old, unless it says to be another thing.
-        bool as_v0 = (!version.n || v0) && (!kind.n || known);
-        *unversioned |= !(known && v0);
-        if (!as_v0)
-            return kl_error_set(err, KL_EINVALID,
-                                "no kind \"%.*s\" is registered for version \"%.*s\" in scheme "
-                                "\"pkg/apis/abac/register.go:23\"",
-                                KL_PRI(kind), KL_PRI(version));
-        if ((rc = read_members(v, "Policy", "", false, p, err)))
-            return rc;
+    const struct kl_value *v = is_null(&root) ? NULL : &root;
+    if ((rc = v1beta1 ? read_v1beta1(v, p, err) : read_members(v, "Policy", "", false, p, err)))
+        return rc;
+    *unversioned |= !version.n || !kind.n;
+    if (!v1beta1)
         convert_v0(p);
-    }
     if (kl_str_eqz(p->user, "*") || kl_str_eqz(p->group, "*")) {
         p->group = KL_STR("system:authenticated");
         p->user = KL_STR("");
