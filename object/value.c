@@ -40,6 +40,14 @@ const struct kl_value *kl_at(const struct kl_value *v, size_t index)
     return v && v->kind == KL_ARRAY && index < v->n ? &v->items[index] : NULL;
 }
 
+bool kl_has_text(const struct kl_value *list, struct kl_str text)
+{
+    for (KL_EACH(x, list))
+        if (kl_str_eq(kl_text(x), text))
+            return true;
+    return false;
+}
+
 const struct kl_value *kl_path_list(const struct kl_value *v, const kl_sym *fields, size_t n)
 {
     for (size_t i = 0; v && i < n; i++)

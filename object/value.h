@@ -55,6 +55,7 @@ typedef uint32_t kl_sym;
 const struct kl_value *kl_get(const struct kl_value *v, kl_sym field); // NULL when absent
 const struct kl_value *kl_map_value(const struct kl_value *v, struct kl_str key);
 const struct kl_value *kl_at(const struct kl_value *v, size_t index); // array element
+bool kl_has_text(const struct kl_value *list, struct kl_str text);    // one of its items is
 // kl_path(v, KL_F_metadata, KL_F_labels)
 const struct kl_value *kl_path_list(const struct kl_value *v, const kl_sym *fields, size_t n);
 #define kl_path(v, ...)                                                                            \

@@ -105,24 +105,15 @@ static bool fits_name(struct kl_arena *a, const struct kl_pod_info *pod,
 
 // ---- node selector and affinity
 
-static bool has_text(const struct kl_value *values, struct kl_str s)
-{
-    for (KL_EACH(v, values)) {
-        if (kl_str_eq(kl_text(v), s))
-            return true;
-    }
-    return false;
-}
-
 // `have` is NULL when the label is absent.
 static bool requirement_matches(const struct kl_value *req, const struct kl_value *have)
 {
     struct kl_str op = kl_text(kl_get(req, KL_F_operator));
     const struct kl_value *values = kl_get(req, KL_F_values);
     if (kl_str_eq(op, KL_STR("In")))
-        return have && has_text(values, kl_text(have));
+        return have && kl_has_text(values, kl_text(have));
     if (kl_str_eq(op, KL_STR("NotIn")))
-        return !have || !has_text(values, kl_text(have));
+        return !have || !kl_has_text(values, kl_text(have));
     if (kl_str_eq(op, KL_STR("Exists")))
         return have != NULL;
     if (kl_str_eq(op, KL_STR("DoesNotExist")))

@@ -132,14 +132,6 @@ static void check_name(struct naming *n, kl_sym field, const struct kl_map *take
         n->rc = KL_ENOMEM;
 }
 
-static bool has_text(const struct kl_value *list, struct kl_str s)
-{
-    for (KL_EACH(x, list))
-        if (kl_str_eq(kl_text(x), s))
-            return true;
-    return false;
-}
-
 static void check_short_names(struct naming *n)
 {
     const struct kl_value *want = kl_get(n->wanted, KL_F_shortNames);
@@ -150,7 +142,7 @@ static void check_short_names(struct naming *n)
         return;
     for (KL_EACH(s, want)) {
         struct kl_str name = kl_text(s);
-        if (has_text(have, name) || !kl_map_get(&n->taken->resources, name))
+        if (kl_has_text(have, name) || !kl_map_get(&n->taken->resources, name))
             continue;
         all = kl_arena_printf(n->a, "%.*s%s\"%.*s\" is already in use", KL_PRI(all),
                               bad++ ? ", " : "", KL_PRI(name));

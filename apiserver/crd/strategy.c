@@ -28,14 +28,6 @@ static void warn_finalizer(struct kl_req *r, struct kl_str f)
                     KL_PRI(f), kl_str_chr(f, '.') >= 0 ? "including a path (/) " : ""));
 }
 
-static bool has_text(const struct kl_value *list, struct kl_str s)
-{
-    for (KL_EACH(x, list))
-        if (kl_str_eq(kl_text(x), s))
-            return true;
-    return false;
-}
-
 int kl_custom_check(struct kl_req *r, const struct kl_value *now, const struct kl_value *old,
                     struct kl_field_errors *e)
 {
@@ -61,7 +53,7 @@ int kl_custom_check(struct kl_req *r, const struct kl_value *now, const struct k
     const struct kl_value *had = kl_path(old, KL_F_metadata, KL_F_finalizers);
     if (!status && !e->n)
         for (KL_EACH(x, kl_path(now, KL_F_metadata, KL_F_finalizers)))
-            if (!has_text(had, kl_text(x)))
+            if (!kl_has_text(had, kl_text(x)))
                 warn_finalizer(r, kl_text(x));
     return 0;
 }
@@ -112,7 +104,7 @@ static int note_stored_version(struct kl_req *r, struct kl_value *draft)
     for (KL_EACH(v, kl_path(draft, KL_F_spec, KL_F_versions)))
         if (!name.p && kl_is_true(kl_get(v, KL_F_storage)))
             name = kl_text(kl_get(v, KL_F_name));
-    if (!name.p || has_text(kl_path(draft, KL_F_status, KL_F_storedVersions), name))
+    if (!name.p || kl_has_text(kl_path(draft, KL_F_status, KL_F_storedVersions), name))
         return 0;
     struct kl_value *st = kl_edit(a, draft, KL_F_status, KL_STRUCT);
     struct kl_value *list = st ? kl_edit(a, st, KL_F_storedVersions, KL_ARRAY) : NULL;
@@ -141,7 +133,7 @@ int kl_crd_delete(struct kl_req *r, struct kl_value *draft)
         return kl_fail_oom(r), KL_ENOMEM;
     struct kl_value *list = kl_edit(a, m, KL_F_finalizers, KL_ARRAY);
     if (!list ||
-        (!has_text(list, KL_STR(FINALIZER)) && kl_append(a, list, kl_stringz(FINALIZER))) ||
+        (!kl_has_text(list, KL_STR(FINALIZER)) && kl_append(a, list, kl_stringz(FINALIZER))) ||
         kl_crd_set_condition(a, draft, "Terminating", true, "InstanceDeletionPending",
                              KL_STR("CustomResourceDefinition marked for deletion; CustomResource "
                                     "deletion will begin soon"),

@@ -79,6 +79,7 @@ struct cel_builder {
     struct kl_arena *arena;
     struct cel_issues *issues;
     int32_t offset; // what nodes made by macros get
+    unsigned flags; // of the environment: which macros there are
 };
 struct cel_expr *cel_new(struct cel_builder *b, enum expr_kind kind, int32_t offset);
 struct cel_expr *cel_ident(struct cel_builder *b, struct kl_str name);
@@ -92,8 +93,8 @@ struct cel_expr *cel_copy(struct cel_builder *b, const struct cel_expr *e);
 bool cel_expand(struct cel_builder *b, int32_t offset, struct kl_str function,
                 struct cel_expr *target, size_t n, struct cel_expr **args, struct cel_expr **ret);
 
-// Parses. NULL with issues.
-struct cel_expr *cel_parse(struct kl_arena *a, const struct cel_source *src,
+// Parses, with the macros of an environment's flags. NULL with issues.
+struct cel_expr *cel_parse(struct kl_arena *a, const struct cel_source *src, unsigned env_flags,
                            struct cel_issues *issues);
 // Text of a literal without prefix and quotes, escapes resolved. NULL or what is wrong.
 const char *cel_unquote(struct kl_arena *a, struct kl_str token, bool bytes, struct kl_str *ret);

@@ -107,6 +107,9 @@ struct kl_cel_val
 kl_cel_lazy(struct kl_arena *a,
             struct kl_cel_val (*get)(void *ctx, struct kl_arena *a, struct kl_str name), void *ctx);
 
+// Compares two semantic versions; false when one is none. The arena takes what is worked with.
+bool kl_cel_semver_cmp(struct kl_arena *a, struct kl_str x, struct kl_str y, int *ret);
+
 struct kl_str kl_cel_text(struct kl_cel_val v); // STRING, BYTES, ERROR, TYPE; else empty
 size_t kl_cel_len(struct kl_cel_val v);         // LIST, MAP
 struct kl_cel_val kl_cel_at(struct kl_arena *a, struct kl_cel_val list, size_t i);
@@ -142,6 +145,7 @@ enum kl_cel_simple {
     KL_CEL_T_QUANTITY,
     KL_CEL_T_AUTHORIZER,
     KL_CEL_T_RESOURCE_CHECK,
+    KL_CEL_T_ANY, // like DYN, but no list or map to the type checker
 };
 
 // A declared type with what cost estimates need of it. All are made in an environment and live as
@@ -151,6 +155,12 @@ const struct kl_cel_decl *kl_cel_decl_list(struct kl_cel_env *e, const struct kl
                                            int64_t max_items); // -1: no limit
 const struct kl_cel_decl *kl_cel_decl_map(struct kl_cel_env *e, const struct kl_cel_decl *elem,
                                           int64_t max_properties); // keys are strings
+const struct kl_cel_decl *kl_cel_decl_map_of(struct kl_cel_env *e, const struct kl_cel_decl *key,
+                                             const struct kl_cel_decl *elem,
+                                             int64_t max_properties);
+// The same type, of a value that has at most so many elements or bytes.
+const struct kl_cel_decl *kl_cel_decl_sized(struct kl_cel_env *e, const struct kl_cel_decl *d,
+                                            int64_t max_elements);
 const struct kl_cel_decl *kl_cel_decl_optional(struct kl_cel_env *e, const struct kl_cel_decl *d);
 struct kl_cel_field {
     struct kl_str name;
@@ -183,6 +193,7 @@ int kl_cel_unescape(struct kl_arena *a, struct kl_str name, struct kl_str *ret);
 // ---- environments
 enum {
     KL_CEL_PATCH_TYPES = 1 << 0, // JSONPatch{}, Object{}, jsonpatch.escapeKey()
+    KL_CEL_BINDINGS = 1 << 1,    // cel.bind()
 };
 // Declaring is not thread-safe; compiling against a finished environment is.
 struct kl_cel_env *kl_cel_env_new(unsigned flags); // NULL when memory ran out

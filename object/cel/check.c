@@ -412,7 +412,6 @@ static void check_fold(struct checker *c, struct cel_expr *e)
         var2 = range->p[1];
         break;
     case T_DYN:
-    case T_ANY:
     case T_ERROR:
     case T_PARAM:
         cel_assignable(&c->map, CEL_TYPE(T_DYN), range);

@@ -39,6 +39,7 @@ const struct kl_cel_decl *kl_cel_decl_simple(struct kl_cel_env *e, enum kl_cel_s
         [KL_CEL_T_QUANTITY] = {T_STRUCT, 8, "kubernetes.Quantity"},
         [KL_CEL_T_AUTHORIZER] = {T_STRUCT, 0, "kubernetes.authorization.Authorizer"},
         [KL_CEL_T_RESOURCE_CHECK] = {T_STRUCT, 0, "kubernetes.authorization.ResourceCheck"},
+        [KL_CEL_T_ANY] = {T_ANY, 1, NULL},
     };
     const struct cel_type *type = simple[t].name
                                       ? cel_type_named(&e->arena, T_STRUCT, kl_str(simple[t].name))
@@ -56,18 +57,35 @@ const struct kl_cel_decl *kl_cel_decl_list(struct kl_cel_env *e, const struct kl
     return d;
 }
 
-const struct kl_cel_decl *kl_cel_decl_map(struct kl_cel_env *e, const struct kl_cel_decl *elem,
-                                          int64_t max_properties)
+const struct kl_cel_decl *kl_cel_decl_map_of(struct kl_cel_env *e, const struct kl_cel_decl *key,
+                                             const struct kl_cel_decl *elem, int64_t max_properties)
 {
     struct kl_cel_decl *d =
-        elem ? make(e, D_MAP, cel_type_map(&e->arena, CEL_TYPE(T_STRING), elem->type),
-                    max_properties, 2)
-             : NULL;
+        key && elem
+            ? make(e, D_MAP, cel_type_map(&e->arena, key->type, elem->type), max_properties, 2)
+            : NULL;
     if (!d)
         return NULL;
     d->elem = elem;
-    d->key = kl_cel_decl_simple(e, KL_CEL_T_STRING);
-    return d->key ? d : NULL;
+    d->key = key;
+    return d;
+}
+
+const struct kl_cel_decl *kl_cel_decl_map(struct kl_cel_env *e, const struct kl_cel_decl *elem,
+                                          int64_t max_properties)
+{
+    return kl_cel_decl_map_of(e, kl_cel_decl_simple(e, KL_CEL_T_STRING), elem, max_properties);
+}
+
+const struct kl_cel_decl *kl_cel_decl_sized(struct kl_cel_env *e, const struct kl_cel_decl *d,
+                                            int64_t max_elements)
+{
+    struct kl_cel_decl *made = d ? KL_ARENA_NEW(&e->arena, struct kl_cel_decl) : NULL;
+    if (!made)
+        return NULL;
+    *made = *d;
+    made->max_elements = max_elements;
+    return made;
 }
 
 const struct kl_cel_decl *kl_cel_decl_optional(struct kl_cel_env *e, const struct kl_cel_decl *d)

@@ -198,7 +198,9 @@ static struct range cost_select(struct coster *c, struct cel_expr *e)
         sum = plus(sum, exactly(1));
     const struct kl_cel_decl *d = path_of(c, e->target);
     const struct decl_field *f = d && d->shape == D_OBJECT ? cel_decl_field(d, e->name) : NULL;
-    known(c, e)->path = step(c, d, f ? f->decl : NULL);
+    // Attributes of a device: all have one size, whatever their names.
+    bool attributes = d && d->shape == D_MAP && d->elem->type->kind == T_ANY;
+    known(c, e)->path = step(c, d, f ? f->decl : attributes ? d->elem : NULL);
     return sum;
 }
 
@@ -467,7 +469,7 @@ struct kl_cel_cost cel_estimate(struct kl_cel_env *env, struct kl_arena *a, stru
 {
     struct coster c = {.env = env, .arena = a};
     for (uint32_t i = 0; !c.root && i < env->nvars; i++)
-        if (env->vars[i].decl->flags & DF_SCHEMA)
+        if (env->vars[i].decl->flags & (DF_SCHEMA | DF_ROOT))
             c.root = env->vars[i].decl;
     struct range r = cost(&c, e);
     if (c.out_of_memory)

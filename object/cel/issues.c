@@ -45,6 +45,8 @@ void cel_issue_at(struct cel_issues *is, int32_t offset, const char *fmt, ...)
             line++;
         issue.line = (int)line + 1;
         issue.column = offset - (int)(line ? is->src->lines[line - 1] : 0);
+        if (!is->src->n) // ANTLR puts the end of nothing before it
+            issue.column = -1;
     }
     // Insertion keeps what was found first in front among equals.
     uint32_t at = is->n++;

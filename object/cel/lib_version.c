@@ -240,6 +240,15 @@ int cel_semver_cmp(const struct cel_semver *x, const struct cel_semver *y)
     }
 }
 
+bool kl_cel_semver_cmp(struct kl_arena *a, struct kl_str x, struct kl_str y, int *ret)
+{
+    struct cel_semver v, w;
+    if (parse_semver(a, x, &v) || parse_semver(a, y, &w))
+        return false;
+    *ret = cel_semver_cmp(&v, &w);
+    return true;
+}
+
 // What semver(s, true) makes of a loose version before it is parsed.
 static const char *normalized(struct kl_arena *a, struct kl_str s, struct kl_str *ret)
 {

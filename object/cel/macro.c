@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Macros: has, the comprehensions over one and two variables, optMap, optFlatMap, sortBy. Each is
-// rewritten to a fold while the parser goes; nodes made here stand where the call stands.
+// Macros: has, the comprehensions over one and two variables, optMap, optFlatMap, sortBy, cel.bind.
+// Each is rewritten to a fold while the parser goes; nodes made here stand where the call stands.
 #include "object/cel/ast_int.h"
 
 typedef struct cel_expr *macro_fn(struct cel_builder *b, struct kl_str function,
@@ -169,6 +169,17 @@ static struct cel_expr *bind(struct cel_builder *b, struct kl_str name, struct c
                 cel_literal(b, kl_cel_bool(false)), cel_ident(b, name), result);
 }
 
+static struct cel_expr *make_bind(struct cel_builder *b, struct kl_str function,
+                                  struct cel_expr *target, size_t n, struct cel_expr **args)
+{
+    (void)function;
+    (void)target;
+    (void)n;
+    if (args[0]->kind != E_IDENT)
+        return wrong(b, args[0], "cel.bind() variable names must be simple identifiers");
+    return bind(b, args[0]->name, args[1], args[2]);
+}
+
 static struct cel_expr *make_opt_map(struct cel_builder *b, struct kl_str function,
                                      struct cel_expr *target, size_t n, struct cel_expr **args)
 {
@@ -205,6 +216,7 @@ static struct cel_expr *make_sort_by(struct cel_builder *b, struct kl_str functi
 bool cel_expand(struct cel_builder *b, int32_t offset, struct kl_str function,
                 struct cel_expr *target, size_t n, struct cel_expr **args, struct cel_expr **ret)
 {
+    bool of_cel = target && target->kind == E_IDENT && kl_str_eqz(target->name, "cel");
     static const struct {
         const char *name;
         uint8_t nargs;
@@ -232,10 +244,12 @@ bool cel_expand(struct cel_builder *b, int32_t offset, struct kl_str function,
         {"optMap", 2, true, make_opt_map},
         {"optFlatMap", 2, true, make_opt_map},
         {"sortBy", 2, true, make_sort_by},
+        {"bind", 3, true, make_bind},
     };
     for (size_t i = 0; i < KL_COUNT(macros); i++)
         if (macros[i].nargs == n && macros[i].member == (target != NULL) &&
-            kl_str_eqz(function, macros[i].name)) {
+            kl_str_eqz(function, macros[i].name) &&
+            (macros[i].expand != make_bind || (of_cel && (b->flags & KL_CEL_BINDINGS)))) {
             b->offset = offset;
             uint32_t before = b->issues->total;
             *ret = macros[i].expand(b, function, target, n, args);

@@ -269,11 +269,11 @@ struct cel_expr *cel_parse_expr(struct parser *p)
     return e;
 }
 
-struct cel_expr *cel_parse(struct kl_arena *a, const struct cel_source *src,
+struct cel_expr *cel_parse(struct kl_arena *a, const struct cel_source *src, unsigned env_flags,
                            struct cel_issues *issues)
 {
     size_t n = 0;
-    struct parser p = {.b = {.arena = a, .issues = issues}, .src = src};
+    struct parser p = {.b = {.arena = a, .issues = issues, .flags = env_flags}, .src = src};
     if (src->n > CEL_MAX_CODE_POINTS) {
         cel_issue_at(issues, -1, "expression code point size exceeds limit: size: %u, limit %d",
                      src->n, CEL_MAX_CODE_POINTS);

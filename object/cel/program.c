@@ -28,7 +28,7 @@ static int compile(struct kl_cel_program *p, struct kl_str text, struct kl_arena
     struct kl_str failure = {NULL, 0};
     if (cel_source_init(&src, work, text))
         return KL_ENOMEM;
-    struct cel_expr *e = cel_parse(work, &src, &issues);
+    struct cel_expr *e = cel_parse(work, &src, p->env->flags, &issues);
     const struct cel_type *type = e ? cel_check(p->env, work, e, &issues) : NULL;
     if (type)
         cel_validate(work, e, &issues);

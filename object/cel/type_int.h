@@ -83,6 +83,7 @@ enum decl_flag {
     DF_INT_OR_STRING = 1 << 1,
     DF_PRESERVE = 1 << 2,
     DF_SCHEMA = 1 << 3,    // made from a schema: values are checked against it
+    DF_ROOT = 1 << 7,      // estimates know sizes by the path from here
     DF_UNKEYED = 1 << 4,   // an object without properties
     DF_DATE = 1 << 5,      // timestamps of format date
     DF_ANY_FIELD = 1 << 6, // Object{...}: every field there is, of type dyn

@@ -141,6 +141,26 @@ bool kl_v_cidr(struct kl_v *c, const struct kl_vpath *p, struct kl_str s, bool c
     return false;
 }
 
+// IsValidInterfaceAddress: an address and the length of its network's prefix
+void kl_v_interface_address(struct kl_v *c, const struct kl_vpath *p, struct kl_str s)
+{
+    struct address a;
+    unsigned bits;
+    char ip[INET6_ADDRSTRLEN];
+    if (!parse_cidr(s, &a, &bits)) {
+        kl_v_invalid_str(c, p, s,
+                         "must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or "
+                         "2001:db8::1/64)");
+        return;
+    }
+    print_ip(&a, ip);
+    if (a.mapped && bits > 32)
+        bits -= 96;
+    const char *is = kl_v_text(c, "%s/%u", ip, bits);
+    if (!kl_str_eqz(s, is))
+        kl_v_invalid_str(c, p, s, kl_v_text(c, "must be in canonical form (\"%s\")", is));
+}
+
 int kl_v_cidr_family(struct kl_str s)
 {
     struct address a;

@@ -3,6 +3,7 @@
 // Expressions are compiled; those that an update leaves alone are not looked at again.
 #include "object/cel/admission.h"
 #include "object/cel/url_int.h"
+#include <ctype.h>
 #include "object/json.h"
 #include "object/validate/validate_int.h"
 
@@ -51,14 +52,6 @@ static void invalid_list(struct kl_v *c, const struct kl_vpath *p, const struct 
     kl_buf_fini(&b);
 }
 
-static bool has_text(const struct kl_value *list, const char *text)
-{
-    for (KL_EACH(x, list))
-        if (kl_str_eqz(kl_text(x), text))
-            return true;
-    return false;
-}
-
 // Whether one of the items before index i is the same.
 static bool seen_before(const struct kl_value *list, size_t i, struct kl_str s)
 {
@@ -100,9 +93,9 @@ static void check_resources(struct kl_v *c, const struct kl_vpath *p, const stru
                              kl_v_text(c, "if '*/%.*s' is present, must not specify %.*s",
                                        KL_PRI(sub), KL_PRI(s)));
     }
-    if (kl_len(list) > 1 && has_text(list, "*/*"))
+    if (kl_len(list) > 1 && kl_has_text(list, KL_STR("*/*")))
         invalid_list(c, p, list, "if '*/*' is present, must not specify other resources");
-    if (has_text(list, "*") && plain)
+    if (kl_has_text(list, KL_STR("*")) && plain)
         invalid_list(c, p, list,
                      "if '*' is present, must not specify other resources without subresources");
 }
@@ -116,7 +109,7 @@ static void check_rule(struct kl_v *c, const struct kl_vpath *p, const struct kl
     size_t i = 0;
     if (!kl_len(ops))
         kl_v_required(c, F(p, operations), "");
-    if (kl_len(ops) > 1 && has_text(ops, "*"))
+    if (kl_len(ops) > 1 && kl_has_text(ops, KL_STR("*")))
         invalid_list(c, F(p, operations), ops,
                      "if '*' is present, must not specify other operations");
     for (KL_EACH(op, ops)) {
@@ -126,12 +119,12 @@ static void check_rule(struct kl_v *c, const struct kl_vpath *p, const struct kl
     }
     if (!kl_len(groups))
         kl_v_required(c, F(p, apiGroups), "");
-    if (kl_len(groups) > 1 && has_text(groups, "*"))
+    if (kl_len(groups) > 1 && kl_has_text(groups, KL_STR("*")))
         invalid_list(c, F(p, apiGroups), groups,
                      "if '*' is present, must not specify other API groups");
     if (!kl_len(versions))
         kl_v_required(c, F(p, apiVersions), "");
-    if (kl_len(versions) > 1 && has_text(versions, "*"))
+    if (kl_len(versions) > 1 && kl_has_text(versions, KL_STR("*")))
         invalid_list(c, F(p, apiVersions), versions,
                      "if '*' is present, must not specify other API versions");
     i = 0;
@@ -251,13 +244,42 @@ static void check_conditions(struct kl_v *c, const struct kl_vpath *p, const str
 
 // ---- webhooks
 
+// Without a scheme, and no path from the root: what url.Parse takes for a relative reference.
+static bool is_relative(struct kl_str s)
+{
+    size_t i = 0;
+    while (i < s.n && (isalnum((unsigned char)s.p[i]) || strchr("+-.", s.p[i])))
+        i++;
+    return !(s.n && s.p[0] == '/') && !(i && i < s.n && s.p[i] == ':');
+}
+
+static const char *parse_relative(struct kl_v *c, struct kl_str s, struct cel_url *u)
+{
+    ptrdiff_t query = kl_str_chr(s, '?');
+    struct kl_str path = query < 0 ? s : (struct kl_str){s.p, (size_t)query}, segment = path;
+    ptrdiff_t slash = kl_str_chr(path, '/');
+    if (slash >= 0)
+        segment.n = (size_t)slash;
+    if (query >= 0)
+        u->query = kl_str_from(s, (size_t)query + 1);
+    if (kl_str_chr(segment, ':') < 0)
+        return NULL;
+    return kl_v_text(c, "parse \"%.*s\": first path segment in URL cannot contain colon",
+                     KL_PRI(s));
+}
+
 static void check_url(struct kl_v *c, const struct kl_vpath *p, struct kl_str text)
 {
 #define FORM "; desired format: https://host[/path]"
     struct cel_url u = {0};
     text = kl_arena_dup(c->f->arena, text); // ends with NUL
     ptrdiff_t hash = kl_str_chr(text, '#'), at;
-    const char *bad = text.p ? cel_url_parse(c->f->arena, text, &u) : "out of memory";
+    struct kl_str fragment = hash < 0 ? KL_STR("") : kl_str_from(text, (size_t)hash + 1);
+    if (hash >= 0)
+        text = kl_arena_dup(c->f->arena, (struct kl_str){text.p, (size_t)hash});
+    const char *bad = !text.p             ? "out of memory"
+                      : is_relative(text) ? parse_relative(c, text, &u)
+                                          : cel_url_parse(c->f->arena, text, &u);
     if (bad) {
         kl_v_required(c, p, kl_v_text(c, "url must be a valid URL: %s" FORM, bad));
         return;
@@ -274,9 +296,8 @@ static void check_url(struct kl_v *c, const struct kl_vpath *p, struct kl_str te
             kl_v_invalid_str(c, p, (struct kl_str){rest.p, (size_t)at},
                              "user information is not permitted in the URL");
     }
-    if (hash >= 0 && (size_t)hash + 1 < text.n)
-        kl_v_invalid_str(c, p, kl_str_from(text, (size_t)hash + 1),
-                         "fragments are not permitted in the URL");
+    if (fragment.n)
+        kl_v_invalid_str(c, p, fragment, "fragments are not permitted in the URL");
     if (u.query.n)
         kl_v_invalid_str(c, p, u.query, "query parameters are not permitted in the URL");
 #undef FORM
@@ -372,7 +393,7 @@ static void check_review_versions(struct kl_v *c, const struct kl_vpath *p,
         else
             kl_v_format(c, I(p, at), kl_text(v), KL_V_DNS1035);
     }
-    if (known && !has_text(list, "v1") && !has_text(list, "v1beta1"))
+    if (known && !kl_has_text(list, KL_STR("v1")) && !kl_has_text(list, KL_STR("v1beta1")))
         invalid_list(c, p, list, "must include at least one of v1, v1beta1");
 }
 
@@ -462,8 +483,8 @@ static void update_configuration(struct kl_v *c)
         o.conditions |= !kl_value_equal(kl_get(kl_at(now, i), KL_F_matchConditions),
                                         kl_get(h, KL_F_matchConditions));
         o.no_side_effects &= kl_v_in(kl_text(kl_get(h, KL_F_sideEffects)), no_side_effects);
-        o.known_review_version &=
-            !kl_len(versions) || has_text(versions, "v1") || has_text(versions, "v1beta1");
+        o.known_review_version &= !kl_len(versions) || kl_has_text(versions, KL_STR("v1")) ||
+                                  kl_has_text(versions, KL_STR("v1beta1"));
         o.unique_names &= !name_is_taken(old, i, kl_text(kl_get(h, KL_F_name)));
         o.good_selectors &= selectors_are_good(c, h);
         i++;
@@ -790,7 +811,7 @@ static void check_vap_binding(struct kl_v *c)
             kl_v_duplicate(c, at, kl_text(a));
         i++;
     }
-    if (has_text(list, "Deny") && has_text(list, "Warn"))
+    if (kl_has_text(list, KL_STR("Deny")) && kl_has_text(list, KL_STR("Warn")))
         invalid_list(c, p, list,
                      "must not contain both Deny and Warn (repeating the same validation failure "
                      "information in the API response and headers serves no purpose)");

@@ -372,7 +372,6 @@ static void status_budget(struct kl_v *c)
 
 static void check_lease(struct kl_v *c)
 {
-    static const char *const strategies[] = {"OldestEmulationVersion", NULL};
     const struct kl_value *spec = kl_v_spec(c), *strategy = kl_get(spec, KL_F_strategy);
     struct kl_str s = kl_text(strategy);
     const struct kl_vpath *p = &c->spec;
@@ -383,10 +382,8 @@ static void check_lease(struct kl_v *c)
     if (transitions < 0)
         kl_v_invalid_int(c, F(p, leaseTransitions), transitions,
                          "must be greater than or equal to 0");
-    if (strategy && s.n && memchr(s.p, '/', s.n))
-        kl_v_format(c, F(p, strategy), s, KL_V_QUALIFIED);
-    else if (strategy && !kl_v_in(s, strategies))
-        kl_v_unsupported(c, F(p, strategy), s, strategies);
+    if (strategy)
+        kl_v_lease_strategy(c, s, F(p, strategy));
     if (kl_text(kl_get(spec, KL_F_preferredHolder)).n && !s.n)
         kl_v_forbidden(c, F(p, preferredHolder), "may only be specified if `strategy` is defined");
 }

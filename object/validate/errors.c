@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The list of findings: paths put together, values shown and worded as field.Error does.
+// The list of findings: paths put together, values worded as field.Error does (internal.c shows
+// them).
 #include "object/gotext_int.h"
-#include "object/json.h"
 #include "object/validate/pod_int.h"
 #include <stdarg.h>
 
@@ -197,88 +197,4 @@ void kl_v_too_many(struct kl_v *c, const struct kl_vpath *p, size_t is, size_t m
     struct kl_str shown = kl_str(kl_v_text(c, "%zu", is));
     add(c, "FieldValueTooMany", "Too many", p, &shown,
         kl_v_text(c, "must have at most %zu item%s", max, max == 1 ? "" : "s"));
-}
-
-// ---- values as encoding/json shows Go's internal types: no tags, every field, nil as null
-
-// Where a Go name is not the field's with a capital.
-static const char *go_name(kl_sym f)
-{
-    static const struct {
-        kl_sym field;
-        const char *name;
-    } names[] = {
-        {KL_F_ip, "IP"},     {KL_F_cidrs, "CIDRs"},       {KL_F_seLinuxOptions, "SELinuxOptions"},
-        {KL_F_cidr, "CIDR"}, {KL_F_apiGroup, "APIGroup"}, {KL_F_apiVersion, "APIVersion"},
-        {KL_F_uid, "UID"}};
-    for (size_t i = 0; i < KL_COUNT(names); i++)
-        if (names[i].field == f)
-            return names[i].name;
-    return NULL;
-}
-
-static void put_internal(struct kl_buf *b, const struct kl_type *t, const struct kl_value *v);
-
-static void put_zero(struct kl_buf *b, const struct kl_field *f)
-{
-    uint8_t k = f->type->kind;
-    if ((f->flags & KL_FIELD_PTR) || k == KL_T_ARRAY || k == KL_T_MAP || k == KL_T_BYTES)
-        kl_buf_puts(b, KL_STR("null"));
-    else if (k == KL_T_STRUCT)
-        put_internal(b, f->type, NULL);
-    else
-        kl_buf_puts(b, k == KL_T_STRING     ? KL_STR("\"\"")
-                       : k == KL_T_BOOLEAN  ? KL_STR("false")
-                       : k == KL_T_INTEGER  ? KL_STR("0")
-                       : k == KL_T_QUANTITY ? KL_STR("\"0\"")
-                                            : KL_STR("null"));
-}
-
-static void put_internal(struct kl_buf *b, const struct kl_type *t, const struct kl_value *v)
-{
-    size_t n = 0;
-    if (t->kind == KL_T_ARRAY && kl_is(v, KL_ARRAY)) {
-        kl_buf_putc(b, '[');
-        for (KL_EACH(x, v)) {
-            kl_buf_puts(b, n++ ? KL_STR(",") : KL_STR(""));
-            put_internal(b, t->elem, x);
-        }
-        kl_buf_putc(b, ']');
-        return;
-    }
-    if (t->kind != KL_T_STRUCT) {
-        kl_json_encode(b, t, v, KL_STR(""));
-        return;
-    }
-    kl_buf_putc(b, '{');
-    for (uint16_t i = 0; i < t->nfields; i++) {
-        const struct kl_value *x = kl_get(v, t->fields[i].sym);
-        const char *name = go_name(t->fields[i].sym);
-        struct kl_str text = name ? kl_str(name) : kl_sym_name(t->fields[i].sym);
-        kl_buf_printf(b, "%s\"%c%.*s\":", i ? "," : "", text.p[0] & ~0x20,
-                      KL_PRI(kl_str_from(text, 1)));
-        if (x)
-            put_internal(b, t->fields[i].type, x);
-        else
-            put_zero(b, &t->fields[i]);
-    }
-    kl_buf_putc(b, '}');
-}
-
-struct kl_str kl_v_json(struct kl_v *c, const struct kl_type *type, const struct kl_value *v,
-                        bool internal)
-{
-    struct kl_buf b;
-    kl_buf_init(&b, SHOWN_MAX_BYTES);
-    if (!v)
-        kl_buf_puts(&b, KL_STR("null"));
-    else if (!type)
-        kl_json_write(&b, v);
-    else if (internal)
-        put_internal(&b, type, v);
-    else
-        kl_json_encode(&b, type, v, KL_STR(""));
-    struct kl_str out = kl_arena_dup(c->f->arena, kl_buf_str(&b));
-    kl_buf_fini(&b);
-    return out.p ? out : KL_STR("null");
 }

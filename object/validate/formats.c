@@ -203,6 +203,7 @@ size_t kl_v_messages(enum kl_v_format format, struct kl_str s, const char *ret[K
         return by_name(KL_NAME_DNS1123_SUBDOMAIN, s.n < sizeof low ? (struct kl_str){low, s.n} : s,
                        ret);
     case KL_V_NO_CHECK:
+    case KL_V_OWN:
         break;
     }
     return 0;
@@ -211,7 +212,7 @@ size_t kl_v_messages(enum kl_v_format format, struct kl_str s, const char *ret[K
 bool kl_v_format(struct kl_v *c, const struct kl_vpath *p, struct kl_str s, enum kl_v_format format)
 {
     const char *msg[KL_V_MESSAGES];
-    size_t n = kl_v_messages(format, s, msg);
+    size_t n = format == KL_V_OWN ? c->name_rule(c, s, msg) : kl_v_messages(format, s, msg);
     for (size_t i = 0; i < n; i++)
         kl_v_invalid_str(c, p, s, msg[i]);
     return n == 0;

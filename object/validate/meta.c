@@ -62,19 +62,11 @@ static void check_owners(struct kl_v *c, const struct kl_value *list, const stru
     }
 }
 
-static bool has(const struct kl_value *list, struct kl_str s)
-{
-    for (KL_EACH(x, list))
-        if (kl_str_eq(kl_text(x), s))
-            return true;
-    return false;
-}
-
 static void check_finalizers(struct kl_v *c, const struct kl_value *list, const struct kl_vpath *p)
 {
     for (KL_EACH(f, list))
         kl_v_format(c, p, kl_text(f), KL_V_QUALIFIED);
-    if (has(list, KL_STR("orphan")) && has(list, KL_STR("foregroundDeletion")))
+    if (kl_has_text(list, KL_STR("orphan")) && kl_has_text(list, KL_STR("foregroundDeletion")))
         kl_v_invalid(c, p, list, "finalizer orphan and foregroundDeletion cannot be both set");
 }
 
@@ -135,7 +127,9 @@ static void check_name(struct kl_v *c, enum kl_v_format format)
     const struct kl_value *m = meta_of(c->now);
     struct kl_str name = kl_text(kl_get(m, KL_F_name));
     struct kl_str prefix = kl_text(kl_get(m, KL_F_generateName));
-    if (prefix.n) {
+    if (prefix.n && (format == KL_V_OWN || format == KL_V_CONFIG_KEY)) {
+        kl_v_format(c, F(&c->meta, generateName), prefix, format);
+    } else if (prefix.n) {
         const char *msg[KL_V_MESSAGES];
         size_t n =
             kl_v_messages(format, format == KL_V_PATH_SEGMENT ? prefix : masked(c, prefix), msg);
@@ -181,6 +175,19 @@ void kl_v_meta(struct kl_v *c, enum kl_v_format name)
     check_known_finalizers(c);
 }
 
+void kl_v_template_meta(struct kl_v *c, const struct kl_value *meta, const struct kl_vpath *p)
+{
+    const struct kl_type *type = kl_type(KL_TYPE_meta_v1_ObjectMeta);
+    kl_v_annotations(c, F(p, annotations), kl_get(meta, KL_F_annotations));
+    kl_v_labels(c, F(p, labels), kl_get(meta, KL_F_labels));
+    for (uint16_t i = 0; i < type->nfields; i++) {
+        kl_sym f = type->fields[i].sym;
+        const struct kl_value *m = kl_get(meta, f);
+        if (m && f != KL_F_labels && f != KL_F_annotations && !(m->kind == KL_STRING && !m->n))
+            kl_v_forbidden(c, FS(p, f), "cannot be set");
+    }
+}
+
 static void check_same(struct kl_v *c, kl_sym f)
 {
     const struct kl_value *now = kl_get(meta_of(c->now), f), *old = kl_get(meta_of(c->old), f);
@@ -209,7 +216,7 @@ static void check_new_finalizers(struct kl_v *c)
         struct kl_str next = {0};
         for (KL_EACH(f, now)) {
             struct kl_str s = kl_text(f);
-            if (!has(old, s) && (!last.p || kl_str_cmp(s, last) > 0) &&
+            if (!kl_has_text(old, s) && (!last.p || kl_str_cmp(s, last) > 0) &&
                 (!next.p || kl_str_cmp(s, next) < 0))
                 next = s;
         }

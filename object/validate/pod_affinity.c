@@ -91,14 +91,6 @@ static void check_keys(struct kl_v *c, const struct kl_value *keys, const struct
         kl_v_format(c, I(p, i++), kl_text(k), KL_V_QUALIFIED);
 }
 
-static bool has_text(const struct kl_value *list, struct kl_str s)
-{
-    for (KL_EACH(x, list))
-        if (kl_str_eq(kl_text(x), s))
-            return true;
-    return false;
-}
-
 // ValidateMatchLabelKeysAndMismatchLabelKeys: matchLabelKeys were merged into the selector already,
 // so a key that is there twice was there before.
 static void check_label_keys(struct kl_v *c, const struct kl_value *v, const struct kl_vpath *p,
@@ -123,7 +115,7 @@ static void check_label_keys(struct kl_v *c, const struct kl_value *v, const str
             }
     }
     for (size_t i = 0; i < kl_len(match); i++)
-        if (has_text(not, kl_text(kl_at(match, i))))
+        if (kl_has_text(not, kl_text(kl_at(match, i))))
             kl_v_invalid_str(c, I(F(p, matchLabelKeys), i), kl_text(kl_at(match, i)),
                              "exists in both matchLabelKeys and mismatchLabelKeys");
 }

@@ -95,6 +95,7 @@ void kl_v_quota_resource_name(struct kl_v *c, struct kl_str name, const struct k
 bool kl_v_is_quota_resource(struct kl_str name);
 bool kl_v_overcommits(struct kl_str name);
 bool kl_v_is_native(struct kl_str name);
+bool kl_v_is_extended(struct kl_str name);
 bool kl_v_is_huge(struct kl_str name);
 void kl_v_requirements(struct kl_v *c, const struct kl_value *resources,
                        const struct kl_value *spec, bool of_pod, const struct kl_vpath *p);

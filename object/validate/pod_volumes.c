@@ -565,21 +565,12 @@ void kl_v_claim_spec(struct kl_v *c, const struct kl_value *spec, const struct k
 static void check_ephemeral(struct kl_v *c, const struct kl_value *v, const struct kl_vpath *p)
 {
     const struct kl_value *t = kl_get(v, KL_F_volumeClaimTemplate);
-    const struct kl_vpath *at = F(p, volumeClaimTemplate), *mp = F(at, metadata);
-    const struct kl_value *meta = kl_get(t, KL_F_metadata);
+    const struct kl_vpath *at = F(p, volumeClaimTemplate);
     if (!t) {
         kl_v_required(c, at, "");
         return;
     }
-    kl_v_annotations(c, F(mp, annotations), kl_get(meta, KL_F_annotations));
-    kl_v_labels(c, F(mp, labels), kl_get(meta, KL_F_labels));
-    const struct kl_type *type = kl_type(KL_TYPE_meta_v1_ObjectMeta);
-    for (uint16_t i = 0; i < type->nfields; i++) {
-        kl_sym f = type->fields[i].sym;
-        const struct kl_value *m = kl_get(meta, f);
-        if (m && f != KL_F_labels && f != KL_F_annotations && !(m->kind == KL_STRING && !m->n))
-            kl_v_forbidden(c, FS(mp, f), "cannot be set");
-    }
+    kl_v_template_meta(c, kl_get(t, KL_F_metadata), F(at, metadata));
     kl_v_claim_spec(c, kl_get(t, KL_F_spec), F(at, spec), false);
 }
 

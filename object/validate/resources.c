@@ -51,7 +51,7 @@ bool kl_v_overcommits(struct kl_str name)
     return kl_v_is_native(name) && !kl_v_is_huge(name);
 }
 
-static bool is_extended(struct kl_str name)
+bool kl_v_is_extended(struct kl_str name)
 {
     char text[400] = "requests.";
     struct kl_name_errors e;
@@ -88,7 +88,7 @@ void kl_v_container_resource_name(struct kl_v *c, struct kl_str name, const stru
     if (kl_str_chr(name, '/') < 0) {
         if (!kl_v_in(name, container_names) && !kl_v_is_huge(name))
             kl_v_invalid_str(c, p, name, "must be a standard resource for containers");
-    } else if (!kl_v_is_native(name) && !is_extended(name)) {
+    } else if (!kl_v_is_native(name) && !kl_v_is_extended(name)) {
         kl_v_invalid_str(c, p, name, "doesn't follow extended resource name standard");
     }
 }
@@ -134,7 +134,7 @@ void kl_v_quantity(struct kl_v *c, struct kl_str resource, const struct kl_value
     struct kl_quantity q = parsed(v);
     if (q.nano < 0)
         kl_v_invalid_str(c, p, kl_text(v), "must be greater than or equal to 0");
-    if ((kl_v_in(resource, integer_names) || is_extended(resource)) &&
+    if ((kl_v_in(resource, integer_names) || kl_v_is_extended(resource)) &&
         kl_quantity_milli(&q) % 1000 != 0)
         kl_v_invalid_str(c, p, kl_text(v), "must be an integer");
 }

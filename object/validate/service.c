@@ -10,14 +10,6 @@ static bool is_headless(const struct kl_value *spec)
     return kl_len(ips) == 1 && kl_str_eqz(kl_text(kl_at(ips, 0)), "None");
 }
 
-static bool has_text(const struct kl_value *list, struct kl_str s)
-{
-    for (KL_EACH(x, list))
-        if (kl_str_eq(kl_text(x), s))
-            return true;
-    return false;
-}
-
 static void check_type(struct kl_v *c, const struct kl_value *spec, struct kl_str type)
 {
     const struct kl_vpath *p = &c->spec;
@@ -143,7 +135,7 @@ static void check_cluster_ips(struct kl_v *c, const struct kl_value *spec)
             }
             continue;
         }
-        if (!has_text(old, s))
+        if (!kl_has_text(old, s))
             bad |= !kl_v_ip(c, I(p, i), s, false);
     }
     if (kl_len(ips) > 2)
@@ -297,7 +289,7 @@ static void check_external_ips(struct kl_v *c, const struct kl_value *spec)
     size_t i = 0;
     for (KL_EACH(x, kl_get(spec, KL_F_externalIPs))) {
         const struct kl_vpath *p = I(F(&c->spec, externalIPs), i++);
-        if (has_text(old, kl_text(x)) || kl_v_ip(c, p, kl_text(x), false))
+        if (kl_has_text(old, kl_text(x)) || kl_v_ip(c, p, kl_text(x), false))
             kl_v_endpoint_ip(c, p, kl_text(x));
     }
 }

@@ -291,8 +291,8 @@ static void create_attachment(struct kl_v *c)
 static void update_attachment(struct kl_v *c)
 {
     create_attachment(c);
-    kl_v_immutable(c, &c->spec, kl_type(KL_TYPE_storage_v1_VolumeAttachmentSpec), kl_v_spec(c),
-                   kl_v_old_spec(c), true);
+    kl_v_immutable(c, &c->spec, kl_type(KL_TYPE_storage_v1_VolumeAttachmentSpec),
+                   kl_v_or_empty(kl_v_spec(c)), kl_v_old_spec(c), true);
 }
 
 // ---- CSINodes

@@ -22,11 +22,14 @@ struct kl_vpath {
 #define I(p, i) (&(struct kl_vpath){.up = (p), .index = (uint32_t)(i)})
 #define K(p, k) (&(struct kl_vpath){.up = (p), .key = (k)})
 
+enum { KL_V_MESSAGES = 5 };
 struct kl_v {
     struct kl_findings *f;
     const struct kl_resource *res;
     const struct kl_value *now, *old; // roots; old NULL on create
     const struct kl_pod_ctx *pod;     // of the pod (template) that is being walked
+    struct kl_cel_env *device_env;    // made with the first selector of devices
+    size_t (*name_rule)(struct kl_v *c, struct kl_str name, const char *ret[]); // KL_V_MESSAGES
     struct kl_vpath meta, spec, status;
 };
 
@@ -79,8 +82,8 @@ enum kl_v_format {
     KL_V_C_IDENTIFIER,
     KL_V_SUBDOMAIN_CASELESS,
     KL_V_NO_CHECK,
+    KL_V_OWN, // names: what kl_v.name_rule says
 };
-enum { KL_V_MESSAGES = 5 };
 // The messages of one value: their count.
 size_t kl_v_messages(enum kl_v_format format, struct kl_str s, const char *ret[KL_V_MESSAGES]);
 bool kl_v_format(struct kl_v *c, const struct kl_vpath *p, struct kl_str s,
@@ -104,6 +107,7 @@ void kl_v_conditions(struct kl_v *c, const struct kl_vpath *p, const struct kl_v
 // Addresses: legacy fields refuse leading zeros and mapped addresses, no more.
 bool kl_v_ip(struct kl_v *c, const struct kl_vpath *p, struct kl_str s, bool canonical);
 bool kl_v_cidr(struct kl_v *c, const struct kl_vpath *p, struct kl_str s, bool canonical);
+void kl_v_interface_address(struct kl_v *c, const struct kl_vpath *p, struct kl_str s);
 int kl_v_ip_family(struct kl_str s); // 4, 6 or 0
 int kl_v_cidr_family(struct kl_str s);
 bool kl_v_cidr_contains(struct kl_str outer, struct kl_str inner, bool strictly);
@@ -241,6 +245,10 @@ void kl_v_meta_update(struct kl_v *c);
 // Without the check for known finalizers (apimachinery's own).
 void kl_v_meta_plain(struct kl_v *c, enum kl_v_format name);
 void kl_v_meta_update_plain(struct kl_v *c);
+// ValidateTemplateObjectMeta: labels and annotations only
+void kl_v_template_meta(struct kl_v *c, const struct kl_value *meta, const struct kl_vpath *p);
+// ValidateCoordinatedLeaseStrategy, whose path repeats itself
+void kl_v_lease_strategy(struct kl_v *c, struct kl_str strategy, const struct kl_vpath *p);
 // validateKubeFinalizerName
 void kl_v_known_finalizer(struct kl_v *c, const struct kl_vpath *p, struct kl_str s);
 
@@ -257,7 +265,8 @@ const struct kl_v_kind *kl_v_kind_of(const struct kl_resource *storage);
 // One list a file: kinds.c has them all.
 extern const struct kl_v_kind kl_v_pods[], kl_v_services[], kl_v_core[], kl_v_volume_kinds[],
     kl_v_workloads[], kl_v_jobs[], kl_v_cluster[], kl_v_network[], kl_v_storage[],
-    kl_v_flowcontrol[], kl_v_certificates[], kl_v_devices[], kl_v_admission[];
+    kl_v_flowcontrol[], kl_v_certificates[], kl_v_trust[], kl_v_devices[], kl_v_device_claims[],
+    kl_v_device_slices[], kl_v_machinery[], kl_v_admission[];
 
 static inline const struct kl_value *kl_v_spec(const struct kl_v *c)
 {
@@ -266,6 +275,12 @@ static inline const struct kl_value *kl_v_spec(const struct kl_v *c)
 static inline const struct kl_value *kl_v_old_spec(const struct kl_v *c)
 {
     return kl_get(c->old, KL_F_spec);
+}
+// A struct that is no pointer: what is not there is empty.
+static inline const struct kl_value *kl_v_or_empty(const struct kl_value *v)
+{
+    static const struct kl_value empty = {.kind = KL_STRUCT};
+    return v ? v : &empty;
 }
 static inline bool kl_v_is(const struct kl_value *parent, kl_sym f, const char *text)
 {

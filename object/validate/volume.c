@@ -229,6 +229,50 @@ static bool same_csi(const struct kl_value *now, const struct kl_value *old)
     return true;
 }
 
+// The one change of a requirement that is none: from a label of old to its successor. A key of
+// old that is no such label may become empty, as there.
+static bool same_requirement(const struct kl_value *now, const struct kl_value *old)
+{
+    static const struct {
+        const char *old, *now;
+    } labels[] = {
+        {"failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"},
+        {"failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"},
+        {"beta.kubernetes.io/os", "kubernetes.io/os"},
+        {"beta.kubernetes.io/arch", "kubernetes.io/arch"},
+        {"beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type"},
+    };
+    struct kl_str key = kl_text(kl_get(now, KL_F_key)), was = kl_text(kl_get(old, KL_F_key));
+    const char *successor = "";
+    for (size_t i = 0; i < KL_COUNT(labels); i++)
+        if (kl_str_eqz(was, labels[i].old))
+            successor = labels[i].now;
+    return (kl_str_eq(key, was) || kl_str_eqz(key, successor)) &&
+           kl_value_equal(kl_get(now, KL_F_operator), kl_get(old, KL_F_operator)) &&
+           kl_value_equal(kl_get(now, KL_F_values), kl_get(old, KL_F_values));
+}
+
+static bool same_affinity(const struct kl_value *now, const struct kl_value *old)
+{
+    static const kl_sym lists[] = {KL_F_matchExpressions, KL_F_matchFields};
+    const struct kl_value *a = kl_path(now, KL_F_required, KL_F_nodeSelectorTerms);
+    const struct kl_value *b = kl_path(old, KL_F_required, KL_F_nodeSelectorTerms);
+    if (!now || !kl_get(now, KL_F_required) != !kl_get(old, KL_F_required) ||
+        kl_len(a) != kl_len(b))
+        return false;
+    for (size_t i = 0; i < kl_len(a); i++)
+        for (size_t l = 0; l < KL_COUNT(lists); l++) {
+            const struct kl_value *x = kl_get(kl_at(a, i), lists[l]);
+            const struct kl_value *y = kl_get(kl_at(b, i), lists[l]);
+            if (kl_len(x) != kl_len(y))
+                return false;
+            for (size_t k = 0; k < kl_len(x); k++)
+                if (!same_requirement(kl_at(x, k), kl_at(y, k)))
+                    return false;
+        }
+    return true;
+}
+
 static void update_volume(struct kl_v *c)
 {
     const struct kl_value *now = kl_v_spec(c), *old = kl_v_old_spec(c);
@@ -246,7 +290,7 @@ static void update_volume(struct kl_v *c)
                        "spec.persistentvolumesource is immutable after creation\n");
     kl_v_immutable(c, F(NULL, volumeMode), NULL, kl_get(now, KL_F_volumeMode),
                    kl_get(old, KL_F_volumeMode), false);
-    if (affinity && !kl_value_equal(kl_get(now, KL_F_nodeAffinity), affinity))
+    if (affinity && !same_affinity(kl_get(now, KL_F_nodeAffinity), affinity))
         kl_v_invalid_json(c, F(NULL, nodeAffinity), kl_type(KL_TYPE_core_v1_VolumeNodeAffinity),
                           kl_get(now, KL_F_nodeAffinity), true,
                           "field is immutable, except for updating from beta label to GA");

@@ -357,9 +357,14 @@ static struct kl_value filled_template(struct kl_v *c, const struct kl_value *sp
     const struct kl_value *volumes = kl_get(s, KL_F_volumes);
     kl_unset(a, s, KL_F_subdomain);
     kl_unset(a, s, KL_F_hostname);
-    for (KL_EACH(claim, claims)) {
+    for (size_t i = 0; i < kl_len(claims); i++) {
         struct kl_value v = kl_new_struct(), pvc = kl_new_struct();
-        struct kl_str name = kl_meta_name(claim);
+        struct kl_str name = kl_meta_name(kl_at(claims, i));
+        bool before = false; // claims of one name make one volume
+        for (size_t k = 0; k < i; k++)
+            before |= kl_str_eq(kl_meta_name(kl_at(claims, k)), name);
+        if (before)
+            continue;
         kl_set(a, &pvc, KL_F_claimName, kl_string(name));
         kl_set(a, &v, KL_F_name, kl_string(name));
         kl_set(a, &v, KL_F_persistentVolumeClaim, pvc);
@@ -587,7 +592,7 @@ static void update_revision(struct kl_v *c)
     kl_v_meta_update(c);
     check_revision(c);
     if (!kl_value_equal(now, kl_get(c->old, KL_F_data)))
-        kl_v_invalid_text(c, F(NULL, data), now ? kl_text(now) : KL_STR("{}"),
+        kl_v_invalid_text(c, F(NULL, data), now ? kl_text(now) : KL_STR("null"),
                           "field is immutable");
 }
 

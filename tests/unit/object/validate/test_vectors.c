@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Replays what upstream's own strategies said of mutated samples (vectors.txt, made by gen/main.go)
-// and prints how much of it is said here too, kind by kind. A kind that is marked complete fails
-// the test with any vector it gets wrong; the list of them only grows.
-// Arguments: vectors.txt [kind: prints every difference of that kind].
+// and prints how much of it is said here too, kind by kind: all of it, but for what is excused.
+// Arguments: vectors... [-- kind: prints every difference of that kind].
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,53 +15,19 @@
 #include "object/json.h"
 #include "object/validate/validate.h"
 
-static const char *const complete[] = {
-    "Pod",
-    "PodTemplate",
-    "Service",
-    "ConfigMap",
-    "Secret",
-    "ServiceAccount",
-    "Namespace",
-    "Node",
-    "Endpoints",
-    "Event",
-    "LimitRange",
-    "ResourceQuota",
-    "Deployment",
-    "ReplicaSet",
-    "DaemonSet",
-    "CronJob",
-    "HorizontalPodAutoscaler",
-    "PodDisruptionBudget",
-    "Ingress",
-    "IngressClass",
-    "NetworkPolicy",
-    "IPAddress",
-    "ServiceCIDR",
-    "Role",
-    "ClusterRole",
-    "RoleBinding",
-    "ClusterRoleBinding",
-    "Lease",
-    "PriorityClass",
-    "RuntimeClass",
-    "EndpointSlice",
-    "StorageClass",
-    "VolumeAttributesClass",
-    "CSIDriver",
-    "CSIStorageCapacity",
-    "ReplicationController",
-    "CSINode",
-    "CertificateSigningRequest",
-    "FlowSchema",
-    "PriorityLevelConfiguration",
-    NULL,
+// Where the canonical form does not tell an empty map from none, and upstream does.
+static const struct {
+    const char *kind, *op, *pointer;
+} excused[] = {
+    {"PersistentVolumeClaim", "uE", "/spec/resources/requests"},
+    {"PersistentVolumeClaim", "ud", "/spec/resources/requests/storage"},
 };
 
-enum { KINDS_MAX = 128, MESSAGES_MAX = 16384, FINDINGS_SHOWN = 24 };
+enum { KINDS_MAX = 128, MESSAGES_MAX = 16384, FINDINGS_SHOWN = 64 };
 
-static const char *path, *shown_kind;
+static char *const *paths;
+static int npaths;
+static const char *shown_kind;
 
 struct tally {
     char kind[64];
@@ -70,7 +35,6 @@ struct tally {
 };
 
 static struct replay {
-    char *text;
     struct kl_str messages[MESSAGES_MAX];
     size_t nmessages;
     struct tally tallies[KINDS_MAX];
@@ -80,6 +44,7 @@ static struct replay {
     const struct kl_resource *res;
     struct tally *tally;
     struct kl_str pointer;
+    char op;
 } r;
 
 static char *read_file(const char *name)
@@ -157,18 +122,23 @@ static bool mutate(struct kl_arena *a, char code, const struct kl_value *v, stru
     case 'E':
         *ret = kl_is(v, KL_ARRAY) ? kl_new_array() : kl_new_map();
         return true;
+    case 'K': // in front: what stays as it was sent is sent in order
+        *ret = kl_new_map();
+        assert_int_equal(kl_map_set_value(a, ret, KL_STR("Bad Key!"), kl_stringz("Bad Value!")), 0);
+        for (KL_MAP_EACH_KEY(kv, v))
+            assert_int_equal(kl_map_set_value(a, ret, kl_text(kv), kv[1]), 0);
+        return true;
     case 'D':
     case 'O':
-    case 'K':
         *ret = *v;
         ret->owned = 0;
         if (code == 'D')
             assert_int_equal(kl_append(a, ret, *kl_at(v, 0)), 0);
-        else if (code == 'O')
-            assert_int_equal(kl_remove_at(a, ret, 0), 0);
         else
-            assert_int_equal(kl_map_set_value(a, ret, KL_STR("Bad Key!"), kl_stringz("Bad Value!")),
-                             0);
+            assert_int_equal(kl_remove_at(a, ret, 0), 0);
+        return true;
+    case '2':
+        *ret = kl_stringz("2");
         return true;
     default: // 'd'
         return false;
@@ -190,6 +160,8 @@ static struct kl_str unescaped(struct kl_arena *a, struct kl_str s)
 static void change(struct kl_arena *a, struct kl_value *at, struct kl_str pointer, char code)
 {
     struct kl_str rest = kl_str_from(pointer, 1), part;
+    if (code == '=')
+        return; // the sample itself
     while (kl_str_split(&rest, '/', &part)) {
         bool last = !rest.p;
         struct kl_str key = unescaped(a, part);
@@ -248,6 +220,10 @@ static size_t parse_expected(struct kl_str line, struct expected *e)
         assert_true(kl_str_split(&line, '\t', &what));
         assert_true(kl_str_split(&what, '#', &type));
         assert_true(kl_str_to_i64(what, &id) && (size_t)id < r.nmessages && n < FINDINGS_SHOWN);
+        // Said with a library for certificates, by the API server (tests/unit/apiserver).
+        if (kl_str_eqz(field, "spec.trustBundle") ||
+            (kl_str_eqz(field, "spec.stubPKCS10Request") && r.op != 'u'))
+            continue;
         e[n++] = (struct expected){field, type, r.messages[id]};
     }
     return n;
@@ -299,6 +275,12 @@ static void compare(const struct kl_findings *f, struct kl_str line, char op, ch
             }
     }
     good = found == n && f->n == n;
+    for (size_t i = 0; i < KL_COUNT(excused); i++)
+        if (!strcmp(excused[i].kind, r.tally->kind) && excused[i].op[0] == op &&
+            excused[i].op[1] == code && kl_str_eqz(r.pointer, excused[i].pointer)) {
+            assert_false(good); // an excuse that is not needed
+            return;
+        }
     r.tally->all++;
     r.tally->good += good;
     r.tally->ordered += good && ordered;
@@ -318,6 +300,7 @@ static void run_case(char op, char code, struct kl_str line)
 {
     struct kl_value next = r.sample;
     struct kl_findings f = {.arena = &r.arena};
+    r.op = op;
     kl_arena_reset(&r.arena);
     next.owned = 0;
     assert_int_equal(kl_copy(&r.arena, &r.sample, &next), 0);
@@ -341,8 +324,11 @@ static void run_case(char op, char code, struct kl_str line)
             else
                 kl_unset(&r.arena, m, kept[i]);
         }
-        kl_validate_update(&f, r.res, op == 's' ? KL_STR("status") : KL_STR(""), &draft,
-                           &old->root);
+        kl_validate_update(&f, r.res,
+                           op == 's'   ? KL_STR("status")
+                           : op == 'r' ? KL_STR("resize")
+                                       : KL_STR(""),
+                           &draft, &old->root);
     }
     if (now)
         compare(&f, line, op, code);
@@ -359,26 +345,29 @@ static void take_sample(struct kl_str line)
     group = KL_STR("");
     if (kl_str_chr(version, '/') >= 0)
         kl_str_split(&version, '/', &group);
-    r.res = kl_resource_by_kind(group, version, kind);
+    r.res = NULL; // those that are not served by default as well
+    for (uint16_t i = 0; i < kl_nresources; i++)
+        if (kl_str_eqz(kind, kl_resources[i].kind) && kl_str_eqz(group, kl_resources[i].group) &&
+            kl_str_eqz(version, kl_resources[i].version))
+            r.res = &kl_resources[i];
     assert_non_null(r.res);
+    assert_non_null(r.res->type);
     r.tally = tally_of(kind);
     kl_arena_reset(&r.sample_arena);
     assert_int_equal(kl_json_parse(&r.sample_arena, line, NULL, &r.sample, &err), 0);
 }
 
-static void test_vectors(void **state)
+static void replay(const char *path)
 {
-    (void)state;
     struct kl_str rest, line;
-    kl_arena_init(&r.arena, 0);
-    kl_arena_init(&r.sample_arena, 0);
-    r.text = read_file(path);
-    for (rest = kl_str(r.text); kl_str_split(&rest, '\n', &line);)
+    char *text = read_file(path);
+    r.nmessages = 0;
+    for (rest = kl_str(text); kl_str_split(&rest, '\n', &line);)
         if (kl_str_starts(line, KL_STR("M "))) {
             assert_true(r.nmessages < MESSAGES_MAX);
             r.messages[r.nmessages++] = kl_str_from(line, 2);
         }
-    for (rest = kl_str(r.text); kl_str_split(&rest, '\n', &line);) {
+    for (rest = kl_str(text); kl_str_split(&rest, '\n', &line);) {
         if (line.n < 2 || line.p[0] == 'M')
             continue;
         if (line.p[0] == 'S')
@@ -389,24 +378,29 @@ static void test_vectors(void **state)
             run_case(line.p[0], line.p[1],
                      line.n > 3 ? kl_str_from(line, 3) : (struct kl_str){NULL, 0});
     }
-    size_t good = 0, all = 0, failed = 0;
+    free(text);
+}
+
+static void test_vectors(void **state)
+{
+    (void)state;
+    kl_arena_init(&r.arena, 0);
+    kl_arena_init(&r.sample_arena, 0);
+    for (int i = 0; i < npaths; i++)
+        replay(paths[i]);
+    size_t good = 0, all = 0;
     for (size_t i = 0; i < r.ntallies; i++) {
         const struct tally *t = &r.tallies[i];
-        bool must = false;
-        for (size_t k = 0; complete[k]; k++)
-            must |= !strcmp(complete[k], t->kind);
-        print_message("%-34s %5zu of %5zu%s, %zu in upstream's order\n", t->kind, t->good, t->all,
-                      must ? " (complete)" : "", t->ordered);
+        print_message("%-34s %5zu of %5zu, %zu in upstream's order\n", t->kind, t->good, t->all,
+                      t->ordered);
         good += t->good;
         all += t->all;
-        failed += must && t->good != t->all;
     }
     print_message("%zu of %zu vectors, %.1f %%\n", good, all, 100.0 * (double)good / (double)all);
     kl_arena_fini(&r.arena);
     kl_arena_fini(&r.sample_arena);
-    free(r.text);
     assert_true(all > 1000);
-    assert_int_equal(failed, 0);
+    assert_int_equal(good, all);
 }
 
 int main(int argc, char **argv)
@@ -414,7 +408,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_vectors)};
     if (argc < 2)
         return 2;
-    path = argv[1];
-    shown_kind = argc > 2 ? argv[2] : NULL;
+    for (npaths = 0, paths = argv + 1; paths[npaths] && strcmp(paths[npaths], "--") != 0;)
+        npaths++;
+    shown_kind = paths[npaths] ? paths[npaths + 1] : NULL;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,7 +6,8 @@
 //
 // Lines: `S kind-index apiVersion kind json` a sample; `M text` a message, numbered from 0;
 // `P pointer` the place that the following cases change; `<op><mutation>{TAB field TAB type#message}`
-// a case: op c(reate), u(pdate), s(tatus update), mutations as in mutate().
+// a case: op c(reate), u(pdate), s(tatus update), r(esize), mutations as in mutate(); c= is the
+// sample itself, which is wrong in many ways.
 package main
 
 import (
@@ -25,11 +26,14 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
+	apischema "k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/kube-aggregator/pkg/apiserver/scheme"
+	"k8s.io/kube-aggregator/pkg/registry/apiservice"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	_ "k8s.io/kubernetes/pkg/apis/admission/install"
 	_ "k8s.io/kubernetes/pkg/apis/admissionregistration/install"
@@ -49,6 +53,7 @@ import (
 	_ "k8s.io/kubernetes/pkg/apis/resource/install"
 	_ "k8s.io/kubernetes/pkg/apis/scheduling/install"
 	_ "k8s.io/kubernetes/pkg/apis/storage/install"
+	_ "k8s.io/kubernetes/pkg/apis/storagemigration/install"
 	"k8s.io/kubernetes/pkg/capabilities"
 	"k8s.io/kubernetes/pkg/registry/admissionregistration/mutatingwebhookconfiguration"
 	"k8s.io/kubernetes/pkg/registry/admissionregistration/validatingadmissionpolicybinding"
@@ -62,7 +67,10 @@ import (
 	"k8s.io/kubernetes/pkg/registry/batch/cronjob"
 	"k8s.io/kubernetes/pkg/registry/batch/job"
 	"k8s.io/kubernetes/pkg/registry/certificates/certificates"
+	"k8s.io/kubernetes/pkg/registry/certificates/clustertrustbundle"
+	"k8s.io/kubernetes/pkg/registry/certificates/podcertificaterequest"
 	"k8s.io/kubernetes/pkg/registry/coordination/lease"
+	"k8s.io/kubernetes/pkg/registry/coordination/leasecandidate"
 	"k8s.io/kubernetes/pkg/registry/core/configmap"
 	"k8s.io/kubernetes/pkg/registry/core/endpoint"
 	"k8s.io/kubernetes/pkg/registry/core/event"
@@ -93,6 +101,9 @@ import (
 	"k8s.io/kubernetes/pkg/registry/rbac/role"
 	"k8s.io/kubernetes/pkg/registry/rbac/rolebinding"
 	"k8s.io/kubernetes/pkg/registry/resource/deviceclass"
+	"k8s.io/kubernetes/pkg/registry/resource/devicetaintrule"
+	"k8s.io/kubernetes/pkg/registry/resource/resourceclaim"
+	"k8s.io/kubernetes/pkg/registry/resource/resourceclaimtemplate"
 	"k8s.io/kubernetes/pkg/registry/resource/resourceslice"
 	"k8s.io/kubernetes/pkg/registry/scheduling/priorityclass"
 	"k8s.io/kubernetes/pkg/registry/storage/csidriver"
@@ -101,6 +112,8 @@ import (
 	"k8s.io/kubernetes/pkg/registry/storage/storageclass"
 	"k8s.io/kubernetes/pkg/registry/storage/volumeattachment"
 	"k8s.io/kubernetes/pkg/registry/storage/volumeattributesclass"
+	"k8s.io/kubernetes/pkg/registry/storagemigration/storagemigration"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/yaml"
 )
 
@@ -158,7 +171,22 @@ var kinds = map[string]strategies{
 	"ValidatingAdmissionPolicyBinding": {validatingadmissionpolicybinding.Strategy, nil},
 	"DeviceClass":                      {deviceclass.Strategy, nil},
 	"ResourceSlice":                    {resourceslice.Strategy, nil},
+	"ResourceClaim":                    {claims, resourceclaim.NewStatusStrategy(claims)},
+	"ResourceClaimTemplate":            {resourceclaimtemplate.NewStrategy(nil), nil},
+	"DeviceTaintRule":                  {devicetaintrule.Strategy, devicetaintrule.StatusStrategy},
+	"ClusterTrustBundle":               {clustertrustbundle.Strategy, nil},
+	"PodCertificateRequest":            {requests, podcertificaterequest.NewStatusStrategy(requests, anyone, clock.RealClock{})},
+	"LeaseCandidate":                   {leasecandidate.Strategy, nil},
+	"StorageVersionMigration":          {storagemigration.Strategy, storagemigration.StatusStrategy},
+	"APIService":                       {apiservice.NewStrategy(scheme.Scheme), apiservice.NewStatusStrategy(scheme.Scheme)},
 }
+
+// Kinds whose spec never changes.
+var frozen = map[string]bool{"ResourceClaim": true, "ResourceClaimTemplate": true, "PodCertificateRequest": true}
+
+var anyone = authorizerfactory.NewAlwaysAllowAuthorizer()
+var claims = resourceclaim.NewStrategy(nil, anyone)
+var requests = podcertificaterequest.NewStrategy()
 
 var out = bufio.NewWriter(os.Stdout)
 var messages = map[string]int{}
@@ -198,6 +226,8 @@ func mutate(code byte, v any) (r any, del, ok bool) {
 			return "-a/b", false, true
 		case '1':
 			return "1", false, true
+		case '2':
+			return "2", false, true
 		}
 	case float64:
 		switch code {
@@ -256,7 +286,7 @@ func mutate(code byte, v any) (r any, del, ok bool) {
 	return nil, false, false
 }
 
-const codes = "debhlx1nzmgfEDOK"
+const codes = "debhlx12nzmgfEDOK"
 
 func deep(v any) any {
 	b, _ := json.Marshal(v)
@@ -343,6 +373,9 @@ func decode(doc any) (runtime.Object, error) {
 	if err != nil {
 		return nil, err
 	}
+	if doc.(map[string]any)["kind"] == "APIService" {
+		return runtime.Decode(scheme.Codecs.UniversalDecoder(), b)
+	}
 	return runtime.Decode(legacyscheme.Codecs.UniversalDecoder(), b)
 }
 
@@ -351,7 +384,7 @@ func contextFor(doc any) context.Context {
 	ns, _ := m["namespace"].(string)
 	ctx := request.WithNamespace(request.NewContext(), ns)
 	ctx = request.WithUser(ctx, &user.DefaultInfo{Name: "admin", Groups: []string{"system:masters"}})
-	gv, err := schema.ParseGroupVersion(doc.(map[string]any)["apiVersion"].(string))
+	gv, err := apischema.ParseGroupVersion(doc.(map[string]any)["apiVersion"].(string))
 	if err != nil {
 		panic(err)
 	}
@@ -385,7 +418,7 @@ func run(op byte, st any, doc, base any) (errs error, skip bool) {
 		if len(m.GetNamespace()) == 0 && s.NamespaceScoped() {
 			return nil, true
 		}
-		if prepared(obj, func(o runtime.Object) { s.PrepareForCreate(ctx, o) }) {
+		if prepared(op, obj, func(o runtime.Object) { s.PrepareForCreate(ctx, o) }) {
 			return nil, true
 		}
 		return rest.BeforeCreate(s, ctx, obj), false
@@ -398,7 +431,7 @@ func run(op byte, st any, doc, base any) (errs error, skip bool) {
 	if err != nil {
 		return nil, true
 	}
-	if prepared(obj, func(o runtime.Object) { s.PrepareForUpdate(ctx, o, old.DeepCopyObject()) }) {
+	if prepared(op, obj, func(o runtime.Object) { s.PrepareForUpdate(ctx, o, old.DeepCopyObject()) }) {
 		return nil, true
 	}
 	return rest.BeforeUpdate(s, ctx, obj, old), false
@@ -406,7 +439,7 @@ func run(op byte, st any, doc, base any) (errs error, skip bool) {
 
 // Whether the registry itself changes the object before it is validated, but for what it sets in
 // metadata and the half that the other subresource owns: such a case says nothing about validation.
-func prepared(obj runtime.Object, prepare func(runtime.Object)) bool {
+func prepared(op byte, obj runtime.Object, prepare func(runtime.Object)) bool {
 	was, is := obj.DeepCopyObject(), obj.DeepCopyObject()
 	prepare(is)
 	a, b := reflect.ValueOf(was).Elem(), reflect.ValueOf(is).Elem()
@@ -417,7 +450,7 @@ func prepared(obj runtime.Object, prepare func(runtime.Object)) bool {
 	}
 	for i := 0; i < a.NumField(); i++ {
 		name := a.Type().Field(i).Name
-		if name == "Status" || name == "TypeMeta" || name == "ObjectMeta" {
+		if name == "Status" && op != 's' || name == "TypeMeta" || name == "ObjectMeta" {
 			continue
 		}
 		if !apiequality.Semantic.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
@@ -469,7 +502,13 @@ func main() {
 		}
 		fmt.Fprintf(out, "S %s %s %s\n", doc["apiVersion"], kind, b)
 		if e, _ := run('c', st.main, base, base); e != nil {
-			fmt.Fprintln(os.Stderr, kind, "is no valid sample:", e)
+			// Says all there is to say as it stands.
+			if text, ok := result(e); ok {
+				fmt.Fprintf(out, "P \nc=%s\n", text)
+			} else {
+				fmt.Fprintln(os.Stderr, kind, "is no valid sample:", e)
+			}
+			continue
 		}
 		if e, _ := run('u', st.main, base, base); e != nil {
 			fmt.Fprintln(os.Stderr, kind, "is no valid update:", e)
@@ -493,10 +532,19 @@ func main() {
 					continue
 				}
 				next := changed(base, path, to, del)
-				for _, op := range "cus" {
+				for _, op := range "cusr" {
 					s := st.main
 					if op == 's' {
 						s = st.status
+					}
+					if op == 'r' {
+						if kind != "Pod" || !strings.Contains(ptr, "/resources") && !strings.Contains(ptr, "/resizePolicy") {
+							continue
+						}
+						s = pod.ResizeStrategy
+					}
+					if op == 'u' && frozen[kind] && len(path) > 2 {
+						continue // shows the whole spec each time
 					}
 					inStatus := strings.HasPrefix(ptr, "/status")
 					if s == nil || inStatus != (op == 's') {
