@@ -26,6 +26,7 @@ struct kl_controller {
 
 extern const struct kl_controller kl_deployment_controller;
 extern const struct kl_controller kl_replicaset_controller;
+extern const struct kl_controller kl_replication_controller;
 extern const struct kl_controller kl_serviceaccount_controller;
 extern const struct kl_controller kl_root_ca_controller;
 extern const struct kl_controller kl_namespace_controller;
@@ -38,3 +39,5 @@ extern const struct kl_controller kl_csr_signing_controller;
 extern const struct kl_controller kl_csr_cleaner_controller;
 extern const struct kl_controller kl_resourcequota_controller;
 extern const struct kl_controller kl_service_cidr_controller;
+extern const struct kl_controller kl_pvc_protection_controller;
+extern const struct kl_controller kl_pv_protection_controller;

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "controllers/controllers_int.h"
 #include "controllers/deletable.h"
+#include "controllers/finalizer.h"
 #include "controllers/graph.h"
 #include "controllers/kinds.h"
 #include "object/json.h"

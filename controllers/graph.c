@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controllers/graph.h"
+#include "controllers/finalizer.h"
 #include <stdlib.h>
 
 void kl_gc_init(struct kl_gc_graph *g)
@@ -27,15 +28,6 @@ void kl_gc_fini(struct kl_gc_graph *g)
 struct kl_gc_node *kl_gc_find(const struct kl_gc_graph *g, struct kl_str uid)
 {
     return kl_map_get(&g->nodes, uid);
-}
-
-bool kl_has_finalizer(const struct kl_value *root, const char *finalizer)
-{
-    for (KL_EACH(f, kl_path(root, KL_F_metadata, KL_F_finalizers))) {
-        if (kl_str_eqz(kl_text(f), finalizer))
-            return true;
-    }
-    return false;
 }
 
 static struct kl_str put_text(char **at, struct kl_str s)

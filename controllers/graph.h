@@ -55,4 +55,3 @@ void kl_gc_sweep(struct kl_gc_graph *g, const struct kl_resource *res, uint32_t 
 struct kl_gc_node *kl_gc_find(const struct kl_gc_graph *g, struct kl_str uid);
 // Whether a dependent keeps this owner's foreground deletion waiting.
 bool kl_gc_blocks(const struct kl_gc_node *dependent, const struct kl_gc_node *owner);
-bool kl_has_finalizer(const struct kl_value *root, const char *finalizer);

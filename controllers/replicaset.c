@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keeps the wanted number of pods of each ReplicaSet (upstream: pkg/controller/replicaset).
+// Keeps the wanted number of pods of each ReplicaSet and, as a second controller, of each
+// ReplicationController (upstream: pkg/controller/replicaset, which pkg/controller/replication
+// adapts).
 //
 // A sync has three parts: adopt orphans and release strays; create or delete pods, unless the
 // informers have not yet shown what the last sync did; write the status from what was seen.
@@ -14,6 +16,7 @@ enum { WORKERS = 5, BURST = 500 };
 
 struct replicasets {
     struct kl_controller_env env;
+    const struct kl_resource *res; // whose pods these are
     struct kl_reconciler *reconciler;
     struct kl_informer *rs, *pods;
     int rs_by_owner, rs_by_ns, pods_by_owner, pods_orphans;
@@ -22,11 +25,6 @@ struct replicasets {
 };
 
 // ---- the decision
-
-static const struct kl_resource *rs_res(void)
-{
-    return kl_res(KL_RES_apps_v1_replicasets);
-}
 
 static const struct kl_resource *pods_res(void)
 {
@@ -48,7 +46,7 @@ static void on_pod_created(struct kl_action *a)
     if (!a->skipped && a->call.err.code == 0) {
         struct kl_str name =
             a->call.object ? kl_meta_name(&a->call.object->root) : (struct kl_str){"", 0};
-        kl_plan_event(p, rs_res(), v->rs, "Normal", "SuccessfulCreate", "Created pod: %.*s",
+        kl_plan_event(p, v->res, v->rs, "Normal", "SuccessfulCreate", "Created pod: %.*s",
                       KL_PRI(name));
         return;
     }
@@ -61,14 +59,14 @@ static void on_pod_created(struct kl_action *a)
             p->err.code = 0;
         return;
     }
-    kl_plan_event(p, rs_res(), v->rs, "Warning", "FailedCreate", "Error creating: %s",
+    kl_plan_event(p, v->res, v->rs, "Warning", "FailedCreate", "Error creating: %s",
                   a->call.err.msg);
 }
 
 static void plan_creations(struct kl_plan *p, struct kl_replicaset_view *v, int n)
 {
     const struct kl_value *pod_template = kl_path(v->rs, KL_F_spec, KL_F_template);
-    struct kl_value pod = kl_pod_from_template(&p->arena, pod_template, rs_res(), v->rs);
+    struct kl_value pod = kl_pod_from_template(&p->arena, pod_template, v->res, v->rs);
     kl_expect_creations(v->expectations, p->key, n, v->now_ms);
     // Slow start: 1, 2, 4 ... at a time, so that a quota is not asked 500 times in vain. The object
     // is the same for all; the server names each.
@@ -94,13 +92,13 @@ static void on_pod_deleted(struct kl_action *a)
     const struct kl_value *pod = a->arg;
     if (!a->skipped && a->call.err.code == 0) {
         struct kl_str name = kl_meta_name(pod);
-        kl_plan_event(p, rs_res(), v->rs, "Normal", "SuccessfulDelete", "Deleted pod: %.*s",
+        kl_plan_event(p, v->res, v->rs, "Normal", "SuccessfulDelete", "Deleted pod: %.*s",
                       KL_PRI(name));
         return;
     }
     kl_expectations_deleted(v->expectations, p->key, kl_meta_uid(pod));
     if (!a->skipped && a->call.err.code != KL_ENOTFOUND)
-        kl_plan_event(p, rs_res(), v->rs, "Warning", "FailedDelete", "Error deleting: %s",
+        kl_plan_event(p, v->res, v->rs, "Warning", "FailedDelete", "Error deleting: %s",
                       a->call.err.msg);
 }
 
@@ -161,6 +159,11 @@ static void set_failure(struct kl_plan *p, const struct kl_replicaset_view *v,
     kl_append(a, conditions, c);
 }
 
+static bool counts_terminating(const struct kl_resource *res)
+{
+    return res == kl_res(KL_RES_apps_v1_replicasets);
+}
+
 static void plan_status(struct kl_plan *p)
 {
     struct kl_replicaset_view *v = p->state;
@@ -196,18 +199,20 @@ static void plan_status(struct kl_plan *p)
     kl_set_int(a, status, KL_F_fullyLabeledReplicas, labeled);
     kl_set_int(a, status, KL_F_readyReplicas, ready);
     kl_set_int(a, status, KL_F_availableReplicas, available);
-    kl_set_int(a, status, KL_F_terminatingReplicas, (int64_t)v->nterminating);
+    int64_t terminating = counts_terminating(v->res) ? (int64_t)v->nterminating : -1;
+    if (terminating >= 0)
+        kl_set_int(a, status, KL_F_terminatingReplicas, terminating);
     set_failure(p, v, status);
     if (kl_int_or(kl_get(old, KL_F_replicas), 0) == (int64_t)v->nactive &&
         kl_int_or(kl_get(old, KL_F_fullyLabeledReplicas), 0) == labeled &&
         kl_int_or(kl_get(old, KL_F_readyReplicas), 0) == ready &&
         kl_int_or(kl_get(old, KL_F_availableReplicas), 0) == available &&
-        kl_int_or(kl_get(old, KL_F_terminatingReplicas), -1) == (int64_t)v->nterminating &&
+        kl_int_or(kl_get(old, KL_F_terminatingReplicas), -1) == terminating &&
         kl_int_or(kl_get(old, KL_F_observedGeneration), 0) == generation &&
         !p->err.code == !kl_condition_find(kl_get(old, KL_F_conditions), "ReplicaFailure"))
         return;
     kl_set_int(a, status, KL_F_observedGeneration, generation);
-    kl_plan_write(p, KL_VERB_UPDATE, rs_res(), "status", &draft);
+    kl_plan_write(p, KL_VERB_UPDATE, v->res, "status", &draft);
 }
 
 void kl_replicaset_manage(struct kl_plan *p)
@@ -244,7 +249,8 @@ static void plan_adoptions(struct kl_plan *p)
         return;
     struct kl_object *fresh = v->recheck ? v->recheck->call.object : NULL;
     if (!fresh || !kl_str_eq(kl_meta_uid(&fresh->root), kl_meta_uid(v->rs))) {
-        kl_error_set(&p->err, KL_ECONFLICT, "original ReplicaSet %.*s is gone", KL_PRI(p->key));
+        kl_error_set(&p->err, KL_ECONFLICT, "original %s %.*s is gone", v->res->kind,
+                     KL_PRI(p->key));
         return;
     }
     if (kl_meta_deleting(&fresh->root))
@@ -262,8 +268,7 @@ static void plan_adoptions(struct kl_plan *p)
             "{\"metadata\":{\"ownerReferences\":[{\"apiVersion\":\"%s\",\"kind\":\"%s\","
             "\"name\":\"%.*s\",\"uid\":\"%.*s\",\"controller\":true,"
             "\"blockOwnerDeletion\":true}],\"uid\":\"%.*s\"}}",
-            rs_res()->api_version, rs_res()->kind, KL_PRI(name), KL_PRI(uid),
-            KL_PRI(kl_meta_uid(pod)));
+            v->res->api_version, v->res->kind, KL_PRI(name), KL_PRI(uid), KL_PRI(kl_meta_uid(pod)));
         a->ok_errors = KL_OK_ERROR(KL_ENOTFOUND);
         a->done_cb = on_adopted;
         a->arg = (void *)pod;
@@ -292,7 +297,7 @@ void kl_replicaset_decide(struct kl_plan *p, struct kl_replicaset_view *v)
         plan_release(p, v, v->strays[i]);
     if (v->norphans) {
         kl_plan_next_group(p);
-        v->recheck = kl_plan_call(p, KL_VERB_GET, rs_res(), NULL, kl_meta_namespace(v->rs),
+        v->recheck = kl_plan_call(p, KL_VERB_GET, v->res, NULL, kl_meta_namespace(v->rs),
                                   kl_meta_name(v->rs));
         p->then = plan_adoptions;
     } else if (p->actions) {
@@ -304,13 +309,23 @@ void kl_replicaset_decide(struct kl_plan *p, struct kl_replicaset_view *v)
 
 // ---- the shell: from informers to a view, from events to keys
 
+// A ReplicationController's is a map.
+static int selector_of(struct kl_arena *a, const struct replicasets *c, const struct kl_value *rs,
+                       struct kl_selector *ret, struct kl_error *err)
+{
+    const struct kl_value *selector = kl_path(rs, KL_F_spec, KL_F_selector);
+    if (c->res == kl_res(KL_RES_apps_v1_replicasets))
+        return kl_label_selector_from(a, selector, ret, err);
+    int rc = kl_label_selector_from_map(a, selector, ret);
+    return rc < 0 ? kl_error_set(err, rc, "%s", kl_err_text(rc)) : 0;
+}
+
 static bool look_at(struct replicasets *c, struct kl_plan *p, struct kl_object *rs,
                     struct kl_replicaset_view *v)
 {
     struct kl_arena *a = &p->arena;
     struct kl_selector selector;
-    if (kl_label_selector_from(a, kl_path(&rs->root, KL_F_spec, KL_F_selector), &selector,
-                               &p->err) < 0)
+    if (selector_of(a, c, &rs->root, &selector, &p->err) < 0)
         return false;
     size_t nowned, nfree;
     struct kl_entry *const *owned =
@@ -386,6 +401,7 @@ static void decide(struct kl_plan *p)
     struct kl_replicaset_view *v = KL_ARENA_NEW(&p->arena, struct kl_replicaset_view);
     if (!v)
         return;
+    v->res = c->res;
     v->rs = &rs->root;
     v->replicas = kl_int_at(&rs->root, 1, KL_F_spec, KL_F_replicas);
     v->expectations = &c->expectations;
@@ -430,7 +446,7 @@ static void on_rs_remove(struct kl_handler *h, struct kl_object *rs)
 static struct kl_object *owner_of(struct replicasets *c, const struct kl_value *pod)
 {
     const struct kl_value *ref = kl_meta_controller(pod);
-    if (!ref || !kl_str_eqz(kl_text(kl_get(ref, KL_F_kind)), rs_res()->kind))
+    if (!ref || !kl_str_eqz(kl_text(kl_get(ref, KL_F_kind)), c->res->kind))
         return NULL;
     struct kl_object *rs =
         kl_informer_get(c->rs, kl_meta_namespace(pod), kl_text(kl_get(ref, KL_F_name)));
@@ -471,9 +487,8 @@ static void offer_orphan(struct replicasets *c, const struct kl_value *pod)
         const struct kl_value *rs = &list[i]->object->root;
         struct kl_selector selector;
         kl_arena_reset(&a);
-        if (kl_label_selector_from(&a, kl_path(rs, KL_F_spec, KL_F_selector), &selector, NULL) ==
-                0 &&
-            selector.n && kl_selector_matches(&selector, kl_meta_labels(pod)))
+        if (selector_of(&a, c, rs, &selector, NULL) == 0 && selector.n &&
+            kl_selector_matches(&selector, kl_meta_labels(pod)))
             kl_reconciler_add_object(c->reconciler, rs);
     }
     kl_arena_fini(&a);
@@ -529,17 +544,19 @@ static void stop(void *self)
     free(c);
 }
 
-static int start(const struct kl_controller_env *env, void **ret, struct kl_error *err)
+static int start(const struct kl_controller_env *env, const struct kl_resource *res,
+                 const char *name, void **ret, struct kl_error *err)
 {
     struct replicasets *c = calloc(1, sizeof(*c));
     if (!c)
-        return kl_error_set(err, KL_ENOMEM, "replicaset controller: out of memory");
+        return kl_error_set(err, KL_ENOMEM, "%s controller: out of memory", name);
     c->env = *env;
+    c->res = res;
     kl_expectations_init(&c->expectations);
-    c->rs = kl_informers_get(env->informers, rs_res());
+    c->rs = kl_informers_get(env->informers, res);
     c->pods = kl_informers_get(env->informers, pods_res());
     c->reconciler = kl_reconciler_new(&(struct kl_reconciler_opts){
-        .name = "replicaset",
+        .name = name,
         .client = env->client,
         .timers = env->timers,
         .recorder = env->recorder,
@@ -550,7 +567,7 @@ static int start(const struct kl_controller_env *env, void **ret, struct kl_erro
     if (!c->rs || !c->pods || !c->reconciler || kl_reconciler_needs(c->reconciler, c->rs) < 0 ||
         kl_reconciler_needs(c->reconciler, c->pods) < 0) {
         stop(c);
-        return kl_error_set(err, KL_ENOMEM, "replicaset controller: out of memory");
+        return kl_error_set(err, KL_ENOMEM, "%s controller: out of memory", name);
     }
     c->rs_by_owner = kl_informer_add_index(c->rs, kl_index_controller_uid);
     c->rs_by_ns = kl_informer_add_index(c->rs, kl_index_namespace);
@@ -572,11 +589,31 @@ static bool idle(const void *self)
     return kl_reconciler_idle(((const struct replicasets *)self)->reconciler);
 }
 
+static int start_replicasets(const struct kl_controller_env *env, void **ret, struct kl_error *err)
+{
+    return start(env, kl_res(KL_RES_apps_v1_replicasets), "replicaset", ret, err);
+}
+
+static int start_replications(const struct kl_controller_env *env, void **ret, struct kl_error *err)
+{
+    return start(env, kl_res(KL_RES_core_v1_replicationcontrollers), "replicationcontroller", ret,
+                 err);
+}
+
 const struct kl_controller kl_replicaset_controller = {
     .name = "replicaset",
     .user = "system:serviceaccount:kube-system:replicaset-controller",
     .component = "replicaset-controller",
-    .start = start,
+    .start = start_replicasets,
+    .stop = stop,
+    .idle = idle,
+};
+
+const struct kl_controller kl_replication_controller = {
+    .name = "replicationcontroller",
+    .user = "system:serviceaccount:kube-system:replication-controller",
+    .component = "replication-controller",
+    .start = start_replications,
     .stop = stop,
     .idle = idle,
 };

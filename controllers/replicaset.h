@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The decision of the ReplicaSet controller, for its shell and its tests.
+// The decision of the ReplicaSet and ReplicationController controllers, for its shell and its
+// tests.
 #pragma once
 #include "client/plan.h"
 #include "controllers/expectations.h"
 
 // What one sync sees. The arrays are the plan's arena's; the values are of held objects.
 struct kl_replicaset_view {
+    const struct kl_resource *res; // of rs, which may be a ReplicationController
     const struct kl_value *rs;
     int64_t replicas;               // wanted
     const struct kl_value **active; // owned, matching, neither terminal nor being deleted

@@ -2,6 +2,7 @@
 // Ranges of Service addresses are ready when they are there, and go only when no address needs them
 // (upstream: pkg/controller/servicecidrs).
 #include "controllers/controllers_int.h"
+#include "controllers/finalizer.h"
 #include <arpa/inet.h>
 #include <stdlib.h>
 
@@ -105,33 +106,6 @@ static bool may_go(const struct cidrs *c, const struct kl_value *cidr)
 
 // ---- decisions
 
-static bool has_finalizer(const struct kl_value *cidr)
-{
-    for (KL_EACH(f, kl_path(cidr, KL_F_metadata, KL_F_finalizers)))
-        if (kl_str_eqz(kl_text(f), FINALIZER))
-            return true;
-    return false;
-}
-
-static void write_finalizers(struct kl_plan *p, struct kl_object *cidr, bool with)
-{
-    struct kl_arena *a = &p->arena;
-    struct kl_value draft = kl_object_draft(kl_plan_hold(p, cidr)), list = kl_new_array();
-    for (KL_EACH(f, kl_path(&cidr->root, KL_F_metadata, KL_F_finalizers)))
-        if (!kl_str_eqz(kl_text(f), FINALIZER))
-            kl_append(a, &list, *f);
-    if (with)
-        kl_append(a, &list, kl_stringz(FINALIZER));
-    struct kl_value *meta = kl_edit(a, &draft, KL_F_metadata, KL_STRUCT);
-    if (!meta || kl_set(a, meta, KL_F_finalizers, list)) {
-        kl_error_set(&p->err, KL_ENOMEM, "out of memory");
-        return;
-    }
-    struct kl_action *w = kl_plan_write(p, KL_VERB_UPDATE, cidrs_res(), NULL, &draft);
-    if (w)
-        w->ok_errors = KL_OK_ERROR(KL_ENOTFOUND);
-}
-
 static void write_ready(struct kl_plan *p, struct kl_object *cidr, bool ready, const char *reason,
                         const char *message)
 {
@@ -174,8 +148,8 @@ static void decide(struct kl_plan *p)
         return;
     if (!kl_meta_deleting(&cidr->root)) {
         // The write of the finalizer comes back as an event, and then it is the condition's turn.
-        if (!has_finalizer(&cidr->root))
-            write_finalizers(p, cidr, true);
+        if (!kl_has_finalizer(&cidr->root, FINALIZER))
+            kl_plan_finalizer(p, cidrs_res(), cidr, FINALIZER, true);
         else
             write_ready(p, cidr, true, "", "Kubernetes Service CIDR is ready");
         return;
@@ -190,8 +164,8 @@ static void decide(struct kl_plan *p)
     int64_t left_ms = GRACE_MS - (kl_timers_wall_us(c->env.timers) - since) / 1000;
     if (left_ms > 0)
         kl_plan_requeue(p, left_ms);
-    else if (has_finalizer(&cidr->root))
-        write_finalizers(p, cidr, false);
+    else if (kl_has_finalizer(&cidr->root, FINALIZER))
+        kl_plan_finalizer(p, cidrs_res(), cidr, FINALIZER, false);
 }
 
 // ---- what changed

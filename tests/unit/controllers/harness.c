@@ -18,6 +18,9 @@ static const char *const all[] = {
     "taint-eviction",
     "pod-garbage-collector",
     "resourcequota",
+    "replicationcontroller",
+    "persistentvolumeclaim-protection",
+    "persistentvolume-protection",
 };
 
 void harness_start(const char *only)

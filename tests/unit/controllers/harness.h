@@ -31,6 +31,9 @@ void harness_run(int64_t ms); // lets time pass, the kubelet at work every 100 m
 #define NODES kl_res(KL_RES_core_v1_nodes)
 #define NAMESPACES kl_res(KL_RES_core_v1_namespaces)
 #define REPLICASETS kl_res(KL_RES_apps_v1_replicasets)
+#define CONTROLLERS kl_res(KL_RES_core_v1_replicationcontrollers)
+#define CLAIMS kl_res(KL_RES_core_v1_persistentvolumeclaims)
+#define VOLUMES kl_res(KL_RES_core_v1_persistentvolumes)
 #define DEPLOYMENTS kl_res(KL_RES_apps_v1_deployments)
 
 size_t count_pods(const char *ns, const char *phase); // NULL: any, not being deleted

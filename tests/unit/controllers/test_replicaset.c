@@ -54,6 +54,32 @@ static void makes_its_pods_and_counts_them(void **state)
     assert_int_equal(fake_calls(h.f, KL_VERB_CREATE, PODS, ""), 0);
 }
 
+static void a_replication_controller_too(void **state)
+{
+    harness_start("replicationcontroller");
+    fake_apply(h.f, "{\"apiVersion\":\"v1\",\"kind\":\"ReplicationController\",\"metadata\":{"
+                    "\"name\":\"rc\",\"namespace\":\"ns\"},\"spec\":{\"replicas\":2,\"selector\":{"
+                    "\"app\":\"rc\"},\"template\":{\"metadata\":{\"labels\":{\"app\":\"rc\"}},"
+                    "\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"i\"}]}}}}");
+    harness_run(3000);
+    size_t n;
+    struct kl_object **pods = fake_list(h.f, PODS, "ns", &n);
+    assert_int_equal(n, 2);
+    const struct kl_value *owner = kl_meta_controller(&pods[0]->root);
+    assert_text(kl_text(kl_get(owner, KL_F_kind)), "ReplicationController");
+    assert_text(kl_text(kl_get(owner, KL_F_apiVersion)), "v1");
+    char name[300];
+    snprintf(name, sizeof(name), "%.*s", KL_PRI(kl_meta_name(&pods[0]->root)));
+    free(pods);
+    assert_int_equal(status_of(CONTROLLERS, "ns", "rc", KL_F_readyReplicas), 2);
+    assert_int_equal(status_of(CONTROLLERS, "ns", "rc", KL_F_observedGeneration), 1);
+    // One that no longer matches is let go, and replaced.
+    fake_patch(h.f, PODS, "ns", name, NULL, "{\"metadata\":{\"labels\":{\"app\":\"other\"}}}");
+    harness_run(3000);
+    assert_null(kl_meta_controller(&fake_get(h.f, PODS, "ns", name)->root));
+    assert_int_equal(count_pods("ns", "Running"), 3);
+}
+
 static void replaces_a_deleted_pod(void **state)
 {
     size_t n;
@@ -206,6 +232,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(makes_its_pods_and_counts_them, set_up, harness_stop),
+        cmocka_unit_test_teardown(a_replication_controller_too, harness_stop),
         cmocka_unit_test_setup_teardown(replaces_a_deleted_pod, set_up, harness_stop),
         cmocka_unit_test_setup_teardown(availability_waits_for_min_ready_seconds, set_up,
                                         harness_stop),
