@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/metrics.h"
+#include "apiserver/admission/metrics.h"
 #include "apiserver/audit/audit.h"
 #include "apiserver/crd/convert.h"
 #include "apiserver/fairness/fairness.h"
@@ -151,6 +152,7 @@ void kl_api_metrics_write(struct kl_req *r, struct kl_buf *b)
     put_loops(s, b);
     kl_fair_metrics(s->fair, b);
     kl_audit_metrics(s->audit, b);
+    kl_admit_metrics_write(s, b);
     kl_metrics_write_process(b);
     put(b, "process_start_time_seconds", "gauge", "Start time since the epoch in seconds.");
     kl_buf_printf(b, "process_start_time_seconds %.3f\n",

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/admission/config.h"
+#include "apiserver/admission/metrics.h"
 #include "apiserver/aggregate/aggregate.h"
 #include "apiserver/allocate/allocate.h"
 #include "apiserver/allocate/repair.h"
@@ -351,6 +352,8 @@ void kl_apiserver_free(struct kl_apiserver *s)
     kl_served_free(s->served);
     for (int i = 0; i < s->nloops; i++)
         kl_series_free(s->loops[i].series);
+    for (int i = 0; i < s->nloops; i++)
+        kl_admit_metrics_free(s->loops[i].admit_metrics);
     kl_conversion_metrics_free(s->conversion_metrics);
     kl_fair_free(s->fair);
     kl_admit_config_free(s->admit_config);

@@ -18,6 +18,7 @@
 #define KL_MAX_API_ENDPOINTS 32
 
 struct kl_admit_config;
+struct kl_admit_metrics;
 struct kl_audit;
 struct kl_aggregate;
 struct kl_aggregate_loop;
@@ -52,6 +53,7 @@ struct kl_api_loop {
     uv_timer_t stream_timer;
     bool timer_ready;
     _Atomic(struct kl_series_table *) series; // series.h; made on first use
+    _Atomic(struct kl_admit_metrics *) admit_metrics; // admission/metrics.h; made on first use
     atomic_int inflight[2]; // requests being answered that change nothing; that do
     int calls;              // requests that are not over: their memory is at the loop
     struct kl_task *ending; // what waits for the last of them

@@ -57,6 +57,7 @@ struct kl_admit {
 
     void (*then)(struct kl_admit *ad); // kl_admit_run's
     bool may_wait;                     // a plug-in's mutate may answer KL_ADMIT_WAIT (below)
+    int64_t began_ns;                  // the phase
 };
 
 // Whether this is about objects of a resource themselves, not of a subresource.

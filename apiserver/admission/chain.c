@@ -2,8 +2,10 @@
 // The phases of admission, and which plug-ins take part (upstream's chainAdmissionHandler and
 // AdmissionOptions).
 #include "apiserver/admission/hooks_int.h"
+#include "apiserver/admission/metrics.h"
 #include "apiserver/auth/auth.h"
 #include "apiserver/strategy.h"
+#include "base/clock.h"
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -20,26 +22,40 @@ bool kl_admit_is_on(const struct kl_admit *ad, enum kl_admit_stage stage)
     return false;
 }
 
-int kl_plugins_mutate(struct kl_admit *ad, bool last)
+// One plug-in's time ends where the next one's begins.
+static int run_plugins(struct kl_admit *ad, bool validating, bool last)
 {
+    int64_t began = kl_mono_ns();
     int rc = 0;
     for (size_t i = 0; i < kl_nplugins && !rc; i++) {
         const struct kl_plugin *p = &kl_plugins[i];
-        if (p->mutate && p->last == last && (p->operations & ad->op) && is_on(ad, i))
-            rc = p->mutate(ad);
+        int (*fn)(struct kl_admit * ad) = validating ? p->validate : p->mutate;
+        if (!fn || p->last != last || !(p->operations & ad->op) || !is_on(ad, i))
+            continue;
+        rc = fn(ad);
+        int64_t now = kl_mono_ns();
+        kl_admit_count_plugin(ad, i, validating, rc < 0, now - began);
+        began = now;
     }
     return rc;
 }
 
+int kl_plugins_mutate(struct kl_admit *ad, bool last)
+{
+    return run_plugins(ad, false, last);
+}
+
 int kl_plugins_validate(struct kl_admit *ad, bool last)
 {
-    int rc = 0;
-    for (size_t i = 0; i < kl_nplugins && !rc; i++) {
-        const struct kl_plugin *p = &kl_plugins[i];
-        if (p->validate && p->last == last && (p->operations & ad->op) && is_on(ad, i))
-            rc = p->validate(ad);
-    }
-    return rc;
+    return run_plugins(ad, true, last);
+}
+
+void kl_admit_count_stage(struct kl_admit *ad, enum kl_admit_stage stage, bool validating,
+                          bool rejected, int64_t began_ns)
+{
+    for (size_t i = 0; i < kl_nplugins; i++)
+        if (kl_plugins[i].stage == stage)
+            kl_admit_count_plugin(ad, i, validating, rejected, kl_mono_ns() - began_ns);
 }
 
 // What is configured for the request; negative: r->fail is set. Its own configuration is exempt,
@@ -68,12 +84,13 @@ static int mutate_all(struct kl_admit *ad)
         return kl_hooks_mutate(ad, hooks);
     if (!rc)
         rc = kl_plugins_mutate(ad, true);
-    return rc ? rc : kl_admit_mutated(ad);
+    return kl_admit_end(ad, false, rc);
 }
 
 int kl_admit_mutate(struct kl_admit *ad)
 {
     ad->may_wait = true;
+    ad->began_ns = kl_mono_ns();
     return mutate_all(ad);
 }
 
@@ -85,21 +102,25 @@ void kl_admit_resume(struct kl_admit *ad, int rc)
         ad->done(ad, rc);
 }
 
-int kl_admit_mutated(struct kl_admit *ad)
+int kl_admit_end(struct kl_admit *ad, bool validating, int rc)
 {
-    return ad->draft ? kl_meta_dedup_owners(ad->r, ad->draft, true) : 0;
+    if (rc == KL_ADMIT_WAIT)
+        return rc;
+    kl_admit_count_phase(ad, validating, rc < 0, kl_mono_ns() - ad->began_ns);
+    return rc || validating || !ad->draft ? rc : kl_meta_dedup_owners(ad->r, ad->draft, true);
 }
 
 int kl_admit_validate(struct kl_admit *ad)
 {
     struct kl_hookset *hooks = NULL;
     ad->draft = NULL;
+    ad->began_ns = kl_mono_ns();
     int rc = kl_plugins_validate(ad, false);
     if (!rc)
         rc = hooks_of(ad, &hooks);
     if (hooks)
         return kl_hooks_validate(ad, hooks);
-    return rc ? rc : kl_plugins_validate(ad, true);
+    return kl_admit_end(ad, true, rc ? rc : kl_plugins_validate(ad, true));
 }
 
 static void end_run(struct kl_admit *ad, int rc)

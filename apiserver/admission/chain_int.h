@@ -25,5 +25,9 @@ struct kl_plugin {
 extern const struct kl_plugin kl_plugins[];
 extern const size_t kl_nplugins;
 bool kl_admit_is_on(const struct kl_admit *ad, enum kl_admit_stage stage);
-// What comes of the draft once all have changed it: 0, or KL_ENOMEM with r->fail set.
-int kl_admit_mutated(struct kl_admit *ad);
+// A phase is over with rc (nothing happens while it waits): what comes of the draft once all have
+// changed it. The phase's answer.
+int kl_admit_end(struct kl_admit *ad, bool validating, int rc);
+// The time of policies and webhooks, which are no functions of the table.
+void kl_admit_count_stage(struct kl_admit *ad, enum kl_admit_stage stage, bool validating,
+                          bool rejected, int64_t began_ns);

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Evaluating the expressions of one object for one request (upstream's admission/plugin/cel).
 #include "apiserver/admission/hooks_int.h"
+#include "apiserver/crd/convert.h"
+#include "base/clock.h"
+#include "apiserver/admission/metrics.h"
 #include "apiserver/auth/authz_int.h"
 
 _Static_assert(KL_EXPR_PLACES == KL_COUNT(((struct kl_eval *)0)->vars), "one value for each");
@@ -143,8 +146,8 @@ int kl_eval_run(struct kl_eval *v, enum kl_expr_env env, const struct kl_expr *e
     return ret_error->p ? KL_EINVALID : KL_ENOMEM;
 }
 
-int kl_conditions_run(struct kl_eval *v, const struct kl_expr *list, size_t n, bool fail_closed,
-                      struct kl_str *ret_error)
+static int run_conditions(struct kl_eval *v, const struct kl_expr *list, size_t n, bool fail_closed,
+                          size_t *ret_nerrors, bool *ret_excluded, struct kl_str *ret_error)
 {
     struct kl_arena *a = v->run->arena;
     struct kl_str errors = {NULL, 0};
@@ -157,8 +160,11 @@ int kl_conditions_run(struct kl_eval *v, const struct kl_expr *list, size_t n, b
             *ret_error = why;
             return fail_closed ? KL_EINVALID : 0;
         }
-        if (!rc && val.kind == KL_CEL_BOOL && !val.b)
+        if (!rc && val.kind == KL_CEL_BOOL && !val.b) {
+            *ret_excluded = true;
             return 0;
+        }
+        *ret_nerrors += rc != 0;
         if (rc)
             errors =
                 nerrors++ ? kl_arena_printf(a, "%.*s, %.*s", KL_PRI(errors), KL_PRI(why)) : why;
@@ -167,4 +173,16 @@ int kl_conditions_run(struct kl_eval *v, const struct kl_expr *list, size_t n, b
         return 1;
     *ret_error = nerrors > 1 ? kl_arena_printf(a, "[%.*s]", KL_PRI(errors)) : errors;
     return fail_closed ? KL_EINVALID : 0;
+}
+
+int kl_conditions_run(struct kl_eval *v, struct kl_str name, const struct kl_expr *list, size_t n,
+                      bool fail_closed, struct kl_str *ret_error)
+{
+    int64_t began = kl_mono_ns();
+    size_t nerrors = 0;
+    bool excluded = false;
+    int rc = run_conditions(v, list, n, fail_closed, &nerrors, &excluded, ret_error);
+    kl_admit_count_conditions(v->run->ad, name, v->x->has_variables, v->run->validating, nerrors,
+                              excluded, kl_mono_ns() - began);
+    return rc;
 }

@@ -2,6 +2,7 @@
 // What is configured, per loop: the objects of admissionregistration.k8s.io, each compiled when it
 // is first looked at and kept until it changes. And the order of a request's way through them.
 #include "apiserver/admission/hooks_int.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "object/apply/managed.h"
 #include "watchcache/filter.h"
@@ -357,8 +358,7 @@ static int run_end(struct kl_hook_run *run, int rc)
 {
     if (!rc && !run->validating)
         rc = mend_owners(run);
-    if (!rc && !run->validating)
-        rc = kl_admit_mutated(run->ad);
+    rc = kl_admit_end(run->ad, run->validating, rc);
     kl_shown_drop(run);
     kl_object_unref(run->left);
     run->left = NULL;
@@ -403,11 +403,37 @@ static int begin_again(struct kl_hook_run *run)
     return rc ? rc : 1;
 }
 
+// The webhooks of a pass have been asked, one way or the other.
+static int count_asked(struct kl_hook_run *run, int rc)
+{
+    if (rc != KL_ADMIT_WAIT && run->asked_ns) {
+        kl_admit_count_stage(
+            run->ad, run->validating ? KL_STAGE_VALIDATING_WEBHOOKS : KL_STAGE_MUTATING_WEBHOOKS,
+            run->validating, rc < 0, run->asked_ns);
+        run->asked_ns = 0;
+    }
+    return rc;
+}
+
+static int run_stages(struct kl_hook_run *run, enum kl_admit_stage policies,
+                      enum kl_admit_stage webhooks)
+{
+    struct kl_admit *ad = run->ad;
+    int rc = 0;
+    if (kl_admit_is_on(ad, policies)) {
+        int64_t began = kl_mono_ns();
+        rc = run->validating ? kl_policies_validate(run) : kl_policies_mutate(run);
+        kl_admit_count_stage(ad, policies, run->validating, rc < 0, began);
+    }
+    if (rc || !kl_admit_is_on(ad, webhooks))
+        return rc;
+    run->asked_ns = kl_mono_ns();
+    return count_asked(run, run->validating ? kl_webhooks_validate(run) : kl_webhooks_mutate(run));
+}
+
 static int run_mutating(struct kl_hook_run *run)
 {
-    int rc = kl_admit_is_on(run->ad, KL_STAGE_MAP) ? kl_policies_mutate(run) : 0;
-    return rc || !kl_admit_is_on(run->ad, KL_STAGE_MUTATING_WEBHOOKS) ? rc
-                                                                      : kl_webhooks_mutate(run);
+    return run_stages(run, KL_STAGE_MAP, KL_STAGE_MUTATING_WEBHOOKS);
 }
 
 static int mutate_on(struct kl_hook_run *run, int rc)
@@ -424,7 +450,7 @@ static int mutate_on(struct kl_hook_run *run, int rc)
 void kl_hooks_resume(struct kl_hook_run *run, int rc)
 {
     struct kl_admit *ad = run->ad;
-    if (rc == KL_ADMIT_WAIT)
+    if (count_asked(run, rc) == KL_ADMIT_WAIT)
         return;
     if (run->validating)
         rc = rc ? rc : kl_plugins_validate(ad, true);
@@ -458,10 +484,7 @@ static void validate_prepared(void *arg);
 static int run_validating(struct kl_hook_run *run)
 {
     int rc = kl_shown_prepare(run, validate_prepared);
-    if (!rc && kl_admit_is_on(run->ad, KL_STAGE_VAP))
-        rc = kl_policies_validate(run);
-    return rc || !kl_admit_is_on(run->ad, KL_STAGE_VALIDATING_WEBHOOKS) ? rc
-                                                                        : kl_webhooks_validate(run);
+    return rc ? rc : run_stages(run, KL_STAGE_VAP, KL_STAGE_VALIDATING_WEBHOOKS);
 }
 
 static void validate_prepared(void *arg)

@@ -75,9 +75,9 @@ int kl_eval_run(struct kl_eval *v, enum kl_expr_env env, const struct kl_expr *e
 // asked `authorizer` what only a webhook can say. The results mean nothing then; kl_req_fail waits
 // for the answer and runs the request again.
 int kl_eval_settled(struct kl_hook_run *run);
-// matchConditions: 1, 0, or negative with *ret_error.
-int kl_conditions_run(struct kl_eval *v, const struct kl_expr *list, size_t n, bool fail_closed,
-                      struct kl_str *ret_error);
+// matchConditions of the webhook or policy of this name: 1, 0, or negative with *ret_error.
+int kl_conditions_run(struct kl_eval *v, struct kl_str name, const struct kl_expr *list, size_t n,
+                      bool fail_closed, struct kl_str *ret_error);
 
 // ---- what is configured
 struct kl_hook { // one webhook of a configuration
@@ -148,6 +148,7 @@ struct kl_hook_run {
     struct kl_object *left; // what the first pass left behind
     struct kl_value owners; // metadata.managedFields as they were
     struct kl_webhook_call *flying;
+    int64_t asked_ns; // when webhooks began to be asked; 0: none are
     // validating
     struct kl_hook_call *calls;
     size_t ncalls, pending;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // MutatingAdmissionPolicy: apply configurations and JSON patches that expressions give (upstream's
 // policy/mutating).
+#include "apiserver/admission/metrics.h"
 #include "apiserver/admission/policy_int.h"
+#include "base/clock.h"
 #include "object/apply/shape.h"
 #include "object/patch.h"
 
@@ -203,7 +205,8 @@ static int invoke(struct kl_hook_run *run, struct pass *p, struct kl_bound *b,
                : KL_EINTERNAL;
         if (rc)
             return rc;
-        rc = kl_conditions_run(&v, pol->conditions, pol->nconditions, !pol->ignore, &why);
+        rc = kl_conditions_run(&v, b->policy->name, pol->conditions, pol->nconditions, !pol->ignore,
+                               &why);
         if (rc < 0)
             failed(run, p, b, why, KL_STR("Invalid"));
         if (rc <= 0)
@@ -212,9 +215,12 @@ static int invoke(struct kl_hook_run *run, struct pass *p, struct kl_bound *b,
     if (index >= STATES || (run->reinvoke && !(run->policy_state[index] & KL_REQUIRED)))
         return 0;
     for (size_t i = 0; i < pol->nmutations && run->ad->draft; i++) {
+        int64_t began = kl_mono_ns();
         why = KL_STR("");
         if ((rc = mutate(run, b, &pol->mutations[i], params, ns, &changed, &why)))
             return rc;
+        kl_admit_count_mutation(run->ad, b->policy->name, b->binding->name, why,
+                                kl_mono_ns() - began);
         if (why.n)
             failed(run, p, b, why, KL_STR("Invalid"));
     }

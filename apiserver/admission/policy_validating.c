@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // ValidatingAdmissionPolicy (upstream's policy/validating).
+#include "apiserver/admission/metrics.h"
 #include "apiserver/admission/policy_int.h"
+#include "base/clock.h"
 
 enum { NOTE_MAX_BYTES = 10 * 1024 };
 
@@ -105,11 +107,15 @@ static void note_failure(struct kl_hook_run *run, struct kl_bound *b, size_t ind
 
 // A validation that is not met, or in error: by the binding's actions.
 static void act(struct kl_hook_run *run, struct pass *p, struct kl_bound *b, size_t index,
-                struct kl_str message, struct kl_str reason)
+                struct kl_str message, struct kl_str reason, int64_t took_ns)
 {
     struct kl_req *r = run->ad->r;
     for (KL_EACH(a, kl_path(&b->binding->object->root, KL_F_spec, KL_F_validationActions))) {
         struct kl_str action = kl_text(a);
+        const char *done = kl_str_eqz(action, "Deny")    ? "deny"
+                           : kl_str_eqz(action, "Audit") ? "audit"
+                                                         : "warn";
+        kl_admit_count_check(run->ad, b->policy->name, b->binding->name, message, done, took_ns);
         if (kl_str_eqz(action, "Deny"))
             refuse(p, b, message, reason);
         else if (kl_str_eqz(action, "Audit"))
@@ -124,10 +130,12 @@ static void act(struct kl_hook_run *run, struct pass *p, struct kl_bound *b, siz
 }
 
 static void in_error(struct kl_hook_run *run, struct pass *p, struct kl_bound *b, size_t index,
-                     struct kl_str message)
+                     struct kl_str message, int64_t took_ns)
 {
     if (!b->policy->policy->ignore)
-        act(run, p, b, index, message, KL_STR(""));
+        act(run, p, b, index, message, KL_STR(""), took_ns);
+    else
+        kl_admit_count_check(run->ad, b->policy->name, b->binding->name, message, "allow", took_ns);
 }
 
 static struct kl_str message_of(struct kl_hook_run *run, const struct kl_check *c,
@@ -151,6 +159,7 @@ struct outcome {
     int rc;
     struct kl_cel_val val;
     struct kl_str error;
+    int64_t took_ns;
 };
 
 // All validations first, then all messages, as the budget is theirs together.
@@ -163,13 +172,15 @@ static void run_checks(struct kl_hook_run *run, struct pass *p, struct kl_bound 
     struct outcome *m = kl_arena_zalloc(run->arena, (n + 1) * sizeof *m);
     struct kl_str spent = KL_STR("");
     if (!o || !m) {
-        in_error(run, p, b, 0, KL_STR("out of memory"));
+        in_error(run, p, b, 0, KL_STR("out of memory"), 0);
         return;
     }
     for (size_t i = 0; i < n; i++) {
+        int64_t began = kl_mono_ns();
         o[i].rc = kl_eval_run(v, KL_ENV_FULL, &pol->checks[i].expr, &o[i].val, &o[i].error);
+        o[i].took_ns = kl_mono_ns() - began;
         if (o[i].rc == KL_ELIMIT) {
-            in_error(run, p, b, 0, o[i].error);
+            in_error(run, p, b, 0, o[i].error, 0);
             return;
         }
     }
@@ -184,13 +195,14 @@ static void run_checks(struct kl_hook_run *run, struct pass *p, struct kl_bound 
     for (size_t i = 0; i < n; i++) {
         const struct kl_check *c = &pol->checks[i];
         if (o[i].rc)
-            in_error(run, p, b, i, o[i].error);
+            in_error(run, p, b, i, o[i].error, o[i].took_ns);
         else if (spent.n)
             in_error(run, p, b, i,
-                     kl_arena_printf(run->arena, "failed messageExpression: %.*s", KL_PRI(spent)));
+                     kl_arena_printf(run->arena, "failed messageExpression: %.*s", KL_PRI(spent)),
+                     o[i].took_ns);
         else if (o[i].val.kind != KL_CEL_BOOL || !o[i].val.b)
             act(run, p, b, i, message_of(run, c, m[i].rc ? NULL : &m[i].val),
-                c->reason.n ? c->reason : KL_STR("Invalid"));
+                c->reason.n ? c->reason : KL_STR("Invalid"), o[i].took_ns);
     }
 }
 
@@ -205,12 +217,14 @@ static void run_notes(struct kl_hook_run *run, struct pass *p, struct kl_bound *
         struct kl_str why;
         int rc = kl_eval_run(v, KL_ENV_FULL, e, &val, &why);
         if (rc == KL_ELIMIT) {
-            in_error(run, p, b, 0, why);
+            in_error(run, p, b, 0, why, 0);
             return;
         }
         if (rc) {
-            if (!pol->ignore)
+            if (!pol->ignore) {
                 refuse(p, b, why, KL_STR(""));
+                kl_admit_count_check(run->ad, b->policy->name, b->binding->name, why, "deny", 0);
+            }
         } else if (val.kind == KL_CEL_STRING) {
             struct kl_str s = trimmed(kl_cel_text(val));
             if (s.n)
@@ -237,9 +251,10 @@ static int evaluate(struct kl_hook_run *run, struct pass *p, struct kl_bound *b,
     if (rc)
         return rc;
     if (pol->nconditions) {
-        rc = kl_conditions_run(&v, pol->conditions, pol->nconditions, !pol->ignore, &why);
+        rc = kl_conditions_run(&v, b->policy->name, pol->conditions, pol->nconditions, !pol->ignore,
+                               &why);
         if (rc < 0)
-            in_error(run, p, b, 0, why);
+            in_error(run, p, b, 0, why, 0);
         if (rc <= 0)
             return 0;
     }

@@ -3,7 +3,9 @@
 // (upstream's webhook/mutating and webhook/validating dispatchers).
 #include "apiserver/admission/config.h"
 #include "apiserver/admission/hooks_int.h"
+#include "apiserver/admission/metrics.h"
 #include "apiserver/crd/convert.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/rand.h"
 #include "object/patch.h"
@@ -17,6 +19,8 @@ struct kl_hook_call {
     struct kl_shown *form;
     const struct kl_resource *res;
     size_t index;
+    int64_t began_ns;
+    bool mutating, heard, counted; // there was an answer; what came of it is counted
     char uid[37];
     bool over;
     struct kl_fail fail; // http 0: allowed
@@ -35,7 +39,7 @@ static int conditions(struct kl_hook_run *run, struct kl_unit *u, struct kl_hook
     int rc = kl_eval_init(&v, &u->exprs, run, f, res, NULL, NULL, KL_CEL_MATCH_BUDGET);
     if (rc)
         return rc;
-    rc = kl_conditions_run(&v, h->conditions, h->nconditions, !h->ignore, &why);
+    rc = kl_conditions_run(&v, h->name, h->conditions, h->nconditions, !h->ignore, &why);
     int unsettled = kl_eval_settled(run);
     if (unsettled)
         return unsettled;
@@ -90,13 +94,24 @@ static void note_patch(struct kl_hook_run *run, const struct kl_hook_call *c, st
          true);
 }
 
+// ---- counting: once for each call
+
+static void count(struct kl_hook_call *c, enum kl_hook_end end, bool rejected, int code)
+{
+    if (!c->counted)
+        kl_admit_count_hook(c->run->ad, c->h->name, !c->mutating, end, rejected, code,
+                            kl_mono_ns() - c->began_ns);
+    c->counted = true;
+}
+
 // ---- one call
 
 // It could not be asked, or its answer was none: by its failurePolicy. 0: as if it were not there.
-static int call_failed(struct kl_hook_call *c, bool mutating, const struct kl_error *err)
+static int call_failed(struct kl_hook_call *c, bool mutating, int code, const struct kl_error *err)
 {
     struct kl_hook_run *run = c->run;
     struct kl_req *r = run->ad->r;
+    count(c, c->h->ignore ? KL_HOOK_FAILED_OPEN : KL_HOOK_FAILED, !c->h->ignore, code);
     kl_log(KL_LOG_WARN, "admission", "webhook=%.*s failure_policy=%s msg=\"%s\"",
            KL_PRI(c->h->name), c->h->ignore ? "Ignore" : "Fail", err->msg);
     if (c->h->ignore) {
@@ -125,7 +140,10 @@ static int call(struct kl_hook_call *c, struct kl_unit *u, bool mutating, kl_web
     struct kl_hook *h = c->h;
     struct kl_error err = {0};
     int rc = 0;
+    c->began_ns = kl_mono_ns();
+    c->mutating = mutating;
     if (run->ad->dry_run && !h->dry_run) {
+        count(c, KL_HOOK_INTERNAL, true, 0);
         kl_fail_bad(run->ad->r, "admission webhook \"%.*s\" does not support dry run",
                     KL_PRI(h->name));
         return KL_EBADREQUEST;
@@ -139,7 +157,7 @@ static int call(struct kl_hook_call *c, struct kl_unit *u, bool mutating, kl_web
                                      users_of(run, mutating), &h->client, &err)))
         kl_error_wrap(&err, "could not get REST client");
     if (rc)
-        return call_failed(c, mutating, &err);
+        return call_failed(c, mutating, h->review ? 500 : 400, &err);
     kl_uuid(c->uid);
     struct kl_bytes *body = kl_review_write(run, h, c->form, c->res, c->uid);
     if (!body)
@@ -150,7 +168,7 @@ static int call(struct kl_hook_call *c, struct kl_unit *u, bool mutating, kl_web
     if (!rc)
         return 1;
     kl_error_wrap(&err, "failed to call webhook");
-    return call_failed(c, mutating, &err);
+    return call_failed(c, mutating, 503, &err);
 }
 
 static int read_answer(struct kl_hook_call *c, bool mutating, int status, struct kl_str body,
@@ -166,14 +184,17 @@ static int read_answer(struct kl_hook_call *c, bool mutating, int status, struct
         rc = kl_review_read(run->arena, c->h, mutating, c->uid, status, body, v, &err);
     }
     if (rc) {
-        rc = call_failed(c, mutating, &err);
+        // Its own status counts, else that it is not there.
+        rc = call_failed(c, mutating, status >= 400 ? status : 503, &err);
         v->allowed = !rc;
         return rc;
     }
+    c->heard = true;
     kl_review_notes(run, c->h, v);
     if (v->allowed)
         return 0;
     kl_review_deny(run->ad->r, c->h->name, v->result);
+    count(c, KL_HOOK_ANSWERED, true, run->ad->r->fail.http);
     return KL_EFORBIDDEN;
 }
 
@@ -191,7 +212,7 @@ static int apply_patch(struct kl_hook_call *c, struct kl_str text, bool *ret_cha
             kl_error_set(&err, KL_EINVALID,
                          "json: cannot unmarshal object into Go value of type jsonpatch.Patch");
         kl_error_wrap(&err, "received undecodable patch in webhook response");
-        return call_failed(c, true, &err);
+        return call_failed(c, true, 503, &err);
     }
     if (!patch.n)
         return 0;
@@ -342,6 +363,8 @@ static void on_validated(void *arg, int status, struct kl_str body, const struct
     struct kl_review v = {0};
     if (read_answer(c, false, status, body, err, &v))
         keep_failure(c);
+    else if (c->heard)
+        count(c, KL_HOOK_ANSWERED, false, 200);
     if (--run->pending)
         return;
     kl_hooks_resume(run, verdict(run));
