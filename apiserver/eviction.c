@@ -35,7 +35,7 @@ static bool covers(struct kl_req *r, const struct kl_value *budget, const struct
     struct kl_selector s;
     struct kl_error err = {0};
     const struct kl_value *sel = kl_path(budget, KL_F_spec, KL_F_selector);
-    return !kl_label_selector_from(r->arena, sel, &s, &err) && s.n &&
+    return !kl_label_selector_from(r->arena, sel, &s, &err) &&
            kl_selector_matches(&s, kl_meta_labels(pod));
 }
 

@@ -3,11 +3,7 @@
 
 bool kl_has_finalizer(const struct kl_value *root, const char *finalizer)
 {
-    for (KL_EACH(f, kl_path(root, KL_F_metadata, KL_F_finalizers))) {
-        if (kl_str_eqz(kl_text(f), finalizer))
-            return true;
-    }
-    return false;
+    return kl_has_text(kl_path(root, KL_F_metadata, KL_F_finalizers), kl_str(finalizer));
 }
 
 struct kl_action *kl_plan_finalizer(struct kl_plan *p, const struct kl_resource *res,

@@ -42,12 +42,6 @@ static struct kl_str claim_of(struct kl_arena *a, const struct kl_value *pod,
     return kl_text_at(volume, KL_F_persistentVolumeClaim, KL_F_claimName);
 }
 
-static bool is_controlled_by(const struct kl_value *root, const struct kl_value *owner)
-{
-    const struct kl_value *ref = kl_meta_controller(root);
-    return ref && kl_str_eq(kl_text(kl_get(ref, KL_F_uid)), kl_meta_uid(owner));
-}
-
 // A pod that has no node yet will not be started with a claim that goes.
 static bool uses(struct kl_arena *a, const struct kl_value *pod, const struct kl_value *claim)
 {
@@ -56,7 +50,7 @@ static bool uses(struct kl_arena *a, const struct kl_value *pod, const struct kl
         return false;
     for (KL_EACH(v, kl_path(pod, KL_F_spec, KL_F_volumes)))
         if (kl_str_eq(claim_of(a, pod, v), kl_meta_name(claim)) &&
-            (!kl_get(v, KL_F_ephemeral) || is_controlled_by(claim, pod)))
+            (!kl_get(v, KL_F_ephemeral) || kl_controlled_by(claim, kl_meta_uid(pod))))
             return true;
     return false;
 }

@@ -19,6 +19,7 @@ static const char *const all[] = {
     "pod-garbage-collector",
     "resourcequota",
     "replicationcontroller",
+    "disruption",
     "persistentvolumeclaim-protection",
     "persistentvolume-protection",
 };
