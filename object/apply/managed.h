@@ -24,6 +24,12 @@ struct kl_managed_env {
     // metadata.labels". NULL: none.
     const char *reset;
     int64_t now_us;
+    // Between versions of a custom resource that only a webhook converts: an untyped root without
+    // managedFields. KL_EAGAIN: not now; all gives up with it, and the caller begins again later.
+    // NULL: their fields count as the same.
+    int (*convert)(void *arg, const struct kl_resource *from, const struct kl_resource *to,
+                   const struct kl_value *in, struct kl_value *ret, struct kl_error *err);
+    void *convert_arg;
 };
 
 // The entries after a create, an update or a patch. `live` is what was (NULL: nothing, a create),
@@ -32,7 +38,8 @@ struct kl_managed_env {
 // entry forgets all, anything that cannot be read is as if it were not there; through a subresource
 // only those of `live` count. An object that has none and is not new gets none. *ret is an array
 // for metadata.managedFields or null. Its texts are the arena's or belong to live or sent.
-// KL_ENOMEM, or another code with a message: the caller leaves the entries out then, as upstream.
+// KL_ENOMEM, KL_EAGAIN of env->convert, or another code with a message: the caller leaves the
+// entries out then, as upstream.
 int kl_managed_update(const struct kl_managed_env *env, const struct kl_value *live,
                       const struct kl_value *now, const struct kl_value *sent, struct kl_value *ret,
                       struct kl_error *err);

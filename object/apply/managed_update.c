@@ -86,8 +86,6 @@ struct kl_tree kl_tree_of(const struct kl_managed_env *env, const struct kl_valu
                             .v = tree_value(env->arena, type, v)};
 }
 
-// Another version of a custom resource. Their fields count as the same: what a webhook converts is
-// not seen.
 static const struct kl_resource *custom_version(const struct kl_resource *res,
                                                 struct kl_str api_version)
 {
@@ -139,6 +137,28 @@ static int set_head(struct kl_arena *a, struct kl_value *v, const struct kl_reso
     return kl_typed_sort(a, v);
 }
 
+// An object of nothing but its head is not shown to webhooks.
+static bool is_bare(const struct kl_value *v)
+{
+    for (KL_MAP_EACH_KEY(kv, v))
+        if (!kl_str_eqz(kl_text(kv), "apiVersion") && !kl_str_eqz(kl_text(kv), "kind"))
+            return false;
+    return true;
+}
+
+static int convert_by_webhook(const struct kl_managed_env *env, const struct kl_tree *t,
+                              struct kl_tree *ret, struct kl_error *err)
+{
+    struct kl_value in = t->v;
+    in.owned = 0;
+    if (set_head(env->arena, &in, t->res))
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    int rc = env->convert(env->convert_arg, t->res, ret->res, &in, &ret->v, err);
+    if (!rc && kl_typed_sort(env->arena, &ret->v))
+        rc = kl_error_set(err, KL_ENOMEM, "out of memory");
+    return rc;
+}
+
 int kl_tree_convert(const struct kl_managed_env *env, const struct kl_tree *t,
                     struct kl_str api_version, struct kl_tree *ret, struct kl_error *err)
 {
@@ -154,6 +174,8 @@ int kl_tree_convert(const struct kl_managed_env *env, const struct kl_tree *t,
     ret->res = to;
     ret->type = type;
     ret->api_version = kl_str(to->api_version);
+    if (env->convert && t->res->custom && t->res->custom->family->webhook && !is_bare(&t->v))
+        return convert_by_webhook(env, t, ret, err);
     if (t->v.kind == KL_STRUCT) {
         if (!kl_convert_needed(t->res, to))
             return 0; // the fields are the same

@@ -69,35 +69,65 @@ static const char *go_kind(const struct kl_value *v)
     }
 }
 
-// What cannot be read into Go's struct: the first member that is of another type.
+static const char *review_name(const struct kl_conversion_ask *ask)
+{
+    return ask->review == KL_REVIEW_V1 ? "v1" : "v1beta1";
+}
+
+// What cannot be read into Go's structs: the first member that is of another type.
 static int check_types(const struct kl_conversion_ask *ask, const struct kl_value *v,
                        struct kl_error *err)
 {
     const struct kl_value *resp = member(v, "response"), *result = member(resp, "result");
-    const char *review = ask->review == KL_REVIEW_V1 ? "v1" : "v1beta1";
     const struct {
         const struct kl_value *v;
         enum kl_value_kind kind;
         const char *path, *type;
     } members[] = {
-        {member(v, "kind"), KL_STRING, "kind", "string"},
-        {member(v, "apiVersion"), KL_STRING, "apiVersion", "string"},
-        {resp, KL_MAP, "response", ".ConversionResponse"},
-        {member(resp, "uid"), KL_STRING, "response.uid", "types.UID"},
-        {member(resp, "convertedObjects"), KL_ARRAY, "response.convertedObjects",
+        {resp, KL_MAP, "ConversionReview.response", ".ConversionResponse"},
+        {member(resp, "uid"), KL_STRING, "ConversionResponse.response.uid", "types.UID"},
+        {member(resp, "convertedObjects"), KL_ARRAY, "ConversionResponse.response.convertedObjects",
          "[]runtime.RawExtension"},
-        {result, KL_MAP, "response.result", "v1.Status"},
-        {member(result, "status"), KL_STRING, "response.result.status", "string"},
-        {member(result, "message"), KL_STRING, "response.result.message", "string"},
+        {result, KL_MAP, "ConversionResponse.response.result", "v1.Status"},
+        {member(result, "status"), KL_STRING, "Status.response.result.status", "string"},
+        {member(result, "message"), KL_STRING, "Status.response.result.message", "string"},
     };
     for (size_t i = 0; i < KL_COUNT(members); i++)
         if (!may_be(members[i].v, members[i].kind))
-            return kl_error_set(
-                err, KL_EINVALID,
-                "json: cannot unmarshal %s into Go struct field ConversionReview.%s of type %s%s",
-                go_kind(members[i].v), members[i].path, members[i].type[0] == '.' ? review : "",
-                members[i].type);
+            return kl_error_set(err, KL_EINVALID,
+                                "json: cannot unmarshal %s into Go struct field %s of type %s%s",
+                                go_kind(members[i].v), members[i].path,
+                                members[i].type[0] == '.' ? review_name(ask) : "", members[i].type);
     return 0;
+}
+
+// Whether the decoder knows what it is told to read; what is left out is as it was asked for.
+static int check_kind(const struct kl_conversion_ask *ask, struct kl_str api, struct kl_str kind,
+                      struct kl_error *err)
+{
+    static const struct kl_str group = KL_STR("apiextensions.k8s.io/");
+    const char *v = review_name(ask), *is = NULL;
+    struct kl_str version = kl_str_starts(api, group) ? kl_str_from(api, group.n) : KL_STR("");
+    if (!kind.n)
+        kind = KL_STR("ConversionReview");
+    if (!api.n)
+        version = kl_str(v);
+    if (kl_str_eqz(kind, "ConversionReview") && kl_str_eqz(version, v))
+        return 0;
+    if (kl_str_eqz(kind, "ConversionReview") && kl_str_eqz(version, "v1"))
+        is = "v1.ConversionReview";
+    else if (kl_str_eqz(kind, "ConversionReview") && kl_str_eqz(version, "v1beta1"))
+        is = "v1beta1.ConversionReview";
+    else if (kl_str_eqz(kind, "Status") && kl_str_eqz(api, "v1"))
+        is = "v1.Status";
+    if (is)
+        return kl_error_set(err, KL_EINVALID,
+                            "converting (%s) to (%s.ConversionReview): unknown conversion", is, v);
+    return kl_error_set(err, KL_EINVALID,
+                        "no kind \"%.*s\" is registered for version \"%s%.*s\" in scheme "
+                        "\"pkg/runtime/scheme.go:111\"",
+                        KL_PRI(kind), api.n ? "" : "apiextensions.k8s.io/",
+                        KL_PRI(api.n ? api : version));
 }
 
 int kl_conversion_read(struct kl_arena *a, const struct kl_conversion_ask *ask, struct kl_str body,
@@ -116,6 +146,8 @@ int kl_conversion_read(struct kl_arena *a, const struct kl_conversion_ask *ask, 
         kl_error_wrap(err, "couldn't get version/kind; json parse error");
         return failed(ask, KL_EINVALID, err);
     }
+    if (v->kind == KL_NULL)
+        *v = kl_new_map();
     if (v->kind != KL_MAP) {
         kl_error_set(err, KL_EINVALID,
                      "couldn't get version/kind; json parse error: json: cannot unmarshal %s into "
@@ -124,11 +156,20 @@ int kl_conversion_read(struct kl_arena *a, const struct kl_conversion_ask *ask, 
                      go_kind(v));
         return failed(ask, KL_EINVALID, err);
     }
-    if (check_types(ask, v, err))
+    const struct kl_value *heads[] = {member(v, "apiVersion"), member(v, "kind")};
+    for (size_t i = 0; i < 2; i++)
+        if (!may_be(heads[i], KL_STRING)) {
+            kl_error_set(err, KL_EINVALID,
+                         "couldn't get version/kind; json parse error: json: cannot unmarshal %s "
+                         "into Go struct field .%s of type string",
+                         go_kind(heads[i]), i ? "kind" : "apiVersion");
+            return failed(ask, KL_EINVALID, err);
+        }
+    struct kl_str api = kl_text(heads[0]), kind = kl_text(heads[1]);
+    if (check_kind(ask, api, kind, err) || check_types(ask, v, err))
         return failed(ask, KL_EINVALID, err);
     *ret_failure = KL_CONVERSION_MALFORMED;
     const struct kl_value *resp = member(v, "response"), *result = member(resp, "result");
-    struct kl_str api = kl_text(member(v, "apiVersion")), kind = kl_text(member(v, "kind"));
     struct kl_str uid = kl_text(member(resp, "uid")), status = kl_text(member(result, "status"));
     struct kl_str message = kl_text(member(result, "message"));
     bool v1 = ask->review == KL_REVIEW_V1; // v1beta1 is believed whatever it calls itself
@@ -191,20 +232,23 @@ static struct kl_str text_of(const struct kl_value *root, const char *key)
 static int check_object(const struct kl_conversion_ask *ask, size_t index,
                         const struct kl_value *now, struct kl_error *err)
 {
-    struct kl_str missing = KL_STR("");
-    if (now->kind != KL_MAP)
+    struct kl_str api = text_of(now, "apiVersion");
+    ptrdiff_t slash = kl_str_chr(api, '/');
+    bool has_kind = text_of(now, "kind").n && // an apiVersion that is none hides it
+                    (slash < 0 || kl_str_chr(kl_str_from(api, (size_t)slash + 1), '/') < 0);
+    if (now->kind == KL_MAP && has_kind)
+        return 0;
+    if (now->kind == KL_NULL) {
+        kl_error_set(err, KL_EINVALID, "unexpected end of JSON input");
+    } else if (now->kind != KL_MAP) {
         kl_error_set(err, KL_EINVALID,
                      "json: cannot unmarshal %s into Go value of type map[string]interface {}",
                      go_kind(now));
-    else if (!text_of(now, "kind").n)
-        missing = KL_STR("Kind");
-    else
-        return 0;
-    if (missing.n) {
+    } else {
         struct kl_buf b;
         kl_buf_init(&b, 64 * 1024);
         kl_json_write(&b, now);
-        kl_error_set(err, KL_EINVALID, "Object '%.*s' is missing in '%.*s'", KL_PRI(missing),
+        kl_error_set(err, KL_EINVALID, "Object 'Kind' is missing in '%.*s'",
                      (int)(b.n < SHOWN_MAX ? b.n : SHOWN_MAX), b.n ? b.p : "");
         kl_buf_fini(&b);
     }
@@ -238,12 +282,18 @@ struct findings {
     size_t n;
 };
 
+// `why` is one message or several, "; " between them.
 static void find(struct findings *f, const char *path, struct kl_str value, const char *why)
 {
-    kl_buf_puts(&f->text, f->n++ ? KL_STR(", ") : KL_STR(""));
-    kl_buf_printf(&f->text, "%s: Invalid value: ", path);
-    kl_json_write_string(&f->text, value);
-    kl_buf_printf(&f->text, ": %s", why);
+    while (*why) {
+        const char *end = strstr(why, "; ");
+        size_t n = end ? (size_t)(end - why) : strlen(why);
+        kl_buf_puts(&f->text, f->n++ ? KL_STR(", ") : KL_STR(""));
+        kl_buf_printf(&f->text, "%s: Invalid value: ", path);
+        kl_json_write_string(&f->text, value);
+        kl_buf_printf(&f->text, ": %.*s", (int)n, why);
+        why += end ? n + 2 : n;
+    }
 }
 
 static struct kl_str lower(struct kl_arena *a, struct kl_str s)
