@@ -41,6 +41,8 @@ static int refuse(struct kl_req *r, int rc, const struct kl_apply_result *res,
 {
     if (rc == KL_ECONFLICT)
         return conflict(r, res);
+    if (rc == KL_EAGAIN)
+        return rc;
     if (rc == KL_ENOMEM)
         kl_fail_oom(r);
     else if (rc == KL_EBADREQUEST)

@@ -169,6 +169,12 @@ static void admitted(struct kl_admit *ad, int rc)
         start_write(c);
 }
 
+static void create_again(void *arg)
+{
+    struct create *c = arg;
+    kl_create_draft(c->w.r, c->wanted);
+}
+
 void kl_create_draft(struct kl_req *r, struct kl_value draft)
 {
     const struct kl_resource *st = kl_resource_storage(r->info.res);
@@ -194,11 +200,14 @@ void kl_create_draft(struct kl_req *r, struct kl_value draft)
         kl_req_fail(r);
         return;
     }
+    c->w.r = r;
+    c->wanted = draft; // what begins again when owners of fields wait for a webhook
     // An apply has said already who owns what.
     if ((r->opts.patch_type != KL_PATCH_APPLY &&
          (kl_meta_dedup_owners(r, &draft, false) || kl_track_create(r, &draft))) ||
         kl_draft_to_storage(r, &draft)) {
-        kl_req_fail(r);
+        if (!kl_req_convert_again(r, create_again, c))
+            kl_req_fail(r);
         return;
     }
     c->strategy = kl_strategy_of(st);

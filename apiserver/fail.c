@@ -300,6 +300,8 @@ void kl_req_fail(struct kl_req *r)
     // What was refused while an authoriser had not answered is tried again when it has.
     if (r->dispatched && kl_ask_wait(&r->ask, run_answered, r))
         return;
+    if (r->dispatched && r->memos && kl_req_convert_again(r, run_answered, r))
+        return;
     if (kl_req_retry(r))
         return;
     r->result = KL_RESULT_FAIL;
@@ -403,6 +405,8 @@ void kl_req_fini(struct kl_req *r)
     for (size_t i = 0; i < r->nkept; i++)
         kl_bytes_unref(r->kept[i]);
     r->nkept = 0;
+    if (r->memos)
+        kl_req_forget_conversions(r);
     kl_ask_fini(&r->ask);
     kl_user_unref(r->user);
     kl_kv_unref(r->kv);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/managed.h"
+#include "apiserver/crd/convert.h"
 #include "apiserver/strategy.h"
 #include "base/clock.h"
 
@@ -100,7 +101,9 @@ struct kl_managed_env kl_track_env(struct kl_req *r)
                                                                       : manager_of_agent(r),
                                    .subresource = r->info.sub,
                                    .reset = reset_paths(r),
-                                   .now_us = kl_wall_ms() / 1000 * 1000000};
+                                   .now_us = kl_wall_ms() / 1000 * 1000000,
+                                   .convert = kl_req_convert_tree,
+                                   .convert_arg = r};
 }
 
 // ---- writes
@@ -125,6 +128,8 @@ static int track(struct kl_req *r, const struct kl_value *live, struct kl_value 
     kl_object_unref(now);
     if (rc == KL_ENOMEM)
         return kl_fail_oom(r), rc;
+    if (rc == KL_EAGAIN) // the caller begins again: kl_req_convert_again
+        return rc;
     if (rc) // upstream drops them then, too
         entries = kl_null();
     return kl_track_put(r, draft, &entries);

@@ -20,6 +20,7 @@ struct kl_gather;
 struct kl_series;
 struct kl_fair_ticket;
 struct kl_audit_event;
+struct kl_conversion_memo;
 
 // RequestInfo (apiserver/pkg/endpoints/request).
 struct kl_req_info {
@@ -138,8 +139,11 @@ struct kl_req {
     void *work;               // the stage's own state
     struct kl_bytes *kept[4]; // referenced until kl_req_fini; kl_req_keep_bytes
     size_t nkept;
-    struct kl_strict *patch_strict; // what strict reading of a patch found, or NULL
-    struct kl_write *write;         // the running write machine, for strategies that add to it
+    struct kl_strict *patch_strict;   // what strict reading of a patch found, or NULL
+    struct kl_write *write;           // the running write machine, for strategies that add to it
+    struct kl_conversion_memo *memos; // what webhooks converted on the way (crd/convert.h)
+    void (*memo_then)(void *arg);     // waits for those that have not answered
+    void *memo_arg;
 };
 
 void kl_req_fini(struct kl_req *r); // user, kv, frozen, kept; not the arena

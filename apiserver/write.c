@@ -502,6 +502,11 @@ static void on_converted(void *arg, int code)
         step(w);
 }
 
+static void step_again(void *arg)
+{
+    step(arg);
+}
+
 // What configures admission can be removed and replaced though it cannot be read, since it may keep
 // everything else from being written: it counts as one of which only the name is known.
 static struct kl_object *stand_in(const struct kl_write *w)
@@ -544,6 +549,8 @@ static void step(struct kl_write *w)
     if (w->op)
         kl_admit_init(&w->ad, r, w->op);
     w->verdict = w->transform(w, w->fresh ? NULL : stored, &w->draft);
+    if (w->verdict == KL_EAGAIN && kl_req_convert_again(r, step_again, w))
+        return;
     if (w->verdict < 0) {
         fail(w);
         return;

@@ -52,6 +52,8 @@ static void authorize(void *ctx, struct kl_arena *a, const struct kl_cel_authz *
 
 int kl_eval_settled(struct kl_hook_run *run)
 {
+    if (run->ad->r->memos && kl_req_convert_pending(run->ad->r))
+        return kl_admit_forbid(run->ad, "a conversion webhook has not answered yet");
     if (!kl_ask_is_pending(&run->ad->r->ask))
         return 0;
     return kl_admit_forbid(run->ad, "an authorization webhook has not answered yet");

@@ -24,6 +24,9 @@ struct kl_shown {
 };
 // The form in the version of `row` (NULL: the one the request was made in). NULL: r->fail is set.
 struct kl_shown *kl_shown_of(struct kl_hook_run *run, const struct kl_resource *row);
+// Has the forms made that validation will look at and only a webhook can convert. 0: they are
+// there. KL_ADMIT_WAIT: `then` comes; ask again.
+int kl_shown_prepare(struct kl_hook_run *run, void (*then)(void *arg));
 // The draft has changed: what was made of it is let go.
 void kl_shown_drop(struct kl_hook_run *run);
 int kl_shown_texts(struct kl_hook_run *run, struct kl_shown *f); // fills *_json

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/admission/policy_int.h"
+#include "apiserver/crd/convert.h"
 #include "apiserver/crd/crd.h"
 #include "apiserver/encode.h"
 #include "watchcache/filter.h"
@@ -160,12 +161,21 @@ int kl_policy_ready(struct kl_hook_run *run, struct kl_unit *u)
 
 // ---- parameters
 
+// KL_EAGAIN: a webhook converts it; kl_eval_settled has the request run again then.
+static struct kl_object *param_object(struct kl_hook_run *run, const struct kl_resource *row,
+                                      struct kl_kv *kv, struct kl_error *err)
+{
+    if (!kl_cache_is_ready(kv, row) && kl_req_want_version(run->ad->r, row, kv, err))
+        return NULL;
+    return kl_cache_object(kv, row, err);
+}
+
 static int add_param(struct kl_hook_run *run, struct kl_bound *b, const struct kl_resource *row,
                      struct kl_kv *kv)
 {
     const struct kl_policy *p = b->policy->policy;
     struct kl_error err = {0};
-    struct kl_object *o = kl_cache_object(kv, row, &err);
+    struct kl_object *o = param_object(run, row, kv, &err);
     struct kl_object *shown = o ? kl_object_in_version(row, o, &err) : NULL;
     struct kl_value *v = &b->params[b->nparams], copy;
     int rc = shown ? 0 : err.code;
@@ -209,7 +219,7 @@ static void select_params(struct kl_hook_run *run, struct kl_bound *b,
             return;
         }
         while ((kv = kl_iter_next(&it))) {
-            struct kl_object *o = kl_cache_object(kv, row, &err);
+            struct kl_object *o = param_object(run, row, kv, &err);
             if (!o) {
                 b->error = kl_arena_dup(a, kl_str(err.msg));
                 return;

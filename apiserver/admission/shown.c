@@ -2,6 +2,7 @@
 // The object of a request in the versions that policies and webhooks ask for (upstream's
 // VersionedAttributes), and AdmissionRequest as a tree.
 #include "apiserver/admission/hooks_int.h"
+#include "apiserver/crd/convert.h"
 #include "apiserver/encode.h"
 #include "object/convert.h"
 #include "object/defaults.h"
@@ -50,7 +51,8 @@ static int make_object(struct kl_hook_run *run, struct kl_shown *f, const struct
         *ret = o;
         return 0;
     }
-    *ret = kl_object_in_version(f->row, o, &err);
+    *ret = f->row->custom ? kl_req_convert_object(r, ad->row, f->row, o, &err)
+                          : kl_object_in_version(f->row, o, &err);
     kl_object_unref(o);
     return *ret ? 0 : (kl_fail_internal(r, "%s", err.msg), KL_EINTERNAL);
 }
@@ -95,6 +97,37 @@ struct kl_shown *kl_shown_of(struct kl_hook_run *run, const struct kl_resource *
     }
     f->next = run->forms;
     return run->forms = f;
+}
+
+// 0 or KL_ADMIT_WAIT.
+static int prepare(struct kl_hook_run *run, const struct kl_match *m, void (*then)(void *arg))
+{
+    struct kl_req *r = run->ad->r;
+    const struct kl_resource *res;
+    struct kl_error err;
+    if (kl_match_run(m, run, &res, &err) <= 0 || res == run->ad->res || kl_shown_of(run, res))
+        return 0; // what cannot be said is told by who wants to know it
+    bool wait = kl_req_convert_again(r, then, run);
+    r->fail = (struct kl_fail){0};
+    r->result = KL_RESULT_NONE;
+    return wait ? KL_ADMIT_WAIT : 0;
+}
+
+int kl_shown_prepare(struct kl_hook_run *run, void (*then)(void *arg))
+{
+    const struct kl_resource *row = run->ad->row;
+    int rc = 0;
+    if (!row || !row->custom || !row->custom->family->webhook)
+        return 0;
+    for (size_t i = 0; !rc && i < run->set->n[KL_UNIT_VAP]; i++)
+        if (run->set->units[KL_UNIT_VAP][i]->has_match)
+            rc = prepare(run, &run->set->units[KL_UNIT_VAP][i]->match, then);
+    for (size_t i = 0; !rc && i < run->set->n[KL_UNIT_VALIDATING_WEBHOOKS]; i++) {
+        struct kl_unit *u = run->set->units[KL_UNIT_VALIDATING_WEBHOOKS][i];
+        for (size_t k = 0; !rc && k < u->nhooks; k++)
+            rc = prepare(run, &u->hooks[k].match, then);
+    }
+    return rc;
 }
 
 static int text_of(struct kl_hook_run *run, const struct kl_shown *f, const struct kl_object *o,
@@ -161,8 +194,18 @@ int kl_shown_take(struct kl_hook_run *run, struct kl_shown *f, const struct kl_v
     if (!*ret_changed)
         return 0;
     stored = v;
-    if (f->row && f->row != run->ad->row && kl_convert_needed(f->row, run->ad->row) &&
-        (rc = kl_convert(a, f->row, run->ad->row, &v, &stored, err)))
+    if (f->row && f->row->custom && f->row != run->ad->row) {
+        struct kl_object *o = kl_object_freeze(f->type, &v), *back;
+        back = o ? kl_req_convert_object(run->ad->r, f->row, run->ad->row, o, err) : NULL;
+        rc = !o      ? kl_error_set(err, KL_ENOMEM, "out of memory")
+             : !back ? err->code
+                     : kl_copy(a, &back->root, &stored);
+        kl_object_unref(o);
+        kl_object_unref(back);
+        if (rc)
+            return rc;
+    } else if (f->row && f->row != run->ad->row && kl_convert_needed(f->row, run->ad->row) &&
+               (rc = kl_convert(a, f->row, run->ad->row, &v, &stored, err)))
         return rc;
     // What it shares with the forms goes with them.
     if (kl_copy(a, &stored, run->ad->draft))

@@ -22,6 +22,7 @@ struct kl_hook_call {
     int64_t began_ns;
     bool mutating, heard, counted; // there was an answer; what came of it is counted
     char uid[37];
+    struct kl_str patch; // of a mutating one; empty: none
     bool over;
     struct kl_fail fail; // http 0: allowed
 };
@@ -244,15 +245,21 @@ static void require_again(struct kl_hook_run *run)
             run->hook_state[i] = KL_REQUIRED;
 }
 
-static int mutated(struct kl_hook_call *c, int status, struct kl_str body,
-                   const struct kl_error *why)
+static void patch_prepared(void *arg);
+
+static int mutated(struct kl_hook_call *c, int rc)
 {
     struct kl_hook_run *run = c->run;
-    struct kl_review v = {0};
     bool changed = false;
-    int rc = read_answer(c, true, status, body, why, &v);
-    if (!rc && v.patch.n)
-        rc = apply_patch(c, v.patch, &changed);
+    if (!rc && c->patch.n)
+        rc = apply_patch(c, c->patch, &changed);
+    if (rc && kl_req_convert_again(run->ad->r, patch_prepared, c)) { // to the request's version
+        run->ad->r->fail = (struct kl_fail){0};
+        run->ad->r->result = KL_RESULT_NONE;
+        return KL_ADMIT_WAIT;
+    }
+    if (c->heard)
+        count(c, rc ? KL_HOOK_INTERNAL : KL_HOOK_ANSWERED, rc, rc ? 0 : 200);
     note_mutation(run, c, changed);
     if (changed)
         require_again(run);
@@ -261,12 +268,22 @@ static int mutated(struct kl_hook_call *c, int status, struct kl_str body,
     return rc;
 }
 
+static void patch_prepared(void *arg)
+{
+    struct kl_hook_call *c = arg;
+    int rc = mutated(c, 0);
+    kl_hooks_resume(c->run, rc ? rc : kl_webhooks_mutate(c->run));
+}
+
 static void on_mutated(void *arg, int status, struct kl_str body, const struct kl_error *err)
 {
     struct kl_hook_call *c = arg;
     struct kl_hook_run *run = c->run;
+    struct kl_review v = {0};
     run->flying = NULL;
-    int rc = mutated(c, status, body, err);
+    int rc = read_answer(c, true, status, body, err, &v);
+    c->patch = v.patch;
+    rc = mutated(c, rc);
     kl_hooks_resume(run, rc ? rc : kl_webhooks_mutate(run));
 }
 

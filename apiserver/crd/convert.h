@@ -51,6 +51,25 @@ bool kl_req_convert(struct kl_req *r, const struct kl_resource *res, struct kl_k
 // What a conversion that failed is as a request's failure: upstream's plain error.
 void kl_conversion_fail(struct kl_req *r, const struct kl_error *err);
 
+// ---- convert_memo.c: for code that cannot wait and is run again
+// An untyped root in another version. KL_EAGAIN: it is on its way; give up, wait with
+// kl_req_convert_again, and begin again: the same question has its answer then. `arg` is the
+// request: kl_managed_env.convert.
+int kl_req_convert_tree(void *arg, const struct kl_resource *from, const struct kl_resource *to,
+                        const struct kl_value *in, struct kl_value *ret, struct kl_error *err);
+// The same for an object, with the owners of fields that it has; also where no webhook is needed.
+// One reference; NULL: err says why, KL_EAGAIN as above.
+struct kl_object *kl_req_convert_object(struct kl_req *r, const struct kl_resource *from,
+                                        const struct kl_resource *to, struct kl_object *o,
+                                        struct kl_error *err);
+// The same for a stored version, which is ready then. KL_EAGAIN, or 0: it is ready already.
+int kl_req_want_version(struct kl_req *r, const struct kl_resource *res, struct kl_kv *kv,
+                        struct kl_error *err);
+// True: `then` comes, later, when all that was asked for has come. False: nothing is on its way.
+bool kl_req_convert_again(struct kl_req *r, void (*then)(void *arg), void *arg);
+bool kl_req_convert_pending(const struct kl_req *r); // whether something is
+void kl_req_forget_conversions(struct kl_req *r);    // the request ends
+
 void kl_conversions_fini(struct kl_api_loop *al); // nobody waits any more
 
 // ---- convert_metrics.c: of all loops

@@ -33,6 +33,7 @@ class Hooks:
         self.lock, self.asked, self.reviews = threading.Lock(), [], []
         self.spoil, self.gate = None, None
         self.waiting = self.most = 0
+        self.admitted, self.dead = [], False
         hooks = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -41,8 +42,33 @@ class Hooks:
             def log_message(self, *_):
                 pass
 
+            def answer(self, body, status=200):
+                data = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def admit(self, review):
+                request = review["request"]
+                hooks.admitted.append(request)
+                response = {"uid": request["uid"], "allowed": True}
+                if (request.get("object") or {}).get("spec", {}).get("port") == "1":
+                    patch = [{"op": "replace", "path": "/spec/port", "value": "9"}]
+                    response["patch"] = base64.b64encode(json.dumps(patch).encode()).decode()
+                    response["patchType"] = "JSONPatch"
+                self.answer({"apiVersion": review["apiVersion"], "kind": "AdmissionReview",
+                             "response": response})
+
             def do_POST(self):
+                if hooks.dead:  # what is left of its connections
+                    self.close_connection = True
+                    return
                 review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if self.path.partition("?")[0].endswith("/admit"):
+                    self.admit(review)
+                    return
                 request = review["request"]
                 with hooks.lock:
                     hooks.asked.append((request["desiredAPIVersion"],
@@ -60,12 +86,7 @@ class Hooks:
                           "response": {"uid": request["uid"], "convertedObjects": objects,
                                        "result": {"status": "Success"}}}
                 status = spoil(answer) if spoil else 200
-                data = json.dumps(answer).encode()
-                self.send_response(status or 200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+                self.answer(answer, status or 200)
 
         class Quiet(http.server.ThreadingHTTPServer):
             daemon_threads = True
@@ -235,7 +256,7 @@ def test_managers():
     same["spec"]["hostPort"] = "other:1"
     code, message = refused("PATCH", V1 + "/m?fieldManager=four", json.dumps(same), APPLY)
     equal(code, 409)
-    holds(message, r"conflicts? with", r'"two" using conv.example.com/v2', r"\.spec\.host")
+    holds(message, 'conflicts with "two":', r"^- \.spec\.host$", '"three"')
     server.api("PATCH", V1 + "/m?fieldManager=four&force=true", headers=APPLY,
                body=json.dumps(same))
     owners = {e["manager"]: json.dumps(e["fieldsV1"])
@@ -390,6 +411,47 @@ def test_slow():
     server.api("DELETE", V1)
 
 
+def test_admission():
+    """Webhooks and policies with rules for v2 see requests of v1 as v2, and their patches go back."""
+    rules = [{"operations": ["CREATE", "UPDATE", "DELETE"], "apiGroups": ["conv.example.com"],
+              "apiVersions": ["v2"], "resources": ["hosts"]}]
+    adm = "/apis/admissionregistration.k8s.io/v1/"
+    configuration = {
+        "apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": "conv"},
+        "webhooks": [{"name": "hosts.conv.example.com", "rules": rules, "sideEffects": "None",
+                      "clientConfig": dict(hooks.client(), url=hooks.url + "/admit"),
+                      "admissionReviewVersions": ["v1"], "matchPolicy": "Equivalent"}]}
+    for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
+        server.api("POST", f"{adm}{kind.lower()}s", dict(configuration, kind=kind))
+    server.api("POST", adm + "validatingadmissionpolicies", {
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": "conv"}, "spec": {
+            "matchConstraints": {"resourceRules": rules},
+            "validations": [{"expression": "object == null || object.spec.host != 'forbidden'"}]}})
+    server.api("POST", adm + "validatingadmissionpolicybindings", {
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": "conv"}, "spec": {"policyName": "conv", "validationActions": ["Deny"]}})
+    try:
+        hooks.admitted = []
+        o = server.api("POST", V1, host("adm", hostPort="new:1"))
+        equal(o["spec"], {"hostPort": "new:9"}, "what the webhook made of v2")
+        equal([(r["kind"]["version"], r["requestKind"]["version"], r["object"]["spec"])
+               for r in hooks.admitted],
+              [("v2", "v1", {"host": "new", "port": "1"}), ("v2", "v1", {"host": "new", "port": "9"})])
+        server.api("PATCH", V1 + "/adm", body={"spec": {"hostPort": "next:9"}}, headers=MERGE)
+        equal(hooks.admitted[-1]["oldObject"]["spec"], {"host": "new", "port": "9"})
+        code, message = refused("POST", V1, host("no", hostPort="forbidden:1"))
+        equal(code, 422)
+        holds(message, "ValidatingAdmissionPolicy 'conv' with binding 'conv' denied request")
+        server.api("DELETE", V1 + "?fieldSelector=metadata.name%3Dadm")
+        equal(hooks.admitted[-1]["operation"], "DELETE")
+        equal(hooks.admitted[-1]["oldObject"]["spec"], {"host": "next", "port": "9"})
+    finally:
+        for plural in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations",
+                       "validatingadmissionpolicies", "validatingadmissionpolicybindings"):
+            server.api("DELETE", f"{adm}{plural}/conv")
+
+
 def test_stored_version():
     server.api("POST", V1, host("old", hostPort="o:1"))
     set_stored("v2")
@@ -424,6 +486,7 @@ def test_v1beta1():
 
 
 def test_dead():
+    hooks.dead = True
     hooks.http.shutdown()
     hooks.http.server_close()
     server.api("POST", V2, host("alone", "v2", host="h"))
