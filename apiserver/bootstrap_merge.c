@@ -125,6 +125,14 @@ static int merge_flow_control(struct kl_arena *a, struct kl_value *draft,
     return notes && !kl_map_set_value(a, notes, kl_str(key), kl_string(say)) ? 1 : KL_ENOMEM;
 }
 
+// kube-aggregator's autoregister controller.
+static bool is_automanaged(const struct kl_value *o)
+{
+    struct kl_str how = kl_text(
+        kl_map_value(kl_meta_labels(o), KL_STR("kube-aggregator.kubernetes.io/automanaged")));
+    return kl_str_eqz(how, "onstart") || kl_str_eqz(how, "true");
+}
+
 int kl_bootstrap_merge(struct kl_arena *a, enum kl_boot_mode mode, struct kl_value *draft,
                        const struct kl_value *want, bool *ret_anew)
 {
@@ -136,8 +144,8 @@ int kl_bootstrap_merge(struct kl_arena *a, enum kl_boot_mode mode, struct kl_val
         return merge_rbac(a, mode, draft, want, ret_anew);
     case KL_BOOT_SPEC:
         return merge_flow_control(a, draft, want);
-    case KL_BOOT_LOCAL:
-        return put_back(a, draft, KL_F_spec, kl_get(want, KL_F_spec));
+    case KL_BOOT_LOCAL: // unless somebody has taken it into their own hands
+        return is_automanaged(draft) ? put_back(a, draft, KL_F_spec, kl_get(want, KL_F_spec)) : 0;
     case KL_BOOT_SERVICE:
         spec = kl_edit(a, draft, KL_F_spec, KL_STRUCT);
         return spec ? put_back(a, spec, KL_F_ports, kl_path(want, KL_F_spec, KL_F_ports))

@@ -10,18 +10,23 @@
 
 enum { DOC_MAX = 32 << 20 };
 
-// What there is to list beside the tables: the served rows of custom resources, in order.
+// What there is to list beside the tables: the served rows of custom resources, in order, and what
+// aggregated servers have.
 struct kinds {
     const struct kl_apiserver *srv;
+    struct kl_api_loop *al;
     struct kl_arena *a;
     struct kl_crd_row *rows;
     size_t n;
+    struct kl_aggregate_group *remote; // to be given back
+    size_t nremote;
 };
 
 static struct kinds kinds_of(struct kl_req *r, struct kl_str group)
 {
-    struct kinds k = {.srv = r->srv, .a = r->arena};
+    struct kinds k = {.srv = r->srv, .al = r->al, .a = r->arena};
     k.rows = kl_crds_rows(r->al, r->arena, group, &k.n);
+    k.nremote = kl_aggregate_groups(r, &k.remote);
     return k;
 }
 
@@ -59,6 +64,62 @@ static const char *const *versions_of(const struct kinds *k, const char *group)
         if (!strcmp(k->rows[i].res->group, group) && !has_version(out, k->rows[i].res->version))
             out[n++] = k->rows[i].res->version;
     return n ? out : NULL;
+}
+
+// A version of a group. An aggregated server may have some of those of a group that is here too,
+// and may have taken one from here.
+struct version {
+    const char *name;
+    int64_t priority;
+    const struct kl_aggregate_version *remote; // NULL: this server's own
+};
+
+static int by_priority(const void *a, const void *b)
+{
+    const struct version *x = a, *y = b;
+    return x->priority != y->priority ? (x->priority > y->priority ? -1 : 1)
+                                      : -kl_version_compare(x->name, y->name);
+}
+
+static int64_t priority_of(const struct kinds *k, const char *group, const char *version)
+{
+    struct kl_str name = kl_arena_printf(k->a, "%s.%s", version, group);
+    struct kl_object *o =
+        name.p ? kl_api_object(k->al, k->a, KL_RES_apiregistration_v1_apiservices, KL_STR(""), name)
+               : NULL;
+    return o ? kl_int_at(&o->root, 0, KL_F_spec, KL_F_versionPriority) : 0;
+}
+
+// All versions of a group in discovery order; the group's own come as versions_of gives them when
+// there are no others. *ret_n 0: there is no such group.
+static struct version *all_versions(const struct kinds *k, const char *group, size_t *ret_n)
+{
+    const char *const *own = versions_of(k, group);
+    const struct kl_aggregate_group *remote = NULL;
+    size_t nown = 0, n = 0;
+    while (own && own[nown])
+        nown++;
+    for (size_t i = 0; i < k->nremote && !remote; i++)
+        if (!strcmp(k->remote[i].name, group))
+            remote = &k->remote[i];
+    struct version *out =
+        kl_arena_zalloc(k->a, (nown + (remote ? remote->nversions : 0) + 1) * sizeof *out);
+    for (size_t i = 0; out && remote && i < remote->nversions; i++)
+        out[n++] = (struct version){remote->versions[i].version, 0, &remote->versions[i]};
+    size_t ours = n;
+    for (size_t i = 0; out && i < nown; i++) {
+        bool taken = false;
+        for (size_t x = 0; x < ours; x++)
+            taken |= !strcmp(out[x].name, own[i]);
+        if (!taken)
+            out[n++] = (struct version){own[i], 0, NULL};
+    }
+    for (size_t i = 0; ours && n > ours && i < n; i++)
+        out[i].priority = priority_of(k, group, out[i].name);
+    if (ours && n > ours)
+        qsort(out, n, sizeof *out, by_priority);
+    *ret_n = n;
+    return out;
 }
 
 // The name of the next group that only custom resources are of; NULL at the end.
@@ -173,87 +234,60 @@ static bool put_resource_list(struct kl_buf *b, const struct kinds *kinds, const
     return !first;
 }
 
-static void put_group(struct kl_buf *b, const char *name, const char *const *versions, bool head)
+static void put_group(struct kl_buf *b, const char *name, const struct version *versions, size_t n,
+                      bool head)
 {
     kl_buf_puts(b, head ? KL_STR("{\"kind\":\"APIGroup\",\"apiVersion\":\"v1\",") : KL_STR("{"));
     kl_buf_printf(b, "\"name\":\"%s\",\"versions\":[", name);
-    for (size_t i = 0; versions[i]; i++)
+    for (size_t i = 0; i < n; i++)
         kl_buf_printf(b, "%s{\"groupVersion\":\"%s/%s\",\"version\":\"%s\"}", i ? "," : "", name,
-                      versions[i], versions[i]);
+                      versions[i].name, versions[i].name);
     kl_buf_printf(b, "],\"preferredVersion\":{\"groupVersion\":\"%s/%s\",\"version\":\"%s\"}}",
-                  name, versions[0], versions[0]);
+                  name, versions[0].name, versions[0].name);
 }
 
-// An aggregated group.
-static void put_remote_group(struct kl_buf *b, const struct kl_aggregate_group *g, bool head)
-{
-    kl_buf_puts(b, head ? KL_STR("{\"kind\":\"APIGroup\",\"apiVersion\":\"v1\",") : KL_STR("{"));
-    kl_buf_printf(b, "\"name\":\"%s\",\"versions\":[", g->name);
-    for (size_t i = 0; i < g->nversions; i++)
-        kl_buf_printf(b, "%s{\"groupVersion\":\"%s/%s\",\"version\":\"%s\"}", i ? "," : "", g->name,
-                      g->versions[i].version, g->versions[i].version);
-    kl_buf_printf(b, "],\"preferredVersion\":{\"groupVersion\":\"%s/%s\",\"version\":\"%s\"}}",
-                  g->name, g->versions[0].version, g->versions[0].version);
-}
-
-static void put_remote_groups(struct kl_req *r, struct kl_buf *b)
-{
-    struct kl_aggregate_group *list;
-    size_t n = kl_aggregate_groups(r, &list);
-    for (size_t i = 0; i < n; i++) {
-        kl_buf_putc(b, ',');
-        put_remote_group(b, &list[i], false);
-    }
-    kl_aggregate_groups_done(list, n);
-}
-
-static bool put_remote_group_named(struct kl_req *r, struct kl_buf *b, struct kl_str name)
-{
-    struct kl_aggregate_group *list;
-    size_t n = kl_aggregate_groups(r, &list);
-    bool found = false;
-    for (size_t i = 0; i < n && !found; i++)
-        if ((found = kl_str_eqz(name, list[i].name)))
-            put_remote_group(b, &list[i], true);
-    kl_aggregate_groups_done(list, n);
-    return found;
-}
-
-// Calls `put` for each group that has versions: the tables' first, then those of custom resources.
+// Calls `put` for each group that has versions: the tables' first, then those of custom resources,
+// then those of aggregated servers.
 static void each_group(struct kl_buf *b, const struct kinds *k, bool core,
                        void (*put)(struct kl_buf *b, const struct kinds *k, const char *name,
-                                   const char *const *versions))
+                                   const struct version *versions, size_t n))
 {
     bool first = true;
-    size_t it = 0;
+    size_t it = 0, remote = 0;
     for (size_t i = 0;; i++) {
         const char *name = i < kl_ngroups ? kl_groups[i].name
                            : core         ? NULL
                                           : next_custom_group(k, &it);
+        size_t n = 0;
+        if (!name && !core)
+            while (!name && remote < k->nremote) {
+                name = k->remote[remote++].name;
+                if (builtin_group(name) || versions_of(k, name))
+                    name = NULL; // it was there
+            }
         if (!name)
             return;
-        const char *const *versions = (*name == 0) == core ? versions_of(k, name) : NULL;
-        if (!versions)
+        struct version *versions = (*name == 0) == core ? all_versions(k, name, &n) : NULL;
+        if (!versions || !n)
             continue;
         if (!first)
             kl_buf_putc(b, ',');
-        put(b, k, name, versions);
+        put(b, k, name, versions, n);
         first = false;
     }
 }
 
 static void put_one_group(struct kl_buf *b, const struct kinds *k, const char *name,
-                          const char *const *versions)
+                          const struct version *versions, size_t n)
 {
     (void)k;
-    put_group(b, name, versions, false);
+    put_group(b, name, versions, n, false);
 }
 
-static void put_group_list(struct kl_req *r, struct kl_buf *b, const struct kinds *k)
+static void put_group_list(struct kl_buf *b, const struct kinds *k)
 {
     kl_buf_puts(b, KL_STR("{\"kind\":\"APIGroupList\",\"apiVersion\":\"v1\",\"groups\":["));
     each_group(b, k, false, put_one_group);
-    put_remote_groups(r, b);
     kl_buf_puts(b, KL_STR("]}"));
 }
 
@@ -297,65 +331,59 @@ static void put_aggregated_resource(struct kl_buf *b, const struct kl_resource *
     kl_buf_putc(b, '}');
 }
 
+static void put_aggregated_version(struct kl_buf *b, const struct kinds *kinds, const char *group,
+                                   const char *version)
+{
+    bool first = true;
+    kl_buf_printf(b, "{\"version\":\"%s\",\"resources\":[", version);
+    for (size_t k = 0; k < kl_nresources + kinds->n; k++) {
+        const struct kl_crd_row *row = k < kl_nresources ? NULL : &kinds->rows[k - kl_nresources];
+        const struct kl_resource *r = row ? row->res : &kl_resources[k];
+        if (!in_version(kinds->srv, r, group, version))
+            continue;
+        if (!first)
+            kl_buf_putc(b, ',');
+        put_aggregated_resource(b, r, row ? row->crd : NULL);
+        first = false;
+    }
+    kl_buf_puts(b, KL_STR("],\"freshness\":\"Current\"}"));
+}
+
+// What an aggregated server serves, or served when it last answered.
+static void put_remote_version(struct kl_buf *b, const struct kl_aggregate_version *v)
+{
+    kl_buf_printf(b, "{\"version\":\"%s\",", v->version);
+    if (v->resources)
+        kl_buf_printf(b, "\"resources\":[%.*s],", (int)v->resources->n,
+                      (const char *)v->resources->p);
+    kl_buf_printf(b, "\"freshness\":\"%s\"}", v->current && v->resources ? "Current" : "Stale");
+}
+
 static void put_aggregated_group(struct kl_buf *b, const struct kinds *kinds, const char *name,
-                                 const char *const *versions)
+                                 const struct version *versions, size_t n)
 {
     kl_buf_puts(b, KL_STR("{\"metadata\":{"));
     if (*name)
         kl_buf_printf(b, "\"name\":\"%s\",", name);
     kl_buf_puts(b, KL_STR("\"creationTimestamp\":null},\"versions\":["));
-    for (size_t i = 0; versions[i]; i++) {
-        bool first = true;
-        kl_buf_printf(b, "%s{\"version\":\"%s\",\"resources\":[", i ? "," : "", versions[i]);
-        for (size_t k = 0; k < kl_nresources + kinds->n; k++) {
-            const struct kl_crd_row *row =
-                k < kl_nresources ? NULL : &kinds->rows[k - kl_nresources];
-            const struct kl_resource *r = row ? row->res : &kl_resources[k];
-            if (!in_version(kinds->srv, r, name, versions[i]))
-                continue;
-            if (!first)
-                kl_buf_putc(b, ',');
-            put_aggregated_resource(b, r, row ? row->crd : NULL);
-            first = false;
-        }
-        kl_buf_puts(b, KL_STR("],\"freshness\":\"Current\"}"));
+    for (size_t i = 0; i < n; i++) {
+        if (i)
+            kl_buf_putc(b, ',');
+        if (versions[i].remote)
+            put_remote_version(b, versions[i].remote);
+        else
+            put_aggregated_version(b, kinds, name, versions[i].name);
     }
     kl_buf_puts(b, KL_STR("]}"));
 }
 
-// What aggregated servers serve, or served when they last answered.
-static void put_aggregated_remote(struct kl_req *r, struct kl_buf *b)
-{
-    struct kl_aggregate_group *list;
-    size_t n = kl_aggregate_groups(r, &list);
-    for (size_t i = 0; i < n; i++) {
-        kl_buf_printf(b,
-                      ",{\"metadata\":{\"name\":\"%s\",\"creationTimestamp\":null},\"versions\":[",
-                      list[i].name);
-        for (size_t k = 0; k < list[i].nversions; k++) {
-            const struct kl_aggregate_version *v = &list[i].versions[k];
-            kl_buf_printf(b, "%s{\"version\":\"%s\",", k ? "," : "", v->version);
-            if (v->resources)
-                kl_buf_printf(b, "\"resources\":[%.*s],", (int)v->resources->n,
-                              (const char *)v->resources->p);
-            kl_buf_printf(b, "\"freshness\":\"%s\"}",
-                          v->current && v->resources ? "Current" : "Stale");
-        }
-        kl_buf_puts(b, KL_STR("]}"));
-    }
-    kl_aggregate_groups_done(list, n);
-}
-
-static void put_aggregated(struct kl_req *r, struct kl_buf *b, const struct kinds *k, bool core,
-                           const char *version)
+static void put_aggregated(struct kl_buf *b, const struct kinds *k, bool core, const char *version)
 {
     kl_buf_printf(b,
                   "{\"kind\":\"APIGroupDiscoveryList\",\"apiVersion\":\"apidiscovery.k8s.io/%s\","
                   "\"metadata\":{},\"items\":[",
                   version);
     each_group(b, k, core, put_aggregated_group);
-    if (!core)
-        put_aggregated_remote(r, b);
     kl_buf_puts(b, KL_STR("]}"));
 }
 
@@ -367,7 +395,8 @@ static void answer_aggregated(struct kl_api_call *c, bool core)
     char etag[2 * 32 + 3];
     kl_buf_init(&b, DOC_MAX);
     struct kinds kinds = kinds_of(&c->req, (struct kl_str){NULL, 0});
-    put_aggregated(&c->req, &b, &kinds, core, version);
+    put_aggregated(&b, &kinds, core, version);
+    kl_aggregate_groups_done(kinds.remote, kinds.nremote);
     SHA512((const unsigned char *)b.p, b.n, sum);
     etag[0] = '"';
     for (int i = 0; i < 32; i++)
@@ -399,7 +428,10 @@ void kl_discovery_run(struct kl_api_call *c)
     while (n < KL_COUNT(part) && kl_str_split(&path, '/', &part[n]))
         n++;
     bool core = kl_str_eqz(part[0], "api");
-    struct kl_object *remote = n == 3 && !core ? kl_aggregate_find(r->al, part[1], part[2]) : NULL;
+    struct kl_object *remote = NULL;
+    if (core ? kl_aggregate_takes(r->srv) : n == 3)
+        remote =
+            kl_aggregate_find(r->al, core ? KL_STR("") : part[1], core ? KL_STR("v1") : part[2]);
     if (remote) {
         kl_aggregate_proxy(c, remote);
         return;
@@ -423,18 +455,19 @@ void kl_discovery_run(struct kl_api_call *c)
     } else if (core) {
         found = n == 2 && kl_str_eqz(part[1], "v1") && put_resource_list(&b, &kinds, "", "v1");
     } else if (n == 1) {
-        put_group_list(r, &b, &kinds);
+        put_group_list(&b, &kinds);
     } else {
         const char *name = kl_arena_dup(r->arena, part[1]).p;
-        const char *const *versions = name && *name ? versions_of(&kinds, name) : NULL;
-        if (versions && n == 2)
-            put_group(&b, name, versions, true);
-        else if (n == 2)
-            found = put_remote_group_named(r, &b, part[1]);
+        size_t nversions = 0;
+        struct version *versions = name && *name ? all_versions(&kinds, name, &nversions) : NULL;
+        found = versions && nversions;
+        if (found && n == 2)
+            put_group(&b, name, versions, nversions, true);
         else
-            found = versions && n == 3 &&
+            found = found && n == 3 &&
                     put_resource_list(&b, &kinds, name, kl_arena_dup(r->arena, part[2]).p);
     }
+    kl_aggregate_groups_done(kinds.remote, kinds.nremote);
     if (found) {
         struct kl_buf out;
         kl_buf_init(&out, DOC_MAX);

@@ -236,6 +236,13 @@ static void run_resource(void *arg)
             kl_req_fail(r);
         return;
     }
+    struct kl_object *taker = kl_aggregate_takes(r->srv)
+                                  ? kl_aggregate_find(r->al, r->info.group, r->info.version)
+                                  : NULL;
+    if (taker) {
+        kl_aggregate_proxy(c, taker);
+        return;
+    }
     if (c->bad_opts) {
         r->fail = c->opts_fail;
         kl_req_fail(r);

@@ -93,6 +93,7 @@ struct kl_apiserver {
     struct kl_audit *audit;                  // audit/audit.h; NULL: off
     struct kl_authn *authn;                  // token signer and verifiers
     struct kl_aggregate *aggregate;          // aggregate/aggregate.h
+    atomic_bool taken_over;                  // kl_aggregate_takes
     struct kl_repair *repair;                // allocate/repair.h
     const struct kl_openapi_source *openapi; // openapi/openapi.h; NULL: no custom resources
     uint64_t admission;                      // the plug-ins that run: kl_admit_set

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Aggregated API servers: APIService objects that name a Service. Their groups are passed on, with
 // the front proxy's certificate and headers that say who asks; whether they are available is looked
-// at all the time and stands in their status. A request for a group that this server has itself
-// comes here never.
+// at all the time and stands in their status. An APIService of a version that this server has
+// itself, built-in or custom, takes that version over when it names a Service; controllers in this
+// process go on with what is here.
 #pragma once
 #include "apiserver/aggregate/document.h"
 #include "apiserver/server_int.h"
@@ -22,6 +23,11 @@ void kl_aggregate_loop_fini(struct kl_api_loop *al);
 // loop's view.
 struct kl_object *kl_aggregate_find(struct kl_api_loop *al, struct kl_str group,
                                     struct kl_str version);
+// Whether a version that this server has itself was taken over; as of the last look at the objects.
+static inline bool kl_aggregate_takes(const struct kl_apiserver *s)
+{
+    return atomic_load_explicit(&s->taken_over, memory_order_relaxed);
+}
 // Passes the request on; it was authorised. Ends it.
 void kl_aggregate_proxy(struct kl_api_call *c, struct kl_object *service);
 

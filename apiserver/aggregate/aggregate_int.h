@@ -75,5 +75,6 @@ struct kl_bytes *kl_aggregate_openapi_hash(struct kl_arena *a, struct kl_str tex
 // ---- local.c: APIServices of the groups that this server has itself.
 int kl_local_new(struct kl_aggregate *g, struct kl_local **ret);
 void kl_local_free(struct kl_local *l);
-// Compares what is served with the objects, one tick's worth; writes what is missing.
-void kl_local_tick(struct kl_local *l);
+// Compares what is served with the objects, one tick's worth; writes what is missing or was
+// changed. `changed`: the store was since the last tick.
+void kl_local_tick(struct kl_local *l, bool changed);

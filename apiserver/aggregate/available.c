@@ -3,6 +3,8 @@
 // they serve. One tick a second on loops[0]: objects are looked at when the store has changed,
 // servers are asked in their time. Discovery on other loops reads what was found under a lock.
 #include "apiserver/aggregate/aggregate_int.h"
+#include "apiserver/openapi/openapi.h"
+#include "apiserver/served.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include <stdio.h>
@@ -232,7 +234,7 @@ struct kl_bytes *kl_aggregate_openapi_hash(struct kl_arena *a, struct kl_str tex
 {
     struct kl_value v;
     struct kl_error err;
-    struct kl_str path = kl_arena_printf(a, "apis/%s/%s", group, version);
+    struct kl_str path = kl_arena_printf(a, "%s%s/%s", *group ? "apis/" : "api", group, version);
     if (!path.p || kl_json_parse(a, text, NULL, &v, &err))
         return NULL;
     struct kl_str url = kl_text(kl_map_value(kl_map_value(kl_map_value(&v, KL_STR("paths")), path),
@@ -372,7 +374,8 @@ static bool ask(struct question *q, struct kl_error *err)
     struct kl_str target = q->about == ABOUT_OPENAPI_V3 ? KL_STR("/openapi/v3")
                            : q->about == ABOUT_OPENAPI_V2
                                ? KL_STR("/openapi/v2")
-                               : kl_arena_printf(&q->arena, "/apis/%s/%s", x->group, x->version);
+                               : kl_arena_printf(&q->arena, "/%s%s/%s", *x->group ? "apis/" : "api",
+                                                 x->group, x->version);
     snprintf(q->url, sizeof q->url, "%.*s%.*s", KL_PRI(to.shown), KL_PRI(target));
     struct kl_http_call_spec spec = {.host = to.host.p,
                                      .port = to.port,
@@ -454,6 +457,26 @@ static void drop_gone(struct kl_aggregate *g)
     }
 }
 
+static void see_custom(void *arg, const struct kl_openapi_custom *c)
+{
+    (void)c;
+    *(bool *)arg = true;
+}
+
+// Whether this server has the version itself.
+static bool is_here(struct kl_aggregate *g, const struct kl_aggregate_item *x)
+{
+    const struct kl_openapi_source *src = g->srv->openapi;
+    bool found = false;
+    for (uint16_t i = 0; i < kl_nresources && !found; i++)
+        found = !strcmp(kl_resources[i].group, x->group) &&
+                !strcmp(kl_resources[i].version, x->version) &&
+                kl_is_served(g->srv, &kl_resources[i]);
+    if (!found && src)
+        src->each(src->arg, home(g), kl_str(x->group), kl_str(x->version), see_custom, &found);
+    return found;
+}
+
 static void look(struct kl_aggregate *g)
 {
     const struct kl_resource *res = kl_res(KL_RES_apiregistration_v1_apiservices);
@@ -471,6 +494,10 @@ static void look(struct kl_aggregate *g)
             see(g, kv, &o->root);
     }
     drop_gone(g);
+    bool taken = false;
+    for (size_t i = 0; i < g->nitems && !taken; i++)
+        taken = g->items[i]->here && is_here(g, g->items[i]);
+    atomic_store_explicit(&g->srv->taken_over, taken, memory_order_relaxed);
 }
 
 static void check(struct kl_aggregate *g, struct kl_aggregate_item *x, bool changed)
@@ -510,7 +537,7 @@ static void tick(uv_timer_t *t)
         if (g->items[i]->here)
             check(g, g->items[i], changed);
     if (g->local)
-        kl_local_tick(g->local);
+        kl_local_tick(g->local, changed);
 }
 
 // ---- life

@@ -138,22 +138,49 @@ static void submit(struct kl_local *l, enum kl_verb verb, struct kl_str name,
     kl_client_start(l->g->client, &w->call);
 }
 
+static int make_spec(struct kl_arena *a, const struct wanted *x, struct kl_value *s)
+{
+    *s = kl_new_struct();
+    kl_set(a, s, KL_F_group, kl_stringz(x->group));
+    kl_set(a, s, KL_F_version, kl_stringz(x->version));
+    kl_set(a, s, KL_F_groupPriorityMinimum, kl_int(GROUP_PRIORITY));
+    return kl_set(a, s, KL_F_versionPriority, kl_int(VERSION_PRIORITY));
+}
+
 static struct kl_object *make(const struct wanted *x)
 {
     const struct kl_type *t = kl_res(KL_RES_apiregistration_v1_apiservices)->type;
-    struct kl_value o = kl_new_struct(), m = kl_new_struct(), s = kl_new_struct();
+    struct kl_value o = kl_new_struct(), m = kl_new_struct(), s;
     struct kl_value labels = kl_new_map();
     struct kl_arena a;
     kl_arena_init(&a, 64 * 1024);
+    make_spec(&a, x, &s);
     kl_map_set_value(&a, &labels, KL_STR(MANAGED), kl_stringz("true"));
     kl_set(&a, &m, KL_F_name, kl_stringz(x->name));
     kl_set(&a, &m, KL_F_labels, labels);
-    kl_set(&a, &s, KL_F_group, kl_stringz(x->group));
-    kl_set(&a, &s, KL_F_version, kl_stringz(x->version));
-    kl_set(&a, &s, KL_F_groupPriorityMinimum, kl_int(GROUP_PRIORITY));
-    kl_set(&a, &s, KL_F_versionPriority, kl_int(VERSION_PRIORITY));
     kl_set(&a, &o, KL_F_metadata, m);
     struct kl_object *out = kl_set(&a, &o, KL_F_spec, s) ? NULL : kl_object_freeze(t, &o);
+    kl_arena_fini(&a);
+    return out;
+}
+
+static bool is_managed(const struct kl_value *o)
+{
+    return kl_str_eqz(kl_text(kl_map_value(kl_meta_labels(o), KL_STR(MANAGED))), "true");
+}
+
+// The object with the spec that it has to have; NULL: it has it, or is somebody else's.
+static struct kl_object *mend(const struct wanted *x, struct kl_object *o)
+{
+    struct kl_object *out = NULL;
+    struct kl_value draft = kl_object_draft(o), spec;
+    struct kl_arena a;
+    if (!is_managed(&o->root))
+        return NULL;
+    kl_arena_init(&a, 64 * 1024);
+    if (!make_spec(&a, x, &spec) && !kl_value_equal(&spec, kl_get(&o->root, KL_F_spec)) &&
+        !kl_set(&a, &draft, KL_F_spec, spec))
+        out = kl_object_freeze(o->type, &draft);
     kl_arena_fini(&a);
     return out;
 }
@@ -176,23 +203,27 @@ static void compare(struct kl_local *l)
     l->dirty = false;
     for (size_t i = 0; i < l->n; i++) {
         int n = snprintf(key, sizeof key, "%s/%s", res->etcd_prefix, l->list[i].name);
-        if (n < 0 || (size_t)n >= sizeof key || kl_view_get(v, (struct kl_str){key, (size_t)n}))
+        if (n < 0 || (size_t)n >= sizeof key)
             continue;
-        struct kl_object *o = l->flying < MAX_FLYING ? make(&l->list[i]) : NULL;
-        if (o)
-            submit(l, KL_VERB_CREATE, kl_str(l->list[i].name), o);
-        else
+        struct kl_kv *kv = kl_view_get(v, (struct kl_str){key, (size_t)n});
+        struct kl_object *was = kv ? kl_cache_object(kv, res, &err) : NULL, *o = NULL;
+        if (was && !(o = mend(&l->list[i], was)))
+            continue;
+        if (!was && !kv && l->flying < MAX_FLYING)
+            o = make(&l->list[i]);
+        if (o && l->flying < MAX_FLYING) {
+            submit(l, was ? KL_VERB_UPDATE : KL_VERB_CREATE, kl_str(l->list[i].name), o);
+        } else {
+            kl_object_unref(o);
             l->dirty = true;
+        }
     }
     int n = snprintf(key, sizeof key, "%s/", res->etcd_prefix);
     struct kl_str from = {key, (size_t)n};
     kl_iter_init(&it, v, from, kl_prefix_end(from, end));
     for (struct kl_kv *kv; (kv = kl_iter_next(&it));) {
         struct kl_object *o = kl_cache_object(kv, res, &err);
-        struct kl_str managed =
-            o ? kl_text(kl_map_value(kl_meta_labels(&o->root), KL_STR(MANAGED))) : KL_STR("");
-        if (!kl_str_eqz(managed, "true") || kl_path(&o->root, KL_F_spec, KL_F_service) ||
-            is_wanted(l, kl_meta_name(&o->root)))
+        if (!o || !is_managed(&o->root) || is_wanted(l, kl_meta_name(&o->root)))
             continue;
         if (l->flying < MAX_FLYING)
             submit(l, KL_VERB_DELETE, kl_meta_name(&o->root), NULL);
@@ -201,7 +232,7 @@ static void compare(struct kl_local *l)
     }
 }
 
-void kl_local_tick(struct kl_local *l)
+void kl_local_tick(struct kl_local *l, bool changed)
 {
     struct kl_apiserver *s = l->g->srv;
     const struct kl_openapi_source *src = s->openapi;
@@ -216,6 +247,6 @@ void kl_local_tick(struct kl_local *l)
         l->stamp = stamp;
         l->seen = l->dirty = true;
     }
-    if (l->dirty && !l->flying)
+    if ((l->dirty || changed) && !l->flying)
         compare(l);
 }

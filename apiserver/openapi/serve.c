@@ -59,6 +59,8 @@ static void put_entry(struct index *x, const struct kl_oa_ask *ask, struct kl_st
 
 static void put_version_entry(struct index *x, struct kl_str group, struct kl_str version)
 {
+    if (kl_aggregate_takes(x->r->srv) && kl_aggregate_find(x->r->al, group, version))
+        return; // put_remote's
     struct kl_oa_ask ask = {.what = KL_OA_V3, .group = group, .version = version};
     put_entry(x, &ask,
               kl_arena_printf(x->r->arena, "%s%.*s/%.*s", group.n ? "apis/" : "api", KL_PRI(group),
@@ -104,8 +106,8 @@ static void put_remote(struct index *x)
     for (size_t i = 0; i < n; i++)
         for (size_t k = 0; k < list[i].nversions; k++) {
             const struct kl_aggregate_version *v = &list[i].versions[k];
-            struct kl_str path =
-                kl_arena_printf(x->r->arena, "apis/%s/%s", list[i].name, v->version);
+            struct kl_str path = kl_arena_printf(
+                x->r->arena, "%s%s/%s", *list[i].name ? "apis/" : "api", list[i].name, v->version);
             if (v->openapi)
                 kl_buf_printf(
                     &x->b, ",\"%.*s\":{\"serverRelativeURL\":\"/openapi/v3/%.*s?hash=%.*s\"}",

@@ -81,6 +81,13 @@ class Extension(http.server.BaseHTTPRequestHandler):
         path = self.path.split("?")[0]
         if path == f"/apis/{GROUP}/{VERSION}":
             self.answer(RESOURCES)
+        elif path == "/apis/node.k8s.io/v1":
+            self.answer({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "node.k8s.io/v1",
+                         "resources": [{"name": "runtimeclasses", "singularName": "", "namespaced": False,
+                                        "kind": "RuntimeClass", "verbs": ["list"]}]})
+        elif path == "/apis/node.k8s.io/v1/runtimeclasses":
+            self.answer({"kind": "RuntimeClassList", "apiVersion": "node.k8s.io/v1", "metadata": {},
+                         "items": [{"metadata": {"name": "theirs"}, "handler": "x"}]})
         elif path == "/openapi/v2":
             Extension.asked_by = dict(self.seen[-1]["headers"])
             self.answer(V2)
@@ -185,6 +192,14 @@ def condition():
         if c["type"] == "Available":
             return c["status"], c["reason"], c["message"]
     return None
+
+
+def aggregated_group(name):
+    accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    items = json.loads(server.raw("GET", "/apis", headers={"Accept": accept})[2])["items"]
+    found = [i for i in items if i["metadata"]["name"] == name]
+    equal(len(found), 1, f"{name} in discovery")
+    return found[0]
 
 
 def wait_condition(status, reason, message=None):
@@ -407,12 +422,7 @@ def test_discovery_is_merged():
     g = server.get(f"/apis/{GROUP}")
     equal((g["kind"], g["preferredVersion"]["version"]), ("APIGroup", VERSION))
     equal(server.get(f"/apis/{GROUP}/{VERSION}"), RESOURCES)
-    accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-
-    def aggregated():
-        text = server.raw("GET", "/apis", headers={"Accept": accept})[2]
-        return next(i for i in json.loads(text)["items"] if i["metadata"]["name"] == GROUP)
-    v = aggregated()["versions"][0]
+    v = aggregated_group(GROUP)["versions"][0]
     equal((v["version"], v["freshness"], len(v["resources"])), (VERSION, "Current", 1))
     r = v["resources"][0]
     equal((r["resource"], r["scope"], r["shortNames"], r["responseKind"]),
@@ -461,16 +471,53 @@ def test_openapi_v2_is_merged():
     equal((got["x-remote-user"], got.get("x-remote-group")), ("system:aggregator", None))
 
 
+def test_takes_a_version_over():
+    """An APIService of a group that is ours comes to the Service as long as nobody starts the server."""
+    def names():
+        return [i["metadata"]["name"] for i in server.get("/apis/node.k8s.io/v1/runtimeclasses")["items"]]
+    equal(names(), [])
+    service = {"service": {"namespace": "extensions", "name": "wardle", "port": 443}, "caBundle": wardle.ca}
+    server.kubectl("patch", "apiservice", "v1.node.k8s.io", "--type=merge", "-p", json.dumps({"spec": service}))
+    server.apply({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+                  "metadata": {"name": "v2beta1.node.k8s.io"},
+                  "spec": dict(service, group="node.k8s.io", version="v2beta1", groupPriorityMinimum=100,
+                               versionPriority=1)})
+
+    def theirs():
+        status, _, text = server.raw("GET", "/apis/node.k8s.io/v1/runtimeclasses")
+        return status == 200 and [i["metadata"]["name"] for i in json.loads(text)["items"]] == ["theirs"]
+    wait_for(theirs, "requests come there", 60)
+    seen = [s for s in Extension.seen if s["path"] == "/apis/node.k8s.io/v1/runtimeclasses"][-1]
+    equal(dict(seen["headers"])["x-remote-user"], "system:admin")
+    holds(server.kubectl_fails("get", "--raw", "/apis/node.k8s.io/v1/runtimeclasses", "--as", "nobody"),
+          'User "nobody" cannot list resource "runtimeclasses"')
+    names_of = [g["name"] for g in server.get("/apis")["groups"]]
+    equal(names_of.count("node.k8s.io"), 1)
+    wait_for(lambda: len(server.get("/apis/node.k8s.io")["versions"]) == 2, "both versions are listed", 60)
+    group = server.get("/apis/node.k8s.io")
+    equal(([v["version"] for v in group["versions"]], group["preferredVersion"]["version"]), (["v1", "v2beta1"], "v1"))
+    wait_for(lambda: aggregated_group("node.k8s.io")["versions"][0].get("resources"), "what they serve is known", 60)
+    v1, v2 = aggregated_group("node.k8s.io")["versions"]
+    equal((v1["version"], v1["resources"][0]["verbs"], v2["version"]), ("v1", ["list"], "v2beta1"))
+    check("/apis/node.k8s.io/v1/runtimeclasses" in server.get("/openapi/v2")["paths"], "our own paths stay")
+    server.kubectl("delete", "apiservice", "v2beta1.node.k8s.io")
+    equal(server.stop(), 0)
+    server.start()
+    wait_for(lambda: "service" not in server.get("/apis/apiregistration.k8s.io/v1/apiservices/v1.node.k8s.io")["spec"],
+             "it is ours again", 60)
+
+    def ours():
+        status, _, text = server.raw("GET", "/apis/node.k8s.io/v1/runtimeclasses")
+        return status == 200 and not json.loads(text)["items"]
+    wait_for(ours, "requests stay here", 60)
+
+
 def test_goes_away():
     wardle.stop()
     server.apply(slice_object(ready=False), namespace="extensions")
     wait_condition("False", "MissingEndpoints")
-    accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-
     def stale():
-        text = server.raw("GET", "/apis", headers={"Accept": accept})[2]
-        item = next(i for i in json.loads(text)["items"] if i["metadata"]["name"] == GROUP)
-        return item["versions"][0]
+        return aggregated_group(GROUP)["versions"][0]
     v = wait_for(lambda: stale() if stale()["freshness"] == "Stale" else None, "stale")
     equal(v["resources"][0]["resource"], "flunders")  # what was last known
     check(FLUNDERS in server.get("/openapi/v2")["paths"], "likewise, as upstream does")
