@@ -236,6 +236,12 @@ struct kl_bytes *kl_encode_result(struct kl_req *r, const struct kl_spec *s)
     kl_buf_init(&out, KL_MAX_ARENA_BYTES);
     bool of_resource = r->result == KL_RESULT_KV || (r->info.res && type == r->info.res->type) ||
                        type == kl_type(KL_TYPE_autoscaling_v1_Scale);
+    if (of_resource && s->form == KL_FORM_PARTIAL_LIST) {
+        kl_fail_form(r, false);
+        r->http = r->fail.http;
+        kl_buf_fini(&out);
+        return encode_fail(r, s);
+    }
     if (of_resource && s->form != KL_FORM_OBJECT && s->media == KL_MEDIA_PROTOBUF) {
         kl_encode_partial(&out, s, r->frozen, true); // no Table was agreed to
     } else if (of_resource && s->form != KL_FORM_OBJECT) {

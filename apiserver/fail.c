@@ -108,6 +108,33 @@ struct kl_fail *kl_fail_conflict(struct kl_req *r, struct kl_str name, const cha
     return f;
 }
 
+struct kl_str kl_req_go_type(struct kl_req *r, bool list)
+{
+    const struct kl_resource *res = kl_resource_storage(r->info.res);
+    const char *suffix = list ? "List" : "";
+    struct kl_str group = kl_str(res->group), package;
+    if (res->custom)
+        return kl_arena_printf(r->arena, "*unstructured.Unstructured%s", suffix);
+    if (kl_str_eqz(r->info.sub, "scale"))
+        return KL_STR("*autoscaling.Scale");
+    if (kl_str_eqz(group, "internal.apiserver.k8s.io"))
+        package = KL_STR("apiserverinternal");
+    else if (!group.n || !kl_str_split(&group, '.', &package))
+        package = KL_STR("core");
+    return kl_arena_printf(r->arena, "*%.*s.%s%s", KL_PRI(package), res->kind, suffix);
+}
+
+struct kl_fail *kl_fail_form(struct kl_req *r, bool list)
+{
+    struct kl_str type = kl_req_go_type(r, list);
+    return kl_fail_set(r, 406, "NotAcceptable",
+                       list ? "you requested PartialObjectMetadata, but the requested object is a "
+                              "list (%.*s)"
+                            : "you requested PartialObjectMetadataList, but the requested object "
+                              "is not a list (%.*s)",
+                       KL_PRI(type));
+}
+
 struct kl_fail *kl_fail_method(struct kl_req *r)
 {
     struct kl_fail *f = begin(r, 405, "MethodNotAllowed");

@@ -409,6 +409,12 @@ static void answer(struct list *l)
     struct kl_req *r = &l->call->req;
     const struct kl_spec *s = &l->call->spec;
     struct kl_buf head, tail;
+    if (s->form == KL_FORM_PARTIAL) { // said only now, as upstream does: it transforms what it has
+        kl_gather_fini(g);
+        kl_fail_form(r, true);
+        kl_req_fail(r);
+        return;
+    }
     kl_buf_init(&head, 1 << 20);
     kl_buf_init(&tail, 4096);
     if (s->media == KL_MEDIA_PROTOBUF) {
@@ -463,8 +469,6 @@ static struct list *new_list(struct kl_api_call *c, struct kl_gather *g)
     struct list *l = KL_ARENA_NEW(c->req.arena, struct list);
     if (!l)
         return NULL;
-    if (c->spec.form == KL_FORM_PARTIAL)
-        c->spec.form = KL_FORM_PARTIAL_LIST;
     l->call = c;
     l->g = g ? g : &l->own;
     l->cached = kl_spec_is_cached(&c->req, &c->spec) && !c->spec.pretty;

@@ -187,6 +187,11 @@ struct kl_fail *kl_fail_bad(struct kl_req *r, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 struct kl_fail *kl_fail_err(struct kl_req *r, const struct kl_error *err); // by its code
 struct kl_fail *kl_fail_method(struct kl_req *r);
+// 406: an object was asked for where a list is the answer (`list`), or the other way round.
+struct kl_fail *kl_fail_form(struct kl_req *r, bool list);
+// Go's name of the type that upstream works with: "*core.Pod", "*core.PodList" with `list`. In the
+// arena.
+struct kl_str kl_req_go_type(struct kl_req *r, bool list);
 struct kl_fail *kl_fail_internal(struct kl_req *r, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 struct kl_fail *kl_fail_oom(struct kl_req *r);

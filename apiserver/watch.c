@@ -111,12 +111,16 @@ static void trim_newline(struct kl_buf *b)
         b->n--;
 }
 
-// The frame of an object in a form made for this stream.
+// The frame of an object in a form made for this stream. `initial_end`: the bookmark that says so,
+// whose annotation a Table must show whatever it is to show of objects.
 static struct kl_bytes *made_frame(struct kl_watch_stream *w, enum kl_event_type t,
-                                   struct kl_object *o)
+                                   struct kl_object *o, bool initial_end)
 {
     struct kl_req *r = &w->call->req;
-    const struct kl_spec *s = &w->call->spec;
+    struct kl_spec spec = w->call->spec;
+    const struct kl_spec *s = &spec;
+    if (initial_end && spec.include == KL_INCLUDE_NONE)
+        spec.include = KL_INCLUDE_METADATA;
     struct kl_error err = {0};
     struct kl_object *v = kl_object_in_version(r->info.res, o, &err);
     struct kl_buf b;
@@ -191,7 +195,7 @@ static int put_event(struct kl_watch_stream *w, const struct kl_watcher_event *e
     struct kl_req *r = &w->call->req;
     struct kl_error err = {0};
     if (!w->cached || !e->kv) {
-        put_chunk(&c[0], made_frame(w, e->type, e->object), 0);
+        put_chunk(&c[0], made_frame(w, e->type, e->object, false), 0);
         return c[0].bytes ? 1 : KL_ENOMEM;
     }
     if (w->call->spec.media == KL_MEDIA_PROTOBUF) {
@@ -233,18 +237,8 @@ static int put_bookmark(struct kl_watch_stream *w, kl_rev rev, bool initial_end,
     struct kl_object *o = kl_object_freeze(r->info.res->type, &root);
     kl_arena_fini(&a);
     struct kl_bytes *frame = NULL;
-    if (o && w->call->spec.form == KL_FORM_TABLE) {
-        struct kl_str t = kl_arena_printf(
-            r->arena,
-            "{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{"
-            "\"resourceVersion\":\"%lld\"},\"columnDefinitions\":null,\"rows\":[{\"cells\":[],"
-            "\"object\":{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\","
-            "\"metadata\":{\"resourceVersion\":\"%lld\"%s}}}]}",
-            (long long)rev, (long long)rev,
-            initial_end ? ",\"annotations\":{\"k8s.io/initial-events-end\":\"true\"}" : "");
-        frame = t.p ? own_frame(w, "BOOKMARK", t) : NULL;
-    } else if (o && w->call->spec.form != KL_FORM_OBJECT) {
-        frame = made_frame(w, KL_EVENT_BOOKMARK, o);
+    if (o && w->call->spec.form != KL_FORM_OBJECT) {
+        frame = made_frame(w, KL_EVENT_BOOKMARK, o, initial_end);
     } else if (o) {
         struct kl_buf b;
         kl_buf_init(&b, 64 * 1024);

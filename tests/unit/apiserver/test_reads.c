@@ -9,6 +9,7 @@
 
 #define MERGE "content-type: application/merge-patch+json\r\n"
 #define TABLE "accept: application/json;as=Table;v=v1;g=meta.k8s.io\r\n"
+#define TABLE_V1BETA1 "accept: application/json;as=Table;v=v1beta1;g=meta.k8s.io\r\n"
 #define PARTIAL "accept: application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io\r\n"
 #define PARTIALS "accept: application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io\r\n"
 #define PROTOBUF "accept: application/vnd.kubernetes.protobuf\r\n"
@@ -65,6 +66,28 @@ static void test_forms(void **state)
          {"{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/v1\",",
           "\"items\":[{"},
          PARTIALS},
+        // An object's form for a list, and a list's for an object.
+        {"GET",
+         "/api/v1/namespaces/f/configmaps",
+         NULL,
+         406,
+         {"\"reason\":\"NotAcceptable\"",
+          "you requested PartialObjectMetadata, but the requested object is a list "
+          "(*core.ConfigMapList)"},
+         PARTIAL},
+        {"GET",
+         "/api/v1/namespaces/f/configmaps/a",
+         NULL,
+         406,
+         {"you requested PartialObjectMetadataList, but the requested object is not a list "
+          "(*core.ConfigMap)"},
+         PARTIALS},
+        {"GET",
+         "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+         NULL,
+         406,
+         {"(*rbac.ClusterRoleList)"},
+         PARTIAL},
         {"GET",
          "/api/v1/namespaces/f/configmaps/a",
          NULL,
@@ -300,6 +323,19 @@ static void test_watches(void **state)
          200,
          {"\"kind\":\"Table\"", "\"columnDefinitions\":[", "\"cells\":[\"a\""},
          TABLE},
+        // A bookmark is a row as every other is: of an object that has nothing but a revision.
+        {"GET",
+         "/api/v1/namespaces/w/configmaps?watch=1&timeoutSeconds=1&sendInitialEvents=true&"
+         "allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan&includeObject=None&"
+         "fieldSelector=metadata.name%3Dnone",
+         NULL,
+         200,
+         {"{\"type\":\"BOOKMARK\",\"object\":{\"kind\":\"Table\",\"apiVersion\":"
+          "\"meta.k8s.io/v1beta1\"",
+          "\"columnDefinitions\":[{", "\"rows\":[{\"cells\":[\"\",0,\"\\u003cunknown\\u003e\"]",
+          "\"object\":{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1beta1\"",
+          "\"k8s.io/initial-events-end\":\"true\""},
+         TABLE_V1BETA1},
         {"GET",
          "/api/v1/namespaces/w/configmaps?watch=1&timeoutSeconds=1",
          NULL,
