@@ -109,6 +109,7 @@ struct kl_write {
     struct kl_object *was; // stored, decoded: the draft and `ad` refer to it, also through a wait
     kl_rev guard; // of the keys that `bytes` is sealed with (encryption/encryption.h); -1: none
     int verdict;
+    bool ownerless; // it was too large: managedFields are left out
     int tries, guard_tries;
 };
 // For transforms: another key that this write must find at `expect` (0: absent) and sets. `value`

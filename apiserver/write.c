@@ -236,6 +236,21 @@ static void lost(struct kl_write *w, struct kl_kv *found, bool by_charge)
     step(w);
 }
 
+// What is too large for the store is tried once more without managedFields, as upstream's handlers
+// do. An apply is not: it is about them.
+static bool give_up_owners(struct kl_write *w, int code)
+{
+    const struct kl_req *r = w->r;
+    bool writes = r->info.op == KL_VERB_CREATE || r->info.op == KL_VERB_UPDATE ||
+                  (r->info.op == KL_VERB_PATCH && r->opts.patch_type != KL_PATCH_APPLY);
+    if (code != KL_ETOOLARGE || w->ownerless || !writes || w->verdict != KL_WRITE_PUT)
+        return false;
+    w->ownerless = true;
+    drop(w);
+    step(w);
+    return true;
+}
+
 static void on_txn(struct kl_txn *t)
 {
     struct kl_write *w = KL_CONTAINER_OF(t, struct kl_write, txn);
@@ -246,11 +261,14 @@ static void on_txn(struct kl_txn *t)
                                               : KL_ETCD_CREATE,
                    (int64_t)(uv_hrtime() - w->submitted_ns) / 1000);
     if (t->code) {
-        if (!t->err.code)
-            kl_error_set(&t->err, t->code, "%s", kl_err_text(t->code));
-        kl_fail_err(r, &t->err);
+        struct kl_error err = t->err;
+        if (!err.code)
+            kl_error_set(&err, t->code, "%s", kl_err_text(t->code));
         kl_txn_fini(t);
-        fail(w);
+        if (!give_up_owners(w, err.code)) {
+            kl_fail_err(r, &err);
+            fail(w);
+        }
         return;
     }
     if (!t->body.succeeded) {
@@ -345,7 +363,8 @@ static void submit(struct kl_write *w)
         return;
     }
     struct kl_error err = {0};
-    if (kl_store_submit(w->r->srv->o.store, &w->txn, &err)) {
+    int rc = kl_store_submit(w->r->srv->o.store, &w->txn, &err);
+    if (rc && !give_up_owners(w, rc)) {
         kl_fail_err(w->r, &err);
         fail(w);
     }
@@ -435,6 +454,8 @@ static void validate(struct kl_write *w, const struct kl_object *stored)
     struct kl_req *r = w->r;
     const struct kl_resource *st = kl_resource_storage(w->res);
     struct kl_value *meta = kl_edit(r->arena, &w->draft, KL_F_metadata, KL_STRUCT);
+    if (meta && w->ownerless)
+        kl_unset(r->arena, meta, KL_F_managedFields);
     if (meta && w->verdict == KL_WRITE_PUT && !r->opts.dry_run)
         kl_unset(r->arena, meta, KL_F_resourceVersion);
     else if (meta && r->opts.dry_run && stored)

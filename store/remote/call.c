@@ -168,7 +168,10 @@ int kl_remote_error(const struct kl_remote_call *c, struct kl_error *err)
 {
     const char *text = strstr(c->err.msg, " desc = ");
     int code = c->code == KL_GRPC_INVALID_ARGUMENT ? KL_EBADREQUEST : kl_grpc_to_err(c->code);
-    if (c->code == KL_GRPC_OUT_OF_RANGE && strstr(c->err.msg, "compacted"))
+    if ((c->code == KL_GRPC_INVALID_ARGUMENT && strstr(c->err.msg, "request is too large")) ||
+        (c->code == KL_GRPC_RESOURCE_EXHAUSTED && strstr(c->err.msg, "larger than max")))
+        code = KL_ETOOLARGE;
+    else if (c->code == KL_GRPC_OUT_OF_RANGE && strstr(c->err.msg, "compacted"))
         code = KL_ECOMPACTED;
     else if (c->code == KL_GRPC_OUT_OF_RANGE && strstr(c->err.msg, "future"))
         code = KL_EFUTUREREV;

@@ -80,6 +80,19 @@ def test_restart():
     equal(server.get(CONFIG_MAPS + "/kept"), before, "object after a restart")
 
 
+def test_too_large():
+    """What etcd does not take (1.5 MiB) is stored without managedFields; and then not at all."""
+    data = {f"{i:0250d}": "" for i in range(3500)}  # 0.9 MB, and as much of owners
+    made = server.api("POST", CONFIG_MAPS, config_map("large", data))
+    check("managedFields" not in made["metadata"], "owners of what is too large with them")
+    made["metadata"]["labels"] = {"a": "b"}
+    put = server.api("PUT", CONFIG_MAPS + "/large", made)
+    equal(put["metadata"]["labels"], {"a": "b"})
+    check("managedFields" not in put["metadata"], "owners after an update")
+    small = server.api("POST", CONFIG_MAPS, config_map("small", {"a": "b"}))
+    check("managedFields" in small["metadata"], "no owners of what is small")
+
+
 def test_remote_killed():
     """What was acknowledged before is there, and writes go on by themselves."""
     server.api("POST", CONFIG_MAPS, config_map("before", {}))
