@@ -4,6 +4,7 @@
 #include "apiserver/lease.h"
 #include "apiserver/managed.h"
 #include "apiserver/strategy.h"
+#include "apiserver/trace/trace.h"
 #include "base/clock.h"
 #include "object/convert.h"
 #include "object/defaults.h"
@@ -14,7 +15,10 @@ enum { NAME_TRIES = 8 };
 void kl_registry_get(struct kl_req *r)
 {
     struct kl_str key = kl_object_key(r->arena, r->info.res, r->info.ns, r->info.name);
+    struct kl_span *span = kl_span_begin(r, "cacher.Get");
     struct kl_kv *kv = key.p ? kl_view_get(kl_req_view(r), key) : NULL;
+    kl_span_text(span, "key", key);
+    kl_span_end(span);
     if (kv) {
         kl_req_ok_kv(r, 200, kv);
         return;

@@ -12,6 +12,7 @@
 #include "apiserver/metrics.h"
 #include "apiserver/served.h"
 #include "apiserver/server_int.h"
+#include "apiserver/trace/trace.h"
 #include "base/log.h"
 #include <stdio.h>
 
@@ -73,6 +74,8 @@ void kl_api_call_release(struct kl_api_call *c)
     struct kl_api_loop *al = c->req.al;
     if (c->req.audit)
         kl_audit_end(&c->req);
+    if (c->req.trace)
+        kl_trace_end(&c->req);
     kl_api_metrics_leave(&c->req);
     if (c->req.ticket || c->req.inflight)
         kl_fair_leave(&c->req);
@@ -111,7 +114,9 @@ void kl_http_answer(struct kl_req *r)
     }
     if (r->audit)
         kl_audit_result(r);
+    struct kl_span *span = kl_span_begin(r, "SerializeObject");
     struct kl_bytes *body = kl_encode_result(r, &c->spec);
+    kl_span_end(span);
     if (!body) {
         kl_http_abort(c->hr);
         kl_api_call_release(c);
@@ -196,6 +201,9 @@ static void on_body(void *arg, struct kl_http_req *hr, int status, struct kl_str
         return;
     }
     r->body = body;
+    if (r->trace)
+        kl_span_event_number(kl_span_current(r), "limitedReadBody succeeded", "len",
+                             (int64_t)body.n);
     if (body.n && take_media(r, kl_http_header(c->hr, KL_STR("content-type")))) {
         kl_req_fail(r);
         return;
@@ -220,6 +228,8 @@ static void run_resource(void *arg)
         kl_req_fail(r);
         return;
     }
+    if (r->trace)
+        kl_trace_filter(r, "authorization");
     if (kl_pipeline_check(r)) {
         if (kl_ask_wait(&r->ask, run_resource, c))
             return;
@@ -251,6 +261,8 @@ static void run_resource(void *arg)
     if (r->opts.pretty)
         c->spec.pretty = true;
     c->spec.include = r->opts.include;
+    if (r->trace)
+        kl_trace_handler(r);
     if (kl_is_connect(&r->info)) {
         if (kl_connect_may(r))
             kl_admit_connect(c);
@@ -320,6 +332,8 @@ static bool wants_pretty(struct kl_str agent)
 static void authorize_path(void *arg)
 {
     struct kl_api_call *c = arg;
+    if (c->req.trace)
+        kl_trace_filter(&c->req, "authorization");
     if (kl_authorize_req(&c->req))
         kl_nonresource_run(c);
     else if (!kl_ask_wait(&c->req.ask, authorize_path, c))
@@ -335,6 +349,8 @@ static void begin_path(struct kl_api_call *c)
 static void enter(struct kl_api_call *c)
 {
     struct kl_req *r = &c->req;
+    if (r->trace)
+        kl_trace_filter(r, "priorityandfairness");
     if (r->info.is_resource) {
         // The selectors are among what authorisation looks at; still who may not, is told that
         // first.
@@ -351,6 +367,8 @@ static void impersonate(void *arg)
 {
     struct kl_api_call *c = arg;
     struct kl_req *r = &c->req;
+    if (r->trace)
+        kl_trace_filter(r, "constrainedimpersonation");
     if (kl_impersonate(r, c->hr)) {
         if (!kl_ask_wait(&r->ask, impersonate, c))
             kl_req_fail(r);
@@ -380,6 +398,10 @@ static void authenticate(void *arg)
     }
     if (r->user->anonymous && kl_http_version(c->hr) == 20)
         kl_http_close_after(c->hr);
+    if (r->srv->tracer)
+        kl_trace_begin(r, c->hr);
+    if (r->trace)
+        kl_trace_filter(r, "audit");
     if (r->srv->audit && !kl_audit_begin(r, c->hr)) {
         kl_fail_internal(r, "failed to store audit event");
         kl_req_fail(r);

@@ -5,6 +5,7 @@
 #include "apiserver/gather.h"
 #include "apiserver/gzip.h"
 #include "apiserver/metrics.h"
+#include "apiserver/trace/trace.h"
 #include "object/custom.h"
 #include "base/clock.h"
 #include "object/protobuf.h"
@@ -18,6 +19,7 @@ struct list {
     struct kl_api_call *call;
     struct kl_gather *g;
     struct kl_gather own; // of a LIST; a collection that was deleted brings its own
+    struct kl_span *span; // of what is read, then of what is written
     size_t at;
     bool head_sent, tail_sent, cached;
     struct kl_bytes *head, *tail;
@@ -415,6 +417,8 @@ static void answer(struct list *l)
         kl_req_fail(r);
         return;
     }
+    l->span = kl_span_begin(r, "SerializeObject");
+    kl_span_text(l->span, "mediaType", kl_str(kl_spec_content_type(s, false)));
     kl_buf_init(&head, 1 << 20);
     kl_buf_init(&tail, 4096);
     if (s->media == KL_MEDIA_PROTOBUF) {
@@ -456,6 +460,7 @@ static void answer(struct list *l)
 static void on_gathered(struct kl_gather *g, int code)
 {
     struct list *l = KL_CONTAINER_OF(g, struct list, own);
+    kl_span_end(l->span);
     if (code) {
         kl_gather_fini(g);
         kl_req_fail(&l->call->req);
@@ -489,6 +494,8 @@ void kl_list_run(struct kl_api_call *c)
                                 .done = on_gathered,
                                 .want_json = l->cached && c->spec.media == KL_MEDIA_JSON,
                                 .want_protobuf = l->cached && c->spec.media == KL_MEDIA_PROTOBUF};
+    l->span = kl_span_begin(r, "cacher.GetList");
+    kl_span_text(l->span, "audit-id", r->trace ? kl_audit_id(r) : KL_STR(""));
     kl_gather_start(&l->own);
 }
 

@@ -8,6 +8,7 @@
 #include "apiserver/info.h"
 #include "apiserver/series.h"
 #include "apiserver/server_int.h"
+#include "apiserver/trace/trace.h"
 #include "base/clock.h"
 #include "base/metrics.h"
 #include <malloc.h>
@@ -35,6 +36,8 @@ void kl_api_metrics_answer(struct kl_req *r, int http, int64_t bytes)
 {
     if (r->audit)
         kl_audit_status(r, http);
+    if (r->trace)
+        kl_trace_answer(r, http, bytes);
     if (!r->began_ns) // refused before it was known what it is
         return;
     kl_series_request(
@@ -153,6 +156,7 @@ void kl_api_metrics_write(struct kl_req *r, struct kl_buf *b)
     kl_fair_metrics(s->fair, b);
     kl_audit_metrics(s->audit, b);
     kl_admit_metrics_write(s, b);
+    kl_tracer_metrics(s->tracer, b);
     kl_metrics_write_process(b);
     put(b, "process_start_time_seconds", "gauge", "Start time since the epoch in seconds.");
     kl_buf_printf(b, "process_start_time_seconds %.3f\n",

@@ -21,6 +21,7 @@ struct kl_series;
 struct kl_fair_ticket;
 struct kl_audit_event;
 struct kl_conversion_memo;
+struct kl_trace;
 
 // RequestInfo (apiserver/pkg/endpoints/request).
 struct kl_req_info {
@@ -96,8 +97,9 @@ struct kl_req {
     struct kl_series *series, *events; // series.h: found once
     uint8_t counted;                   // 1 + place in inflight of the loop; 0: in none
     struct kl_arena *arena;
-    struct kl_user *user; // referenced
-    struct kl_ask ask;    // what authentication and authorisation wait for
+    struct kl_user *user;   // referenced
+    struct kl_ask ask;      // what authentication and authorisation wait for
+    struct kl_trace *trace; // trace/trace.h; NULL: nobody traces
     struct kl_req_info info;
     struct kl_req_opts opts;
     struct kl_str user_agent;

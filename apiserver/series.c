@@ -127,7 +127,7 @@ static struct kl_series *find(struct kl_api_loop *al, const struct labels *l)
     return make(t, l, hash);
 }
 
-static struct kl_str upper_verb(const struct kl_req *r)
+struct kl_str kl_series_verb(const struct kl_req *r)
 {
     static const struct kl_str names[KL_VERB_COUNT] = {
         [KL_VERB_GET] = KL_STR_INIT("GET"),
@@ -162,21 +162,26 @@ static struct kl_str known_path(struct kl_str path)
     return KL_STR("");
 }
 
+struct kl_str kl_series_scope(const struct kl_req_info *i)
+{
+    return i->name.n || i->op == KL_VERB_CREATE ? KL_STR("resource")
+           : i->ns.n                            ? KL_STR("namespace")
+                                                : KL_STR("cluster");
+}
+
 static struct kl_series *of_request(struct kl_req *r)
 {
     const struct kl_req_info *i = &r->info;
     if (r->series || !r->al)
         return r->series;
-    struct labels l = {.verb = upper_verb(r), .dry_run = r->opts.dry_run};
+    struct labels l = {.verb = kl_series_verb(r), .dry_run = r->opts.dry_run};
     if (i->res) {
         l.group = kl_str(i->res->group);
         l.version = kl_str(i->res->version);
         l.resource = kl_str(i->res->plural);
         if (i->subres)
             l.sub = kl_str(i->subres->name);
-        l.scope = i->name.n || i->op == KL_VERB_CREATE ? KL_STR("resource")
-                  : i->ns.n                            ? KL_STR("namespace")
-                                                       : KL_STR("cluster");
+        l.scope = kl_series_scope(i);
     } else {
         l.sub = i->is_resource ? KL_STR("") : known_path(i->path);
     }

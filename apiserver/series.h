@@ -22,5 +22,9 @@ void kl_series_event(struct kl_req *r);               // one was sent to a watch
 void kl_series_etcd(struct kl_req *r, const struct kl_resource *res, enum kl_etcd_op op,
                     int64_t took_us);
 
+// The labels verb and scope of a request.
+struct kl_str kl_series_verb(const struct kl_req *r);
+struct kl_str kl_series_scope(const struct kl_req_info *i);
+
 // ---- any loop
 void kl_series_write(struct kl_apiserver *s, struct kl_buf *out);

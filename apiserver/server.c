@@ -18,6 +18,7 @@
 #include "apiserver/served.h"
 #include "apiserver/series.h"
 #include "apiserver/server_int.h"
+#include "apiserver/trace/trace.h"
 #include "apiserver/webhook.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -68,6 +69,8 @@ static void loop_begin(struct kl_task *t)
         abort();
     }
     kl_hooks_loop_begin(x->al);
+    if (s->tracer && x->al == &s->loops[0] && kl_tracer_start(s->tracer, x->al->loop, &err))
+        kl_log(KL_LOG_ERROR, "apiserver", "nothing is traced: %s", err.msg);
     bool last = atomic_fetch_sub(x->left, 1) == 1;
     if (last)
         free(x->left);
@@ -262,6 +265,8 @@ int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver
                                        .off = !s->o.settings->priority_and_fairness};
     if (!rc)
         rc = kl_audit_new(s->o.settings, &s->audit, err);
+    if (!rc)
+        rc = kl_tracer_new(s->o.settings->tracing_config_file, &s->tracer, err);
     if (!rc && !(s->fair = kl_fair_new(s, &fo)))
         rc = kl_error_set(err, KL_ENOMEM, "out of memory");
     if (!rc && kl_conversion_metrics_new(&s->conversion_metrics))
@@ -327,6 +332,7 @@ static void close_watches(struct kl_task *t)
         kl_repair_stop(s->repair);
         kl_encryption_stop(s->o.encryption);
         kl_crd_controller_stop(s);
+        kl_tracer_stop(s->tracer);
     }
     if (atomic_fetch_sub(x->left, 1) == 1)
         free(x->left);
@@ -360,5 +366,6 @@ void kl_apiserver_free(struct kl_apiserver *s)
     kl_aggregate_free(s->aggregate);
     kl_repair_free(s->repair);
     kl_audit_free(s->audit);
+    kl_tracer_free(s->tracer);
     free(s);
 }

@@ -29,6 +29,7 @@ struct kl_authn_cache;
 struct kl_fair;
 struct kl_openapi_source;
 struct kl_repair;
+struct kl_tracer;
 struct kl_watch_stream;
 struct kl_webhook_loop;
 struct kl_hooks;
@@ -91,6 +92,7 @@ struct kl_apiserver {
     struct kl_served *served;                // NULL: what is served by default (served.h)
     struct kl_fair *fair;                    // fairness/fairness.h
     struct kl_audit *audit;                  // audit/audit.h; NULL: off
+    struct kl_tracer *tracer;                // trace/trace.h; NULL: off
     struct kl_authn *authn;                  // token signer and verifiers
     struct kl_aggregate *aggregate;          // aggregate/aggregate.h
     atomic_bool taken_over;                  // kl_aggregate_takes

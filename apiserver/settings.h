@@ -56,6 +56,8 @@ struct kl_api_settings {
     const char *admission_control_config_file;
     int default_not_ready_toleration_s, default_unreachable_toleration_s;
 
+    const char *tracing_config_file;
+
     // ---- audit
     const char *audit_policy_file, *audit_log_path, *audit_log_format, *audit_log_mode;
     int audit_log_maxage_days, audit_log_maxbackup, audit_log_maxsize_mb;

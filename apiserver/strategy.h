@@ -97,6 +97,7 @@ struct kl_write {
     // the machine's
     struct kl_txn txn;
     uint64_t submitted_ns;
+    struct kl_span *span; // of the transaction (trace/trace.h)
     struct kl_compare cmp[2 + KL_WRITE_EXTRA];
     struct kl_op then[1 + KL_WRITE_EXTRA], els[1];
     struct kl_value draft;

@@ -3,9 +3,11 @@
 // included: read → transform → mutating admission → settle → validating admission → transaction
 // that compares the revision read → on a lost race again with what the transaction found. One round
 // trip each time. Admission may wait for webhooks; without any it is all one straight run.
+#include "apiserver/audit/audit.h"
 #include "apiserver/series.h"
 #include "apiserver/encryption/encryption.h"
 #include "apiserver/strategy.h"
+#include "apiserver/trace/trace.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rand.h"
@@ -255,6 +257,11 @@ static void on_txn(struct kl_txn *t)
 {
     struct kl_write *w = KL_CONTAINER_OF(t, struct kl_write, txn);
     struct kl_req *r = w->r;
+    if (w->span) {
+        kl_span_event(w->span, t->code ? "Txn call failed" : "Txn call succeeded");
+        kl_span_end(w->span);
+        w->span = NULL;
+    }
     kl_series_etcd(r, w->res,
                    w->verdict != KL_WRITE_PUT ? KL_ETCD_DELETE
                    : w->stored                ? KL_ETCD_UPDATE
@@ -330,10 +337,26 @@ static int add_more(struct kl_write *w)
     return 0;
 }
 
+// Upstream's span of its storage; what the store's name is there, is part of it.
+static void trace_txn(struct kl_write *w)
+{
+    struct kl_req *r = w->r;
+    if (w->verdict != KL_WRITE_PUT)
+        return;
+    w->span = kl_span_begin(r, w->stored ? "GuaranteedUpdate etcd3" : "Create etcd3");
+    kl_span_text(w->span, "audit-id", kl_audit_id(r));
+    kl_span_text(w->span, "key", w->key);
+    kl_span_text(w->span, "type", kl_req_go_type(r, false));
+    kl_span_text(w->span, "group", kl_str(w->res->group));
+    kl_span_text(w->span, "resource", kl_str(w->res->plural));
+}
+
 static void submit(struct kl_write *w)
 {
     bool put = w->verdict == KL_WRITE_PUT;
     w->txn = (struct kl_txn){.cb = on_txn};
+    if (w->r->trace)
+        trace_txn(w);
     w->submitted_ns = uv_hrtime();
     w->cmp[0] = (struct kl_compare){.key = w->key,
                                     .target = KL_COMPARE_MOD,

@@ -123,6 +123,8 @@ const struct kl_flag kl_api_flags[] = {
            "How long on one that is silent (300)"),
     SWITCH("allow-privileged", allow_privileged, "admission", "Pods may be privileged"),
 
+    TEXT("tracing-config-file", tracing_config_file, "FILE", "trace",
+         "TracingConfiguration: where spans are sent, and how many"),
     TEXT("audit-policy-file", audit_policy_file, "FILE", "audit", "What is audited, and how much"),
     TEXT("audit-log-path", audit_log_path, "FILE", "audit", "Log of audit events; - is stdout"),
     TEXT("audit-log-format", audit_log_format, "FORMAT", "audit", "json or legacy (json)"),

@@ -108,7 +108,6 @@ const struct kl_flag kl_kube_apiserver_flags[] = {
     NONE_BOOL("log-json-split-stream"),
     NONE("log-text-info-buffer-size"),
     NONE_BOOL("log-text-split-stream"),
-    NONE("tracing-config-file"),
     NONE("coordinated-leadership-lease-duration"),
     NONE("coordinated-leadership-renew-deadline"),
     NONE("coordinated-leadership-retry-period"),

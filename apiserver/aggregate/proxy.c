@@ -5,12 +5,14 @@
 #include "apiserver/fairness/fairness.h"
 #include "apiserver/metrics.h"
 #include "apiserver/relay.h"
+#include "apiserver/trace/trace.h"
 
 enum { MAX_FORWARDED = 192, HEADER_TIMEOUT_MS = 60000 };
 
 struct proxy {
     struct kl_relay relay;
     struct kl_object *service; // referenced
+    struct kl_span *span;
     struct kl_http_header up_headers[MAX_FORWARDED];
     size_t nup;
 };
@@ -52,6 +54,7 @@ static void on_headers(void *arg, struct kl_http_call *up, int status,
     struct proxy *p = arg;
     struct kl_req *r = &p->relay.call->req;
     (void)up;
+    kl_span_number(p->span, "http.response.status_code", status);
     for (size_t i = 0; i < nh && p->nup < MAX_FORWARDED; i++)
         if (!is_of_hop(h[i].name) || status == 101)
             p->up_headers[p->nup++] = (struct kl_http_header){kl_arena_dup(r->arena, h[i].name),
@@ -85,6 +88,10 @@ static void on_end(void *arg, struct kl_http_call *up, int status, const struct 
 {
     struct proxy *p = arg;
     (void)up;
+    if (status)
+        kl_span_fail(p->span, kl_str(err ? err->msg : kl_err_text(status)));
+    kl_span_end(p->span);
+    p->span = NULL;
     if (kl_relay_end(&p->relay, status))
         refuse(p, 503, kl_extension_error(p->relay.call->req.arena, status, err).p);
 }
@@ -93,6 +100,13 @@ static const struct kl_http_call_cbs cbs = {
     .on_headers = on_headers, .on_data = on_data, .on_upgrade = on_upgrade, .on_end = on_end};
 
 // ---- the request
+
+// The headers of a trace are ours to say while there is one.
+static bool is_of_trace(struct kl_str name)
+{
+    return kl_str_eqz(name, "traceparent") || kl_str_eqz(name, "tracestate") ||
+           kl_str_eqz(name, "baggage");
+}
 
 // What the client said of itself stays here: who it is was found out, and is said by us.
 static bool is_ours_to_say(struct kl_str name)
@@ -123,13 +137,21 @@ static void start(struct proxy *p, struct kl_str body)
         bool shakes =
             upgrade && (kl_str_eqz(in[i].name, "upgrade") || kl_str_eqz(in[i].name, "connection"));
         if (in[i].name.n && in[i].name.p[0] != ':' && (!hop || shakes) &&
-            !is_ours_to_say(in[i].name))
+            !is_ours_to_say(in[i].name) && !(r->trace && is_of_trace(in[i].name)))
             n += kl_relay_header(r->arena, &in[i], &h[n]);
     }
     h[n++] = (struct kl_http_header){KL_STR("x-forwarded-for"), kl_http_peer_ip(c->hr)};
-    if (!kl_extension_user_headers(r->arena, r->user, h, &n, MAX_FORWARDED)) {
+    if (!kl_extension_user_headers(r->arena, r->user, h, &n, MAX_FORWARDED - KL_TRACE_HEADERS)) {
         refuse(p, 500, "more groups of the user than can be passed on");
         return;
+    }
+    if (r->trace) {
+        struct kl_str url =
+            kl_arena_printf(r->arena, "%.*s%.*s", KL_PRI(to.shown), KL_PRI(kl_http_target(c->hr)));
+        p->span = kl_span_client(r, NULL, kl_http_method(c->hr), url);
+        kl_span_text(p->span, "server.address", to.host);
+        kl_span_number(p->span, "server.port", to.port);
+        n += kl_trace_headers(r, p->span, h + n);
     }
     struct kl_http_call_spec spec = {.host = to.host.p,
                                      .port = to.port,

@@ -30,6 +30,11 @@ static void on_event(void *arg)
 
 void rig_start(struct rig *g, int nloops)
 {
+    rig_start_with(g, nloops, NULL);
+}
+
+void rig_start_with(struct rig *g, int nloops, const struct kl_api_settings *settings)
+{
     struct kl_error err = {0};
     static const char *const sans[] = {NULL};
     struct kl_pki_options po = {.data_dir = g->dir,
@@ -57,6 +62,7 @@ void rig_start(struct rig *g, int nloops)
                                      .cluster_domain = "cluster.local",
                                      .version = "test",
                                      .pki = g->pki,
+                                     .settings = settings,
                                      .anonymous = true};
     if (kl_apiserver_start(&o, &g->srv, &err))
         fail_msg("start: %s", err.msg);

@@ -4,6 +4,7 @@
 #pragma once
 #include "apiserver/apiserver.h"
 #include "apiserver/pki.h"
+#include "apiserver/settings.h"
 #include <openssl/ssl.h>
 #include <semaphore.h>
 
@@ -20,6 +21,8 @@ struct rig {
 };
 
 void rig_start(struct rig *g, int nloops);
+// The settings (borrowed until rig_stop) instead of the default ones.
+void rig_start_with(struct rig *g, int nloops, const struct kl_api_settings *settings);
 void rig_stop(struct rig *g);
 
 struct rig_answer {
