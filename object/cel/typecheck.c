@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "object/cel/typecheck.h"
+#include "base/buf.h"
+#include "object/resource.h"
+#include "object/schema.h"
+#include <stdlib.h>
+
+enum { KINDS_OF_RULE = 10, KINDS_MAX = 640, DEPTH_MAX = 64, WARNING_MAX_BYTES = 1 << 20 };
+
+// ---- the type of a kind, as its OpenAPI schema has it (SchemaDeclType)
+
+struct walk {
+    struct kl_cel_env *e;
+    struct kl_arena *a;
+    const struct kl_type *open[DEPTH_MAX]; // what is being walked: a kind within itself is empty
+    int depth;
+};
+
+static const struct kl_cel_decl *of_type(struct walk *w, struct kl_str name,
+                                         const struct kl_type *t);
+
+static bool is_open(const struct walk *w, const struct kl_type *t)
+{
+    for (int i = 0; i < w->depth; i++)
+        if (w->open[i] == t)
+            return true;
+    return w->depth == DEPTH_MAX;
+}
+
+static const struct kl_cel_decl *of_struct(struct walk *w, struct kl_str name,
+                                           const struct kl_type *t)
+{
+    static const char *const strings[] = {"apiVersion", "kind"};
+    if (is_open(w, t))
+        return kl_cel_decl_object(w->e, name, NULL, 0);
+    struct kl_cel_field *fields = kl_arena_alloc(w->a, (t->nfields + 2u) * sizeof *fields);
+    size_t n = 0;
+    if (!fields)
+        return NULL;
+    w->open[w->depth++] = t;
+    for (uint16_t i = 0; i < t->nfields; i++) {
+        struct kl_str key = kl_sym_name(t->fields[i].sym), escaped;
+        if (kl_cel_escape(w->a, key, &escaped))
+            continue;
+        struct kl_str path = kl_arena_printf(w->a, "%.*s.%.*s", KL_PRI(name), KL_PRI(escaped));
+        const struct kl_cel_decl *d = path.p ? of_type(w, path, t->fields[i].type) : NULL;
+        if (d)
+            fields[n++] = (struct kl_cel_field){escaped, d};
+    }
+    w->depth--;
+    for (size_t i = 0; i < KL_COUNT(strings) && !w->depth; i++)
+        if (!kl_type_field_named(t, kl_str(strings[i])))
+            fields[n++] = (struct kl_cel_field){kl_str(strings[i]),
+                                                kl_cel_decl_simple(w->e, KL_CEL_T_STRING)};
+    return kl_cel_decl_object(w->e, name, fields, n);
+}
+
+// NULL: expressions cannot see it (quantities have two types, and so none).
+static const struct kl_cel_decl *of_type(struct walk *w, struct kl_str name,
+                                         const struct kl_type *t)
+{
+    const struct kl_cel_decl *elem;
+    switch (t->kind) {
+    case KL_T_STRING:
+    case KL_T_DURATION:
+        return kl_cel_decl_simple(w->e, KL_CEL_T_STRING);
+    case KL_T_BYTES:
+        return kl_cel_decl_simple(w->e, KL_CEL_T_BYTES);
+    case KL_T_INTEGER:
+        return kl_cel_decl_simple(w->e, KL_CEL_T_INT);
+    case KL_T_NUMBER:
+        return kl_cel_decl_simple(w->e, KL_CEL_T_DOUBLE);
+    case KL_T_BOOLEAN:
+        return kl_cel_decl_simple(w->e, KL_CEL_T_BOOL);
+    case KL_T_TIME:
+    case KL_T_MICROTIME:
+        return kl_cel_decl_simple(w->e, KL_CEL_T_TIMESTAMP);
+    case KL_T_INT_OR_STRING:
+        return kl_cel_decl_simple(w->e, KL_CEL_T_DYN);
+    case KL_T_RAW_EXTENSION:
+    case KL_T_FIELDS_V1:
+        return kl_cel_decl_object(w->e, name, NULL, 0);
+    case KL_T_STRUCT:
+        return of_struct(w, name, t);
+    case KL_T_ARRAY:
+        name = kl_arena_printf(w->a, "%.*s.@idx", KL_PRI(name));
+        elem = name.p ? of_type(w, name, t->elem) : NULL;
+        return elem ? kl_cel_decl_list(w->e, elem, -1) : NULL;
+    case KL_T_MAP:
+        name = kl_arena_printf(w->a, "%.*s.@elem", KL_PRI(name));
+        elem = name.p ? of_type(w, name, t->elem) : NULL;
+        return elem ? kl_cel_decl_map(w->e, elem, -1) : NULL;
+    default:
+        return NULL;
+    }
+}
+
+// ---- which kinds
+
+struct kinds {
+    const struct kl_resource *v[KINDS_MAX];
+    size_t n;
+};
+
+static bool has_star(const struct kl_value *list)
+{
+    for (KL_EACH(x, list))
+        if (kl_str_chr(kl_text(x), '*') >= 0)
+            return true;
+    return false;
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return kl_str_cmp(*(const struct kl_str *)a, *(const struct kl_str *)b);
+}
+
+// Sorted; *ret_n 0: none, or no memory. Of resources, those with a star or a slash are left out.
+static struct kl_str *sorted(struct kl_arena *a, const struct kl_value *list, bool plain,
+                             size_t *ret_n)
+{
+    struct kl_str *v = kl_arena_alloc(a, (kl_len(list) + 1) * sizeof *v);
+    *ret_n = 0;
+    for (KL_EACH(x, v ? list : NULL))
+        if (!plain || (kl_str_chr(kl_text(x), '*') < 0 && kl_str_chr(kl_text(x), '/') < 0))
+            v[(*ret_n)++] = kl_text(x);
+    if (*ret_n)
+        qsort(v, *ret_n, sizeof *v, by_text);
+    return v;
+}
+
+static void add(struct kinds *k, const struct kl_resource *res)
+{
+    for (size_t i = 0; i < k->n; i++)
+        if (!strcmp(k->v[i]->kind, res->kind) && !strcmp(k->v[i]->api_version, res->api_version))
+            return;
+    if (k->n < KINDS_MAX)
+        k->v[k->n++] = res;
+}
+
+// RESTMapper.KindsFor: without a group the resource may be of any. False: that was the tenth.
+static bool add_kinds(struct kinds *k, struct kl_str group, struct kl_str version,
+                      struct kl_str plural, size_t *count)
+{
+    for (uint16_t i = 0; i < kl_nresources; i++) {
+        const struct kl_resource *res = &kl_resources[i];
+        if (!res->enabled || !kl_str_eqz(version, res->version) ||
+            !kl_str_eqz(plural, res->plural) || (group.n && !kl_str_eqz(group, res->group)))
+            continue;
+        add(k, res);
+        if (++*count == KINDS_OF_RULE)
+            return false;
+    }
+    return true;
+}
+
+static bool add_rule(struct kl_arena *a, struct kinds *k, const struct kl_value *rule)
+{
+    const struct kl_value *groups = kl_get(rule, KL_F_apiGroups),
+                          *versions = kl_get(rule, KL_F_apiVersions);
+    size_t ng, nv, nr, count = 0;
+    if (has_star(groups) || has_star(versions))
+        return true;
+    struct kl_str *g = sorted(a, groups, false, &ng), *v = sorted(a, versions, false, &nv),
+                  *r = sorted(a, kl_get(rule, KL_F_resources), true, &nr);
+    for (size_t i = 0; i < ng; i++)
+        for (size_t j = 0; j < nv; j++)
+            for (size_t l = 0; l < nr; l++)
+                if (!add_kinds(k, g[i], v[j], r[l], &count))
+                    return false;
+    return true;
+}
+
+static int by_gvk(const void *x, const void *y)
+{
+    const struct kl_resource *a = *(const struct kl_resource *const *)x,
+                             *b = *(const struct kl_resource *const *)y;
+    int c = strcmp(a->group, b->group);
+    c = c ? c : strcmp(a->version, b->version);
+    return c ? c : strcmp(a->kind, b->kind);
+}
+
+// ---- one kind's environment
+
+struct check {
+    struct kl_arena *a;
+    struct kl_cel_env *e;
+    const struct kl_resource *res;
+    struct kl_cel_program **variables; // their types belong to them
+    size_t nvariables;
+};
+
+static int declare(struct kl_cel_env *e, const char *name, const struct kl_cel_decl *d)
+{
+    return d && kl_cel_env_var(e, kl_str(name), d) >= 0 ? 0 : KL_ENOMEM;
+}
+
+static const struct kl_cel_decl *of_kind(struct check *c, const char *kind,
+                                         const struct kl_type *type, uint32_t stamp)
+{
+    struct walk w = {.e = c->e, .a = c->a};
+    struct kl_str name = kl_arena_printf(c->a, "%s%u", kind, stamp);
+    return name.p ? of_type(&w, name, type) : NULL;
+}
+
+static int declare_params(struct check *c, const struct kl_value *param_kind, uint32_t stamp)
+{
+    struct kl_str api = kl_text(kl_get(param_kind, KL_F_apiVersion)),
+                  kind = kl_text(kl_get(param_kind, KL_F_kind));
+    ptrdiff_t slash = kl_str_chr(api, '/');
+    struct kl_str group = {api.p, slash < 0 ? 0 : (size_t)slash};
+    struct kl_str version = kl_str_from(api, slash < 0 ? 0 : (size_t)slash + 1);
+    const struct kl_resource *res = kl_resource_by_kind(group, version, kind);
+    if (!param_kind)
+        return 0;
+    return declare(c->e, "params",
+                   res ? of_kind(c, res->kind, res->type, stamp + 1)
+                       : kl_cel_decl_simple(c->e, KL_CEL_T_DYN));
+}
+
+static int declare_variables(struct check *c, const struct kl_value *list)
+{
+    const struct kl_cel_decl *vars =
+        kl_cel_decl_object(c->e, KL_STR("kubernetes.variables"), NULL, 0);
+    int rc = declare(c->e, "variables", vars);
+    if (!(c->variables =
+              kl_arena_zalloc(c->a, (kl_len(list) + 1) * sizeof(struct kl_cel_program *))))
+        return KL_ENOMEM;
+    for (KL_EACH(v, list)) {
+        struct kl_cel_program *p = NULL;
+        struct kl_str issues = KL_STR("");
+        struct kl_error err = {0};
+        if (rc)
+            break;
+        rc = kl_cel_compile(c->e, kl_text(kl_get(v, KL_F_expression)), c->a, &p, &issues, &err);
+        if (rc && rc != KL_EINVALID)
+            break;
+        rc = kl_cel_decl_add_field(c->e, vars, kl_text(kl_get(v, KL_F_name)),
+                                   p ? kl_cel_decl_result(c->e, p)
+                                     : kl_cel_decl_simple(c->e, KL_CEL_T_DYN));
+        c->variables[c->nvariables++] = p;
+        if (rc == KL_EEXISTS)
+            rc = 0;
+    }
+    return rc;
+}
+
+static int check_init(struct check *c, const struct kl_value *spec, uint32_t stamp)
+{
+    if (!(c->e = kl_cel_env_new(0)))
+        return KL_ENOMEM;
+    const struct kl_cel_decl *object = of_kind(c, c->res->kind, c->res->type, stamp);
+    if (declare(c->e, "object", object) || declare(c->e, "oldObject", object) ||
+        declare(c->e, "namespaceObject", kl_cel_decl_namespace(c->e)) ||
+        declare(c->e, "request", kl_cel_decl_request(c->e)) ||
+        declare(c->e, "authorizer", kl_cel_decl_simple(c->e, KL_CEL_T_AUTHORIZER)) ||
+        declare_params(c, kl_get(spec, KL_F_paramKind), stamp))
+        return KL_ENOMEM;
+    return declare_variables(c, kl_get(spec, KL_F_variables));
+}
+
+// ---- warnings
+
+static int check_one(struct check *c, struct kl_str text, struct kl_buf *out)
+{
+    struct kl_cel_program *p = NULL;
+    struct kl_str issues = KL_STR("");
+    struct kl_error err = {0};
+    int rc = kl_cel_compile(c->e, text, c->a, &p, &issues, &err);
+    kl_cel_program_unref(p);
+    if (rc != KL_EINVALID)
+        return rc;
+    kl_buf_printf(out, "%s%s/%s, Kind=%s: %.*s\n", out->n ? "\n" : "", c->res->group,
+                  c->res->version, c->res->kind, KL_PRI(issues));
+    return 0;
+}
+
+static int check_expression(struct check *checks, size_t n, struct kl_str text, size_t index,
+                            const char *field, struct kl_value *ret)
+{
+    struct kl_arena *a = checks[0].a;
+    struct kl_value w = kl_new_struct();
+    struct kl_buf b;
+    int rc = 0;
+    kl_buf_init(&b, WARNING_MAX_BYTES);
+    for (size_t i = 0; i < n && !rc; i++)
+        rc = check_one(&checks[i], text, &b);
+    if (!rc && b.n) {
+        struct kl_str ref = kl_arena_printf(a, "spec.validations[%zu].%s", index, field);
+        struct kl_str warning = kl_arena_dup(a, kl_buf_str(&b));
+        if (!ref.p || !warning.p || kl_set(a, &w, KL_F_fieldRef, kl_string(ref)) ||
+            kl_set(a, &w, KL_F_warning, kl_string(warning)) || kl_append(a, ret, w))
+            rc = KL_ENOMEM;
+    }
+    kl_buf_fini(&b);
+    return rc;
+}
+
+static int check_all(struct check *checks, size_t n, const struct kl_value *spec,
+                     struct kl_value *ret)
+{
+    size_t i = 0;
+    int rc = 0;
+    for (KL_EACH(v, kl_get(spec, KL_F_validations))) {
+        struct kl_str message = kl_text(kl_get(v, KL_F_messageExpression));
+        rc = check_expression(checks, n, kl_text(kl_get(v, KL_F_expression)), i, "expression", ret);
+        if (!rc && message.n)
+            rc = check_expression(checks, n, message, i, "messageExpression", ret);
+        if (rc)
+            return rc;
+        i++;
+    }
+    return 0;
+}
+
+int kl_policy_typecheck(struct kl_arena *a, const struct kl_value *policy, uint32_t stamp,
+                        struct kl_value *ret_warnings)
+{
+    const struct kl_value *spec = kl_get(policy, KL_F_spec);
+    struct kinds *k = KL_ARENA_NEW(a, struct kinds);
+    int rc = 0;
+    *ret_warnings = kl_new_array();
+    if (!k)
+        return KL_ENOMEM;
+    for (KL_EACH(rule, kl_path(spec, KL_F_matchConstraints, KL_F_resourceRules)))
+        if (!add_rule(a, k, rule))
+            break;
+    if (!k->n)
+        return 0;
+    qsort(k->v, k->n, sizeof *k->v, by_gvk);
+    struct check *checks = kl_arena_zalloc(a, k->n * sizeof *checks);
+    if (!checks)
+        return KL_ENOMEM;
+    for (size_t i = 0; i < k->n && !rc; i++) {
+        checks[i] = (struct check){.a = a, .res = k->v[i]};
+        rc = check_init(&checks[i], spec, stamp);
+    }
+    if (!rc)
+        rc = check_all(checks, k->n, spec, ret_warnings);
+    for (size_t i = 0; i < k->n; i++) {
+        for (size_t v = 0; v < checks[i].nvariables; v++)
+            kl_cel_program_unref(checks[i].variables[v]);
+        kl_cel_env_unref(checks[i].e);
+    }
+    return rc;
+}
