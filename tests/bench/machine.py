@@ -180,6 +180,52 @@ class Server:
         stop(self.process)
 
 
+class TestServer:
+    """kinglet test-server until its line on standard output."""
+
+    def __init__(self, binary, directory):
+        os.makedirs(directory, exist_ok=True)
+        began = time.monotonic()
+        self.process = subprocess.Popen([binary, "test-server"], stdout=subprocess.PIPE,
+                                        stdin=subprocess.PIPE, env={**os.environ, "TMPDIR": directory})
+        line = self.process.stdout.readline()
+        self.ready_s = time.monotonic() - began
+        if b'"kubeconfig"' not in line:
+            stop(self.process)
+            raise RuntimeError(f"{binary} test-server did not become ready")
+        self.memory_mib = memory_mib(self.process.pid)
+
+    def stop(self):
+        self.process.stdin.close()  # it ends with who started it
+        self.process.wait(20)
+        self.process.stdout.close()
+
+
+class Admin:
+    """One connection with the admin's certificate."""
+
+    def __init__(self, port, kubeconfig, directory):
+        self.connection = http.client.HTTPSConnection(
+            "127.0.0.1", port, context=admin_context(kubeconfig, directory), timeout=60)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.connection.close()
+
+    def ask(self, method, path, body=None):
+        self.connection.request(method, path, body, {"Content-Type": "application/json"})
+        r = self.connection.getresponse()
+        return r.status, r.read().decode(errors="replace")
+
+    def must(self, status, method, path, body=None):
+        got, text = self.ask(method, path, body)
+        if got != status:
+            raise RuntimeError(f"{method} {path}: {got} {text[:300]}")
+        return text
+
+
 class Upstream:
     """etcd and kube-apiserver, as tests/bench/peers builds them."""
 
