@@ -121,7 +121,8 @@ static void add_endpoints(struct kl_apiserver *s, struct kl_arena *a, struct kl_
 {
     const char *ip = s->o.advertise_address;
     unsigned char raw[16];
-    if (!ip || (inet_pton(AF_INET6, ip, raw) != 1 && inet_pton(AF_INET, ip, raw) != 1))
+    if (!strcmp(s->o.settings->endpoint_reconciler_type, "none") || !ip ||
+        (inet_pton(AF_INET6, ip, raw) != 1 && inet_pton(AF_INET, ip, raw) != 1))
         return;
     struct kl_api_endpoint own = {.port = port_of(s)};
     snprintf(own.ip, sizeof own.ip, "%s", ip);

@@ -2,10 +2,10 @@
 // kinglet kube-apiserver, and `kube-apiserver` itself when called so: the API server alone over an
 // etcd (or any datastore), with upstream's command line, as envtest, kwok and kubeadm-like tools
 // start it.
+#include "apiserver/allocate/allocate.h"
 #include "apiserver/encryption/encryption.h"
 #include "apiserver/discovery.h"
 #include "apiserver/pki.h"
-#include "base/cidr.h"
 #include "base/log.h"
 #include "cli/alone.h"
 #include "cli/api_flags.h"
@@ -15,7 +15,6 @@
 #include "cli/trim.h"
 #include "object/gates.h"
 #include "watchcache/cache.h"
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -126,19 +125,16 @@ static void check_flags(struct server *x)
                 "--kubernetes-service-node-port %d must be between 0 and 65535, inclusive. If 0, "
                 "the Kubernetes master service will be of type ClusterIP",
                 x->s.kubernetes_service_node_port);
-}
-
-// --service-cluster-ip-range: the first of one or two.
-static int service_range(struct server *x, const char **ret, struct kl_error *err)
-{
-    struct kl_str rest = kl_str(x->f.service_cidr ? x->f.service_cidr : "10.0.0.0/24"), first;
-    uint32_t base;
-    int bits;
-    kl_str_split(&rest, ',', &first);
-    *ret = kl_arena_dup(&x->arena, first).p;
-    if (!*ret || !kl_cidr4_parse(*ret, &base, &bits))
-        return kl_error_set(err, KL_EINVALID, "service-cluster-ip-range[0] is not a valid cidr");
-    return 0;
+    struct kl_port_range r;
+    struct kl_error ignored;
+    if (x->s.kubernetes_service_node_port > 0 &&
+        !kl_port_range_parse(x->s.service_node_port_range, &r, &ignored) &&
+        !kl_port_range_has(&r, x->s.kubernetes_service_node_port)) {
+        char text[KL_PORT_RANGE_TEXT];
+        kl_port_range_text(&r, text);
+        problem(x, "kubernetes service node port range %s doesn't contain %d", text,
+                x->s.kubernetes_service_node_port);
+    }
 }
 
 // http(s)://HOST:PORT,... are etcd's; anything else is a datastore's own URL.
@@ -290,10 +286,17 @@ static int run(struct server *x)
                                  .loops = x->f.loops};
     struct kl_gate_set gates; // upstream looks at these two before anything else
     kl_gate_set_default(&gates);
-    if (kl_gate_set_parse(&gates, x->s.feature_gates, &err) ||
-        service_range(x, &o.service_cidr, &err))
+    o.service_cidr = x->f.service_cidr ? x->f.service_cidr : "10.0.0.0/24";
+    bool publishes = strcmp(x->s.endpoint_reconciler_type, "none") != 0;
+    int rc = kl_gate_set_parse(&gates, x->s.feature_gates, &err);
+    if (!rc)
+        rc = kl_service_ranges_check(o.service_cidr, "service-cluster-ip-range",
+                                     publishes ? host : NULL, &err);
+    if (rc && rc != KL_EUNSUPPORTED)
         return fail(err.msg);
     check_flags(x);
+    if (rc)
+        problem(x, "%s", err.msg);
     if (x->nproblems)
         return fail_all(x);
     struct kl_encryption_options eo = {.file = x->s.encryption_provider_config,
@@ -329,6 +332,13 @@ int kl_cmd_kube_apiserver(int argc, char **argv)
                                       .pflag = "kube-apiserver"};
     if (kl_flags_parse_tables(&how, argc, argv, &err)) {
         fprintf(stderr, "Error: %s\n", err.msg);
+        return 1;
+    }
+    struct kl_port_range ports;
+    if (kl_port_range_parse(x.s.service_node_port_range, &ports, &err)) {
+        fprintf(stderr,
+                "Error: invalid argument \"%s\" for \"--service-node-port-range\" flag: %s\n",
+                x.s.service_node_port_range, err.msg);
         return 1;
     }
     if (x.f.help) {

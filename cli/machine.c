@@ -80,15 +80,79 @@ static const char *address_text(struct kl_arena *a, uint32_t ip, const char *suf
         .p;
 }
 
+// ---- ranges of Services
+
+enum { V4_SHORTEST = 8, V4_LONGEST = 30, V6_SHORTEST = 64, V6_LONGEST = 126 };
+
+struct range {
+    unsigned char ip[16];
+    int bytes, bits;
+};
+
+static bool read_range(struct kl_str cidr, struct range *r)
+{
+    ptrdiff_t slash = kl_str_chr(cidr, '/');
+    char text[64];
+    int64_t bits;
+    if (slash < 0 || (size_t)slash >= sizeof text ||
+        !kl_str_to_i64(kl_str_from(cidr, (size_t)slash + 1), &bits))
+        return false;
+    memcpy(text, cidr.p, (size_t)slash);
+    text[slash] = 0;
+    bool v6 = strchr(text, ':') != NULL;
+    *r = (struct range){.bytes = v6 ? 16 : 4, .bits = (int)bits};
+    if (bits < (v6 ? V6_SHORTEST : V4_SHORTEST) || bits > (v6 ? V6_LONGEST : V4_LONGEST) ||
+        inet_pton(v6 ? AF_INET6 : AF_INET, text, r->ip) != 1)
+        return false;
+    for (int i = r->bits; i < 8 * r->bytes; i++)
+        r->ip[i / 8] &= (unsigned char)~(0x80 >> (i % 8));
+    return true;
+}
+
 const char *kl_nth_address(struct kl_arena *a, const char *cidr, unsigned n)
 {
-    uint32_t base;
-    int bits;
-    struct kl_str rest = kl_str(cidr), first; // of "10.43.0.0/16,fd00::/112"
-    if (!kl_str_split(&rest, ',', &first) || !(first = kl_arena_dup(a, first)).p ||
-        !kl_cidr4_parse(first.p, &base, &bits) || n >= (1u << (32 - bits)) - 1)
+    struct kl_str rest = kl_str(cidr), first;
+    struct range r;
+    char text[64];
+    if (!kl_str_split(&rest, ',', &first) || !read_range(first, &r))
         return NULL;
-    return address_text(a, base + n, "");
+    int free_bits = 8 * r.bytes - r.bits;
+    if (free_bits < 32 && n >= (1u << free_bits) - 1)
+        return NULL;
+    uint64_t carry = n;
+    for (int i = r.bytes; i--; carry >>= 8) {
+        carry += r.ip[i];
+        r.ip[i] = (unsigned char)(carry & 0xff);
+    }
+    return inet_ntop(r.bytes == 16 ? AF_INET6 : AF_INET, r.ip, text, sizeof text)
+               ? kl_arena_dup(a, kl_str(text)).p
+               : NULL;
+}
+
+int kl_service_ranges_check(const char *cidrs, const char *flag, const char *advertise,
+                            struct kl_error *err)
+{
+    static const char *const what[] = {"a valid cidr", "an ip net"};
+    struct kl_str rest = kl_str(cidrs), one, first = KL_STR("");
+    struct range r[2] = {{.bytes = 0}};
+    size_t n = 0;
+    for (; kl_str_split(&rest, ',', &one); n++) {
+        if (n < KL_COUNT(r) && !read_range(one, &r[n]))
+            return kl_error_set(err, KL_EINVALID, "%s[%zu] is not %s", flag, n, what[n]);
+        if (!n)
+            first = one;
+    }
+    if (n > KL_COUNT(r))
+        return kl_error_set(err, KL_EUNSUPPORTED, "--%s must not contain more than two entries",
+                            flag);
+    if (r[0].bytes == r[1].bytes)
+        return kl_error_set(err, KL_EUNSUPPORTED,
+                            "--%s[0] and --%s[1] must be of different IP family", flag, flag);
+    if (advertise && (r[0].bytes == 16) != (strchr(advertise, ':') != NULL))
+        return kl_error_set(err, KL_EUNSUPPORTED,
+                            "service IP family \"%.*s\" must match public address family \"%s\"",
+                            KL_PRI(first), advertise);
+    return 0;
 }
 
 const char *kl_first_node_cidr(struct kl_arena *a, const char *cidr)

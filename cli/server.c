@@ -479,11 +479,10 @@ static int parse(struct server *s, int argc, char **argv, struct kl_error *err)
         o->node_ip = kl_machine_address(&s->arena);
     if (!o->advertise_address)
         o->advertise_address = o->node_ip;
+    if ((rc = kl_service_ranges_check(o->service_cidr, "service-cidr", o->advertise_address, err)))
+        return rc;
     if (!o->cluster_dns)
         o->cluster_dns = kl_nth_address(&s->arena, o->service_cidr, 10);
-    if (!kl_nth_address(&s->arena, o->service_cidr, 1))
-        return kl_error_set(err, KL_EINVALID, "--service-cidr %s is no IPv4 range",
-                            o->service_cidr);
     if (!kl_first_node_cidr(&s->arena, o->cluster_cidr))
         return kl_error_set(err, KL_EINVALID, "--cluster-cidr %s is no IPv4 range of /24 or more",
                             o->cluster_cidr);

@@ -7,6 +7,7 @@
 #include "cli/alone.h"
 #include "cli/api_flags.h"
 #include "cli/commands.h"
+#include "cli/machine.h"
 #include "cli/manifests.h"
 #include "cli/trim.h"
 #include "controllers/controllers.h"
@@ -240,8 +241,8 @@ static int run(struct server *s, struct kl_error *err)
                                  .abrupt = !strcmp(s->o.datastore, "memory://"),
                                  .ready = on_ready,
                                  .arg = s};
-    int rc = read_manifests(s, err);
-    if (rc || (rc = kl_pki_make_memory(names, &s->pki, err)) ||
+    int rc = kl_service_ranges_check(s->o.service_cidr, "service-cidr", NULL, err);
+    if (rc || (rc = read_manifests(s, err)) || (rc = kl_pki_make_memory(names, &s->pki, err)) ||
         (rc = kl_store_open(s->o.datastore, &so, &o.store, err)))
         return rc;
     if ((rc = choose_kubeconfig(s, err))) {

@@ -8,6 +8,8 @@ from lib import Server, check, equal, holds, run, wait_for
 
 server = Server("--service-cidr", "10.43.0.0/24,fd00:43::/112")
 single = Server("--service-cidr", "10.44.0.0/28")
+six = Server("--service-cidr", "fd00:46::/108,10.46.0.0/16", "--advertise-address", "fd00:46:ffff::1",
+             "--service-node-port-range", "31000-31019")
 NET = "/apis/networking.k8s.io/v1"
 SERVICES = "/api/v1/namespaces/default/services"
 
@@ -216,5 +218,77 @@ def test_claims_are_repaired():
           ("Warning", f"Cluster IP [IPv4]: {s['clusterIP']} is not allocated; repairing"))
 
 
+def test_six_comes_first():
+    equal(six.get(f"{NET}/servicecidrs/kubernetes")["spec"]["cidrs"], ["fd00:46::/108", "10.46.0.0/16"])
+    s = six.get(SERVICES + "/kubernetes")["spec"]
+    equal((s["clusterIPs"], s["ipFamilies"], s["ipFamilyPolicy"]), (["fd00:46::1"], ["IPv6"], "SingleStack"))
+    slices = six.get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes")
+    equal((slices["addressType"], slices["endpoints"][0]["addresses"]), ("IPv6", ["fd00:46:ffff::1"]))
+    wide, narrow = ipaddress.ip_network("fd00:46::/108"), ipaddress.ip_network("10.46.0.0/16")
+    s = create("six", six)
+    equal(s["ipFamilies"], ["IPv6"])
+    check(ipaddress.ip_address(s["clusterIP"]) in wide, s)
+    s = create("both", six, ipFamilyPolicy="RequireDualStack")
+    equal(s["ipFamilies"], ["IPv6", "IPv4"])
+    check(ipaddress.ip_address(s["clusterIPs"][0]) in wide, s)
+    check(ipaddress.ip_address(s["clusterIPs"][1]) in narrow, s)
+    s = create("four", six, ipFamilies=["IPv4"])
+    check(ipaddress.ip_address(s["clusterIP"]) in narrow, s)
+    s = create("turned", six, ipFamilies=["IPv4", "IPv6"], ipFamilyPolicy="PreferDualStack")
+    equal(s["ipFamilies"], ["IPv4", "IPv6"])
+    check(s["clusterIP"] in addresses(six) and s["clusterIPs"][1] in addresses(six), "claims")
+    for name in ("six", "both", "four", "turned"):
+        six.api("DELETE", f"{SERVICES}/{name}")
+    equal(list(addresses(six)), ["fd00:46::1"])
+
+
+def node_port(name, want=None):
+    port = {"port": 80, "nodePort": want} if want else {"port": 80}
+    return create(name, six, type="NodePort", ports=[port])["ports"][0]["nodePort"]
+
+
+def test_a_range_of_node_ports():
+    out = "provided port is not in the valid range. The range of valid ports is "
+    for port in (30999, 31020, 30000):
+        m = refused("out", six, type="NodePort", ports=[{"port": 80, "nodePort": port}])["message"]
+        equal(m, f'Service "out" is invalid: spec.ports[0].nodePort: Invalid value: {port}: {out}31000-31019')
+    m = refused("out", six, 500, type="LoadBalancer", externalTrafficPolicy="Local", healthCheckNodePort=30001)
+    equal(m["message"], "Internal error occurred: failed to allocate requested HealthCheck NodePort 30001: "
+          f"{out}31000-31019")
+    # The first 16 are for those who ask for one, as long as there are others.
+    equal(sorted(node_port(f"p{i}") for i in range(4)), [31016, 31017, 31018, 31019])
+    equal(node_port("asked", 31002), 31002)
+    s = create("health", six, type="LoadBalancer", externalTrafficPolicy="Local", healthCheckNodePort=31003)
+    equal(s["healthCheckNodePort"], 31003)
+    rest = [node_port(f"q{i}") for i in range(13)]
+    check(set(rest) <= set(range(31000, 31016)) - {31002, 31003}, rest)
+    equal(refused("full", six, 500, type="NodePort")["message"],
+          "Internal error occurred: failed to allocate a nodePort: range is full")
+
+
+def test_another_range_of_node_ports():
+    """After a restart: what is in both ranges stays taken, what is outside keeps its port."""
+    six.flags[six.flags.index("31000-31019")] = "31018+4"
+    six.stop()
+    six.start()
+    m = refused("out", six, type="NodePort", ports=[{"port": 80, "nodePort": 31002}])["message"]
+    holds(m, "31002: provided port is not in the valid range. The range of valid ports is 31018-31022$")
+    m = refused("taken", six, type="NodePort", ports=[{"port": 80, "nodePort": 31018}])["message"]
+    holds(m, "31018: provided port is already allocated")
+    s = six.get(SERVICES + "/asked")
+    s["metadata"]["labels"] = {"changed": "yes"}
+    equal(six.api("PUT", SERVICES + "/asked", s)["spec"]["ports"][0]["nodePort"], 31002)
+    s = six.get(SERVICES + "/health")
+    s["metadata"]["labels"] = {"changed": "yes"}
+    equal(six.api("PUT", SERVICES + "/health", s)["spec"]["healthCheckNodePort"], 31003)
+    check(node_port("fresh") in (31020, 31021, 31022), "a port of the new range")
+
+    def told():
+        e = six.get("/api/v1/namespaces/default/events")["items"]
+        return [x for x in e if x["reason"] == "PortOutOfRange" and x["involvedObject"]["name"] == "asked"]
+    equal(wait_for(told, "an event says so", 60)[0]["message"],
+          "Port 31002 is not within the port range 31018-31022; please recreate service")
+
+
 if __name__ == "__main__":
-    run(server, single)
+    run(server, single, six)

@@ -63,6 +63,7 @@ class Https:
                 n = int(self.headers.get("Content-Length") or 0)
                 body = json.loads(self.rfile.read(n)) if n else None
                 outer.asked.append((self.path, body))
+                outer.bearer = self.headers.get("Authorization")
                 status, text = outer.answer(self.path, body)
                 text = text if isinstance(text, bytes) else json.dumps(text).encode()
                 self.send_response(status)
@@ -226,8 +227,10 @@ with open(f"{DIR}/web-ca.crt") as f:
     web_ca = f.read()
 issuer, second = Issuer(), Issuer()
 discover = second.reply
+third, elsewhere = Issuer(), {}  # of distributed claims only, and what endpoints of them answer
 second.answer = lambda path, body: (
     (200, {"issuer": second.url, "jwks_uri": second.url + "/keys"}) if path == "/elsewhere" else
+    elsewhere[path] if path in elsewhere else
     (404, {}) if path.startswith("/.well-known") else discover(path, body))
 tokens, access = Https(review_token), Https(review_access)
 access_config = kubeconfig("access.yaml", access.url)
@@ -319,6 +322,90 @@ def test_oidc():
     equal((u["username"], u["groups"]), ("second:a@b.c", ["one", "system:authenticated"]))
     whoami(second.token(email="a@b.c", email_verified=False), want=401)
     whoami(second.token(), want=401)
+
+
+def review(token):
+    r = server.api("POST", "/apis/authentication.k8s.io/v1/tokenreviews", {
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
+        "spec": {"token": token}})["status"]
+    return r if r.get("authenticated") else r["error"]
+
+
+def distributed(name, answer, status=200, source=None, **claims):
+    """A review of a token whose groups are at /NAME, which answers so."""
+    elsewhere["/" + name] = (status, answer.encode() if isinstance(answer, str) else answer)
+    source = source or {"endpoint": f"{second.url}/{name}", "access_token": name + "-secret"}
+    return review(second.token(**dict({
+        "email": "d@b.c", "_claim_names": {"groups": "src1"}, "_claim_sources": {"src1": source}}, **claims)))
+
+
+def test_distributed_claims():
+    expand = "oidc: could not expand distributed claims: "
+    groups = [f"team-{n}-with-quite-a-long-name" for n in range(900)]  # more than a token may have
+    r = distributed("list", second.token(groups=groups))
+    equal(r["user"]["groups"], groups + ["system:authenticated"])
+    equal(second.bearer, "Bearer list-secret")
+    equal(distributed("text", second.token(groups="one"))["user"]["groups"], ["one", "system:authenticated"])
+    equal(distributed("third", third.token(groups=["of-third"]) + "\n")["user"]["groups"],
+          ["of-third", "system:authenticated"])
+    # A claim of the token's own is not asked for; aggregated ones are left alone.
+    r = distributed("unasked", "junk", groups=["own"])
+    equal(r["user"]["groups"], ["own", "system:authenticated"])
+    check(not any(path == "/unasked" for path, _ in second.asked), "asked in vain")
+    r = distributed("aggregated", "junk", source={"JWT": second.token(groups=["x"])})
+    equal(r["user"]["groups"], ["system:authenticated"])
+    r = distributed("other", "junk", _claim_names={"roles": "src1"})
+    equal(r["user"]["groups"], ["system:authenticated"])
+    url = second.url
+    past = int(time.time()) - 60
+    for text, want in (
+            (distributed("aud", second.token(groups="x", aud="your-client")),
+             expand + 'verify distributed claim token: oidc: expected audience "kinglet" got ["your-client"]'),
+            (distributed("old", second.token(groups="x", exp=past)),
+             expand + "verify distributed claim token: oidc: token is expired (Token Expiry: "
+             + time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime(past)) + ")"),
+            (distributed("soon", second.token(groups="x", nbf=past + 600)),
+             expand + "verify distributed claim token: oidc: current time "),
+            (distributed("forged", sign(third.key, second.kid, False, {
+                "iss": url, "aud": "kinglet", "exp": past + 600, "groups": ["system:masters"]})),
+             expand + "verify distributed claim token: failed to verify signature: "),
+            (distributed("alg", b64url(b'{"alg":"none"}') + "." + second.token(groups="x").split(".")[1] + "."),
+             expand + 'verify distributed claim token: oidc: id token signed with unsupported algorithm, '
+             'expected ["RS256" '),
+            (distributed("empty", second.token()),
+             expand + f'jwt returned by distributed claim endpoint "{url}/empty" did not contain claim: groups'),
+            (distributed("gone", "", status=404),
+             expand + 'while getting distributed claim "groups": error while getting distributed claim JWT: '
+             "404 Not Found"),
+            (distributed("junk", "junk"), expand + f'getting untrusted issuer from endpoint {url}/junk failed '
+             'for claim "groups": malformed token'),
+            (distributed("json", '{"groups":["x"]}'), expand + f'getting untrusted issuer from endpoint '
+             f'{url}/json failed for claim "groups": token is not compact JWT'),
+            (distributed("nobody", third.token(groups="x", iss="https://127.0.0.1:1")),
+             expand + "verifying untrusted issuer https://127.0.0.1:1 failed: verifier not initialized for "
+             'issuer: "https://127.0.0.1:1"'),
+            (distributed("huge", "x" * 600000), expand + 'while getting distributed claim "groups": Get "'),
+            (distributed("header", "x", source={"endpoint": url + "/header", "access_token": "a\r\nX-Evil: 1"}),
+             expand + f'while getting distributed claim "groups": Get "{url}/header": net/http: invalid header '
+             'field value for "Authorization"'),
+            (distributed("plain", "x", source={"endpoint": url.replace("https", "http") + "/plain"}),
+             expand + 'while getting distributed claim "groups": while calling http://'),
+            (distributed("no", "x", _claim_names={"groups": "src2"}), "oidc: verify token: oidc: source does not exist"),
+            (distributed("no", "x", _claim_names={"groups": ""}),
+             "oidc: verify token: oidc: failed to obtain source from claim name"),
+            (distributed("no", "x", _claim_sources=None), "oidc: verify token: oidc: source does not exist"),
+            (distributed("no", "x", _claim_names=["groups"]),
+             "oidc: verify token: oidc: failed to unmarshal claims: json: cannot unmarshal array into Go struct "
+             "field idToken._claim_names of type map[string]string"),
+            (distributed("no", "x", _claim_names={}, _claim_sources={"a": {"endpoint": 5}}),
+             "oidc: verify token: oidc: failed to unmarshal claims: json: cannot unmarshal number into Go struct "
+             "field ")):
+        check(isinstance(text, str), text)
+        check(f"[invalid bearer token, {want}" in text, f"want {want}\ngot  {text}")
+    # No request of its own had a token in it.
+    equal(whoami(second.token(email="d@b.c", _claim_names={"groups": "a"}, _claim_sources={
+        "a": {"endpoint": url + "/list"}}))["groups"], groups + ["system:authenticated"])
+    equal(second.bearer, None)
 
 
 def test_oidc_rotation():

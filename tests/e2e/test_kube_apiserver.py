@@ -111,6 +111,8 @@ def test_flags_refused():
             ("--allow-privileged=x", 'Error: invalid argument "x" for "--allow-privileged" flag: strconv.ParseBool: parsing "x": invalid syntax'),
             ("--request-timeout=x", 'Error: invalid argument "x" for "--request-timeout" flag: time: invalid duration "x"'),
             ("--goaway-chance=x", 'Error: invalid argument "x" for "--goaway-chance" flag: strconv.ParseFloat: parsing "x": invalid syntax'),
+            ("--service-node-port-range=9-8", 'Error: invalid argument "9-8" for "--service-node-port-range" flag: '
+             "end port cannot be less than start port: 9-8"),
             ("--tls-min-version", "Error: flag needs an argument: --tls-min-version"),
             ("extra", 'Error: "kube-apiserver" does not take any arguments, got ["extra"]')):
         equal(refused(flag), why + "\n", flag)
@@ -121,8 +123,23 @@ def test_flags_refused():
             (["--feature-gates=Foo=true"], "unrecognized feature gate: Foo"),
             (["--feature-gates=APIServerTracing=false"],
              "cannot set feature gate APIServerTracing to false, feature is locked to true"),
-            (["--service-cluster-ip-range=x"], "service-cluster-ip-range[0] is not a valid cidr")):
+            (["--service-cluster-ip-range=x"], "service-cluster-ip-range[0] is not a valid cidr"),
+            (["--service-cluster-ip-range=10.0.0.0/24,x"], "service-cluster-ip-range[1] is not an ip net")):
         holds(refused(*flags), r'^E\d{4} .*"command failed" err="' + re.escape(why) + '"$')
+    for flags, why in (  # among others
+            (["--service-cluster-ip-range=10.0.0.0/24,fd00::/108,10.1.0.0/24"],
+             "--service-cluster-ip-range must not contain more than two entries"),
+            (["--service-cluster-ip-range=10.0.0.0/24,10.1.0.0/24"],
+             "--service-cluster-ip-range[0] and --service-cluster-ip-range[1] must be of different IP family"),
+            (["--service-cluster-ip-range=fd00::/108,10.0.0.0/16", "--advertise-address=10.9.9.9"],
+             'service IP family \\"fd00::/108\\" must match public address family \\"10.9.9.9\\"'),
+            (["--kubernetes-service-node-port=5"],
+             "kubernetes service node port range 30000-32767 doesn't contain 5"),
+            (["--authorization-mode=RBAC,ABAC"],
+             "authorization-mode ABAC's authorization policy file not passed"),
+            (["--authorization-policy-file=/x"],
+             "cannot specify --authorization-policy-file without mode ABAC")):
+        holds(refused(*flags), r'^E\d{4} .*"command failed" err="\[.*[\[ ]' + re.escape(why) + r'[,\]]')
 
 
 def test_help():
