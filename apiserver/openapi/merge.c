@@ -16,6 +16,8 @@ enum { MAX_NAMES = 1000, SCRATCH_MAX = 64 << 20, IN_DEST = 0x8000 };
 struct source {
     struct kl_remote_doc *doc; // referenced
     uint16_t *fate[KL_REMOTE_NPARTS];
+    struct kl_remote_name
+        *renamed[KL_REMOTE_NPARTS]; // sums with the new names; NULL: the document's
     bool renames, left_out;
 };
 
@@ -32,6 +34,11 @@ struct kl_oa_merge *kl_oa_merge_new(struct kl_req *r)
 {
     struct kl_remote_doc **docs;
     size_t n = kl_aggregate_documents(r, &docs);
+    return kl_oa_merge_of(docs, n);
+}
+
+struct kl_oa_merge *kl_oa_merge_of(struct kl_remote_doc *const *docs, size_t n)
+{
     struct kl_oa_merge *m = calloc(1, sizeof *m);
     struct source *src = m ? calloc(n + 1, sizeof *src) : NULL;
     if (!src) {
@@ -54,8 +61,10 @@ void kl_oa_merge_free(struct kl_oa_merge *m)
     kl_remote_reader_free(m->reader);
     for (size_t i = 0; i < m->n; i++) {
         kl_remote_doc_unref(m->src[i].doc);
-        for (int p = 0; p < KL_REMOTE_NPARTS; p++)
+        for (int p = 0; p < KL_REMOTE_NPARTS; p++) {
             free(m->src[i].fate[p]);
+            free(m->src[i].renamed[p]);
+        }
     }
     free(m->src);
     free(m);
@@ -124,7 +133,7 @@ static bool own_sum(struct plan *p, enum kl_remote_part part, struct kl_str name
     } else if (kl_oa_types_init(&scratch)) {
         p->failed = true;
     } else {
-        if (type && type->in_openapi) {
+        if (type && type->in_openapi && own->types) {
             kl_oa_put_schema(&text, &scratch, own->texts, type, true, none, none);
             kl_oa_want(own->types, type);
             found = true;
@@ -158,11 +167,19 @@ static struct kl_str split_name(struct kl_str name, unsigned *ret_number)
     return (struct kl_str){name.p, i - 2};
 }
 
+// What a source has, with its names as they are and its sums as they become.
+static const struct kl_remote_name *entry(const struct source *s, enum kl_remote_part part,
+                                          size_t at)
+{
+    return s->renamed[part] ? &s->renamed[part][at] : &s->doc->names[part][at];
+}
+
 static const struct kl_remote_name *written_as(const struct source *s, enum kl_remote_part part,
                                                struct kl_str name, unsigned fate)
 {
     const struct kl_remote_name *x = kl_remote_find(s->doc, part, name);
-    return x && s->fate[part] && s->fate[part][x - s->doc->names[part]] == fate ? x : NULL;
+    size_t at = x ? (size_t)(x - s->doc->names[part]) : 0;
+    return x && s->fate[part] && s->fate[part][at] == fate ? entry(s, part, at) : NULL;
 }
 
 // What stands under a name before source number `until`; false: nothing.
@@ -194,16 +211,18 @@ static uint16_t fate_of(struct plan *p, enum kl_remote_part part, size_t at,
         return 0;
     if (!memcmp(sum, x->sum, sizeof sum))
         return IN_DEST;
+    // The first free name ends the search for one that means the same.
+    bool free_one = false;
     for (uint16_t n = 2; n < MAX_NAMES; n++) {
         struct kl_str name = kl_arena_printf(p->arena, "%.*s_v%u", KL_PRI(x->name), n);
         if (!name.p)
             break;
-        if (dest_sum(p, part, name, at, sum)) {
-            if (!memcmp(sum, x->sum, sizeof sum))
-                return IN_DEST | n;
-        } else if (!kl_remote_find(doc, part, name)) {
+        found = dest_sum(p, part, name, at, sum);
+        if (found && !free_one && !memcmp(sum, x->sum, sizeof sum))
+            return IN_DEST | n;
+        free_one |= !found;
+        if (!found && !kl_remote_find(doc, part, name))
             return n;
-        }
     }
     p->failed = true;
     return 0;
@@ -224,6 +243,69 @@ static bool is_served_here(const struct kl_oa_own *own, const struct kl_remote_d
     return false;
 }
 
+static void put_renamed(struct kl_buf *b, const struct source *s, const struct kl_value *v);
+
+// The sums of a part whose references get new names.
+static int sum_renamed(struct plan *p, struct source *s, enum kl_remote_part part)
+{
+    size_t n = s->doc->n[part], at = 0;
+    struct kl_str name, value;
+    struct kl_buf text;
+    int rc;
+    struct kl_remote_reader *r = kl_remote_reader_new(s->doc, part);
+    s->renamed[part] = calloc(n + 1, sizeof *s->renamed[part]);
+    if (!r || !s->renamed[part]) {
+        kl_remote_reader_free(r);
+        return KL_ENOMEM;
+    }
+    kl_buf_init(&text, SCRATCH_MAX);
+    while ((rc = kl_remote_reader_next(r, &name, &value)) > 0 && at < n) {
+        struct kl_remote_name *x = &s->renamed[part][at];
+        struct kl_value v;
+        struct kl_error err;
+        *x = s->doc->names[part][at++]; // they are written in this order
+        kl_buf_clear(&text);
+        if ((rc = kl_json_parse(p->arena, value, NULL, &v, &err)))
+            break;
+        put_renamed(&text, s, &v);
+        if (text.err || (rc = kl_json_parse(p->arena, kl_buf_str(&text), NULL, &v, &err)))
+            break;
+        if (!kl_remote_sum(&v, x->sum))
+            rc = KL_ENOMEM;
+        kl_arena_reset(p->arena);
+        if (rc < 0)
+            break;
+    }
+    rc = rc < 0 ? rc : text.err;
+    kl_buf_fini(&text);
+    kl_remote_reader_free(r);
+    return rc;
+}
+
+static int plan_part(struct plan *p, size_t at, enum kl_remote_part part)
+{
+    struct source *s = &p->m->src[at];
+    uint16_t *fate = calloc(s->doc->n[part] + 1, sizeof *fate);
+    if (!fate)
+        return KL_ENOMEM;
+    for (size_t k = 0; k < s->doc->n[part] && !p->failed; k++) {
+        fate[k] = fate_of(p, part, at, entry(s, part, k));
+        s->renames |= (fate[k] & ~IN_DEST) != 0;
+        kl_arena_reset(p->arena);
+    }
+    s->fate[part] = fate;
+    return p->failed ? KL_ENOMEM : 0;
+}
+
+static int plan_source(struct plan *p, size_t at)
+{
+    struct source *s = &p->m->src[at];
+    int rc = plan_part(p, at, KL_REMOTE_DEFINITIONS);
+    for (int part = KL_REMOTE_DEFINITIONS; s->renames && !rc && part < KL_REMOTE_NPARTS; part++)
+        rc = sum_renamed(p, s, part);
+    return rc ? rc : plan_part(p, at, KL_REMOTE_PARAMETERS);
+}
+
 int kl_oa_merge_plan(struct kl_oa_merge *m, const struct kl_oa_own *own)
 {
     struct kl_arena arena;
@@ -232,16 +314,7 @@ int kl_oa_merge_plan(struct kl_oa_merge *m, const struct kl_oa_own *own)
     for (size_t i = 0; i < m->n && !p.failed; i++) {
         struct source *s = &m->src[i];
         s->left_out = is_served_here(own, s->doc);
-        for (int part = KL_REMOTE_DEFINITIONS; part < KL_REMOTE_NPARTS && !s->left_out; part++) {
-            uint16_t *fate = calloc(s->doc->n[part] + 1, sizeof *fate);
-            p.failed |= !fate;
-            for (size_t k = 0; k < s->doc->n[part] && !p.failed; k++) {
-                fate[k] = fate_of(&p, part, i, &s->doc->names[part][k]);
-                s->renames |= (fate[k] & ~IN_DEST) != 0;
-                kl_arena_reset(&arena);
-            }
-            s->fate[part] = fate;
-        }
+        p.failed |= !s->left_out && plan_source(&p, i);
     }
     kl_arena_fini(&arena);
     return p.failed ? KL_ENOMEM : 0;
@@ -251,7 +324,7 @@ int kl_oa_merge_plan(struct kl_oa_merge *m, const struct kl_oa_own *own)
 
 static unsigned number_of(const struct source *s, enum kl_remote_part part, struct kl_str name)
 {
-    const struct kl_remote_name *x = kl_remote_find(s->doc, part, name);
+    const struct kl_remote_name *x = s->fate[part] ? kl_remote_find(s->doc, part, name) : NULL;
     return x ? s->fate[part][x - s->doc->names[part]] & ~IN_DEST : 0;
 }
 
@@ -393,6 +466,10 @@ static bool merge_kinds(struct kl_arena *a, struct kl_value *list, struct kl_str
     struct kind *kinds = kl_arena_zalloc(a, (kl_len(list) + kl_len(&other) + 1) * sizeof *kinds);
     if (!kinds)
         return false;
+    if (!kl_len(list)) { // as they are
+        *list = other;
+        return kl_len(&other) > 0;
+    }
     for (KL_EACH(x, list))
         add_kind(a, kinds, &n, x);
     for (KL_EACH(x, &other))

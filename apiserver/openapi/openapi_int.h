@@ -172,11 +172,13 @@ bool kl_oa_put_shared_param(struct kl_buf *b, struct kl_str name); // false: the
 struct kl_oa_merge;
 // The documents that there are now. NULL: no memory.
 struct kl_oa_merge *kl_oa_merge_new(struct kl_req *r);
+// Of these, in this order; takes the references.
+struct kl_oa_merge *kl_oa_merge_of(struct kl_remote_doc *const *docs, size_t n);
 void kl_oa_merge_free(struct kl_oa_merge *m);            // accepts NULL
 uint64_t kl_oa_merge_stamp(const struct kl_oa_merge *m); // 0: there are none
 // What a document has before others are merged into it.
 struct kl_oa_own {
-    struct kl_oa_types *types; // built-in definitions that others have too are wanted
+    struct kl_oa_types *types; // built-in definitions that others have too are wanted; NULL: none
     const struct kl_oa_texts *texts;
     const struct kl_openapi_source *src;
     const struct kl_openapi_custom *custom;
