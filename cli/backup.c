@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/backup.h"
 #include "base/log.h"
-#include "store/transfer/cron.h"
+#include "object/cron.h"
 #include "store/transfer/snapshot.h"
 #include <pthread.h>
 #include <stdlib.h>
@@ -68,7 +68,9 @@ int kl_backup_start(const struct kl_backup_options *o, struct kl_backup **ret_b,
     if (!b)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     b->o = *o;
-    int r = kl_cron_parse(o->cron, &b->cron, err);
+    int r = kl_cron_parse(kl_str(o->cron), &b->cron, err);
+    if (r)
+        kl_error_wrap(err, "schedule \"%s\"", o->cron);
     pthread_mutex_init(&b->mu, NULL);
     pthread_cond_init(&b->change, NULL);
     if (!r && pthread_create(&b->thread, NULL, run_backup, b))
@@ -76,6 +78,7 @@ int kl_backup_start(const struct kl_backup_options *o, struct kl_backup **ret_b,
     if (r) {
         pthread_mutex_destroy(&b->mu);
         pthread_cond_destroy(&b->change);
+        kl_cron_fini(&b->cron);
         free(b);
         return r;
     }
@@ -94,5 +97,6 @@ void kl_backup_stop(struct kl_backup *b)
     pthread_join(b->thread, NULL);
     pthread_mutex_destroy(&b->mu);
     pthread_cond_destroy(&b->change);
+    kl_cron_fini(&b->cron);
     free(b);
 }

@@ -8,7 +8,7 @@ struct kl_backup;
 
 struct kl_backup_options {
     struct kl_store *store;
-    const char *cron; // five fields (store/transfer/cron.h)
+    const char *cron; // five fields (object/cron.h)
     const char *dir, *name, *node;
     int retention; // how many of that name stay; 0: all
 };
