@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import tempfile
 from lib import KINGLET, Server, Writers, check, config_map, equal, fail, free_port, holds, \
@@ -172,6 +173,82 @@ def test_credentials_of_one_work_on_the_other():
     c = http.client.HTTPSConnection("127.0.0.1", b.port, context=a.ssl, timeout=30)
     c.request("GET", "/api/v1/namespaces/kube-system")
     equal(c.getresponse().status, 200)
+    c.close()
+
+
+def client_certificate(name):
+    """Of the cluster's own CA, by a certificate request; gives key and certificate in one file."""
+    pem = os.path.join(temp_dir(), name)
+    subprocess.run(["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                    "-subj", f"/CN={name}", "-keyout", pem, "-out", pem + ".csr"], check=True, capture_output=True)
+    with open(pem + ".csr", "rb") as f:
+        request = base64.b64encode(f.read()).decode()
+    a.apply({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": name},
+             "spec": {"request": request, "usages": ["client auth"], "signerName": "kubernetes.io/kube-apiserver-client"}})
+    b.kubectl("certificate", "approve", name)
+    path = f"/apis/certificates.k8s.io/v1/certificatesigningrequests/{name}"
+    issued = wait_for(lambda: a.get(path)["status"].get("certificate"), "a certificate")
+    with open(pem, "ab") as f:
+        f.write(base64.b64decode(issued))
+    return pem
+
+
+def open_watches(s, n, pem=None, token=None):
+    """Several, so that loops of all numbers have one."""
+    out = []
+    for _ in range(n):
+        context = ssl.create_default_context(cafile=os.path.join(s.data, "server/tls/server-ca.crt"))
+        if pem:
+            context.load_cert_chain(pem)
+        c = http.client.HTTPSConnection("127.0.0.1", s.port, context=context, timeout=30)
+        c.request("GET", "/api/v1/namespaces/default/configmaps?watch=true",
+                  headers={"Authorization": f"Bearer {token}"} if token else {})
+        r = c.getresponse()
+        equal(r.status, 200, "a watch")
+        out.append((r, c))
+    return out
+
+
+def all_end(watches):
+    for r, c in watches:
+        while r.readline():  # one that stays open runs into the connection's time-out
+            pass
+        c.close()
+
+
+def certificate(s, *args):
+    r = subprocess.run([KINGLET, "certificate", *args, "--data-dir", s.data], capture_output=True, text=True,
+                       timeout=60)
+    equal(r.returncode, 0, r.stderr)
+
+
+def test_revoked_on_one_ends_on_the_other():
+    user = "system:serviceaccount:default:eve"
+    a.kubectl("create", "serviceaccount", "eve")
+    a.kubectl("create", "clusterrolebinding", "watchers", "--clusterrole=view", "--serviceaccount=default:eve",
+              "--user=mallory")
+    token = a.kubectl("create", "token", "eve").strip()
+    for s in (a, b):
+        wait_for(lambda s=s: with_bearer(s, token, "/api/v1/namespaces/default/configmaps") == 200, "eve may")
+    for here, there in ((a, b), (b, a)):
+        watches = open_watches(there, 6, token=token)
+        certificate(here, "revoke", user)
+        all_end(watches)
+        wait_for(lambda s=there: with_bearer(s, token) == 401, "refused there")
+        equal(with_bearer(here, token), 401)
+        certificate(there, "restore", user)
+        for s in (a, b):
+            wait_for(lambda s=s: with_bearer(s, token) == 200, "let in again")
+    pem = client_certificate("mallory")
+    serial = subprocess.run(["openssl", "x509", "-in", pem, "-noout", "-serial"], capture_output=True, text=True,
+                            check=True).stdout.strip().split("=")[1]
+    watches = open_watches(b, 6, pem=pem)
+    others = open_watches(b, 1, token=token)
+    certificate(a, "revoke", "0x" + serial)
+    all_end(watches)
+    # Those of others go on.
+    r, c = others[0]
+    wait_for(lambda: a.apply(config_map("still", {"n": str(os.urandom(4))})) and r.readline(), "an event")
     c.close()
 
 
