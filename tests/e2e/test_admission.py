@@ -6,6 +6,7 @@ import base64
 import http.server
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -773,6 +774,115 @@ def test_configuration_is_exempt():
               400, "reviews are admitted too")
     create("yes")
     gone("yes")
+
+# ---- what is told of them
+
+def typed_policy(name, rules, *validations, **more):
+    return {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": name},
+            "spec": dict({"matchConstraints": {"resourceRules": rules},
+                          "validations": list(validations)}, **more)}
+
+
+def test_type_checking():
+    """A policy's status says what is wrong with its expressions, in upstream's words."""
+    deployments = [{"operations": ["*"], "apiGroups": ["apps"], "apiVersions": ["v1"],
+                    "resources": ["deployments"]}]
+    path = ADM + "validatingadmissionpolicies"
+    server.api("POST", path, typed_policy("typed", deployments, {"expression": "object.spec.replica > 5"}))
+
+    def seen(generation):
+        status = server.get(f"{path}/typed").get("status", {})
+        return status if status.get("observedGeneration") == generation else None
+    equal(wait_for(lambda: seen(1), "the policy is checked")["typeChecking"], {"expressionWarnings": [
+        {"fieldRef": "spec.validations[0].expression",
+         "warning": "apps/v1, Kind=Deployment: ERROR: <input>:1:12: undefined field 'replica'\n"
+                    " | object.spec.replica > 5\n | ...........^\n"}]})
+    server.kubectl("patch", "validatingadmissionpolicy", "typed", "--type=json", "-p", json.dumps(
+        [{"op": "replace", "path": "/spec/validations/0/expression", "value": "object.spec.replicas > 5"}]))
+    equal(wait_for(lambda: seen(2), "the policy is checked again")["typeChecking"], {})
+    server.api("DELETE", f"{path}/typed")
+
+
+def samples(metric, **labels):
+    """{labels that are left: value} of a metric."""
+    found = {}
+    for line in server.raw("GET", "/metrics")[2].decode().splitlines():
+        match = re.match(r"(\w+)\{(.*)\} (\S+)$", line)
+        if not match or match[1] != metric:
+            continue
+        has = dict(re.findall(r'(\w+)="([^"]*)"', match[2]))
+        if all(has.pop(k, None) == v for k, v in labels.items()):
+            found[tuple(sorted(has.items()))] = float(match[3])
+    return found
+
+
+def test_metrics():
+    hooks.on("/yes")
+    hooks.on("/no", allowed=False, status={"message": "no", "code": 418})
+    with validating(webhook("m-yes.example.com", "/yes"), webhook("m-no.example.com", "/no")):
+        create("counted", want=418)
+    with mutating(webhook("m-dead.example.com", "/yes", failurePolicy="Ignore",
+                          clientConfig={"url": "https://127.0.0.1:1/"})):
+        create("counted")
+    gone("counted")
+    a = "apiserver_admission_"
+    equal(samples(a + "webhook_request_total", name="m-yes.example.com"),
+          {(("code", "200"), ("operation", "CREATE"), ("rejected", "false"), ("type", "validating")): 1})
+    equal(samples(a + "webhook_rejection_count", name="m-no.example.com"),
+          {(("error_type", "no_error"), ("operation", "CREATE"), ("rejection_code", "418"),
+            ("type", "validating")): 1})
+    equal(samples(a + "webhook_admission_duration_seconds_count", name="m-no.example.com"),
+          {(("operation", "CREATE"), ("rejected", "true"), ("type", "validating")): 1})
+    equal(samples(a + "webhook_fail_open_count", name="m-dead.example.com"), {(("type", "admit"),): 1})
+    for name in "NamespaceLifecycle", "MutatingAdmissionWebhook":
+        (count,) = samples(a + "controller_admission_duration_seconds_count", name=name, type="admit",
+                           operation="CREATE", rejected="false").values()
+        check(count > 0, f"{name} is counted")
+    check(samples(a + "step_admission_duration_seconds_count", type="validate", operation="CREATE",
+                  rejected="true"), "refusals are counted")
+    rules = [dict(CMS, operations=["CREATE"])]
+    bind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": "counted"},
+            "spec": {"policyName": "counted", "validationActions": ["Deny"]}}
+    server.api("POST", ADM + "validatingadmissionpolicies", typed_policy(
+        "counted", rules, {"expression": "object.metadata.name != 'counted'"}))
+    server.api("POST", ADM + "validatingadmissionpolicybindings", bind)
+    create("counted", want=422)
+    equal(samples("apiserver_validating_admission_policy_check_total", policy="counted"),
+          {(("enforcement_action", "deny"), ("error_type", "invalid_error"),
+            ("policy_binding", "counted")): 1})
+    for kind in "policybindings", "policies":
+        server.api("DELETE", f"{ADM}validatingadmission{kind}/counted")
+
+
+# ---- owners that stand twice
+
+def test_duplicate_owners():
+    uid = create("owner")[0]["metadata"]["uid"]
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid}
+    other = dict(owner, blockOwnerDeletion=True)  # not the same
+    said = ('299 - ".metadata.ownerReferences contains duplicate entries%s; API server dedups owner '
+            'references in 1.20+, and may reject such requests as early as 1.24; please fix your '
+            'requests; duplicate UID(s) observed: ' + uid + '"')
+    made, headers = create("owned", ownerReferences=[owner, other, owner])
+    equal((made["metadata"]["ownerReferences"], headers.get_all("Warning")), ([owner, other], [said % ""]))
+    path = f"{NS}/owned"
+    made["metadata"]["ownerReferences"] = [other, other]
+    status, headers, text = server.raw("PUT", path, made)
+    equal((status, json.loads(text)["metadata"]["ownerReferences"], headers.get_all("Warning")),
+          (200, [other], [said % ""]))
+    patch = [{"op": "replace", "path": "/metadata/ownerReferences", "value": [owner, owner]}]
+    status, headers, text = server.raw("PATCH", path, patch,
+                                       headers={"Content-Type": "application/json-patch+json"})
+    equal((status, json.loads(text)["metadata"]["ownerReferences"], headers.get_all("Warning")),
+          (200, [owner], [said % " after mutating admission happens"]))
+    hooks.on("/own", patch=[{"op": "add", "path": "/metadata/ownerReferences", "value": [owner, owner]}])
+    with mutating(webhook("own.example.com", "/own")):
+        made, headers = create("owned-by-hook")
+    equal((made["metadata"]["ownerReferences"], headers.get_all("Warning")),
+          ([owner], [said % " after mutating admission happens"]))
+    gone("owned", "owned-by-hook", "owner")
 
 
 def test_stop():
