@@ -36,7 +36,7 @@ static bool has_expired(const struct kl_value *secret)
     int64_t us;
     if (!text.n)
         return false;
-    return kl_time_parse(text, &us, &err) || us / 1000 < kl_wall_ms(); // unreadable: it has
+    return kl_time_parse(text, &us, &err) || us / 1000 <= kl_wall_ms(); // unreadable: it has
 }
 
 // system:bootstrappers:[a-z0-9:-]{0,255}[a-z0-9]
@@ -63,7 +63,8 @@ static bool groups_of(const struct kl_value *secret, struct kl_str g[MAX_GROUPS]
     struct kl_str rest = data(secret, "auth-extra-groups"), one;
     size_t n = 0;
     g[n++] = GROUP;
-    while (rest.n && kl_str_split(&rest, ',', &one)) {
+    bool extra = rest.n > 0;
+    while (extra && kl_str_split(&rest, ',', &one)) {
         if (!is_group(one) || n == MAX_GROUPS)
             return false;
         size_t at = 0;

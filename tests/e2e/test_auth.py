@@ -267,7 +267,8 @@ REVIEW = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
 
 def whoami(token, headers=None, want=201):
     status, text = ask("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", token, REVIEW, headers)
-    equal(status, want, f"status of {text}")
+    if want:
+        equal(status, want, f"status of {text}")
     return json.loads(text)["status"]["userInfo"] if status == 201 else None
 
 
@@ -295,12 +296,100 @@ def test_bootstrap_tokens():
     equal(u["username"], "system:bootstrap:abcdef")
     equal(u["groups"], ["system:bootstrappers", "system:bootstrappers:workers", "system:authenticated"])
     whoami("abcdef.0123456789abcdee", want=401)
-    for change in ({"expiration": "2001-01-01T00:00:00Z"}, {"usage-bootstrap-authentication": "false"}):
+    for text in ("ABCDEF.0123456789abcdef", "abcdef.0123456789abcdef0", "abcdef-0123456789abcdef", "abcdef.",
+                 "abcde.f0123456789abcdef", "abcdef.0123456789ABCDEF", ".0123456789abcdef"):
+        whoami(text, want=401)
+    for change in ({"expiration": "2001-01-01T00:00:00Z"}, {"usage-bootstrap-authentication": "false"},
+                   {"expiration": "tomorrow"}, {"expiration": "2999-01-01"}, {"token-id": "abcdeg"},
+                   {"token-secret": "0123456789abcdeg"}, {"token-secret": ""}, {"auth-extra-groups": "system:masters"},
+                   {"auth-extra-groups": "system:bootstrappers:a,system:masters"},
+                   {"auth-extra-groups": "system:bootstrappers:a,"}, {"auth-extra-groups": "system:bootstrappers:"},
+                   {"usage-bootstrap-authentication": "True"}, {"usage-bootstrap-authentication": ""}):
         server.api("PUT", path + "/bootstrap-token-abcdef",
                    secret("bootstrap-token-abcdef", dict(data, **change)))
         whoami(token, want=401)
+    # One that is about to go is gone.
+    held = secret("bootstrap-token-abcdef", data)
+    held["metadata"]["finalizers"] = ["example.org/held"]
+    server.api("PUT", path + "/bootstrap-token-abcdef", held)
+    whoami(token)
     server.api("DELETE", path + "/bootstrap-token-abcdef")
+    equal(server.raw("GET", path + "/bootstrap-token-abcdef")[0], 200)
     whoami(token, want=401)
+    server.api("PATCH", path + "/bootstrap-token-abcdef", {"metadata": {"finalizers": None}},
+               {"Content-Type": "application/merge-patch+json"})
+    whoami(token, want=401)
+    # The type is part of it, and the namespace.
+    server.api("POST", path, secret("bootstrap-token-abcdef", data, "Opaque"))
+    whoami(token, want=401)
+    server.api("DELETE", path + "/bootstrap-token-abcdef")
+    elsewhere_path = "/api/v1/namespaces/default/secrets"
+    other = dict(secret("bootstrap-token-abcdef", data), metadata={"name": "bootstrap-token-abcdef"})
+    server.api("POST", elsewhere_path, other)
+    whoami(token, want=401)
+    server.api("DELETE", elsewhere_path + "/bootstrap-token-abcdef")
+
+
+def test_bound_tokens():
+    """What a token is bound to is looked for with every request: by name and by UID."""
+    base = "/api/v1/namespaces/default"
+    whole = f"{base}/serviceaccounts/bound/token"
+    pod = {"metadata": {"name": "holder"}, "spec": {
+        "serviceAccountName": "bound", "containers": [{"name": "c", "image": "i"}]}}
+
+    def token(status=201, **ref):
+        spec = {"expirationSeconds": 3600}
+        if ref:
+            spec["boundObjectRef"] = dict({"apiVersion": "v1"}, **ref)
+        got, _, text = server.raw("POST", whole, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+                                                  "spec": spec})
+        equal(got, status, text)
+        return json.loads(text)["status"]["token"] if status == 201 else json.loads(text)["message"]
+    uid = server.api("POST", base + "/serviceaccounts", {"metadata": {"name": "bound"}})["metadata"]["uid"]
+    first = server.api("POST", base + "/pods", pod)["metadata"]["uid"]
+    by_pod, free = token(kind="Pod", name="holder", uid=first), token()
+    u = whoami(by_pod)
+    equal((u["username"], u["uid"]), ("system:serviceaccount:default:bound", uid))
+    equal(u["extra"]["authentication.kubernetes.io/pod-name"], ["holder"])
+    holds(token(409, kind="Pod", name="holder", uid=uid), "the UID in the bound object reference")
+    token(404, kind="Pod", name="nobody")
+    secret_uid = server.api("POST", base + "/secrets", {"metadata": {"name": "anchor"}})["metadata"]["uid"]
+    by_secret = token(kind="Secret", name="anchor", uid=secret_uid)
+    whoami(by_secret)
+    server.api("DELETE", base + "/secrets/anchor")
+    whoami(by_secret, want=401)
+    server.api("POST", base + "/secrets", {"metadata": {"name": "anchor"}})
+    whoami(by_secret, want=401)
+    server.api("DELETE", base + "/pods/holder?gracePeriodSeconds=0")
+    whoami(by_pod, want=401)
+    server.api("POST", base + "/pods", pod)
+    whoami(by_pod, want=401)
+    # Claims that nobody signed: another pod, another account, no binding at all.
+    head, claims, signature = by_pod.split(".")
+    said = json.loads(base64.urlsafe_b64decode(claims + "=="))
+    for change in ({"sub": "system:serviceaccount:kube-system:default"}, {"exp": said["exp"] + 1},
+                   {"kubernetes.io": {k: v for k, v in said["kubernetes.io"].items() if k != "pod"}}):
+        whoami(".".join((head, b64url(json.dumps({**said, **change}).encode()), signature)), want=401)
+    for alg in ("none", "HS256", "RS256"):
+        whoami(".".join((b64url(json.dumps({"alg": alg}).encode()), claims, signature)), want=401)
+    key, kid = f"{server.data}/server/tls/service.key", server.get("/openid/v1/jwks")["keys"][0]["kid"]
+    whoami(free)
+    fresh = json.loads(base64.urlsafe_b64decode(free.split(".")[1] + "=="))
+    equal(whoami(sign(key, kid, True, fresh))["uid"], uid)
+    now = int(time.time())
+    for change in ({"exp": now - 120}, {"nbf": now + 600}, {"iat": now + 600}, {"aud": ["other"]},
+                   {"iss": "https://other"}, {"sub": "system:serviceaccount:default:default"}, {"exp": None},
+                   {"kubernetes.io": None}, {"kubernetes.io": dict(fresh["kubernetes.io"], namespace="kube-system")},
+                   {"kubernetes.io": dict(fresh["kubernetes.io"], node={"name": "nowhere", "uid": uid})}):
+        text = sign(key, kid, True, {k: v for k, v in {**fresh, **change}.items() if v is not None})
+        if "node" not in (change.get("kubernetes.io") or {}):
+            whoami(text, want=401)
+    # Without an audience it is for the API server, as tokens of old.
+    equal(whoami(sign(key, kid, True, {**fresh, "aud": []}))["uid"], uid)
+    server.api("DELETE", base + "/serviceaccounts/bound")
+    whoami(free, want=401)
+    server.api("POST", base + "/serviceaccounts", {"metadata": {"name": "bound"}})
+    whoami(free, want=401)
 
 
 def test_oidc():
@@ -439,6 +528,50 @@ def test_anonymous_paths():
     equal(ask("GET", "/livez")[0], 200)
     equal(ask("GET", "/version")[0], 401)
     equal(ask("GET", "/api/v1/namespaces")[0], 401)
+    for path in ("/livez/", "/livez/ping", "//livez", "/LIVEZ", "/version/../livez", "/livez%2f", "/livez/../version",
+                 "/livez;/version", "/version?path=/livez", "/api/v1/namespaces#/livez", "/livez%00"):
+        status = ask("GET", path)[0]
+        check(status in (401, 400), f"{path}: {status}")
+    equal(ask("GET", "/livez?verbose")[0], 200)
+
+
+def test_impersonation():
+    server.kubectl("create", "clusterrole", "as-sam", "--verb=impersonate", "--resource=users", "--resource-name=sam")
+    server.kubectl("create", "clusterrolebinding", "pat-as-sam", "--clusterrole=as-sam", "--user=pat")
+    for headers, want in (
+            ({"Impersonate-User": "sam"}, 201),
+            ({"Impersonate-User": "sam", "Impersonate-Group": "system:masters"}, 403),
+            ({"Impersonate-User": "sam", "Impersonate-Uid": "7"}, 403),
+            ({"Impersonate-User": "sam", "Impersonate-Extra-Scopes": "all"}, 403),
+            ({"Impersonate-User": "sam", "Impersonate-Extra-A%2fb": "all"}, 403),
+            ({"Impersonate-User": "system:masters"}, 403), ({"Impersonate-User": "Sam"}, 403),
+            ({"Impersonate-User": "system:serviceaccount:kube-system:default"}, 403),
+            ({"Impersonate-Group": "system:masters"}, 400), ({"Impersonate-Uid": "7"}, 400),
+            ({"Impersonate-Extra-x": "1"}, 400), ({"Impersonate-User": ""}, 201)):
+        u = whoami("plain-secret", headers, want)
+        if want == 201:
+            equal(u["username"], headers["Impersonate-User"] or "pat")
+    # Who is impersonated has none of the caller's groups, and nobody's who calls.
+    equal(whoami("plain-secret", {"Impersonate-User": "sam"})["groups"], ["system:authenticated"])
+    for verb, what in (("users", "*"), ("groups", "team-x"), ("uids", "u-9"), ("userextras/scopes", "read")):
+        name = what.replace("*", "any")
+        server.api("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", {
+            "metadata": {"name": f"as-{name}"}, "rules": [dict(
+                {"verbs": ["impersonate"], "resources": [verb],
+                 "apiGroups": ["authentication.k8s.io"] if verb[:4] in ("uids", "user") and verb != "users" else [""]},
+                **({} if what == "*" else {"resourceNames": [what]}))]})
+        server.kubectl("create", "clusterrolebinding", f"sam-as-{name}", f"--clusterrole=as-{name}", "--user=sam")
+    full = {"Impersonate-User": "zoe", "Impersonate-Group": "team-x", "Impersonate-Uid": "u-9",
+            "Impersonate-Extra-Scopes": "read"}
+    u = whoami("static-secret", full)
+    equal((u["username"], u["groups"], u["uid"], u["extra"]),
+          ("zoe", ["team-x", "system:authenticated"], "u-9", {"scopes": ["read"]}))
+    for change in ({"Impersonate-Group": "team-y"}, {"Impersonate-Uid": "u-8"}, {"Impersonate-Extra-Scopes": "write"},
+                   {"Impersonate-Extra-Scope": "read"}):
+        whoami("static-secret", dict(full, **change), 403)
+    # system:anonymous is in the other group.
+    u = whoami("static-secret", {"Impersonate-User": "system:anonymous"}, want=None)
+    equal(u, None)
 
 
 def test_token_webhook():
