@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Failures in upstream's words (apimachinery pkg/api/errors, util/validation/field).
 #include "apiserver/crd/convert.h"
+#include "object/gotext.h"
 
 #define AUTO_CAUSES_FIRST 8
 
@@ -202,7 +203,7 @@ void kl_field_invalid(struct kl_field_errors *e, struct kl_str field, struct kl_
 {
     struct kl_buf b;
     kl_buf_init(&b, 64 * 1024);
-    kl_json_write_string(&b, value);
+    kl_go_quote(&b, value);
     kl_field_error(e, "FieldValueInvalid", field, "Invalid value: %.*s%s%s", KL_PRI(kl_buf_str(&b)),
                    *detail ? ": " : "", detail);
     kl_buf_fini(&b);

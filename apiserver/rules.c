@@ -29,7 +29,11 @@ int kl_rules_check(struct kl_req *r, const struct kl_strategy *s, const struct k
         kl_validate_update(&f, st, r->info.sub, now, old);
     else
         kl_validate_create(&f, st, now);
+    if (s->check_access)
+        s->check_access(r, now, old, e);
     for (size_t i = 0; i < f.n; i++)
         kl_field_error(e, f.list[i].reason, f.list[i].field, "%.*s", KL_PRI(f.list[i].message));
+    if (s->check_more)
+        s->check_more(r, now, old, e);
     return 0;
 }

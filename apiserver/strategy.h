@@ -15,6 +15,9 @@ enum {
     KL_STRAT_ANNOTATED = 1 << 7,      // annotations count for the generation too
 };
 
+typedef void kl_check_fn(struct kl_req *r, const struct kl_value *now, const struct kl_value *old,
+                         struct kl_field_errors *e);
+
 struct kl_strategy {
     uint16_t res; // KL_RES_... of the storage row
     unsigned flags;
@@ -26,6 +29,9 @@ struct kl_strategy {
     int (*release)(struct kl_req *r, const struct kl_value *old);
     // Seconds of grace a deletion gets when there is any (pods), else NULL: none.
     int64_t (*grace)(struct kl_req *r, const struct kl_value *object);
+    // What is wrong that takes more than the object to know (old NULL on create): who asks, before
+    // the rules of object/validate; what a library says, behind them. NULL: nothing.
+    kl_check_fn *check_access, *check_more;
 };
 
 // The kind's row, or one with the defaults.

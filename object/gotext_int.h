@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // How Go's fmt shows values: what upstream's error texts are made of.
 #pragma once
-#include "base/buf.h"
+#include "object/gotext.h"
 #include "object/value.h"
 
-// strconv.Quote, as "%q" gives: "a\tb".
-void kl_go_quote(struct kl_buf *out, struct kl_str s);
 // "%v" of an untyped value: map[a:1 b:[x y]], <nil>.
 void kl_go_print(struct kl_buf *out, const struct kl_value *v);
 // "%s" of an untyped value: strings as they are, others in fmt's complaint (%!s(int64=1)).

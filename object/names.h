@@ -13,6 +13,9 @@ const char *kl_name_label_value(struct kl_str s);
 // arena; without an arena the first one is given.
 const char *kl_name_qualified(struct kl_arena *a, struct kl_str s);
 
+// One mail address as net/mail.ParseAddress takes it.
+bool kl_name_is_mail(struct kl_str s);
+
 // Every message of one name, for callers that make a cause of each (ValidateObjectMeta).
 enum kl_name_format {
     KL_NAME_DNS1123_LABEL,

@@ -2,7 +2,7 @@
 // CertificateApproval, CertificateSigning, CertificateSubjectRestriction, ClusterTrustBundleAttest:
 // who may approve, sign and attest for which signer, and what nobody may ask for.
 #include "apiserver/admission/plugins_int.h"
-#include "apiserver/auth/auth.h"
+#include "apiserver/auth/trust.h"
 #include "net/csr.h"
 
 int kl_certificate_subject_validate(struct kl_admit *ad)
@@ -27,34 +27,13 @@ int kl_certificate_subject_validate(struct kl_admit *ad)
 
 // ---- signers
 
-// IsAuthorizedForSignerName: for the signer, or for its domain.
-static bool may(struct kl_admit *ad, const char *verb, struct kl_str signer)
-{
-    struct kl_req *r = ad->r;
-    struct kl_str why;
-    ptrdiff_t slash = kl_str_chr(signer, '/');
-    struct kl_str domain = {signer.p, slash < 0 ? signer.n : (size_t)slash};
-    struct kl_attrs t = {.user = r->user,
-                         .ask = &r->ask,
-                         .verb = kl_str(verb),
-                         .group = KL_STR("certificates.k8s.io"),
-                         .version = KL_STR("*"),
-                         .plural = KL_STR("signers"),
-                         .name = signer,
-                         .is_resource = true};
-    if (kl_authorize(r->al, r->arena, &t, &why))
-        return true;
-    t.name = kl_arena_printf(r->arena, "%.*s/*", KL_PRI(domain));
-    return t.name.p && kl_authorize(r->al, r->arena, &t, &why);
-}
-
 int kl_certificate_approval_validate(struct kl_admit *ad)
 {
     if (!kl_admit_of(ad, KL_RES_certificates_v1_certificatesigningrequests) ||
         !kl_admit_sub(ad, "approval"))
         return 0;
     struct kl_str signer = kl_text_at(ad->old, KL_F_spec, KL_F_signerName);
-    if (may(ad, "approve", signer))
+    if (kl_may_for_signer(ad->r, "approve", signer))
         return 0;
     return kl_admit_forbid(ad, "user not permitted to approve requests with signerName \"%.*s\"",
                            KL_PRI(signer));
@@ -71,7 +50,7 @@ int kl_certificate_signing_validate(struct kl_admit *ad)
         kl_value_equal(kl_get(now, KL_F_conditions), kl_get(old, KL_F_conditions)))
         return 0;
     struct kl_str signer = kl_text_at(ad->old, KL_F_spec, KL_F_signerName);
-    if (may(ad, "sign", signer))
+    if (kl_may_for_signer(ad->r, "sign", signer))
         return 0;
     return kl_admit_forbid(ad, "user not permitted to sign requests with signerName \"%.*s\"",
                            KL_PRI(signer));
@@ -86,7 +65,7 @@ int kl_trust_bundle_validate(struct kl_admit *ad)
     if (!signer.n ||
         (ad->old && kl_value_equal(kl_get(ad->object, KL_F_spec), kl_get(ad->old, KL_F_spec))))
         return 0;
-    if (may(ad, "attest", signer))
+    if (kl_may_for_signer(ad->r, "attest", signer))
         return 0;
     return kl_admit_forbid(ad, "user not permitted to attest for signerName \"%.*s\"",
                            KL_PRI(signer));

@@ -2,6 +2,7 @@
 // One mail address as net/mail.ParseAddress takes it: RFC 5322 with UTF-8, a display name before
 // an address in angle brackets, comments between. Groups are not taken.
 #include "object/crd/crd_int.h"
+#include "object/names.h"
 #include <ctype.h>
 
 struct reader {
@@ -158,4 +159,9 @@ bool crd_is_email(struct kl_str s)
             return false;
     }
     return skip_all(&r) && r.p == r.end;
+}
+
+bool kl_name_is_mail(struct kl_str s)
+{
+    return crd_is_email(s);
 }
