@@ -17,7 +17,7 @@ struct kl_oa_granular {
 };
 extern const struct kl_oa_granular kl_oa_granular[];
 
-// The words, deflated: texts one after the other, each with a NUL behind it. Which text is whose:
+// The words, deflated: JSON texts one after the other, each with a NUL behind it. Which is whose:
 // kl_oa_text_first[index in kl_types] is the place in kl_oa_text_ids of the type's own, the fields'
 // follow; an id is a text's number and one, 0: none.
 extern const unsigned char kl_oa_texts_packed[];

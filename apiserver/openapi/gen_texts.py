@@ -35,7 +35,8 @@ def main():
         first.append(len(ids))
         ids += [number.get(said.get(key), 0)
                 for key in [""] + [f["name"] for f in types[name].get("fields", [])]]
-    plain = b"".join(t.encode() + b"\0" for t in number)
+    # As they stand in a document, between quotes.
+    plain = b"".join(json.dumps(t, ensure_ascii=False)[1:-1].encode() + b"\0" for t in number)
     packed = zlib.compress(plain, 9)
     out = ["// SPDX-License-Identifier: Apache-2.0\n",
            "// Made by apiserver/openapi/gen_texts.py; do not edit.\n",

@@ -146,7 +146,8 @@ struct kl_oa_texts;
 // The loop's, one more reference. NULL: no memory.
 struct kl_oa_texts *kl_oa_texts_get(struct kl_api_loop *al);
 void kl_oa_texts_put(struct kl_oa_texts *t); // accepts NULL
-// Of a type, or of its field number `field` when that is not negative; empty: nothing is said.
+// Of a type, or of its field number `field` when that is not negative, as it stands between the
+// quotes of a JSON string; empty: nothing is said.
 struct kl_str kl_oa_text(const struct kl_oa_texts *t, const struct kl_type *type, int field);
 
 struct kl_oa_doc; // document.c

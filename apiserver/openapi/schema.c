@@ -58,8 +58,9 @@ static void put_text(struct out *o, struct kl_str text)
     if (!text.n)
         return;
     put_sep(o);
-    kl_buf_puts(o->b, KL_STR("\"description\":"));
-    kl_json_write_string(o->b, text);
+    kl_buf_puts(o->b, KL_STR("\"description\":\""));
+    kl_buf_puts(o->b, text);
+    kl_buf_putc(o->b, '"');
 }
 
 static bool is_named(const struct kl_type *t)
