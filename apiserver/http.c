@@ -102,6 +102,18 @@ void kl_http_answer_text(struct kl_req *r, int status, const char *content_type,
     kl_api_call_release(c);
 }
 
+// What is stored cannot be read: the answer is why. NULL: that cannot be said either.
+static struct kl_bytes *unreadable(struct kl_req *r, const struct kl_spec *s)
+{
+    struct kl_error err = {0};
+    if (r->result != KL_RESULT_KV || kl_cache_object(r->kv, r->info.res, &err) || !err.code)
+        return NULL;
+    kl_fail_set(r, 500, "", "%s", err.msg);
+    r->result = KL_RESULT_FAIL;
+    r->http = 500;
+    return kl_encode_result(r, s);
+}
+
 void kl_http_answer(struct kl_req *r)
 {
     struct kl_api_call *c = kl_api_call_of(r);
@@ -117,7 +129,7 @@ void kl_http_answer(struct kl_req *r)
     struct kl_span *span = kl_span_begin(r, "SerializeObject");
     struct kl_bytes *body = kl_encode_result(r, &c->spec);
     kl_span_end(span);
-    if (!body) {
+    if (!body && !(body = unreadable(r, &c->spec))) {
         kl_http_abort(c->hr);
         kl_api_call_release(c);
         return;
