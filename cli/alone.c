@@ -50,7 +50,8 @@ static void run_control(struct kl_task *t)
                                                .client_ca_key = x->o.pki->client_ca_key,
                                                .server_ca = x->o.pki->server_ca,
                                                .server_ca_key = x->o.pki->server_ca_key},
-                                   .only = x->o.controllers};
+                                   .only = x->o.controllers,
+                                   .feature_gates = x->o.settings->feature_gates};
     x->control = kl_control_start(&o);
 }
 

@@ -4,6 +4,7 @@
 #include "base/rand.h"
 #include "client/leader.h"
 #include "controllers/controllers.h"
+#include "object/gates.h"
 #include "scheduler/scheduler.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,11 +40,17 @@ static struct kl_client *controller_client(void *arg, const char *user)
 static void start_controllers(struct kl_control *c)
 {
     struct kl_error err = {0};
+    struct kl_gate_set gates;
+    kl_gate_set_default(&gates);
+    if (kl_gate_set_parse(&gates, c->o.feature_gates, &err)) // the API server has refused them too
+        kl_log(KL_LOG_ERROR, "server", "controllers: %s", err.msg);
     struct kl_controllers_options o = {.loop = c->o.loop,
                                        .client_for = controller_client,
                                        .arg = c,
                                        .root_ca_pem = c->o.root_ca_pem,
                                        .signing = &c->o.signing,
+                                       .storage_migration =
+                                           kl_gate_named_on(&gates, "StorageVersionMigrator"),
                                        .disable = c->o.disable,
                                        .only = c->o.only};
     if (kl_controllers_start(&o, &c->controllers, &err))

@@ -15,9 +15,10 @@ struct kl_control_options {
     // A client that acts as this user, owned by the caller of it. NULL: failed.
     struct kl_client *(*client_for)(void *arg, const char *user, const char *agent);
     void *arg;
-    struct kl_str root_ca_pem;  // borrowed to the end
-    struct kl_signing signing;  // likewise; without keys no certificates are signed
-    const char *disable, *only; // names of controllers; borrowed to the end
+    struct kl_str root_ca_pem;        // borrowed to the end
+    struct kl_signing signing;        // likewise; without keys no certificates are signed
+    const char *disable, *only;       // names of controllers; borrowed to the end
+    const char *const *feature_gates; // as the API server's; borrowed to the end
 };
 
 // On the loop, both. What fails is logged: the API server goes on without.

@@ -238,7 +238,8 @@ static void run_controllers(struct kl_task *t)
                                                .client_ca_key = s->pki->client_ca_key,
                                                .server_ca = s->pki->server_ca,
                                                .server_ca_key = s->pki->server_ca_key},
-                                   .disable = s->o.disable};
+                                   .disable = s->o.disable,
+                                   .feature_gates = s->settings.feature_gates};
     s->control = kl_control_start(&o);
 }
 

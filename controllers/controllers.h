@@ -25,6 +25,7 @@ struct kl_controllers_options {
     void *arg;
     struct kl_str root_ca_pem; // of kube-root-ca.crt; empty: no publisher. Borrowed for the start.
     const struct kl_signing *signing; // NULL: no certificates are signed. Borrowed for the start.
+    bool storage_migration;           // the feature gate StorageVersionMigrator
     const char *disable;              // comma separated names to leave out; NULL: none
     // kube-controller-manager's --controllers: names with or without "-controller", `-NAME` leaves
     // one out, `*` are all; NULL: all.

@@ -3,13 +3,16 @@
 #include <stdlib.h>
 
 static const struct kl_controller *const table[] = {
-    &kl_serviceaccount_controller, &kl_root_ca_controller,        &kl_replicaset_controller,
-    &kl_replication_controller,    &kl_deployment_controller,     &kl_namespace_controller,
-    &kl_garbage_controller,        &kl_node_controller,           &kl_taint_eviction_controller,
-    &kl_pod_gc_controller,         &kl_resourcequota_controller,  &kl_service_cidr_controller,
-    &kl_disruption_controller,     &kl_csr_approving_controller,  &kl_csr_signing_controller,
-    &kl_csr_cleaner_controller,    &kl_pvc_protection_controller, &kl_pv_protection_controller,
-    &kl_policy_status_controller,
+    &kl_serviceaccount_controller, &kl_root_ca_controller,
+    &kl_replicaset_controller,     &kl_replication_controller,
+    &kl_deployment_controller,     &kl_namespace_controller,
+    &kl_garbage_controller,        &kl_node_controller,
+    &kl_taint_eviction_controller, &kl_pod_gc_controller,
+    &kl_resourcequota_controller,  &kl_service_cidr_controller,
+    &kl_disruption_controller,     &kl_csr_approving_controller,
+    &kl_csr_signing_controller,    &kl_csr_cleaner_controller,
+    &kl_pvc_protection_controller, &kl_pv_protection_controller,
+    &kl_policy_status_controller,  &kl_svm_controller,
 };
 
 #define INFORMER_USER "system:kube-controller-manager"
@@ -125,6 +128,8 @@ int kl_controllers_start(const struct kl_controllers_options *o, struct kl_contr
             rc = kl_error_set(err, KL_ENOMEM, "controllers: out of memory");
     }
     for (size_t i = 0; rc == 0 && i < KL_COUNT(table); i++) {
+        if (table[i] == &kl_svm_controller && !o->storage_migration)
+            continue;
         if (!is_disabled(o->disable, table[i]->name) &&
             kl_controllers_runs(o->only, table[i]->name))
             rc = start_one(c, o, table[i], root_ca, err);

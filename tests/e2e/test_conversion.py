@@ -12,7 +12,8 @@ import subprocess
 import threading
 from lib import Server, check, equal, holds, run, temp_dir, wait_for
 
-server = Server("--datastore-endpoint", "memory://")
+server = Server("--datastore-endpoint", "memory://", "--feature-gates", "StorageVersionMigrator=true",
+                "--runtime-config", "storagemigration.k8s.io/v1beta1=true")
 k = server.kubectl
 V1 = "/apis/conv.example.com/v1/namespaces/default/hosts"
 V2 = "/apis/conv.example.com/v2/namespaces/default/hosts"
@@ -470,6 +471,43 @@ def test_stored_version():
     equal(hooks.take(), [("conv.example.com/v1", ["old"])], "now it is stored as v2")
     k("replace", "-f", "-", stdin=k("get", "hosts.v2.conv.example.com", "old", "-o", "json"))
     equal(server.get(V2 + "/old")["metadata"]["resourceVersion"], after, "nothing to rewrite")
+
+
+def test_migration():
+    """A StorageVersionMigration rewrites what is stored as v1, and the definition says so."""
+    svm = "/apis/storagemigration.k8s.io/v1beta1/storageversionmigrations"
+    set_stored("v1")
+    for i in range(300):
+        server.api("POST", V1, host(f"s{i}", hostPort=f"m:{i}"))
+    set_stored("v2")
+    equal(server.get(CRD)["status"]["storedVersions"], ["v1", "v2"])
+    before_n = len(server.get(V2)["items"])
+    before = server.get(V2 + "/s7")["metadata"]["resourceVersion"]
+    for name in ("one", "two"):
+        server.api("POST", svm, {
+            "apiVersion": "storagemigration.k8s.io/v1beta1", "kind": "StorageVersionMigration",
+            "metadata": {"name": name},
+            "spec": {"resource": {"group": "conv.example.com", "resource": "hosts"}}})
+
+    def states(name):
+        status = server.get(f"{svm}/{name}").get("status", {})
+        return {c["type"]: (c["status"], c["reason"]) for c in status.get("conditions", [])}
+    over = {"Running": ("False", "MigrationCompleted"),
+            "Succeeded": ("True", "StorageVersionMigrationSucceeded")}
+    for name in ("one", "two"):
+        wait_for(lambda n=name: equal(states(n), over) or True, f"migration {name}")
+    equal(server.get(CRD)["status"]["storedVersions"], ["v2"])
+    check(server.get(V2 + "/s7")["metadata"]["resourceVersion"] != before, "it was not written")
+    hooks.take()
+    equal(len(server.get(V2)["items"]), before_n)
+    equal(hooks.take(), [], "all are stored as v2")
+    conditions = {c["type"]: (c["status"], c["reason"])
+                  for c in server.get(CRD)["status"]["conditions"]}
+    equal(conditions["StorageMigrating"], ("False", "MigrationSucceeded"))
+    server.api("POST", svm, {
+        "apiVersion": "storagemigration.k8s.io/v1beta1", "kind": "StorageVersionMigration",
+        "metadata": {"name": "maps"}, "spec": {"resource": {"resource": "configmaps"}}})
+    wait_for(lambda: equal(states("maps"), over) or True, "migration of config maps")
 
 
 def test_v1beta1():
