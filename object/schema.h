@@ -72,6 +72,7 @@ enum {
     KL_FIELD_INLINE_PB = 1 << 9,   // pb_in says the nested messages it sits in
     KL_FIELD_KEEP_NULL = 1 << 10,  // of a custom kind: null is a value
     KL_FIELD_REST = 1 << 11,       // of a custom kind: a map of members that have no field
+    KL_FIELD_GRANULAR = 1 << 12, // members have owners of their own here, though the type is atomic
 };
 
 struct kl_field {

@@ -65,7 +65,8 @@ bool kl_shape_atomic_map(struct kl_shape s)
 {
     if (s.words)
         return kl_custom_atomic_map(s);
-    return is_opaque(s) || (s.type && s.type->map_atomic);
+    bool granular = s.field && (s.field->flags & KL_FIELD_GRANULAR);
+    return is_opaque(s) || (s.type && s.type->map_atomic && !granular);
 }
 
 bool kl_shape_has_keys(struct kl_shape s)

@@ -173,7 +173,8 @@ class Schema:
                 ("merge" in f.get("patchStrategy", ""), "PATCH_MERGE"),
                 ("retainKeys" in f.get("patchStrategy", ""), "PATCH_RETAIN_KEYS"),
                 ("replace" in f.get("patchStrategy", ""), "PATCH_REPLACE"),
-                (f.get("enum"), "ENUM_CLOSED"), (f.get("pbIn"), "INLINE_PB")):
+                (f.get("enum"), "ENUM_CLOSED"), (f.get("pbIn"), "INLINE_PB"),
+                (f.get("mapType") == "granular", "GRANULAR")):
             if cond:
                 flags.append("KL_FIELD_" + flag)
         pb_type = f.get("pbType")

@@ -306,6 +306,32 @@ static void older_schemas(void **state)
            "{\"f:securityContext\":{\".\":{},\"f:runAsUser\":{}}}");
 }
 
+static void has_fields(const struct kl_type *type, const char *json, const char *fields)
+{
+    struct kl_value v;
+    const struct kl_fieldset *s = NULL;
+    struct kl_error err = {0};
+    assert_int_equal(kl_json_parse(&arena, kl_str(json), NULL, &v, &err), 0);
+    assert_int_equal(kl_typed_sort(&arena, &v), 0);
+    assert_int_equal(kl_typed_fieldset(&arena, type, &v, &s), 0);
+    is_set(s, fields);
+}
+
+// An object reference has one owner, but for a volume's claim; a claim's statuses have one each.
+static void granular(void **state)
+{
+    (void)state;
+    has_fields(kl_type(KL_TYPE_core_v1_PersistentVolumeSpec),
+               "{\"claimRef\":{\"name\":\"b\",\"namespace\":\"a\"}}",
+               "{\"f:claimRef\":{\"f:name\":{},\"f:namespace\":{}}}");
+    has_fields(kl_type(KL_TYPE_core_v1_Event),
+               "{\"involvedObject\":{\"name\":\"b\",\"namespace\":\"a\"}}",
+               "{\"f:involvedObject\":{}}");
+    has_fields(kl_type(KL_TYPE_core_v1_PersistentVolumeClaimStatus),
+               "{\"allocatedResourceStatuses\":{\"storage\":\"NodeResizePending\"}}",
+               "{\"f:allocatedResourceStatuses\":{\"f:storage\":{}}}");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -318,6 +344,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(order_of_lists, setup, teardown),
         cmocka_unit_test_setup_teardown(findings, setup, teardown),
         cmocka_unit_test_setup_teardown(older_schemas, setup, teardown),
+        cmocka_unit_test_setup_teardown(granular, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
