@@ -785,6 +785,53 @@ def test_certificate_requests():
     status, _, text = server.raw("POST", "/apis/certificates.k8s.io/v1/certificatesigningrequests", bad)
     equal(status, 422, text)
     holds(text.decode(), "PEM block type must be CERTIFICATE REQUEST")
+    check_forged_request()
+    check_signers_part(path)
+
+
+def check_forged_request():
+    """A signature that does not fit is told together with everything else."""
+    pem = openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=f",
+                  "-keyout", "/dev/null").decode()
+    lines = pem.strip().split("\n")
+    der = bytearray(base64.b64decode("".join(lines[1:-1])))
+    der[-1] ^= 1
+    forged = "\n".join((lines[0], base64.b64encode(der).decode(), lines[-1])) + "\n"
+    status, _, text = server.raw("POST", "/apis/certificates.k8s.io/v1/certificatesigningrequests", {
+        "metadata": {"name": "forged"}, "spec": {
+            "request": base64.b64encode(forged.encode()).decode(), "signerName": "nosigner",
+            "usages": ["client auth", "client auth", "odd"], "expirationSeconds": 5}})
+    equal(status, 422, text)
+    causes = json.loads(text)["details"]["causes"]
+    equal([c["field"] for c in causes], ["spec.request", "spec.usages[2]", "spec.usages[1]", "spec.signerName",
+                                         "spec.expirationSeconds"])
+    holds(causes[0]["message"], '^Invalid value: ".+": x509: signature does not fit')
+
+
+def check_signers_part(path):
+    """What a signer writes: no junk, nothing in place of what is there; a decision stays as it was."""
+    csr = server.get(path)
+    decided = csr["status"]["conditions"][0]
+    csr["status"]["conditions"][0] = dict(decided, reason="other", message="words")
+    equal(server.api("PUT", path + "/status", csr)["status"]["conditions"][0], decided)
+    before, other = csr["status"]["certificate"], "/apis/certificates.k8s.io/v1/certificatesigningrequests/unsigned"
+    csr["status"]["certificate"] = base64.b64encode(b"x").decode()
+    holds(server.raw("PUT", path + "/status", csr)[2].decode(), "updates may not modify existing certificate content")
+    server.api("POST", os.path.dirname(other), {"metadata": {"name": "unsigned"}, "spec": {
+        "request": csr["spec"]["request"], "signerName": "example.com/x", "usages": ["client auth"]}})
+    good = base64.b64decode(before).decode()
+    for pem, why in (("junk", "must contain at least one CERTIFICATE PEM block"),
+                     ("-----BEGIN X-----\nanVuaw==\n-----END X-----\n", "only CERTIFICATE PEM blocks are allowed"),
+                     ("-----BEGIN CERTIFICATE-----\nanVuaw==\n-----END CERTIFICATE-----\n", "x509: malformed certificate"),
+                     (good + "-----BEGIN CERTIFICATE-----\nanVuaw==\n-----END CERTIFICATE-----\n",
+                      "x509: malformed certificate"),
+                     (good.replace("-----\n", "-----\nProc-Type: x\n\n", 1), "no PEM block headers are permitted")):
+        body = {"status": {"certificate": base64.b64encode(pem.encode()).decode()}}
+        status, _, text = server.raw("PATCH", other + "/status", body, {"Content-Type": "application/merge-patch+json"})
+        equal(status, 422, f"{pem}: {text}")
+        holds(json.loads(text)["message"], f'status.certificate: Invalid value: "<certificate data>": {why}')
+    body = {"status": {"certificate": base64.b64encode((good + good).encode()).decode()}}
+    server.api("PATCH", other + "/status", body, {"Content-Type": "application/merge-patch+json"})
 
 
 def request_for(name, subject, signer, usages, token=None, context=None, ext=None):
