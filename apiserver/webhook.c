@@ -2,6 +2,7 @@
 #include "apiserver/webhook.h"
 #include "apiserver/auth/ask.h"
 #include "apiserver/service.h"
+#include "apiserver/trace/trace.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -27,7 +28,8 @@ struct kl_webhook {
 struct kl_webhook_call {
     struct kl_webhook_loop *wl;
     struct kl_http_call *call;
-    kl_webhook_cb cb; // NULL: canceled
+    struct kl_span *span; // the request's, which is there as long as there is a cb
+    kl_webhook_cb cb;     // NULL: canceled
     void *arg;
     char url[MAX_URL];
 };
@@ -257,6 +259,13 @@ static void on_answer(void *arg, int status, struct kl_str body, const struct kl
     struct kl_webhook_call *c = arg;
     struct kl_error out;
     c->wl->flying--;
+    if (c->cb && c->span) {
+        if (status < 0)
+            kl_span_fail(c->span, kl_str(err ? err->msg : kl_err_text(status)));
+        else
+            kl_span_number(c->span, "http.response.status_code", status);
+        kl_span_end(c->span);
+    }
     if (c->cb && status < 0) {
         char why[sizeof out.msg];
         put_reason(why, sizeof why, status, err);
@@ -268,15 +277,20 @@ static void on_answer(void *arg, int status, struct kl_str body, const struct kl
     free(c);
 }
 
-static int start(struct kl_webhook *w, struct kl_webhook_call *c, struct kl_str host, int port,
-                 struct kl_bytes *body, uint32_t timeout_ms, struct kl_error *err)
+static int start(struct kl_webhook *w, struct kl_webhook_call *c, struct kl_req *r,
+                 struct kl_str host, int port, struct kl_bytes *body, uint32_t timeout_ms,
+                 struct kl_error *err)
 {
-    const struct kl_http_header h[] = {
+    struct kl_http_header h[4 + KL_TRACE_HEADERS] = {
         {KL_STR("content-type"), KL_STR("application/json")},
         {KL_STR("accept"), KL_STR("application/json, */*")},
         {KL_STR("user-agent"), KL_STR("kube-apiserver-admission")},
-        {KL_STR("authorization"), w->authorization},
     };
+    size_t n = 3;
+    if (w->authorization.n)
+        h[n++] = (struct kl_http_header){KL_STR("authorization"), w->authorization};
+    if (r && r->trace)
+        n += kl_trace_headers(r, c->span, h + n);
     const char *target = strchr(c->url + strlen("https://"), '/');
     struct kl_http_call_spec spec = {.host = host.p,
                                      .port = port,
@@ -284,7 +298,7 @@ static int start(struct kl_webhook *w, struct kl_webhook_call *c, struct kl_str 
                                      .method = KL_STR("POST"),
                                      .target = kl_str(target ? target : "/"),
                                      .headers = h,
-                                     .nheaders = KL_COUNT(h) - !w->authorization.n,
+                                     .nheaders = n,
                                      .body = body,
                                      .timeout_ms = timeout_ms};
     return kl_http_fetch(c->wl->http, &spec, KL_WEBHOOK_MAX_ANSWER, on_answer, c, &c->call, err);
@@ -293,6 +307,15 @@ static int start(struct kl_webhook *w, struct kl_webhook_call *c, struct kl_str 
 int kl_webhook_post(struct kl_webhook *w, struct kl_bytes *body, uint32_t timeout_ms,
                     bool timeout_query, kl_webhook_cb cb, void *arg,
                     struct kl_webhook_call **ret_or_null, struct kl_error *err)
+{
+    return kl_webhook_post_for(NULL, NULL, w, body, timeout_ms, timeout_query, cb, arg, ret_or_null,
+                               err);
+}
+
+int kl_webhook_post_for(struct kl_req *r, struct kl_span *parent, struct kl_webhook *w,
+                        struct kl_bytes *body, uint32_t timeout_ms, bool timeout_query,
+                        kl_webhook_cb cb, void *arg, struct kl_webhook_call **ret_or_null,
+                        struct kl_error *err)
 {
     struct kl_webhook_loop *wl = NULL;
     struct kl_arena a;
@@ -318,9 +341,13 @@ int kl_webhook_post(struct kl_webhook *w, struct kl_bytes *body, uint32_t timeou
         rc = kl_error_set(err, KL_ETOOMANY, "Post \"%s\": too many calls of webhooks", c->url);
     else if (w->service && (rc = kl_service_find(w->al, &a, w->ns, w->name, w->port, &to, err)))
         kl_error_wrap(err, "Post \"%s\"", c->url);
-    if (!rc && !(rc = start(w, c, to.host, to.port, body, timeout_ms, err)))
+    if (!rc && r && r->trace)
+        c->span = kl_span_client(r, parent, KL_STR("POST"), kl_str(c->url));
+    if (!rc && !(rc = start(w, c, r, to.host, to.port, body, timeout_ms, err)))
         wl->flying++;
     kl_arena_fini(&a);
+    if (rc)
+        kl_span_end(c->span);
     if (rc)
         free(c);
     else if (ret_or_null)

@@ -8,6 +8,7 @@
 struct kl_kubeconfig;
 struct kl_webhook;
 struct kl_webhook_call;
+struct kl_span;
 
 enum {
     KL_WEBHOOK_MAX_ANSWER = 8 << 20, // a review's patch may be as large as an object, in base64
@@ -38,6 +39,11 @@ typedef void (*kl_webhook_cb)(void *arg, int status, struct kl_str body,
 int kl_webhook_post(struct kl_webhook *w, struct kl_bytes *body, uint32_t timeout_ms,
                     bool timeout_query, kl_webhook_cb cb, void *arg,
                     struct kl_webhook_call **ret_or_null, struct kl_error *err);
+// The same for a request that may be traced (trace/trace.h): the call is a span under `parent`.
+int kl_webhook_post_for(struct kl_req *r, struct kl_span *parent, struct kl_webhook *w,
+                        struct kl_bytes *body, uint32_t timeout_ms, bool timeout_query,
+                        kl_webhook_cb cb, void *arg, struct kl_webhook_call **ret_or_null,
+                        struct kl_error *err);
 void kl_webhook_cancel(struct kl_webhook_call *c); // no callback any more
 // What client-go says of an HTTP status that is no success, or NULL for 200 to 206.
 struct kl_str kl_webhook_status_text(struct kl_arena *a, int status, struct kl_str body);

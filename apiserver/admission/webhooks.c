@@ -5,6 +5,7 @@
 #include "apiserver/admission/hooks_int.h"
 #include "apiserver/admission/metrics.h"
 #include "apiserver/crd/convert.h"
+#include "apiserver/trace/trace.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rand.h"
@@ -22,6 +23,7 @@ struct kl_hook_call {
     int64_t began_ns;
     bool mutating, heard, counted; // there was an answer; what came of it is counted
     char uid[37];
+    struct kl_span *span;
     struct kl_str patch; // of a mutating one; empty: none
     bool over;
     struct kl_fail fail; // http 0: allowed
@@ -120,6 +122,7 @@ static int call_failed(struct kl_hook_call *c, bool mutating, int code, const st
              mutating ? "failed-open.mutation.webhook.admission.k8s.io"
                       : "failed-open.validating.webhook.admission.k8s.io",
              c, kl_arena_dup(run->arena, c->h->name), false);
+        kl_span_end(c->span);
         return 0;
     }
     kl_fail_internal(r, "failed calling webhook \"%.*s\": %s", KL_PRI(c->h->name), err->msg);
@@ -131,6 +134,23 @@ static const struct kl_kubeconfig *users_of(const struct kl_hook_run *run, bool 
 {
     const struct kl_admit_config *c = run->ad->r->srv->admit_config;
     return !c ? NULL : mutating ? c->mutating : c->validating;
+}
+
+static void trace_call(struct kl_hook_call *c)
+{
+    struct kl_req *r = c->run->ad->r;
+    static const char *const operations[] = {[KL_ADMIT_CREATE] = "CREATE",
+                                             [KL_ADMIT_UPDATE] = "UPDATE",
+                                             [KL_ADMIT_DELETE] = "DELETE",
+                                             [KL_ADMIT_CONNECT] = "CONNECT"};
+    c->span =
+        kl_span_beside(r, NULL, c->mutating ? "Call mutating webhook" : "Call validating webhook");
+    kl_span_text(c->span, "webhook", c->h->name);
+    kl_span_text(c->span, "resource",
+                 kl_arena_printf(r->arena, "%s, Resource=%s", c->res->api_version, c->res->plural));
+    kl_span_text(c->span, "subresource", r->info.sub);
+    kl_span_text(c->span, "operation", kl_str(operations[c->run->ad->op]));
+    kl_span_text(c->span, "UID", kl_str(c->uid));
 }
 
 // 1: on its way. Else what came of it at once.
@@ -164,7 +184,10 @@ static int call(struct kl_hook_call *c, struct kl_unit *u, bool mutating, kl_web
     if (!body)
         return KL_ENOMEM;
     uint32_t timeout = h->timeout_ms < REQUEST_TIMEOUT_MS ? h->timeout_ms : REQUEST_TIMEOUT_MS;
-    rc = kl_webhook_post(h->client, body, timeout, true, cb, c, ret_flying, &err);
+    if (run->ad->r->trace)
+        trace_call(c);
+    rc = kl_webhook_post_for(run->ad->r, c->span, h->client, body, timeout, true, cb, c, ret_flying,
+                             &err);
     kl_bytes_unref(body);
     if (!rc)
         return 1;
@@ -178,6 +201,9 @@ static int read_answer(struct kl_hook_call *c, bool mutating, int status, struct
     struct kl_hook_run *run = c->run;
     struct kl_error err = {0};
     int rc;
+    if (status >= 0)
+        kl_span_event(c->span, "Request completed");
+    kl_span_end(c->span);
     if (status < 0) {
         err = *why;
         rc = kl_error_wrap(&err, "failed to call webhook");

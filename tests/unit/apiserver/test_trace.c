@@ -367,6 +367,15 @@ static void test_requests(void **state)
     ask(&g, "GET", MAPS, "4", "01", NULL, 200);
     ask(&g, "GET", MAPS "/b", "5", "01", NULL, 404);
     ask(&g, "GET", "/version", "6", "01", NULL, 200);
+    ask(&g, "POST", "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations", "7",
+        "00",
+        "{\"metadata\":{\"name\":\"h\"},\"webhooks\":[{\"name\":\"h.example.com\","
+        "\"clientConfig\":{\"url\":\"https://127.0.0.1:1/\"},\"sideEffects\":\"None\","
+        "\"admissionReviewVersions\":[\"v1\"],\"failurePolicy\":\"Ignore\",\"timeoutSeconds\":1,"
+        "\"rules\":[{\"apiGroups\":[\"\"],\"apiVersions\":[\"v1\"],\"operations\":[\"CREATE\"],"
+        "\"resources\":[\"configmaps\"]}]}]}",
+        201);
+    ask(&g, "POST", MAPS, "8", "01", "{\"metadata\":{\"name\":\"hooked\"}}", 201);
 
 #define T(n) (snprintf(id, sizeof id, "0000000000000000000000000000000%d", n), id)
     struct got root = wait_span(T(1), "POST /api/v1/namespaces/{:namespace}/configmaps");
@@ -404,6 +413,15 @@ static void test_requests(void **state)
     is_under(&list, &lister);
     root = wait_span(T(5), "GET /api/v1/namespaces/{:namespace}/configmaps/{:name}");
     says(&root, "http.response.status_code=404");
+    struct got hook = wait_span(T(8), "Call validating webhook"),
+               call = wait_span(T(8), "HTTP POST"), creates = wait_span(T(8), "Create");
+    is_under(&hook, &creates);
+    is_under(&call, &hook);
+    assert_int_equal(call.kind, KL_SPAN_CLIENT);
+    says(&hook, "webhook=h.example.com");
+    says(&hook, "resource=v1, Resource=configmaps");
+    says(&hook, "operation=CREATE");
+    says(&call, "url.full=https://127.0.0.1:1/?timeout=1s");
     root = wait_span(T(6), "GET");
     says(&root, "http.target=/version");
     assert_non_null(strstr(collector.service, "service.name=apiserver\n"));
