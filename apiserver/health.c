@@ -82,6 +82,8 @@ static const struct check checks[] = {
     {"shutdown", READYZ, not_stopping},
 };
 
+_Static_assert(KL_COUNT(checks) <= KL_HEALTH_CHECKS, "room for what each has said");
+
 // Not every server has every check.
 static bool is_there(const struct kl_apiserver *s, const struct check *c)
 {
@@ -119,7 +121,59 @@ static bool is_excluded(struct asked *a, const char *name)
 // The bootstrap objects keep /livez from nothing: a server that waits for its datastore lives.
 static bool holds(const struct check *k, const struct kl_req *r, unsigned in)
 {
-    return (in == LIVEZ && k->ok == bootstrapped) || k->ok(r->srv);
+    bool ok = (in == LIVEZ && k->ok == bootstrapped) || k->ok(r->srv);
+    struct kl_health_seen *seen = &r->srv->health[k - checks][__builtin_ctz(in)];
+    atomic_fetch_add_explicit(ok ? &seen->ok : &seen->bad, 1, memory_order_relaxed);
+    atomic_store_explicit(&seen->last, ok, memory_order_relaxed);
+    return ok;
+}
+
+static const char *const kinds[KL_HEALTH_KINDS] = {"livez", "readyz", "healthz"};
+
+// Calls put for each check and kind that was asked for.
+static void each_seen(struct kl_apiserver *s, struct kl_buf *b,
+                      void (*put)(struct kl_buf *b, const char *name, const char *kind,
+                                  const struct kl_health_seen *seen))
+{
+    for (size_t i = 0; i < KL_COUNT(checks); i++)
+        for (size_t k = 0; k < KL_HEALTH_KINDS; k++) {
+            const struct kl_health_seen *seen = &s->health[i][k];
+            if (atomic_load_explicit(&seen->ok, memory_order_relaxed) ||
+                atomic_load_explicit(&seen->bad, memory_order_relaxed))
+                put(b, checks[i].name, kinds[k], seen);
+        }
+}
+
+static void put_last(struct kl_buf *b, const char *name, const char *kind,
+                     const struct kl_health_seen *seen)
+{
+    kl_buf_printf(b, "kubernetes_healthcheck{name=\"%s\",type=\"%s\"} %d\n", name, kind,
+                  atomic_load_explicit(&seen->last, memory_order_relaxed));
+}
+
+static void put_totals(struct kl_buf *b, const char *name, const char *kind,
+                       const struct kl_health_seen *seen)
+{
+    const unsigned n[] = {atomic_load_explicit(&seen->ok, memory_order_relaxed),
+                          atomic_load_explicit(&seen->bad, memory_order_relaxed)};
+    static const char *const words[] = {"success", "error"};
+    for (size_t i = 0; i < KL_COUNT(n); i++)
+        if (n[i])
+            kl_buf_printf(
+                b, "kubernetes_healthchecks_total{name=\"%s\",status=\"%s\",type=\"%s\"} %u\n",
+                name, words[i], kind, n[i]);
+}
+
+void kl_health_metrics(struct kl_apiserver *s, struct kl_buf *b)
+{
+    kl_buf_puts(b, KL_STR("# HELP kubernetes_healthcheck [STABLE] This metric records the result "
+                          "of a single healthcheck.\n"
+                          "# TYPE kubernetes_healthcheck gauge\n"));
+    each_seen(s, b, put_last);
+    kl_buf_puts(b, KL_STR("# HELP kubernetes_healthchecks_total [STABLE] This metric records the "
+                          "results of all healthcheck.\n"
+                          "# TYPE kubernetes_healthchecks_total counter\n"));
+    each_seen(s, b, put_totals);
 }
 
 static void answer_one(struct kl_api_call *c, const struct asked *a, struct kl_str name)
@@ -179,13 +233,12 @@ static void answer_all(struct kl_api_call *c, struct asked *a)
 
 void kl_health_run(struct kl_api_call *c)
 {
-    static const char *const words[] = {"livez", "readyz", "healthz"};
     struct kl_str path = kl_str_from(c->req.info.path, 1);
     struct asked a = {0};
-    for (size_t i = 0; i < KL_COUNT(words); i++) {
-        if (kl_str_starts(path, kl_str(words[i]))) {
+    for (size_t i = 0; i < KL_COUNT(kinds); i++) {
+        if (kl_str_starts(path, kl_str(kinds[i]))) {
             a.in = 1u << i;
-            a.word = words[i];
+            a.word = kinds[i];
         }
     }
     struct kl_str one = kl_str_from(path, strlen(a.word));

@@ -4,3 +4,5 @@
 #include "apiserver/server_int.h"
 
 void kl_health_run(struct kl_api_call *c); // ends the request
+// What they have said so far: kubernetes_healthcheck and kubernetes_healthchecks_total.
+void kl_health_metrics(struct kl_apiserver *s, struct kl_buf *b);

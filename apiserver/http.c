@@ -6,6 +6,7 @@
 #include "apiserver/auth/auth.h"
 #include "apiserver/connect.h"
 #include "apiserver/crd/crd.h"
+#include "apiserver/deprecated.h"
 #include "apiserver/fairness/fairness.h"
 #include "apiserver/gzip.h"
 #include "apiserver/joining.h"
@@ -275,6 +276,7 @@ static void run_resource(void *arg)
     c->spec.include = r->opts.include;
     if (r->trace)
         kl_trace_handler(r);
+    kl_deprecated_note(r);
     if (kl_is_connect(&r->info)) {
         if (kl_connect_may(r))
             kl_admit_connect(c);

@@ -4,15 +4,21 @@
 #include "apiserver/audit/audit.h"
 #include "apiserver/crd/convert.h"
 #include "apiserver/fairness/fairness.h"
+#include "apiserver/deprecated.h"
 #include "apiserver/discovery.h"
+#include "apiserver/health.h"
 #include "apiserver/info.h"
 #include "apiserver/series.h"
 #include "apiserver/server_int.h"
 #include "apiserver/trace/trace.h"
 #include "base/clock.h"
 #include "base/metrics.h"
+#include <fcntl.h>
 #include <malloc.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 void kl_api_metrics_enter(struct kl_req *r)
 {
@@ -102,6 +108,16 @@ static void put_objects(struct kl_req *r, struct kl_buf *b)
     }
 }
 
+static void put_storage_size(struct kl_apiserver *s, struct kl_buf *b)
+{
+    struct kl_store_status st;
+    kl_store_status(s->o.store, &st);
+    put(b, "apiserver_storage_size_bytes", "gauge",
+        "[STABLE] Size of the storage database file physically allocated in bytes.");
+    kl_buf_printf(b, "apiserver_storage_size_bytes{storage_cluster_id=\"etcd-0\"} %lld\n",
+                  (long long)st.db_bytes);
+}
+
 static void put_inflight(struct kl_apiserver *s, struct kl_buf *b)
 {
     static const char *const kinds[] = {"readOnly", "mutating"};
@@ -129,7 +145,7 @@ static void put_features(struct kl_apiserver *s, struct kl_buf *b)
 static void put_build(struct kl_apiserver *s, struct kl_buf *b)
 {
     put(b, "kubernetes_build_info", "gauge",
-        "[ALPHA] A metric with a constant '1' value labeled by major, minor, git version, git "
+        "[BETA] A metric with a constant '1' value labeled by major, minor, git version, git "
         "commit, git tree state, build date, Go version, and compiler from which Kubernetes was "
         "built, and platform on which it is running.");
     kl_buf_printf(b,
@@ -148,6 +164,9 @@ void kl_api_metrics_write(struct kl_req *r, struct kl_buf *b)
     kl_conversion_metrics_write(s, b);
     put_inflight(s, b);
     put_objects(r, b);
+    put_storage_size(s, b);
+    kl_deprecated_metrics(s, b);
+    kl_health_metrics(s, b);
     put_features(s, b);
     put_build(s, b);
     put(b, "kinglet_connections", "gauge", "Open client connections");
@@ -181,6 +200,42 @@ static void profile_loops(struct kl_apiserver *s, struct kl_buf *b)
     }
 }
 
+// Of the process; what no loop has spent, its other threads have: the datastore's, the workers, the
+// sinks of audit.
+static void profile_process(struct kl_apiserver *s, struct kl_buf *b)
+{
+    struct rusage u;
+    double all = 0, loops = 0;
+    if (!getrusage(RUSAGE_SELF, &u))
+        all = (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+              (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+    for (int i = 0; i < s->nloops; i++) {
+        struct kl_loop_stalls st;
+        kl_loop_get_stalls(s->loops[i].loop, &st);
+        loops += (double)st.cpu_us / 1e6;
+    }
+    kl_buf_printf(b, "  %-16s %10.3f\n  %-16s %10.3f\n", "other threads",
+                  all > loops ? all - loops : 0, "whole process", all);
+}
+
+static void put_row(struct kl_buf *b, const char *what, int64_t n)
+{
+    kl_buf_printf(b, "  %-34s %14lld\n", what, (long long)n);
+}
+
+static int64_t resident_bytes(void)
+{
+    char text[128] = "";
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+    if (fd >= 0)
+        close(fd);
+    const char *second = n > 0 ? strchr(text, ' ') : NULL;
+    return second ? strtoll(second, NULL, 10) * sysconf(_SC_PAGESIZE) : 0;
+}
+
+// Parts of the heap are named where somebody counts them; the rest is connections, requests and
+// what malloc keeps.
 static void profile_memory(struct kl_req *r, struct kl_buf *b)
 {
     struct kl_apiserver *s = r->srv;
@@ -189,20 +244,24 @@ static void profile_memory(struct kl_req *r, struct kl_buf *b)
     struct kl_http_server_stats h;
     kl_store_status(s->o.store, &st);
     kl_http_server_get_stats(s->http, &h);
-    kl_buf_printf(b,
-                  "\nmemory, bytes\n"
-                  "  %-34s %14zu\n  %-34s %14zu\n  %-34s %14zu\n  %-34s %14zu\n"
-                  "  %-34s %14lld\n  %-34s %14lld\n",
-                  "heap, in use", m.uordblks, "heap, free", m.fordblks, "heap, mapped blocks",
-                  m.hblkhd, "heap, top that could be returned", m.keepcost, "store: ring of events",
-                  (long long)st.ring_bytes, "this request's arena",
-                  (long long)r->arena->used_bytes);
-    kl_buf_printf(b,
-                  "\nobjects\n  %-34s %14lld\n  %-34s %14lld\n  %-34s %14lld\n  %-34s %14lld\n"
-                  "  %-34s %14lld\n  %-34s %14lld\n",
-                  "keys", (long long)st.keys, "leases", (long long)st.leases, "watches",
-                  (long long)st.watchers, "old views held", (long long)st.held_views, "connections",
-                  (long long)h.connections, "requests in flight", (long long)h.requests_in_flight);
+    kl_buf_puts(b, KL_STR("\nmemory, bytes\n"));
+    put_row(b, "resident", resident_bytes());
+    put_row(b, "heap, in use", (int64_t)m.uordblks + (int64_t)m.hblkhd);
+    put_row(b, "  of it mapped by itself", (int64_t)m.hblkhd);
+    put_row(b, "  stored values", st.value_bytes);
+    put_row(b, "  their decoded and encoded forms", st.attached_bytes);
+    put_row(b, "  ring of events", st.ring_bytes);
+    put_row(b, "  this request", (int64_t)r->arena->used_bytes);
+    put_row(b, "heap, free", (int64_t)m.fordblks);
+    put_row(b, "  could be returned", (int64_t)m.keepcost);
+    put_row(b, "values in the file beside it", st.file_value_bytes);
+    kl_buf_puts(b, KL_STR("\nobjects\n"));
+    put_row(b, "keys", st.keys);
+    put_row(b, "leases", st.leases);
+    put_row(b, "watches", st.watchers);
+    put_row(b, "old views held", st.held_views);
+    put_row(b, "connections", h.connections);
+    put_row(b, "requests in flight", h.requests_in_flight);
 }
 
 // What is stored under a resource's prefix, as stored; decoded and encoded forms come to it.
@@ -224,6 +283,7 @@ static void profile_stored(struct kl_req *r, struct kl_buf *b)
 void kl_api_profile_write(struct kl_req *r, struct kl_buf *b)
 {
     profile_loops(r->srv, b);
+    profile_process(r->srv, b);
     profile_memory(r, b);
     profile_stored(r, b);
 }

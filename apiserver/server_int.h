@@ -53,7 +53,7 @@ struct kl_api_loop {
     struct kl_oa_texts *texts;           // openapi/texts.c, while documents are written
     uv_timer_t stream_timer;
     bool timer_ready;
-    _Atomic(struct kl_series_table *) series; // series.h; made on first use
+    _Atomic(struct kl_series_table *) series;         // series.h; made on first use
     _Atomic(struct kl_admit_metrics *) admit_metrics; // admission/metrics.h; made on first use
     atomic_int inflight[2]; // requests being answered that change nothing; that do
     int calls;              // requests that are not over: their memory is at the loop
@@ -61,6 +61,14 @@ struct kl_api_loop {
     int64_t event_lease, event_lease_until_ms; // lease.c
     int event_lease_keys;
     uint64_t id_state[2]; // of Audit-Id headers
+};
+
+// What the checks of /livez, /readyz and /healthz have said (health.c).
+#define KL_HEALTH_CHECKS 48
+#define KL_HEALTH_KINDS 3
+struct kl_health_seen {
+    atomic_uint ok, bad;
+    atomic_bool last;
 };
 
 struct kl_api_endpoint {
@@ -80,6 +88,8 @@ struct kl_apiserver {
     int nloops;
     atomic_bool ready; // bootstrap objects are written
     atomic_bool stopping;
+    struct kl_health_seen health[KL_HEALTH_CHECKS][KL_HEALTH_KINDS];
+    atomic_uint deprecated; // deprecated.c: which were asked for
     void (*ready_cb)(void *arg);
     void *ready_arg;
     void (*stop_done)(void *arg);
