@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Files that a server is given and what the encryption of values reads back; the first byte says
 // which: A an audit policy, E an EncryptionConfiguration, V a stored value of a sealed kind, R the
-// record of the cluster's keys, T a token file.
+// record of the cluster's keys, T a token file, B policies of ABAC, P node ports that are taken.
 #include "fuzz.h"
+#include "apiserver/allocate/allocate.h"
 #include "apiserver/audit/audit_int.h"
 #include "apiserver/auth/authn_int.h"
 #include "apiserver/encryption/encryption_int.h"
@@ -117,16 +118,47 @@ static void try_tokens(struct kl_str text)
     close(fd);
 }
 
+static void try_policies(struct kl_str text)
+{
+    struct kl_user *u = kl_user_new(KL_STR("u"), KL_STR(""), NULL, 0, NULL, 0);
+    const struct kl_attrs asked[] = {
+        {.user = u, .is_resource = true, .verb = KL_STR("get"), .plural = KL_STR("pods")},
+        {.user = u, .verb = KL_STR("get"), .path = KL_STR("/x")}};
+    struct kl_arena a;
+    struct kl_abac b;
+    struct kl_error err = {0};
+    kl_arena_init(&a, 16 << 20);
+    if (kl_abac_parse(&a, "FILE", text, &b, &err))
+        FUZZ_CHECK(err.msg[0], "no message");
+    else
+        for (size_t i = 0; i < KL_COUNT(asked); i++)
+            FUZZ_CHECK(b.n || !kl_abac_allows(&b, &asked[i]), "allowed by nothing");
+    kl_arena_fini(&a);
+    kl_user_unref(u);
+}
+
+static void try_ports(struct kl_str stored)
+{
+    static const struct kl_port_range ranges[] = {{30000, 2768}, {31000, 70}, {0, 65536}};
+    static uint8_t bits[65536 / 8], again[65536 / 8];
+    for (size_t i = 0; i < KL_COUNT(ranges); i++) {
+        const struct kl_port_range *r = &ranges[i];
+        if (kl_ports_read(stored, r, bits) < 0)
+            return;
+        struct kl_bytes *b = kl_ports_write(r, bits);
+        FUZZ_CHECK(b && kl_ports_read(kl_bytes_str(b), r, again) == 0, "not read again");
+        FUZZ_CHECK(memcmp(bits, again, kl_port_bytes(r)) == 0, "other ports");
+        kl_bytes_unref(b);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const struct {
         char first;
         void (*run)(struct kl_str text);
-    } what[] = {{'A', try_audit},
-                {'E', try_encryption},
-                {'V', try_value},
-                {'R', try_record},
-                {'T', try_tokens}};
+    } what[] = {{'A', try_audit},  {'E', try_encryption}, {'V', try_value}, {'R', try_record},
+                {'T', try_tokens}, {'B', try_policies},   {'P', try_ports}};
     for (size_t i = 0; size && i < KL_COUNT(what); i++)
         if (data[0] == (uint8_t)what[i].first)
             what[i].run((struct kl_str){(const char *)data + 1, size - 1});
