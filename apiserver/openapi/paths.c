@@ -107,7 +107,7 @@ bool kl_oa_put_shared_param(struct kl_buf *b, struct kl_str name)
     for (size_t i = 0; i < KL_OA_NPARAMS; i++)
         if (kl_oa_params[i].shared && kl_str_eqz(name, kl_oa_params[i].shared)) {
             kl_buf_printf(b, "\"%s\":", kl_oa_params[i].shared);
-            put_param_members(b, &kl_oa_params[i], NULL, true);
+            put_param_members(b, &kl_oa_params[i], "", true);
             return true;
         }
     return false;
@@ -121,7 +121,7 @@ void kl_oa_put_shared_params(struct kl_buf *b)
             continue;
         kl_buf_printf(b, "%s\"%s\":", first ? "" : ",", kl_oa_params[i].shared);
         first = false;
-        put_param_members(b, &kl_oa_params[i], NULL, true);
+        put_param_members(b, &kl_oa_params[i], "", true);
     }
 }
 
