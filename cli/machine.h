@@ -10,8 +10,9 @@ const char *kl_machine_address(struct kl_arena *a);
 // `given`, or the host name, as a lower-case DNS-1123 subdomain. KL_EINVALID when it is none.
 int kl_machine_node_name(const char *given, char *ret, size_t n, struct kl_error *err);
 // Ranges of Services, "10.43.0.0/16" or "fd00::/108,10.43.0.0/16": one, or one of each family, the
-// first of the family of the address that the server tells others (NULL: it has none). With upstream's
-// words about --FLAG: KL_EINVALID, or KL_EUNSUPPORTED when each is a range, but not what is possible.
+// first of the family of the address that the server tells others (NULL: it has none). With
+// upstream's words about --FLAG: KL_EINVALID, or KL_EUNSUPPORTED when each is a range, but they do
+// not go together.
 int kl_service_ranges_check(const char *cidrs, const char *flag, const char *advertise,
                             struct kl_error *err);
 // The n-th address of the first range; NULL when the text is no range or too small.

@@ -366,8 +366,8 @@ int kl_kubeconfig_new(const char *path, struct kl_kubeconfig **ret, struct kl_er
         kl_kubeconfig_free(c);
         return rc;
     }
-    c->current = member(
-        entry(&c->k, "contexts", "context", member(&c->k.root, "current-context")), "user");
+    c->current =
+        member(entry(&c->k, "contexts", "context", member(&c->k.root, "current-context")), "user");
     *ret = c;
     return 0;
 }
