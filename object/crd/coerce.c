@@ -129,12 +129,11 @@ static bool walk_map(struct coercer *c, crd_ref node, bool embedded, const struc
             walk(c, below, crd_flags(c->s, below) & CRD_EMBEDDED, &here, &value, &deeper))
             changed = true;
         if ((!stays || changed) && !items) {
-            items = kl_arena_alloc(c->a, 2 * (size_t)v->n * sizeof *items);
+            items = crd_own_items(c->a, v, n);
             if (!items) {
                 c->rc = KL_ENOMEM;
                 return false;
             }
-            memcpy(items, v->items, 2 * (size_t)n * sizeof *items);
         }
         if (stays && items) {
             items[2 * n] = *key;
@@ -164,14 +163,11 @@ static bool walk_array(struct coercer *c, crd_ref node, const struct crd_path *p
         if (!walk(c, below, crd_flags(c->s, below) & CRD_EMBEDDED, &here, &v->items[i], &value))
             continue;
         if (!items) {
-            items = kl_arena_alloc(c->a, v->n * sizeof *items);
+            items = crd_own_items(c->a, v, v->n);
             if (!items) {
                 c->rc = KL_ENOMEM;
                 return false;
             }
-            memcpy(items, v->items, v->n * sizeof *items);
-            for (uint32_t k = 0; k < v->n; k++)
-                items[k].owned = 0;
         }
         items[i] = value;
     }

@@ -209,6 +209,10 @@ bool crd_format_valid(enum crd_format format, struct kl_str s, struct kl_crd_sch
                       struct kl_arena *a);
 bool crd_is_email(struct kl_str s); // net/mail.ParseAddress
 
+// Room for all that a list or map has, for changing it; the first n items or members are there.
+// NULL: no memory.
+struct kl_value *crd_own_items(struct kl_arena *a, const struct kl_value *v, uint32_t n);
+
 static inline bool crd_is_meta(struct kl_str name)
 {
     return kl_str_eqz(name, "metadata") || kl_str_eqz(name, "kind") ||

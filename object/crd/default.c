@@ -44,12 +44,9 @@ static int default_items(struct kl_arena *a, const struct crd_words *s, crd_ref 
         if (!changed && !deeper)
             continue;
         if (!items) {
-            items = kl_arena_alloc(a, v->n * sizeof *items);
+            items = crd_own_items(a, v, v->n);
             if (!items)
                 return KL_ENOMEM;
-            memcpy(items, v->items, v->n * sizeof *items);
-            for (uint32_t k = 0; k < v->n; k++)
-                items[k].owned = 0;
         }
         items[i] = filled;
         items[i].owned = 0;
@@ -104,13 +101,9 @@ static int default_members(struct kl_arena *a, const struct crd_words *s, crd_re
         if (r || (!deeper && !refused))
             continue;
         if (!changed) {
-            struct kl_value *items = kl_arena_alloc(a, 2 * (size_t)map.n * sizeof *items);
-            if (!items)
+            map.items = crd_own_items(a, &map, map.n);
+            if (!map.items)
                 return KL_ENOMEM;
-            memcpy(items, map.items, 2 * (size_t)map.n * sizeof *items);
-            for (size_t k = 0; k < 2 * (size_t)map.n; k++)
-                items[k].owned = 0;
-            map.items = items;
             changed = true;
         }
         filled.owned = 0;

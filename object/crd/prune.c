@@ -96,12 +96,11 @@ static bool walk_map(struct pruner *c, struct place at, const struct crd_path *p
         if (stays && visit && value.kind >= KL_ARRAY)
             changed = walk(c, below, &here, key + 1, &value);
         if ((!stays || changed) && !items) {
-            items = kl_arena_alloc(c->a, 2 * (size_t)v->n * sizeof *items);
+            items = crd_own_items(c->a, v, n);
             if (!items) {
                 c->err = KL_ENOMEM;
                 return false;
             }
-            memcpy(items, v->items, 2 * (size_t)n * sizeof *items);
         }
         if (stays && items) {
             items[2 * n] = *key;
@@ -132,14 +131,11 @@ static bool walk_array(struct pruner *c, struct place at, const struct crd_path 
         if (value.kind < KL_ARRAY || !walk(c, below, &here, &v->items[i], &value))
             continue;
         if (!items) {
-            items = kl_arena_alloc(c->a, v->n * sizeof *items);
+            items = crd_own_items(c->a, v, v->n);
             if (!items) {
                 c->err = KL_ENOMEM;
                 return false;
             }
-            memcpy(items, v->items, v->n * sizeof *items);
-            for (uint32_t k = 0; k < v->n; k++)
-                items[k].owned = 0;
         }
         items[i] = value;
     }
