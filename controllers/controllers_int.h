@@ -40,6 +40,7 @@ extern const struct kl_controller kl_csr_cleaner_controller;
 extern const struct kl_controller kl_resourcequota_controller;
 extern const struct kl_controller kl_service_cidr_controller;
 extern const struct kl_controller kl_svm_controller;
+extern const struct kl_controller kl_cronjob_controller;
 extern const struct kl_controller kl_disruption_controller;
 extern const struct kl_controller kl_pvc_protection_controller;
 extern const struct kl_controller kl_pv_protection_controller;

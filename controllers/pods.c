@@ -2,6 +2,7 @@
 #include "controllers/pods.h"
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 static struct kl_str phase_of(const struct kl_value *pod)
 {
@@ -192,4 +193,11 @@ struct kl_value kl_pod_from_template(struct kl_arena *a, const struct kl_value *
 struct kl_str kl_index_orphans(const struct kl_value *root)
 {
     return kl_meta_controller(root) ? (struct kl_str){"", 0} : kl_meta_namespace(root);
+}
+
+bool kl_is_namespace_terminating(const struct kl_error *err)
+{
+    static const char text[] = "because it is being terminated";
+    return err->code == KL_EFORBIDDEN &&
+           memmem(err->msg, strlen(err->msg), text, sizeof(text) - 1) != NULL;
 }

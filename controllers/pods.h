@@ -22,3 +22,6 @@ struct kl_value kl_pod_from_template(struct kl_arena *a, const struct kl_value *
 
 // An index of pods without a controller, by namespace.
 struct kl_str kl_index_orphans(const struct kl_value *root);
+
+// Nothing can be made where its namespace is going away: no failure of who wanted to.
+bool kl_is_namespace_terminating(const struct kl_error *err);

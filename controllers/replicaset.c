@@ -31,14 +31,6 @@ static const struct kl_resource *pods_res(void)
     return kl_res(KL_RES_core_v1_pods);
 }
 
-// A pod cannot be made where its namespace is going away; that is no failure of the ReplicaSet.
-static bool is_namespace_terminating(const struct kl_error *err)
-{
-    static const char text[] = "because it is being terminated";
-    return err->code == KL_EFORBIDDEN &&
-           memmem(err->msg, strlen(err->msg), text, sizeof(text) - 1) != NULL;
-}
-
 static void on_pod_created(struct kl_action *a)
 {
     struct kl_plan *p = a->plan;
@@ -54,7 +46,7 @@ static void on_pod_created(struct kl_action *a)
     kl_expectations_created(v->expectations, p->key);
     if (a->skipped)
         return;
-    if (is_namespace_terminating(&a->call.err)) {
+    if (kl_is_namespace_terminating(&a->call.err)) {
         if (p->err.code && strcmp(p->err.msg, a->call.err.msg) == 0)
             p->err.code = 0;
         return;

@@ -3,16 +3,13 @@
 #include <stdlib.h>
 
 static const struct kl_controller *const table[] = {
-    &kl_serviceaccount_controller, &kl_root_ca_controller,
-    &kl_replicaset_controller,     &kl_replication_controller,
-    &kl_deployment_controller,     &kl_namespace_controller,
-    &kl_garbage_controller,        &kl_node_controller,
-    &kl_taint_eviction_controller, &kl_pod_gc_controller,
-    &kl_resourcequota_controller,  &kl_service_cidr_controller,
-    &kl_disruption_controller,     &kl_csr_approving_controller,
-    &kl_csr_signing_controller,    &kl_csr_cleaner_controller,
-    &kl_pvc_protection_controller, &kl_pv_protection_controller,
-    &kl_policy_status_controller,  &kl_svm_controller,
+    &kl_serviceaccount_controller, &kl_root_ca_controller,       &kl_replicaset_controller,
+    &kl_replication_controller,    &kl_deployment_controller,    &kl_namespace_controller,
+    &kl_garbage_controller,        &kl_node_controller,          &kl_taint_eviction_controller,
+    &kl_pod_gc_controller,         &kl_resourcequota_controller, &kl_service_cidr_controller,
+    &kl_cronjob_controller,        &kl_disruption_controller,    &kl_csr_approving_controller,
+    &kl_csr_signing_controller,    &kl_csr_cleaner_controller,   &kl_pvc_protection_controller,
+    &kl_pv_protection_controller,  &kl_policy_status_controller, &kl_svm_controller,
 };
 
 #define INFORMER_USER "system:kube-controller-manager"

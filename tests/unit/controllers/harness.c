@@ -20,6 +20,7 @@ static const char *const all[] = {
     "resourcequota",
     "replicationcontroller",
     "disruption",
+    "cronjob",
     "persistentvolumeclaim-protection",
     "persistentvolume-protection",
 };
