@@ -264,13 +264,13 @@ static void fail_later(struct kl_conversion_job *j)
 
 // ---- the call
 
-static void describe(const struct kl_conversion_job *j, char of[KIND_MAX],
-                     struct kl_conversion_ask *ask)
+// "example.com/v1, Kind=Widget" into `of`, which the rest refers to.
+static struct kl_conversion_ask describe(const struct kl_conversion_job *j, char of[KIND_MAX])
 {
     const struct kl_resource *r = j->n > 1 ? j->to : j->items[0].from;
     int n = snprintf(of, KIND_MAX, "%s, Kind=%s", r->api_version,
                      j->n > 1 ? r->custom->list_kind : r->kind);
-    *ask = (struct kl_conversion_ask){.review = j->hook->family->review,
+    return (struct kl_conversion_ask){.review = j->hook->family->review,
                                       .uid = kl_str(j->uid),
                                       .desired = kl_str(j->to->api_version),
                                       .of = {of, (size_t)n < KIND_MAX ? (size_t)n : KIND_MAX - 1},
@@ -351,23 +351,22 @@ static void take_object(struct kl_arena *a, struct kl_conversion_job *j,
 static enum kl_conversion_failure read_answer(struct kl_conversion_job *j, int status,
                                               struct kl_str body, const struct kl_error *why)
 {
-    struct kl_conversion_ask ask;
+    char of[KIND_MAX];
+    const struct kl_conversion_ask ask = describe(j, of);
     enum kl_conversion_failure failure = KL_CONVERSION_CALL;
     const struct kl_value *objects;
     struct kl_arena a;
-    char of[KIND_MAX];
     size_t i = 0;
-    describe(j, of, &ask);
     kl_arena_init(&a, KL_MAX_ARENA_BYTES);
     struct kl_str text = status < 0 ? kl_str(why->msg) : kl_webhook_status_text(&a, status, body);
-    if (text.p || !body.n) {
+    if (text.p) {
         kl_error_set(&j->err, status < 0 ? status : KL_EINVALID,
-                     "conversion webhook for %.*s failed: %.*s", KL_PRI(ask.of), KL_PRI(text));
-        if (!text.p)
-            kl_error_set(&j->err, KL_EINVALID,
-                         "conversion webhook for %.*s failed: 0-length response with status code: "
-                         "%d and content type: ",
-                         KL_PRI(ask.of), status);
+                     "conversion webhook for %s failed: %.*s", of, KL_PRI(text));
+    } else if (!body.n) {
+        kl_error_set(&j->err, KL_EINVALID,
+                     "conversion webhook for %s failed: 0-length response with status code: %d and "
+                     "content type: ",
+                     of, status);
     } else if (!kl_conversion_read(&a, &ask, body, &objects, &failure, &j->err)) {
         for (KL_EACH(o, objects))
             take_object(&a, j, &ask, i++, o);
@@ -421,13 +420,12 @@ static int call(struct kl_conversion_job *j, struct kl_error *err)
 
 static void send_job(struct kl_conversion_job *j)
 {
-    struct kl_conversion_ask ask;
     char of[KIND_MAX];
     if (!call(j, &j->err))
         return;
-    describe(j, of, &ask);
     if (j->hook->family->review != KL_REVIEW_NONE) {
-        kl_error_wrap(&j->err, "conversion webhook for %.*s failed", KL_PRI(ask.of));
+        describe(j, of);
+        kl_error_wrap(&j->err, "conversion webhook for %s failed", of);
         observe(j, KL_CONVERSION_CALL);
     }
     fail_later(j);
