@@ -4,8 +4,11 @@
 // sequences of creates, updates and applies, for tests/unit/object/test_apply.c. Run by hand:
 //
 //	go run . TESTDATA >../../../fixtures/apply/managed.jsonl
+//	go run . limits >../../../fixtures/apply/limits.jsonl
 //
-// TESTDATA is testdata/HEAD of the module k8s.io/api.
+// TESTDATA is testdata/HEAD of the module k8s.io/api. The second is what upstream does at its limits:
+// more updaters than an object keeps, an object that nobody followed, last-applied annotations that
+// grow too large.
 package main
 
 import (
@@ -15,6 +18,7 @@ import (
 	"math/rand"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sort"
 	"strings"
 	"time"
@@ -372,7 +376,119 @@ func run(base object, gvk schema.GroupVersionKind, p float64, managers, steps in
 	}
 }
 
+// One write to live (nil: a create). Emits it and returns what is stored then.
+func write(op string, live runtime.Object, o object, who string, now int64, emit func(vector)) runtime.Object {
+	gvk := schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}
+	o["apiVersion"], o["kind"] = "v1", "ConfigMap"
+	v := vector{Op: op, Version: "v1", Kind: "ConfigMap", Now: now, Manager: who, Force: op == "apply"}
+	before, _ := scheme.Scheme.New(gvk)
+	before.GetObjectKind().SetGroupVersionKind(gvk)
+	if live != nil {
+		v.Live = wire(live)
+		before = again(v.Live, gvk)
+	}
+	m := manager(gvk, "", "")
+	var after runtime.Object
+	var err error
+	if op == "apply" {
+		v.New = wire(o)
+		if after, err = m.Apply(before, &unstructured.Unstructured{Object: o}, who, true); err != nil {
+			panic(err)
+		}
+		if un, ok := after.(*unstructured.Unstructured); ok {
+			if after, err = toTyped(un.Object, gvk); err != nil {
+				panic(err)
+			}
+		}
+	} else {
+		typed, err := toTyped(o, gvk)
+		if err != nil {
+			panic(err)
+		}
+		v.New = wire(typed)
+		if after, err = m.Update(before, again(v.New, gvk), who); err != nil {
+			panic(err)
+		}
+	}
+	settle(after, now)
+	a, _ := meta.Accessor(after)
+	v.Managed = wire(a.GetManagedFields())
+	if op == "apply" {
+		bare := after.DeepCopyObject()
+		b, _ := meta.Accessor(bare)
+		b.SetManagedFields(nil)
+		v.Object = wire(bare)
+	}
+	a.SetUID("uid")
+	emit(v)
+	return after
+}
+
+func untyped(o runtime.Object) object {
+	u, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+	if err != nil {
+		panic(err)
+	}
+	return u
+}
+
+func limits(emit func(vector)) {
+	const annotation = "kubectl.kubernetes.io/last-applied-configuration"
+	named := func() object { return object{"name": "a", "namespace": "b"} }
+	// Sixteen updaters, each with a key of its own; some come again, two at the same time.
+	live := write("create", nil, object{"metadata": named(), "data": object{"first": "x"}}, "m00", start, emit)
+	for i := 1; i < 24; i++ {
+		u := untyped(live)
+		who := fmt.Sprintf("m%02d", i%16)
+		u["data"].(object)[fmt.Sprintf("key%02d", i)] = "x"
+		live = write("update", live, u, who, int64(start+i/2*20), emit)
+	}
+	// Then one takes everything over.
+	u := untyped(live)
+	for k := range u["data"].(object) {
+		u["data"].(object)[k] = "y"
+	}
+	live = write("update", live, u, "last", start+1000, emit)
+	live = write("apply", live, object{"metadata": named(), "data": object{"key01": "z"}}, "applier", start+1010, emit)
+	// An object that nobody followed stays so under updates, until the first apply.
+	bare := func(annotations object) runtime.Object {
+		md := named()
+		md["uid"] = "uid"
+		if annotations != nil {
+			md["annotations"] = annotations
+		}
+		o, err := toTyped(object{"apiVersion": "v1", "kind": "ConfigMap", "metadata": md, "data": object{"k": "v"}},
+			schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"})
+		if err != nil {
+			panic(err)
+		}
+		return o
+	}
+	live = bare(nil)
+	u = untyped(live)
+	u["data"].(object)["more"] = "w"
+	live = write("update", live, u, "m1", start, emit)
+	live = write("apply", live, object{"metadata": named(), "data": object{"k": "v2"}}, "m2", start+10, emit)
+	// The annotation follows kubectl's applies, while it fits: 256 KiB of all annotations.
+	for _, size := range []int{10, 262144 - 400, 262144 - 100, 300000} {
+		live = bare(object{annotation: "{}", "other": "o"})
+		for _, who := range []string{"kubectl", "somebody"} {
+			write("apply", live, object{"metadata": named(),
+				"data": object{"k": strings.Repeat("x", size)}}, who, start+10, emit)
+		}
+	}
+}
+
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == "limits" {
+		out := bufio.NewWriter(os.Stdout)
+		defer out.Flush()
+		long := regexp.MustCompile("x{1000,}") // the test makes them again
+		limits(func(v vector) {
+			fmt.Fprintln(out, long.ReplaceAllStringFunc(wire(v), func(s string) string { return fmt.Sprintf("@x%d@", len(s)) }))
+		})
+		return
+	}
 	if time.Now().Unix() < start+7200 {
 		panic("the clock stands before the times of the vectors")
 	}
