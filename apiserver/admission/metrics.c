@@ -270,8 +270,8 @@ void kl_admit_count_hook(struct kl_admit *ad, struct kl_str name, bool validatin
 void kl_admit_count_conditions(struct kl_admit *ad, struct kl_str name, bool policy,
                                bool validating, size_t nerrors, bool excluded, int64_t took_ns)
 {
-    const char *kind = policy ? "policy" : "webhook", *type = types[validating],
-               *op = ops[op_index(ad->op)];
+    const char *kind = policy ? "policy" : "webhook", *op = ops[op_index(ad->op)];
+    const char *type = policy ? "validate" : validating ? "validating" : "admit"; // as upstream
     count(ad, CONDITION_TIME, took_ns, "kind=\"%s\",name=\"%.*s\",operation=\"%s\",type=\"%s\"",
           kind, KL_PRI(name), op, type);
     for (; nerrors; nerrors--)

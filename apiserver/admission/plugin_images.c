@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "object/json.h"
+#include <openssl/sha.h>
 
 enum { ANSWER_MAX = 1 << 20, SPEC_MAX_BYTES = 4 << 20, TIMEOUT_MS = 30000, RETRIES = 4 };
 
@@ -64,6 +65,18 @@ static void put_spec(struct kl_buf *b, const struct kl_admit *ad)
     kl_buf_printf(b, "%s%s\"namespace\":", first ? "" : "}", none && first ? "" : ",");
     kl_json_write_string(b, ad->ns);
     kl_buf_putc(b, '}');
+}
+
+// What makes questions equal: a digest, as a pod may be large.
+static struct kl_str key_of(struct kl_arena *a, struct kl_str spec)
+{
+    static const size_t head = sizeof KEY - 1;
+    char *p = kl_arena_alloc(a, head + SHA256_DIGEST_LENGTH);
+    if (!p)
+        return (struct kl_str){NULL, 0};
+    memcpy(p, KEY, head);
+    SHA256((const unsigned char *)spec.p, spec.n, (unsigned char *)p + head);
+    return (struct kl_str){p, head + SHA256_DIGEST_LENGTH};
 }
 
 // ---- the answer: reply->thing is the untyped status, in its arena
@@ -163,12 +176,10 @@ int kl_images_validate(struct kl_admit *ad)
         (ad->sub.n && !kl_admit_sub(ad, "ephemeralcontainers")))
         return 0;
     kl_buf_init(&b, SPEC_MAX_BYTES);
-    kl_buf_puts(&b, KL_STR(KEY));
     put_spec(&b, ad);
-    struct kl_str key = b.err ? (struct kl_str){NULL, 0} : kl_arena_dup(r->arena, kl_buf_str(&b));
+    struct kl_str key = b.err ? (struct kl_str){NULL, 0} : key_of(r->arena, kl_buf_str(&b));
+    const struct kl_reply *known = key.p ? kl_ask_known(r->al, &r->ask, key) : NULL;
+    int rc = !key.p ? kl_admit_oom(ad) : known ? act(ad, known) : ask(ad, key, kl_buf_str(&b));
     kl_buf_fini(&b);
-    if (!key.p)
-        return kl_admit_oom(ad);
-    const struct kl_reply *known = kl_ask_known(r->al, &r->ask, key);
-    return known ? act(ad, known) : ask(ad, key, kl_str_from(key, sizeof KEY - 1));
+    return rc;
 }

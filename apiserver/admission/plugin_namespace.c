@@ -69,8 +69,10 @@ static void provisioned(struct kl_call *call)
     struct provision *p = KL_CONTAINER_OF(call, struct provision, call);
     struct kl_admit *ad = p->ad;
     int rc = call->err.code == KL_EEXISTS ? 0 : call->err.code;
-    if (rc)
+    if (rc == KL_EFORBIDDEN) // NewForbidden does not wrap its like
         kl_fail_err(ad->r, &call->err);
+    else if (rc)
+        rc = kl_admit_forbid(ad, "%s", call->err.msg);
     kl_object_unref(call->body);
     kl_call_fini(call);
     kl_client_free(p->client);

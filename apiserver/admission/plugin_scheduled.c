@@ -18,7 +18,7 @@ int kl_topology_labels_mutate(struct kl_admit *ad)
     else if (kl_admit_of(ad, KL_RES_core_v1_pods) && kl_admit_sub(ad, "binding") &&
              kl_str_eqz(kl_text_at(ad->draft, KL_F_target, KL_F_kind), "Node"))
         node = kl_text_at(ad->draft, KL_F_target, KL_F_name);
-    if (!node.n)
+    if (!node.n || !kl_gate_named_on(&ad->r->srv->gates, "PodTopologyLabelsAdmission"))
         return 0;
     struct kl_object *o = kl_admit_find(ad->r, KL_RES_core_v1_nodes, KL_STR(""), node);
     for (size_t i = 0; o && i < KL_COUNT(keys); i++) {

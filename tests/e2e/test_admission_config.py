@@ -150,7 +150,8 @@ def test_auto_provision():
     equal(s.get("/api/v1/namespaces/made")["status"]["phase"], "Active")
     equal(post("/api/v1/namespaces/dry/configmaps?dryRun=All", config_map("c"))[0], 404)
     status, answer, _ = post("/api/v1/namespaces/Not_a_name/configmaps", config_map("c"))
-    equal(status, 422, f"answer {answer}")
+    equal(status, 403)
+    holds(answer["message"], r'^configmaps "c" is forbidden: Namespace "Not_a_name" is invalid: metadata.name')
 
 
 def test_pod_security():
