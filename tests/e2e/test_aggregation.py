@@ -512,6 +512,30 @@ def test_takes_a_version_over():
     wait_for(ours, "requests stay here", 60)
 
 
+def test_custom_versions_stay_ours():
+    """Their APIServices are kept as they have to be, as long as they are labelled as ours."""
+    server.apply({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+                  "metadata": {"name": "things.stable.example.com"},
+                  "spec": {"group": "stable.example.com", "scope": "Cluster",
+                           "names": {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"},
+                           "versions": [{"name": "v1", "served": True, "storage": True,
+                                         "schema": {"openAPIV3Schema": {"type": "object"}}}]}})
+    server.established("things.stable.example.com")
+    path, name = "/apis/apiregistration.k8s.io/v1/apiservices/v1.stable.example.com", "v1.stable.example.com"
+    wait_for(lambda: server.raw("GET", path)[0] == 200, "it has an APIService", 60)
+    service = {"spec": {"service": {"namespace": "extensions", "name": "wardle", "port": 443}, "caBundle": wardle.ca}}
+    server.kubectl("patch", "apiservice", name, "--type=merge", "-p", json.dumps(service))
+    wait_for(lambda: "service" not in server.get(path)["spec"], "it is put back", 60)
+    equal(server.get(path)["spec"], {"group": "stable.example.com", "version": "v1", "groupPriorityMinimum": 1000,
+                                     "versionPriority": 100})
+    server.kubectl("label", "apiservice", name, "kube-aggregator.kubernetes.io/automanaged-")
+    server.kubectl("patch", "apiservice", name, "--type=merge", "-p", json.dumps(service))
+    wait_for(lambda: server.raw("GET", "/apis/stable.example.com/v1/things")[0] in (404, 503), "it goes there", 60)
+    equal([g["name"] for g in server.get("/apis")["groups"]].count("stable.example.com"), 1)
+    server.kubectl("delete", "crd", "things.stable.example.com")
+    server.kubectl("delete", "apiservice", name)
+
+
 def test_goes_away():
     wardle.stop()
     server.apply(slice_object(ready=False), namespace="extensions")
