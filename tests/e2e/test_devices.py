@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""resource.k8s.io and other kinds that are mostly behind a flag: their rules, and who may say what."""
+import base64
+import json
+import os
+import subprocess
+from lib import Server, equal, holds, run, temp_dir
+
+s = Server("--disable", "scheduler", "--kube-apiserver-arg",
+           "runtime-config=api/beta=true", "--kube-apiserver-arg",
+           "feature-gates=ClusterTrustBundle=true,PodCertificateRequest=true,"
+           "CoordinatedLeaderElection=true,DRADeviceTaintRules=true,StorageVersionMigrator=true")
+FILES = temp_dir()
+CLAIMS = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims"
+
+
+def openssl(*args):
+    subprocess.run(["openssl", *args], check=True, capture_output=True)
+
+
+def claim(name, **exactly):
+    return {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim",
+            "metadata": {"name": name}, "spec": {"devices": {"requests": [
+                {"name": "r0", "exactly": {"deviceClassName": "gpu", **exactly}}]}}}
+
+
+def send(method, path, body):
+    status, _, text = s.raw(method, path, body)
+    return status, json.loads(text)
+
+
+def causes(method, path, body):
+    status, answer = send(method, path, body)
+    equal((status, answer["reason"]), (422, "Invalid"), f"answer {answer}")
+    return [f"{c['field']}: {c['message']}" for c in answer["details"]["causes"]]
+
+
+def test_selectors_are_compiled():
+    bad = claim("bad", selectors=[{"cel": {"expression": e}} for e in
+                                  ("device.nosuch", "1", 'device.driver == "x"')])
+    got = causes("POST", CLAIMS, bad)
+    equal(len(got), 2, f"causes {got}")
+    holds(got[0], r"^spec.devices.requests\[0\].exactly.selectors\[0\].cel.expression: ",
+          "undefined field 'nosuch'")
+    holds(got[1], "must evaluate to bool or the unknown type, not int")
+
+
+def test_a_claim_and_its_allocation():
+    made = s.api("POST", CLAIMS, claim("c"))
+    equal(made["spec"]["devices"]["requests"][0]["exactly"],
+          {"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 1}, "defaults")
+    device = {"driver": "d.example", "pool": "p", "device": "g0"}
+    made["status"] = {"allocation": {"devices": {"results": [{"request": "r0", **device}]}},
+                      "devices": [device]}
+    made = s.api("PUT", f"{CLAIMS}/c/status", made)
+    equal([d["device"] for d in made["status"]["devices"]], ["g0"], "devices")
+    changed = json.loads(json.dumps(made))
+    changed["spec"]["devices"]["requests"][0]["exactly"]["count"] = 2
+    holds(causes("PUT", f"{CLAIMS}/c", changed)[0], "spec: Invalid value:", "field is immutable")
+    del made["status"]["allocation"]  # what is said of its devices goes with it
+    equal(s.api("PUT", f"{CLAIMS}/c/status", made).get("status"), {}, "status")
+
+
+def test_administrative_access():
+    want = ["spec.devices.requests[0].adminAccess: Forbidden: admin access to devices requires the "
+            "`resource.kubernetes.io/admin-access: true` label on the containing namespace"]
+    equal(causes("POST", CLAIMS, claim("admin", adminAccess=True)), want, "causes")
+    s.kubectl("label", "namespace", "default", "resource.kubernetes.io/admin-access=true")
+    equal(send("POST", CLAIMS, claim("admin", adminAccess=True))[0], 201, "answer")
+
+
+def test_who_may_bind():
+    s.kubectl("create", "clusterrole", "claims", "--verb=get,update,patch",
+              "--resource=resourceclaims,resourceclaims/status")
+    s.kubectl("create", "clusterrolebinding", "claims", "--clusterrole=claims", "--user=jane")
+    s.api("POST", CLAIMS, claim("bound"))
+    patch = {"status": {"allocation": {"devices": {"results": [
+        {"request": "r0", "driver": "d.example", "pool": "p", "device": "g0"}]}}}}
+    status, _, text = s.raw("PATCH", f"{CLAIMS}/bound/status", patch, {
+        "Content-Type": "application/merge-patch+json", "Impersonate-User": "jane"})
+    answer = json.loads(text)
+    equal(status, 422, f"answer {answer}")
+    equal(answer["details"]["causes"][0]["message"],
+          'Forbidden: changing status.allocation or status.reservedFor requires '
+          'resource="resourceclaims/binding", verb="patch" permission: '
+          'resourceclaims.resource.k8s.io is forbidden: User "jane" cannot patch resource '
+          '"resourceclaims/binding" in API group "resource.k8s.io" at the cluster scope', "message")
+
+
+def test_a_taint_rule_notes_when():
+    path = "/apis/resource.k8s.io/v1beta2/devicetaintrules"
+    made = s.api("POST", path, {
+        "apiVersion": "resource.k8s.io/v1beta2", "kind": "DeviceTaintRule",
+        "metadata": {"name": "r"}, "spec": {"taint": {
+            "key": "k", "effect": "NoSchedule", "timeAdded": "2026-01-01T00:00:00Z"}}})
+    equal(made["metadata"]["generation"], 1, "generation")
+    made["spec"]["taint"]["effect"] = "NoExecute"
+    made = s.api("PUT", f"{path}/r", made)
+    equal(made["metadata"]["generation"], 2, "generation")
+    equal(made["spec"]["taint"]["timeAdded"] != "2026-01-01T00:00:00Z", True, "a new time")
+
+
+def test_trust_bundles():
+    pem, key = os.path.join(FILES, "ca.pem"), os.path.join(FILES, "ca.key")
+    openssl("req", "-x509", "-newkey", "ed25519", "-nodes", "-keyout", key, "-out", pem,
+            "-subj", "/CN=ca")
+    with open(pem) as f:
+        good = f.read()
+    path = "/apis/certificates.k8s.io/v1beta1/clustertrustbundles"
+
+    def bundle(name, text, **spec):
+        return {"apiVersion": "certificates.k8s.io/v1beta1", "kind": "ClusterTrustBundle",
+                "metadata": {"name": name}, "spec": {"trustBundle": text, **spec}}
+    equal(send("POST", path, bundle("b", good))[0], 201, "answer")
+    equal(causes("POST", path, bundle("twice", good + good)),
+          ['spec.trustBundle: Invalid value: "<value omitted>": duplicate trust anchor '
+           '(indices [0 1])'], "causes")
+    holds(causes("POST", path, bundle("c", good, signerName="example.com/s"))[0],
+          "must be named with prefix example.com:s:")
+
+
+def test_certificate_requests_of_pods():
+    key, der = os.path.join(FILES, "k"), os.path.join(FILES, "r")
+    openssl("genpkey", "-algorithm", "ed25519", "-out", key)
+    openssl("req", "-new", "-key", key, "-subj", "/", "-outform", "DER", "-out", der)
+    with open(der, "rb") as f:
+        request = bytearray(f.read())
+    request[-1] ^= 1
+    got = causes("POST", "/apis/certificates.k8s.io/v1beta1/namespaces/default/"
+                 "podcertificaterequests", {
+                     "apiVersion": "certificates.k8s.io/v1beta1", "kind": "PodCertificateRequest",
+                     "metadata": {"name": "r"}, "spec": {
+                         "signerName": "example.com/s", "podName": "p", "podUID": "1",
+                         "serviceAccountName": "default", "serviceAccountUID": "2",
+                         "nodeName": "n", "nodeUID": "3", "maxExpirationSeconds": 3600,
+                         "stubPKCS10Request": base64.b64encode(request).decode()}})
+    equal(got, ["spec.stubPKCS10Request: Invalid value: invalid signature"], "causes")
+
+
+def test_updates_that_need_a_version():
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "l"},
+             "spec": {"holderIdentity": "a"}}
+    path = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+    s.api("POST", path, lease)
+    equal(causes("PUT", f"{path}/l", lease),
+          ["metadata.resourceVersion: Invalid value: 0: must be specified for an update"], "causes")
+
+
+def test_kinds_of_the_control_plane():
+    holds(causes("POST", "/apis/coordination.k8s.io/v1beta1/namespaces/default/leasecandidates", {
+        "apiVersion": "coordination.k8s.io/v1beta1", "kind": "LeaseCandidate",
+        "metadata": {"name": "c"}, "spec": {
+            "leaseName": "l", "binaryVersion": "1.2", "strategy": "OldestEmulationVersion"}})[0],
+        "spec.binaryVersion", "must be a valid semantic version")
+    equal(causes("POST", "/apis/apiregistration.k8s.io/v1/apiservices", {
+        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+        "metadata": {"name": "x"}, "spec": {"group": "g.example", "version": "v1",
+                                            "groupPriorityMinimum": 1, "versionPriority": 1}}),
+          ['metadata.name: Invalid value: "x": must be `spec.version+"."+spec.group`: '
+           '"v1.g.example"'], "causes")
+
+
+if __name__ == "__main__":
+    run(s)
