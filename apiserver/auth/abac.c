@@ -168,7 +168,7 @@ static int read_policy(struct kl_arena *a, struct kl_str line, struct kl_abac_po
 {
     struct kl_value root;
     struct kl_str version, kind;
-    bool v1beta1;
+    bool v1beta1 = false;
     *p = (struct kl_abac_policy){.user = KL_STR("")};
     int rc = decode(a, line, &root, err);
     if (rc || (rc = read_head(&root, &version, &kind, err)) ||
