@@ -6,7 +6,7 @@
 #include "apiserver/server_int.h"
 #include "watchcache/filter.h"
 
-enum { KL_GATHER_SLICE_US = 2000, KL_RV_WAIT_MS = 3000 };
+enum { KL_GATHER_SLICE_US = 2000, KL_GATHER_AHEAD = 32, KL_RV_WAIT_MS = 3000 };
 
 struct kl_gather {
     struct kl_req *r;
@@ -29,6 +29,8 @@ struct kl_gather {
     struct kl_str prefix, end, from;
     struct kl_view *view;
     struct kl_iter it;
+    struct kl_kv *ahead[KL_GATHER_AHEAD]; // of the view: what the walk has already reached
+    int nahead, at_ahead;
     struct kl_range_at at;
     struct kl_gather_window *window; // of a kind that a webhook converts
     struct kl_reader_wait wait;

@@ -193,7 +193,8 @@ static int put_event(struct kl_watch_stream *w, const struct kl_watcher_event *e
 {
     kl_series_event(&w->call->req);
     struct kl_req *r = &w->call->req;
-    struct kl_error err = {0};
+    struct kl_error err; // a KiB: not to be cleared each time
+    err.code = 0, err.msg[0] = 0;
     if (!w->cached || !e->kv) {
         put_chunk(&c[0], made_frame(w, e->type, e->object, false), 0);
         return c[0].bytes ? 1 : KL_ENOMEM;
@@ -287,7 +288,8 @@ static int pull_watch(void *arg, struct kl_http_chunk *chunks, int max, bool *re
 {
     struct kl_watch_stream *w = arg;
     struct kl_watcher_event e;
-    struct kl_error err = {0};
+    struct kl_error err; // a KiB: not to be cleared each time
+    err.code = 0, err.msg[0] = 0;
     size_t bytes = 0;
     int n = 0;
     while (!w->ended && n + 3 <= max && bytes < 64 * 1024) {
