@@ -218,7 +218,7 @@ int kl_alone_run(const struct kl_alone_options *o, struct kl_error *err)
     int rc = begin(x, err);
     if (rc)
         return rc;
-    kl_trim_start(x->loops[0]);
+    kl_trim_start(x->loops[0], x->o.store);
     kl_loop_run(x->loops[0]);
     if (x->o.abrupt) // the kernel is the quickest to clean up
         return x->status;

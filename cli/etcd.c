@@ -349,7 +349,7 @@ static int run(int argc, char **argv, bool as_etcd)
         return 1;
     }
     tell_ready(&s);
-    kl_trim_start(s.loops[0]);
+    kl_trim_start(s.loops[0], s.store);
     kl_loop_run(s.loops[0]);
     end(&s);
     kl_log(KL_LOG_INFO, "etcd", "stopped");

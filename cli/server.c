@@ -32,7 +32,7 @@
 #include <unistd.h>
 
 // An event in the ring keeps its decoded and encoded forms alive: several times its stored bytes.
-enum { API_LOOPS_MAX = 8, OPEN_FILES = 65536, RING_BYTES = 4 << 20 };
+enum { API_LOOPS_MAX = 8, OPEN_FILES = 65536, RING_BYTES = 2 << 20 };
 
 struct options {
     const char *config, *bind_address, *advertise_address, *data_dir, *datastore, *token;
@@ -715,7 +715,7 @@ int kl_cmd_server(int argc, char **argv)
         fprintf(stderr, "kinglet: %s\n", err.msg);
         return 1;
     }
-    kl_trim_start(s.loops[0]);
+    kl_trim_start(s.loops[0], s.store);
     kl_loop_run(s.loops[0]);
     end(&s);
     kl_log(KL_LOG_INFO, "server", "stopped");

@@ -15,6 +15,12 @@ static int64_t held_bytes(const struct kl_evict *e)
            atomic_load_explicit(&e->home->attached, memory_order_relaxed);
 }
 
+struct kl_home *kl_store_home(struct kl_store *s)
+{
+    atomic_fetch_add_explicit(&s->evict.home->refs, 1, memory_order_relaxed);
+    return s->evict.home;
+}
+
 static int64_t applied_rows(const struct kl_store *s)
 {
     return atomic_load_explicit(&s->stat.rows, memory_order_relaxed);

@@ -135,3 +135,5 @@ struct kl_store_status {
 // Other servers write too: the newest state is what an empty transaction has waited for.
 bool kl_store_is_shared(const struct kl_store *s);
 void kl_store_status(struct kl_store *s, struct kl_store_status *ret); // any thread; no I/O
+// What its versions hold, counted as it goes: a reference, which may outlive the store. Any thread.
+struct kl_home *kl_store_home(struct kl_store *s);
