@@ -88,7 +88,9 @@ static int commit_header(struct kl_hc_conn *hc)
     struct kl_str name = {hc->field.p, hc->field.n};
     struct kl_str value = kl_str_trim((struct kl_str){hc->value.p ? hc->value.p : "", hc->value.n});
     hc->field = hc->value = (struct kl_h1_text){0};
-    if (!call || kl_hc_call_add_header(call, name, value))
+    // RFC 9110, 5.5: what holds a CR, LF or NUL is not handed on.
+    if (!call || !kl_http_header_ok(&(struct kl_http_header){name, value}) ||
+        kl_hc_call_add_header(call, name, value))
         return -1;
     if (call->got_headers)
         call->ntrailers++;
@@ -121,7 +123,7 @@ static int on_headers_complete(http_parser *p)
     struct kl_hc_conn *hc = p->data;
     struct kl_http_call *call = call_of(hc);
     int status = (int)p->status_code;
-    if (!call || commit_header(hc))
+    if (!call || commit_header(hc) || status < 100) // three digits, as Go wants them
         return -1;
     if (status == 101) {
         if (!call->upgrade || !p->upgrade)

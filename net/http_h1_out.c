@@ -158,7 +158,8 @@ void kl_h1_fill(void *arg)
 {
     struct kl_http_conn *c = arg;
     struct kl_h1 *h = c->h1;
-    while (c->c && c->c->state == KL_CONN_OPEN && h->req && h->req->responded) {
+    // The next one may have become a tunnel while it was looked at.
+    while (c->c && c->c->state == KL_CONN_OPEN && h->req && h->req->responded && !h->tunnel) {
         struct kl_outq *q = kl_conn_out(c->c);
         struct kl_http_req *r = kl_http_req_ref(h->req);
         if (q->bytes >= KL_CONN_OUT_HIGH) {

@@ -109,13 +109,14 @@ static void on_done(void *arg, enum kl_grpc_code code, struct kl_str reply,
 
 static void ask_grpc(void)
 {
+    struct kl_grpc_call *call;
     struct kl_error err = {0};
     struct kl_grpc_opts o = {
         .loop = s.loop, .target = s.at.sun_path, .max_message_bytes = MAX_ANSWER};
     FUZZ_CHECK(!kl_grpc_new(&o, &s.grpc, &err), "%s", err.msg);
-    int rc = s.what == 'g'
-                 ? kl_grpc_unary(s.grpc, "/a.B/C", NULL, 0, on_done, NULL, NULL, &err)
-                 : kl_grpc_stream(s.grpc, "/a.B/C", NULL, 0, on_message, on_done, NULL, NULL, &err);
+    int rc = s.what == 'g' ? kl_grpc_unary(s.grpc, "/a.B/C", NULL, 0, on_done, NULL, &call, &err)
+                           : kl_grpc_stream(s.grpc, "/a.B/C", NULL, 0, on_message, on_done, NULL,
+                                            &call, &err);
     FUZZ_CHECK(!rc, "%s", err.msg);
 }
 
@@ -124,6 +125,7 @@ static void ask_http(void)
     static const struct kl_http_header upgrade[] = {
         {KL_STR_INIT("connection"), KL_STR_INIT("Upgrade")},
         {KL_STR_INIT("upgrade"), KL_STR_INIT("SPDY/3.1")}};
+    struct kl_http_call *call;
     struct kl_error err = {0};
     struct kl_http_client_opts o = {.loop = s.loop};
     struct kl_http_call_spec spec = {.host = "x",
@@ -134,7 +136,7 @@ static void ask_http(void)
                                      .nheaders = s.what == 'u' ? KL_COUNT(upgrade) : 0,
                                      .upgrade = s.what == 'u'};
     FUZZ_CHECK(!kl_http_client_new(&o, &s.http, &err), "%s", err.msg);
-    FUZZ_CHECK(!kl_http_call_start(s.http, &spec, &cbs, NULL, NULL, &err), "%s", err.msg);
+    FUZZ_CHECK(!kl_http_call_start(s.http, &spec, &cbs, NULL, &call, &err), "%s", err.msg);
 }
 
 // ---- the server
