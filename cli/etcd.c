@@ -18,6 +18,7 @@
 enum { LOOPS_MAX = 8, URLS_MAX = 16, OPEN_FILES = 65536, STOP_MS = 3000 };
 
 struct server {
+    int64_t memory_budget;
     struct kl_etcd_flags f;
     struct kl_arena arena;
     int64_t began_ms;
@@ -223,11 +224,11 @@ static int begin(struct server *s, struct kl_error *err)
                                   .certfile = f->datastore_cert,
                                   .keyfile = f->datastore_key,
                                   .take_over = f->take_over,
-                                  .no_fsync = f->unsafe_no_fsync};
+                                  .no_fsync = f->unsafe_no_fsync,
+                                  .memory_budget = s->memory_budget};
     so.spill_dir = "/var/tmp"; // a database's server has no place of its own
     int rc = compaction(f, &so, err);
-    if (rc || (rc = kl_memory_budget(f->memory_budget, &so.memory_budget, err)) ||
-        (rc = kl_etcd_cluster_open(&s->cluster, f, &so, err)) ||
+    if (rc || (rc = kl_etcd_cluster_open(&s->cluster, f, &so, err)) ||
         (rc = kl_store_open(f->datastore, &so, &s->store, err)) || (rc = make_loops(s, err)))
         return rc;
     struct kl_etcd_options eo = {
@@ -322,7 +323,8 @@ static int run(int argc, char **argv, bool as_etcd)
     kl_trim_init();
     raise_file_limit();
     kl_log_setup(KL_LOG_INFO, as_etcd);
-    if (kl_etcd_flags_parse(&s.f, &s.arena, argc, argv, as_etcd, &err)) {
+    if (kl_etcd_flags_parse(&s.f, &s.arena, argc, argv, as_etcd, &err) ||
+        kl_memory_budget(s.f.memory_budget, &s.memory_budget, &err)) {
         fprintf(stderr, "%s: %s\n", me, err.msg);
         return 2;
     }

@@ -158,6 +158,7 @@ static const struct kl_flag flags[] = {
 };
 
 struct server {
+    int64_t memory_budget;
     struct options o;
     struct kl_api_settings settings;
     struct kl_arena arena;
@@ -589,8 +590,7 @@ static int begin(struct server *s, struct kl_error *err)
     so.certfile = o->certfile;
     so.keyfile = o->keyfile;
     so.spill_dir = kl_arena_printf(&s->arena, "%s/server/db", o->data_dir).p;
-    if ((rc = kl_memory_budget(o->memory_budget, &so.memory_budget, err)))
-        return rc;
+    so.memory_budget = s->memory_budget;
     struct kl_cluster_options co = {.pki = p,
                                     .store = so,
                                     .datastore = o->datastore,
@@ -692,7 +692,8 @@ int kl_cmd_server(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     kl_trim_init();
     raise_file_limit();
-    if (parse(&s, argc, argv, &err)) {
+    if (parse(&s, argc, argv, &err) ||
+        kl_memory_budget(s.o.memory_budget, &s.memory_budget, &err)) {
         fprintf(stderr, "kinglet: %s\n", err.msg);
         return 2;
     }

@@ -31,11 +31,11 @@ class Etcd:
     def __init__(self):
         self.port, self.process = free_port(), None
 
-    def start(self, datastore="memory://"):
+    def start(self, datastore="memory://", flags=()):
         url = f"http://127.0.0.1:{self.port}"
         with open(os.path.join(temp_dir(), "log"), "w", encoding="utf-8") as log:
             self.process = subprocess.Popen([KINGLET, "etcd", "--listen-client-urls", url,
-                                             "--datastore-endpoint", datastore], stderr=log, stdout=log)
+                                             "--datastore-endpoint", datastore, *flags], stderr=log, stdout=log)
         atexit.register(self.process.kill)
 
         def healthy():

@@ -134,6 +134,8 @@ def test_wrong_use_is_one_sentence():
             (("--listen-client-urls", "https://127.0.0.1:0"), 1, "TLS key/cert .* must be provided"),
             (("--auto-compaction-mode", "weekly"), 1, "unknown auto-compaction-mode"),
             (("--datastore-endpoint", "floppy://a"), 1, "floppy"),
+            (("--memory-budget", "much"), 2, "--memory-budget much: not a number of bytes, such as 512Mi"),
+            (("--memory-budget", "-1"), 2, "--memory-budget -1: not a number of bytes, such as 512Mi"),
             (("extra",), 2, "'extra' is not a valid flag")):
         out = Etcd(*args).ended(status)
         holds(out, text)

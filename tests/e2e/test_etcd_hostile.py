@@ -7,6 +7,7 @@ Each is refused or bounded, and others are served meanwhile. SANITIZED=1: memory
 import socket
 import struct
 import threading
+import urllib.request
 from etcd_grpc import Etcd, PUT, RANGE, SANITIZED, WATCH, number, string, varint
 from lib import check, equal, run, wait_for
 
@@ -258,6 +259,28 @@ def test_a_long_line_for_a_lock_that_goes_away():
     lease.revoke()
     for i in range(many):
         etcd.call("/etcdserverpb.Lease/LeaseRevoke", number(1, 10000 + i))
+
+
+def test_more_values_than_memory_is_allowed():
+    """They lie in the value file, and are served from there."""
+    small = Target()
+    small.start(flags=["--memory-budget", "256Ki"])
+    for i in range(200):
+        small.call(PUT, string(1, b"big/%03d" % i) + string(2, b"%03d" % i * 4000))
+
+    def metric(name):
+        with urllib.request.urlopen(f"http://127.0.0.1:{small.port}/metrics", timeout=30) as r:
+            return next(float(line.split()[1]) for line in r.read().decode().splitlines()
+                        if line.startswith(name + " "))
+
+    def is_used():  # it goes on with what comes
+        small.serves("beside big values")
+        return metric("kinglet_store_value_file_used_bytes") > 0
+    wait_for(is_used, "values lie in the file", 60)
+    check(metric("kinglet_store_value_file_bytes") > 0, "the file has no size")
+    for i in range(200):
+        check(b"%03d" % i * 4000 in small.call(RANGE, string(1, b"big/%03d" % i)), f"big/{i:03}")
+    small.process.kill()
 
 
 run(etcd)

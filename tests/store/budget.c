@@ -3,9 +3,12 @@
 #include "harness.h"
 #include "store/spill.h"
 #include "base/clock.h"
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { KEYS = 6000, VALUE = 1000, BUDGET = 256 << 10, RING = 64 << 10, READERS = 3 };
@@ -234,6 +237,70 @@ static void under_load(void **state)
     }
 }
 
+// ---- a file that cannot grow ----
+
+// What is logged until `end_log`, which gives how often `text` was said.
+static int begin_log(int *saved)
+{
+    int fd = memfd_create("log", MFD_CLOEXEC);
+    assert_true(fd >= 0);
+    *saved = dup(STDERR_FILENO);
+    assert_true(dup2(fd, STDERR_FILENO) >= 0);
+    return fd;
+}
+
+static int end_log(int fd, int saved, const char *text)
+{
+    static char log[1 << 16];
+    ssize_t n = pread(fd, log, sizeof(log) - 1, 0);
+    int found = 0;
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    close(fd);
+    assert_true(n >= 0);
+    log[n] = 0;
+    fputs(log, stderr);
+    for (const char *at = log; (at = strstr(at, text)); at++)
+        found++;
+    return found;
+}
+
+// As on a full disk: everything stays in memory and is served, which is said once; when there is
+// room again the budget is kept again.
+static void no_room(void **state)
+{
+    struct fix *f = calloc(1, sizeof(*f));
+    struct kl_store_options o = {.memory_budget = BUDGET, .ring_bytes = RING};
+    struct rlimit was, none;
+    int saved, log;
+    (void)state;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+    none = (struct rlimit){64 << 10, was.rlim_max};
+    hs_open(&f->hs, "memory", &o);
+    hs_client_open(&f->c, &f->hs);
+    log = begin_log(&saved);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+    write_all(f, 5, 0);
+    write_all(f, 6, 0);
+    read_all(&f->c, 6);
+    struct kl_store_status st = status(f);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+    assert_int_equal(end_log(log, saved, "the memory budget cannot be kept"), 1);
+    assert_int_equal(st.file_value_bytes, 0);
+    assert_int_equal(st.file_bytes, 0);
+    assert_true(st.value_bytes >= KEYS * VALUE);
+    int64_t until = kl_mono_ms() + 60000;
+    while (status(f).file_value_bytes < KEYS * VALUE / 2) { // what is old this back end keeps
+        assert_true(hs_put(&f->c, "tick", "x", -1) > 0);
+        assert_true(kl_mono_ms() < until);
+    }
+    read_all(&f->c, 6);
+    hs_client_close(&f->c);
+    hs_close(&f->hs);
+    free(f);
+}
+
 // ---- the file by itself ----
 
 static void file_gives_back(void **state)
@@ -279,6 +346,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(opened_again, setup, teardown),
         cmocka_unit_test_setup_teardown(leases_still_end, setup, teardown),
         cmocka_unit_test_setup_teardown(under_load, setup, teardown),
+        cmocka_unit_test(no_room),
         cmocka_unit_test(file_gives_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
