@@ -10,7 +10,7 @@ enum {
     CALM_LOOKS = 8,   // without that much: it has become calm
     // Worth a walk through the heap, during which others wait for malloc: some 1 ms for 10 MB.
     FREE_BYTES_MIN = 16 << 20,
-    // So much less is held by versions than was since the last walk: most of it is free now.
+    // So much less is held by versions than was since the last time: most of it is free now.
     DROP_BYTES_MIN = 16 << 20,
 };
 
@@ -20,7 +20,7 @@ struct trim {
     uv_timer_t timer;
     size_t left;
     struct kl_home *home;
-    long long most;                   // that versions held since the last walk
+    long long most;                   // that versions held since the last time
     int64_t cpu_ns, look_ms, walk_ms; // when it was looked and walked last
     int calm;
 };
@@ -37,17 +37,22 @@ static int64_t now_ms(const struct trim *x)
     return (int64_t)uv_now(x->timer.loop);
 }
 
+static void give_back(struct trim *x)
+{
+    malloc_trim(0);
+    x->left = mallinfo2().fordblks;
+    x->most = held(x);
+    x->walk_ms = now_ms(x);
+}
+
 static void walk(struct trim *x)
 {
     struct mallinfo2 m = mallinfo2();
     x->walk_ms = now_ms(x);
-    x->most = held(x);
     if (m.fordblks < x->left)
         x->left = m.fordblks;
-    if (m.fordblks - x->left < FREE_BYTES_MIN)
-        return;
-    malloc_trim(0);
-    x->left = mallinfo2().fordblks;
+    if (m.fordblks - x->left >= FREE_BYTES_MIN)
+        give_back(x);
 }
 
 static bool is_busy(struct trim *x)
@@ -70,7 +75,9 @@ static void look(uv_timer_t *t)
     x->most = holds > x->most ? holds : x->most;
     x->calm = is_busy(x) ? 0 : was_busy ? x->calm + 1 : CALM_LOOKS;
     bool busy = x->calm < CALM_LOOKS, turned = busy != was_busy;
-    if (x->most - holds >= DROP_BYTES_MIN || now_ms(x) - x->walk_ms >= REST_MS || turned)
+    if (x->most - holds >= DROP_BYTES_MIN)
+        give_back(x);
+    else if (turned || now_ms(x) - x->walk_ms >= REST_MS)
         walk(x);
     if (turned)
         uv_timer_start(t, look, busy ? BUSY_MS : REST_MS, busy ? BUSY_MS : REST_MS);
