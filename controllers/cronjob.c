@@ -6,13 +6,13 @@
 // status is written once, last. A Job's name is made of the minute it was due in, so that no minute
 // gets two.
 #include "controllers/controllers_int.h"
+#include "controllers/cronjob.h"
 #include "controllers/pods.h"
-#include "object/cron.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
-enum { DELAY_MS = 100, MANY = 100 }; // after the minute has begun; missed times worth an event
+enum { MANY = 100 }; // missed times worth an event
 #define SCHEDULED_AT "batch.kubernetes.io/cronjob-scheduled-timestamp"
 
 struct cronjobs {
@@ -30,15 +30,13 @@ struct sync {
     size_t n;
     struct kl_value active; // status.active to be
     const struct kl_value *last_success;
-    int64_t last_schedule; // seconds; NONE
+    int64_t last_schedule; // seconds; KL_CRONJOB_NONE
     bool changed;          // the status
     int64_t now_ms, due;
     struct kl_action *fresh; // the CronJob as it is now
     struct kl_str job_name;
     struct kl_action *create, *existing;
 };
-#define NONE INT64_MIN
-
 static const struct kl_resource *cronjobs_res(void)
 {
     return kl_res(KL_RES_batch_v1_cronjobs);
@@ -94,69 +92,6 @@ static void add_active(struct kl_plan *p, struct sync *s, const struct kl_value 
     s->changed = true;
 }
 
-// ---- times
-
-// What was due last, up to now. NONE: nothing; *ret_missed: how many times there were;
-// *ret_earliest: since when they count.
-static int most_recent(const struct kl_value *root, int64_t last_schedule,
-                       const struct kl_cron *cron, int64_t now, bool with_deadline,
-                       int64_t *ret_recent, int64_t *ret_missed, int64_t *ret_earliest,
-                       struct kl_error *err)
-{
-    const struct kl_value *deadline = kl_path(root, KL_F_spec, KL_F_startingDeadlineSeconds);
-    int64_t created = kl_int_at(root, 0, KL_F_metadata, KL_F_creationTimestamp) / 1000000;
-    int64_t earliest = last_schedule != NONE ? last_schedule : created;
-    if (with_deadline && deadline && now - kl_int_or(deadline, 0) > earliest)
-        earliest = now - kl_int_or(deadline, 0);
-    *ret_recent = NONE;
-    *ret_missed = 0;
-    *ret_earliest = earliest;
-    int64_t first = kl_cron_next(cron, earliest), second;
-    if (first >= 0 && now < first)
-        return 0;
-    second = first >= 0 ? kl_cron_next(cron, first) : -1;
-    if (second >= 0 && now < second) {
-        *ret_recent = first;
-        return 0;
-    }
-    if (second - first < 1) // the 31st of February, too
-        return kl_error_set(err, KL_EINVALID,
-                            "time difference between two schedules is less than 1 second");
-    *ret_missed = (now - first) / (second - first) + 1;
-    // From near the last one on: to walk through all of a year's minutes would take long.
-    int64_t t = first + (*ret_missed - 2) * (second - first);
-    while ((t = kl_cron_next(cron, t)) >= 0 && t <= now)
-        *ret_recent = t;
-    return 0;
-}
-
-static int64_t next_in_ms(const struct kl_value *root, int64_t last_schedule,
-                          const struct kl_cron *cron, int64_t now_ms)
-{
-    int64_t recent, missed, earliest, now = now_ms / 1000;
-    if (most_recent(root, last_schedule, cron, now, false, &recent, &missed, &earliest, NULL))
-        recent = now;
-    else if (recent == NONE)
-        recent = missed ? now : earliest;
-    int64_t next = kl_cron_next(cron, recent);
-    return next < 0 ? -1 : next * 1000 + DELAY_MS - now_ms;
-}
-
-static bool contains(struct kl_str s, struct kl_str part)
-{
-    return memmem(s.p, s.n, part.p, part.n) != NULL;
-}
-
-static int parse_schedule(struct kl_arena *a, const struct kl_value *root, struct kl_cron *ret,
-                          struct kl_error *err)
-{
-    struct kl_str text = kl_text_at(root, KL_F_spec, KL_F_schedule);
-    struct kl_str zone = kl_text_at(root, KL_F_spec, KL_F_timeZone);
-    if (zone.n && !contains(text, KL_STR("TZ")))
-        text = kl_arena_printf(a, "TZ=%.*s %.*s", KL_PRI(zone), KL_PRI(text));
-    return kl_cron_parse(text, ret, err);
-}
-
 // ---- the status, once and last
 
 static void write_status(struct kl_plan *p)
@@ -176,7 +111,7 @@ static void write_status(struct kl_plan *p)
         kl_set(a, st, KL_F_active, s->active);
     else
         kl_unset(a, st, KL_F_active);
-    if (s->last_schedule != NONE)
+    if (s->last_schedule != KL_CRONJOB_NONE)
         kl_set(a, st, KL_F_lastScheduleTime, kl_time(s->last_schedule * 1000000));
     if (s->last_success)
         kl_set(a, st, KL_F_lastSuccessfulTime, *s->last_success);
@@ -324,17 +259,17 @@ static bool is_due(struct kl_plan *p, struct sync *s, const struct kl_cron *cron
 {
     int64_t missed, earliest, now = s->now_ms / 1000;
     struct kl_error err = {0};
-    if (most_recent(s->root, s->last_schedule, cron, now, true, &s->due, &missed, &earliest,
-                    &err)) {
+    if (kl_cronjob_recent(s->root, s->last_schedule, cron, now, true, &s->due, &missed, &earliest,
+                          &err)) {
         kl_plan_event(p, cronjobs_res(), s->root, "Warning", "InvalidSchedule",
                       "invalid schedule: %.*s : %s",
                       KL_PRI(kl_text_at(s->root, KL_F_spec, KL_F_schedule)), err.msg);
         return false;
     }
-    int64_t again_ms = next_in_ms(s->root, s->last_schedule, cron, s->now_ms);
+    int64_t again_ms = kl_cronjob_next_ms(s->root, s->last_schedule, cron, s->now_ms);
     if (again_ms >= 0)
         kl_plan_requeue(p, again_ms);
-    if (s->due == NONE)
+    if (s->due == KL_CRONJOB_NONE)
         return false;
     if (missed > MANY)
         kl_plan_event(p, cronjobs_res(), s->root, "Warning", "TooManyMissedTimes",
@@ -388,13 +323,13 @@ static void schedule(struct kl_plan *p, struct sync *s)
         kl_zone_free(z);
     if (kl_true_at(s->root, KL_F_spec, KL_F_suspend))
         return;
-    if (contains(text, KL_STR("TZ")))
+    if (kl_cronjob_has_zone(text))
         kl_plan_event(p, cronjobs_res(), s->root, "Warning", "UnsupportedSchedule",
                       "CRON_TZ or TZ used in schedule \"%.*s\" is not officially supported, see "
                       "https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for "
                       "more details",
                       KL_PRI(text));
-    if (parse_schedule(&p->arena, s->root, &cron, &err)) {
+    if (kl_cronjob_schedule(&p->arena, s->root, &cron, &err)) {
         no_schedule(p, s, err.msg);
         return;
     }
@@ -547,7 +482,7 @@ static void decide(struct kl_plan *p)
     s->now_ms = kl_timers_wall_us(c->env.timers) / 1000;
     const struct kl_value *st = kl_get(s->root, KL_F_status);
     const struct kl_value *last = kl_get(st, KL_F_lastScheduleTime);
-    s->last_schedule = last ? kl_int_or(last, 0) / 1000000 : NONE;
+    s->last_schedule = last ? kl_int_or(last, 0) / 1000000 : KL_CRONJOB_NONE;
     s->last_success = kl_get(st, KL_F_lastSuccessfulTime);
     s->active = kl_new_array();
     for (KL_EACH(ref, kl_get(st, KL_F_active)))
@@ -590,9 +525,10 @@ static void on_cronjob_update(struct kl_handler *h, struct kl_object *old, struc
     const struct kl_value *last = kl_path(&o->root, KL_F_status, KL_F_lastScheduleTime);
     kl_arena_init(&a, 1 << 16);
     struct kl_str key = kl_key_of(&a, &o->root);
-    if (!parse_schedule(&a, &o->root, &cron, NULL)) {
-        int64_t ms = next_in_ms(&o->root, last ? kl_int_or(last, 0) / 1000000 : NONE, &cron,
-                                kl_timers_wall_us(c->env.timers) / 1000);
+    if (!kl_cronjob_schedule(&a, &o->root, &cron, NULL)) {
+        int64_t ms =
+            kl_cronjob_next_ms(&o->root, last ? kl_int_or(last, 0) / 1000000 : KL_CRONJOB_NONE,
+                               &cron, kl_timers_wall_us(c->env.timers) / 1000);
         if (key.p && ms >= 0)
             kl_reconciler_add_after(c->reconciler, key, ms);
         kl_cron_fini(&cron);

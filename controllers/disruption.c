@@ -5,7 +5,7 @@
 // be counted allows nothing. A second queue takes back DisruptionTarget from pods that were not
 // disrupted.
 #include "controllers/controllers_int.h"
-#include "controllers/kinds.h"
+#include "controllers/disruption.h"
 #include "controllers/pods.h"
 #include "object/selector.h"
 #include <stdlib.h>
@@ -13,32 +13,6 @@
 enum {
     DELETION_TIMEOUT_S = 2 * 60, // until an evicted pod that is still there counts again
     STALE_TIMEOUT_MS = 2 * 60 * 1000,
-    SCALES_MAX = 64, // controllers of custom kinds that one budget's pods may have
-};
-
-// Whose spec.replicas is looked at here; of other kinds the scale subresource is asked for.
-enum owner { OWNER_RC, OWNER_RS, OWNER_DEPLOYMENT, OWNER_STATEFULSET, OWNERS };
-
-struct disruption {
-    struct kl_controller_env env;
-    struct kl_reconciler *reconciler, *stale;
-    struct kl_informer *budgets, *pods, *owners[OWNERS];
-    int pods_by_ns, budgets_by_ns;
-    struct kl_handler budget_handler, pod_handler;
-    struct kl_kinds *kinds; // made when a pod's controller is of no built-in kind
-};
-
-// One sync of a budget.
-struct count {
-    struct kl_object *budget;
-    const struct kl_value **pods; // selected; held
-    size_t n;
-    struct kl_str *uids; // of controllers whose pods are counted
-    size_t nuids, nunmanaged;
-    struct kl_action *scales[SCALES_MAX];
-    struct kl_str scale_uids[SCALES_MAX];
-    size_t nscales;
-    int64_t expected;
 };
 
 static const struct kl_resource *budgets_res(void)
@@ -51,23 +25,6 @@ static const struct kl_resource *pods_res(void)
     return kl_res(KL_RES_core_v1_pods);
 }
 
-static const struct kl_resource *owner_res(enum owner o)
-{
-    static const uint16_t rows[OWNERS] = {
-        KL_RES_core_v1_replicationcontrollers,
-        KL_RES_apps_v1_replicasets,
-        KL_RES_apps_v1_deployments,
-        KL_RES_apps_v1_statefulsets,
-    };
-    return kl_res(rows[o]);
-}
-
-static struct kl_str group_of(struct kl_str api_version)
-{
-    ptrdiff_t slash = kl_str_chr(api_version, '/');
-    return (struct kl_str){api_version.p, slash < 0 ? 0 : (size_t)slash};
-}
-
 static bool selects(struct kl_arena *a, const struct kl_value *budget, const struct kl_value *pod)
 {
     struct kl_selector s;
@@ -75,142 +32,12 @@ static bool selects(struct kl_arena *a, const struct kl_value *budget, const str
            kl_selector_matches(&s, kl_meta_labels(pod));
 }
 
-// ---- how many pods there should be
-
-static struct kl_object *owner_object(const struct disruption *c, enum owner o, struct kl_str ns,
-                                      const struct kl_value *ref)
-{
-    struct kl_object *found = kl_informer_get(c->owners[o], ns, kl_text(kl_get(ref, KL_F_name)));
-    return found && kl_str_eq(kl_meta_uid(&found->root), kl_text(kl_get(ref, KL_F_uid))) ? found
-                                                                                         : NULL;
-}
-
-static bool is_ref_to(const struct kl_value *ref, enum owner o)
-{
-    struct kl_str group = group_of(kl_text(kl_get(ref, KL_F_apiVersion)));
-    return kl_str_eqz(kl_text(kl_get(ref, KL_F_kind)), owner_res(o)->kind) &&
-           (kl_str_eqz(group, o == OWNER_RC ? "" : "apps") ||
-            ((o == OWNER_RS || o == OWNER_DEPLOYMENT) && kl_str_eqz(group, "extensions")));
-}
-
-// What decides how many pods of this controller there are: itself or, of a ReplicaSet, its
-// Deployment. NULL: it is not here. *ret_known: its kind is one of ours.
-static struct kl_object *scaled_by(const struct disruption *c, struct kl_str ns,
-                                   const struct kl_value *ref, bool *ret_known)
-{
-    *ret_known = true;
-    if (is_ref_to(ref, OWNER_RC))
-        return owner_object(c, OWNER_RC, ns, ref);
-    if (is_ref_to(ref, OWNER_STATEFULSET))
-        return owner_object(c, OWNER_STATEFULSET, ns, ref);
-    if (is_ref_to(ref, OWNER_RS)) {
-        struct kl_object *rs = owner_object(c, OWNER_RS, ns, ref);
-        const struct kl_value *up = rs ? kl_meta_controller(&rs->root) : NULL;
-        return up && kl_str_eqz(kl_text(kl_get(up, KL_F_kind)), owner_res(OWNER_DEPLOYMENT)->kind)
-                   ? owner_object(c, OWNER_DEPLOYMENT, ns, up)
-                   : rs;
-    }
-    *ret_known = false;
-    return NULL;
-}
-
-static bool note_uid(struct count *n, struct kl_str uid)
-{
-    for (size_t i = 0; i < n->nuids; i++)
-        if (kl_str_eq(n->uids[i], uid))
-            return false;
-    n->uids[n->nuids++] = uid;
-    return true;
-}
-
-static int no_controllers(struct kl_plan *p, const struct kl_value *pod)
-{
-    return kl_error_set(&p->err, KL_EINVALID, "found no controllers for pod \"%.*s\"",
-                        KL_PRI(kl_meta_name(pod)));
-}
-
-static void kinds_synced(void *arg)
-{
-    struct disruption *c = arg;
-    size_t it = 0;
-    for (struct kl_entry *e; (e = kl_informer_next(c->budgets, &it));)
-        kl_reconciler_add(c->reconciler, e->key);
-}
-
-static int ask_scale(struct disruption *c, struct kl_plan *p, struct count *n,
-                     const struct kl_value *pod, const struct kl_value *ref)
-{
-    struct kl_str api = kl_text(kl_get(ref, KL_F_apiVersion)), group = group_of(api);
-    struct kl_str version = kl_str_from(api, group.n ? group.n + 1 : 0);
-    struct kl_str kind = kl_text(kl_get(ref, KL_F_kind));
-    const struct kl_resource *res = kl_resource_by_kind(group, version, kind);
-    if (!res && !c->kinds) {
-        c->kinds = kl_kinds_new(&(struct kl_kinds_opts){
-            .client = c->env.client, .timers = c->env.timers, .synced = kinds_synced, .arg = c});
-        if (!c->kinds)
-            return kl_error_set(&p->err, KL_ENOMEM, "out of memory");
-    }
-    if (!res && !(res = kl_kinds_find(c->kinds, group, version, kind)))
-        return no_controllers(p, pod);
-    if (n->nscales == SCALES_MAX)
-        return kl_error_set(&p->err, KL_ELIMIT, "more than %d controllers", SCALES_MAX);
-    struct kl_action *a = kl_plan_call(p, KL_VERB_GET, res, "scale", kl_meta_namespace(pod),
-                                       kl_text(kl_get(ref, KL_F_name)));
-    if (!a)
-        return p->err.code;
-    a->ok_errors = KL_OK_ERROR(KL_ENOTFOUND);
-    a->arg = (void *)pod;
-    n->scale_uids[n->nscales] = kl_text(kl_get(ref, KL_F_uid));
-    n->scales[n->nscales++] = a;
-    return 0;
-}
-
-// The sum of what the pods' controllers want.
-static int sum_scales(struct disruption *c, struct kl_plan *p, struct count *n)
-{
-    n->uids = kl_arena_alloc(&p->arena, (2 * n->n + 1) * sizeof *n->uids);
-    if (!n->uids)
-        return kl_error_set(&p->err, KL_ENOMEM, "out of memory");
-    for (size_t i = 0; i < n->n; i++) {
-        const struct kl_value *ref = kl_meta_controller(n->pods[i]);
-        if (!ref) {
-            n->nunmanaged++;
-            continue;
-        }
-        if (!note_uid(n, kl_text(kl_get(ref, KL_F_uid))))
-            continue;
-        bool known;
-        struct kl_object *o = scaled_by(c, kl_meta_namespace(n->pods[i]), ref, &known);
-        int rc = !known ? ask_scale(c, p, n, n->pods[i], ref)
-                 : !o   ? no_controllers(p, n->pods[i])
-                        : 0;
-        if (rc)
-            return rc;
-        if (o && (kl_str_eq(kl_meta_uid(&o->root), kl_text(kl_get(ref, KL_F_uid))) ||
-                  note_uid(n, kl_meta_uid(&o->root))))
-            n->expected += kl_int_at(&o->root, 1, KL_F_spec, KL_F_replicas);
-    }
-    return 0;
-}
-
-static int add_scales(struct kl_plan *p, struct count *n)
-{
-    for (size_t i = 0; i < n->nscales; i++) {
-        const struct kl_object *scale = n->scales[i]->call.object;
-        if (n->scales[i]->call.err.code || !scale ||
-            !kl_str_eq(kl_meta_uid(&scale->root), n->scale_uids[i]))
-            return no_controllers(p, n->scales[i]->arg);
-        n->expected += kl_int_at(&scale->root, 0, KL_F_spec, KL_F_replicas);
-    }
-    return 0;
-}
-
 // ---- the status
 
 static int now_condition(struct kl_plan *p, const struct kl_value *old, struct kl_value *status,
                          bool good, const char *reason, const char *message, int64_t observed)
 {
-    const struct disruption *c = p->arg;
+    const struct kl_disruption *c = p->arg;
     struct kl_arena *a = &p->arena;
     const char *word = good ? "True" : "False";
     const struct kl_value *was = kl_condition_find(old, "DisruptionAllowed");
@@ -239,7 +66,7 @@ static void write_status(struct kl_plan *p, const struct kl_value *draft)
 }
 
 // What failed is said in the status; only a write that failed brings the budget again.
-static void fail_safe(struct kl_plan *p, struct count *n)
+static void fail_safe(struct kl_plan *p, struct kl_pod_count *n)
 {
     struct kl_arena *a = &p->arena;
     struct kl_error why = p->err;
@@ -258,7 +85,7 @@ static void fail_safe(struct kl_plan *p, struct count *n)
 }
 
 // Those that were evicted and are still there, while that is recent; and when to look again.
-static struct kl_value disrupted_pods(struct kl_plan *p, struct count *n, int64_t now_s)
+static struct kl_value disrupted_pods(struct kl_plan *p, struct kl_pod_count *n, int64_t now_s)
 {
     struct kl_value left = kl_new_map();
     const struct kl_value *old = kl_path(&n->budget->root, KL_F_status, KL_F_disruptedPods);
@@ -281,7 +108,7 @@ static struct kl_value disrupted_pods(struct kl_plan *p, struct count *n, int64_
     return left;
 }
 
-static int64_t count_healthy(const struct count *n, const struct kl_value *disrupted)
+static int64_t count_healthy(const struct kl_pod_count *n, const struct kl_value *disrupted)
 {
     int64_t healthy = 0;
     for (size_t i = 0; i < n->n; i++)
@@ -299,9 +126,9 @@ static bool is_condition_current(const struct kl_value *budget, int64_t allowed)
                       allowed > 0 ? "SufficientPods" : "InsufficientPods");
 }
 
-static void plan_status(struct kl_plan *p, struct count *n, int64_t desired)
+static void plan_status(struct kl_plan *p, struct kl_pod_count *n, int64_t desired)
 {
-    const struct disruption *c = p->arg;
+    const struct kl_disruption *c = p->arg;
     struct kl_arena *a = &p->arena;
     const struct kl_value *budget = &n->budget->root, *st = kl_get(budget, KL_F_status);
     int64_t now_s = kl_timers_wall_us(c->env.timers) / 1000000;
@@ -368,12 +195,12 @@ static struct kl_str selector_text(struct kl_arena *a, const struct kl_value *se
 
 static void conclude(struct kl_plan *p)
 {
-    struct count *n = p->state;
+    struct kl_pod_count *n = p->state;
     const struct kl_value *budget = &n->budget->root;
     const struct kl_value *max = kl_path(budget, KL_F_spec, KL_F_maxUnavailable);
     const struct kl_value *min = kl_path(budget, KL_F_spec, KL_F_minAvailable);
     int64_t desired = 0;
-    if (!p->err.code && !add_scales(p, n)) {
+    if (!p->err.code && !kl_disruption_add(p, n)) {
         int64_t part = kl_int_or_percent(max ? max : min, n->expected, true);
         if (part < 0 && (max || min))
             kl_error_set(&p->err, KL_EINVALID, "invalid value for IntOrString");
@@ -399,7 +226,7 @@ static void conclude(struct kl_plan *p)
     plan_status(p, n, desired);
 }
 
-static int find_pods(const struct disruption *c, struct kl_plan *p, struct count *n)
+static int find_pods(const struct kl_disruption *c, struct kl_plan *p, struct kl_pod_count *n)
 {
     struct kl_selector selector;
     const struct kl_value *budget = &n->budget->root;
@@ -420,9 +247,9 @@ static int find_pods(const struct disruption *c, struct kl_plan *p, struct count
 
 static void decide(struct kl_plan *p)
 {
-    struct disruption *c = p->arg;
+    struct kl_disruption *c = p->arg;
     struct kl_object *budget = kl_plan_hold(p, kl_informer_get_key(c->budgets, p->key));
-    struct count *n = budget ? KL_ARENA_NEW(&p->arena, struct count) : NULL;
+    struct kl_pod_count *n = budget ? KL_ARENA_NEW(&p->arena, struct kl_pod_count) : NULL;
     if (!n)
         return;
     p->state = n;
@@ -439,7 +266,7 @@ static void decide(struct kl_plan *p)
         kl_plan_event(p, budgets_res(), &budget->root, "Normal", "NoPods",
                       "No matching pods found");
     if (max || (kl_is(min, KL_STRING)))
-        sum_scales(c, p, n);
+        kl_disruption_sum(c, p, n);
     else if (min)
         n->expected = (int64_t)n->n;
     if (n->nscales && !p->err.code)
@@ -449,7 +276,7 @@ static void decide(struct kl_plan *p)
 }
 
 // The wait until a pod's DisruptionTarget is stale in ms; -1: it has none that could be.
-static int64_t stale_after(const struct disruption *c, const struct kl_value *pod)
+static int64_t stale_after(const struct kl_disruption *c, const struct kl_value *pod)
 {
     const struct kl_value *x =
         kl_condition_find(kl_path(pod, KL_F_status, KL_F_conditions), "DisruptionTarget");
@@ -464,7 +291,7 @@ static int64_t stale_after(const struct disruption *c, const struct kl_value *po
 
 static void decide_stale(struct kl_plan *p)
 {
-    const struct disruption *c = p->arg;
+    const struct kl_disruption *c = p->arg;
     struct kl_arena *a = &p->arena;
     struct kl_object *pod = kl_plan_hold(p, kl_informer_get_key(c->pods, p->key));
     int64_t left = pod ? stale_after(c, &pod->root) : -1;
@@ -497,7 +324,7 @@ static void decide_stale(struct kl_plan *p)
 
 static void on_budget(struct kl_handler *h, struct kl_object *budget)
 {
-    struct disruption *c = h->arg;
+    struct kl_disruption *c = h->arg;
     kl_reconciler_add_object(c->reconciler, &budget->root);
 }
 
@@ -507,7 +334,7 @@ static void on_budget_update(struct kl_handler *h, struct kl_object *old, struct
     on_budget(h, budget);
 }
 
-static void add_budgets(struct disruption *c, const struct kl_value *pod, bool tell)
+static void add_budgets(struct kl_disruption *c, const struct kl_value *pod, bool tell)
 {
     struct kl_arena a;
     size_t n, found = 0;
@@ -533,7 +360,7 @@ static void add_budgets(struct disruption *c, const struct kl_value *pod, bool t
                            KL_PRI(first));
 }
 
-static void look_for_stale(struct disruption *c, const struct kl_value *pod)
+static void look_for_stale(struct kl_disruption *c, const struct kl_value *pod)
 {
     int64_t left = stale_after(c, pod);
     struct kl_arena a;
@@ -566,7 +393,7 @@ static void on_pod_remove(struct kl_handler *h, struct kl_object *pod)
 
 static void stop(void *self)
 {
-    struct disruption *c = self;
+    struct kl_disruption *c = self;
     if (c->pods)
         kl_informer_remove_handler(c->pods, &c->pod_handler);
     if (c->budgets)
@@ -577,7 +404,7 @@ static void stop(void *self)
     free(c);
 }
 
-static struct kl_reconciler *new_queue(struct disruption *c, const char *name,
+static struct kl_reconciler *new_queue(struct kl_disruption *c, const char *name,
                                        void (*decide_one)(struct kl_plan *p))
 {
     return kl_reconciler_new(&(struct kl_reconciler_opts){.name = name,
@@ -588,14 +415,14 @@ static struct kl_reconciler *new_queue(struct disruption *c, const char *name,
                                                           .arg = c});
 }
 
-static int ready(struct disruption *c)
+static int ready(struct kl_disruption *c)
 {
     if (!c->reconciler || !c->stale || !c->budgets || !c->pods ||
         kl_reconciler_needs(c->reconciler, c->budgets) < 0 ||
         kl_reconciler_needs(c->reconciler, c->pods) < 0 ||
         kl_reconciler_needs(c->stale, c->pods) < 0)
         return KL_ENOMEM;
-    for (int i = 0; i < OWNERS; i++)
+    for (int i = 0; i < KL_OWNERS; i++)
         if (!c->owners[i] || kl_reconciler_needs(c->reconciler, c->owners[i]) < 0)
             return KL_ENOMEM;
     return 0;
@@ -603,14 +430,14 @@ static int ready(struct disruption *c)
 
 static int start(const struct kl_controller_env *env, void **ret, struct kl_error *err)
 {
-    struct disruption *c = calloc(1, sizeof *c);
+    struct kl_disruption *c = calloc(1, sizeof *c);
     if (!c)
         return kl_error_set(err, KL_ENOMEM, "disruption controller: out of memory");
     c->env = *env;
     c->budgets = kl_informers_get(env->informers, budgets_res());
     c->pods = kl_informers_get(env->informers, pods_res());
-    for (int i = 0; i < OWNERS; i++)
-        c->owners[i] = kl_informers_get(env->informers, owner_res((enum owner)i));
+    for (int i = 0; i < KL_OWNERS; i++)
+        c->owners[i] = kl_informers_get(env->informers, kl_scale_owner_res((enum kl_scale_owner)i));
     c->reconciler = new_queue(c, "disruption", decide);
     c->stale = new_queue(c, "stale disruption", decide_stale);
     if (ready(c)) {
@@ -632,7 +459,7 @@ static int start(const struct kl_controller_env *env, void **ret, struct kl_erro
 
 static bool idle(const void *self)
 {
-    const struct disruption *c = self;
+    const struct kl_disruption *c = self;
     return kl_reconciler_idle(c->reconciler) && kl_reconciler_idle(c->stale);
 }
 
