@@ -448,7 +448,8 @@ static void answer(struct list *l)
         return;
     }
     l->span = kl_span_begin(r, "SerializeObject");
-    kl_span_text(l->span, "mediaType", kl_str(kl_spec_content_type(s, false)));
+    if (l->span)
+        kl_span_text(l->span, "mediaType", kl_str(kl_spec_content_type(s, false)));
     kl_buf_init(&head, 1 << 20);
     kl_buf_init(&tail, 4096);
     if (s->media == KL_MEDIA_PROTOBUF) {
@@ -525,7 +526,8 @@ void kl_list_run(struct kl_api_call *c)
                                 .want_json = l->cached && c->spec.media == KL_MEDIA_JSON,
                                 .want_protobuf = l->cached && c->spec.media == KL_MEDIA_PROTOBUF};
     l->span = kl_span_begin(r, "cacher.GetList");
-    kl_span_text(l->span, "audit-id", r->trace ? kl_audit_id(r) : KL_STR(""));
+    if (l->span)
+        kl_span_text(l->span, "audit-id", kl_audit_id(r));
     kl_gather_start(&l->own);
 }
 

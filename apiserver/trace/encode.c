@@ -137,7 +137,8 @@ void kl_span_encode(struct kl_buf *b, const struct kl_span *s)
     const unsigned char *parent = s->parent ? s->parent->id : remote ? t->remote_span : NULL;
     put_bytes(b, 1, t->id, sizeof t->id);
     put_bytes(b, 2, s->id, sizeof s->id);
-    put_string(b, 3, t->state);
+    if (t->has_parent)
+        put_string(b, 3, t->state);
     if (parent)
         put_bytes(b, 4, parent, sizeof s->id);
     put_string(b, 5, s->name);

@@ -79,17 +79,17 @@ void kl_trace_filter(struct kl_req *r, const char *name)
         s->scope = KL_SCOPE_FILTERS;
 }
 
-void kl_span_text(struct kl_span *s, const char *key, struct kl_str value)
+void kl_span_text_traced(struct kl_span *s, const char *key, struct kl_str value)
 {
     const struct kl_trace_attr a = {.key = key, .text = value};
-    if (s && !s->ended_ns)
+    if (!s->ended_ns)
         s->last_attr = add_attr(s->trace->arena, s->last_attr, &a);
 }
 
-void kl_span_number(struct kl_span *s, const char *key, int64_t value)
+void kl_span_number_traced(struct kl_span *s, const char *key, int64_t value)
 {
     const struct kl_trace_attr a = {.key = key, .number = value, .is_number = true};
-    if (s && !s->ended_ns)
+    if (!s->ended_ns)
         s->last_attr = add_attr(s->trace->arena, s->last_attr, &a);
 }
 
@@ -126,9 +126,9 @@ void kl_span_fail(struct kl_span *s, struct kl_str why)
     s->why = kl_arena_dup(s->trace->arena, why);
 }
 
-void kl_span_end(struct kl_span *s)
+void kl_span_end_traced(struct kl_span *s)
 {
-    if (!s || s->ended_ns)
+    if (s->ended_ns)
         return;
     s->ended_ns = uv_hrtime();
     if (s->trace->current == s)
@@ -164,7 +164,7 @@ size_t kl_trace_headers(struct kl_req *r, const struct kl_span *s, struct kl_htt
     if (!text.p)
         return 0;
     h[n++] = (struct kl_http_header){KL_STR("traceparent"), text};
-    if (t->state.n && !t->has_link)
+    if (t->state.n && t->has_parent)
         h[n++] = (struct kl_http_header){KL_STR("tracestate"), t->state};
     if (t->baggage.n)
         h[n++] = (struct kl_http_header){KL_STR("baggage"), t->baggage};

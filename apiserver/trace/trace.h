@@ -54,12 +54,27 @@ struct kl_span *kl_span_beside(struct kl_req *r, struct kl_span *parent, const c
 // A call of another server by HTTP, within parent; its headers are to go with it.
 struct kl_span *kl_span_client(struct kl_req *r, struct kl_span *parent, struct kl_str method,
                                struct kl_str url);
-void kl_span_text(struct kl_span *s, const char *key, struct kl_str value); // copied
-void kl_span_number(struct kl_span *s, const char *key, int64_t value);
+void kl_span_text_traced(struct kl_span *s, const char *key, struct kl_str value);
+static inline void kl_span_text(struct kl_span *s, const char *key, struct kl_str value) // copied
+{
+    if (s)
+        kl_span_text_traced(s, key, value);
+}
+void kl_span_number_traced(struct kl_span *s, const char *key, int64_t value);
+static inline void kl_span_number(struct kl_span *s, const char *key, int64_t value)
+{
+    if (s)
+        kl_span_number_traced(s, key, value);
+}
 void kl_span_event(struct kl_span *s, const char *name);
 void kl_span_event_number(struct kl_span *s, const char *name, const char *key, int64_t value);
 void kl_span_fail(struct kl_span *s, struct kl_str why); // copied
-void kl_span_end(struct kl_span *s);
+void kl_span_end_traced(struct kl_span *s);
+static inline void kl_span_end(struct kl_span *s)
+{
+    if (s)
+        kl_span_end_traced(s);
+}
 // The innermost, for events; NULL when nothing is traced.
 struct kl_span *kl_span_current(const struct kl_req *r);
 // traceparent, tracestate and baggage for a call to others, within `s` (NULL: the innermost).
