@@ -9,13 +9,13 @@ struct kl_config_field {
     const char *name;
     char kind;      // s string, b bool, i int32, d duration (int64), S list of strings, M map of
                     // strings, O struct, L list of structs, * anything
-    const char *go; // Go's name of the struct, of O and L
+    const char *go; // Go's name of the struct, of O and L; of s: of its type, NULL: string
     const struct kl_config_field *fields;
 };
 // Whether the tree has that form, apiVersion and kind apart. `strict`: unknown fields are refused.
 // KL_EINVALID: err has Go's words.
-int kl_config_shape(const struct kl_value *v, const char *go, const struct kl_config_field *fields,
-                    bool strict, struct kl_error *err);
+int kl_config_shape(const struct kl_value *v, const char *package, const char *go,
+                    const struct kl_config_field *fields, bool strict, struct kl_error *err);
 
 // A versioned document: `versions` (NULL-ended) are those that have the kind.
 struct kl_config_kind {
@@ -23,6 +23,7 @@ struct kl_config_kind {
     const char *kind;
     const struct kl_config_field *fields;
     bool strict;
+    const char *go; // the struct's name; NULL: the kind's
 };
 int kl_config_decode(struct kl_arena *a, struct kl_str text, const struct kl_config_kind *k,
                      struct kl_value *ret, struct kl_error *err);

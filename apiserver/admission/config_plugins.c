@@ -159,8 +159,9 @@ int kl_config_quota(struct kl_admit_config *c, struct kl_str text, struct kl_err
         return rc;
     // The kind's name changed with its group.
     bool old = !kl_str_eqz(member(&peek, "apiVersion"), versions[0]);
-    const struct kl_config_kind kind = {
-        old ? versions + 1 : (const char *const[]){versions[0], NULL}, kinds[old], root, true};
+    const struct kl_config_kind kind = {old ? versions + 1
+                                            : (const char *const[]){versions[0], NULL},
+                                        kinds[old], root, true, "Configuration"};
     if ((rc = kl_config_decode(&c->arena, text, &kind, v, err)))
         return rc;
     const struct kl_value *list = kl_map_value(v, KL_STR("limitedResources"));
@@ -251,8 +252,8 @@ static void read_limit(struct kl_field_errors *e, const struct kl_value *x, size
 
 int kl_config_events(struct kl_admit_config *c, struct kl_str text, struct kl_error *err)
 {
-    static const struct kl_config_field limit[] = {F("type", 's'), F("qps", 'i'), F("burst", 'i'),
-                                                   F("cacheSize", 'i'), END};
+    static const struct kl_config_field limit[] = {
+        {"type", 's', "LimitType", NULL}, F("qps", 'i'), F("burst", 'i'), F("cacheSize", 'i'), END};
     static const struct kl_config_field root[] = {{"limits", 'L', "Limit", limit}, END};
     static const char *const versions[] = {"eventratelimit.admission.k8s.io/v1alpha1", NULL};
     static const struct kl_config_kind kind = {versions, "Configuration", root, false};
@@ -313,7 +314,7 @@ int kl_config_images(struct kl_admit_config *c, struct kl_str text, struct kl_er
     if (!text.p)
         return kl_error_set(err, KL_EINVALID, "no config specified");
     int rc = kl_yaml_parse(&c->arena, text, NULL, v, err);
-    if (rc || (rc = kl_config_shape(v, "AdmissionConfig", root, false, err)))
+    if (rc || (rc = kl_config_shape(v, "imagepolicy", "AdmissionConfig", root, false, err)))
         return rc;
     const struct kl_value *p = kl_map_value(v, KL_STR("imagePolicy"));
     if ((rc = duration(p, "retryBackoff", ms, 1, 5 * minute, "1ns and 5m0s", 500 * ms, &backoff_ms,
@@ -337,7 +338,7 @@ static int webhook_users(struct kl_admit_config *c, struct kl_str text, struct k
     static const struct kl_config_field root[] = {F("kubeConfigFile", 's'), END};
     static const char *const versions[] = {"apiserver.config.k8s.io/v1", NULL};
     static const struct kl_config_kind kind = {versions, "WebhookAdmissionConfiguration", root,
-                                               true};
+                                               true, "WebhookAdmission"};
     struct kl_value *v = new_value(c, err);
     int rc = !v ? KL_ENOMEM : text.p ? kl_config_decode(&c->arena, text, &kind, v, err) : 0;
     struct kl_str file = rc ? KL_STR("") : member(v, "kubeConfigFile");

@@ -4,10 +4,10 @@
 #include "base/buf.h"
 #include "object/yaml.h"
 
-enum { PATH_MAX_BYTES = 512, STRICT_MAX_BYTES = 4096, DOCUMENT_SHOWN = 2048 };
+enum { PATH_MAX_BYTES = 512, STRICT_MAX_BYTES = 4096, DOCUMENT_SHOWN = 2048, TYPE_MAX = 96 };
 
 struct walk {
-    bool strict;
+    const char *package;   // of the types, as Go shows them
     struct kl_buf path;    // "limits[0].qps"
     struct kl_buf unknown; // what strict reading finds
     size_t nunknown;
@@ -44,14 +44,29 @@ static void put_plain(struct kl_buf *out, struct kl_str path)
 
 static int wrong(struct walk *w, const struct kl_value *v, const char *go, const char *type)
 {
-    struct kl_buf plain;
+    bool integer = !strcmp(type, "int32") || !strcmp(type, "time.Duration");
+    struct kl_buf plain, number;
     kl_buf_init(&plain, PATH_MAX_BYTES);
+    kl_buf_init(&number, PATH_MAX_BYTES);
     put_plain(&plain, kl_buf_str(&w->path));
+    if (integer && (v->kind == KL_INT || v->kind == KL_FLOAT)) {
+        kl_buf_putc(&number, ' ');
+        kl_json_write(&number, v);
+    }
     int rc = kl_error_set(w->err, KL_EINVALID,
-                          "json: cannot unmarshal %s into Go struct field %s.%.*s of type %s",
-                          json_kind(v), go, KL_PRI(kl_buf_str(&plain)), type);
+                          "json: cannot unmarshal %s%.*s into Go struct field %s.%.*s of type %s",
+                          json_kind(v), KL_PRI(kl_buf_str(&number)), go, KL_PRI(kl_buf_str(&plain)),
+                          type);
+    kl_buf_fini(&number);
     kl_buf_fini(&plain);
     return rc;
+}
+
+static const char *qualified(const struct walk *w, const char *before, const char *type,
+                             char ret[TYPE_MAX])
+{
+    snprintf(ret, TYPE_MAX, "%s%s%s%s", before, w->package, *w->package ? "." : "", type);
+    return ret;
 }
 
 static int walk_struct(struct walk *w, const struct kl_value *v, const char *go,
@@ -61,17 +76,16 @@ static int walk_list(struct walk *w, const struct kl_value *v, const char *go,
                      const struct kl_config_field *f)
 {
     size_t n = w->path.n, i = 0;
-    char type[64];
-    snprintf(type, sizeof type, "[]%s", f->kind == 'S' ? "string" : f->go);
+    char type[TYPE_MAX];
     if (v->kind != KL_ARRAY)
-        return wrong(w, v, go, type);
+        return wrong(w, v, go, f->kind == 'S' ? "[]string" : qualified(w, "[]", f->go, type));
     for (KL_EACH(x, v)) {
         int rc = 0;
         kl_buf_printf(&w->path, "[%zu]", i++);
         if (f->kind == 'L')
             rc = x->kind == KL_MAP    ? walk_struct(w, x, f->go, f->fields)
                  : x->kind == KL_NULL ? 0
-                                      : wrong(w, x, go, f->go);
+                                      : wrong(w, x, go, qualified(w, "", f->go, type));
         else if (x->kind != KL_STRING && x->kind != KL_NULL)
             rc = wrong(w, x, go, "string");
         w->path.n = n;
@@ -94,11 +108,14 @@ static int walk_map(struct walk *w, const struct kl_value *v, const char *go)
 static int walk_field(struct walk *w, const struct kl_value *v, const char *go,
                       const struct kl_config_field *f)
 {
+    char type[TYPE_MAX];
     if (v->kind == KL_NULL)
         return 0;
     switch (f->kind) {
     case 's':
-        return v->kind == KL_STRING ? 0 : wrong(w, v, go, "string");
+        return v->kind == KL_STRING
+                   ? 0
+                   : wrong(w, v, go, f->go ? qualified(w, "", f->go, type) : "string");
     case 'b':
         return v->kind == KL_BOOL ? 0 : wrong(w, v, go, "bool");
     case 'd':
@@ -110,7 +127,8 @@ static int walk_field(struct walk *w, const struct kl_value *v, const char *go,
     case 'M':
         return walk_map(w, v, go);
     case 'O':
-        return v->kind == KL_MAP ? walk_struct(w, v, f->go, f->fields) : wrong(w, v, go, f->go);
+        return v->kind == KL_MAP ? walk_struct(w, v, f->go, f->fields)
+                                 : wrong(w, v, go, qualified(w, "", f->go, type));
     case 'S':
     case 'L':
         return walk_list(w, v, go, f);
@@ -142,10 +160,10 @@ static int walk_struct(struct walk *w, const struct kl_value *v, const char *go,
     return 0;
 }
 
-int kl_config_shape(const struct kl_value *v, const char *go, const struct kl_config_field *fields,
-                    bool strict, struct kl_error *err)
+int kl_config_shape(const struct kl_value *v, const char *package, const char *go,
+                    const struct kl_config_field *fields, bool strict, struct kl_error *err)
 {
-    struct walk w = {.strict = strict, .err = err};
+    struct walk w = {.package = package, .err = err};
     if (v->kind != KL_MAP)
         return kl_error_set(err, KL_EINVALID, "json: cannot unmarshal %s into Go value of type %s",
                             json_kind(v), go);
@@ -191,7 +209,12 @@ int kl_config_decode(struct kl_arena *a, struct kl_str text, const struct kl_con
         return rc;
     if (kl_config_is_foreign(ret, k, err))
         return KL_EINVALID;
-    if ((rc = kl_config_shape(ret, k->kind, k->fields, k->strict, err)))
+    // The package of a version's types is called as the version.
+    struct kl_str version = kl_text(kl_map_value(ret, KL_STR("apiVersion")));
+    version = kl_arena_dup(a, kl_str_from(version, (size_t)(kl_str_chr(version, '/') + 1)));
+    if (!version.p)
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    if ((rc = kl_config_shape(ret, version.p, k->go ? k->go : k->kind, k->fields, k->strict, err)))
         return rc;
     if (k->strict && strict.n)
         return kl_error_set(err, KL_EINVALID, "strict decoding error: %.*s",
