@@ -2,6 +2,7 @@
 #include "fixture.h"
 #include "apiserver/admission/admission.h"
 #include "apiserver/auth/revoke.h"
+#include "apiserver/settings.h"
 #include "base/clock.h"
 #include "watchcache/filter.h"
 #include "object/defaults.h"
@@ -124,6 +125,7 @@ void fixture_run(void (*body)(struct fixture *f))
     if (kl_store_open("memory://", &o, &f->store, &err) || kl_loop_new("test", &f->loop, &err))
         fail_msg("set-up: %s", err.msg);
     f->srv.o = (struct kl_apiserver_options){.store = f->store,
+                                             .settings = &kl_api_settings_default,
                                              .port = 6443,
                                              .advertise_address = "192.0.2.7",
                                              .service_cidr = "10.43.0.0/16",
