@@ -264,7 +264,9 @@ int kl_apply_parse(struct kl_req *r, struct kl_value *ret, struct kl_str *ret_re
                           : ret->kind == KL_BOOL   ? "bool"
                                                    : "number");
     if (rc) {
-        kl_fail_bad(r, "error decoding YAML: %s", err.msg);
+        bool syntax = !strncmp(err.msg, "yaml: ", 6);
+        kl_fail_bad(r, "error decoding YAML: %s%s", syntax ? "error converting YAML to JSON: " : "",
+                    err.msg);
         return KL_EBADREQUEST;
     }
     if (strict->n && r->opts.field_validation != KL_VALIDATE_IGNORE)

@@ -140,6 +140,8 @@ static int decode_protobuf(struct kl_req *r, const struct kl_type *type, struct 
                            struct kl_value *ret, struct kl_error *err)
 {
     struct kl_envelope env;
+    if (!r->body.n)
+        return kl_error_set(err, KL_EBADREQUEST, "empty data");
     int rc = kl_pb_open(r->body, &env, err);
     if (rc)
         return rc;
@@ -199,6 +201,13 @@ static int decode_json(struct kl_req *r, const struct kl_type *type, struct kl_s
     return rc;
 }
 
+// parseYAMLWarnings: a warning says what is wrong, not who said it.
+static struct kl_str bare_warning(struct kl_str s)
+{
+    const struct kl_str head = KL_STR("yaml: unmarshal errors:\n");
+    return kl_str_starts(s, head) ? kl_str_trim(kl_str_from(s, head.n)) : s;
+}
+
 static int report_strict(struct kl_req *r, const struct kl_type *type,
                          const struct kl_resource *expect, struct kl_strict *s,
                          const struct decoded *d, struct kl_error *err)
@@ -211,7 +220,8 @@ static int report_strict(struct kl_req *r, const struct kl_type *type,
             return kl_error_set(err, KL_ENOMEM, "out of memory");
         if (r->nwarnings)
             memcpy(w, r->warnings, r->nwarnings * sizeof *w);
-        memcpy(w + r->nwarnings, s->messages, s->n * sizeof *w);
+        for (size_t i = 0; i < s->n; i++)
+            w[r->nwarnings + i] = bare_warning(s->messages[i]);
         r->warnings = w;
         r->nwarnings += s->n;
         return 0;
@@ -263,6 +273,23 @@ static int check_custom_kind(struct kl_req *r, const struct kl_type *type,
         expect->kind, expect->group, KL_PRI(d->name), KL_PRI(d->kind), expect->kind);
 }
 
+// The Go package of upstream's internal types of a group.
+static struct kl_str package_of(struct kl_str group)
+{
+    ptrdiff_t dot = kl_str_chr(group, '.');
+    if (!group.n || kl_str_starts(group, KL_STR("events.")))
+        return KL_STR("core");
+    return dot < 0 ? group : (struct kl_str){group.p, (size_t)dot};
+}
+
+static size_t slashes(struct kl_str s)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s.n; i++)
+        n += s.p[i] == '/';
+    return n;
+}
+
 static int check_kind(struct kl_req *r, const struct kl_type *type,
                       const struct kl_resource *expect, const struct decoded *d,
                       struct kl_error *err)
@@ -271,6 +298,11 @@ static int check_kind(struct kl_req *r, const struct kl_type *type,
     const char *version, *kind;
     if (expect && expect->custom && type == expect->type)
         return check_custom_kind(r, type, expect, d, err);
+    if (!d->type && slashes(d->api_version) > 1) {
+        why = kl_arena_printf(r->arena, "unexpected GroupVersion string: %.*s",
+                              KL_PRI(d->api_version));
+        return refuse(r, type, expect, d->api_version, KL_STR(""), err, why.p ? why.p : "");
+    }
     if (!d->type) {
         why = kl_arena_printf(r->arena,
                               "no kind \"%.*s\" is registered for version \"%.*s\" in scheme "
@@ -288,8 +320,10 @@ static int check_kind(struct kl_req *r, const struct kl_type *type,
     }
     expected_kind(r, type, expect, &group, &version, &kind);
     if (d->kind.n && !kl_str_eqz(d->kind, kind)) {
-        why = kl_arena_printf(r->arena, "converting (%.*s.%.*s) to (%s.%s): unknown conversion",
-                              KL_PRI(version_of(d->api_version)), KL_PRI(d->kind), version, kind);
+        struct kl_str package = package_of(group);
+        why = kl_arena_printf(r->arena, "converting (%.*s.%.*s) to (%.*s.%s): unknown conversion",
+                              KL_PRI(version_of(d->api_version)), KL_PRI(d->kind), KL_PRI(package),
+                              kind);
         return refuse(r, type, expect, d->api_version, d->kind, err, why.p ? why.p : "");
     }
     if (d->api_version.n && (!kl_str_eqz(version_of(d->api_version), version) ||

@@ -266,6 +266,11 @@ void kl_connect_run(struct kl_api_call *c, const struct kl_value *options)
     struct kl_req *r = &c->req;
     struct kl_value own;
     if (r->info.res->index != KL_RES_core_v1_pods || kl_str_eqz(r->info.sub, "proxy")) {
+        if (!kl_api_object(r->al, r->arena, r->info.res->index, r->info.ns, r->info.name)) {
+            kl_fail_not_found(r);
+            kl_req_fail(r);
+            return;
+        }
         kl_fail_set(r, 503, "ServiceUnavailable", "no endpoints available for service \"%.*s\"",
                     KL_PRI(r->info.name));
         kl_req_fail(r);
@@ -281,6 +286,10 @@ void kl_connect_run(struct kl_api_call *c, const struct kl_value *options)
             return;
         }
         options = &own;
+        if (kl_connect_check_log(r, options)) {
+            kl_req_fail(r);
+            return;
+        }
     }
     struct kl_str container = kl_text(kl_get(options, KL_F_container));
     if (!pod) {

@@ -16,6 +16,8 @@ void kl_connect_run(struct kl_api_call *c, const struct kl_value *options);
 // a scalar, all of a list. Negative: r->fail is set.
 int kl_connect_options(struct kl_req *r, struct kl_str query, const struct kl_type *type,
                        struct kl_value *ret);
+// What upstream validates of PodLogOptions. Negative: r->fail is set.
+int kl_connect_check_log(struct kl_req *r, const struct kl_value *options);
 // The kubelet's query, with its question mark: "" when there is nothing to say (streamParams,
 // LogLocation in registry/core/pod).
 void kl_connect_query(struct kl_buf *b, const struct kl_value *options);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is read from the query and said to the kubelet of it.
 #include "apiserver/connect.h"
+#include "apiserver/strategy.h"
 #include "base/buf.h"
+#include "object/timestamp.h"
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -48,6 +50,21 @@ static int put_item(struct kl_req *r, struct kl_value *to, const struct kl_field
     return kl_append(r->arena, list, kl_string(v)) ? fail_memory(r) : 0;
 }
 
+// Time.UnmarshalQueryParameter
+static int put_time(struct kl_req *r, struct kl_value *to, const struct kl_field *f,
+                    struct kl_str v)
+{
+    struct kl_error err = {0};
+    int64_t us;
+    if (!v.n || kl_str_eqz(v, "null"))
+        return 0;
+    if (kl_time_parse(v, &us, &err)) {
+        kl_fail_bad(r, "%s", err.msg);
+        return KL_EBADREQUEST;
+    }
+    return kl_set(r->arena, to, f->sym, kl_string(v)) ? fail_memory(r) : 0;
+}
+
 static int put_scalar(struct kl_req *r, struct kl_value *to, const struct kl_field *f,
                       struct kl_str v)
 {
@@ -61,6 +78,8 @@ static int put_scalar(struct kl_req *r, struct kl_value *to, const struct kl_fie
         if (!kl_str_to_i64(v, &number))
             return fail_number(r, "strconv.ParseInt", true, v);
         x = kl_int(number);
+    } else if (f->sym == KL_F_sinceTime) {
+        return put_time(r, to, f, v);
     } else {
         x = kl_string(v);
     }
@@ -87,6 +106,34 @@ int kl_connect_options(struct kl_req *r, struct kl_str query, const struct kl_ty
             return rc;
     }
     return 0;
+}
+
+// ValidatePodLogOptions
+int kl_connect_check_log(struct kl_req *r, const struct kl_value *options)
+{
+    static const struct {
+        kl_sym sym;
+        const char *name;
+        int64_t least;
+    } numbers[] = {{KL_F_tailLines, "tailLines", 0},
+                   {KL_F_limitBytes, "limitBytes", 1},
+                   {KL_F_sinceSeconds, "sinceSeconds", 1}};
+    struct kl_field_errors e = {.arena = r->arena};
+    bool time = kl_get(options, KL_F_sinceTime);
+    for (size_t i = 0; i < KL_COUNT(numbers); i++) {
+        const struct kl_value *v = kl_get(options, numbers[i].sym);
+        if (v && time && numbers[i].sym == KL_F_sinceSeconds)
+            kl_field_forbidden(&e, KL_STR("[]"),
+                               "at most one of `sinceTime` or `sinceSeconds` may be specified");
+        else if (v && kl_int_or(v, 0) < numbers[i].least)
+            kl_field_error(&e, "FieldValueInvalid", kl_str(numbers[i].name),
+                           "Invalid value: %" PRId64 ": must be greater than %s0", kl_int_or(v, 0),
+                           numbers[i].least ? "" : "or equal to ");
+    }
+    if (!e.n)
+        return 0;
+    kl_fail_invalid(r, KL_STR("PodLogOptions"), KL_STR(""), r->info.name, &e);
+    return KL_EINVALID;
 }
 
 // ---- for the kubelet

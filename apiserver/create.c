@@ -15,6 +15,11 @@ enum { NAME_TRIES = 8 };
 void kl_registry_get(struct kl_req *r)
 {
     struct kl_str key = kl_object_key(r->arena, r->info.res, r->info.ns, r->info.name);
+    kl_rev ignored;
+    if (kl_req_rv(r, r->opts.resource_version, &ignored)) {
+        kl_req_fail(r);
+        return;
+    }
     struct kl_span *span = kl_span_begin(r, "cacher.Get");
     struct kl_kv *kv = key.p ? kl_view_get(kl_req_view(r), key) : NULL;
     kl_span_text(span, "key", key);

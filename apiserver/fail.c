@@ -11,6 +11,23 @@ static struct kl_str qualified(struct kl_arena *a, struct kl_str name, struct kl
     return group.n ? kl_arena_printf(a, "%.*s.%.*s", KL_PRI(name), KL_PRI(group)) : name;
 }
 
+// A name as %q shows it: what a client made up must not begin a new line of a log.
+static struct kl_str shown(struct kl_arena *a, struct kl_str name)
+{
+    struct kl_buf b;
+    size_t i = 0;
+    while (i < name.n && (unsigned char)name.p[i] >= ' ' && name.p[i] != '"' && name.p[i] != '\\' &&
+           name.p[i] != 0x7f)
+        i++;
+    if (i == name.n)
+        return name;
+    kl_buf_init(&b, 64 * 1024);
+    kl_json_write_string(&b, name);
+    struct kl_str out = b.err ? KL_STR("") : kl_arena_dup(a, (struct kl_str){b.p + 1, b.n - 2});
+    kl_buf_fini(&b);
+    return out.p ? out : KL_STR("");
+}
+
 static struct kl_fail *begin(struct kl_req *r, int http, const char *reason)
 {
     r->fail = (struct kl_fail){.http = http, .reason = kl_str(reason)};
@@ -75,8 +92,8 @@ struct kl_fail *kl_fail_not_found_of(struct kl_req *r, struct kl_str group, stru
                                      struct kl_str name)
 {
     struct kl_fail *f = begin(r, 404, "NotFound");
-    struct kl_str q = qualified(r->arena, plural, group);
-    f->message = kl_arena_printf(r->arena, "%.*s \"%.*s\" not found", KL_PRI(q), KL_PRI(name));
+    struct kl_str q = qualified(r->arena, plural, group), s = shown(r->arena, name);
+    f->message = kl_arena_printf(r->arena, "%.*s \"%.*s\" not found", KL_PRI(q), KL_PRI(s));
     set_details(f, group, plural, name);
     return f;
 }
@@ -260,8 +277,9 @@ struct kl_fail *kl_fail_invalid(struct kl_req *r, struct kl_str kind, struct kl_
 {
     struct kl_fail *f = begin(r, 422, "Invalid");
     struct kl_str q = qualified(r->arena, kind, group), all = join_errors(r->arena, e);
-    f->message = kl_arena_printf(r->arena, "%.*s \"%.*s\" is invalid: %.*s", KL_PRI(q),
-                                 KL_PRI(name), KL_PRI(all));
+    struct kl_str s = shown(r->arena, name);
+    f->message = kl_arena_printf(r->arena, "%.*s \"%.*s\" is invalid: %.*s", KL_PRI(q), KL_PRI(s),
+                                 KL_PRI(all));
     set_details(f, group, kind, name);
     f->causes = e->causes;
     f->ncauses = e->n;

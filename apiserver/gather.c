@@ -77,12 +77,58 @@ static bool is_clean(struct kl_str start)
     return true;
 }
 
+// base64.RawURLEncoding; *ret_at is the first byte that is wrong.
+static bool is_base64url(struct kl_str s, size_t *ret_at)
+{
+    for (*ret_at = 0; *ret_at < s.n; ++*ret_at) {
+        char c = s.p[*ret_at];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '-' || c == '_'))
+            return false;
+    }
+    return s.n % 4 != 1;
+}
+
+// json.Unmarshal into the token's struct: its first member of another type.
+static const char *wrong_member(struct kl_arena *a, const struct kl_value *v)
+{
+    static const struct {
+        const char *name, *type;
+        enum kl_value_kind kind;
+    } members[] = {
+        {"v", "string", KL_STRING}, {"rv", "int64", KL_INT}, {"start", "string", KL_STRING}};
+    static const char *const kinds[] = {
+        [KL_BOOL] = "bool",     [KL_INT] = "number",  [KL_FLOAT] = "number",
+        [KL_STRING] = "string", [KL_ARRAY] = "array", [KL_MAP] = "object"};
+    if (v->kind != KL_MAP)
+        return v->kind == KL_NULL
+                   ? NULL
+                   : kl_arena_printf(a,
+                                     ": json: cannot unmarshal %s into Go value of type "
+                                     "storage.continueToken",
+                                     kinds[v->kind])
+                         .p;
+    for (size_t i = 0; i < KL_COUNT(members); i++) {
+        const struct kl_value *m = kl_map_value(v, kl_str(members[i].name));
+        if (m && m->kind != KL_NULL && m->kind != (uint32_t)members[i].kind)
+            return kl_arena_printf(a,
+                                   ": json: cannot unmarshal %s into Go struct field "
+                                   "continueToken.%s of type %s",
+                                   kinds[m->kind], members[i].name, members[i].type)
+                .p;
+    }
+    return NULL;
+}
+
 int kl_continue_parse(struct kl_req *r, struct kl_str token, kl_rev *ret_rev,
                       struct kl_str *ret_start)
 {
-    size_t n = token.n, padded = (n + 3) / 4 * 4;
-    if (!n || n > CONTINUE_MAX || n % 4 == 1 || kl_str_chr(token, '=') >= 0)
+    size_t n = token.n, padded = (n + 3) / 4 * 4, at;
+    if (!n || n > CONTINUE_MAX)
         return bad_token(r, ": illegal base64 data");
+    if (!is_base64url(token, &at))
+        return bad_token(
+            r, kl_arena_printf(r->arena, ": illegal base64 data at input byte %zu", at).p);
     char *in = kl_arena_alloc(r->arena, padded);
     unsigned char *out = in ? kl_arena_alloc(r->arena, padded) : NULL;
     struct kl_value v;
@@ -99,6 +145,9 @@ int kl_continue_parse(struct kl_req *r, struct kl_str token, kl_rev *ret_rev,
     struct kl_str text = {(char *)out, (size_t)got - (padded - n)};
     if (kl_json_parse(r->arena, text, NULL, &v, &err))
         return bad_token(r, kl_arena_printf(r->arena, ": %s", err.msg).p);
+    const char *wrong = wrong_member(r->arena, &v);
+    if (wrong)
+        return bad_token(r, wrong);
     kl_rev rev = kl_int_or(kl_map_value(&v, KL_STR("rv")), 0);
     struct kl_str start = kl_text(kl_map_value(&v, KL_STR("start")));
     struct kl_str version = kl_text(kl_map_value(&v, KL_STR("v")));
@@ -112,7 +161,7 @@ int kl_continue_parse(struct kl_req *r, struct kl_str token, kl_rev *ret_rev,
     if (!start.n)
         return bad_token(r, ": encoded start key empty (version meta.k8s.io/v1)");
     if (!is_clean(start))
-        return bad_token(r, "");
+        return bad_token(r, kl_arena_printf(r->arena, ": %.*s", KL_PRI(start)).p);
     *ret_rev = rev;
     *ret_start = start.p[0] == '/' ? kl_str_from(start, 1) : start;
     return 0;

@@ -328,10 +328,13 @@ static int negotiate(struct kl_api_call *c)
                     "application/yaml, application/vnd.kubernetes.protobuf");
         return rc;
     }
+    bool streams = r->info.op == KL_VERB_LIST || r->info.op == KL_VERB_WATCH;
     kl_fail_set(r, 406, "NotAcceptable",
                 "406: Not Acceptable\n\nAvailable representations: application/json, "
-                "application/yaml, application/vnd.kubernetes.protobuf, "
-                "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch")
+                "application/yaml, application/vnd.kubernetes.protobuf%s",
+                streams ? ", application/json;stream=watch, "
+                          "application/vnd.kubernetes.protobuf;stream=watch"
+                        : "")
         ->bare_details = true;
     return KL_ENOTACCEPTABLE;
 }

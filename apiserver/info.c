@@ -36,6 +36,16 @@ struct kl_str kl_percent_decode(struct kl_arena *a, struct kl_str s, bool plus_i
     return (struct kl_str){out, n};
 }
 
+// What url.Query() leaves out without a word: parts with a semicolon or a bad escape.
+static bool is_query_part(struct kl_str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] == ';' || (s.p[i] == '%' && (i + 2 >= s.n || hex_digit(s.p[i + 1]) < 0 ||
+                                                hex_digit(s.p[i + 2]) < 0)))
+            return false;
+    return s.n > 0;
+}
+
 bool kl_query_next(struct kl_arena *a, struct kl_str *rest, struct kl_str *ret_name,
                    struct kl_str *ret_value)
 {
@@ -43,7 +53,7 @@ bool kl_query_next(struct kl_arena *a, struct kl_str *rest, struct kl_str *ret_n
     do {
         if (!kl_str_split(rest, '&', &part))
             return false;
-    } while (!part.n);
+    } while (!is_query_part(part));
     ptrdiff_t eq = kl_str_chr(part, '=');
     struct kl_str name = eq < 0 ? part : (struct kl_str){part.p, (size_t)eq};
     struct kl_str value = eq < 0 ? KL_STR("") : kl_str_from(part, (size_t)eq + 1);
@@ -195,11 +205,20 @@ static int bad_value(struct kl_req *r, const char *name, struct kl_str v, const 
     return KL_EBADREQUEST;
 }
 
+const char *kl_number_complaint(struct kl_str digits)
+{
+    bool number = digits.n > 0;
+    for (size_t i = 0; i < digits.n; i++)
+        number &= digits.p[i] >= '0' && digits.p[i] <= '9';
+    return number ? "value out of range" : "invalid syntax";
+}
+
 static int parse_int(struct kl_req *r, const char *name, struct kl_str v, int64_t *ret)
 {
     if (kl_str_to_i64(v, ret))
         return 0;
-    kl_fail_bad(r, "strconv.ParseInt: parsing \"%.*s\": invalid syntax", KL_PRI(v));
+    kl_fail_bad(r, "strconv.ParseInt: parsing \"%.*s\": %s", KL_PRI(v),
+                kl_number_complaint(kl_str_from(v, v.n && (*v.p == '-' || *v.p == '+'))));
     return KL_EBADREQUEST;
 }
 
@@ -240,6 +259,32 @@ static int bad_option(struct kl_req *r, const char *type, const char *field, con
     kl_field_error(&e, type, kl_str(field), "%.*s", KL_PRI(m));
     kl_fail_invalid(r, kl_str(kind), KL_STR("meta.k8s.io"), KL_STR(""), &e);
     return KL_EINVALID;
+}
+
+// ValidateFieldManager
+static int check_manager(struct kl_req *r, struct kl_str v)
+{
+    struct kl_buf b;
+    if (v.n > FIELD_MANAGER_MAX)
+        return bad_option(r, "FieldValueTooLong", "fieldManager",
+                          "Too long: may not be more than %d bytes", FIELD_MANAGER_MAX);
+    for (size_t i = 0; i < v.n; i++) {
+        unsigned char c = (unsigned char)v.p[i];
+        if (c >= ' ' && c != 0x7f)
+            continue;
+        kl_buf_init(&b, 4096);
+        for (size_t k = 0; k < v.n; k++)
+            if ((unsigned char)v.p[k] < ' ' || v.p[k] == 0x7f)
+                kl_buf_printf(&b, "\\x%02x", (unsigned char)v.p[k]);
+            else
+                kl_buf_putc(&b, v.p[k]);
+        int rc = bad_option(r, "FieldValueInvalid", "fieldManager",
+                            "Invalid value: \"%.*s\": invalid character U+%04X (at position %zu)",
+                            KL_PRI(kl_buf_str(&b)), c, i);
+        kl_buf_fini(&b);
+        return rc;
+    }
+    return 0;
 }
 
 static int parse_propagation(struct kl_req *r, struct kl_str v, enum kl_propagation *ret)
@@ -290,6 +335,33 @@ static int parse_selectors(struct kl_req *r)
     return 0;
 }
 
+// ValidateDryRun; `seen` is what was there before, as text. Negative: r->fail is set.
+static int take_dry_run(struct kl_req *r, struct kl_str v, struct kl_buf *seen)
+{
+    kl_buf_puts(seen, seen->n ? KL_STR(",") : KL_STR(""));
+    kl_json_write_string(seen, v);
+    r->opts.dry_run |= kl_str_eqz(v, "All");
+    return kl_str_eqz(v, "All") ? 0 : KL_EINVALID;
+}
+
+static int end_dry_run(struct kl_req *r, int rc, struct kl_buf *seen)
+{
+    if (rc)
+        bad_option(r, "FieldValueNotSupported", "dryRun",
+                   "Unsupported value: [%.*s]: supported values: \"All\"",
+                   KL_PRI(kl_buf_str(seen)));
+    kl_buf_fini(seen);
+    return rc;
+}
+
+static int both_propagations(struct kl_req *r, struct kl_str policy)
+{
+    return bad_option(r, "FieldValueInvalid", "propagationPolicy",
+                      "Invalid value: \"%.*s\": orphanDependents and deletionPropagation cannot be "
+                      "both set",
+                      KL_PRI(policy));
+}
+
 static int parse_rv_match(struct kl_req *r, struct kl_str v)
 {
     struct kl_req_opts *o = &r->opts;
@@ -312,9 +384,14 @@ int kl_req_opts_parse(struct kl_req *r, struct kl_str query)
 {
     struct kl_req_opts *o = &r->opts;
     struct kl_str name, v, match = {NULL, 0};
-    int rc = 0;
+    struct kl_str policy = KL_STR("");
+    struct kl_buf dry;
+    int rc = 0, bad_dry = 0;
+    bool orphan = false;
+    bool deletes = r->info.op == KL_VERB_DELETE || r->info.op == KL_VERB_DELETECOLLECTION;
     o->timeout_s = -1;
     o->grace_seconds = -1;
+    kl_buf_init(&dry, 64 * 1024);
     while (!rc && kl_query_next(r->arena, &query, &name, &v)) {
         if (kl_str_eqz(name, "labelSelector"))
             o->label_selector = v;
@@ -341,19 +418,12 @@ int kl_req_opts_parse(struct kl_req *r, struct kl_str query)
             o->pretty = parse_flag(v);
         else if (kl_str_eqz(name, "fieldManager")) {
             o->field_manager = v;
-            if (v.n > FIELD_MANAGER_MAX)
-                return bad_option(r, "FieldValueTooLong", "fieldManager",
-                                  "Too long: may not be more than %d bytes", FIELD_MANAGER_MAX);
+            rc = check_manager(r, v);
         } else if (kl_str_eqz(name, "force")) {
             o->force = parse_flag(v);
             o->force_set = true;
         } else if (kl_str_eqz(name, "dryRun")) {
-            if (!kl_str_eqz(v, "All")) {
-                return bad_option(r, "FieldValueNotSupported", "dryRun",
-                                  "Unsupported value: [\"%.*s\"]: supported values: \"All\"",
-                                  KL_PRI(v));
-            }
-            o->dry_run = true;
+            bad_dry |= take_dry_run(r, v, &dry);
         } else if (kl_str_eqz(name, "fieldValidation")) {
             if (kl_str_eqz(v, "Strict"))
                 o->field_validation = KL_VALIDATE_STRICT;
@@ -362,19 +432,21 @@ int kl_req_opts_parse(struct kl_req *r, struct kl_str query)
             else if (kl_str_eqz(v, "Ignore"))
                 o->field_validation = KL_VALIDATE_IGNORE;
             else {
-                return bad_option(r, "FieldValueNotSupported", "fieldValidation",
-                                  "Unsupported value: \"%.*s\": supported values: \"\", "
-                                  "\"Ignore\", \"Strict\", \"Warn\"",
-                                  KL_PRI(v));
+                rc = bad_option(r, "FieldValueNotSupported", "fieldValidation",
+                                "Unsupported value: \"%.*s\": supported values: \"\", "
+                                "\"Ignore\", \"Strict\", \"Warn\"",
+                                KL_PRI(v));
             }
         } else if (kl_str_eqz(name, "gracePeriodSeconds") && v.n) {
             rc = parse_int(r, "gracePeriodSeconds", v, &o->grace_seconds);
             o->grace_seconds = clamp_grace(o->grace_seconds);
-        } else if (kl_str_eqz(name, "propagationPolicy"))
+        } else if (kl_str_eqz(name, "propagationPolicy")) {
+            policy = v;
             rc = v.n ? parse_propagation(r, v, &o->propagation) : 0;
-        else if (kl_str_eqz(name, "orphanDependents") && v.n)
+        } else if (kl_str_eqz(name, "orphanDependents") && v.n) {
+            orphan = true;
             o->propagation = parse_flag(v) ? KL_PROPAGATE_ORPHAN : KL_PROPAGATE_BACKGROUND;
-        else if (kl_str_eqz(name, "includeObject")) {
+        } else if (kl_str_eqz(name, "includeObject")) {
             if (kl_str_eqz(v, "None"))
                 o->include = KL_INCLUDE_NONE;
             else if (kl_str_eqz(v, "Object"))
@@ -383,6 +455,10 @@ int kl_req_opts_parse(struct kl_req *r, struct kl_str query)
                 rc = bad_value(r, "includeObject", v, "must be 'Metadata', 'Object', 'None'");
         }
     }
+    if (!rc && deletes && orphan && policy.n)
+        rc = both_propagations(r, policy);
+    bad_dry = end_dry_run(r, rc ? 0 : bad_dry, &dry);
+    rc = rc ? rc : bad_dry;
     if (!rc)
         rc = parse_rv_match(r, match);
     return rc ? rc : parse_selectors(r);
@@ -410,8 +486,6 @@ int kl_req_delete_options(struct kl_req *r, const struct kl_value *options)
         o->grace_seconds = clamp_grace(kl_int_or(grace, 0));
     o->precondition_uid = kl_text_at(&v, KL_F_preconditions, KL_F_uid);
     o->precondition_rv = kl_text_at(&v, KL_F_preconditions, KL_F_resourceVersion);
-    if (kl_len(kl_get(&v, KL_F_dryRun)))
-        o->dry_run = true;
     const struct kl_value *orphan = kl_get(&v, KL_F_orphanDependents);
     struct kl_str p = kl_text(kl_get(&v, KL_F_propagationPolicy));
     if (orphan && p.n) {
@@ -423,5 +497,11 @@ int kl_req_delete_options(struct kl_req *r, const struct kl_value *options)
     }
     if (orphan)
         o->propagation = kl_is_true(orphan) ? KL_PROPAGATE_ORPHAN : KL_PROPAGATE_BACKGROUND;
-    return p.n ? parse_propagation(r, p, &o->propagation) : 0;
+    struct kl_buf dry;
+    int rc = p.n ? parse_propagation(r, p, &o->propagation) : 0, bad_dry = 0;
+    kl_buf_init(&dry, 64 * 1024);
+    for (KL_EACH(d, kl_get(&v, KL_F_dryRun)))
+        bad_dry |= take_dry_run(r, kl_text(d), &dry);
+    bad_dry = end_dry_run(r, rc ? 0 : bad_dry, &dry);
+    return rc ? rc : bad_dry;
 }

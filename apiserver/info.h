@@ -10,6 +10,8 @@ void kl_req_info_parse(struct kl_arena *a, struct kl_str method, struct kl_str p
 
 // One parameter of a raw query, percent-decoded into the arena; p is NULL when absent.
 struct kl_str kl_query_get(struct kl_arena *a, struct kl_str query, struct kl_str name);
+// strconv.NumError's word for a text that is no number, or too big a one.
+const char *kl_number_complaint(struct kl_str digits);
 bool kl_query_has(struct kl_str query, struct kl_str name);
 // Walks repeated parameters: false when there is no more.
 bool kl_query_next(struct kl_arena *a, struct kl_str *rest, struct kl_str *ret_name,

@@ -40,12 +40,13 @@ int kl_req_rv(struct kl_req *r, struct kl_str text, kl_rev *ret_rev)
         return 0;
     if (kl_str_to_i64(text, ret_rev) && *ret_rev > 0)
         return 0;
-    // A watch hands the bare error on, which is then an unknown one.
-    bool watch = r->info.op == KL_VERB_WATCH;
-    kl_fail_set(r, watch ? 500 : 400, watch ? "" : "BadRequest",
-                "%sresourceVersion: Invalid value: \"%.*s\": strconv.ParseUint: parsing \"%.*s\": "
-                "invalid syntax",
-                watch ? "" : "invalid resource version: ", KL_PRI(text), KL_PRI(text));
+    // A watch and a get hand the bare error on, which is then an unknown one.
+    bool bare = r->info.op == KL_VERB_WATCH || r->info.op == KL_VERB_GET;
+    kl_fail_set(
+        r, bare ? 500 : 400, bare ? "" : "BadRequest",
+        "%sresourceVersion: Invalid value: \"%.*s\": strconv.ParseUint: parsing \"%.*s\": %s",
+        bare ? "" : "invalid resource version: ", KL_PRI(text), KL_PRI(text),
+        kl_number_complaint(text));
     return KL_EINVALID;
 }
 
@@ -64,6 +65,15 @@ int kl_list_options_check(struct kl_req *r, bool watch)
             kl_field_forbidden(&e, match,
                                "resourceVersionMatch is forbidden for watch unless "
                                "sendInitialEvents is provided");
+        if (o->rv_match == KL_RV_MATCH_EXACT) {
+            static const char *const supported[] = {"NotOlderThan", NULL};
+            kl_field_unsupported(&e, match, KL_STR("Exact"), supported);
+        }
+        // SetListOptionsDefaults: a watch from now begins with what is there.
+        bool begins = !o->resource_version.n || kl_str_eqz(o->resource_version, "0");
+        if (o->cont.n && (has_match || (begins && !o->send_initial_events_set)))
+            kl_field_forbidden(&e, match,
+                               "resourceVersionMatch is forbidden when continue is provided");
     } else {
         if (has_match && o->cont.n)
             kl_field_forbidden(&e, match,
@@ -76,7 +86,7 @@ int kl_list_options_check(struct kl_req *r, bool watch)
                 &e, match, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
         if (o->send_initial_events_set)
             kl_field_forbidden(&e, initial, "sendInitialEvents is forbidden for list");
-        if (o->cont.n && o->resource_version.n && !kl_str_eqz(o->resource_version, "0")) {
+        if (!e.n && o->cont.n && o->resource_version.n && !kl_str_eqz(o->resource_version, "0")) {
             kl_fail_bad(r, "specifying resource version is not allowed when using continue");
             return KL_EBADREQUEST;
         }

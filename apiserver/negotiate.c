@@ -109,9 +109,10 @@ int kl_spec_parse(struct kl_str accept, enum kl_spec_of of, struct kl_spec *ret)
         }
     int rc = KL_ENOTACCEPTABLE;
     for (size_t i = 0; i < n; i++) {
-        if (c[i].q && take_clause(&c[i], of, ret))
+        // As upstream, which looks at q for the order only: q=0 is the last, not none.
+        if (take_clause(&c[i], of, ret))
             return 0;
-        if (c[i].q && ret->media != KL_MEDIA_NONE)
+        if (ret->media != KL_MEDIA_NONE)
             rc = KL_EUNSUPPORTED;
     }
     *ret = (struct kl_spec){.media = KL_MEDIA_JSON};
@@ -134,9 +135,13 @@ const char *kl_spec_content_type(const struct kl_spec *s, bool watch)
 enum kl_media kl_media_of_content_type(struct kl_str t)
 {
     ptrdiff_t semi = kl_str_chr(t, ';');
+    struct kl_str params = semi < 0 ? KL_STR("") : kl_str_from(t, (size_t)semi + 1), one;
     if (semi >= 0)
         t.n = (size_t)semi;
     t = kl_str_trim(t);
+    while (kl_str_split(&params, ';', &one)) // mime.ParseMediaType
+        if (kl_str_trim(one).n && kl_str_chr(one, '=') <= 0)
+            return KL_MEDIA_NONE;
     if (!t.n || kl_str_ieq(t, KL_STR("application/json")))
         return KL_MEDIA_JSON;
     if (kl_str_ieq(t, KL_STR("application/vnd.kubernetes.protobuf")))

@@ -261,6 +261,10 @@ static void run_scale(struct kl_req *r)
         kl_req_fail(r);
         return;
     }
+    if (r->info.op != KL_VERB_PATCH && kl_update_check_identity(r, &sent)) {
+        kl_req_fail(r);
+        return;
+    }
     s->replicas = kl_int_at(&sent, 0, KL_F_spec, KL_F_replicas);
     s->uid = kl_meta_uid(&sent);
     s->rv = kl_meta_rv(&sent);
@@ -350,12 +354,33 @@ static void finish_binding(struct kl_write *w, struct kl_object *now)
     kl_req_ok_success(w->r, 201);
 }
 
+// ValidatePodBinding, whose errors are bare ones there.
+static int check_binding(struct kl_req *r, const struct kl_value *sent)
+{
+    struct kl_str kind = kl_text_at(sent, KL_F_target, KL_F_kind);
+    bool named = kl_text_at(sent, KL_F_target, KL_F_name).n, node = !kind.n;
+    node |= kl_str_eqz(kind, "Node");
+    if (!kl_str_eq(kl_meta_name(sent), r->info.name)) {
+        kl_fail_bad(r, "name in URL does not match name in Binding object");
+        return KL_EBADREQUEST;
+    }
+    if (named && node)
+        return 0;
+    kl_fail_set(r, 500, "", "%s%s%.*s%s%s%s", node || named ? "" : "[",
+                node ? "" : "target.kind: Unsupported value: \"", KL_PRI(node ? KL_STR("") : kind),
+                node ? "" : "\": supported values: \"Node\", \"<empty>\"",
+                named  ? ""
+                : node ? "target.name: Required value"
+                       : ", target.name: Required value",
+                node || named ? "" : "]");
+    return KL_EINVALID;
+}
+
 static void admitted_binding(struct kl_admit *ad)
 {
     struct binding *b = KL_CONTAINER_OF(ad, struct binding, ad);
     struct kl_req *r = ad->r;
-    if (!kl_text_at(&b->sent, KL_F_target, KL_F_name).n) {
-        kl_fail_set(r, 500, "", "target.name: Required value"); // a bare field.Error, as upstream
+    if (check_binding(r, &b->sent)) {
         kl_req_fail(r);
         return;
     }

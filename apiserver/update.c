@@ -407,6 +407,37 @@ static struct kl_str join_strict(struct kl_arena *a, const struct kl_strict *s)
     return out.p ? out : KL_STR("strict decoding error");
 }
 
+// What a patch made of apiVersion and kind is what the result is decoded as; nothing else than what
+// it was can be stored.
+static int check_patched_kind(struct kl_req *r, const struct kl_type *type,
+                              const struct kl_value *patched, struct kl_error *err)
+{
+    struct kl_str version = kl_text(kl_map_value(patched, KL_STR("apiVersion")));
+    struct kl_str kind = kl_text(kl_map_value(patched, KL_STR("kind"))), whole = version;
+    struct kl_str group = KL_STR("");
+    struct kl_value other;
+    ptrdiff_t slash = kl_str_chr(version, '/');
+    if (r->info.res->custom || !version.n || !kind.n || r->opts.patch_type == KL_PATCH_STRATEGIC)
+        return 0;
+    if (slash >= 0) {
+        group = (struct kl_str){version.p, (size_t)slash};
+        version = kl_str_from(version, (size_t)slash + 1);
+    }
+    const struct kl_type *said = kl_type_by_kind(group, version, kind);
+    if (said == type)
+        return 0;
+    if (!said)
+        return kl_error_set(err, KL_EBADREQUEST,
+                            "no kind \"%.*s\" is registered for version \"%.*s\" in scheme "
+                            "\"pkg/runtime/scheme.go:111\"",
+                            KL_PRI(kind), KL_PRI(whole));
+    int rc = kl_typed_from_untyped(r->arena, said, patched, NULL, &other, err);
+    return rc ? rc
+              : kl_error_set(err, KL_EBADREQUEST,
+                             "converting (%.*s.%.*s) to (%s): unknown conversion", KL_PRI(version),
+                             KL_PRI(kind), r->info.res->kind);
+}
+
 int kl_patch_retype(struct kl_req *r, const struct kl_type *type, const struct kl_value *patch,
                     const struct kl_value *patched, struct kl_value *draft)
 {
@@ -416,7 +447,9 @@ int kl_patch_retype(struct kl_req *r, const struct kl_type *type, const struct k
         strict = KL_ARENA_NEW(r->arena, struct kl_strict);
     if (strict && r->patch_strict)
         *strict = *r->patch_strict;
-    int rc = kl_typed_from_untyped(r->arena, type, patched, strict, draft, &err);
+    int rc = check_patched_kind(r, type, patched, &err);
+    if (!rc)
+        rc = kl_typed_from_untyped(r->arena, type, patched, strict, draft, &err);
     if (rc == KL_ENOMEM)
         return kl_fail_oom(r), rc;
     if (rc)
@@ -466,28 +499,56 @@ static int transform_patch(struct kl_write *w, struct kl_object *stored, struct 
     return rc;
 }
 
+// applyJSPatch: what is said of a JSON patch itself, repeated and unknown members of operations.
+static void judge_operations(struct kl_req *r, const struct kl_value *patch)
+{
+    static const char *const known[] = {"op", "path", "from", "value"};
+    struct kl_strict *s = r->patch_strict;
+    size_t i = 0;
+    for (size_t k = 0; k < s->n; k++)
+        s->messages[k] = kl_arena_printf(r->arena, "json patch %.*s", KL_PRI(s->messages[k]));
+    for (KL_EACH(op, patch)) {
+        for (KL_MAP_EACH_KEY(kv, op)) {
+            bool found = false;
+            for (size_t k = 0; k < KL_COUNT(known); k++)
+                found |= kl_str_eqz(kl_text(kv), known[k]);
+            if (!found && s->n < KL_STRICT_MAX)
+                s->messages[s->n++] = kl_arena_printf(
+                    r->arena, "json patch unknown field \"[%zu].%.*s\"", i, KL_PRI(kl_text(kv)));
+        }
+        i++;
+    }
+}
+
 int kl_patch_parse(struct kl_req *r, struct kl_value *ret)
 {
     struct kl_error err = {0};
     bool list = r->opts.patch_type == KL_PATCH_JSON;
-    if (!list && r->opts.field_validation != KL_VALIDATE_IGNORE)
+    if (r->opts.field_validation != KL_VALIDATE_IGNORE)
         r->patch_strict =
             KL_ARENA_NEW(r->arena, struct kl_strict); // without memory: not looked for
     int rc = kl_json_parse(r->arena, r->body, r->patch_strict, ret, &err);
-    if (rc == KL_EBADREQUEST && r->opts.patch_type != KL_PATCH_STRATEGIC)
+    bool strategic = r->opts.patch_type == KL_PATCH_STRATEGIC;
+    if (!rc && kl_is(ret, KL_NULL) && r->opts.patch_type != KL_PATCH_MERGE)
+        *ret = list ? kl_new_array() : kl_new_map(); // Go's nil: nothing is changed
+    if (rc == KL_EBADREQUEST && !strategic)
         rc = kl_error_wrap(&err, "error decoding patch");
+    else if (!rc && kl_is(ret, KL_NULL))
+        rc = kl_error_set(&err, KL_EBADREQUEST, "Invalid JSON Patch");
     else if (!rc && !kl_is(ret, list ? KL_ARRAY : KL_MAP))
-        rc =
-            kl_error_set(&err, KL_EBADREQUEST,
-                         "error decoding patch: json: cannot unmarshal %s into Go value of type %s",
-                         kl_is(ret, KL_ARRAY)    ? "array"
-                         : kl_is(ret, KL_MAP)    ? "object"
-                         : kl_is(ret, KL_STRING) ? "string"
-                         : kl_is(ret, KL_BOOL)   ? "bool"
-                                                 : "number",
-                         list ? "[]handlers.jsonPatchOp" : "map[string]interface {}");
+        rc = kl_error_set(&err, KL_EBADREQUEST,
+                          "%sjson: cannot unmarshal %s into Go value of type %s",
+                          strategic ? "" : "error decoding patch: ",
+                          kl_is(ret, KL_ARRAY)    ? "array"
+                          : kl_is(ret, KL_MAP)    ? "object"
+                          : kl_is(ret, KL_STRING) ? "string"
+                          : kl_is(ret, KL_BOOL)   ? "bool"
+                                                  : "number",
+                          list ? "[]handlers.jsonPatchOp" : "map[string]interface {}");
     if (rc)
         kl_fail_err(r, &err);
+    else if (list && r->patch_strict)
+        judge_operations(r, ret);
     return rc;
 }
 

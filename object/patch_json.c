@@ -416,7 +416,7 @@ int kl_patch_json(struct kl_arena *a, const struct kl_value *untyped, const stru
                             json_kind(patch));
     if (kl_len(patch) > MAX_OPERATIONS)
         return kl_error_set(err, KL_ETOOLARGE,
-                            "Request entity is too large: The allowed maximum operations in a JSON "
+                            "Request entity too large: The allowed maximum operations in a JSON "
                             "patch is %d, got %zu",
                             MAX_OPERATIONS, kl_len(patch));
     for (KL_EACH(item, patch)) {

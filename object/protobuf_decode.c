@@ -24,6 +24,10 @@ static int bad_wire(struct kl_pb_decoder *d, const struct kl_field *f, unsigned 
     name[n] = 0;
     if (n && name[0] >= 'a' && name[0] <= 'z')
         name[0] = (char)(name[0] - 'a' + 'A'); // Go's name, mostly
+    if (f->type == kl_type(KL_TYPE_meta_v1_ObjectMeta))
+        return kl_pb_bad_wire(wire, "ObjectMeta", d->err); // embedded
+    if (f->type == kl_type(KL_TYPE_meta_v1_ListMeta))
+        return kl_pb_bad_wire(wire, "ListMeta", d->err);
     return kl_pb_bad_wire(wire, name, d->err);
 }
 

@@ -51,10 +51,12 @@ static int decode_patch(struct kl_arena *a, struct kl_str text, struct kl_str *r
 {
     size_t n = text.n;
     unsigned char *out = n % 4 ? NULL : kl_arena_alloc(a, n / 4 * 3 + 1);
-    if (!out || (n && EVP_DecodeBlock(out, (const unsigned char *)text.p, (int)n) < 0))
-        return KL_EINVALID;
+    // White space at the ends counts for nothing there: what was decoded may be less.
+    int got = out && n ? EVP_DecodeBlock(out, (const unsigned char *)text.p, (int)n) : 0;
     size_t pad = n && text.p[n - 1] == '=' ? n > 1 && text.p[n - 2] == '=' ? 2 : 1 : 0;
-    *ret = (struct kl_str){(char *)out, n / 4 * 3 - pad};
+    if (!out || got < (int)pad)
+        return KL_EINVALID;
+    *ret = (struct kl_str){(char *)out, (size_t)got - pad};
     return 0;
 }
 

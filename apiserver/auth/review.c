@@ -109,9 +109,9 @@ static int check_spec(struct access *x, bool names_user, bool local)
     if (x->res && x->path)
         check_path_attributes(x, &e, "cannot be specified in combination with resourceAttributes");
     if (!x->res && !x->path)
-        kl_field_invalid(&e, KL_STR("spec.resourceAttributes"), KL_STR("null"),
-                         "exactly one of nonResourceAttributes or resourceAttributes must be "
-                         "specified");
+        kl_field_error(&e, "FieldValueInvalid", KL_STR("spec.resourceAttributes"),
+                       "Invalid value: null: exactly one of nonResourceAttributes or "
+                       "resourceAttributes must be specified");
     if (names_user && !kl_text(kl_get(x->spec, KL_F_user)).n &&
         !kl_len(kl_get(x->spec, KL_F_groups)))
         kl_field_invalid(&e, KL_STR("spec.user"), KL_STR(""),

@@ -16,7 +16,9 @@ static void check_owner(struct kl_v *c, const struct kl_value *o, const struct k
     struct kl_str version = kl_text(kl_get(o, KL_F_apiVersion));
     struct kl_str kind = kl_text(kl_get(o, KL_F_kind));
     ptrdiff_t slash = kl_str_chr(version, '/');
-    if (!kl_str_from(version, (size_t)(slash + 1)).n)
+    // What has two slashes is no version: it is parsed to nothing.
+    struct kl_str rest = kl_str_from(version, (size_t)(slash + 1));
+    if (!rest.n || kl_str_chr(rest, '/') >= 0)
         kl_v_invalid_str(c, F(p, apiVersion), version, "version must not be empty");
     if (!kind.n)
         kl_v_invalid_str(c, F(p, kind), kind, "must not be empty");

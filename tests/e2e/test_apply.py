@@ -227,7 +227,7 @@ def test_refusals():
     refused({**good, "metadata": {"name": "bad", "uid": "u"}}, 409,
             'Operation cannot be fulfilled on configmaps "bad": uid mismatch: the provided object '
             "specified uid u, and no existing object was found")
-    refused("a: [1", 400, "error decoding YAML: yaml: line 1: did not find expected ',' or ']'")
+    refused("a: [1", 400, "error decoding YAML: error converting YAML to JSON: yaml: line 1: did not find expected ',' or ']'")
     twice = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: bad}\ndata:\n  a: x\n  a: z\n"
     why = ('error converting YAML to JSON: yaml: unmarshal errors:\n  line 6: key "a" already set '
            "in map")

@@ -193,7 +193,7 @@ static void bounded(void **state)
     assert_int_equal(kl_json_parse(&a, KL_STR("{\"a\":{\"c\":[1,2,3]}}"), NULL, &doc, &err), 0);
     struct kl_value ops = many_copies(&a, 10001);
     assert_int_equal(kl_patch_json(&a, &doc, &ops, &got, &err), KL_ETOOLARGE);
-    assert_string_equal(err.msg, "Request entity is too large: The allowed maximum operations in a "
+    assert_string_equal(err.msg, "Request entity too large: The allowed maximum operations in a "
                                  "JSON patch is 10000, got 10001");
     // each copy puts the whole into itself: it must stop at the limit, not at the end of memory
     ops = many_copies(&a, 1000);

@@ -141,7 +141,7 @@ static void test_errors(void **state)
                 "proto: negative length found during unmarshaling");
     check_error(type, BYTES("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
                 "proto: integer overflow");
-    check_error(type, BYTES("\x08\x01"), "proto: wrong wireType = 0 for field Metadata");
+    check_error(type, BYTES("\x08\x01"), "proto: wrong wireType = 0 for field ObjectMeta");
     check_error(type, BYTES("\x0c"), "proto: Pod: wiretype end group for non-group");
     check_error(type, BYTES("\x02\x00"), "proto: Pod: illegal tag 0 (wire type 2)");
     check_error(type, BYTES("\xf7\x01"), "proto: illegal wireType 7");
