@@ -52,6 +52,14 @@ static bool is_event(const struct kl_resource *r)
            (r->group[0] == 0 || strcmp(r->group, "events.k8s.io") == 0);
 }
 
+// Kinds that v1beta1 nests in another way.
+static bool has_devices(const struct kl_resource *r)
+{
+    return strcmp(r->group, "resource.k8s.io") == 0 &&
+           (strcmp(r->kind, "ResourceClaim") == 0 ||
+            strcmp(r->kind, "ResourceClaimTemplate") == 0 || strcmp(r->kind, "ResourceSlice") == 0);
+}
+
 bool kl_convert_needed(const struct kl_resource *from, const struct kl_resource *to)
 {
     if (from->custom)
@@ -60,7 +68,8 @@ bool kl_convert_needed(const struct kl_resource *from, const struct kl_resource 
         return is_hpa(to) && strcmp(from->version, to->version) != 0;
     if (is_event(from))
         return is_event(to) && strcmp(from->group, to->group) != 0;
-    return false;
+    return has_devices(from) && has_devices(to) &&
+           !strcmp(from->version, "v1beta1") != !strcmp(to->version, "v1beta1");
 }
 
 // apiVersion and kind are dropped where a draft still has them: the type of the result says them.
@@ -84,6 +93,8 @@ int kl_convert(struct kl_arena *a, const struct kl_resource *from, const struct 
     if (kl_convert_needed(from, to)) {
         if (is_event(from))
             rc = convert_event(a, to->group[0] != 0, in, &out);
+        else if (has_devices(from))
+            rc = kl_convert_devices(a, from->kind, strcmp(to->version, "v1beta1") == 0, in, &out);
         else if (strcmp(to->version, "v1") == 0)
             rc = kl_convert_hpa_to_v1(a, in, &out, err);
         else

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Conversion between two versions of one kind (autoscaling v1 and v2, core and events.k8s.io
-// Events, custom resources).
+// Events, resource.k8s.io v1beta1 and later, custom resources).
 #pragma once
 #include "object/resource.h"
 #include "object/value.h"
