@@ -78,6 +78,16 @@ static void append_query(struct kl_buf *b, struct kl_str query)
     }
 }
 
+// An @ in a query is none of an address: what stands before it may be parameters as well.
+static void append_part(struct kl_buf *b, struct kl_str s)
+{
+    ptrdiff_t query = kl_str_chr(s, '?');
+    size_t n = query < 0 ? s.n : (size_t)query + 1;
+    kl_buf_puts(b, (struct kl_str){s.p, n});
+    if (query >= 0)
+        append_query(b, kl_str_from(s, n));
+}
+
 static bool is_path(struct kl_str scheme)
 {
     static const char *const paths[] = {"sqlite", "memory", "raft", "shared"};
@@ -102,15 +112,10 @@ const char *kl_endpoint_redact(const char *url, char *ret, size_t cap)
     } else {
         size_t from, to;
         find_password(rest, &from, &to);
-        kl_buf_puts(&b, (struct kl_str){rest.p, from});
+        append_part(&b, (struct kl_str){rest.p, from});
         if (to > from)
             kl_buf_puts(&b, KL_STR("xxxxx"));
-        rest = kl_str_from(rest, to);
-        ptrdiff_t query = kl_str_chr(rest, '?');
-        size_t n = query < 0 ? rest.n : (size_t)query + 1;
-        kl_buf_puts(&b, (struct kl_str){rest.p, n});
-        if (query >= 0)
-            append_query(&b, kl_str_from(rest, n));
+        append_part(&b, kl_str_from(rest, to));
     }
     for (size_t i = 0; i < b.n; i++) {
         if ((unsigned char)b.p[i] < ' ' || b.p[i] == 0x7f)

@@ -21,8 +21,8 @@ static void try_client(const char *path)
         return;
     }
     kl_client_free(c);
-    kl_loop_stop(loop);
-    kl_loop_run(loop);
+    for (int i = 0; i < 3; i++) // what was closed is gone
+        uv_run(kl_loop_uv(loop), UV_RUN_NOWAIT);
 }
 
 static void try_remote(const char *path)
