@@ -31,7 +31,7 @@ static bool wants_node_ports(const struct kl_value *spec)
 // The range as this write finds it and leaves it.
 struct ports {
     struct kl_port_range range;
-    const struct kl_value *old; // spec of before
+    const struct kl_value *old, *now; // specs
     uint8_t *bits, *mine;
 };
 
@@ -75,8 +75,11 @@ static int64_t search(const struct ports *p, uint32_t first, uint32_t count)
 {
     uint32_t start = count ? (uint32_t)(kl_rand_u64() % count) : 0;
     for (uint32_t k = 0; k < count; k++)
-        if (!bit(p->bits, first + (start + k) % count))
-            return (int64_t)p->range.first + first + (start + k) % count;
+        if (!bit(p->bits, first + (start + k) % count)) {
+            int64_t port = (int64_t)p->range.first + first + (start + k) % count;
+            if (!had_port(p->now, port)) // what the Service asks for by number is not chosen
+                return port;
+        }
     return 0;
 }
 
@@ -167,7 +170,7 @@ static int claim_health_port(struct kl_req *r, struct ports *p, struct kl_value 
 
 int kl_claim_ports(struct kl_req *r, struct kl_value *spec, const struct kl_value *old_spec)
 {
-    struct ports p = {.range = kl_node_ports(r->srv), .old = old_spec};
+    struct ports p = {.range = kl_node_ports(r->srv), .old = old_spec, .now = spec};
     struct kl_kv *kv = kl_view_get(kl_req_view(r), KL_NODE_PORTS_KEY);
     size_t n = kl_port_bytes(&p.range);
     uint8_t *before = kl_arena_alloc(r->arena, n);
