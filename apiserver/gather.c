@@ -27,6 +27,7 @@ static void finish(struct kl_gather *g, int code)
 {
     kl_view_unref(g->view);
     g->view = NULL;
+    kl_range_at_fini(&g->at);
     g->done(g, code);
 }
 
@@ -409,25 +410,21 @@ static void on_history(struct kl_range_at *q)
 {
     struct kl_gather *g = KL_CONTAINER_OF(q, struct kl_gather, at);
     if (q->code == KL_ECOMPACTED) {
-        kl_range_at_fini(q);
         expired(g);
         return;
     }
     if (q->code) {
         kl_fail_err(g->r, &q->err);
-        kl_range_at_fini(q);
         finish(g, q->code);
         return;
     }
     int rc = make_window(g);
-    if (!rc && g->window && (rc = convert(g, q->kvs, q->nkvs, take_history)) > 0)
-        return;
-    if (rc) {
-        kl_range_at_fini(q);
+    if (!rc && g->window)
+        rc = convert(g, q->kvs, q->nkvs, take_history);
+    if (rc < 0)
         finish(g, rc);
-        return;
-    }
-    take_history(g);
+    else if (!rc)
+        take_history(g);
 }
 
 static void take_history(struct kl_gather *g)
@@ -438,36 +435,31 @@ static void take_history(struct kl_gather *g)
         int rc = wanted(g, q->kvs[i]);
         if (rc > 0 && limit > 0 && (int64_t)g->n == limit) {
             rc = page_full(g, -1);
-            kl_range_at_fini(q);
             finish(g, rc);
             return;
         }
         if (rc > 0)
             rc = add(g, q->kvs[i]);
         if (rc < 0) {
-            kl_range_at_fini(q);
             finish(g, rc);
             return;
         }
     }
-    bool more = q->more && q->nkvs;
-    if (more) {
-        struct kl_str last = kl_kv_key(q->kvs[q->nkvs - 1]);
-        char *p = kl_arena_alloc(g->r->arena, last.n + 1);
-        if (!p) {
-            kl_range_at_fini(q);
-            out_of_memory(g);
-            return;
-        }
-        memcpy(p, last.p, last.n);
-        p[last.n] = 0;
-        g->from = (struct kl_str){p, last.n + 1};
-    }
-    kl_range_at_fini(q);
-    if (more)
-        ask_history(g);
-    else
+    if (!q->more || !q->nkvs) {
         finish(g, 0);
+        return;
+    }
+    struct kl_str last = kl_kv_key(q->kvs[q->nkvs - 1]);
+    char *p = kl_arena_alloc(g->r->arena, last.n + 1);
+    if (!p) {
+        out_of_memory(g);
+        return;
+    }
+    memcpy(p, last.p, last.n);
+    p[last.n] = 0;
+    g->from = (struct kl_str){p, last.n + 1};
+    kl_range_at_fini(q);
+    ask_history(g);
 }
 
 static void ask_history(struct kl_gather *g)
