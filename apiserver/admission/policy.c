@@ -165,9 +165,7 @@ int kl_policy_ready(struct kl_hook_run *run, struct kl_unit *u)
 static struct kl_object *param_object(struct kl_hook_run *run, const struct kl_resource *row,
                                       struct kl_kv *kv, struct kl_error *err)
 {
-    if (!kl_cache_is_ready(kv, row) && kl_req_want_version(run->ad->r, row, kv, err))
-        return NULL;
-    return kl_cache_object(kv, row, err);
+    return kl_req_want_version(run->ad->r, row, kv, err) ? NULL : kl_cache_object(kv, row, err);
 }
 
 static int add_param(struct kl_hook_run *run, struct kl_bound *b, const struct kl_resource *row,

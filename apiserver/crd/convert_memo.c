@@ -11,8 +11,10 @@ struct kl_conversion_memo {
     struct kl_conversion_memo *next;
     struct kl_conversion conversion;
     struct kl_req *r;
-    const struct kl_resource *from, *to; // NULL: of a stored version
-    struct kl_object *was, *is;          // referenced; `is` once it has come
+    const struct kl_resource *from, *to;
+    struct kl_object *was, *is;      // referenced; `is` once it has come
+    struct kl_kv *kv;                // referenced; of a stored version, which has neither
+    struct kl_custom_family *family; // referenced: nothing else gets the address of `to`
     bool pending;
     struct kl_error *err; // in the arena: why it did not
 };
@@ -49,11 +51,27 @@ static struct kl_conversion_memo *new_memo(struct kl_req *r, struct kl_error *er
     return m;
 }
 
+static int come_again(struct kl_error *err)
+{
+    return kl_error_set(err, KL_EAGAIN, "a webhook converts it");
+}
+
 static int on_its_way(struct kl_req *r, struct kl_conversion_memo *m, struct kl_error *err)
 {
     m->pending = true;
+    m->family = kl_custom_family_ref(m->to->custom->family);
     r->memos = m;
-    return kl_error_set(err, KL_EAGAIN, "a webhook converts it");
+    return come_again(err);
+}
+
+// What keeps one that was asked for from being there.
+static int not_there(const struct kl_conversion_memo *m, struct kl_error *err)
+{
+    if (m->pending)
+        return come_again(err);
+    if (m->err)
+        return kl_error_set(err, KL_EINVALID, "%s", m->err->msg);
+    return kl_error_set(err, KL_ENOMEM, "out of memory");
 }
 
 // The answer for this object (borrowed until the request's end); without one it is asked for.
@@ -63,16 +81,14 @@ static int ask(struct kl_req *r, const struct kl_resource *from, const struct kl
     struct kl_conversion_memo *m = r->memos;
     while (m && (m->from != from || m->to != to || !kl_value_equal(&m->was->root, &was->root)))
         m = m->next;
-    if (m && m->pending)
-        return kl_error_set(err, KL_EAGAIN, "a webhook converts it");
-    if (m && m->err)
-        return kl_error_set(err, KL_EINVALID, "%s", m->err->msg);
     if (m && m->is) {
         *ret = m->is;
         return 0;
     }
-    if (m || !(m = new_memo(r, err)))
-        return m ? kl_error_set(err, KL_ENOMEM, "out of memory") : err->code;
+    if (m)
+        return not_there(m, err);
+    if (!(m = new_memo(r, err)))
+        return err->code;
     m->from = from;
     m->to = to;
     int rc = kl_convert_object(r->al, from, to, was, &m->conversion, err);
@@ -144,11 +160,21 @@ struct kl_object *kl_req_convert_object(struct kl_req *r, const struct kl_resour
 int kl_req_want_version(struct kl_req *r, const struct kl_resource *res, struct kl_kv *kv,
                         struct kl_error *err)
 {
-    struct kl_conversion_memo *m = new_memo(r, err);
-    if (!m)
+    struct kl_conversion_memo *m = r->memos;
+    if (kl_cache_is_ready(kv, res))
+        return 0;
+    while (m && (m->kv != kv || m->to != res))
+        m = m->next;
+    if (m) // one that failed is not asked for again by each run of the request
+        return not_there(m, err);
+    if (!(m = new_memo(r, err)))
         return err->code;
+    m->to = res;
     int rc = kl_convert_versions(r->al, res, &kv, 1, &m->conversion, err);
-    return rc > 0 ? on_its_way(r, m, err) : rc;
+    if (rc <= 0)
+        return rc;
+    m->kv = kl_kv_ref(kv);
+    return on_its_way(r, m, err);
 }
 
 bool kl_req_convert_pending(const struct kl_req *r)
@@ -174,6 +200,8 @@ void kl_req_forget_conversions(struct kl_req *r)
         kl_conversion_cancel(&m->conversion);
         kl_object_unref(m->was);
         kl_object_unref(m->is);
+        kl_kv_unref(m->kv);
+        kl_custom_family_unref(m->family);
     }
     r->memos = NULL;
 }

@@ -453,6 +453,45 @@ def test_admission():
             server.api("DELETE", f"{adm}{plural}/conv")
 
 
+def test_params():
+    """Parameters in another version; one that cannot be converted is asked for once a request."""
+    adm = "/apis/admissionregistration.k8s.io/v1/"
+    maps = "/api/v1/namespaces/default/configmaps"
+    server.api("POST", V1, host("param", hostPort="only:1"))
+    server.api("POST", adm + "validatingadmissionpolicies", {
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": "params"}, "spec": {
+            "paramKind": {"apiVersion": "conv.example.com/v2", "kind": "Host"},
+            "matchConstraints": {"resourceRules": [
+                {"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"],
+                 "resources": ["configmaps"]}]},
+            "validations": [{"expression": "object.data.host == params.spec.host"}]}})
+    server.api("POST", adm + "validatingadmissionpolicybindings", {
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": "params"}, "spec": {
+            "policyName": "params", "validationActions": ["Deny"], "paramRef": {
+                "name": "param", "namespace": "default", "parameterNotFoundAction": "Deny"}}})
+
+    def config(name, value):
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name},
+                "data": {"host": value}}
+    try:
+        server.api("POST", maps, config("right", "only"))
+        equal(refused("POST", maps, config("wrong", "other"))[0], 422)
+        server.api("PATCH", V1 + "/param", body={"spec": {"hostPort": "new:1"}}, headers=MERGE)
+        hooks.take()
+        with Spoiled(lambda a: a["response"].update(result={"message": "not today"})):
+            holds(refused("POST", maps, config("none", "new"))[1], "not today$")
+        equal(hooks.take(), [("conv.example.com/v2", ["param"])], "calls")
+        server.api("POST", maps, config("new", "new"))
+    finally:
+        for plural in ("validatingadmissionpolicies", "validatingadmissionpolicybindings"):
+            server.api("DELETE", f"{adm}{plural}/params")
+        for name in ("right", "new"):
+            server.raw("DELETE", f"{maps}/{name}")
+        server.api("DELETE", V1 + "/param")
+
+
 def test_stored_version():
     server.api("POST", V1, host("old", hostPort="o:1"))
     set_stored("v2")
