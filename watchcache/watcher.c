@@ -203,7 +203,8 @@ static size_t needs(const struct kl_watcher *w, const struct kl_event *e, struct
     size_t n = 0;
     if (!e->kv->deleted && !kl_cache_is_ready(e->kv, res))
         ret[n++] = e->kv;
-    bool before = e->kv->deleted ? !kl_forms_have(e->kv, res) : !kl_filter_is_open(&w->o.filter);
+    bool bury = e->kv->deleted && !kl_forms_have(e->kv, res);
+    bool before = bury || !kl_filter_is_open(&w->o.filter); // is looked at
     if (before && e->prev && !kl_cache_is_ready(e->prev, res))
         ret[n++] = e->prev;
     return n;
