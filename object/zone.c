@@ -380,6 +380,8 @@ static int load_local(struct kl_zone **ret, struct kl_error *err)
     take(&name, ':');
     if (name.n && name.p[0] == '/')
         return read_path(name.p, ret, err);
+    if (kl_str_eqz(name, "Local")) // no file is called so; it would lead here again
+        return kl_error_set(err, KL_EINVALID, "unknown time zone Local");
     return kl_zone_load(name, ret, err);
 }
 
@@ -393,7 +395,7 @@ static bool is_name(struct kl_str name)
 int kl_zone_load(struct kl_str name, struct kl_zone **ret, struct kl_error *err)
 {
     char path[256] = ZONEINFO;
-    if (kl_str_eqz(name, "Local") && !load_local(ret, err))
+    if (kl_str_eqz(name, "Local") && !load_local(ret, NULL))
         return 0;
     if (!name.n || kl_str_eqz(name, "UTC") || kl_str_eqz(name, "Local")) {
         *ret = calloc(1, sizeof **ret);

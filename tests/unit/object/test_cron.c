@@ -56,6 +56,18 @@ static void as_upstream(void **state)
     assert_true(n > 900);
 }
 
+static void local_time_that_names_itself(void **state)
+{
+    struct kl_zone *z;
+    struct kl_error err = {0};
+    setenv("TZ", "Local", 1);
+    assert_int_equal(kl_zone_load(KL_STR("Local"), &z, &err), 0); // UTC, as with any unknown name
+    assert_int_equal(kl_zone_offset(z, 1700000000), 0);
+    assert_int_equal(err.code, 0);
+    kl_zone_free(z);
+    unsetenv("TZ");
+}
+
 static void a_schedule_without_a_space_after_its_zone(void **state)
 {
     struct kl_cron c;
@@ -117,6 +129,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(as_upstream),
         cmocka_unit_test(a_schedule_without_a_space_after_its_zone),
+        cmocka_unit_test(local_time_that_names_itself),
         cmocka_unit_test(zones_by_name),
         cmocka_unit_test(damaged_files),
     };
