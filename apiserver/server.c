@@ -166,6 +166,8 @@ static void begin_bootstrap(struct kl_task *t)
 {
     struct kl_apiserver *s = KL_CONTAINER_OF(t, struct kl_apiserver, boot_task);
     struct kl_error err = {0};
+    if (atomic_load(&s->stopping)) // before the last loop could read: nobody would stop these
+        return;
     if (kl_crd_controller_start(s, &err)) {
         kl_log(KL_LOG_ERROR, "apiserver", "%s", err.msg);
         abort();
