@@ -42,6 +42,13 @@ static struct kl_str claim_of(struct kl_arena *a, const struct kl_value *pod,
     return kl_text_at(volume, KL_F_persistentVolumeClaim, KL_F_claimName);
 }
 
+// Nothing of it runs any more; it may stay for a finalizer that waits for its claim to go.
+static bool is_shut_down(const struct kl_value *pod)
+{
+    return kl_meta_deleting(pod) &&
+           !kl_int_at(pod, -1, KL_F_metadata, KL_F_deletionGracePeriodSeconds);
+}
+
 // A pod that has no node yet will not be started with a claim that goes.
 static bool uses(struct kl_arena *a, const struct kl_value *pod, const struct kl_value *claim)
 {
@@ -50,7 +57,8 @@ static bool uses(struct kl_arena *a, const struct kl_value *pod, const struct kl
         return false;
     for (KL_EACH(v, kl_path(pod, KL_F_spec, KL_F_volumes)))
         if (kl_str_eq(claim_of(a, pod, v), kl_meta_name(claim)) &&
-            (!kl_get(v, KL_F_ephemeral) || kl_controlled_by(claim, kl_meta_uid(pod))))
+            (!kl_get(v, KL_F_ephemeral) ||
+             (!is_shut_down(pod) && kl_controlled_by(claim, kl_meta_uid(pod)))))
             return true;
     return false;
 }
@@ -137,7 +145,8 @@ static void add_claims(struct protection *c, const struct kl_value *pod)
 // A pod that runs frees no claim.
 static void on_pod(struct kl_handler *h, struct kl_object *pod)
 {
-    if (kl_pod_terminal(&pod->root) || !kl_text_at(&pod->root, KL_F_spec, KL_F_nodeName).n)
+    if (kl_pod_terminal(&pod->root) || is_shut_down(&pod->root) ||
+        !kl_text_at(&pod->root, KL_F_spec, KL_F_nodeName).n)
         add_claims(h->arg, &pod->root);
 }
 

@@ -92,6 +92,15 @@ static void an_ephemeral_volume_uses_the_claim_made_for_it(void **state)
     fake_delete(h.f, CLAIMS, "ns", "p-v", KL_PROPAGATE_DEFAULT);
     harness_run(1000);
     assert_true(is_there(CLAIMS, "ns", "p-v"));
+    // A pod that ended and waits for the claim to go does not keep it.
+    fake_patch(h.f, PODS, "ns", "p", NULL, "{\"metadata\":{\"finalizers\":[\"a.b/claims\"]}}");
+    fake_delete(h.f, PODS, "ns", "p", KL_PROPAGATE_DEFAULT);
+    harness_run(1000);
+    assert_true(is_there(CLAIMS, "ns", "p-v")); // its 30 s have not passed
+    fake_patch(h.f, PODS, "ns", "p", NULL, "{\"metadata\":{\"deletionGracePeriodSeconds\":0}}");
+    harness_run(1000);
+    assert_true(is_there(PODS, "ns", "p"));
+    assert_false(is_there(CLAIMS, "ns", "p-v"));
 }
 
 static void a_bound_volume_stays(void **state)
