@@ -86,6 +86,9 @@ static int ask_scale(struct kl_disruption *c, struct kl_plan *p, struct kl_pod_c
     struct kl_str version = kl_str_from(api, group.n ? group.n + 1 : 0);
     struct kl_str kind = kl_text(kl_get(ref, KL_F_kind));
     const struct kl_resource *res = kl_resource_by_kind(group, version, kind);
+    if (res && !kl_resource_sub(res, KL_STR("scale")))
+        return kl_error_set(&p->err, KL_EINVALID, "%s%s%s does not implement the scale subresource",
+                            res->plural, res->group[0] ? "." : "", res->group);
     if (!res && !c->kinds) {
         c->kinds = kl_kinds_new(&(struct kl_kinds_opts){
             .client = c->env.client, .timers = c->env.timers, .synced = kinds_synced, .arg = c});

@@ -113,6 +113,20 @@ static void whose_pods_these_are_must_be_known(void **state)
                                "controllers for pod \"lost\""));
 }
 
+static void what_has_no_scale_is_named(void **state)
+{
+    fake_apply(h.f,
+               "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"agent\","
+               "\"namespace\":\"ns\",\"labels\":{\"app\":\"web\"},\"ownerReferences\":[{"
+               "\"apiVersion\":\"apps/v1\",\"kind\":\"DaemonSet\",\"name\":\"agent\",\"uid\":\"u\","
+               "\"controller\":true}]},\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":"
+               "\"i\"}]}}");
+    apply_budget("\"maxUnavailable\":1");
+    harness_run(3000);
+    assert_condition(BUDGETS, "ns", "b", "DisruptionAllowed", "False", "SyncFailed",
+                     "daemonsets.apps does not implement the scale subresource");
+}
+
 static void a_pod_without_a_controller_is_told(void **state)
 {
     fake_apply(h.f, "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"alone\","
@@ -185,6 +199,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_part_is_of_what_the_controllers_want, set_up,
                                         harness_stop),
         cmocka_unit_test_setup_teardown(whose_pods_these_are_must_be_known, set_up, harness_stop),
+        cmocka_unit_test_setup_teardown(what_has_no_scale_is_named, set_up, harness_stop),
         cmocka_unit_test_setup_teardown(a_pod_without_a_controller_is_told, set_up, harness_stop),
         cmocka_unit_test_setup_teardown(who_was_evicted_counts_again_when_it_stays, set_up,
                                         harness_stop),
