@@ -108,7 +108,8 @@ static void put_properties(struct out *o, const struct kl_value *node, bool with
     kl_buf_putc(o->b, '{');
     if (with_head)
         put_head(o, KL_OA_META "ObjectMeta", &first);
-    for (KL_MAP_EACH_KEY(k, kl_map_value(node, KL_STR("properties")))) {
+    const struct kl_value *all = kl_map_value(node, KL_STR("properties"));
+    for (KL_MAP_EACH_KEY(k, kl_is(all, KL_MAP) ? all : NULL)) {
         if (with_head && is_head(kl_text(&k[0])))
             continue;
         put_key(o->b, kl_text(&k[0]), &first);
@@ -179,7 +180,7 @@ static void put_node(struct out *o, const struct kl_value *node, int depth, bool
                     !(o->v2 && is_true(node, "x-kubernetes-preserve-unknown-fields"));
     bool int_or_string = is_true(node, "x-kubernetes-int-or-string");
     bool with_head = root || embedded;
-    if (depth > MAX_DEPTH) {
+    if (depth > MAX_DEPTH || !kl_is(node, KL_MAP)) {
         kl_buf_puts(o->b, KL_STR("{}"));
         return;
     }
