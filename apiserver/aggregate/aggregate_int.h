@@ -59,8 +59,10 @@ struct kl_aggregate {
     struct kl_aggregate_item *items[KL_AGGREGATE_MAX];
     size_t nitems;
     bool running, stopping;
-    int flying;             // calls not over
-    kl_rev last_rev;        // of the view at the last tick
+    int flying;      // calls not over
+    kl_rev last_rev; // of the view at the last tick
+    kl_rev newest;   // of the APIServices in it, and how many they are
+    size_t nobjects;
     struct kl_local *local; // local.c
 };
 
@@ -76,5 +78,5 @@ struct kl_bytes *kl_aggregate_openapi_hash(struct kl_arena *a, struct kl_str tex
 int kl_local_new(struct kl_aggregate *g, struct kl_local **ret);
 void kl_local_free(struct kl_local *l);
 // Compares what is served with the objects, one tick's worth; writes what is missing or was
-// changed. `changed`: the store was since the last tick.
+// changed. `changed`: an APIService was since the last tick.
 void kl_local_tick(struct kl_local *l, bool changed);

@@ -242,7 +242,11 @@ struct kl_bytes *kl_aggregate_openapi_hash(struct kl_arena *a, struct kl_str tex
     const char *hash = url.n ? memmem(url.p, url.n, "hash=", 5) : NULL;
     if (!hash)
         return NULL;
-    return kl_bytes_new((struct kl_str){hash + 5, (size_t)(url.p + url.n - hash - 5)});
+    hash += 5;
+    for (const char *p = hash; p < url.p + url.n; p++)
+        if (*p < ' ' || *p > '~' || *p == '"' || *p == '\\') // it stands in JSON text as it is
+            return NULL;
+    return kl_bytes_new((struct kl_str){hash, (size_t)(url.p + url.n - hash)});
 }
 
 static void question_free(struct question *q)
@@ -477,7 +481,8 @@ static bool is_here(struct kl_aggregate *g, const struct kl_aggregate_item *x)
     return found;
 }
 
-static void look(struct kl_aggregate *g)
+// Whether an APIService has changed.
+static bool look(struct kl_aggregate *g)
 {
     const struct kl_resource *res = kl_res(KL_RES_apiregistration_v1_apiservices);
     char prefix[128], end[128];
@@ -485,11 +490,15 @@ static void look(struct kl_aggregate *g)
     struct kl_str from = {prefix, (size_t)n};
     struct kl_iter it;
     struct kl_error err;
+    kl_rev newest = 0;
+    size_t nobjects = 0;
     for (size_t i = 0; i < g->nitems; i++)
         g->items[i]->here = false;
     kl_iter_init(&it, kl_reader_view(home(g)->reader), from, kl_prefix_end(from, end));
     for (struct kl_kv *kv; (kv = kl_iter_next(&it));) {
         struct kl_object *o = kl_cache_object(kv, res, &err);
+        newest = kv->mod_rev > newest ? kv->mod_rev : newest;
+        nobjects++;
         if (o && kl_path(&o->root, KL_F_spec, KL_F_service))
             see(g, kv, &o->root);
     }
@@ -498,6 +507,10 @@ static void look(struct kl_aggregate *g)
     for (size_t i = 0; i < g->nitems && !taken; i++)
         taken = g->items[i]->here && is_here(g, g->items[i]);
     atomic_store_explicit(&g->srv->taken_over, taken, memory_order_relaxed);
+    bool changed = newest != g->newest || nobjects != g->nobjects;
+    g->newest = newest;
+    g->nobjects = nobjects;
+    return changed;
 }
 
 static void check(struct kl_aggregate *g, struct kl_aggregate_item *x, bool changed)
@@ -529,15 +542,15 @@ static void tick(uv_timer_t *t)
     if (!home(g)->reader || g->stopping)
         return;
     kl_rev rev = kl_view_rev(kl_reader_view(home(g)->reader));
-    bool changed = rev != g->last_rev;
+    bool changed = rev != g->last_rev, objects = false;
     g->last_rev = rev;
     if (changed)
-        look(g);
+        objects = look(g);
     for (size_t i = 0; i < g->nitems; i++)
         if (g->items[i]->here)
             check(g, g->items[i], changed);
     if (g->local)
-        kl_local_tick(g->local, changed);
+        kl_local_tick(g->local, objects);
 }
 
 // ---- life

@@ -89,11 +89,14 @@ struct marked {
     bool before, after;         // referred to by all paths; by those that stay
 };
 
-struct filter {
-    struct marked *defs; // by name
+struct table {
+    struct marked *all; // by name
     size_t n;
-    const struct kl_value *params;
-    size_t *queue; // of definitions to be walked
+};
+
+struct filter {
+    struct table defs, params;
+    const struct kl_value **queue; // of what is to be walked
     size_t nqueue;
     bool after;
 };
@@ -104,25 +107,20 @@ static int by_marked(const void *a, const void *b)
                       kl_text(((const struct marked *)b)->key));
 }
 
-static void walk(struct filter *f, const struct kl_value *v);
-
+// Into the queue, and there once: what is referred to may refer to itself.
 static void follow(struct filter *f, struct kl_str ref)
 {
-    if (kl_str_starts(ref, PARAMETER)) {
-        const struct kl_value *p = kl_map_value(f->params, kl_str_from(ref, PARAMETER.n));
-        if (p && !kl_map_value(p, KL_STR("$ref"))) // none refers to another
-            walk(f, p);
+    bool is_param = kl_str_starts(ref, PARAMETER);
+    const struct table *t = is_param ? &f->params : &f->defs;
+    if (!t->n || (!is_param && !kl_str_starts(ref, DEFINITION)))
         return;
-    }
-    if (!f->n || !kl_str_starts(ref, DEFINITION))
-        return;
-    struct kl_value name = kl_string(kl_str_from(ref, DEFINITION.n));
+    struct kl_value name = kl_string(kl_str_from(ref, is_param ? PARAMETER.n : DEFINITION.n));
     struct marked key = {.key = &name};
-    struct marked *d = bsearch(&key, f->defs, f->n, sizeof *d, by_marked);
+    struct marked *d = bsearch(&key, t->all, t->n, sizeof *d, by_marked);
     if (!d || (f->after ? d->after : d->before))
         return;
     *(f->after ? &d->after : &d->before) = true;
-    f->queue[f->nqueue++] = (size_t)(d - f->defs);
+    f->queue[f->nqueue++] = &d->key[1];
 }
 
 // The depth is that of the document, which was checked.
@@ -140,8 +138,8 @@ static void walk(struct filter *f, const struct kl_value *v)
 
 static void walk_queue(struct filter *f)
 {
-    while (f->nqueue) // each definition comes here once
-        walk(f, &f->defs[f->queue[--f->nqueue]].key[1]);
+    while (f->nqueue)
+        walk(f, f->queue[--f->nqueue]);
 }
 
 static bool is_too_deep(const struct kl_value *v, int depth)
@@ -246,11 +244,11 @@ static int put_paths(struct kl_remote_doc *d, struct filter *f, const struct kl_
 
 static int put_definitions(struct kl_remote_doc *d, struct filter *f, struct kl_buf *plain)
 {
-    const struct kl_value **keys = malloc((f->n + 1) * sizeof *keys);
+    const struct kl_value **keys = malloc((f->defs.n + 1) * sizeof *keys);
     size_t n = 0;
-    for (size_t i = 0; keys && i < f->n; i++)
-        if (f->defs[i].after || !f->defs[i].before)
-            keys[n++] = f->defs[i].key;
+    for (size_t i = 0; keys && i < f->defs.n; i++)
+        if (f->defs.all[i].after || !f->defs.all[i].before)
+            keys[n++] = f->defs.all[i].key;
     int rc = keys ? put_names(d, KL_REMOTE_DEFINITIONS, keys, n, plain) : KL_ENOMEM;
     free(keys);
     return rc;
@@ -276,26 +274,35 @@ static const struct kl_value *map_of(const struct kl_value *root, const char *na
     return kl_is(v, KL_MAP) ? v : NULL;
 }
 
+static bool table_init(struct table *t, const struct kl_value *map)
+{
+    t->all = calloc(kl_len(map) + 1, sizeof *t->all);
+    for (KL_MAP_EACH_KEY(k, t->all ? map : NULL))
+        t->all[t->n++].key = k;
+    if (t->n)
+        qsort(t->all, t->n, sizeof *t->all, by_marked);
+    return t->all;
+}
+
 static int fill(struct kl_remote_doc *d, const struct kl_value *root)
 {
-    const struct kl_value *paths = map_of(root, "paths"), *defs = map_of(root, "definitions");
-    struct filter f = {.params = map_of(root, "parameters")};
+    const struct kl_value *paths = map_of(root, "paths"), *defs = map_of(root, "definitions"),
+                          *params = map_of(root, "parameters");
+    struct filter f = {0};
     struct kl_buf plain;
-    f.defs = calloc(kl_len(defs) + 1, sizeof *f.defs);
-    f.queue = calloc(kl_len(defs) + 1, sizeof *f.queue);
+    f.queue = calloc(kl_len(defs) + kl_len(params) + 1, sizeof *f.queue);
     kl_buf_init(&plain, 2 * KL_REMOTE_MAX_BYTES);
-    for (KL_MAP_EACH_KEY(k, f.defs ? defs : NULL))
-        f.defs[f.n++].key = k;
-    if (f.n)
-        qsort(f.defs, f.n, sizeof *f.defs, by_marked);
-    int rc = f.defs && f.queue ? put_paths(d, &f, paths, &plain) : KL_ENOMEM;
+    int rc = f.queue && table_init(&f.defs, defs) && table_init(&f.params, params)
+                 ? put_paths(d, &f, paths, &plain)
+                 : KL_ENOMEM;
     // Without paths nothing of it is used.
     if (!rc && !d->n[KL_REMOTE_PATHS])
-        f.n = 0, f.params = NULL;
+        f.defs.n = 0, params = NULL;
     rc = rc ? rc : put_definitions(d, &f, &plain);
-    rc = rc ? rc : put_parameters(d, f.params, &plain);
+    rc = rc ? rc : put_parameters(d, params, &plain);
     kl_buf_fini(&plain);
-    free(f.defs);
+    free(f.defs.all);
+    free(f.params.all);
     free(f.queue);
     return rc;
 }

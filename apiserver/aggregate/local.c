@@ -66,17 +66,15 @@ static bool is_builtin(const char *group)
     return false;
 }
 
-// Rows come grouped: a run of the same group and version is one APIService.
+// Of each version once for each of its resources; uniq() has the last word.
 static void take_row(void *arg, const struct kl_openapi_custom *c)
 {
     struct kl_local *l = arg;
     const char *group = c->res->group, *version = c->res->version;
     size_t ng = strlen(group), nv = strlen(version);
-    if (is_builtin(group))
+    if (is_builtin(group) || (l->n && !strcmp(l->list[l->n - 1].group, group) &&
+                              !strcmp(l->list[l->n - 1].version, version)))
         return;
-    for (size_t i = l->n; i-- > 0;)
-        if (!strcmp(l->list[i].group, group) && !strcmp(l->list[i].version, version))
-            return;
     if (l->n == l->cap) {
         size_t cap = l->cap ? 2 * l->cap : 16;
         struct wanted *w = realloc(l->list, cap * sizeof *w);
@@ -99,6 +97,25 @@ static void take_row(void *arg, const struct kl_openapi_custom *c)
     p += ng + 1;
     memcpy(p, version, nv + 1);
     w->version = p;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct wanted *)a)->name, ((const struct wanted *)b)->name);
+}
+
+// Sorts: thousands of them are looked up with every change of an APIService.
+static void uniq(struct kl_local *l)
+{
+    size_t n = 0;
+    if (l->n)
+        qsort(l->list, l->n, sizeof *l->list, by_name);
+    for (size_t i = 0; i < l->n; i++)
+        if (n && !strcmp(l->list[n - 1].name, l->list[i].name))
+            free(l->list[i].name);
+        else
+            l->list[n++] = l->list[i];
+    l->n = n;
 }
 
 static void on_written(struct kl_call *call)
@@ -185,12 +202,14 @@ static struct kl_object *mend(const struct wanted *x, struct kl_object *o)
     return out;
 }
 
+static int by_text(const void *key, const void *x)
+{
+    return kl_str_cmp(*(const struct kl_str *)key, kl_str(((const struct wanted *)x)->name));
+}
+
 static bool is_wanted(const struct kl_local *l, struct kl_str name)
 {
-    for (size_t i = 0; i < l->n; i++)
-        if (kl_str_eqz(name, l->list[i].name))
-            return true;
-    return false;
+    return l->n && bsearch(&name, l->list, l->n, sizeof *l->list, by_text);
 }
 
 static void compare(struct kl_local *l)
@@ -244,6 +263,7 @@ void kl_local_tick(struct kl_local *l, bool changed)
     if (!l->seen || stamp != l->stamp) {
         clear(l);
         src->each(src->arg, al, none, none, take_row, l);
+        uniq(l);
         l->stamp = stamp;
         l->seen = l->dirty = true;
     }

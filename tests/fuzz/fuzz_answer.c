@@ -47,7 +47,11 @@ static void try_discovery(struct kl_arena *a, struct kl_str body)
 
 static void try_openapi(struct kl_arena *a, struct kl_str body)
 {
-    kl_bytes_unref(kl_aggregate_openapi_hash(a, body, "g.example.com", "v1"));
+    struct kl_bytes *b = kl_aggregate_openapi_hash(a, body, "g.example.com", "v1");
+    struct kl_str text = b ? kl_bytes_str(b) : KL_STR("");
+    struct kl_str whole = kl_arena_printf(a, "\"%.*s\"", KL_PRI(text));
+    FUZZ_CHECK(!whole.p || kl_json_compact(NULL, whole), "no JSON: %.*s", KL_PRI(text));
+    kl_bytes_unref(b);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
