@@ -233,6 +233,8 @@ static void lost(struct kl_write *w, struct kl_kv *found, bool by_charge)
         return;
     }
     drop(w);
+    if (r->memos && !w->fresh) // of the version that was replaced; the next try makes its own draft
+        kl_req_forget_conversions(r);
     kl_kv_unref(w->stored);
     w->stored = found;
     step(w);
