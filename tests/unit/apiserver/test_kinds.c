@@ -30,6 +30,7 @@ static int tear_down(void **state)
 }
 
 #define RUN(rows) rig_rows(&rig, rows, KL_COUNT(rows))
+#define BINDING(target) "{\"metadata\":{\"name\":\"p\"},\"target\":" target "}"
 
 static void test_pods(void **state)
 {
@@ -46,20 +47,25 @@ static void test_pods(void **state)
          201,
          {"\"qosClass\":\"BestEffort\"", "\"generation\":1", "kube-api-access-",
           "\"preemptionPolicy\"", "not-ready"}},
-        {"POST", NS "/pods/p/binding", "{\"target\":{}}", 500, {"target.name: Required value"}},
+        {"POST",
+         NS "/pods/p/binding",
+         "{\"target\":{\"name\":\"n\"}}",
+         400,
+         {"name in URL does not match name in Binding object"}},
+        {"POST", NS "/pods/p/binding", BINDING("{}"), 500, {"target.name: Required value"}},
         {"POST",
          NS "/pods/p/binding?dryRun=All",
-         "{\"target\":{\"name\":\"n\"}}",
+         BINDING("{\"name\":\"n\"}"),
          201,
          {"\"status\":\"Success\""}},
         {"POST",
          NS "/pods/p/binding",
-         "{\"target\":{\"name\":\"n\"}}",
+         BINDING("{\"name\":\"n\"}"),
          201,
          {"\"status\":\"Success\""}},
         {"POST",
          NS "/pods/p/binding",
-         "{\"target\":{\"name\":\"m\"}}",
+         BINDING("{\"name\":\"m\"}"),
          409,
          {"pod p is already assigned to node \\\"n\\\""}},
         {"PATCH",
@@ -184,7 +190,12 @@ static void test_scale(void **state)
          MERGE},
         {"PUT",
          DEPLOYMENTS "/d/scale",
-         "{\"spec\":{\"replicas\":-1}}",
+         "{\"spec\":{\"replicas\":1}}",
+         400,
+         {"undeterminable: name must be provided"}},
+        {"PUT",
+         DEPLOYMENTS "/d/scale",
+         "{\"metadata\":{\"name\":\"d\"},\"spec\":{\"replicas\":-1}}",
          422,
          {"must be greater than or equal to 0"}},
         {"GET", DEPLOYMENTS "/d", NULL, 200, {"\"replicas\":4", "\"generation\":3"}},

@@ -53,7 +53,7 @@ static void body_access(struct fixture *f)
     assert_string_equal(
         review(f, jane, SAR, "", "{\"spec\":{\"user\":\"joe\"}}"),
         "422 Invalid: .authorization.k8s.io \"\" is invalid: spec.resourceAttributes: "
-        "Invalid value: \"null\": exactly one of nonResourceAttributes or "
+        "Invalid value: null: exactly one of nonResourceAttributes or "
         "resourceAttributes must be specified");
     assert_string_equal(review(f, jane, SAR, "", "{\"spec\":{" GET_PODS "}}"),
                         "422 Invalid: .authorization.k8s.io \"\" is invalid: spec.user: Invalid "
