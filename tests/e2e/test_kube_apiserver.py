@@ -181,7 +181,8 @@ def test_refused_twice():
     equal(status, 422, text)
     holds(text, "field is immutable")
     equal(s.get(secrets, body={"metadata": {"generateName": "x"}, "type": "kubernetes.io/tls"})[0], 422, "a made-up name")
-    equal(s.get(f"{pods}/none/binding", body={"target": {"name": "n"}})[0], 404, "a binding of nothing")
+    equal(s.get(f"{pods}/none/binding",
+                body={"metadata": {"name": "none"}, "target": {"name": "n"}})[0], 404, "a binding of nothing")
     equal(s.get("/readyz")[0], 200, "it lives")
 
 
