@@ -74,7 +74,7 @@ class Hooks:
                 request = review["request"]
                 with hooks.lock:
                     hooks.asked.append((request["desiredAPIVersion"],
-                                        [o["metadata"]["name"] for o in request["objects"]]))
+                                        [o["metadata"].get("name") for o in request["objects"]]))
                     hooks.reviews.append(review)
                     gate, spoil = hooks.gate, hooks.spoil
                     hooks.waiting += 1
@@ -477,6 +477,43 @@ def test_admission():
         for plural in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations",
                        "validatingadmissionpolicies", "validatingadmissionpolicybindings"):
             server.api("DELETE", f"{adm}{plural}/conv")
+
+
+def test_mutating_policy():
+    """A mutating policy with rules for v2 changes what comes as v1, with or without a name."""
+    adm = "/apis/admissionregistration.k8s.io/v1/"
+    server.api("POST", adm + "mutatingadmissionpolicies", {
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy",
+        "metadata": {"name": "port"}, "spec": {
+            "reinvocationPolicy": "Never",
+            "matchConstraints": {"resourceRules": [
+                {"operations": ["CREATE", "UPDATE"], "apiGroups": ["conv.example.com"],
+                 "apiVersions": ["v2"], "resources": ["hosts"]}]},
+            "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {
+                "expression": "Object{spec: Object.spec{port: '77'}}"}}]}})
+    server.api("POST", adm + "mutatingadmissionpolicybindings", {
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding",
+        "metadata": {"name": "port"}, "spec": {"policyName": "port"}})
+    unnamed = host("", hostPort="g:1")
+    unnamed["metadata"] = {"generateName": "map-"}
+    try:
+        hooks.take()
+        equal(server.api("POST", V1, host("map", hostPort="x:1"))["spec"], {"hostPort": "x:77"})
+        equal([to[-2:] for to, _ in hooks.take()], ["v2", "v1", "v2"], "there, back, to look again")
+        o = server.api("POST", V1, unnamed)
+        holds(o["metadata"]["name"], "^map-.{5}$")
+        equal(o["spec"], {"hostPort": "g:77"})
+        server.api("DELETE", f"{V1}/{o['metadata']['name']}")
+        o = server.api("PATCH", V1 + "/map", body={"spec": {"hostPort": "x:2"}}, headers=MERGE)
+        equal(o["spec"], {"hostPort": "x:77"})
+        hooks.take()
+        with Spoiled(lambda a: a["response"].update(result={"message": "not today"})):
+            holds(refused("POST", V1, host("none", hostPort="x:1"))[1], "not today$")
+        equal(len(hooks.take()), 1, "calls")
+    finally:
+        for plural in ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings"):
+            server.api("DELETE", f"{adm}{plural}/port")
+        server.raw("DELETE", V1 + "/map")
 
 
 def test_params():
