@@ -579,8 +579,9 @@ static void step(struct kl_write *w)
     struct kl_object *stored = NULL, *own = NULL;
     if (w->stored && kl_req_convert(r, w->res, w->stored, on_converted, w))
         return;
+    // Nothing stands in for what is only out of reach for now.
     if (w->stored && !(stored = kl_cache_object(w->stored, w->res, &err)) &&
-        !(own = stored = stand_in(w))) {
+        !(own = stored = err.code == KL_ECORRUPT ? stand_in(w) : NULL)) {
         kl_fail_err(r, &err);
         fail(w);
         return;
