@@ -282,6 +282,13 @@ static int64_t time_us(const ASN1_TIME *t)
     return t && ASN1_TIME_to_tm(t, &tm) == 1 ? (int64_t)timegm(&tm) * 1000000 : INT64_MIN;
 }
 
+// time.Duration, of which 292 years are the most.
+static long long duration_ns(int64_t us)
+{
+    int64_t ns;
+    return !__builtin_mul_overflow(us, 1000, &ns) ? ns : us < 0 ? INT64_MIN : INT64_MAX;
+}
+
 static const char chain_field[] = "status.certificateChain";
 
 static void check_names(X509 *leaf, struct kl_field_errors *e)
@@ -363,7 +370,7 @@ static void check_times(X509 *leaf, const struct kl_value *now, int64_t now_us,
     if (e->n > before)
         return;
     int64_t from = time_us(X509_get0_notBefore(leaf)), to = time_us(X509_get0_notAfter(leaf));
-    int64_t refresh = kl_int_or(t[2], 0), age = to - from;
+    int64_t refresh = kl_int_or(t[2], 0);
     if (kl_int_or(t[0], 0) != from)
         bad_time(e, wanted[0][0], t[0],
                  "must be set to the NotBefore time encoded in the leaf certificate");
@@ -373,15 +380,15 @@ static void check_times(X509 *leaf, const struct kl_value *now, int64_t now_us,
     else if (kl_int_or(t[1], 0) != to)
         bad_time(e, wanted[1][0], t[1],
                  "must be set to the NotAfter time encoded in the leaf certificate");
-    else if (age < HOUR_US)
+    else if (to - from < HOUR_US)
         kl_field_error(e, "FieldValueInvalid", kl_str(chain_field),
                        "Invalid value: %lld: leaf certificate lifetime must be >= 1 hour",
-                       (long long)age * 1000);
-    else if (age > max_us)
+                       duration_ns(to - from));
+    else if (to - from > max_us)
         kl_field_error(e, "FieldValueInvalid", kl_str(chain_field),
                        "Invalid value: %lld: leaf certificate lifetime must be <= "
                        "spec.maxExpirationSeconds (%lld)",
-                       (long long)age * 1000, (long long)(max_us / 1000000));
+                       duration_ns(to - from), (long long)(max_us / 1000000));
     else if (refresh < from + MARGIN_US)
         bad_time(e, wanted[2][0], t[2], "must be at least 10 minutes after status.notBefore");
     else if (refresh > to - MARGIN_US)
