@@ -6,6 +6,7 @@
 #include "apiserver/strategy_int.h"
 #include "base/clock.h"
 #include "object/names.h"
+#include <stdlib.h>
 
 // ---- devices by what tells them apart
 
@@ -36,14 +37,15 @@ static const struct kl_value *results_of(const struct kl_value *claim)
 int kl_claim_prepare_update(struct kl_req *r, struct kl_value *draft, const struct kl_value *old)
 {
     const struct kl_value *devices = kl_path(draft, KL_F_status, KL_F_devices);
-    struct kl_value left = kl_new_array();
+    struct kl_value gone = kl_new_array(), left = kl_new_array();
     if (!kl_str_eqz(r->info.sub, "status") || !kl_len(devices))
         return 0;
-    for (KL_EACH(d, devices)) {
-        bool gone = find_device(results_of(old), d) && !find_device(results_of(draft), d);
-        if (!gone && kl_append(r->arena, &left, *d))
+    for (KL_EACH(d, results_of(old)))
+        if (!find_device(results_of(draft), d) && kl_append(r->arena, &gone, *d))
             return kl_fail_oom(r), KL_ENOMEM;
-    }
+    for (KL_EACH(d, devices))
+        if (!find_device(&gone, d) && kl_append(r->arena, &left, *d))
+            return kl_fail_oom(r), KL_ENOMEM;
     if (left.n == kl_len(devices))
         return 0;
     struct kl_value *status = kl_edit(r->arena, draft, KL_F_status, KL_STRUCT);
@@ -200,33 +202,41 @@ static void check_driver(struct kl_req *r, struct kl_str driver, bool on_node,
                    verbs, first);
 }
 
-// The smallest driver behind `last` with a device in one list that the other has not alike.
-static void next_driver(const struct kl_value *list, const struct kl_value *other,
-                        struct kl_str last, struct kl_str *next)
+static int by_text(const void *a, const void *b)
 {
-    for (KL_EACH(d, list)) {
-        struct kl_str s = kl_text(kl_get(d, KL_F_driver));
-        if ((!last.p || kl_str_cmp(s, last) > 0) && (!next->p || kl_str_cmp(s, *next) < 0) &&
-            !kl_value_equal(d, find_device(other, d)))
-            *next = s;
-    }
+    return kl_str_cmp(*(const struct kl_str *)a, *(const struct kl_str *)b);
 }
 
+// Adds the drivers with a device in one list that the other has not alike.
+static void add_drivers(const struct kl_value *list, const struct kl_value *other,
+                        struct kl_str *drivers, size_t *n)
+{
+    for (KL_EACH(d, list))
+        if (!kl_value_equal(d, find_device(other, d)))
+            drivers[(*n)++] = kl_text(kl_get(d, KL_F_driver));
+}
+
+// Each driver once, in order. What is stored has few devices; what is sent may have very many.
 static void check_drivers(struct kl_req *r, const struct kl_value *now, const struct kl_value *old,
                           struct kl_field_errors *e)
 {
     const struct kl_value *a = kl_path(now, KL_F_status, KL_F_devices);
     const struct kl_value *b = kl_path(old, KL_F_status, KL_F_devices);
+    struct kl_str *drivers =
+        kl_arena_alloc(r->arena, (kl_len(a) + kl_len(b) + 1) * sizeof *drivers);
     bool on_node = is_on(r->user, node_of(now));
-    for (struct kl_str last = {NULL, 0};;) {
-        struct kl_str next = {NULL, 0};
-        next_driver(a, b, last, &next);
-        next_driver(b, a, last, &next);
-        if (!next.p)
-            return;
-        check_driver(r, next, on_node, e);
-        last = next;
+    size_t n = 0;
+    if (!drivers) {
+        kl_field_error(e, "InternalError", KL_STR("status.devices"),
+                       "Internal error: out of memory");
+        return;
     }
+    add_drivers(a, b, drivers, &n);
+    add_drivers(b, a, drivers, &n);
+    qsort(drivers, n, sizeof *drivers, by_text);
+    for (size_t i = 0; i < n; i++)
+        if (!i || !kl_str_eq(drivers[i - 1], drivers[i]))
+            check_driver(r, drivers[i], on_node, e);
 }
 
 void kl_claim_check_access(struct kl_req *r, const struct kl_value *now, const struct kl_value *old,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // resource.k8s.io: ResourceClaims and their templates.
 #include "object/validate/devices_int.h"
+#include <stdlib.h>
 
 enum {
     FIRST_AVAILABLE_MAX = 8,
@@ -176,17 +177,54 @@ static struct device_id id_of(const struct kl_value *v)
                               kl_text(kl_get(v, KL_F_device)), kl_text(kl_get(v, KL_F_shareID))};
 }
 
-static bool same_id(struct device_id a, struct device_id b)
+static int compare_ids(const struct device_id *a, const struct device_id *b)
 {
-    return kl_str_eq(a.driver, b.driver) && kl_str_eq(a.pool, b.pool) &&
-           kl_str_eq(a.device, b.device) && kl_str_eq(a.share, b.share);
+    int c = kl_str_cmp(a->driver, b->driver);
+    c = c ? c : kl_str_cmp(a->pool, b->pool);
+    c = c ? c : kl_str_cmp(a->device, b->device);
+    return c ? c : kl_str_cmp(a->share, b->share);
 }
 
-static bool has_id(const struct kl_value *list, size_t n, struct device_id id)
+// The devices of a list in order, those alike by where they stand.
+struct place {
+    struct device_id id;
+    size_t at;
+};
+
+static int by_id(const void *a, const void *b)
 {
-    for (size_t i = 0; i < n; i++)
-        if (same_id(id_of(kl_at(list, i)), id))
+    const struct place *x = a, *y = b;
+    int c = compare_ids(&x->id, &y->id);
+    return c ? c : x->at < y->at ? -1 : x->at > y->at;
+}
+
+// NULL: no memory, and said.
+static struct place *places_of(struct kl_v *c, const struct kl_value *list,
+                               const struct kl_vpath *p)
+{
+    struct place *v = kl_arena_alloc(c->f->arena, (kl_len(list) + 1) * sizeof *v);
+    if (!v) {
+        kl_v_internal(c, p, "out of memory");
+        return NULL;
+    }
+    for (size_t i = 0; i < kl_len(list); i++)
+        v[i] = (struct place){id_of(kl_at(list, i)), i};
+    qsort(v, kl_len(list), sizeof *v, by_id);
+    return v;
+}
+
+static bool has_id(const struct place *v, size_t n, struct device_id id)
+{
+    for (size_t end = n, i = 0; i < end;) {
+        size_t middle = i + (end - i) / 2;
+        int c = compare_ids(&v[middle].id, &id);
+        if (!c)
             return true;
+        if (c < 0)
+            i = middle + 1;
+        else
+            end = middle;
+    }
     return false;
 }
 
@@ -232,7 +270,7 @@ static struct kl_str shown_id(struct kl_v *c, struct device_id id)
     return kl_str(kl_v_text(c, "%s}", all));
 }
 
-static void check_device(struct kl_v *c, const struct kl_value *d, const struct kl_value *results,
+static void check_device(struct kl_v *c, const struct kl_value *d, bool allocated,
                          const struct kl_vpath *p)
 {
     const struct kl_value *share = kl_get(d, KL_F_shareID), *data = kl_get(d, KL_F_data);
@@ -242,7 +280,7 @@ static void check_device(struct kl_v *c, const struct kl_value *d, const struct 
     kl_v_format(c, F(p, device), kl_text(kl_get(d, KL_F_device)), KL_V_LABEL);
     if (share)
         kl_v_device_uuid(c, kl_text(share), F(p, shareID));
-    if (!has_id(results, kl_len(results), id_of(d)))
+    if (!allocated)
         kl_v_invalid_text(c, p, shown_id(c, id_of(d)), "must be an allocated device in the claim");
     kl_v_few(c, conditions, STATUS_CONDITIONS_MAX, F(p, conditions));
     kl_v_conditions(c, F(p, conditions), conditions);
@@ -290,6 +328,29 @@ static void check_allocation(struct kl_v *c, const struct kl_value *requests,
         kl_v_node_selector(c, kl_get(v, KL_F_nodeSelector), F(up, nodeSelector));
 }
 
+// What is sent may have very many of both.
+static void check_devices(struct kl_v *c, const struct kl_value *devices,
+                          const struct kl_value *results, const struct kl_vpath *p)
+{
+    size_t n = kl_len(devices);
+    bool *again = n ? kl_arena_zalloc(c->f->arena, n) : NULL;
+    struct place *there = again ? places_of(c, results, p) : NULL;
+    struct place *v = there ? places_of(c, devices, p) : NULL;
+    if (n && !again)
+        kl_v_internal(c, p, "out of memory");
+    if (!v)
+        return;
+    for (size_t i = 1; i < n; i++)
+        again[v[i].at] = !compare_ids(&v[i - 1].id, &v[i].id);
+    for (size_t i = 0; i < n; i++) {
+        const struct kl_value *d = kl_at(devices, i);
+        check_device(c, d, has_id(there, kl_len(results), id_of(d)), I(p, i));
+    }
+    for (size_t i = 0; i < n; i++)
+        if (again[i])
+            kl_v_duplicate_text(c, I(p, i), shown_id(c, id_of(kl_at(devices, i))));
+}
+
 static bool adds_reserved(const struct kl_value *now, const struct kl_value *old)
 {
     for (KL_EACH(x, now)) {
@@ -314,11 +375,7 @@ static void status_claim(struct kl_v *c)
     const struct kl_vpath *p = &c->status;
     kl_v_meta_update(c);
     check_reserved(c, reserved, F(p, reservedFor));
-    for (size_t i = 0; i < kl_len(devices); i++)
-        check_device(c, kl_at(devices, i), results, I(F(p, devices), i));
-    for (size_t i = 1; i < kl_len(devices); i++)
-        if (has_id(devices, i, id_of(kl_at(devices, i))))
-            kl_v_duplicate_text(c, I(F(p, devices), i), shown_id(c, id_of(kl_at(devices, i))));
+    check_devices(c, devices, results, F(p, devices));
     if (kl_len(reserved) && !allocation)
         kl_v_forbidden(c, F(p, reservedFor), "may not be specified when `allocated` is not set");
     else if (kl_meta_deleting(c->now) && adds_reserved(reserved, kl_get(was, KL_F_reservedFor)))
