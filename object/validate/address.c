@@ -154,9 +154,8 @@ void kl_v_interface_address(struct kl_v *c, const struct kl_vpath *p, struct kl_
         return;
     }
     print_ip(&a, ip);
-    if (a.mapped && bits > 32)
-        bits -= 96;
-    const char *is = kl_v_text(c, "%s/%u", ip, bits);
+    int shown = a.mapped && bits > 32 ? (int)bits - 96 : (int)bits; // may be negative, as there
+    const char *is = kl_v_text(c, "%s/%d", ip, shown);
     if (!kl_str_eqz(s, is))
         kl_v_invalid_str(c, p, s, kl_v_text(c, "must be in canonical form (\"%s\")", is));
 }

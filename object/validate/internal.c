@@ -86,7 +86,7 @@ static void put_name(struct kl_buf *b, const struct kl_type *t, kl_sym f)
 {
     const char *name = go_name(t, f);
     struct kl_str text = name ? kl_str(name) : kl_sym_name(f);
-    kl_buf_printf(b, "%s\"%c%.*s\":", b->p[b->n - 1] == '{' ? "" : ",", text.p[0] & ~0x20,
+    kl_buf_printf(b, "%s\"%c%.*s\":", !b->n || b->p[b->n - 1] == '{' ? "" : ",", text.p[0] & ~0x20,
                   KL_PRI(kl_str_from(text, 1)));
 }
 
