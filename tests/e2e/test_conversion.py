@@ -310,6 +310,21 @@ def test_lists():
           ["l3"])
     holds(k("get", "hosts.v2.conv.example.com"), r"^NAME +HOST +PORT$", r"^l1 +h1 +1$")
     holds(k("get", "hosts.v1.conv.example.com"), r"^NAME +HOSTPORT$", r"^l1 +h1:1$")
+    # As it was at a revision that is past, when nobody has asked for it in this version.
+    def write(prefix):
+        for i in range(5):
+            server.api("PATCH", f"{V1}/l{i}", headers=MERGE,
+                       body={"spec": {"hostPort": f"{prefix}{i}:{i}"}})
+        return server.get(V1)["metadata"]["resourceVersion"]
+
+    exact = f"{V2}?resourceVersionMatch=Exact&resourceVersion={write('then')}"
+    write("h")
+    with Spoiled(lambda a: a["response"].update(result={"message": "not today"})):
+        code, message = refused("GET", exact)
+        equal(code, 500)
+        holds(message, "not today$")
+    equal([o["spec"].get("host") for o in server.get(exact)["items"]],
+          ["x", "then0", "then1", "then2", "then3", "then4"])
 
 
 def test_watches():
