@@ -389,7 +389,11 @@ static void submit(struct kl_write *w)
     }
     struct kl_error err = {0};
     int rc = kl_store_submit(w->r->srv->o.store, &w->txn, &err);
-    if (rc && !give_up_owners(w, rc)) {
+    if (!rc)
+        return;
+    kl_span_end(w->span);
+    w->span = NULL;
+    if (!give_up_owners(w, rc)) {
         kl_fail_err(w->r, &err);
         fail(w);
     }
