@@ -3,7 +3,7 @@
 // resource may have several versions, and a changed definition gives new types. Each decoded form
 // hangs in a list on the version, for its life; a list that has grown long (a definition that
 // changes again and again while the object does not) grows no more, and what is wanted then is made
-// anew each time.
+// anew each time. Only what a webhook made is always kept: it cannot be made here.
 #include "object/defaults.h"
 #include "object/json.h"
 #include "watchcache/cache_int.h"
