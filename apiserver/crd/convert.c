@@ -509,23 +509,20 @@ static int add_version(struct kl_conversion_job *j, struct kl_kv *kv, struct kl_
 static int want(struct kl_conversion *c, struct kl_error *err)
 {
     struct hook *h = hook_of(c->al, c->res->custom->family);
-    struct kl_conversion_job *j = NULL, *first = NULL;
+    struct kl_conversion_job *j = NULL, *first;
     struct flying_key k;
     int rc = 0;
     if (!h)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
-    for (; c->at < c->n && !first; c->at++) {
-        if (kl_cache_is_ready(c->kvs[c->at], c->res))
-            continue;
-        if ((first = kl_map_get(&h->jobs_of, key_of(&k, c->kvs[c->at], c->res))))
-            break;
-        if (!(first = j = new_job(h, c->res,
-                                  c->n - c->at < JOB_OBJECTS_MAX ? c->n - c->at : JOB_OBJECTS_MAX)))
-            return kl_error_set(err, KL_ENOMEM, "out of memory");
-        break;
-    }
-    if (!first)
+    while (c->at < c->n && kl_cache_is_ready(c->kvs[c->at], c->res))
+        c->at++;
+    size_t left = c->n - c->at;
+    if (!left)
         return 0;
+    first = kl_map_get(&h->jobs_of, key_of(&k, c->kvs[c->at], c->res));
+    if (!first &&
+        !(first = j = new_job(h, c->res, left < JOB_OBJECTS_MAX ? left : JOB_OBJECTS_MAX)))
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
     for (size_t i = c->at; j && !rc && i < c->n && j->n < JOB_OBJECTS_MAX; i++) {
         struct kl_kv *kv = c->kvs[i];
         if (kl_cache_is_ready(kv, c->res) || kl_map_get(&h->jobs_of, key_of(&k, kv, c->res)))
