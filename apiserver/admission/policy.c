@@ -168,6 +168,17 @@ static struct kl_object *param_object(struct kl_hook_run *run, const struct kl_r
     return kl_req_want_version(run->ad->r, row, kv, err) ? NULL : kl_cache_object(kv, row, err);
 }
 
+// An error is one by its length: when there is no memory for its words, it says that.
+static void set_error(struct kl_bound *b, struct kl_str text)
+{
+    b->error = text.n ? text : KL_STR("out of memory");
+}
+
+static void copy_error(struct kl_hook_run *run, struct kl_bound *b, const struct kl_error *err)
+{
+    set_error(b, kl_arena_dup(run->arena, kl_str(err->msg)));
+}
+
 static int add_param(struct kl_hook_run *run, struct kl_bound *b, const struct kl_resource *row,
                      struct kl_kv *kv)
 {
@@ -185,7 +196,7 @@ static int add_param(struct kl_hook_run *run, struct kl_bound *b, const struct k
         rc = KL_ENOMEM;
     kl_object_unref(shown);
     if (rc) {
-        b->error = kl_arena_dup(run->arena, kl_str(err.msg[0] ? err.msg : kl_err_text(rc)));
+        copy_error(run, b, &err);
         return rc;
     }
     b->nparams++;
@@ -206,7 +217,7 @@ static void select_params(struct kl_hook_run *run, struct kl_bound *b,
     struct kl_kv *kv;
     size_t n = 0;
     if (!mem || kl_label_selector_from(a, selector, &s, &err)) {
-        b->error = kl_arena_dup(a, kl_str(mem ? err.msg : "out of memory"));
+        copy_error(run, b, &err);
         return;
     }
     struct kl_str end = kl_prefix_end(prefix, mem);
@@ -219,7 +230,7 @@ static void select_params(struct kl_hook_run *run, struct kl_bound *b,
         while ((kv = kl_iter_next(&it))) {
             struct kl_object *o = param_object(run, row, kv, &err);
             if (!o) {
-                b->error = kl_arena_dup(a, kl_str(err.msg));
+                copy_error(run, b, &err);
                 return;
             }
             if (s.nothing || !kl_selector_matches(&s, kl_meta_labels(&o->root)))
@@ -305,6 +316,8 @@ static void collect_params(struct kl_hook_run *run, struct kl_bound *b)
     if (name.n) {
         struct kl_str key = kl_object_key(run->arena, row, ns, name);
         struct kl_kv *kv = key.p ? kl_view_get(kl_req_view(run->ad->r), key) : NULL;
+        if (!key.p)
+            set_error(b, key);
         if (kv && add_param(run, b, row, kv))
             return;
     } else if (selector) {
@@ -330,7 +343,7 @@ static bool has_binding(const struct kl_hookset *s, enum kl_unit_kind kind, stru
 // An error of matching that has filled r->fail is the policy's to report, not the request's yet.
 static void take_error(struct kl_hook_run *run, struct kl_bound *b, const struct kl_error *err)
 {
-    b->error = kl_arena_dup(run->arena, kl_str(err->msg));
+    copy_error(run, b, err);
     run->ad->r->fail = (struct kl_fail){0};
     run->ad->r->result = KL_RESULT_NONE;
 }
@@ -352,8 +365,8 @@ static int visit_binding(struct kl_hook_run *run, struct kl_unit *u, const struc
         collect_params(run, &b);
     if (!b.error.n && b.nparams && !(b.form = kl_shown_of(run, res))) {
         struct kl_str why = run->ad->r->fail.message;
-        b.error =
-            kl_arena_printf(run->arena, "failed to convert object version: %.*s", KL_PRI(why));
+        set_error(
+            &b, kl_arena_printf(run->arena, "failed to convert object version: %.*s", KL_PRI(why)));
         run->ad->r->fail = (struct kl_fail){0};
         run->ad->r->result = KL_RESULT_NONE;
     }
@@ -371,9 +384,11 @@ static int visit_policy(struct kl_hook_run *run, struct kl_bound *self, enum kl_
     struct kl_error err = {0};
     int rc = 0;
     if (!self->error.n && p->has_param && !(self->param = find_param_row(run, u, &family, &err)))
-        self->error = kl_arena_printf(
-            run->arena, "failed to find resource referenced by paramKind: '%.*s/%.*s, Kind=%.*s'",
-            KL_PRI(p->param_group), KL_PRI(p->param_version), KL_PRI(p->param_kind));
+        set_error(self,
+                  kl_arena_printf(
+                      run->arena,
+                      "failed to find resource referenced by paramKind: '%.*s/%.*s, Kind=%.*s'",
+                      KL_PRI(p->param_group), KL_PRI(p->param_version), KL_PRI(p->param_kind)));
     if (self->error.n)
         return visit(run, self, arg);
     for (size_t k = 0; k < s->n[bindings] && !rc; k++)

@@ -7,7 +7,7 @@
 #include "object/apply/shape.h"
 #include "object/patch.h"
 
-enum { STATES = 4096, ATOMIC_TEXT_MAX = 16 * 1024 };
+enum { FIRST_STATES = 64, ATOMIC_TEXT_MAX = 16 * 1024 };
 
 struct pass {
     size_t index;                  // of this policy, binding and parameter
@@ -189,6 +189,22 @@ static void require_again(struct kl_hook_run *run)
             run->policy_state[i] = KL_REQUIRED;
 }
 
+// Room for what is remembered of one more policy, binding and parameter.
+static int reserve_state(struct kl_hook_run *run, size_t index)
+{
+    size_t n = run->npolicy_state ? 2 * run->npolicy_state : FIRST_STATES;
+    if (index < run->npolicy_state)
+        return 0;
+    uint8_t *grown = kl_arena_zalloc(run->arena, n);
+    if (!grown)
+        return kl_fail_oom(run->ad->r), KL_ENOMEM;
+    if (run->npolicy_state)
+        memcpy(grown, run->policy_state, run->npolicy_state);
+    run->policy_state = grown;
+    run->npolicy_state = n;
+    return 0;
+}
+
 static int invoke(struct kl_hook_run *run, struct pass *p, struct kl_bound *b,
                   const struct kl_value *params, struct kl_object *ns)
 {
@@ -196,7 +212,9 @@ static int invoke(struct kl_hook_run *run, struct pass *p, struct kl_bound *b,
     size_t index = p->index++;
     bool changed = false;
     struct kl_str why = KL_STR("");
-    int rc = 0;
+    int rc = reserve_state(run, index);
+    if (rc)
+        return rc;
     if (pol->nconditions) {
         struct kl_eval v;
         struct kl_shown *f = kl_shown_of(run, b->res);
@@ -212,7 +230,7 @@ static int invoke(struct kl_hook_run *run, struct pass *p, struct kl_bound *b,
         if (rc <= 0)
             return 0;
     }
-    if (index >= STATES || (run->reinvoke && !(run->policy_state[index] & KL_REQUIRED)))
+    if (run->reinvoke && !(run->policy_state[index] & KL_REQUIRED))
         return 0;
     for (size_t i = 0; i < pol->nmutations && run->ad->draft; i++) {
         int64_t began = kl_mono_ns();
@@ -267,11 +285,7 @@ int kl_policies_mutate(struct kl_hook_run *run)
     if (!run->set->n[KL_UNIT_MAP_BINDING] || !run->set->n[KL_UNIT_MAP])
         return 0;
     struct pass *p = KL_ARENA_NEW(run->arena, struct pass);
-    if (!run->policy_state) {
-        run->policy_state = kl_arena_zalloc(run->arena, STATES);
-        run->npolicy_state = STATES;
-    }
-    if (!p || !run->policy_state)
+    if (!p)
         return kl_fail_oom(run->ad->r), KL_ENOMEM;
     int rc = kl_policies_each(run, KL_UNIT_MAP, KL_UNIT_MAP_BINDING, visit, p);
     rc = rc ? rc : kl_eval_settled(run);

@@ -636,6 +636,21 @@ def test_mutating_policy():
     gone("mm", "plain")
 
 
+def test_mutating_by_many_params():
+    """Each policy, binding and parameter has its turn, however many they are."""
+    names = ["n%d" % i for i in range(130)]
+    for name in names:
+        create(name, labels={"says": "label"})
+    label = {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression":
+             "Object{metadata: Object.metadata{labels: {params.metadata.name: 'y'}}}"}}
+    ref = {"selector": {"matchLabels": {"says": "label"}}, "parameterNotFoundAction": "Deny"}
+    with mapolicy("many", label, paramKind={"apiVersion": "v1", "kind": "ConfigMap"},
+                  reinvocationPolicy="IfNeeded", bindings=({"paramRef": ref},)):
+        got, _ = create("mm")
+        equal(got["metadata"].get("labels"), dict.fromkeys(names, "y"), "labels")
+    gone("mm", *names)
+
+
 def test_validation():
     """What is wrong with a configuration is said when it is made."""
     def refused(path, obj, *want):
