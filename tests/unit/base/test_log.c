@@ -49,7 +49,7 @@ static const char *logged(void)
 static const char *without_time(const char *line, size_t at)
 {
     static char copy[16384];
-    snprintf(copy, sizeof(copy), "%s", line);
+    snprintf(copy, sizeof(copy), "%.*s", (int)sizeof(copy) - 1, line);
     for (size_t i = at; i < at + 24 && copy[i]; i++)
         copy[i] = copy[i] >= '0' && copy[i] <= '9' ? '9' : copy[i];
     return copy;
