@@ -62,6 +62,22 @@ def test_a_claim_and_its_allocation():
     equal(s.api("PUT", f"{CLAIMS}/c/status", made).get("status"), {}, "status")
 
 
+def test_devices_that_are_said_twice():
+    """Each is judged where it stands, and as quickly when they are thousands."""
+    made = s.api("POST", CLAIMS, claim("twice"))
+    good, other = ({"driver": "d.example", "pool": "p", "device": d} for d in ("g0", "g1"))
+    status = {"allocation": {"devices": {"results": [{"request": "r0", **good}]}}}
+    made["status"] = {**status, "devices": [good, other, good, other, good]}
+    got = causes("PUT", f"{CLAIMS}/twice/status", made)
+    equal([c.split(":")[0] for c in got if "must be an allocated device" in c],
+          ["status.devices[1]", "status.devices[3]"], "devices that are not allocated")
+    equal([c.split(":")[0] for c in got if "Duplicate value" in c],
+          ["status.devices[2]", "status.devices[3]", "status.devices[4]"], "devices said again")
+    made["status"] = {**status, "devices": [{**other, "device": "x%d" % i} for i in range(8000)]}
+    holds(causes("PUT", f"{CLAIMS}/twice/status", made)[0], r"^status.devices\[0\]: ",
+          "must be an allocated device in the claim$")
+
+
 def test_administrative_access():
     want = ["spec.devices.requests[0].adminAccess: Forbidden: admin access to devices requires the "
             "`resource.kubernetes.io/admin-access: true` label on the containing namespace"]
