@@ -85,10 +85,11 @@ int kl_pki_load(struct kl_str cert, struct kl_str key, const char *what, struct 
     return 0;
 }
 
+// As UTF8String, for which OpenSSL does not insist on the 64 bytes of X.520: users are longer.
 static bool name_add(X509_NAME *n, const char *field, const char *text)
 {
-    return X509_NAME_add_entry_by_txt(n, field, MBSTRING_UTF8, (const unsigned char *)text, -1, -1,
-                                      0) == 1;
+    return X509_NAME_add_entry_by_txt(n, field, V_ASN1_UTF8STRING, (const unsigned char *)text, -1,
+                                      -1, 0) == 1;
 }
 
 static bool ext_add(X509 *x, X509 *issuer, int nid, const char *value)

@@ -127,6 +127,19 @@ static void test_chains(void **state)
                      X509_V_ERR_INVALID_PURPOSE);
     assert_subject(p->admin_cert, "/O=system:masters/CN=system:admin");
     assert_subject(p->apiserver_client_cert, "/O=system:masters/CN=system:apiserver");
+    // Users may be longer than X.520's 64 bytes.
+    static const char user[] = "system:serviceaccount:kube-system:a-controller-with-quite-a-long-"
+                               "name-of-its-own-controller";
+    struct kl_arena a;
+    struct kl_str cert, key;
+    struct kl_error err = {0};
+    kl_arena_init(&a, 1 << 20);
+    assert_int_equal(kl_pki_client_cert(p, &a, user, NULL, &cert, &key, &err), 0);
+    assert_int_equal(verify(p->client_ca, cert, X509_PURPOSE_SSL_CLIENT, NULL, NULL), 0);
+    char subject[200];
+    snprintf(subject, sizeof subject, "/CN=%s", user);
+    assert_subject(cert, subject);
+    kl_arena_fini(&a);
     kl_pki_free(p);
 }
 
