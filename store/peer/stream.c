@@ -91,10 +91,9 @@ static void *serve_main(void *arg)
     return NULL;
 }
 
-static void unlist(struct kl_peer_out *o)
+static void unlist(struct kl_peer_out *o) // with the list's lock
 {
     struct kl_peers *p = o->p;
-    pthread_mutex_lock(&p->lock);
     for (struct kl_peer_out **at = &p->serving; *at; at = &(*at)->next) {
         if (*at == o) {
             *at = o->next;
@@ -103,7 +102,6 @@ static void unlist(struct kl_peer_out *o)
     }
     p->nserving--;
     pthread_cond_broadcast(&p->idle);
-    pthread_mutex_unlock(&p->lock);
 }
 
 static void free_out(struct kl_peer_out *o)
@@ -115,16 +113,21 @@ static void free_out(struct kl_peer_out *o)
     free(o);
 }
 
-// When nobody needs it any more: neither the thread, nor the connection, nor the mailbox.
+// When nobody needs it any more: neither the thread, nor the connection, nor the mailbox. Nobody
+// finds it in the list then, who would put it into the mailbox again.
 static void end_out(struct kl_peer_out *o)
 {
+    struct kl_peers *p = o->p;
+    pthread_mutex_lock(&p->lock);
     pthread_mutex_lock(&o->lock);
     bool over = o->done && !o->link && !o->flush_posted;
     pthread_mutex_unlock(&o->lock);
+    if (over)
+        unlist(o);
+    pthread_mutex_unlock(&p->lock);
     if (!over)
         return;
     pthread_join(o->thread, NULL); // it is past its last line
-    unlist(o);
     free_out(o);
 }
 
