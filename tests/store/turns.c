@@ -99,8 +99,9 @@ static void look(struct hs_client *cl, void *arg)
 static void *look_on(void *arg)
 {
     struct onlooker *o = arg;
-    while (!atomic_load(&o->stop))
+    do
         hs_run(&watcher, look, o);
+    while (!atomic_load(&o->stop));
     return NULL;
 }
 
