@@ -115,7 +115,7 @@ def test_schedule():
     r = subprocess.run([KINGLET, "server", *flags, "--snapshot-schedule-cron", "61 * * * *"],
                        capture_output=True, text=True, timeout=60)
     equal(r.returncode, 1, "exit status")
-    holds(r.stderr, "end of range (61) above maximum (59)")
+    holds(r.stderr, r"end of range \(61\) above maximum \(59\)")
     server.flags = [*flags, "--snapshot-schedule-cron", "* * * * *", "--snapshot-retention", "2"]
     server.start()
 
