@@ -120,7 +120,7 @@ static void test_create(void **state)
          CM "?fieldValidation=Ignore",
          "{\"metadata\":{\"name\":\"s\"},\"foo\":1}",
          201,
-         {"!299"}},
+         {"!Warning:"}},
         {"POST",
          CM "?dryRun=All",
          "{\"metadata\":{\"name\":\"dry\"}}",
