@@ -249,6 +249,25 @@ void kl_field_duplicate(struct kl_field_errors *e, struct kl_str field, struct k
     kl_field_error(e, "FieldValueDuplicate", field, "Duplicate value: \"%.*s\"", KL_PRI(value));
 }
 
+int kl_field_aggregate(const struct kl_field_errors *e, struct kl_error *err)
+{
+    struct kl_buf b;
+    if (!e->n)
+        return 0;
+    kl_buf_init(&b, sizeof err->msg - 1);
+    for (size_t i = 0; i < e->n; i++)
+        kl_buf_printf(&b, "%s%.*s: %.*s",
+                      i          ? ", "
+                      : e->n > 1 ? "["
+                                 : "",
+                      KL_PRI(e->causes[i].field), KL_PRI(e->causes[i].message));
+    if (e->n > 1)
+        kl_buf_putc(&b, ']');
+    int rc = kl_error_set(err, KL_EINVALID, "%.*s", KL_PRI(kl_buf_str(&b)));
+    kl_buf_fini(&b);
+    return rc;
+}
+
 // field.ErrorList.ToAggregate().Error(): one error stands alone, several in brackets; doubles once.
 static struct kl_str join_errors(struct kl_arena *a, const struct kl_field_errors *e)
 {

@@ -220,6 +220,8 @@ void kl_field_forbidden(struct kl_field_errors *e, struct kl_str field, const ch
 void kl_field_unsupported(struct kl_field_errors *e, struct kl_str field, struct kl_str value,
                           const char *const *supported); // NULL-ended, sorted for the message
 void kl_field_duplicate(struct kl_field_errors *e, struct kl_str field, struct kl_str value);
+// field.ErrorList.ToAggregate, for what is no request: 0 when there is none, else KL_EINVALID.
+int kl_field_aggregate(const struct kl_field_errors *e, struct kl_error *err);
 struct kl_fail *kl_fail_invalid(struct kl_req *r, struct kl_str kind, struct kl_str group,
                                 struct kl_str name, const struct kl_field_errors *e);
 

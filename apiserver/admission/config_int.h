@@ -31,9 +31,6 @@ int kl_config_decode(struct kl_arena *a, struct kl_str text, const struct kl_con
 bool kl_config_is_foreign(const struct kl_value *v, const struct kl_config_kind *k,
                           struct kl_error *err);
 
-// Gathers field errors of a section; kl_config_conclude makes the aggregate of them.
-int kl_config_conclude(const struct kl_field_errors *e, struct kl_error *err);
-
 // ---- config_plugins.c: one for each plug-in that has a configuration; `text` p NULL: none given
 typedef int kl_config_reader(struct kl_admit_config *c, struct kl_str text, struct kl_error *err);
 kl_config_reader kl_config_pod_security, kl_config_quota, kl_config_tolerations,

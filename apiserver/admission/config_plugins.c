@@ -117,7 +117,7 @@ int kl_config_pod_security(struct kl_admit_config *c, struct kl_str text, struct
     check_exempt(&e, "namespaces", &c->pods.namespaces, kl_name_dns1123_label);
     check_exempt(&e, "runtimeClasses", &c->pods.classes, kl_name_dns1123_subdomain);
     check_exempt(&e, "usernames", &c->pods.users, check_user);
-    return kl_config_conclude(&e, err);
+    return kl_field_aggregate(&e, err);
 }
 
 // ---- ResourceQuota
@@ -185,7 +185,7 @@ int kl_config_quota(struct kl_admit_config *c, struct kl_str text, struct kl_err
         l++;
         c->limited.n++;
     }
-    return kl_config_conclude(&e, err);
+    return kl_field_aggregate(&e, err);
 }
 
 // ---- PodTolerationRestriction, PodNodeSelector
@@ -274,7 +274,7 @@ int kl_config_events(struct kl_admit_config *c, struct kl_str text, struct kl_er
         read_limit(&e, x, n, &l[n]);
         n++;
     }
-    if ((rc = kl_config_conclude(&e, err)))
+    if ((rc = kl_field_aggregate(&e, err)))
         return rc;
     if (!(c->events = kl_event_limits_new(l, n)))
         return kl_error_set(err, KL_ENOMEM, "out of memory");

@@ -221,22 +221,3 @@ int kl_config_decode(struct kl_arena *a, struct kl_str text, const struct kl_con
                             KL_PRI(strict.messages[0]));
     return 0;
 }
-
-int kl_config_conclude(const struct kl_field_errors *e, struct kl_error *err)
-{
-    struct kl_buf b;
-    if (!e->n)
-        return 0;
-    kl_buf_init(&b, sizeof err->msg - 1);
-    for (size_t i = 0; i < e->n; i++)
-        kl_buf_printf(&b, "%s%.*s: %.*s",
-                      i          ? ", "
-                      : e->n > 1 ? "["
-                                 : "",
-                      KL_PRI(e->causes[i].field), KL_PRI(e->causes[i].message));
-    if (e->n > 1)
-        kl_buf_putc(&b, ']');
-    int rc = kl_error_set(err, KL_EINVALID, "%.*s", KL_PRI(kl_buf_str(&b)));
-    kl_buf_fini(&b);
-    return rc;
-}

@@ -106,27 +106,11 @@ int kl_conf_root(struct kl_conf_reader *r, struct kl_str text, const char *kind,
     return 0;
 }
 
-// field.ErrorList.ToAggregate
 static int conclude(struct kl_conf_reader *r, struct kl_error *err)
 {
-    const struct kl_field_errors *e = &r->errors;
-    struct kl_buf b;
     if (r->rc)
         return kl_error_set(err, r->rc, "configuration: %s", kl_err_text(r->rc));
-    if (!e->n)
-        return 0;
-    kl_buf_init(&b, sizeof err->msg - 1);
-    for (size_t i = 0; i < e->n; i++)
-        kl_buf_printf(&b, "%s%.*s: %.*s",
-                      i          ? ", "
-                      : e->n > 1 ? "["
-                                 : "",
-                      KL_PRI(e->causes[i].field), KL_PRI(e->causes[i].message));
-    if (e->n > 1)
-        kl_buf_putc(&b, ']');
-    int rc = kl_error_set(err, KL_EINVALID, "%.*s", (int)b.n, b.p ? b.p : "");
-    kl_buf_fini(&b);
-    return rc;
+    return kl_field_aggregate(&r->errors, err);
 }
 
 int kl_auth_conf_new(const struct kl_auth_conf_input *in, struct kl_auth_conf **ret,
