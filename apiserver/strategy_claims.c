@@ -202,11 +202,6 @@ static void check_driver(struct kl_req *r, struct kl_str driver, bool on_node,
                    verbs, first);
 }
 
-static int by_text(const void *a, const void *b)
-{
-    return kl_str_cmp(*(const struct kl_str *)a, *(const struct kl_str *)b);
-}
-
 // Adds the drivers with a device in one list that the other has not alike.
 static void add_drivers(const struct kl_value *list, const struct kl_value *other,
                         struct kl_str *drivers, size_t *n)
@@ -233,7 +228,7 @@ static void check_drivers(struct kl_req *r, const struct kl_value *now, const st
     }
     add_drivers(a, b, drivers, &n);
     add_drivers(b, a, drivers, &n);
-    qsort(drivers, n, sizeof *drivers, by_text);
+    qsort(drivers, n, sizeof *drivers, kl_str_order);
     for (size_t i = 0; i < n; i++)
         if (!i || !kl_str_eq(drivers[i - 1], drivers[i]))
             check_driver(r, drivers[i], on_node, e);

@@ -44,6 +44,12 @@ static inline int kl_str_cmp(struct kl_str a, struct kl_str b)
     return c ? c : (a.n > b.n) - (a.n < b.n);
 }
 
+// The same for qsort and bsearch over struct kl_str.
+static inline int kl_str_order(const void *a, const void *b)
+{
+    return kl_str_cmp(*(const struct kl_str *)a, *(const struct kl_str *)b);
+}
+
 static inline bool kl_str_starts(struct kl_str s, struct kl_str prefix)
 {
     return s.n >= prefix.n && (prefix.n == 0 || memcmp(s.p, prefix.p, prefix.n) == 0);

@@ -273,11 +273,6 @@ static int first_of_owner(struct kl_map *seen, const struct kl_value *pod)
     return rc ? rc : !before;
 }
 
-static int by_text(const void *a, const void *b)
-{
-    return kl_str_cmp(*(const struct kl_str *)a, *(const struct kl_str *)b);
-}
-
 static void warn_of(struct kl_req *r, const struct findings *f)
 {
     struct kl_str text[WARNING_KINDS_MAX];
@@ -291,7 +286,7 @@ static void warn_of(struct kl_req *r, const struct findings *f)
         text[i] = kl_arena_printf(r->arena, "%.*s%.*s: %.*s", KL_PRI(x->pod), KL_PRI(more),
                                   KL_PRI(x->reasons));
     }
-    qsort(text, f->n, sizeof *text, by_text);
+    qsort(text, f->n, sizeof *text, kl_str_order);
     for (size_t i = 0; i < f->n; i++)
         kl_req_warn(r, text[i]);
 }

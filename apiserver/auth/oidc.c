@@ -42,11 +42,6 @@ static bool have_common(const struct kl_str *a, size_t na, const struct kl_str *
     return false;
 }
 
-static int by_text(const void *a, const void *b)
-{
-    return kl_str_cmp(*(const struct kl_str *)a, *(const struct kl_str *)b);
-}
-
 static int wrong_audience(struct kl_arena *a, const struct kl_oidc *o, const struct kl_str *got,
                           size_t n, struct kl_error *err)
 {
@@ -58,7 +53,7 @@ static int wrong_audience(struct kl_arena *a, const struct kl_oidc *o, const str
     if (!want)
         return kl_error_set(err, KL_EUNAUTHORIZED, "out of memory");
     memcpy(want, o->audiences, o->naudiences * sizeof *want);
-    qsort(want, o->naudiences, sizeof *want, by_text);
+    qsort(want, o->naudiences, sizeof *want, kl_str_order);
     struct kl_str expected = list_text(a, want, o->naudiences);
     return kl_error_set(err, KL_EUNAUTHORIZED, "oidc: expected audience in %.*s got %.*s",
                         KL_PRI(expected), KL_PRI(text));

@@ -219,11 +219,6 @@ static struct kl_str describe(struct check *c, size_t at, bool *done)
     return out.p ? out : KL_STR("{}");
 }
 
-static int by_text(const void *a, const void *b)
-{
-    return kl_str_cmp(*(const struct kl_str *)a, *(const struct kl_str *)b);
-}
-
 enum { MAX_LINES = 200 }; // of what is missing; upstream prints all
 
 static struct kl_str missing_text(struct check *c)
@@ -247,7 +242,7 @@ static struct kl_str missing_text(struct check *c)
     for (size_t i = 0; done && i < c->nmissing && n < MAX_LINES; i++)
         if (!done[i])
             line[n++] = describe(c, i, done);
-    qsort(line, n, sizeof line[0], by_text);
+    qsort(line, n, sizeof line[0], kl_str_order);
     for (size_t i = 0; i < n; i++)
         if (!i || !kl_str_eq(line[i], line[i - 1])) {
             kl_buf_putc(&b, '\n');

@@ -110,11 +110,6 @@ static bool has_star(const struct kl_value *list)
     return false;
 }
 
-static int by_text(const void *a, const void *b)
-{
-    return kl_str_cmp(*(const struct kl_str *)a, *(const struct kl_str *)b);
-}
-
 // Sorted; *ret_n 0: none, or no memory. Of resources, those with a star or a slash are left out.
 static struct kl_str *sorted(struct kl_arena *a, const struct kl_value *list, bool plain,
                              size_t *ret_n)
@@ -125,7 +120,7 @@ static struct kl_str *sorted(struct kl_arena *a, const struct kl_value *list, bo
         if (!plain || (kl_str_chr(kl_text(x), '*') < 0 && kl_str_chr(kl_text(x), '/') < 0))
             v[(*ret_n)++] = kl_text(x);
     if (*ret_n)
-        qsort(v, *ret_n, sizeof *v, by_text);
+        qsort(v, *ret_n, sizeof *v, kl_str_order);
     return v;
 }
 

@@ -169,14 +169,9 @@ static bool walk(struct pruner *c, struct place at, const struct crd_path *path,
     return changed;
 }
 
-static int by_text(const void *x, const void *y)
-{
-    return kl_str_cmp(*(const struct kl_str *)x, *(const struct kl_str *)y);
-}
-
 static int note_all(struct kl_arena *a, struct kl_strict *strict, struct kl_str *paths, size_t n)
 {
-    qsort(paths, n, sizeof *paths, by_text);
+    qsort(paths, n, sizeof *paths, kl_str_order);
     for (size_t i = 0; i < n && strict->n < KL_STRICT_MAX; i++) {
         struct kl_str m = kl_arena_printf(a, "unknown field \"%.*s\"", KL_PRI(paths[i]));
         if (!m.p)
