@@ -40,11 +40,11 @@ class Etcd:
 
         def healthy():
             try:
-                return urllib.request.urlopen(url + "/health", timeout=5).status == 200
+                return urllib.request.urlopen(url + "/health", timeout=60).status == 200
             except OSError:
                 return False
         wait_for(healthy, "healthy", 60)
-        self.client = etcd3.client(host="127.0.0.1", port=self.port, timeout=60)
+        self.client = etcd3.client(host="127.0.0.1", port=self.port, timeout=240)
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}",
                                              options=[("grpc.max_receive_message_length", -1)])
 

@@ -70,8 +70,9 @@ def holds(text, *parts):
 
 def wait_for(condition, what, seconds=30):
     """Calls condition() until it gives something true, which is returned. A Failure in it counts as
-    not yet."""
-    end = time.monotonic() + seconds
+    not yet. A machine that stands still for a while (a paused VM, a stalled disk) uses up little of
+    the time: no turn counts for more than a second."""
+    left, then = seconds, time.monotonic()
     while True:
         why = ""
         try:
@@ -80,9 +81,17 @@ def wait_for(condition, what, seconds=30):
                 return got
         except Failure as e:
             why = f": {e}"
-        if time.monotonic() > end:
+        now = time.monotonic()
+        left, then = left - min(now - then, 1), now
+        if left < 0:
             raise Failure(f"not within {seconds} s: {what}{why}")
         time.sleep(POLL)
+
+
+def ended(proc, seconds=30):
+    """The exit status of a process that is to end by itself."""
+    wait_for(lambda: proc.poll() is not None, "the end of a process", seconds)
+    return proc.returncode
 
 
 def temp_dir():
@@ -152,18 +161,17 @@ class Server:
         """SIGTERM; gives the exit status."""
         self.proc.terminate()
         try:
-            return self.proc.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.proc.kill()
-            self.proc.wait()
+            return ended(self.proc, seconds)
+        except Failure:
+            self.kill()
             raise Failure(f"does not stop on SIGTERM: {self.log_tail()}") from None
 
     def close(self):
         if self.proc and self.proc.poll() is None:
             self.proc.terminate()
             try:
-                self.proc.wait(10)
-            except subprocess.TimeoutExpired:
+                ended(self.proc, 10)
+            except Failure:
                 self.kill()
 
     def rss_kib(self):
@@ -175,7 +183,7 @@ class Server:
     def kubectl_env(self):
         return dict(os.environ, KUBECONFIG=self.kubeconfig, HOME=self.home)
 
-    def try_kubectl(self, *args, stdin=None, timeout=60):
+    def try_kubectl(self, *args, stdin=None, timeout=240):
         argv = [KUBECTL, *args]
         try:
             return Result(subprocess.run(argv, input=stdin, capture_output=True, text=True,
@@ -183,7 +191,7 @@ class Server:
         except subprocess.TimeoutExpired as e:
             raise Failure(f"kubectl {' '.join(args)}: longer than {timeout} s: {e.stdout!r}") from None
 
-    def kubectl(self, *args, stdin=None, timeout=60):
+    def kubectl(self, *args, stdin=None, timeout=240):
         """Standard output of a command that must succeed."""
         r = self.try_kubectl(*args, stdin=stdin, timeout=timeout)
         if r.code:
@@ -232,7 +240,7 @@ class Server:
         self.ssl = mine
         self.ssl_anonymous = ssl.create_default_context(cafile=files["certificate-authority"])
 
-    def connect(self, timeout=30, anonymous=False):
+    def connect(self, timeout=240, anonymous=False):
         return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout,
                                            context=self.ssl_anonymous if anonymous else self.ssl)
 
@@ -296,8 +304,8 @@ class Background:
 
     def wait(self, seconds=30):
         try:
-            return self.proc.wait(seconds)
-        except subprocess.TimeoutExpired:
+            return ended(self.proc, seconds)
+        except Failure:
             raise Failure(f"does not end: {self.text()}{self.errors()}") from None
 
 
@@ -326,7 +334,7 @@ class Writers:
             name = f"w{i}-{n}"
             try:
                 s = self.servers[at_server % len(self.servers)]
-                connection = connection or s.connect(timeout=10)
+                connection = connection or s.connect()
                 status, _, text = s.raw("POST", "/api/v1/namespaces/default/configmaps",
                                         config_map(name), connection=connection)
                 if status == 201:
@@ -349,7 +357,7 @@ def moved_config_maps(url):
     """name: revision of the ConfigMaps in a datastore that nobody holds, by way of a SQLite file."""
     path = os.path.join(temp_dir(), "moved.db")
     r = subprocess.run([KINGLET, "migrate", "--from", url, "--to", f"sqlite://{path}", "--verify"],
-                       capture_output=True, text=True, timeout=120)
+                       capture_output=True, text=True, timeout=240)
     check(r.returncode == 0, r.stdout + r.stderr)
     db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     rows = db.execute("SELECT name, MAX(id), deleted FROM kine WHERE name GLOB '/registry/configmaps/*'"

@@ -85,7 +85,7 @@ def test_rules():
 
 def refused(say, *flags):
     s = Server("--datastore-endpoint", "memory://", *flags)
-    r = subprocess.run([KINGLET, "server", *s.flags], capture_output=True, text=True, timeout=60)
+    r = subprocess.run([KINGLET, "server", *s.flags], capture_output=True, text=True, timeout=240)
     equal(r.returncode, 1, r.stderr)
     holds(r.stderr, say)
 

@@ -771,7 +771,7 @@ def test_definitions():
             equal((got["spec"]["text"], got["p8"]), ("x" * 1000, str(i)), "a custom object")
         for r in hooks.calls("/see"):
             equal(r["oldObject"]["spec"]["text"], "x" * 1000, "the old custom object")
-        k("delete", "crd", "things.example.com", "--timeout=60s")
+        k("delete", "crd", "things.example.com", "--timeout=180s")
         [asked] = [r for r in hooks.calls("/see") if r["operation"] == "DELETE"
                    and r["resource"]["resource"] == "customresourcedefinitions"]
         equal(asked["oldObject"]["metadata"]["name"], "things.example.com", "what was deleted")

@@ -301,7 +301,7 @@ def refused(value, plugins="EventRateLimit"):
                         "127.0.0.1", "--https-listen-port", str(free_port()), "--datastore-endpoint",
                         "memory://", "--kube-apiserver-arg", f"enable-admission-plugins={plugins}",
                         "--kube-apiserver-arg", f"admission-control-config-file={path}"],
-                       capture_output=True, text=True, timeout=60)
+                       capture_output=True, text=True, timeout=240)
     equal(r.returncode != 0, True, "it does not start")
     return r.stderr + r.stdout
 

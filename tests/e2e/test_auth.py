@@ -669,7 +669,7 @@ def test_admission_asks_the_webhook():
 
 
 def proxied(cert, headers):
-    c = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=context_of(cert))
+    c = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=240, context=context_of(cert))
     try:
         return server.raw("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", REVIEW, headers, c)
     finally:
@@ -846,7 +846,7 @@ def request_for(name, subject, signer, usages, token=None, context=None, ext=Non
     if token:
         status, text = ask("POST", path, token, json.dumps(body), {"Content-Type": "application/json"})
     else:
-        c = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=context or server.ssl)
+        c = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=240, context=context or server.ssl)
         status, _, text = server.raw("POST", path, body, connection=c)
         c.close()
     equal(status, 201, text)
@@ -896,7 +896,7 @@ def certificate(*args):
 
 
 def open_watch(context=None, headers=None):
-    c = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=context or server.ssl_anonymous)
+    c = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=240, context=context or server.ssl_anonymous)
     c.request("GET", "/api/v1/namespaces/default/configmaps?watch=true", headers=headers or {})
     r = c.getresponse()
     equal(r.status, 200)
@@ -916,7 +916,7 @@ def test_revoke():
     ctx = context_of("gone")
     by_user = open_watch(ctx)
     serial = openssl("x509", "-in", f"{DIR}/gone.crt", "-noout", "-serial").decode().strip().split("=")[1]
-    idle = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=ctx)
+    idle = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=240, context=ctx)
     path = "/api/v1/namespaces/default/configmaps"
     equal(server.raw("GET", path, connection=idle)[0], 200)
     for unclear in ("12345678901234567890", "1000"):  # hexadecimal, decimal or somebody's name?
@@ -930,7 +930,7 @@ def test_revoke():
     holds(certificate("list"), rf"^serial\s+\S+Z\s+{serial.lower().lstrip('0')}$")
     certificate("restore", ":".join(re.findall("..", serial)))
     idle.close()
-    idle = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=30, context=ctx)
+    idle = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=240, context=ctx)
     equal(server.raw("GET", path, connection=idle)[0], 200)
     certificate("revoke", "gwen")
     equal(server.raw("GET", path, connection=idle)[0], 401)

@@ -40,7 +40,7 @@ class TestServer:
         self.proc.stdin.close()
         self.proc.wait(30)
 
-    def run(self, *argv, timeout=120, cwd=None):
+    def run(self, *argv, timeout=240, cwd=None):
         """Standard output of a program that must succeed."""
         r = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, env=self.env, cwd=cwd, check=False)
         if r.returncode:
@@ -92,7 +92,7 @@ def test_kubectl_two_back():
         holds(s.run(old, "version", "--client"), r"v1\.34\.")
         s.run(old, "create", "deployment", "web", "--image=x:1", "--replicas=2")
         s.run(old, "expose", "deployment", "web", "--port=80")
-        s.run(old, "wait", "deployment/web", "--for=jsonpath={.status.replicas}=2", "--timeout=60s")
+        s.run(old, "wait", "deployment/web", "--for=jsonpath={.status.replicas}=2", "--timeout=180s")
         holds(s.run(old, "describe", "deployment", "web"), r"^Replicas: +2 desired")
         s.run(old, "set", "image", "deployment/web", "x=x:2")
         holds(s.run(old, "rollout", "history", "deployment/web"), "^2 ")
@@ -100,7 +100,7 @@ def test_kubectl_two_back():
         s.run(old, "label", "service", "web", "a=b")
         holds(s.run(old, "get", "all", "-l", "app=web"), "deployment.apps/web", "replicaset.apps/web-")
         s.run(old, "auth", "can-i", "delete", "nodes")
-        s.run(old, "delete", "deployment,service", "--all", "--timeout=60s")
+        s.run(old, "delete", "deployment,service", "--all", "--timeout=180s")
 
 
 def test_helm():
@@ -130,7 +130,7 @@ def test_bundles():
         equal(out.count("customresourcedefinition"), 10, "definitions of prometheus-operator")
         s.run(KUBECTL, "apply", "-f", os.path.join(CACHE, "gateway-api/config/crd/standard"))
         wait_for(lambda: s.run(KUBECTL, "wait", "--for=condition=Established", "crd", "--all",
-                               "--timeout=60s"), "the definitions are established")
+                               "--timeout=180s"), "the definitions are established")
         monitor = {"apiVersion": "monitoring.coreos.com/v1", "kind": "ServiceMonitor", "metadata": {"name": "m"},
                    "spec": {"selector": {"matchLabels": {"a": "b"}}, "endpoints": [{"port": "web", "interval": "30s"}]}}
         path = os.path.join(temp_dir(), "monitor.json")
@@ -141,7 +141,7 @@ def test_bundles():
         monitor["spec"]["endpoints"][0]["interval"] = "often"
         with open(path, "w", encoding="utf-8") as f:
             json.dump(monitor, f)
-        r = subprocess.run([KUBECTL, "apply", "-f", path], capture_output=True, text=True, timeout=60, env=s.env, check=False)
+        r = subprocess.run([KUBECTL, "apply", "-f", path], capture_output=True, text=True, timeout=240, env=s.env, check=False)
         holds(r.stderr, r'is invalid: spec.endpoints\[0\].interval: Invalid value: "often"')
 
 

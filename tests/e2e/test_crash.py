@@ -55,7 +55,7 @@ class Writer(threading.Thread):
     def run(self):
         while not self.stop:
             try:
-                connection = server.connect(timeout=10)
+                connection = server.connect(timeout=60)
                 while not self.stop:
                     self.one(connection)
             except LOST:
@@ -106,11 +106,11 @@ class Watcher(threading.Thread):
             self.restarts += 1
 
     def follow(self):
-        c = server.connect(timeout=20)
+        c = server.connect(timeout=240)
         if self.version is None:
             listed = server.get(CMS, c)
             self.version = listed["metadata"]["resourceVersion"]
-            c = server.connect(timeout=20)
+            c = server.connect(timeout=240)
         c.request("GET", f"{CMS}?watch=1&allowWatchBookmarks=true&resourceVersion={self.version}")
         response = c.getresponse()
         if response.status != 200:

@@ -183,7 +183,7 @@ def test_pretty():
 
 def remote(path, headers):
     """A request that does not come over the loopback."""
-    c = http.client.HTTPSConnection(ADDRESS, server.port, timeout=30, context=server.ssl_any)
+    c = http.client.HTTPSConnection(ADDRESS, server.port, timeout=240, context=server.ssl_any)
     try:
         c.request("GET", path, headers=headers)
         r = c.getresponse()

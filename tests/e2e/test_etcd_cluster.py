@@ -87,7 +87,7 @@ class Member:
             return f.read()
 
     def get(self, path):
-        with urllib.request.urlopen(self.url + path, timeout=10,
+        with urllib.request.urlopen(self.url + path, timeout=60,
                                     context=self.tls.context() if self.tls else None) as r:
             return r.read().decode()
 
@@ -102,8 +102,8 @@ class Member:
     def ctl(self, *args, refused=None):
         tls = ["--cacert", self.tls.path("ca.crt"), "--cert", self.tls.path("any.crt"), "--key",
                self.tls.path("any.key")] if self.tls else []
-        done = subprocess.run([ETCDCTL, "--endpoints", self.url, "--command-timeout=30s", *tls, *args],
-                              capture_output=True, text=True, timeout=60, check=False,
+        done = subprocess.run([ETCDCTL, "--endpoints", self.url, "--command-timeout=120s", *tls, *args],
+                              capture_output=True, text=True, timeout=240, check=False,
                               env=dict(os.environ, ETCDCTL_API="3"))
         if refused:
             check(done.returncode, f"{args} succeeded: {done.stdout}")

@@ -49,7 +49,7 @@ class Etcd:
 
 
 def get(url, context=None):
-    with urllib.request.urlopen(url, timeout=5, context=context) as r:
+    with urllib.request.urlopen(url, timeout=60, context=context) as r:
         return json.loads(r.read())
 
 

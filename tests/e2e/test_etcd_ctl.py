@@ -46,7 +46,7 @@ class Etcd:
 
     def http(self, path):
         try:
-            with urllib.request.urlopen(self.url + path, timeout=10) as r:
+            with urllib.request.urlopen(self.url + path, timeout=60) as r:
                 return r.status, r.read().decode()
         except urllib.error.HTTPError as e:
             return e.code, e.read().decode()
@@ -58,11 +58,11 @@ class Etcd:
             return False
 
     def argv(self, *args):
-        return [ETCDCTL, "--endpoints", self.url, "--command-timeout=20s", "--dial-timeout=5s", *args]
+        return [ETCDCTL, "--endpoints", self.url, "--command-timeout=120s", "--dial-timeout=60s", *args]
 
     def run(self, *args, stdin=None):
         env = dict(os.environ, ETCDCTL_API="3")
-        return subprocess.run(self.argv(*args), input=stdin, capture_output=True, timeout=60, env=env,
+        return subprocess.run(self.argv(*args), input=stdin, capture_output=True, timeout=240, env=env,
                               check=False)
 
     def __call__(self, *args, stdin=None):
@@ -247,7 +247,7 @@ def test_snapshot_and_restore():
     equal(hashlib.sha256(data[:-32]).digest(), data[-32:])
     etcd("put", "kept", "changed")
     url = f"sqlite://{temp_dir()}/state.db"
-    subprocess.run([KINGLET, "snapshot", "restore", path, "--to", url], check=True, timeout=60,
+    subprocess.run([KINGLET, "snapshot", "restore", path, "--to", url], check=True, timeout=240,
                    capture_output=True)
     restored = Etcd(url)
     restored.start()

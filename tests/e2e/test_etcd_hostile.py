@@ -200,7 +200,7 @@ def test_ten_thousand_watches_on_a_stream():
     def ask():
         yield from requests
         sent.wait()
-    stream = etcd.channel.stream_stream(WATCH, None, None)(ask(), timeout=120)
+    stream = etcd.channel.stream_stream(WATCH, None, None)(ask(), timeout=240)
     for _ in range(count):
         check(b"\x18\x01" in next(stream), "created")
     for i in range(100):
@@ -269,7 +269,7 @@ def test_more_values_than_memory_is_allowed():
         small.call(PUT, string(1, b"big/%03d" % i) + string(2, b"%03d" % i * 4000))
 
     def metric(name):
-        with urllib.request.urlopen(f"http://127.0.0.1:{small.port}/metrics", timeout=30) as r:
+        with urllib.request.urlopen(f"http://127.0.0.1:{small.port}/metrics", timeout=240) as r:
             return next(float(line.split()[1]) for line in r.read().decode().splitlines()
                         if line.startswith(name + " "))
 

@@ -181,7 +181,7 @@ def test_what_waits_for_the_store_for_long_is_told():
              "/etcdserverpb.KV/Txn": string(2, string(2, string(1, b"k"))),
              "/etcdserverpb.Lease/LeaseGrant": number(1, 60)}
     began = time.monotonic()
-    waiting = {m: slow.channel.unary_unary(m, None, None).future(r, timeout=20) for m, r in calls.items()}
+    waiting = {m: slow.channel.unary_unary(m, None, None).future(r, timeout=240) for m, r in calls.items()}
     for method, call in waiting.items():
         error = call.exception()
         check(error, method)

@@ -517,19 +517,19 @@ def test_rollout():
 def test_wait():
     n = namespace("wait")
     server.apply(deployment("d", replicas=0), config_map("c", {"state": "new"}), namespace="wait")
-    equal(k(*n, "wait", "--for=condition=Available", "deploy/d", "--timeout=20s"),
+    equal(k(*n, "wait", "--for=condition=Available", "deploy/d", "--timeout=180s"),
           "deployment.apps/d condition met\n")
     with server.kubectl_background(*n, "wait", "--for=jsonpath={.data.state}=done", "cm/c",
-                                   "--timeout=30s") as waiting:
+                                   "--timeout=180s") as waiting:
         k(*n, "patch", "cm", "c", "-p", '{"data":{"state":"done"}}')
         equal(waiting.wait(), 0)
         equal(waiting.text(), "configmap/c condition met\n")
-    with server.kubectl_background(*n, "wait", "--for=delete", "cm/c", "--timeout=30s") as waiting:
+    with server.kubectl_background(*n, "wait", "--for=delete", "cm/c", "--timeout=180s") as waiting:
         k(*n, "delete", "cm", "c")
         equal(waiting.wait(), 0)
     equal(server.kubectl_fails(*n, "wait", "--for=condition=Nosuch", "deploy/d", "--timeout=1s"),
           "error: timed out waiting for the condition on deployments/d\n")
-    with server.kubectl_background(*n, "wait", "--for=create", "cm/later", "--timeout=30s") as w:
+    with server.kubectl_background(*n, "wait", "--for=create", "cm/later", "--timeout=180s") as w:
         k(*n, "create", "configmap", "later")
         equal(w.wait(), 0)
 

@@ -188,7 +188,7 @@ def test_errors_of_flags():
                   ("--audit-policy-file", garbage, "--audit-log-path", "-")):
         r = subprocess.run([KINGLET, "server", "--debug", "--disable-agent", "--bind-address", "127.0.0.1", "--data-dir",
                             temp_dir(), "--https-listen-port", str(free_port()), *flags],
-                           capture_output=True, text=True, timeout=60, check=False)
+                           capture_output=True, text=True, timeout=240, check=False)
         check(r.returncode in (1, 2) and r.stderr, f"{flags[0]}: {r.returncode} {r.stderr!r}")
         holds_none(f"what {flags[:2]} says", r.stdout + r.stderr)
 

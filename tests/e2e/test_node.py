@@ -33,7 +33,7 @@ k = server.kubectl
 
 def purge():
     return subprocess.run([KINGLET, "purge", "--data-dir", DATA, "--bridge-name", BRIDGE,
-                           "--cgroup-root", CGROUP], capture_output=True, text=True, timeout=120)
+                           "--cgroup-root", CGROUP], capture_output=True, text=True, timeout=240)
 
 
 def clean_up():
@@ -70,7 +70,7 @@ def wait_phase(name, want, seconds=60):
 
 
 def remove(*names):
-    k("delete", "pod", *names, "--now", "--wait", timeout=60)
+    k("delete", "pod", *names, "--now", "--wait", timeout=240)
 
 
 def node_ready():
@@ -107,7 +107,7 @@ def test_node_becomes_ready():
 def test_deployment_becomes_ready():
     began = time.monotonic()
     server.apply(deployment("web", IMAGE, 3, ["httpd", "-f", "-v", "-p", "8080", "-h", "/www"]))
-    out = k("rollout", "status", "deploy/web", "--timeout=120s", timeout=130)
+    out = k("rollout", "status", "deploy/web", "--timeout=180s", timeout=240)
     holds(out, r'^deployment "web" successfully rolled out$')
     print(f"    ready after {time.monotonic() - began:.2f} s")
     holds(k("get", "deploy,rs,pods", "-o", "wide"), r"^deployment.apps/web +3/3 +3 +3 ",
@@ -175,7 +175,7 @@ def test_exec_with_terminal():
     command = f"stty rows 40 cols 111; {KUBECTL} exec -it terminal -- sh"
     r = subprocess.run(["script", "-qec", command, "/dev/null"], env=server.kubectl_env(),
                        input="tty; stty size\nexit 3\n", capture_output=True, text=True,
-                       timeout=60)
+                       timeout=240)
     holds(r.stdout, r"^/dev/pts/\d+\r?$", r"^40 111\r?$")
     equal(r.returncode, 3, f"exit status; {r.stdout}")
     remove("terminal")
@@ -188,14 +188,14 @@ def test_rollout():
     k("patch", "deploy", "web", "--type=json", "-p", json.dumps([{
         "op": "replace", "path": "/spec/template/spec/containers/0/command",
         "value": ["sleep", "1000"]}]))
-    holds(k("rollout", "status", "deploy/web", "--timeout=90s", timeout=99), "successfully rolled out")
+    holds(k("rollout", "status", "deploy/web", "--timeout=180s", timeout=240), "successfully rolled out")
     wait_for(lambda: images() == {"sleep"}, "old pods are gone")
     k("rollout", "undo", "deploy/web")
-    holds(k("rollout", "status", "deploy/web", "--timeout=90s", timeout=99), "successfully rolled out")
+    holds(k("rollout", "status", "deploy/web", "--timeout=180s", timeout=240), "successfully rolled out")
     wait_for(lambda: images() == {"httpd"}, "the first pods are back")
     before = set(containers_of("app=web"))
     equal(k("rollout", "restart", "deploy/web"), "deployment.apps/web restarted\n")
-    holds(k("rollout", "status", "deploy/web", "--timeout=90s", timeout=99), "successfully rolled out")
+    holds(k("rollout", "status", "deploy/web", "--timeout=180s", timeout=240), "successfully rolled out")
     wait_for(lambda: not before & set(containers_of("app=web")), "all pods are new")
     holds(k("rollout", "history", "deploy/web"), r"^REVISION +CHANGE-CAUSE$", r"^4 ")
     # A broken one stands still and says why; undo heals it.
@@ -204,7 +204,7 @@ def test_rollout():
              "the reason shows")
     holds(k("get", "deploy", "web"), r"^web +3/3 +1 +3 ")
     k("rollout", "undo", "deploy/web")
-    holds(k("rollout", "status", "deploy/web", "--timeout=90s", timeout=99), "successfully rolled out")
+    holds(k("rollout", "status", "deploy/web", "--timeout=180s", timeout=240), "successfully rolled out")
 
 
 def test_delete_with_grace():
@@ -395,7 +395,7 @@ def test_server_killed():
             check(is_alive(container), f"{container} runs without the server")
     server.start()
     wait_for(lambda: node_ready() == "True", "node is ready")
-    k("rollout", "status", "deploy/web", "--timeout=60s")
+    k("rollout", "status", "deploy/web", "--timeout=180s")
     wait_for(lambda: containers_of("app=web") == before, "the same containers", 30)
     name = next(iter(before))
     equal(k("exec", name, "--", "echo", "still here"), "still here\n")
@@ -455,7 +455,7 @@ def test_stop_and_start():
 
 
 def test_delete_all():
-    k("delete", "deploy", "web", timeout=60)
+    k("delete", "deploy", "web", timeout=240)
     wait_for(lambda: k("get", "pods", "-o", "name") == "", "no pods", 60)
     pods = os.path.join(DATA, "agent/kubelet/pods")
     wait_for(lambda: os.listdir(pods) == [], "no directories of pods", 30)
@@ -479,8 +479,8 @@ def test_purge():
     rest = pod("port", IMAGE, ["sleep", "1000"], terminationGracePeriodSeconds=1)
     rest["spec"]["containers"][0]["ports"] = [{"containerPort": 80, "hostPort": 18099}]
     server.apply(rest)
-    k("rollout", "status", "deploy/rest", "--timeout=60s", timeout=70)
-    k("wait", "--for=condition=Ready", "pod/port", "--timeout=60s", timeout=70)
+    k("rollout", "status", "deploy/rest", "--timeout=180s", timeout=240)
+    k("wait", "--for=condition=Ready", "pod/port", "--timeout=180s", timeout=240)
     equal(server.stop(30), 0)
     check(BRIDGE in nat("-S").stdout, "the port has a rule")
     nat("-N", "CNI-DN-another")

@@ -211,7 +211,7 @@ class Node:
         self.ssl.load_cert_chain(f"{work}/crt", f"{work}/key")
 
     def ask(self, method, path, body=None, kind="application/json"):
-        c = http.client.HTTPSConnection("127.0.0.1", s.port, timeout=30, context=self.ssl)
+        c = http.client.HTTPSConnection("127.0.0.1", s.port, timeout=240, context=self.ssl)
         c.request(method, path, json.dumps(body) if body else None, {"Content-Type": kind})
         r = c.getresponse()
         answer = json.loads(r.read())

@@ -17,7 +17,7 @@ def server(*flags, data=None):
     return Server("--advertise-address", "127.0.0.1", "--peer-port", str(free_port()), *flags, data=data)
 
 
-def kinglet(*args, timeout=60):
+def kinglet(*args, timeout=240):
     return subprocess.run([KINGLET, *args], capture_output=True, text=True, timeout=timeout)
 
 
@@ -38,7 +38,7 @@ def must_not(code, say, *args):
 
 def refused(say, s):
     """A server that must not start: one sentence, exit 1."""
-    r = kinglet("server", *s.flags, timeout=90)
+    r = kinglet("server", *s.flags, timeout=240)
     equal(r.returncode, 1, f"exit status: {r.stderr}")
     lines = [x for x in r.stderr.splitlines() if x.startswith("kinglet: ")]
     equal(len(lines), 1, f"sentences in {r.stderr}")
@@ -191,7 +191,7 @@ def test_moved_while_the_leader_dies():
             proc = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             wait_for(lambda: w.refused or proc.poll() is not None, "writes are held off")
             lead.kill()
-            out, _ = proc.communicate(timeout=60)
+            out, _ = proc.communicate(timeout=240)
             print("   ", "moved" if proc.returncode == 0 else out.strip().splitlines()[-1])
 
             def moved():

@@ -49,7 +49,7 @@ server = Server(*FLAGS, "--datastore-endpoint", remote.endpoint)
 
 def kubectl(*args):
     r = subprocess.run([KUBECTL, "--kubeconfig", server.kubeconfig, *args], capture_output=True,
-                       text=True, timeout=60)
+                       text=True, timeout=240)
     if r.returncode:
         fail(f"kubectl {' '.join(args)}: {r.stderr}")
     return r.stdout
@@ -58,7 +58,7 @@ def kubectl(*args):
 def refused(endpoint, *flags):
     r = subprocess.run([KINGLET, "server", "--disable-agent", "--data-dir", temp_dir(),
                         "--https-listen-port", str(free_port()), "--datastore-endpoint", endpoint, *flags],
-                       capture_output=True, text=True, timeout=60)
+                       capture_output=True, text=True, timeout=240)
     check(r.returncode, f"{endpoint} was opened")
     return r.stdout + r.stderr
 
@@ -127,7 +127,7 @@ def gateway(path, body):
     """The reference's JSON gateway: what no API of ours would write."""
     data = json.dumps(body).encode()
     request = urllib.request.Request(remote.url + path, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as r:
+    with urllib.request.urlopen(request, timeout=240) as r:
         return json.load(r)
 
 
@@ -145,7 +145,7 @@ def test_migrate():
                                        for i in range(5)]})
     target = f"sqlite://{work}/copied.db"
     r = subprocess.run([KINGLET, "migrate", "--from", remote.endpoint, "--to", target, "--verify"],
-                       capture_output=True, text=True, timeout=120)
+                       capture_output=True, text=True, timeout=240)
     if r.returncode:
         fail(f"migrate: {r.stdout}{r.stderr}")
     holds(r.stdout + r.stderr, "verified: both sides have digest [0-9a-f]{64}")
@@ -160,7 +160,7 @@ def test_migrate():
 
 
 def openssl(*args):
-    subprocess.run(["openssl", *args], check=True, capture_output=True, timeout=60)
+    subprocess.run(["openssl", *args], check=True, capture_output=True, timeout=240)
 
 
 def make_ca(name):

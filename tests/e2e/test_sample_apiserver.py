@@ -91,7 +91,7 @@ class Sample:
     def ask(self, method, path, token=None):
         """A request that does not go through us."""
         context = ssl.create_default_context(cafile=self.path("ca.crt"))
-        c = http.client.HTTPSConnection(ADDRESS, self.port, timeout=30, context=context)
+        c = http.client.HTTPSConnection(ADDRESS, self.port, timeout=240, context=context)
         c.request(method, path, headers={"Authorization": f"Bearer {token}"} if token else {})
         r = c.getresponse()
         status, text = r.status, r.read().decode()
@@ -133,7 +133,7 @@ def test_becomes_available():
                   "ports": [{"name": "", "port": sample.port}], "endpoints": [{"addresses": [ADDRESS]}]},
                  namespace="wardle")
     sample.start(server.kubectl("-n", "wardle", "create", "token", "apiserver").strip())
-    server.kubectl("wait", "apiservice", V1, "--for=condition=Available", "--timeout=60s", timeout=90)
+    server.kubectl("wait", "apiservice", V1, "--for=condition=Available", "--timeout=180s", timeout=240)
 
 
 def test_objects():

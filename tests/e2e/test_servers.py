@@ -59,7 +59,7 @@ def server(*flags, data=None):
 def refused(code, say, *flags, data=None):
     """A server that must not start: one sentence, exit 1."""
     s = server(*flags, data=data)
-    r = subprocess.run([KINGLET, "server", *s.flags], capture_output=True, text=True, timeout=90)
+    r = subprocess.run([KINGLET, "server", *s.flags], capture_output=True, text=True, timeout=240)
     equal(r.returncode, code, f"exit status of {flags}: {r.stderr}")
     lines = [x for x in r.stderr.splitlines() if x.startswith("kinglet: ")]
     equal(len(lines), 1, f"sentences in {r.stderr}")
@@ -107,7 +107,7 @@ def test_one_identity():
 
 def status(s):
     r = subprocess.run([KINGLET, "status", "--data-dir", s.data, "-o", "json"], capture_output=True,
-                       text=True, timeout=60)
+                       text=True, timeout=240)
     equal(r.returncode, 0, r.stderr)
     return json.loads(r.stdout)
 
@@ -127,7 +127,7 @@ def test_status_names_all():
         equal(sorted(m["role"] for m in members), ["batch leader", "follower"], "roles")
     follower = a if status(a)["role"] == "follower" else b
     text = subprocess.run([KINGLET, "status", "--data-dir", follower.data], capture_output=True,
-                          text=True, timeout=60).stdout
+                          text=True, timeout=240).stdout
     holds(text, r"^role: +follower$", r"^members: +[0-9a-f]{16} ", r" follower .* \(this server\)$")
 
 
@@ -138,7 +138,7 @@ def test_moved_by_any():
     with Writers([a, b]) as w:
         wait_for(lambda: w.count() > 200, "writes")
         r = subprocess.run([KINGLET, "migrate", "--online", "--data-dir", follower.data, "--to",
-                            target, "--verify"], capture_output=True, text=True, timeout=60)
+                            target, "--verify"], capture_output=True, text=True, timeout=240)
         equal(r.returncode, 0, r.stderr)
         print("   ", re.search(r"the pause was \d+ ms", r.stdout).group(0))
         had = w.refused
@@ -156,7 +156,7 @@ def test_moved_by_any():
     wait_for(lambda: re.search(r"trying again: the datastore takes no writes: it was moved to raft://",
                                leader.log_tail()), "it says so")
     r = subprocess.run([KINGLET, "migrate", "--unfence", "--data-dir", leader.data],
-                       capture_output=True, text=True, timeout=60)
+                       capture_output=True, text=True, timeout=240)
     equal(r.returncode, 0, r.stderr)
     wait_for(leader.is_ready, "it is ready")
     for s in (a, b):
@@ -170,7 +170,7 @@ def test_credentials_of_one_work_on_the_other():
     equal(with_bearer(b, token), 200)
     equal(with_bearer(b, token[:-4] + "AAAA"), 401)
     # The admin's certificate of A on B.
-    c = http.client.HTTPSConnection("127.0.0.1", b.port, context=a.ssl, timeout=30)
+    c = http.client.HTTPSConnection("127.0.0.1", b.port, context=a.ssl, timeout=240)
     c.request("GET", "/api/v1/namespaces/kube-system")
     equal(c.getresponse().status, 200)
     c.close()
@@ -200,7 +200,7 @@ def open_watches(s, n, pem=None, token=None):
         context = ssl.create_default_context(cafile=os.path.join(s.data, "server/tls/server-ca.crt"))
         if pem:
             context.load_cert_chain(pem)
-        c = http.client.HTTPSConnection("127.0.0.1", s.port, context=context, timeout=30)
+        c = http.client.HTTPSConnection("127.0.0.1", s.port, context=context, timeout=240)
         c.request("GET", "/api/v1/namespaces/default/configmaps?watch=true",
                   headers={"Authorization": f"Bearer {token}"} if token else {})
         r = c.getresponse()
@@ -218,7 +218,7 @@ def all_end(watches):
 
 def certificate(s, *args):
     r = subprocess.run([KINGLET, "certificate", *args, "--data-dir", s.data], capture_output=True, text=True,
-                       timeout=60)
+                       timeout=240)
     equal(r.returncode, 0, r.stderr)
 
 
@@ -372,7 +372,7 @@ def test_single_server_directory_goes_in():
 
 def members(s):
     r = subprocess.run([KINGLET, "member", "list", "-o", "json", "--data-dir", s.data, "--server",
-                        f"https://127.0.0.1:{s.port}"], capture_output=True, text=True, timeout=60)
+                        f"https://127.0.0.1:{s.port}"], capture_output=True, text=True, timeout=240)
     if r.returncode:
         fail(f"member list: {r.stderr}")
     return json.loads(r.stdout)

@@ -13,7 +13,7 @@ CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 
 def kinglet(*args, want=0, data=None):
     argv = [KINGLET, *args, "--data-dir", data or server.data]
-    r = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    r = subprocess.run(argv, capture_output=True, text=True, timeout=240)
     if r.returncode != want:
         fail(f"{' '.join(argv)}: exit {r.returncode}: {r.stdout}{r.stderr}")
     return r.stdout + r.stderr
@@ -113,7 +113,7 @@ def test_schedule():
     server.stop()
     flags = server.flags
     r = subprocess.run([KINGLET, "server", *flags, "--snapshot-schedule-cron", "61 * * * *"],
-                       capture_output=True, text=True, timeout=60)
+                       capture_output=True, text=True, timeout=240)
     equal(r.returncode, 1, "exit status")
     holds(r.stderr, r"end of range \(61\) above maximum \(59\)")
     server.flags = [*flags, "--snapshot-schedule-cron", "* * * * *", "--snapshot-retention", "2"]

@@ -27,7 +27,7 @@ server = Server("--disable-controller-manager", "--disable-scheduler")
 
 
 def kinglet(*args, want=0):
-    r = subprocess.run([KINGLET, *args], capture_output=True, text=True, timeout=60)
+    r = subprocess.run([KINGLET, *args], capture_output=True, text=True, timeout=240)
     if r.returncode != want:
         fail(f"kinglet {' '.join(args)}: exit {r.returncode}: {r.stdout}{r.stderr}")
     return r.stdout + r.stderr
@@ -102,7 +102,7 @@ def test_there_and_back():
         equal(kine.poll(), None, f"kine's exit status: {text}")
         check(not re.search(r"level=(error|fatal)", text), text)
         r = subprocess.run([KINGLET, "server", *server.flags], capture_output=True, text=True,
-                           timeout=60)
+                           timeout=240)
         equal(r.returncode, 1, "exit status while kine runs")
         check("in use by" in r.stderr or "locked" in r.stderr or "written by kine" in r.stderr,
               r.stderr)
@@ -111,7 +111,7 @@ def test_there_and_back():
         kine.wait(30)
     same(kine_list(), mine, "keys after kine had it")
     r = subprocess.run([KINGLET, "server", *server.flags], capture_output=True, text=True,
-                       timeout=60)
+                       timeout=240)
     equal(r.returncode, 1, "exit status without --take-over")
     holds(r.stderr, "written by kine or K3s", "--take-over", "--to-kine leads back")
     server.flags += ["--take-over"]
@@ -146,7 +146,7 @@ def through_kine(url):
 def refuses_kine(url):
     """kine may not write what is kinglet's: it gives up at its start."""
     r = subprocess.run([KINE, "--endpoint", url, "--listen-address", f"127.0.0.1:{free_port()}",
-                        "--metrics-bind-address", "0"], capture_output=True, text=True, timeout=60)
+                        "--metrics-bind-address", "0"], capture_output=True, text=True, timeout=240)
     check(r.returncode, "kine started on a datastore of kinglet's")
     holds(r.stdout + r.stderr, "this datastore is kinglet's")
 
@@ -166,7 +166,7 @@ def there_and_back(kind):
         equal(s.stop(), 0, "exit status")
         holds(kinglet("migrate", "--to-kine", db.url), "kine and K3s open it again")
         through_kine(db.url)
-        r = subprocess.run([KINGLET, "server", *s.flags], capture_output=True, text=True, timeout=60)
+        r = subprocess.run([KINGLET, "server", *s.flags], capture_output=True, text=True, timeout=240)
         equal(r.returncode, 1, "exit status without --take-over")
         holds(r.stderr, "written by kine or K3s", "--take-over", "--to-kine leads back")
         s.flags += ["--take-over"]
@@ -244,7 +244,7 @@ def test_k3s_identity():
                    " lease, value, old_value) VALUES(?, ?, 1, 0, 0, 0, 0, ?, NULL)", (rev, key, value))
     db.close()
     new = Server("--token", "open", "--take-over", *quiet)
-    r = subprocess.run([KINGLET, "server", *new.flags], capture_output=True, text=True, timeout=60)
+    r = subprocess.run([KINGLET, "server", *new.flags], capture_output=True, text=True, timeout=240)
     equal(r.returncode, 1, f"exit status with a wrong token: {r.stderr}")
     equal([x for x in r.stderr.splitlines() if x.startswith("kinglet: ")],
           ["kinglet: the token is not that of the K3s cluster whose datastore this is (--token)"])

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# time-limit: 120
+# time-limit: 300
 """kinglet test-server: ready with one line, objects of files, controllers, gone with its parent."""
 import json
 import os
@@ -31,7 +31,7 @@ class TestServer:
 
     def kubectl(self, *args, stdin=None, fails=False):
         r = subprocess.run([KUBECTL, "--kubeconfig", self.ready["kubeconfig"], *args], input=stdin,
-                           capture_output=True, text=True, timeout=60,
+                           capture_output=True, text=True, timeout=240,
                            env=dict(os.environ, HOME=self.home))
         check((r.returncode != 0) == fails, f"kubectl {args}: {r.stdout}{r.stderr}")
         return r.stderr if fails else r.stdout
@@ -72,7 +72,7 @@ items:
         equal(s.kubectl("-n", "x", "get", "cm", "c", "-o", "jsonpath={.data.a}"), "b", "data")
     bad = write("bad.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {}\n")
     r = subprocess.run([KINGLET, "test-server", "--manifests", bad], stdin=subprocess.DEVNULL,
-                       capture_output=True, text=True, timeout=60)
+                       capture_output=True, text=True, timeout=240)
     equal((r.returncode, r.stdout), (1, ""), "a manifest that is refused")
     holds(r.stderr, re.escape(bad) + ": Pod p: .*spec.containers: Required value")
 
@@ -97,11 +97,11 @@ def test_controllers():
     with TestServer("--controllers", "namespace-controller,garbage-collector-controller") as s:
         s.kubectl("create", "ns", "x")
         s.kubectl("-n", "x", "create", "cm", "c")
-        s.kubectl("delete", "ns", "x", "--timeout=50s")
+        s.kubectl("delete", "ns", "x", "--timeout=180s")
         holds(s.kubectl("get", "ns", "x", fails=True), "NotFound")
         equal(s.kubectl("-n", "default", "get", "sa", "-o", "name"), "", "accounts of a controller that is off")
     r = subprocess.run([KINGLET, "test-server", "--controllers", "*,-nobody"], capture_output=True, text=True,
-                       stdin=subprocess.DEVNULL, timeout=60)
+                       stdin=subprocess.DEVNULL, timeout=240)
     equal(r.returncode, 2, "status of a wrong name")
     holds(r.stderr, 'kinglet test-server: "nobody" is not in the list of known controllers')
 
@@ -112,7 +112,7 @@ def test_gone_with_parent():
               f"p=subprocess.Popen([{KINGLET!r},'test-server'],stdin=subprocess.DEVNULL,stdout=subprocess.PIPE)\n"
               "sys.stdout.write(p.stdout.readline().decode());sys.stdout.flush()\n"
               "os.kill(os.getpid(), 9)\n")
-    r = subprocess.run([sys.executable, "-c", starts], stdout=subprocess.PIPE, text=True, timeout=60)
+    r = subprocess.run([sys.executable, "-c", starts], stdout=subprocess.PIPE, text=True, timeout=240)
     equal(r.returncode, -signal.SIGKILL, "the parent's end")
     pid = json.loads(r.stdout)["pid"]
 

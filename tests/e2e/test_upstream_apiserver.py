@@ -88,7 +88,7 @@ class World:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         request = urllib.request.Request(f"https://127.0.0.1:{self.port}{path}",
                                          headers={"Authorization": "Bearer " + TOKEN})
-        with urllib.request.urlopen(request, timeout=60, context=context) as r:
+        with urllib.request.urlopen(request, timeout=240, context=context) as r:
             return r.read()
 
     def argv(self, *args):
@@ -104,7 +104,7 @@ class World:
     def metric(self, name):
         context = ssl.create_default_context(cafile=self.path("ca.crt"))
         context.load_cert_chain(self.path("any.crt"), self.path("any.key"))
-        with urllib.request.urlopen(f"https://127.0.0.1:{self.etcd_port}/metrics", timeout=60, context=context) as r:
+        with urllib.request.urlopen(f"https://127.0.0.1:{self.etcd_port}/metrics", timeout=240, context=context) as r:
             return next(float(line.split()[1]) for line in r.read().decode().splitlines() if line.startswith(name + " "))
 
 
@@ -154,7 +154,7 @@ def test_watch_and_optimistic_locking():
     old = json.loads(world.kubectl("-n", "many", "get", "configmap", "m0001", "-o", "json"))
     world.kubectl("-n", "many", "patch", "configmap", "m0001", "-p", '{"data":{"v":"newer"}}')
     done = subprocess.run(world.argv("replace", "-f", "-"), input=json.dumps(old), capture_output=True, text=True,
-                          timeout=120, check=False)
+                          timeout=240, check=False)
     holds(done.stderr, "the object has been modified")
 
 
@@ -179,7 +179,7 @@ def test_the_datastore_restarts():
 
     def created():
         world.kubectl("-n", "many", "create", "configmap", "after", "--dry-run=client", "-o", "name")
-        return subprocess.run(world.argv("-n", "many", "create", "configmap", "after"), capture_output=True, timeout=120,
+        return subprocess.run(world.argv("-n", "many", "create", "configmap", "after"), capture_output=True, timeout=240,
                               check=False).returncode == 0
     wait_for(created, "it takes writes", 120)
     equal(len(json.loads(world.get("/api/v1/namespaces/many/configmaps"))["items"]), 599)
