@@ -35,6 +35,7 @@ struct kl_admit_config {
     struct {                               // ImagePolicyWebhook
         struct kl_remote *to;
         int64_t allow_ms, deny_ms; // how long an answer holds; 0: not at all
+        int backoff_ms;            // of the queries (auth/ask.h)
         bool default_allow;
     } images;
     struct kl_kubeconfig *mutating, *validating; // as whom webhooks are called

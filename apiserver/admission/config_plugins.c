@@ -308,7 +308,7 @@ int kl_config_images(struct kl_admit_config *c, struct kl_str text, struct kl_er
         {"imagePolicy", 'O', "imagePolicyWebhookConfig", policy}, END};
     const int64_t ms = 1000000, s = 1000 * ms, minute = 60 * s;
     struct kl_value *v = new_value(c, err);
-    int64_t backoff_ms; // is checked; calls are tried again as other webhooks' are
+    int64_t backoff_ms;
     if (!v)
         return KL_ENOMEM;
     if (!text.p)
@@ -324,6 +324,7 @@ int kl_config_images(struct kl_admit_config *c, struct kl_str text, struct kl_er
         (rc = duration(p, "denyTTL", s, s, 30 * minute, "1s and 30m0s", 30 * s, &c->images.deny_ms,
                        err)))
         return rc;
+    c->images.backoff_ms = backoff_ms ? (int)backoff_ms : -1; // -1 in the file: no pause
     c->images.default_allow = kl_is_true(kl_map_value(p, KL_STR("defaultAllow")));
     struct kl_str file = kl_arena_dup(&c->arena, member(p, "kubeConfigFile"));
     return file.p ? kl_remote_from_kubeconfig(file.p, &c->images.to, err)

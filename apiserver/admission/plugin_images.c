@@ -116,13 +116,32 @@ static void read_answer(struct kl_query *q, int http, struct kl_str body,
     out->until_ms = ttl ? kl_mono_ms() + ttl : 0;
 }
 
+// Who validates after us sees the annotation; what is stored has none, since upstream validates a
+// copy.
+static int annotate(struct kl_admit *ad)
+{
+    struct kl_arena *a = ad->r->arena;
+    struct kl_value *copy = KL_ARENA_NEW(a, struct kl_value);
+    if (!copy)
+        return kl_admit_oom(ad);
+    *copy = *ad->object;
+    copy->owned = 0;
+    struct kl_value *meta = kl_edit(a, copy, KL_F_metadata, KL_STRUCT);
+    struct kl_value *notes = kl_edit(a, meta, KL_F_annotations, KL_MAP);
+    if (kl_map_set_value(a, notes, KL_STR("alpha.image-policy.k8s.io/failed-open"),
+                         kl_string(KL_STR("true"))))
+        return kl_admit_oom(ad);
+    ad->object = copy;
+    return 0;
+}
+
 static int failed(struct kl_admit *ad, struct kl_str why)
 {
     if (!ad->r->srv->admit_config->images.default_allow)
         return kl_admit_forbid(ad, "%.*s", KL_PRI(why));
     kl_log(KL_LOG_WARN, "admission", "plugin=ImagePolicyWebhook failed open: %.*s", KL_PRI(why));
     kl_req_note(ad->r, KL_STR(NOTE "failed-open"), KL_STR("true"), false);
-    return 0;
+    return annotate(ad);
 }
 
 static int act(struct kl_admit *ad, const struct kl_reply *reply)
@@ -159,6 +178,7 @@ static int ask(struct kl_admit *ad, struct kl_str key, struct kl_str spec)
                                     .body = body,
                                     .timeout_ms = TIMEOUT_MS,
                                     .retries = RETRIES,
+                                    .backoff_ms = ad->r->srv->admit_config->images.backoff_ms,
                                     .max_bytes = ANSWER_MAX,
                                     .read = read_answer};
     int rc = kl_ask_begin(ad->r->al, &ad->r->ask, &q, &err);

@@ -9,7 +9,8 @@
 
 enum {
     MAX_IN_FLIGHT = 1024, // calls of one loop; more questions are not answered
-    MAX_REPLIES = 8192,
+    MAX_REPLIES = 8192,   // upstream's caches of decisions
+    MAX_REPLY_BYTES = 16 << 20,
     MAX_FOLLOWED = 3,
     FIRST_BACKOFF_MS = 500,
     ARENA_BYTES = 1 << 20,
@@ -34,10 +35,21 @@ struct kl_query {
     char key[];
 };
 
+// What the loop knows; the newest use stands first.
+struct kept {
+    struct kl_reply *reply;
+    struct kept *prev, *next;
+    size_t bytes;
+    uint32_t n;
+    char key[];
+};
+
 struct kl_ask_loop {
     struct kl_http_client *http;
     struct kl_timers *timers;
-    struct kl_map replies, running;
+    struct kl_map replies, running; // replies: struct kept
+    struct kept *first, *last;
+    size_t bytes; // of replies
     struct kl_query *queries;
     bool stopping;
 };
@@ -66,25 +78,58 @@ static void unref_reply(struct kl_reply *r)
     free(r);
 }
 
-static void drop_replies(struct kl_ask_loop *l)
+static void unlink_kept(struct kl_ask_loop *l, struct kept *k)
 {
-    KL_MAP_EACH (&l->replies, e)
-        unref_reply(e->value);
-    kl_map_fini(&l->replies);
-    kl_map_init(&l->replies);
+    *(k->prev ? &k->prev->next : &l->first) = k->next;
+    *(k->next ? &k->next->prev : &l->last) = k->prev;
 }
 
-static void keep_reply(struct kl_ask_loop *l, struct kl_str key, struct kl_reply *r)
+static void link_first(struct kl_ask_loop *l, struct kept *k)
 {
-    void *old = NULL;
-    if (!r->until_ms || l->stopping)
+    k->prev = NULL;
+    k->next = l->first;
+    *(l->first ? &l->first->prev : &l->last) = k;
+    l->first = k;
+}
+
+static void drop_kept(struct kl_ask_loop *l, struct kept *k)
+{
+    kl_map_del(&l->replies, (struct kl_str){k->key, k->n});
+    unlink_kept(l, k);
+    l->bytes -= k->bytes;
+    unref_reply(k->reply);
+    free(k);
+}
+
+static void drop_replies(struct kl_ask_loop *l)
+{
+    while (l->last)
+        drop_kept(l, l->last);
+}
+
+// `body_bytes` stands for what was made of the answer outside of its arena.
+static void keep_reply(struct kl_ask_loop *l, struct kl_str key, struct kl_reply *r,
+                       size_t body_bytes)
+{
+    size_t bytes = sizeof *r + sizeof(struct kept) + 2 * key.n + r->arena.used_bytes + body_bytes;
+    struct kept *k = kl_map_get(&l->replies, key);
+    if (k)
+        drop_kept(l, k);
+    if (!r->until_ms || l->stopping || bytes > MAX_REPLY_BYTES)
         return;
-    if (l->replies.n >= MAX_REPLIES)
-        drop_replies(l);
+    while (l->last && (l->replies.n >= MAX_REPLIES || l->bytes + bytes > MAX_REPLY_BYTES))
+        drop_kept(l, l->last);
+    if (!(k = malloc(sizeof *k + key.n)))
+        return; // is asked again
+    *k = (struct kept){.reply = r, .bytes = bytes, .n = (uint32_t)key.n};
+    memcpy(k->key, key.p, key.n);
+    if (kl_map_set(&l->replies, key, k, NULL)) {
+        free(k);
+        return;
+    }
     r->refs++;
-    if (kl_map_set(&l->replies, key, r, &old))
-        unref_reply(r);
-    unref_reply(old);
+    l->bytes += bytes;
+    link_first(l, k);
 }
 
 static void tell(struct kl_ask *ask, struct kl_str key, struct kl_reply *r)
@@ -106,12 +151,16 @@ const struct kl_reply *kl_ask_known(struct kl_api_loop *al, struct kl_ask *ask, 
         if (kl_str_eq((struct kl_str){s->key, s->n}, key))
             return s->reply;
     struct kl_ask_loop *l = al->asks;
-    struct kl_reply *r = l ? kl_map_get(&l->replies, key) : NULL;
-    if (!r || kl_mono_ms() < r->until_ms)
-        return r;
-    kl_map_del(&l->replies, key);
-    unref_reply(r);
-    return NULL;
+    struct kept *k = l ? kl_map_get(&l->replies, key) : NULL;
+    if (!k)
+        return NULL;
+    if (kl_mono_ms() >= k->reply->until_ms) {
+        drop_kept(l, k);
+        return NULL;
+    }
+    unlink_kept(l, k);
+    link_first(l, k);
+    return k->reply;
 }
 
 // ---- who waits
@@ -162,14 +211,14 @@ static void unlink_query(struct kl_query *q)
         q->next->pprev = q->pprev;
 }
 
-static void end_query(struct kl_query *q, struct kl_reply *r)
+static void end_query(struct kl_query *q, struct kl_reply *r, size_t body_bytes)
 {
     struct kl_ask_loop *l = q->al->asks;
     struct kl_ask *waiting = NULL;
     kl_timer_cancel(l->timers, &q->timer);
     kl_map_del(&l->running, q->spec.key);
     unlink_query(q);
-    keep_reply(l, q->spec.key, r);
+    keep_reply(l, q->spec.key, r, body_bytes);
     while (q->waiters) {
         struct kl_ask *x = q->waiters;
         unlink_ask(x);
@@ -208,7 +257,7 @@ static void on_timer(struct kl_timer *t)
         return;
     }
     q->spec.read(q, rc, KL_STR(""), &err, r);
-    end_query(q, r);
+    end_query(q, r, 0);
 }
 
 // client-go's webhook: DefaultShouldRetry.
@@ -225,9 +274,9 @@ static void on_answer(void *arg, int http, struct kl_str body, const struct kl_e
     struct kl_error none = {0};
     q->call = NULL;
     if (worth_another(q, http)) {
-        int64_t delay = FIRST_BACKOFF_MS;
+        int64_t delay = q->spec.backoff_ms ? q->spec.backoff_ms : FIRST_BACKOFF_MS;
         for (int i = 1; i < q->attempt; i++)
-            delay += delay / 2;
+            delay += delay / 2; // negative: at once
         kl_timer_after(q->al->asks->timers, &q->timer, delay);
         return;
     }
@@ -239,7 +288,7 @@ static void on_answer(void *arg, int http, struct kl_str body, const struct kl_e
     q->again = false;
     q->spec.read(q, http, body, err ? err : &none, r);
     if (!q->again || q->al->asks->stopping) {
-        end_query(q, r);
+        end_query(q, r, body.n);
         return;
     }
     unref_reply(r);
@@ -389,7 +438,7 @@ void kl_ask_stop(struct kl_api_loop *al)
             return;
         kl_error_set(&err, KL_ECANCELED, "the server stops");
         q->spec.read(q, KL_ECANCELED, KL_STR(""), &err, r);
-        end_query(q, r);
+        end_query(q, r, 0);
     }
 }
 

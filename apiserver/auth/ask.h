@@ -6,8 +6,9 @@
 // known. When something is missing they begin to fetch it, say no, and leave a mark in the
 // request's kl_ask; kl_ask_wait then calls back when the answer has come, and the question is asked
 // again from the start. A request remembers the answers it got (struct kl_ask), so that the second
-// time goes through even when nothing may be cached; what may be is kept by the loop. What needs no
-// network (certificates, service account tokens, RBAC) never comes here.
+// time goes through even when nothing may be cached; what may be is kept by the loop, bounded in
+// number and bytes, the longest unused going first. What needs no network (certificates, service
+// account tokens, RBAC) never comes here.
 //
 // Equal questions of one loop are one call. Everything belongs to one loop.
 #pragma once
@@ -69,8 +70,8 @@ struct kl_query_spec {
     struct kl_str target;  // "" : the remote's own
     struct kl_bytes *body; // NULL: GET. JSON otherwise; referenced
     uint32_t timeout_ms;   // of one attempt
-    int retries;           // further attempts after 429, 5xx and broken connections, 0.5 s apart
-                           // and growing
+    int retries;           // further attempts after 429, 5xx and broken connections
+    int backoff_ms;        // before the first of them, then growing; 0: 500, negative: none
     size_t max_bytes;
     // Reads the answer into *out. http is the status, or a negative kl_err with err. It may ask
     // further with kl_query_follow, then this answer is not given to anybody.

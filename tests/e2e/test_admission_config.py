@@ -36,6 +36,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         asked.append((self.path.partition("?")[0], self.headers.get("Authorization"), review))
         if self.path == "/images":
             images = [c["image"] for c in review["spec"]["containers"]]
+            if "broken" in images:
+                self.send_response(500)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             review["status"] = {"allowed": "evil" not in images, "auditAnnotations": {"seen": "yes"}}
             if "evil" in images:
                 review["status"]["reason"] = "evil is evil"
@@ -110,7 +115,7 @@ FILE = write("admission.json", config(
             limits=[{"type": "Namespace", "qps": 1, "burst": 2}]),
     {"name": "ResourceQuota", "path": "quota.yaml"},
     {"name": "ImagePolicyWebhook", "configuration": {"imagePolicy": {
-        "kubeConfigFile": POLICY, "allowTTL": 60, "denyTTL": -1}}},
+        "kubeConfigFile": POLICY, "allowTTL": 60, "denyTTL": -1, "retryBackoff": 1, "defaultAllow": True}}},
     {"name": "PodNodeSelector", "configuration": {"podNodeSelectorPluginConfig": {
         "clusterDefaultNodeSelector": "pool=shared", "narrow": "pool=shared,disk=ssd"}}},
     section("PodTolerationRestriction", "Configuration",
@@ -230,6 +235,34 @@ def test_images():
         equal(post(pods("images"), pod(name), connection=same)[0], 201)
     same.close()
     equal(len(reviews()), 3)
+
+
+def test_images_failed_open():
+    """Who validates after the plug-in sees that nobody vouched for the images; the stored pod does not."""
+    namespace("open")
+    group = "/apis/admissionregistration.k8s.io/v1/"
+    key = "alpha.image-policy.k8s.io/failed-open"
+    rules = [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}]
+    for plural, kind, spec in (
+            ("validatingadmissionpolicies", "ValidatingAdmissionPolicy",
+             {"matchConstraints": {"resourceRules": rules}, "validations": [
+                 {"expression": f"object.metadata.?annotations['{key}'].orValue('') != 'true'",
+                  "message": "nobody vouches for it"}]}),
+            ("validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding",
+             {"policyName": "open", "validationActions": ["Deny"], "matchResources": {
+                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "open"}}}})):
+        equal(post(group + plural, {"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
+                                    "metadata": {"name": "open"}, "spec": spec})[0], 201)
+    broken = pod("broken")
+    broken["spec"]["containers"][0]["image"] = "broken"
+    status, answer, _ = post(pods("open"), broken)
+    equal(status, 422, f"answer {answer}")
+    holds(answer["message"], "nobody vouches for it$")
+    tries = [r for path, _, r in asked if path == "/images" and r["spec"]["namespace"] == "open"]
+    equal(len(tries), 5)
+    s.api("DELETE", group + "validatingadmissionpolicybindings/open")
+    status, made, _ = post(pods("open"), broken)
+    equal((status, key in made["metadata"].get("annotations", {})), (201, False))
 
 
 def test_event_rate():
