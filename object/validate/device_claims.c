@@ -14,25 +14,89 @@ enum {
 
 // ---- names of requests
 
-static const struct kl_value *request_named(const struct kl_value *list, struct kl_str name)
+// A request, or a subrequest of it. What is sent may have very many of both, and be full of
+// references to them: they are sorted once.
+struct request_name {
+    struct kl_str request, sub;
+    bool is_sub;
+    size_t at; // the request's place: of those of one name the last one counts, as in a map
+};
+struct requests {
+    struct request_name *v;
+    size_t n;
+};
+
+static int compare_names(const struct request_name *a, const struct request_name *b)
 {
-    for (size_t i = kl_len(list); i-- > 0;) // the last one counts, as in a map
-        if (kl_str_eq(kl_text(kl_get(kl_at(list, i), KL_F_name)), name))
-            return kl_at(list, i);
-    return NULL;
+    int c = kl_str_cmp(a->request, b->request);
+    c = c ? c : (a->at > b->at) - (a->at < b->at);
+    c = c ? c : a->is_sub - b->is_sub;
+    return c ? c : kl_str_cmp(a->sub, b->sub);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return compare_names(a, b);
+}
+
+// False: no memory, and said.
+static bool read_requests(struct kl_v *c, const struct kl_value *list, const struct kl_vpath *p,
+                          struct requests *ret)
+{
+    size_t n = 0;
+    for (KL_EACH(r, list))
+        n += 1 + kl_len(kl_get(r, KL_F_firstAvailable));
+    *ret = (struct requests){.v = kl_arena_alloc(c->f->arena, (n + 1) * sizeof *ret->v)};
+    if (!ret->v) {
+        kl_v_internal(c, p, "out of memory");
+        return false;
+    }
+    for (size_t i = 0; i < kl_len(list); i++) {
+        const struct kl_value *r = kl_at(list, i);
+        struct kl_str name = kl_text(kl_get(r, KL_F_name));
+        ret->v[ret->n++] = (struct request_name){.request = name, .at = i};
+        for (KL_EACH(sub, kl_get(r, KL_F_firstAvailable)))
+            ret->v[ret->n++] = (struct request_name){
+                .request = name, .sub = kl_text(kl_get(sub, KL_F_name)), .is_sub = true, .at = i};
+    }
+    qsort(ret->v, ret->n, sizeof *ret->v, by_name);
+    return true;
+}
+
+// The number of entries that are not after `x`.
+static size_t entries_until(const struct requests *rs, const struct request_name *x)
+{
+    size_t i = 0;
+    for (size_t end = rs->n; i < end;) {
+        size_t middle = i + (end - i) / 2;
+        if (compare_names(&rs->v[middle], x) > 0)
+            end = middle;
+        else
+            i = middle + 1;
+    }
+    return i;
 }
 
 // REQUEST or REQUEST/SUBREQUEST
-static bool is_request(const struct kl_value *requests, struct kl_str ref)
+static bool is_request(const struct requests *rs, struct kl_str ref)
 {
     ptrdiff_t slash = kl_str_chr(ref, '/');
     struct kl_str name = slash < 0 ? ref : (struct kl_str){ref.p, (size_t)slash};
-    const struct kl_value *r = request_named(requests, name);
-    return r && (slash < 0 || request_named(kl_get(r, KL_F_firstAvailable),
-                                            kl_str_from(ref, (size_t)slash + 1)));
+    const struct request_name most = {.request = name, .at = SIZE_MAX};
+    size_t i = entries_until(rs, &most);
+    if (!i || !kl_str_eq(rs->v[i - 1].request, name))
+        return false;
+    if (slash < 0)
+        return true;
+    const struct request_name want = {.request = name,
+                                      .sub = kl_str_from(ref, (size_t)slash + 1),
+                                      .is_sub = true,
+                                      .at = rs->v[i - 1].at};
+    i = entries_until(rs, &want);
+    return i && !compare_names(&rs->v[i - 1], &want);
 }
 
-static void check_ref(struct kl_v *c, const struct kl_value *requests, struct kl_str ref,
+static void check_ref(struct kl_v *c, const struct requests *requests, struct kl_str ref,
                       const struct kl_vpath *p)
 {
     static const char unknown[] = "must be the name of a request in the claim or the name of a "
@@ -50,7 +114,7 @@ static void check_ref(struct kl_v *c, const struct kl_value *requests, struct kl
         kl_v_invalid_str(c, p, ref, unknown);
 }
 
-static void check_refs(struct kl_v *c, const struct kl_value *requests, const struct kl_value *refs,
+static void check_refs(struct kl_v *c, const struct requests *requests, const struct kl_value *refs,
                        const struct kl_vpath *p)
 {
     if (!kl_v_few(c, refs, KL_DEVICE_LIST_MAX, p))
@@ -118,7 +182,7 @@ static void check_request(struct kl_v *c, const struct kl_value *r, const struct
     }
 }
 
-static void check_constraint(struct kl_v *c, const struct kl_value *requests,
+static void check_constraint(struct kl_v *c, const struct requests *requests,
                              const struct kl_value *v, const struct kl_vpath *p)
 {
     static const kl_sym attributes[] = {KL_F_matchAttribute, KL_F_distinctAttribute};
@@ -146,6 +210,9 @@ static void check_claim(struct kl_v *c, const struct kl_value *spec, const struc
     const struct kl_value *constraints = kl_get(d, KL_F_constraints);
     const struct kl_value *config = kl_get(d, KL_F_config);
     const struct kl_vpath *p = F(up, devices);
+    struct requests names;
+    if (!read_requests(c, requests, F(p, requests), &names))
+        return;
     if (kl_v_few(c, requests, KL_DEVICE_LIST_MAX, F(p, requests))) {
         for (size_t i = 0; i < kl_len(requests); i++)
             check_request(c, kl_at(requests, i), I(F(p, requests), i));
@@ -154,12 +221,12 @@ static void check_claim(struct kl_v *c, const struct kl_value *spec, const struc
     kl_v_device_env_end(c);
     if (kl_v_few(c, constraints, KL_DEVICE_LIST_MAX, F(p, constraints)))
         for (size_t i = 0; i < kl_len(constraints); i++)
-            check_constraint(c, requests, kl_at(constraints, i), I(F(p, constraints), i));
+            check_constraint(c, &names, kl_at(constraints, i), I(F(p, constraints), i));
     if (!kl_v_few(c, config, KL_DEVICE_LIST_MAX, F(p, config)))
         return;
     for (size_t i = 0; i < kl_len(config); i++) {
         const struct kl_vpath *at = I(F(p, config), i);
-        check_refs(c, requests, kl_get(kl_at(config, i), KL_F_requests), F(at, requests));
+        check_refs(c, &names, kl_get(kl_at(config, i), KL_F_requests), F(at, requests));
         kl_v_device_config(c, kl_at(config, i), false, at);
     }
 }
@@ -289,7 +356,7 @@ static void check_device(struct kl_v *c, const struct kl_value *d, bool allocate
     check_network(c, kl_get(d, KL_F_networkData), F(p, networkData));
 }
 
-static void check_result(struct kl_v *c, const struct kl_value *requests, const struct kl_value *v,
+static void check_result(struct kl_v *c, const struct requests *requests, const struct kl_value *v,
                          const struct kl_vpath *p)
 {
     const struct kl_value *share = kl_get(v, KL_F_shareID);
@@ -309,9 +376,12 @@ static void check_allocation(struct kl_v *c, const struct kl_value *requests,
     const struct kl_value *results = kl_path(v, KL_F_devices, KL_F_results);
     const struct kl_value *config = kl_path(v, KL_F_devices, KL_F_config);
     const struct kl_vpath *p = F(up, devices);
+    struct requests names;
+    if (!read_requests(c, requests, up, &names))
+        return;
     if (kl_v_few(c, results, KL_DEVICE_LIST_MAX, F(p, results)))
         for (size_t i = 0; i < kl_len(results); i++)
-            check_result(c, requests, kl_at(results, i), I(F(p, results), i));
+            check_result(c, &names, kl_at(results, i), I(F(p, results), i));
     if (kl_v_few(c, config, 2 * (size_t)KL_DEVICE_LIST_MAX, F(p, config)))
         for (size_t i = 0; i < kl_len(config); i++) {
             const struct kl_value *x = kl_at(config, i);
@@ -321,7 +391,7 @@ static void check_allocation(struct kl_v *c, const struct kl_value *requests,
                 kl_v_required(c, F(at, source), "");
             else if (!kl_v_in(source, sources))
                 kl_v_unsupported(c, F(at, source), source, sources);
-            check_refs(c, requests, kl_get(x, KL_F_requests), F(at, requests));
+            check_refs(c, &names, kl_get(x, KL_F_requests), F(at, requests));
             kl_v_device_config(c, x, false, at);
         }
     if (kl_get(v, KL_F_nodeSelector))
