@@ -80,7 +80,7 @@ void es_again(struct es_server *s)
     assert_true(s->pid >= 0);
     if (!s->pid)
         run_program(s, program);
-    int64_t end = kl_mono_ms() + 60000;
+    int64_t end = kl_mono_ms() + 120000;
     while (connect_port(s->port)) {
         if (kl_mono_ms() > end || waitpid(s->pid, NULL, WNOHANG) == s->pid)
             fail_msg("%s does not start: %s/server.log", program, s->dir);

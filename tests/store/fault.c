@@ -204,7 +204,7 @@ static void full_disk(void **state)
     hs_client_open(&c, &hs);
     char reserve[128];
     snprintf(reserve, sizeof(reserve), "%s/state.db-reserve", hs.dir);
-    for (int64_t until = kl_mono_ms() + 20000; access(reserve, F_OK) && kl_mono_ms() < until;)
+    for (int64_t until = kl_mono_ms() + 120000; access(reserve, F_OK) && kl_mono_ms() < until;)
         sched_yield();
     assert_int_equal(access(reserve, F_OK), 0);
     struct kl_str value = {calloc(1, 64 << 10), 64 << 10};
@@ -235,7 +235,7 @@ static void full_disk(void **state)
     }
     assert_int_equal(hs_count(&c, "/big/", "/big0"), 0);
     assert_int_equal(hs_compact(&c, hs_rev(&c)), 0);
-    for (int64_t until = kl_mono_ms() + 20000; kl_mono_ms() < until;) {
+    for (int64_t until = kl_mono_ms() + 120000; kl_mono_ms() < until;) {
         kl_store_status(hs.s, &st);
         if (!st.disk_full)
             break;

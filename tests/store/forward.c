@@ -211,7 +211,7 @@ static void attachments_come_back(void **state)
 
 static void wait_gone(struct hs_client *c, const char *key)
 {
-    int64_t until = kl_mono_ms() + 20000;
+    int64_t until = kl_mono_ms() + 120000;
     for (;;) {
         struct kl_kv *kv = hs_get(c, key);
         kl_kv_unref(kv);
@@ -324,7 +324,7 @@ static void submit_late(struct hs_client *c, void *arg)
 
 static void wait_late(struct cluster *k, struct late *l, int64_t step_ms)
 {
-    int64_t until = kl_mono_ms() + 20000;
+    int64_t until = kl_mono_ms() + 120000;
     while (!atomic_load(&l->done)) {
         if (kl_mono_ms() > until)
             fail_msg("no answer");
@@ -401,7 +401,7 @@ static void jump(struct cluster *k, int i)
 
 static void wait_key(struct hs_client *c, const char *key)
 {
-    int64_t until = kl_mono_ms() + 20000;
+    int64_t until = kl_mono_ms() + 120000;
     struct kl_kv *kv;
     for (; !(kv = hs_get(c, key)); sched_yield()) {
         if (kl_mono_ms() > until)
@@ -533,7 +533,7 @@ static void write_once(struct writer *w, struct kl_bytes *v, int i)
     o.txn = (struct kl_txn){
         .body = {.compares = &o.cmp, .ncompares = !blind, .then = o.op, .nthen = 2}};
     hs_run(c, submit_once, &o);
-    int64_t until = kl_mono_ms() + 30000;
+    int64_t until = kl_mono_ms() + 120000;
     while (!atomic_load(&o.done)) {
         CHECK(kl_mono_ms() < until, "%s: no answer", o.key);
         sched_yield();

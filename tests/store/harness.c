@@ -2,8 +2,11 @@
 #include "harness.h"
 #include "servers.h"
 #include "base/clock.h"
+#include "base/cond.h"
 #include "store/backend.h"
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DEADLINE_S = 60 };
+enum { DEADLINE_S = 120 };
 
 uint64_t hs_rand(uint64_t *s)
 {
@@ -170,6 +173,8 @@ void hs_clock_add(struct hs_clock *c, int64_t ms)
 struct call {
     struct kl_task task;
     struct hs_client *c;
+    const char *what;
+    atomic_bool ran; // on the client's loop; what it asked for may still be on its way
     void (*fn)(struct hs_client *c, void *arg);
     void *arg;
     pthread_mutex_t mu;
@@ -185,33 +190,108 @@ static void finish(struct call *k)
     pthread_mutex_unlock(&k->mu);
 }
 
-static void deadline(struct timespec *ts)
+// True after a second. Deadlines are counted in these, so that a machine that stands still for a
+// minute takes one of them.
+static bool wait_second(pthread_cond_t *cond, pthread_mutex_t *mu)
 {
-    clock_gettime(CLOCK_REALTIME, ts);
-    ts->tv_sec += DEADLINE_S;
+    struct timespec until = kl_cond_until(1000);
+    return pthread_cond_timedwait(cond, mu, &until) == ETIMEDOUT;
+}
+
+static void tell_file(const char *task, const char *name)
+{
+    char path[300], text[400];
+    snprintf(path, sizeof(path), "/proc/self/task/%s/%s", task, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    if (fd >= 0)
+        close(fd);
+    if (n <= 0)
+        return;
+    for (ssize_t i = 0; i < n; i++)
+        text[i] = text[i] == '\n' ? ' ' : text[i];
+    fprintf(stderr, " %s: %.*s;", name, (int)n, text);
+}
+
+// What every thread does, as the kernel sees it.
+static void tell_threads(void)
+{
+    static const char *const files[] = {"comm", "wchan", "syscall", "schedstat", "stat"};
+    DIR *d = opendir("/proc/self/task");
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (e->d_name[0] == '.')
+            continue;
+        fprintf(stderr, "thread %s", e->d_name);
+        for (size_t i = 0; i < KL_COUNT(files); i++)
+            tell_file(e->d_name, files[i]);
+        fputc('\n', stderr);
+    }
+    if (d)
+        closedir(d);
+}
+
+static void tell_store(const char *name, struct kl_store *s)
+{
+    struct kl_store_status st;
+    if (!s)
+        return;
+    kl_store_status(s, &st);
+    fprintf(stderr,
+            "%s: revision %lld, queued %lld, batches %lld, rows %lld, values %lld bytes, in the "
+            "file %lld of %lld, error %d %s\n",
+            name, (long long)st.rev, (long long)st.queued, (long long)st.batches,
+            (long long)st.rows, (long long)st.value_bytes, (long long)st.file_value_bytes,
+            (long long)st.file_bytes, st.last_error, st.last_error_text);
+}
+
+// A callback that never comes: where everybody is, also in the core dump.
+_Noreturn static void give_up(struct call *k)
+{
+    struct kl_loop_stalls st;
+    kl_loop_get_stalls(k->c->loop, &st);
+    fprintf(
+        stderr,
+        "%s: no answer in %d s; it was %s by the loop %s, which has had %lld turns, the longest "
+        "of %lld us\n",
+        k->what, DEADLINE_S, atomic_load(&k->ran) ? "begun" : "not begun", kl_loop_name(k->c->loop),
+        (long long)st.turns, (long long)st.max_us);
+    tell_threads();
+    tell_store("store", k->c->hs->s);
+    tell_store("other store", k->c->hs->other);
+    abort();
 }
 
 // Posts the call and waits until somebody finishes it.
-static void start_and_wait(struct call *k, void (*run)(struct kl_task *))
+static void start_and_wait(struct call *k, const char *what, void (*run)(struct kl_task *))
 {
-    struct timespec ts;
-    deadline(&ts);
+    int left = DEADLINE_S;
     pthread_mutex_init(&k->mu, NULL);
-    pthread_cond_init(&k->cond, NULL);
+    kl_cond_init(&k->cond);
+    k->what = what;
+    atomic_store(&k->ran, false);
     k->done = false;
     k->task.run = run;
     kl_loop_post(k->c->loop, &k->task);
     pthread_mutex_lock(&k->mu);
     while (!k->done) {
-        if (pthread_cond_timedwait(&k->cond, &k->mu, &ts) == ETIMEDOUT)
-            abort(); // a callback that never comes: the core dump says where everybody is
+        if (wait_second(&k->cond, &k->mu) && !k->done && --left < 0)
+            give_up(k);
     }
     pthread_mutex_unlock(&k->mu);
+    pthread_cond_destroy(&k->cond);
+    pthread_mutex_destroy(&k->mu);
+}
+
+static struct call *begin_call(struct kl_task *t)
+{
+    struct call *k = KL_CONTAINER_OF(t, struct call, task);
+    atomic_store(&k->ran, true);
+    return k;
 }
 
 static void run_call(struct kl_task *t)
 {
-    struct call *k = KL_CONTAINER_OF(t, struct call, task);
+    struct call *k = begin_call(t);
     k->fn(k->c, k->arg);
     finish(k);
 }
@@ -219,7 +299,7 @@ static void run_call(struct kl_task *t)
 void hs_run(struct hs_client *c, void (*fn)(struct hs_client *, void *), void *arg)
 {
     struct call k = {.c = c, .fn = fn, .arg = arg};
-    start_and_wait(&k, run_call);
+    start_and_wait(&k, "a call", run_call);
 }
 
 static void open_readers(struct hs_client *c, void *arg)
@@ -283,7 +363,7 @@ static void txn_done(struct kl_txn *txn)
 
 static void run_txn(struct kl_task *task)
 {
-    struct txn_call *t = KL_CONTAINER_OF(task, struct txn_call, k.task);
+    struct txn_call *t = KL_CONTAINER_OF(begin_call(task), struct txn_call, k);
     struct hs_store *hs = t->k.c->hs;
     struct kl_store *s = hs->other && atomic_fetch_add(&hs->turn, 1) % 2 ? hs->other : hs->s;
     struct kl_error err;
@@ -299,7 +379,7 @@ int hs_txn(struct hs_client *c, struct kl_txn *txn)
 {
     struct txn_call t = {.k.c = c, .txn = *txn};
     t.txn.cb = txn_done;
-    start_and_wait(&t.k, run_txn);
+    start_and_wait(&t.k, "a transaction", run_txn);
     *txn = t.txn;
     return txn->code;
 }
@@ -413,7 +493,7 @@ static void compact_done(struct kl_compact_wait *w)
 
 static void run_compact(struct kl_task *t)
 {
-    struct other_call *o = KL_CONTAINER_OF(t, struct other_call, k.task);
+    struct other_call *o = KL_CONTAINER_OF(begin_call(t), struct other_call, k);
     o->compact.cb = compact_done;
     int r = kl_store_compact(o->k.c->hs->s, &o->compact, NULL);
     if (!r)
@@ -425,14 +505,14 @@ static void run_compact(struct kl_task *t)
 int hs_compact_logical(struct hs_client *c, kl_rev rev)
 {
     struct other_call o = {.k.c = c, .compact = {.rev = rev}};
-    start_and_wait(&o.k, run_compact);
+    start_and_wait(&o.k, "a compaction", run_compact);
     return o.code;
 }
 
 int hs_compact(struct hs_client *c, kl_rev rev)
 {
     struct other_call o = {.k.c = c, .compact = {.rev = rev, .physical = true}};
-    start_and_wait(&o.k, run_compact);
+    start_and_wait(&o.k, "a compaction", run_compact);
     return o.code;
 }
 
@@ -451,7 +531,7 @@ static void lease_done(struct kl_lease_req *q)
 
 static void run_lease(struct kl_task *t)
 {
-    struct other_call *o = KL_CONTAINER_OF(t, struct other_call, k.task);
+    struct other_call *o = KL_CONTAINER_OF(begin_call(t), struct other_call, k);
     o->lease.cb = lease_done;
     o->lease.loop = NULL;
     int r = kl_store_lease(o->k.c->hs->s, &o->lease, NULL);
@@ -464,7 +544,7 @@ static void run_lease(struct kl_task *t)
 int hs_lease(struct hs_client *c, struct kl_lease_req *q)
 {
     struct other_call o = {.k.c = c, .lease = *q};
-    start_and_wait(&o.k, run_lease);
+    start_and_wait(&o.k, "a lease", run_lease);
     *q = o.lease;
     return q->code;
 }
@@ -476,7 +556,7 @@ static void range_done(struct kl_range_at *q)
 
 static void run_range(struct kl_task *t)
 {
-    struct other_call *o = KL_CONTAINER_OF(t, struct other_call, k.task);
+    struct other_call *o = KL_CONTAINER_OF(begin_call(t), struct other_call, k);
     o->range.cb = range_done;
     o->range.loop = NULL;
     int r = kl_store_range_at(o->k.c->hs->s, &o->range, NULL);
@@ -489,7 +569,7 @@ static void run_range(struct kl_task *t)
 int hs_range_at(struct hs_client *c, struct kl_range_at *q)
 {
     struct other_call o = {.k.c = c, .range = *q};
-    start_and_wait(&o.k, run_range);
+    start_and_wait(&o.k, "a range at an old revision", run_range);
     *q = o.range;
     return q->code;
 }
@@ -569,7 +649,7 @@ int hs_watch_start(struct hs_watch *w, struct hs_client *c, const char *key, con
 {
     if (!w->c) {
         pthread_mutex_init(&w->mu, NULL);
-        pthread_cond_init(&w->cond, NULL);
+        kl_cond_init(&w->cond);
     }
     w->c = c;
     w->code = 0;
@@ -600,16 +680,14 @@ void hs_watch_go(struct hs_watch *w)
 
 void hs_watch_wait(struct hs_watch *w, size_t n)
 {
-    struct timespec ts;
-    deadline(&ts);
+    int left = DEADLINE_S;
     pthread_mutex_lock(&w->mu);
-    int r = 0;
-    while (w->n < n && !w->code && !r)
-        r = pthread_cond_timedwait(&w->cond, &w->mu, &ts);
+    while (w->n < n && !w->code && left >= 0)
+        left -= wait_second(&w->cond, &w->mu);
     size_t have = w->n;
     int code = w->code;
     pthread_mutex_unlock(&w->mu);
-    if (r)
+    if (have < n && !code)
         fail_msg("watch of %.*s: %zu of %zu events after %d s, code %d", KL_PRI(w->w.key), have, n,
                  DEADLINE_S, code);
 }

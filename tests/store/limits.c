@@ -68,7 +68,7 @@ static void open_gate(void)
 
 static void wait_at_gate(void)
 {
-    for (int64_t until = kl_mono_ms() + 20000; !atomic_load(&gate.waits); sched_yield())
+    for (int64_t until = kl_mono_ms() + 120000; !atomic_load(&gate.waits); sched_yield())
         assert_true(kl_mono_ms() < until);
 }
 
@@ -143,7 +143,7 @@ static void do_later(struct hs_client *c, void *arg)
 
 static void wait_later(struct later *l)
 {
-    for (int64_t until = kl_mono_ms() + 20000; !atomic_load(&l->done); sched_yield())
+    for (int64_t until = kl_mono_ms() + 120000; !atomic_load(&l->done); sched_yield())
         assert_true(kl_mono_ms() < until);
 }
 
@@ -181,7 +181,7 @@ static void renewal_in_flight(void **state)
     turn_core(&f->c);
     assert_int_equal(hs_count(&f->c, "r/a", NULL), 1);
     hs_clock_add(&f->clock, 1);
-    for (int64_t until = kl_mono_ms() + 20000; hs_count(&f->c, "r/a", NULL); sched_yield())
+    for (int64_t until = kl_mono_ms() + 120000; hs_count(&f->c, "r/a", NULL); sched_yield())
         assert_true(kl_mono_ms() < until);
 }
 
@@ -255,7 +255,7 @@ static void history_ahead(void **state)
     assert_int_equal(w.ev[HIST_ROWS].rev, head + 1);
     assert_null(w.ev[HIST_ROWS].value);
     hs_watch_fini(&w);
-    for (int64_t until = kl_mono_ms() + 20000; !atomic_load(&p.done); sched_yield())
+    for (int64_t until = kl_mono_ms() + 120000; !atomic_load(&p.done); sched_yield())
         assert_true(kl_mono_ms() < until);
     kl_txn_fini(&p.txn);
 }
@@ -315,7 +315,7 @@ static void whole_pages(void **state)
     hs_client_open(&c, &hs);
     struct whole w = {.events = 0};
     hs_run(&c, start_whole, &w);
-    for (int64_t until = kl_mono_ms() + 20000; atomic_load(&w.seen) < TXNS * OPS; sched_yield())
+    for (int64_t until = kl_mono_ms() + 120000; atomic_load(&w.seen) < TXNS * OPS; sched_yield())
         assert_true(kl_mono_ms() < until);
     hs_run(&c, stop_whole, &w);
     assert_int_equal(w.events, TXNS * OPS);

@@ -251,7 +251,7 @@ static bool run_round(struct round *r, int round, uint64_t seed)
     }
     hs_client_open(&r->c, r->hs);
     hs_run(&r->c, start_writers, r);
-    int64_t until = kl_mono_ms() + 60000;
+    int64_t until = kl_mono_ms() + 120000;
     while (atomic_load(&r->running)) {
         if (kl_mono_ms() > until)
             fail_msg("round %d: writers without an answer", round);

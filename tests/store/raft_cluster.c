@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SERVERS = 3, WAIT_MS = 20000, ELECTION_MS = 300 };
+enum { SERVERS = 3, WAIT_MS = 120000, ELECTION_MS = 300 };
 
 struct server {
     uint64_t id;

@@ -91,7 +91,7 @@ static void remote_killed(void **state)
     }
     for (int k = 0; k < KILLS; k++) {
         int have = sum_acked(w);
-        int64_t until = kl_mono_ms() + 60000;
+        int64_t until = kl_mono_ms() + 120000;
         while (sum_acked(w) < have + 100 && kl_mono_ms() < until)
             sched_yield();
         assert_true(sum_acked(w) >= have + 100);
@@ -224,7 +224,7 @@ static void another_cluster(void **state)
     remove_data(f);
     es_again(&f->hs.remote);
     kl_rev got;
-    int64_t until = kl_mono_ms() + 30000;
+    int64_t until = kl_mono_ms() + 120000;
     // What was on its way when the other one came may be stored there, and is not called unstored.
     while ((got = hs_put(&f->c, "maybe", "v", -1)) != KL_EUNAVAILABLE && kl_mono_ms() < until)
         assert_true(got == KL_EMAYBE);

@@ -28,7 +28,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-enum { SERVERS_MAX = 16, READY_S = 60, ARGS_MAX = 64 };
+enum { SERVERS_MAX = 16, READY_S = 180, ARGS_MAX = 64 };
 
 // What the janitor knows: it outlives the test, however that ends.
 struct janitor {

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { TIMEOUT_MS = 20000, BIG = 1572864 };
+enum { TIMEOUT_MS = 60000, BIG = 1572864 };
 
 static const struct kl_sql_driver *driver;
 static enum ts_kind kind;
@@ -181,7 +181,7 @@ static void tables(void **state)
     assert_int_equal(head(s.c, 9), INT64_MIN);
     assert_int_equal(head(s.c, 10), -1); // no import
     int64_t off = head(s.c, 12) - kl_wall_ms();
-    if (off < -2000 || off > 2000)
+    if (off < -600000 || off > 600000) // another unit, or a zone's hours
         fail_msg("the database's clock is off by %lld ms", (long long)off);
     close_session(&s);
 }
@@ -805,7 +805,7 @@ static void *run_rival(void *arg)
 static void await_waiters(int n)
 {
     char out[64] = "";
-    for (int64_t until = kl_mono_ms() + 20000; strtol(out, NULL, 10) != n;) {
+    for (int64_t until = kl_mono_ms() + 120000; strtol(out, NULL, 10) != n;) {
         assert_true(kl_mono_ms() < until);
         poll(NULL, 0, 20);
         ts_sql(ts_shared(kind), NULL,
@@ -1042,7 +1042,7 @@ static void interrupted(void **state)
         driver->finish(other);
     }
     assert_int_equal(r, KL_EUNAVAILABLE);
-    assert_true(kl_mono_ms() - since < 5000);
+    assert_true(kl_mono_ms() - since < TIMEOUT_MS - 5000);
     pthread_join(t, NULL);
     driver->close(other);
     OK(driver->end(s.c, true, &err));
@@ -1058,26 +1058,26 @@ static void lost_server(void **state)
     char url[192];
     parse(ts_url_socket(server, kind == TS_POSTGRES ? "postgres" : "mysql", url, sizeof(url)), NULL,
           &e);
-    e.connect_timeout_s = 2;
+    e.connect_timeout_s = TIMEOUT_MS / 1000;
     OK(driver->connect(&e, 2000, &c, &err));
     ts_pause(server);
     int64_t since = kl_mono_ms();
     enum kl_sql_tables t;
     assert_int_equal(driver->inspect(c, &t, &err), KL_EUNAVAILABLE);
     int64_t took = kl_mono_ms() - since;
-    if (took < 1000 || took > 8000)
+    if (took < 1000)
         fail_msg("given up after %lld ms", (long long)took);
     driver->close(c);
-    since = kl_mono_ms();
+    e.connect_timeout_s = 2;
     assert_int_equal(driver->connect(&e, 2000, &c, &err), KL_EUNAVAILABLE);
-    assert_true(kl_mono_ms() - since < 10000);
     ts_resume(server);
-    OK(driver->connect(&e, 2000, &c, &err));
+    e.connect_timeout_s = TIMEOUT_MS / 1000;
+    OK(driver->connect(&e, TIMEOUT_MS, &c, &err));
     ts_kill(server);
     assert_int_equal(driver->inspect(c, &t, &err), KL_EUNAVAILABLE);
     driver->close(c);
     ts_up(server);
-    OK(driver->connect(&e, 2000, &c, &err));
+    OK(driver->connect(&e, TIMEOUT_MS, &c, &err));
     ts_down(server);
     assert_int_equal(driver->inspect(c, &t, &err), KL_EUNAVAILABLE);
     driver->close(c);

@@ -146,7 +146,7 @@ static pid_t start_pgbouncer(const char *mode, int port)
         execlp("pgbouncer", "pgbouncer", "-q", ini, NULL);
         _exit(127);
     }
-    for (int64_t until = kl_mono_ms() + 20000;;) {
+    for (int64_t until = kl_mono_ms() + 120000;;) {
         struct sockaddr_in a = {.sin_family = AF_INET,
                                 .sin_port = htons((uint16_t)port),
                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -246,7 +246,7 @@ static void nobody_knows(void **state)
     kl_fault_clear();
     ts_sql(hs.server, hs.db, "DROP TRIGGER lose ON kv_batch", NULL, 0);
     struct kl_kv *kv = NULL;
-    for (int64_t until = kl_mono_ms() + 20000; !kv && kl_mono_ms() < until; poll(NULL, 0, 5))
+    for (int64_t until = kl_mono_ms() + 120000; !kv && kl_mono_ms() < until; poll(NULL, 0, 5))
         kv = hs_get(&c, "/maybe");
     assert_non_null(kv);
     assert_int_equal(kv->version, 1);
@@ -284,7 +284,7 @@ static void restore(struct hs_store *hs, const struct backup *b)
 
 static kl_rev wait_rev(struct hs_client *c, kl_rev above)
 {
-    int64_t until = kl_mono_ms() + 20000;
+    int64_t until = kl_mono_ms() + 120000;
     kl_rev rev;
     while ((rev = hs_rev(c)) <= above && kl_mono_ms() < until)
         poll(NULL, 0, 5);
@@ -328,7 +328,7 @@ static void set_back(void **state)
         kl_kv_unref(lost);
         kl_kv_unref(kept);
         // Who watched is told to read anew.
-        int64_t until = kl_mono_ms() + 20000;
+        int64_t until = kl_mono_ms() + 120000;
         while (!watch_code(&w) && kl_mono_ms() < until)
             poll(NULL, 0, 5);
         assert_int_equal(watch_code(&w), KL_ECOMPACTED);
@@ -495,7 +495,7 @@ static void not_to_be_filled(void **state)
         fail_msg("%s", err.msg);
     kl_store_status(s, &st);
     struct kl_target *t = open_target(url);
-    int64_t until = kl_mono_ms() + 30000;
+    int64_t until = kl_mono_ms() + 120000;
     int r;
     do { // from its first heartbeat on
         r = begin_target(

@@ -912,7 +912,7 @@ static void auto_compact(void **state)
     for (int i = 0; i < 100; i++)
         old = hs_put(&c, "auto", "v", -1);
     // A minute at a time, as the policy samples the head; nothing may go before five have passed.
-    int64_t until = kl_mono_ms() + 20000;
+    int64_t until = kl_mono_ms() + 120000;
     for (int minute = 0; minute < 5; minute++) {
         int64_t t = kl_mono_ms() + 40;
         while (kl_mono_ms() < t)
@@ -952,7 +952,7 @@ static void space_back(void **state)
     free((void *)value.p);
     kl_rev rev = hs_del(&f->c, "space", -1);
     assert_int_equal(hs_compact(&f->c, rev), 0);
-    int64_t until = kl_mono_ms() + 20000;
+    int64_t until = kl_mono_ms() + 120000;
     do
         kl_store_status(f->hs.s, &st);
     while (st.db_bytes > 4 << 20 && kl_mono_ms() < until);
@@ -1055,7 +1055,7 @@ static void stop_answers_all(void **state)
     hs_run(&c, submit_all, &(struct stop_all){t, N});
     hs_client_detach(&c);
     hs_stop(&hs);
-    int64_t until = kl_mono_ms() + 20000;
+    int64_t until = kl_mono_ms() + 120000;
     while (atomic_load(&answers) < N && kl_mono_ms() < until)
         sched_yield();
     assert_int_equal(atomic_load(&answers), N);

@@ -27,7 +27,7 @@ void lease_life(void **state)
     assert_int_equal(hs_lease(c, &t), 0);
     assert_int_equal(t.n, 2);
     assert_int_equal(t.ttl_s, 3600);
-    assert_true(t.remaining_ms > 3590000 && t.remaining_ms <= 3600000);
+    assert_true(t.remaining_ms > 3000000 && t.remaining_ms <= 3600000);
     kl_lease_req_fini(&t);
     hs_put(c, "l/b", "free", -1); // no longer on the lease
     struct kl_lease_req again = {.kind = KL_LEASE_GRANT, .ttl_s = 5, .id = g.id};
@@ -51,7 +51,7 @@ void lease_life(void **state)
 
 static void wait_gone(struct hs_client *c, const char *key)
 {
-    int64_t until = kl_mono_ms() + 20000;
+    int64_t until = kl_mono_ms() + 120000;
     for (struct kl_kv *kv; (kv = hs_get(c, key)); sched_yield()) {
         kl_kv_unref(kv);
         if (kl_mono_ms() > until)
@@ -95,7 +95,7 @@ void lease_expiry(void **state)
     wait_gone(&c, "e/a0");
     snprintf(key, sizeof(key), "e/a%d", n - 1);
     wait_gone(&c, key);
-    int64_t until = kl_mono_ms() + 20000;
+    int64_t until = kl_mono_ms() + 120000;
     while (hs_count(&c, "e/a", "e/b") && kl_mono_ms() < until)
         sched_yield();
     assert_int_equal(hs_count(&c, "e/a", "e/b"), 0);

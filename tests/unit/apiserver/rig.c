@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "rig.h"
+#include "base/cond.h"
 #include "watchcache/cache.h"
 #include <arpa/inet.h>
+#include <errno.h>
 #include <ftw.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
@@ -14,18 +16,30 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-static void wait_sem(struct rig *g, const char *what)
+enum { WAIT_S = 120 };
+
+static void wait_event(struct rig *g, const char *what)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 60;
-    if (sem_timedwait(&g->sem, &until))
-        fail_msg("%s did not come", what);
+    pthread_mutex_lock(&g->mu);
+    // Counted in seconds that were waited: a machine that stands still for a minute takes one.
+    for (int left = WAIT_S; !g->events && left >= 0;) {
+        struct timespec until = kl_cond_until(1000);
+        left -= pthread_cond_timedwait(&g->event, &g->mu, &until) == ETIMEDOUT;
+    }
+    bool came = g->events > 0;
+    g->events -= came;
+    pthread_mutex_unlock(&g->mu);
+    if (!came)
+        fail_msg("%s did not come in %d s", what, WAIT_S);
 }
 
 static void on_event(void *arg)
 {
-    sem_post(&((struct rig *)arg)->sem);
+    struct rig *g = arg;
+    pthread_mutex_lock(&g->mu);
+    g->events++;
+    pthread_cond_signal(&g->event);
+    pthread_mutex_unlock(&g->mu);
 }
 
 void rig_start(struct rig *g, int nloops)
@@ -44,7 +58,8 @@ void rig_start_with(struct rig *g, int nloops, const struct kl_api_settings *set
                                 .cluster_domain = "cluster.local"};
     struct kl_store_options so = {.hooks = &kl_cache_hooks};
     *g = (struct rig){.nloops = nloops, .dir = "/tmp/kinglet-rig-XXXXXX"};
-    sem_init(&g->sem, 0, 0);
+    pthread_mutex_init(&g->mu, NULL);
+    kl_cond_init(&g->event);
     assert_non_null(mkdtemp(g->dir));
     if (kl_pki_open(&po, &g->pki, &err) || kl_store_open("memory://", &so, &g->store, &err))
         fail_msg("set-up: %s", err.msg);
@@ -71,7 +86,7 @@ void rig_start_with(struct rig *g, int nloops, const struct kl_api_settings *set
     for (int i = 0; i < nloops; i++)
         assert_int_equal(kl_loop_start(g->loops[i], &err), 0);
     assert_int_equal(kl_loop_start(g->client_loop, &err), 0);
-    wait_sem(g, "ready");
+    wait_event(g, "ready");
 }
 
 static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *f)
@@ -83,7 +98,7 @@ static int remove_one(const char *path, const struct stat *st, int flag, struct 
 void rig_stop(struct rig *g)
 {
     kl_apiserver_stop(g->srv, on_event, g);
-    wait_sem(g, "the end");
+    wait_event(g, "the end");
     for (int i = 0; i < g->nloops; i++) {
         kl_loop_stop(g->loops[i]);
         kl_loop_join(g->loops[i]);
@@ -96,7 +111,8 @@ void rig_stop(struct rig *g)
     kl_apiserver_free(g->srv);
     kl_store_stop(g->store);
     kl_pki_free(g->pki);
-    sem_destroy(&g->sem);
+    pthread_cond_destroy(&g->event);
+    pthread_mutex_destroy(&g->mu);
     nftw(g->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 

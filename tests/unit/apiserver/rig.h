@@ -6,7 +6,7 @@
 #include "apiserver/pki.h"
 #include "apiserver/settings.h"
 #include <openssl/ssl.h>
-#include <semaphore.h>
+#include <pthread.h>
 
 enum { RIG_LOOPS_MAX = 4 };
 
@@ -16,7 +16,9 @@ struct rig {
     struct kl_store *store;
     struct kl_pki *pki;
     struct kl_apiserver *srv;
-    sem_t sem;
+    pthread_mutex_t mu;
+    pthread_cond_t event; // ready, or stopped
+    int events;           // by mu
     char dir[64];
 };
 

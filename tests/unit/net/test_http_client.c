@@ -247,7 +247,7 @@ static void test_server_closes_idle(void **state)
         reply_free(&r);
         if (i % 4 == 0) { // wait until the server has let go
             struct kl_http_server_stats st;
-            for (int k = 0; k < 2000; k++) {
+            for (int k = 0; k < 60000; k++) {
                 kl_http_server_get_stats(cl.f.server, &st);
                 if (st.connections == 0)
                     break;

@@ -122,7 +122,7 @@ static void test_errors(void **state)
     // The sink's own error, and the server hears of it.
     k = (struct sink){.stop_at = 3 * MIB};
     assert_int_equal(kl_peers_fetch(a.peers, B, "endless", take, &k, &err), KL_ENOSPC);
-    for (int i = 0; i < 1000 && atomic_load(&s.running); i++) {
+    for (int i = 0; i < 12000 && atomic_load(&s.running); i++) {
         struct timespec t = {0, 10 * 1000 * 1000};
         nanosleep(&t, NULL);
     }
@@ -172,7 +172,7 @@ static void start_asking(struct asking *q, struct node *a, struct server *s)
 {
     *q = (struct asking){.a = a};
     assert_int_equal(pthread_create(&q->thread, NULL, ask, q), 0);
-    for (int i = 0; i < 1000 && atomic_load(&s->written) < MIB; i++) {
+    for (int i = 0; i < 12000 && atomic_load(&s->written) < MIB; i++) {
         struct timespec t = {0, 10 * 1000 * 1000};
         nanosleep(&t, NULL);
     }

@@ -5,6 +5,7 @@
 #include "store/transfer/target.h"
 #include "store/transfer/access.h"
 #include "support.h"
+#include "base/clock.h"
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -494,10 +495,27 @@ static void renumbered(void **state)
     kl_store_stop(s);
 }
 
+struct still {
+    int64_t mono_ms, wall_ms;
+};
+
+static int64_t still_mono(void *arg)
+{
+    return ((struct still *)arg)->mono_ms;
+}
+
+static int64_t still_wall(void *arg)
+{
+    return ((struct still *)arg)->wall_ms;
+}
+
 // Nothing changes in a store that is open for reading only: leases that ran out keep their keys.
 static void read_only(void **state)
 {
-    struct kl_store *s = ts_open(from_url, NULL);
+    // Its clock stands still: the lease ends for those that come later.
+    struct still still = {kl_mono_ms(), kl_wall_ms()};
+    struct kl_store_clock clock = {still_mono, still_wall, &still};
+    struct kl_store *s = ts_open(from_url, &(struct kl_store_options){.clock = &clock});
     ts_lease(s, 9, 1);
     ts_put(s, "/short", "x", 9);
     kl_rev rev = ts_rev(s);
