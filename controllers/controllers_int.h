@@ -45,3 +45,4 @@ extern const struct kl_controller kl_disruption_controller;
 extern const struct kl_controller kl_pvc_protection_controller;
 extern const struct kl_controller kl_pv_protection_controller;
 extern const struct kl_controller kl_policy_status_controller;
+extern const struct kl_controller kl_endpointslice_controller;

@@ -23,6 +23,7 @@ static const char *const all[] = {
     "cronjob",
     "persistentvolumeclaim-protection",
     "persistentvolume-protection",
+    "endpointslice",
 };
 
 void harness_start(const char *only)
