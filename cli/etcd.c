@@ -246,6 +246,7 @@ static int begin(struct server *s, struct kl_error *err)
         .member_name = s->cluster.n ? kl_etcd_cluster_member_name : NULL,
         .member_arg = &s->cluster,
         .plain_peers = s->cluster.plain,
+        .no_gateway = !f->gateway,
         .watch_progress_ms = f->progress_ms && f->progress_ms < 100 ? 100 : f->progress_ms};
     if ((rc = kl_etcd_new(&eo, &s->etcd, err)) || (rc = listen_all(s, err)))
         return rc;

@@ -109,7 +109,7 @@ static const struct flag flags[] = {
     {"downgrade-check-time", IGNORED, 0, NULL},
     {"election-timeout", IGNORED, 0, NULL},
     {"enable-distributed-tracing", IGNORED_BOOL, 0, NULL},
-    {"enable-grpc-gateway", IGNORED_BOOL, 0, NULL},
+    {"enable-grpc-gateway", BOOL, AT(gateway), "JSON under /v3/ (true)"},
     {"enable-lease-checkpoint", IGNORED_BOOL, 0, NULL},
     {"enable-lease-checkpoint-persist", IGNORED_BOOL, 0, NULL},
     {"enable-log-rotation", IGNORED_BOOL, 0, NULL},
@@ -289,6 +289,7 @@ static int parse_env(struct kl_etcd_flags *f, struct kl_arena *a, struct kl_erro
 int kl_etcd_flags_parse(struct kl_etcd_flags *f, struct kl_arena *a, int argc, char **argv,
                         bool lenient, struct kl_error *err)
 {
+    f->gateway = true;
     int rc = parse_env(f, a, err);
     for (int i = 1; i < argc && !rc; i++) {
         const char *arg = argv[i], *name = arg + (arg[0] == '-') + (arg[0] == '-' && arg[1] == '-');

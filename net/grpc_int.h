@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Between grpc_server.c, grpc_rpc.c, grpc_out.c and grpc_metrics.c.
+// Between grpc_server.c, grpc_front.c, grpc_rpc.c, grpc_out.c and grpc_metrics.c.
 #pragma once
 #include "net/grpc_server.h"
 #include <stdatomic.h>
@@ -49,7 +49,20 @@ struct kl_grpc_rpc {
     void (*pull_done)(void *arg);
     void *pull_arg;
     size_t pull_left;
+
+    const struct kl_grpc_front *front; // NULL: gRPC itself
+    void *front_arg;
+    enum kl_grpc_code code;
+    struct kl_str code_message;
 };
+
+struct kl_grpc_slot *kl_grpc_find(struct kl_grpc_server *s, struct kl_str path);
+// A call in the request's arena, which ends with it. NULL: out of memory.
+struct kl_grpc_rpc *kl_grpc_new_rpc(struct kl_grpc_server *s, struct kl_http_req *r,
+                                    struct kl_grpc_slot *slot);
+int kl_grpc_pull(void *arg, struct kl_http_chunk *chunks, int max, bool *ret_end);
+void kl_grpc_deliver(struct kl_grpc_rpc *c); // what is whole in c->in
+void kl_grpc_tell_eof(struct kl_grpc_rpc *c);
 
 bool kl_grpc_start_deadline(struct kl_grpc_rpc *c); // false: the call was failed
 void kl_grpc_end_deadline(struct kl_grpc_rpc *c);

@@ -47,7 +47,7 @@ bool kl_grpc_is(const struct kl_http_req *r)
            kl_str_starts(kl_http_header(r, KL_STR("content-type")), KL_STR("application/grpc"));
 }
 
-static struct kl_grpc_slot *find_method(struct kl_grpc_server *s, struct kl_str path)
+struct kl_grpc_slot *kl_grpc_find(struct kl_grpc_server *s, struct kl_str path)
 {
     for (size_t i = 0; i < s->nslots; i++)
         if (kl_str_eq(s->slots[i].path, path))
@@ -115,7 +115,7 @@ static int take_queued(struct kl_grpc_rpc *c, struct kl_http_chunk *chunks, int 
     return n;
 }
 
-static int pull_source(void *arg, struct kl_http_chunk *chunks, int max, bool *ret_end)
+int kl_grpc_pull(void *arg, struct kl_http_chunk *chunks, int max, bool *ret_end)
 {
     struct kl_grpc_rpc *c = arg;
     if (c->q_at == c->q_n && c->want && !c->finished) {
@@ -151,7 +151,15 @@ static int pull_source(void *arg, struct kl_http_chunk *chunks, int max, bool *r
     return n;
 }
 
-static const struct kl_http_source source = {.pull = pull_source};
+static const struct kl_http_source source = {.pull = kl_grpc_pull};
+
+static void resume(struct kl_grpc_rpc *c)
+{
+    if (c->front)
+        c->front->more(c->front_arg);
+    else
+        kl_http_resume(c->r);
+}
 
 static void start_answer(struct kl_grpc_rpc *c)
 {
@@ -159,6 +167,10 @@ static void start_answer(struct kl_grpc_rpc *c)
     if (c->responded || c->closed)
         return;
     c->responded = true;
+    if (c->front) {
+        c->front->more(c->front_arg);
+        return;
+    }
     if (kl_http_respond_stream(c->r, 200, h, KL_COUNT(h), &source, c))
         kl_http_abort(c->r);
 }
@@ -172,6 +184,12 @@ void kl_grpc_rpc_finish(struct kl_grpc_rpc *c, enum kl_grpc_code code, const cha
     c->finished = true;
     if (c->slot)
         kl_grpc_count(&c->slot->handled[code], 1);
+    if (c->front) {
+        c->code = code;
+        c->code_message = kl_arena_dup(kl_http_req_arena(c->r), kl_str(message));
+        c->front->more(c->front_arg);
+        return;
+    }
     if (!c->responded && c->q_at == c->q_n && !c->pull) {
         c->responded = true;
         size_t n = 1 + put_status(c, h + 1, code, message, text);
@@ -260,7 +278,7 @@ int kl_grpc_rpc_send(struct kl_grpc_rpc *c, struct kl_grpc_out *o)
     if (rc)
         return rc;
     if (c->responded)
-        kl_http_resume(c->r);
+        resume(c);
     else if (c->m->client_stream || c->m->ready)
         start_answer(c);
     return 0;
@@ -311,7 +329,7 @@ int kl_grpc_rpc_reply_pull(struct kl_grpc_rpc *c, size_t n,
 void kl_grpc_rpc_pull_on(struct kl_grpc_rpc *c)
 {
     if (!c->closed)
-        kl_http_resume(c->r);
+        resume(c);
 }
 
 size_t kl_grpc_rpc_queued(const struct kl_grpc_rpc *c)
@@ -325,7 +343,7 @@ void kl_grpc_rpc_want_send(struct kl_grpc_rpc *c)
         return;
     c->want = true;
     if (c->responded)
-        kl_http_resume(c->r);
+        resume(c);
     else
         start_answer(c);
 }
@@ -373,7 +391,7 @@ static size_t deliver(struct kl_grpc_rpc *c, struct kl_str data)
     return at;
 }
 
-static void tell_eof(struct kl_grpc_rpc *c)
+void kl_grpc_tell_eof(struct kl_grpc_rpc *c)
 {
     if (!c->in_eof || c->told_eof || c->held || c->closed || c->finished)
         return;
@@ -385,7 +403,7 @@ static void tell_eof(struct kl_grpc_rpc *c)
 }
 
 // What is in the buffer; new bytes were appended before.
-static void deliver_buffered(struct kl_grpc_rpc *c)
+void kl_grpc_deliver(struct kl_grpc_rpc *c)
 {
     size_t taken;
     if (c->delivering)
@@ -421,14 +439,14 @@ static void on_data(void *arg, struct kl_http_req *r, int status, struct kl_str 
         if (kl_buf_append(&c->in, data.p, data.n))
             kl_grpc_rpc_finish(c, KL_GRPC_RESOURCE_EXHAUSTED, "grpc: received too much at once");
         else
-            deliver_buffered(c);
+            kl_grpc_deliver(c);
     }
     if (!c->closed) {
         if (c->held)
             c->unreturned += n;
         else if (c->m->client_stream || !c->got_message)
             kl_http_body_consumed(r, n);
-        tell_eof(c);
+        kl_grpc_tell_eof(c);
     }
     kl_http_req_unref(r);
 }
@@ -438,12 +456,14 @@ void kl_grpc_rpc_hold(struct kl_grpc_rpc *c, bool hold)
     c->held = hold;
     if (hold || c->closed || c->delivering)
         return;
+    if (c->front)
+        c->front->more(c->front_arg);
     kl_http_req_ref(c->r);
-    deliver_buffered(c);
+    kl_grpc_deliver(c);
     if (!c->held && !c->closed) {
         kl_http_body_consumed(c->r, c->unreturned);
         c->unreturned = 0;
-        tell_eof(c);
+        kl_grpc_tell_eof(c);
     }
     kl_http_req_unref(c->r);
 }
@@ -467,6 +487,26 @@ static void on_close(void *arg, struct kl_http_req *r, int status)
     c->q = c->few;
     c->q_at = c->q_n = 0;
     kl_buf_fini(&c->in);
+    if (c->front)
+        c->front->close(c->front_arg);
+}
+
+struct kl_grpc_rpc *kl_grpc_new_rpc(struct kl_grpc_server *s, struct kl_http_req *r,
+                                    struct kl_grpc_slot *slot)
+{
+    struct kl_grpc_rpc *c = KL_ARENA_NEW(kl_http_req_arena(r), struct kl_grpc_rpc);
+    if (!c)
+        return NULL;
+    c->s = s;
+    c->r = r;
+    c->slot = slot;
+    c->q = c->few;
+    c->q_cap = KL_COUNT(c->few);
+    kl_buf_init(&c->in, s->max_message + PREFIX + 1024 * 1024);
+    kl_http_req_on_close(r, on_close, c);
+    if (slot)
+        kl_grpc_count(&slot->started, 1);
+    return c;
 }
 
 static void fail_unknown(struct kl_grpc_rpc *c, struct kl_str path)
@@ -512,25 +552,16 @@ void kl_grpc_serve(struct kl_grpc_server *s, struct kl_http_req *r)
         kl_http_respond(r, 405, NULL, 0, KL_STR(""));
         return;
     }
-    struct kl_grpc_rpc *c = KL_ARENA_NEW(kl_http_req_arena(r), struct kl_grpc_rpc);
+    struct kl_str path = kl_http_path(r);
+    struct kl_grpc_slot *slot = kl_grpc_find(s, path);
+    const struct kl_grpc_method *m = slot ? slot->m : NULL;
+    struct kl_grpc_rpc *c = kl_grpc_new_rpc(s, r, slot);
     if (!c) {
         kl_http_abort(r);
         return;
     }
-    c->s = s;
-    c->r = r;
-    c->q = c->few;
-    c->q_cap = KL_COUNT(c->few);
-    kl_buf_init(&c->in, s->max_message + PREFIX + 1024 * 1024);
     kl_http_req_set_data(r, c);
-    kl_http_req_on_close(r, on_close, c);
-    struct kl_str path = kl_http_path(r);
-    struct kl_grpc_slot *slot = find_method(s, path);
-    const struct kl_grpc_method *m = slot ? slot->m : NULL;
-    c->slot = slot;
-    if (slot)
-        kl_grpc_count(&slot->started, 1);
-    else
+    if (!slot)
         fail_unknown(c, path);
     if (!m || !check_encoding(c) || !kl_grpc_start_deadline(c))
         return;

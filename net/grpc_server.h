@@ -110,3 +110,24 @@ void kl_grpc_rpc_pull_on(struct kl_grpc_rpc *c);
 void kl_grpc_rpc_finish(struct kl_grpc_rpc *c, enum kl_grpc_code code, const char *message);
 // send and finish(OK).
 void kl_grpc_rpc_reply(struct kl_grpc_rpc *c, struct kl_grpc_out *o);
+
+// ---- Calls that do not come as gRPC (a JSON gateway): a front asks for them and takes what they
+// send. The request's body and answer stay the front's, its on_close is the call's.
+struct kl_grpc_front {
+    // There is something to pull, the call has ended, or takes messages again. Any number of times,
+    // also in the midst of a service's callback: the work is to be done later.
+    void (*more)(void *arg);
+    void (*close)(void *arg); // exactly once, the last callback: the request closed
+};
+// Begins a call of s's method `path`; grpc-timeout is heeded. NULL: out of memory, or there is no
+// such method; then neither callback comes.
+struct kl_grpc_rpc *kl_grpc_front_open(struct kl_grpc_server *s, struct kl_http_req *r,
+                                       struct kl_str path, const struct kl_grpc_front *front,
+                                       void *arg);
+bool kl_grpc_front_takes(const struct kl_grpc_rpc *c); // a message now (kl_grpc_rpc_hold)
+void kl_grpc_front_message(struct kl_grpc_rpc *c, struct kl_str msg);
+void kl_grpc_front_half_close(struct kl_grpc_rpc *c);
+// As a kl_http_source's pull: the messages with gRPC's prefixes. *ret_end: the status follows.
+int kl_grpc_front_pull(struct kl_grpc_rpc *c, struct kl_http_chunk *chunks, int max, bool *ret_end);
+// After *ret_end. The message lives as long as the request.
+enum kl_grpc_code kl_grpc_front_status(const struct kl_grpc_rpc *c, struct kl_str *ret_message);

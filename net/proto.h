@@ -19,7 +19,9 @@ enum kl_proto_kind {
     KL_PROTO_MAP, // map<string,string>
 };
 #define KL_PROTO_REPEATED 1
-#define KL_PROTO_ONEOF 2 // a message has one oneof at most
+#define KL_PROTO_ONEOF 2    // a message has one oneof at most
+#define KL_PROTO_BYTES 4    // which JSON needs to know (net/proto_json.h): a string that is bytes,
+#define KL_PROTO_UNSIGNED 8 // an int64 that is a uint64
 
 struct kl_proto_kv {
     struct kl_str key, value;
@@ -33,12 +35,22 @@ struct kl_proto_field {
     uint16_t size; // of one element
     const struct kl_proto_desc *sub;
 };
+// For JSON. values: an enum's, ended by a NULL name.
+struct kl_proto_value {
+    const char *name;
+    int32_t n;
+};
+struct kl_proto_name {
+    const char *name; // as in the .proto
+    const struct kl_proto_value *values;
+};
 struct kl_proto_desc {
     const char *name;
     const struct kl_proto_field *fields;
     uint16_t nfields;
     uint16_t size; // of the struct
     uint8_t has_repeated, has_oneof;
+    const struct kl_proto_name *names; // of the fields; NULL: not generated
 };
 struct kl_proto_method {
     const char *path; // "/runtime.v1.RuntimeService/Version"

@@ -75,7 +75,7 @@ static void on_request(void *arg, struct kl_http_req *r)
     struct kl_etcd *e = arg;
     if (kl_grpc_is(r))
         kl_grpc_serve(e->grpc, r);
-    else
+    else if (e->o.no_gateway || !kl_etcd_gateway(e, r))
         kl_etcd_serve_http(e, r);
 }
 

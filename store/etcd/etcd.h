@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The etcd v3 API over a store: KV, Watch, Lease, Cluster, Maintenance and Auth by gRPC; /health,
-// /version and /metrics by HTTP. Oracle: etcd 3.6's server/etcdserver/api/v3rpc and apply.
+// The etcd v3 API over a store: KV, Watch, Lease, Cluster, Maintenance and Auth by gRPC and, under
+// /v3/, as JSON; /health, /version and /metrics by HTTP. Oracle: etcd 3.6's
+// server/etcdserver/api/v3rpc and apply.
 #pragma once
 #include "store/store.h"
 #include "net/tls.h"
@@ -26,6 +27,7 @@ struct kl_etcd_options {
     size_t max_request_bytes;        // [1.5 MiB] --max-request-bytes
     uint32_t max_txn_ops;            // [128] --max-txn-ops
     uint32_t max_streams;            // [unlimited] --max-concurrent-streams
+    bool no_gateway;                 // no JSON: --enable-grpc-gateway=false
     int64_t watch_progress_ms;       // [10 min] --watch-progress-notify-interval
     size_t max_snapshot_chunk_bytes; // [32 KiB]
 };

@@ -167,3 +167,5 @@ void kl_etcd_watch_loop_close(struct kl_etcd_loop *l);
 void kl_etcd_line_loop_end(struct kl_etcd_loop *l); // store/etcd/line.c: as the former
 void kl_etcd_observe_loop_end(struct kl_etcd_loop *l);
 void kl_etcd_serve_http(struct kl_etcd *e, struct kl_http_req *r); // /health, /version, /metrics
+// store/etcd/gateway.c: the JSON gateway's. False: not its path.
+bool kl_etcd_gateway(struct kl_etcd *e, struct kl_http_req *r);
