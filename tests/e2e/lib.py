@@ -325,7 +325,7 @@ class Writers:
     def __exit__(self, *_):
         self.over = True
         for t in self.threads:
-            t.join(60)
+            t.join(240)
 
     def write(self, i):
         n, at_server, connection = 0, i, None
@@ -385,7 +385,7 @@ class Database:
 
     def __exit__(self, *_):
         self.proc.stdin.close()
-        self.proc.wait(60)
+        self.proc.wait(240)
 
 
 # ---- objects that several files use

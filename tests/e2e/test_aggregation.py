@@ -102,7 +102,7 @@ class Extension(http.server.BaseHTTPRequestHandler):
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             self.event()
-            self.go_on.wait(60)
+            self.go_on.wait(240)
             with contextlib.suppress(OSError):  # a watch that was cut off
                 self.event()
                 self.wfile.write(b"0\r\n\r\n")

@@ -271,7 +271,7 @@ def test_bad_policy():
     s = Server("--datastore-endpoint", "memory://", "--audit-policy-file", bad,
                "--audit-log-path", "-")
     s.start(wait=False)
-    equal(s.proc.wait(30), 1)
+    equal(s.proc.wait(240), 1)
     check('rules[0].level: Unsupported value: "Much"' in s.log_tail(), s.log_tail())
 
 

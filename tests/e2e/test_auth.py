@@ -156,7 +156,7 @@ users = {"hook-one": "hooked", "hook-slow": "slow", "hook-may": "may"}
 def review_token(_, body):
     token = body["spec"]["token"]
     if token == "hook-slow":
-        released.wait(60)
+        released.wait(240)
     if token == "hook-garbage":
         return 200, b"\x00\xffno json"
     if token == "hook-broken":
@@ -598,7 +598,7 @@ def test_slow_webhook_stops_nobody():
     equal(answers, [])
     released.set()
     for t in waiting:
-        t.join(60)
+        t.join(240)
     equal([a["username"] for a in answers], ["slow"] * 8)
     equal(sum(b["spec"]["token"] == "hook-slow" for _, b in tokens.asked), 1, "questions for one token")
 

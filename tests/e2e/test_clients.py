@@ -38,7 +38,7 @@ class TestServer:
 
     def __exit__(self, *_):
         self.proc.stdin.close()
-        self.proc.wait(30)
+        self.proc.wait(240)
 
     def run(self, *argv, timeout=240, cwd=None):
         """Standard output of a program that must succeed."""

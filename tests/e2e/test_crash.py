@@ -145,7 +145,7 @@ def test_kill_9():
                  "writes go on", 30)
         server.kill()
         for w in writers:
-            check(w.paused.wait(15), "a writer notices")
+            check(w.paused.wait(240), "a writer notices")
             w.paused.clear()
         began = time.monotonic()
         server.start()
@@ -155,7 +155,7 @@ def test_kill_9():
             w.resume.set()
     for w in writers:
         w.stop = True
-        w.join(15)
+        w.join(240)
         check(not w.is_alive(), "a writer ends")
     errors = [e for w in writers for e in w.errors]
     check(not errors, f"{len(errors)} refused: {errors[:3]}")

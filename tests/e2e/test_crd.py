@@ -229,7 +229,7 @@ def test_watch_ends_when_the_definition_changes():
     spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     spec["properties"]["note"] = {"type": "string", "default": "none"}
     server.api("PUT", CRDS + "/widgets.example.com", body=crd)
-    check(ended.wait(30), "the watch did not end with its definition")
+    check(ended.wait(240), "the watch did not end with its definition")
     equal(server.get(WIDGETS + "/seen")["spec"]["note"], "none", "the new default")
     items = {i["metadata"]["name"]: i["spec"] for i in server.get(WIDGETS)["items"]}
     equal(items["a"]["note"], "none")

@@ -80,7 +80,7 @@ class Member:
 
     def stop(self):
         self.process.terminate()
-        equal(self.process.wait(60), 0, f"exit status of {self.name}")
+        equal(self.process.wait(240), 0, f"exit status of {self.name}")
 
     def text(self):
         with open(self.log, encoding="utf-8", errors="replace") as f:
@@ -248,7 +248,7 @@ def test_members_are_added_and_removed():
     one.ctl("member", "update", "%x" % five.id(), f"--peer-urls={five.peer}")
     one.ctl("member", "remove", "12345", refused="member not found")
     one.ctl("member", "remove", "%x" % four.id())
-    four.process.wait(60)
+    four.process.wait(240)
     holds(four.text(), "removed from the cluster")
     wait_for(lambda: one.voters() == 3 and len(one.members()) == 4, "three voters and a learner", 60)
     five_id = five.id()

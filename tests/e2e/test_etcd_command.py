@@ -41,10 +41,10 @@ class Etcd:
 
     def stop(self):
         self.process.terminate()
-        equal(self.process.wait(10), 0, "exit status")
+        equal(self.process.wait(240), 0, "exit status")
 
     def ended(self, status):
-        equal(self.process.wait(10), status, "exit status")
+        equal(self.process.wait(240), status, "exit status")
         return self.text()
 
 

@@ -37,7 +37,7 @@ class Etcd:
 
     def stop(self, how=signal.SIGTERM):
         self.process.send_signal(how)
-        return self.process.wait(20)
+        return self.process.wait(240)
 
     def close(self):
         if self.process and self.process.poll() is None:

@@ -53,7 +53,7 @@ class Target(Etcd):
         s = socket.socket()
         if buffer:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        s.settimeout(60)
+        s.settimeout(240)
         s.connect(("127.0.0.1", self.port))
         s.sendall(PREFACE + frame(SETTINGS, 0, 0, settings))
         return s

@@ -47,7 +47,7 @@ def test_watch():
     etcd.client.put("v/1", "not watched")
     etcd.client.put("w/2", "y")
     etcd.client.delete("w/1")
-    check(seen.wait(20), got)
+    check(seen.wait(240), got)
     cancel()
     equal(got, [("PutEvent", b"w/1", b"x"), ("PutEvent", b"w/2", b"y"), ("DeleteEvent", b"w/1", b"")])
 
@@ -212,7 +212,7 @@ def test_who_waits_is_told_that_the_server_stops():
         check(False, "the observer goes on")
     except grpc.RpcError as e:  # pylint: disable=no-member
         equal((e.code(), e.details()), (grpc.StatusCode.UNAVAILABLE, "etcdserver: server stopped"))
-    equal(ending.process.wait(60), 0, "exit status")
+    equal(ending.process.wait(240), 0, "exit status")
 
 
 run(etcd)

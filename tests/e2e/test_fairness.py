@@ -33,7 +33,7 @@ def ask(name, path, read=True, receive=None, body=None):
     s = socket.socket()
     if receive:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
-    s.settimeout(60)
+    s.settimeout(240)
     s.connect(("127.0.0.1", server.port))
     context = ssl._create_unverified_context()
     t = context.wrap_socket(s)

@@ -45,7 +45,7 @@ def connect(alpn="h2", settings=None, buffer=None):
     s = socket.socket()
     if buffer:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-    s.settimeout(60)
+    s.settimeout(240)
     s.connect(("127.0.0.1", server.port))
     context = ssl.create_default_context(cafile=os.path.join(server.home, "certificate-authority.pem"))
     context.load_cert_chain(*(os.path.join(server.home, f"client-{x}.pem") for x in ("certificate", "key")))
@@ -105,7 +105,7 @@ def drain(s):
     except (ssl.SSLWantReadError, BlockingIOError):
         pass
     finally:
-        s.settimeout(60)
+        s.settimeout(240)
 
 
 class Frames:

@@ -36,7 +36,7 @@ class Process:
         if self.proc.poll() is None:
             self.proc.terminate()
             try:
-                self.proc.wait(20)
+                self.proc.wait(240)
             except subprocess.TimeoutExpired:
                 self.proc.kill()
                 self.proc.wait()

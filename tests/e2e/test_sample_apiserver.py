@@ -102,7 +102,7 @@ class Sample:
         for p in reversed(self.programs):
             if p.poll() is None:
                 p.terminate()
-                p.wait(30)
+                p.wait(240)
 
 
 sample = Sample()

@@ -48,7 +48,7 @@ class Postgres:
     def close(self):
         if getattr(self, "proc", None) and self.proc.poll() is None:
             self.proc.send_signal(signal.SIGINT)  # "fast"
-            self.proc.wait(20)
+            self.proc.wait(240)
         shutil.rmtree(self.dir, True)
 
 

@@ -108,7 +108,7 @@ def test_there_and_back():
               r.stderr)
     finally:
         kine.send_signal(signal.SIGTERM)
-        kine.wait(30)
+        kine.wait(240)
     same(kine_list(), mine, "keys after kine had it")
     r = subprocess.run([KINGLET, "server", *server.flags], capture_output=True, text=True,
                        timeout=240)
@@ -140,7 +140,7 @@ def through_kine(url):
         check(not re.search(r"level=(error|fatal)", text), text)
     finally:
         kine.send_signal(signal.SIGTERM)
-        kine.wait(30)
+        kine.wait(240)
 
 
 def refuses_kine(url):

@@ -26,7 +26,7 @@ class TestServer:
 
     def __exit__(self, *_):
         self.proc.stdin.close()
-        equal(self.proc.wait(30), 0, "exit status")
+        equal(self.proc.wait(240), 0, "exit status")
         check(not os.path.exists(self.ready["kubeconfig"]), "the kubeconfig stays")
 
     def kubectl(self, *args, stdin=None, fails=False):

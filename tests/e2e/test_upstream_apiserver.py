@@ -173,7 +173,7 @@ def test_compaction():
 
 def test_the_datastore_restarts():
     world.etcd.terminate()
-    equal(world.etcd.wait(60), 0, "exit status")
+    equal(world.etcd.wait(240), 0, "exit status")
     world.start_etcd()
     wait_for(world.ready, "ready again", 240)
 
