@@ -166,7 +166,7 @@ static int make(struct kl_req *r, struct apply *x, struct kl_value *draft)
 {
     int rc = run(r, x, NULL, draft);
     struct kl_str uid = kl_meta_uid(draft);
-    if (rc || (rc = kl_update_check_identity(r, draft)))
+    if (rc)
         return rc;
     if (uid.n) {
         kl_fail_conflict(r, r->info.name,
@@ -175,7 +175,7 @@ static int make(struct kl_req *r, struct apply *x, struct kl_value *draft)
                          KL_PRI(uid));
         return KL_ECONFLICT;
     }
-    return may_create(r);
+    return (rc = kl_update_check_identity(r, draft)) ? rc : may_create(r);
 }
 
 static void start(struct apply *x);

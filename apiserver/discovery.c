@@ -416,6 +416,53 @@ static void answer_aggregated(struct kl_api_call *c, bool core)
     kl_api_call_release(c);
 }
 
+// ---- the plain documents
+
+static void refuse_media(struct kl_api_call *c, bool by_aggregator)
+{
+    kl_fail_set(&c->req, 406, "NotAcceptable",
+                by_aggregator
+                    ? "only the following media types are accepted: application/json, "
+                      "application/yaml, application/vnd.kubernetes.protobuf"
+                    : "406: Not Acceptable\n\nAvailable representations: application/json, "
+                      "application/yaml, application/vnd.kubernetes.protobuf")
+        ->bare_details = !by_aggregator;
+    kl_req_fail(&c->req);
+}
+
+static void answer_plain(struct kl_api_call *c, int type, const char *kind, struct kl_str json)
+{
+    struct kl_req *r = &c->req;
+    const struct kl_type *t = kl_type((uint16_t)type);
+    struct kl_buf out;
+    struct kl_value v;
+    struct kl_error err = {0};
+    kl_buf_init(&out, DOC_MAX);
+    if (c->spec.media != KL_MEDIA_PROTOBUF)
+        kl_encode_text(&out, &c->spec, json);
+    else if (!kl_json_decode(r->arena, t, json, NULL, &v, &err))
+        kl_encode_value(&out, &c->spec, t, KL_STR("v1"), kl_str(kind), &v);
+    if (err.code || out.err) {
+        kl_fail_internal(r, "%s", err.code ? err.msg : "out of memory");
+        kl_req_fail(r);
+    } else {
+        kl_http_answer_text(r, 200, kl_spec_content_type(&c->spec, false), kl_buf_str(&out));
+    }
+    kl_buf_fini(&out);
+}
+
+// Of a group that is not built in upstream's mux knows nothing, and says so in text.
+static void no_such(struct kl_api_call *c, const char *group)
+{
+    if (!builtin_group(group)) {
+        kl_http_answer_text(&c->req, 404, "text/plain; charset=utf-8",
+                            KL_STR("404 page not found\n"));
+        return;
+    }
+    kl_fail_set(&c->req, 404, "NotFound", "the server could not find the requested resource");
+    kl_req_fail(&c->req);
+}
+
 void kl_discovery_run(struct kl_api_call *c)
 {
     struct kl_req *r = &c->req;
@@ -440,47 +487,48 @@ void kl_discovery_run(struct kl_api_call *c)
         answer_aggregated(c, core);
         return;
     }
+    struct kl_spec ignored;
+    if (kl_spec_parse(kl_http_header(c->hr, KL_STR("accept")), KL_SPEC_OF_TEXT, &ignored)) {
+        refuse_media(c, !core && n < 3);
+        return;
+    }
     struct kl_buf b;
     struct kinds kinds = kinds_of(r, core    ? KL_STR("")
                                      : n > 1 ? part[1]
                                              : (struct kl_str){NULL, 0});
+    const char *group = !core && n > 1 ? kl_arena_dup(r->arena, part[1]).p : "", *kind;
+    int type;
     kl_buf_init(&b, DOC_MAX);
     if (core && n == 1) {
+        type = KL_TYPE_meta_v1_APIVersions, kind = "APIVersions";
         kl_buf_printf(&b,
                       "{\"kind\":\"APIVersions\",\"versions\":[\"v1\"],"
                       "\"serverAddressByClientCIDRs\":[{\"clientCIDR\":\"0.0.0.0/0\","
                       "\"serverAddress\":\"%s:%d\"}]}",
                       r->srv->o.advertise_address ? r->srv->o.advertise_address : "127.0.0.1",
                       kl_apiserver_port(r->srv));
-    } else if (core) {
-        found = n == 2 && kl_str_eqz(part[1], "v1") && put_resource_list(&b, &kinds, "", "v1");
     } else if (n == 1) {
+        type = KL_TYPE_meta_v1_APIGroupList, kind = "APIGroupList";
         put_group_list(&b, &kinds);
+    } else if (core) {
+        type = KL_TYPE_meta_v1_APIResourceList, kind = "APIResourceList";
+        found = n == 2 && kl_str_eqz(part[1], "v1") && put_resource_list(&b, &kinds, "", "v1");
     } else {
-        const char *name = kl_arena_dup(r->arena, part[1]).p;
         size_t nversions = 0;
-        struct version *versions = name && *name ? all_versions(&kinds, name, &nversions) : NULL;
+        struct version *versions = group && *group ? all_versions(&kinds, group, &nversions) : NULL;
         found = versions && nversions;
+        type = n == 2 ? KL_TYPE_meta_v1_APIGroup : KL_TYPE_meta_v1_APIResourceList;
+        kind = n == 2 ? "APIGroup" : "APIResourceList";
         if (found && n == 2)
-            put_group(&b, name, versions, nversions, true);
+            put_group(&b, group, versions, nversions, true);
         else
             found = found && n == 3 &&
-                    put_resource_list(&b, &kinds, name, kl_arena_dup(r->arena, part[2]).p);
+                    put_resource_list(&b, &kinds, group, kl_arena_dup(r->arena, part[2]).p);
     }
     kl_aggregate_groups_done(kinds.remote, kinds.nremote);
-    if (found) {
-        struct kl_buf out;
-        kl_buf_init(&out, DOC_MAX);
-        if (c->spec.pretty)
-            kl_json_pretty(&out, kl_buf_str(&b), 2);
-        else
-            kl_buf_puts(&out, kl_buf_str(&b));
-        kl_buf_putc(&out, '\n');
-        kl_http_answer_text(r, 200, "application/json", kl_buf_str(&out));
-        kl_buf_fini(&out);
-    } else {
-        kl_fail_set(r, 404, "NotFound", "the server could not find the requested resource");
-        kl_req_fail(r);
-    }
+    if (found)
+        answer_plain(c, type, kind, kl_buf_str(&b));
+    else
+        no_such(c, group ? group : "");
     kl_buf_fini(&b);
 }

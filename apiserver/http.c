@@ -6,6 +6,7 @@
 #include "apiserver/auth/auth.h"
 #include "apiserver/connect.h"
 #include "apiserver/crd/crd.h"
+#include "apiserver/deadline.h"
 #include "apiserver/deprecated.h"
 #include "apiserver/fairness/fairness.h"
 #include "apiserver/gzip.h"
@@ -78,6 +79,7 @@ void kl_api_call_release(struct kl_api_call *c)
     if (c->req.trace)
         kl_trace_end(&c->req);
     kl_api_metrics_leave(&c->req);
+    kl_deadline_leave(c);
     if (c->req.ticket || c->req.inflight)
         kl_fair_leave(&c->req);
     kl_req_fini(&c->req);
@@ -123,6 +125,10 @@ void kl_http_answer(struct kl_req *r)
     if (r->result == KL_RESULT_LIST) {
         r->result = KL_RESULT_NONE;
         kl_list_answer(c, r->list);
+        return;
+    }
+    if (r->overdue) {
+        kl_api_call_release(c);
         return;
     }
     if (r->audit)
@@ -217,7 +223,8 @@ static void on_body(void *arg, struct kl_http_req *hr, int status, struct kl_str
     if (r->trace)
         kl_span_event_number(kl_span_current(r), "limitedReadBody succeeded", "len",
                              (int64_t)body.n);
-    if (body.n && take_media(r, kl_http_header(c->hr, KL_STR("content-type")))) {
+    bool deletes = r->info.op == KL_VERB_DELETE || r->info.op == KL_VERB_DELETECOLLECTION;
+    if ((body.n || !deletes) && take_media(r, kl_http_header(c->hr, KL_STR("content-type")))) {
         kl_req_fail(r);
         return;
     }
@@ -264,6 +271,12 @@ static void run_resource(void *arg)
                                   : NULL;
     if (taker) {
         kl_aggregate_proxy(c, taker);
+        return;
+    }
+    // Built-in kinds have no such route; what is passed on and custom kinds take it for a GET.
+    if (!r->family && !kl_is_connect(&r->info) && kl_str_eqz(kl_http_method(c->hr), "HEAD")) {
+        kl_fail_method(r);
+        kl_req_fail(r);
         return;
     }
     if (c->bad_opts) {
@@ -461,9 +474,17 @@ void kl_http_handle(void *arg, struct kl_http_req *hr)
         kl_joining_run(c);
         return;
     }
+    if (!kl_percent_ok(kl_http_path(hr))) { // Go's HTTP server hands on no such thing
+        kl_http_close_after(hr);
+        kl_http_answer_text(r, 400, "text/plain; charset=utf-8", KL_STR("400 Bad Request"));
+        return;
+    }
     kl_req_info_parse(a, kl_http_method(hr), kl_http_path(hr), kl_http_query(hr), &r->info);
     if (s->served)
         kl_served_fix(r);
     kl_api_metrics_enter(r);
-    authenticate(c);
+    if (kl_deadline_enter(c))
+        kl_req_fail(r);
+    else
+        authenticate(c);
 }

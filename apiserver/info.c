@@ -36,6 +36,14 @@ struct kl_str kl_percent_decode(struct kl_arena *a, struct kl_str s, bool plus_i
     return (struct kl_str){out, n};
 }
 
+bool kl_percent_ok(struct kl_str s)
+{
+    for (ptrdiff_t at; (at = kl_str_chr(s, '%')) >= 0; s = kl_str_from(s, (size_t)at + 3))
+        if ((size_t)at + 2 >= s.n || hex_digit(s.p[at + 1]) < 0 || hex_digit(s.p[at + 2]) < 0)
+            return false;
+    return true;
+}
+
 // What url.Query() leaves out without a word: parts with a semicolon or a bad escape.
 static bool is_query_part(struct kl_str s)
 {

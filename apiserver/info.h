@@ -16,6 +16,7 @@ bool kl_query_has(struct kl_str query, struct kl_str name);
 // Walks repeated parameters: false when there is no more.
 bool kl_query_next(struct kl_arena *a, struct kl_str *rest, struct kl_str *ret_name,
                    struct kl_str *ret_value);
+bool kl_percent_ok(struct kl_str s); // every % is followed by two hexadecimal digits
 struct kl_str kl_percent_decode(struct kl_arena *a, struct kl_str s, bool plus_is_space);
 
 // Upstream's LongRunningFunc: watches, streams and what is passed on, profiles. No limit of time

@@ -451,6 +451,11 @@ static void answer(struct list *l)
     struct kl_req *r = &l->call->req;
     const struct kl_spec *s = &l->call->spec;
     struct kl_buf head, tail;
+    if (r->overdue) {
+        kl_gather_fini(g);
+        kl_api_call_release(l->call);
+        return;
+    }
     if (s->form == KL_FORM_PARTIAL) { // said only now, as upstream does: it transforms what it has
         kl_gather_fini(g);
         kl_fail_form(r, true);

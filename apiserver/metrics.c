@@ -40,6 +40,8 @@ void kl_api_metrics_leave(struct kl_req *r)
 
 void kl_api_metrics_answer(struct kl_req *r, int http, int64_t bytes)
 {
+    if (r->overdue) // counted
+        return;
     if (r->audit)
         kl_audit_status(r, http);
     if (r->trace)

@@ -119,10 +119,22 @@ static void run_index(struct kl_api_call *c)
     kl_buf_fini(&b);
 }
 
+// The aggregator's own answers, of groups and all groups: it does not look at the method.
+static bool takes_any_method(struct kl_str path)
+{
+    struct kl_str part;
+    size_t n = 0;
+    if (!kl_str_eqz(path, "/apis") && !kl_str_starts(path, KL_STR("/apis/")))
+        return false;
+    for (path = kl_str_from(path, 1); kl_str_split(&path, '/', &part);)
+        n += part.n > 0;
+    return n <= 2;
+}
+
 void kl_nonresource_run(struct kl_api_call *c)
 {
-    struct kl_str path = c->req.info.path;
-    if (!kl_str_eqz(kl_http_method(c->hr), "GET") && !kl_str_eqz(kl_http_method(c->hr), "HEAD")) {
+    struct kl_str path = c->req.info.path, method = kl_http_method(c->hr);
+    if (!kl_str_eqz(method, "GET") && !kl_str_eqz(method, "HEAD") && !takes_any_method(path)) {
         kl_fail_method(&c->req);
         kl_req_fail(&c->req);
         return;

@@ -133,6 +133,7 @@ struct kl_req {
     bool canceled;   // the caller went away: the result is not wanted
     bool dispatched; // authorised, and handed to what answers it
     bool confirmed;  // what is in memory is as new as the request: kl_req_confirm
+    bool overdue;    // it was answered that it took too long: deadline.h
 
     struct kl_fair_ticket *ticket; // its seats (fairness/fairness.h); NULL: not asked
     int inflight;                  // likewise without priorities: 1 reads, 2 writes

@@ -11,6 +11,7 @@
 #include "apiserver/crd/crd.h"
 #include "apiserver/bootstrap.h"
 #include "apiserver/encryption/encryption.h"
+#include "apiserver/deadline.h"
 #include "apiserver/fairness/fairness.h"
 #include "apiserver/metrics.h"
 #include "apiserver/pki.h"
@@ -99,6 +100,7 @@ static void loop_end(struct kl_task *t)
     }
     if (al->timer_ready)
         uv_close((uv_handle_t *)&al->stream_timer, NULL);
+    kl_deadline_loop_fini(al);
     if (al->http)
         kl_http_client_close(al->http);
     kl_aggregate_loop_fini(al);

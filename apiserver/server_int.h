@@ -25,6 +25,7 @@ struct kl_aggregate_loop;
 struct kl_served;
 struct kl_series_table;
 struct kl_authz_cache;
+struct kl_deadlines;
 struct kl_authn_cache;
 struct kl_fair;
 struct kl_openapi_source;
@@ -48,6 +49,7 @@ struct kl_api_loop {
     struct kl_webhook_loop *webhooks;    // webhook.c; made on first use
     struct kl_hooks *hooks;              // admission/hooks.c: policies and webhooks
     struct kl_watch_stream *streams;     // open watches, for bookmarks and time-outs
+    struct kl_deadlines *deadlines;      // deadline.c; made on first use
     struct kl_crds *crds;                // crd/crd.h
     struct kl_conversions *conversions;  // crd/convert.h; made on first use
     struct kl_oa_texts *texts;           // openapi/texts.c, while documents are written
@@ -145,6 +147,9 @@ struct kl_api_call {
     int bad_opts;           // what the query's options were refused with, and why
     struct kl_fail opts_fail;
     struct kl_spec spec;
+    int64_t limit_ms; // how long it may take; 0: as long as it likes (deadline.h)
+    uint64_t due_ms;
+    struct kl_api_call *due_next, **due_pprev; // NULL: in no list
 };
 static inline struct kl_api_call *kl_api_call_of(struct kl_req *r)
 {

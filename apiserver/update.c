@@ -452,8 +452,12 @@ int kl_patch_retype(struct kl_req *r, const struct kl_type *type, const struct k
         rc = kl_typed_from_untyped(r->arena, type, patched, strict, draft, &err);
     if (rc == KL_ENOMEM)
         return kl_fail_oom(r), rc;
-    if (rc)
-        return refuse_patch(r, patch, patched, err.msg);
+    if (rc) {
+        struct kl_str why = {0};
+        if (r->opts.patch_type == KL_PATCH_STRATEGIC)
+            why = kl_patch_complaint(r->arena, type, patched);
+        return refuse_patch(r, patch, patched, why.p ? why.p : err.msg);
+    }
     if (!strict || !strict->n)
         return 0;
     if (r->opts.field_validation == KL_VALIDATE_STRICT)

@@ -171,6 +171,8 @@ int kl_http_set_trailers(struct kl_http_req *r, const struct kl_http_header *h, 
 // 1xx (103) or 100 now.
 int kl_http_respond_interim(struct kl_http_req *r, int status, const struct kl_http_header *h,
                             size_t nh);
+// An answer has begun, or none can be given any more.
+bool kl_http_is_answered(const struct kl_http_req *r);
 // No answer: resets the stream, closes an HTTP/1.1 connection. on_close comes with KL_ECANCELED.
 void kl_http_abort(struct kl_http_req *r);
 // Before the answer: closes the connection after it (GOAWAY on HTTP/2).

@@ -154,6 +154,11 @@ int kl_http_set_trailers(struct kl_http_req *r, const struct kl_http_header *h, 
     return 0;
 }
 
+bool kl_http_is_answered(const struct kl_http_req *r)
+{
+    return r->closed || r->responded;
+}
+
 void kl_http_abort(struct kl_http_req *r)
 {
     if (!r->closed)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Durations of timestamp.h.
+#include "object/json_int.h"
 #include "object/timestamp.h"
 
 static bool is_digit(char c)
@@ -109,6 +110,49 @@ int kl_duration_parse(struct kl_str s, int64_t *ret_ns)
         return KL_EINVALID;
     *ret_ns = (int64_t)(negative ? -sum : sum);
     return 0;
+}
+
+static size_t number_length(struct kl_str s)
+{
+    size_t n = 0;
+    while (n < s.n && ((s.p[n] >= '0' && s.p[n] <= '9') || s.p[n] == '.'))
+        n++;
+    return n;
+}
+
+void kl_duration_complaint(struct kl_buf *out, struct kl_str text)
+{
+    static const char *const units[] = {"ns", "us", "\xc2\xb5s", "\xce\xbcs", "ms", "s", "m", "h"};
+    struct kl_str rest = text, unit = {"", 0};
+    if (rest.n && (rest.p[0] == '-' || rest.p[0] == '+'))
+        rest = kl_str_from(rest, 1);
+    bool number = false, known = true;
+    while (rest.n && known) {
+        size_t n = number_length(rest);
+        number = n > 0 && !(n == 1 && rest.p[0] == '.');
+        if (!number)
+            break;
+        unit = rest = kl_str_from(rest, n);
+        unit.n = 0;
+        while (unit.n < rest.n && unit.p[unit.n] != '.' &&
+               (unit.p[unit.n] < '0' || unit.p[unit.n] > '9'))
+            unit.n++;
+        known = false;
+        for (size_t i = 0; i < KL_COUNT(units); i++)
+            known |= kl_str_eqz(unit, units[i]);
+        rest = kl_str_from(rest, unit.n);
+    }
+    kl_buf_puts(out, KL_STR("time: "));
+    if (number && !known && unit.n) {
+        kl_buf_puts(out, KL_STR("unknown unit "));
+        kl_json_put_go_quoted(out, unit);
+        kl_buf_puts(out, KL_STR(" in duration "));
+    } else if (number && !known) {
+        kl_buf_puts(out, KL_STR("missing unit in duration "));
+    } else {
+        kl_buf_puts(out, KL_STR("invalid duration "));
+    }
+    kl_json_put_go_quoted(out, text);
 }
 
 // v in units of 10^-places, without trailing zeros of the fraction.

@@ -164,50 +164,11 @@ static const char *read_quantity(struct kl_json_decoder *d, const char *p, struc
     return p;
 }
 
-static size_t number_length(struct kl_str s)
-{
-    size_t n = 0;
-    while (n < s.n && ((s.p[n] >= '0' && s.p[n] <= '9') || s.p[n] == '.'))
-        n++;
-    return n;
-}
-
-// In the words of Go's time.ParseDuration.
 void kl_json_fail_duration(struct kl_json_decoder *d, struct kl_str text)
 {
-    static const char *const units[] = {"ns", "us", "\xc2\xb5s", "\xce\xbcs", "ms", "s", "m", "h"};
-    struct kl_str rest = text, unit = {"", 0};
-    if (rest.n && (rest.p[0] == '-' || rest.p[0] == '+'))
-        rest = kl_str_from(rest, 1);
-    bool number = false, known = true;
-    while (rest.n && known) {
-        size_t n = number_length(rest);
-        number = n > 0 && !(n == 1 && rest.p[0] == '.');
-        if (!number)
-            break;
-        unit = rest = kl_str_from(rest, n);
-        unit.n = 0;
-        while (unit.n < rest.n && unit.p[unit.n] != '.' &&
-               (unit.p[unit.n] < '0' || unit.p[unit.n] > '9'))
-            unit.n++;
-        known = false;
-        for (size_t i = 0; i < KL_COUNT(units); i++)
-            known |= kl_str_eqz(unit, units[i]);
-        rest = kl_str_from(rest, unit.n);
-    }
     struct kl_buf message;
     kl_buf_init(&message, 64 << 10);
-    kl_buf_puts(&message, KL_STR("time: "));
-    if (number && !known && unit.n) {
-        kl_buf_puts(&message, KL_STR("unknown unit "));
-        kl_json_put_go_quoted(&message, unit);
-        kl_buf_puts(&message, KL_STR(" in duration "));
-    } else if (number && !known) {
-        kl_buf_puts(&message, KL_STR("missing unit in duration "));
-    } else {
-        kl_buf_puts(&message, KL_STR("invalid duration "));
-    }
-    kl_json_put_go_quoted(&message, text);
+    kl_duration_complaint(&message, text);
     kl_json_fail(d, kl_buf_str(&message), true);
     kl_buf_fini(&message);
 }

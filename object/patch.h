@@ -20,3 +20,8 @@ int kl_patch_merge(struct kl_arena *a, const struct kl_value *untyped, const str
 int kl_patch_strategic(struct kl_arena *a, const struct kl_type *type,
                        const struct kl_value *untyped, const struct kl_value *patch,
                        struct kl_value *ret, struct kl_error *err);
+// What Go's converter says of a strategically patched object that kl_typed_from_untyped refuses; p
+// is NULL where it has no words of its own.
+#define KL_PATCH_WORDS_DEPTH 64
+struct kl_str kl_patch_complaint(struct kl_arena *a, const struct kl_type *type,
+                                 const struct kl_value *untyped);

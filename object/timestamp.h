@@ -2,6 +2,7 @@
 // RFC 3339 as metav1.Time and MicroTime write it; Go durations; kubectl's human durations.
 #pragma once
 #include "base/arena.h"
+#include "base/buf.h"
 #include "base/err.h"
 
 // Go's zero time, 0001-01-01T00:00:00Z: what a metav1.Time that is not set holds. JSON shows it as
@@ -15,6 +16,8 @@ int kl_microtime_parse(struct kl_str s, int64_t *ret_us, struct kl_error *err);
 #define KL_TIME_TEXT 40
 size_t kl_time_text(int64_t us, char ret[KL_TIME_TEXT]);      // 2006-01-02T15:04:05Z
 size_t kl_microtime_text(int64_t us, char ret[KL_TIME_TEXT]); // 2006-01-02T15:04:05.000000Z
-int kl_duration_parse(struct kl_str s, int64_t *ret_ns);     // Go's time.ParseDuration; KL_EINVALID
-size_t kl_duration_text(int64_t ns, char ret[KL_TIME_TEXT]); // Go's Duration.String
+int kl_duration_parse(struct kl_str s, int64_t *ret_ns); // Go's time.ParseDuration; KL_EINVALID
+// What time.ParseDuration says of a text that it refuses.
+void kl_duration_complaint(struct kl_buf *out, struct kl_str text);
+size_t kl_duration_text(int64_t ns, char ret[KL_TIME_TEXT]);       // Go's Duration.String
 size_t kl_human_duration(int64_t seconds, char ret[KL_TIME_TEXT]); // duration.HumanDuration: 5d3h

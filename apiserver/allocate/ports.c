@@ -120,6 +120,21 @@ static int no_port(struct kl_req *r)
     return KL_EINTERNAL;
 }
 
+// initNodePorts: what a new Service names twice for ports of different numbers it asks for twice.
+static bool named_before(const struct kl_value *spec, size_t i, int64_t port)
+{
+    bool before = false;
+    const struct kl_value *list = kl_get(spec, KL_F_ports);
+    int64_t number = kl_int_at(kl_at(list, i), 0, KL_F_port);
+    for (size_t k = 0; k < i; k++) {
+        bool same = kl_int_at(kl_at(list, k), 0, KL_F_nodePort) == port;
+        if (same && kl_int_at(kl_at(list, k), 0, KL_F_port) == number)
+            return false;
+        before |= same;
+    }
+    return before;
+}
+
 static int claim_ports(struct kl_req *r, struct ports *p, struct kl_value *spec,
                        const struct kl_value *old_spec)
 {
@@ -135,7 +150,9 @@ static int claim_ports(struct kl_req *r, struct ports *p, struct kl_value *spec,
             port = node_port_of(spec, sp, false);
         if (!port && !(port = free_port(p)))
             return no_port(r);
-        const char *why = claim_port(r, p, port);
+        const char *why = !old_spec && named_before(spec, i, port)
+                              ? "provided port is already allocated"
+                              : claim_port(r, p, port);
         if (why) {
             struct kl_field_errors e = {.arena = r->arena};
             kl_field_error(&e, "FieldValueInvalid",

@@ -3,6 +3,7 @@
 // (impersonate:MODE on whom, impersonate-on:MODE:VERB on what), then the old one.
 #include "apiserver/auth/authz_int.h"
 #include "object/names.h"
+#include <stdlib.h>
 
 enum { MAX_GROUPS = 256, MAX_EXTRA = 256, MANY = 4 };
 
@@ -30,6 +31,30 @@ static void fail(struct kl_fail *f, int http, const char *reason, struct kl_str 
     *f = (struct kl_fail){.http = http, .reason = kl_str(reason), .message = message};
 }
 
+// Go's print of a map: by key, each with its values in the order they came.
+static void put_extra(struct kl_arena *a, struct kl_buf *b, const struct wish *w)
+{
+    struct kl_str *keys = kl_arena_alloc(a, (w->nextra + 1) * sizeof *keys);
+    if (!keys || !w->nextra) {
+        kl_buf_puts(b, KL_STR("map[string][]string(nil)"));
+        return;
+    }
+    memcpy(keys, w->extra_key, w->nextra * sizeof *keys);
+    qsort(keys, w->nextra, sizeof *keys, kl_str_order);
+    kl_buf_puts(b, KL_STR("map[string][]string{"));
+    for (size_t i = 0; i < w->nextra; i++) {
+        if (i && kl_str_eq(keys[i], keys[i - 1]))
+            continue;
+        kl_buf_printf(b, "%s%.*s:[]string{", i ? ", " : "", KL_PRI(kl_quoted(a, keys[i])));
+        for (size_t k = 0, n = 0; k < w->nextra; k++)
+            if (kl_str_eq(w->extra_key[k], keys[i]))
+                kl_buf_printf(b, "%s%.*s", n++ ? ", " : "",
+                              KL_PRI(kl_quoted(a, w->extra_value[k])));
+        kl_buf_putc(b, '}');
+    }
+    kl_buf_putc(b, '}');
+}
+
 // Go's print of what was asked for.
 static struct kl_str without_user(struct kl_arena *a, const struct wish *w)
 {
@@ -40,8 +65,9 @@ static struct kl_str without_user(struct kl_arena *a, const struct wish *w)
     kl_buf_puts(&b, w->ngroups ? KL_STR("[]string{") : KL_STR("[]string(nil)"));
     for (size_t i = 0; i < w->ngroups; i++)
         kl_buf_printf(&b, "%s\"%.*s\"", i ? ", " : "", KL_PRI(w->groups[i]));
-    kl_buf_printf(&b, "%s, Extra:map[string][]string(nil)} without impersonating a user name",
-                  w->ngroups ? "}" : "");
+    kl_buf_puts(&b, w->ngroups ? KL_STR("}, Extra:") : KL_STR(", Extra:"));
+    put_extra(a, &b, w);
+    kl_buf_puts(&b, KL_STR("} without impersonating a user name"));
     struct kl_str out = kl_arena_dup(a, kl_buf_str(&b));
     kl_buf_fini(&b);
     return out;

@@ -3,8 +3,10 @@
 #include "apiserver/auth/authn_int.h"
 #include "apiserver/auth/authz_int.h"
 #include "apiserver/auth/revoke.h"
+#include "apiserver/managed.h"
 #include "base/clock.h"
 #include "object/defaults.h"
+#include "object/timestamp.h"
 
 static const struct kl_str AUTHZ_GROUP = KL_STR_INIT("authorization.k8s.io");
 
@@ -102,6 +104,50 @@ static void check_path_attributes(struct access *x, struct kl_field_errors *e, c
                    why);
 }
 
+static bool says_something(const struct kl_value *v)
+{
+    switch (v->kind) {
+    case KL_NULL:
+        return false;
+    case KL_STRING:
+        return v->n > 0;
+    case KL_INT:
+        return v->i != 0;
+    case KL_TIME:
+        return v->i != KL_TIME_ZERO_US;
+    case KL_ARRAY:
+    case KL_MAP:
+        return kl_len(v) > 0;
+    default:
+        return true;
+    }
+}
+
+// A question has no name, nor anything else there. The refusal shows it as upstream has it by then,
+// with who sent it.
+static void check_metadata(struct access *x, struct kl_field_errors *e, bool local)
+{
+    const struct kl_value *m = kl_get(&x->v, KL_F_metadata);
+    struct kl_value shown = x->v;
+    struct kl_buf b;
+    bool empty = true;
+    for (KL_EACH(f, m))
+        empty &= f->sym == KL_F_managedFields || (local && f->sym == KL_F_namespace) ||
+                 !says_something(f);
+    if (empty)
+        return;
+    shown.owned = 0;
+    if (kl_track_create(x->r, &shown))
+        return; // out of memory: the answer says so as well
+    kl_buf_init(&b, KL_MAX_ARENA_BYTES);
+    kl_json_encode(&b, kl_type(KL_TYPE_meta_v1_ObjectMeta), kl_get(&shown, KL_F_metadata),
+                   KL_STR(""));
+    kl_field_error(e, "FieldValueInvalid", KL_STR("metadata"),
+                   "Invalid value: %.*s: must be empty%s", KL_PRI(kl_buf_str(&b)),
+                   local ? " except for namespace" : "");
+    kl_buf_fini(&b);
+}
+
 static int check_spec(struct access *x, bool names_user, bool local)
 {
     struct kl_req *r = x->r;
@@ -118,6 +164,7 @@ static int check_spec(struct access *x, bool names_user, bool local)
                          "at least one of user or group must be specified");
     check_selector(&e, kl_get(x->res, KL_F_fieldSelector), "fieldSelector");
     check_selector(&e, kl_get(x->res, KL_F_labelSelector), "labelSelector");
+    check_metadata(x, &e, local);
     struct kl_str ns = kl_text(kl_get(x->res, KL_F_namespace));
     if (local && x->res && !kl_str_eq(ns, r->info.ns))
         kl_field_invalid(&e, KL_STR("spec.resourceAttributes.namespace"), ns,

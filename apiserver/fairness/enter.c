@@ -10,8 +10,8 @@
 #include <stdlib.h>
 
 enum {
-    WAIT_MS = 15000,     // a quarter of the request's time, which is a minute
-    WAIT_MAX_MS = 60000, // however long it may take
+    WAIT_MS = 15000,     // of a request that may take as long as it likes
+    WAIT_MAX_MS = 60000, // a quarter of others' time, up to this
     LINGER_TICK_MS = 5,
     WAIT_TICK_MS = 250,
     RETRY_S = 1, // of the limits in flight
@@ -383,43 +383,12 @@ static void on_gone(void *arg, struct kl_http_req *hr, int status)
     }
 }
 
-// "10s", "1m30s", "500ms" of the timeout parameter; 0 when there is none or it is none.
-static int64_t parse_timeout_ms(struct kl_str s)
-{
-    int64_t total = 0;
-    while (s.n) {
-        int64_t n = 0;
-        size_t i = 0;
-        while (i < s.n && s.p[i] >= '0' && s.p[i] <= '9' && n < 1000000)
-            n = n * 10 + (s.p[i++] - '0');
-        s = kl_str_from(s, i);
-        int64_t unit = kl_str_starts(s, KL_STR("ms"))  ? 1
-                       : kl_str_starts(s, KL_STR("s")) ? 1000
-                       : kl_str_starts(s, KL_STR("m")) ? 60000
-                       : kl_str_starts(s, KL_STR("h")) ? 3600000
-                                                       : 0;
-        if (!i || !unit)
-            return 0;
-        total += n * unit;
-        s = kl_str_from(s, unit == 1 ? 2 : 1);
-    }
-    return total;
-}
-
-static int64_t wait_limit_ms(const struct kl_api_call *c)
-{
-    if (c->req.info.op == KL_VERB_WATCH && c->req.info.is_resource)
-        return WAIT_MS;
-    struct kl_str v = kl_query_get(c->req.arena, kl_http_query(c->hr), KL_STR("timeout"));
-    int64_t ms = v.n ? parse_timeout_ms(v) / 4 : 0;
-    return ms <= 0 ? WAIT_MS : ms < WAIT_MAX_MS ? ms : WAIT_MAX_MS;
-}
-
 static void park(struct kl_fair_loop *fl, struct kl_fair_ticket *t)
 {
     struct kl_api_call *c = t->call;
     t->state = KL_TICKET_WAITS;
-    t->until_ms = kl_mono_ms() + wait_limit_ms(c);
+    int64_t most_ms = c->limit_ms ? c->limit_ms / 4 : WAIT_MS;
+    t->until_ms = kl_mono_ms() + (most_ms < WAIT_MAX_MS ? most_ms : WAIT_MAX_MS);
     t->prev = NULL;
     t->next = fl->parked;
     if (t->next)

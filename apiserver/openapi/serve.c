@@ -217,12 +217,6 @@ static void close_doc(void *arg)
 
 static const struct kl_http_source doc_source = {.pull = pull_doc, .close = close_doc};
 
-static void no_such(struct kl_api_call *c)
-{
-    kl_fail_set(&c->req, 404, "NotFound", "the server could not find the requested resource");
-    kl_req_fail(&c->req);
-}
-
 // The first of the media types that can be given; false: none of them.
 static bool take_media(struct kl_api_call *c, bool v2, bool *ret_protobuf)
 {
@@ -263,6 +257,11 @@ static void answer_empty(struct kl_api_call *c, int status, const struct kl_http
     kl_api_metrics_request(&c->req, status);
     kl_http_respond(c->hr, status, h, n, KL_STR(""));
     kl_api_call_release(c);
+}
+
+static void no_such(struct kl_api_call *c)
+{
+    answer_empty(c, 404, NULL, 0);
 }
 
 static void answer_doc(struct kl_api_call *c, struct kl_oa_ask *ask, struct kl_str path)

@@ -347,12 +347,21 @@ def test_stalled_does_not_block():
         wait_for(lambda: len(hooks.calls("/stall")) == 20, "all are asked")
         create("free")
         server.get("/api/v1/namespaces/default")
+        code, headers, text = server.raw("POST", NS + "?timeout=1s",
+                                         config_map("late", labels={"stall": "yes"}))
+        equal((code, headers["Content-Type"]), (504, "application/json"), "who set a deadline")
+        status = json.loads(text)
+        equal((status["kind"], status["reason"], status["message"]),
+              ("Status", "Timeout", "Timeout: request did not complete within the allotted timeout"))
+        holds(server.raw("GET", "/metrics")[2].decode(),
+              r'apiserver_request_total\{[^}]*resource="configmaps"[^}]*code="504"\} 1\n')
         equal(done, [], "those that wait")
         hooks.release.set()
         for t in threads:
             t.join()
         equal(set(done), {201}, "those that waited")
-    gone("free", *(f"st{i}" for i in range(20)))
+        wait_for(lambda: server.raw("GET", NS + "/late")[0] == 200, "what had no answer goes on")
+    gone("free", "late", *(f"st{i}" for i in range(20)))
 
 
 def test_reinvocation_and_order():

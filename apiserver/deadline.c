@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apiserver/deadline.h"
+#include "apiserver/audit/audit.h"
+#include "apiserver/metrics.h"
+#include "object/timestamp.h"
+#include <stdlib.h>
+
+enum {
+    NS_PER_MS = 1000000,
+    COMPLAINT_MAX = 64 << 10,
+    STALL_MS = 1000, // a timer that comes as late: the machine stood still, or the loop was held
+    GRACE_MS = 5000, // what is left to all then: their answers may be in what waits to be read
+};
+
+struct kl_deadlines {
+    uv_timer_t timer;
+    uint64_t armed_ms; // what it was set for
+    // Those that have the server's limit, in the order they came: the first is due first.
+    struct kl_api_call *usual, **usual_end;
+    struct kl_api_call *own; // those with less
+};
+
+static struct kl_deadlines *deadlines_of(struct kl_api_loop *al)
+{
+    if (al->deadlines)
+        return al->deadlines;
+    struct kl_deadlines *d = calloc(1, sizeof *d);
+    if (!d)
+        return NULL;
+    uv_timer_init(kl_loop_uv(al->loop), &d->timer);
+    uv_unref((uv_handle_t *)&d->timer);
+    d->timer.data = d;
+    d->usual_end = &d->usual;
+    return al->deadlines = d;
+}
+
+static void free_deadlines(uv_handle_t *h)
+{
+    free(h->data);
+}
+
+void kl_deadline_loop_fini(struct kl_api_loop *al)
+{
+    if (al->deadlines)
+        uv_close((uv_handle_t *)&al->deadlines->timer, free_deadlines);
+    al->deadlines = NULL;
+}
+
+// ---- the lists
+
+static void push(struct kl_deadlines *d, struct kl_api_call *c, bool usual)
+{
+    struct kl_api_call **at = usual ? d->usual_end : &d->own;
+    c->due_next = *at;
+    c->due_pprev = at;
+    if (*at)
+        (*at)->due_pprev = &c->due_next;
+    *at = c;
+    if (usual)
+        d->usual_end = &c->due_next;
+}
+
+static void unlink_call(struct kl_deadlines *d, struct kl_api_call *c)
+{
+    *c->due_pprev = c->due_next;
+    if (c->due_next)
+        c->due_next->due_pprev = c->due_pprev;
+    else if (d->usual_end == &c->due_next)
+        d->usual_end = c->due_pprev;
+    c->due_pprev = NULL;
+}
+
+void kl_deadline_leave(struct kl_api_call *c)
+{
+    if (c->due_pprev)
+        unlink_call(c->req.al->deadlines, c);
+}
+
+// ---- too late
+
+static void answer_late(struct kl_api_call *c)
+{
+    struct kl_req *r = &c->req;
+    const struct kl_fail fail = r->fail; // the request goes on: nothing of it is changed
+    const enum kl_result_kind result = r->result;
+    const int http = r->http;
+    struct kl_http_header h[2 + KL_COMMON_HEADERS] = {
+        KL_HTTP_HEADER("cache-control", "no-cache, private"),
+        {KL_STR("content-type"), kl_str(kl_spec_content_type(&c->spec, false))}};
+    kl_fail_set(r, 504, "Timeout", "Timeout: request did not complete within the allotted timeout")
+        ->bare_details = true;
+    r->result = KL_RESULT_FAIL;
+    r->http = 504;
+    if (r->audit)
+        kl_audit_result(r);
+    struct kl_bytes *body = kl_encode_result(r, &c->spec);
+    kl_api_metrics_answer(r, 504, body ? (int64_t)body->n : 0);
+    r->fail = fail;
+    r->result = result;
+    r->http = http;
+    r->overdue = true;
+    if (body)
+        kl_http_respond_bytes(c->hr, 504, h, 2 + kl_http_common_headers(r, h + 2), body);
+    else
+        kl_http_abort(c->hr);
+    kl_bytes_unref(body);
+}
+
+static void expire(struct kl_deadlines *d, struct kl_api_call *c)
+{
+    struct kl_http_req *hr = kl_http_req_ref(c->hr);
+    unlink_call(d, c);
+    if (!kl_http_is_answered(hr))
+        answer_late(c);
+    kl_http_req_unref(hr);
+}
+
+// The first that is due by now. What one answer sets free may take others off the lists.
+static struct kl_api_call *next_due(const struct kl_deadlines *d, uint64_t now, uint64_t *ret_then)
+{
+    *ret_then = UINT64_MAX;
+    if (d->usual && d->usual->due_ms <= now)
+        return d->usual;
+    if (d->usual)
+        *ret_then = d->usual->due_ms;
+    for (struct kl_api_call *c = d->own; c; c = c->due_next) {
+        if (c->due_ms <= now)
+            return c;
+        if (c->due_ms < *ret_then)
+            *ret_then = c->due_ms;
+    }
+    return NULL;
+}
+
+static void on_timer(uv_timer_t *t);
+
+static void arm(struct kl_deadlines *d, uint64_t in_ms)
+{
+    d->armed_ms = uv_now(d->timer.loop) + in_ms;
+    uv_timer_start(&d->timer, on_timer, in_ms, 0);
+}
+
+static void on_timer(uv_timer_t *t)
+{
+    struct kl_deadlines *d = t->data;
+    uint64_t now = uv_now(t->loop), then;
+    if (now > d->armed_ms + STALL_MS) {
+        arm(d, GRACE_MS);
+        return;
+    }
+    for (struct kl_api_call *c; (c = next_due(d, now, &then));)
+        expire(d, c);
+    if (then != UINT64_MAX)
+        arm(d, then - now);
+}
+
+// ---- in
+
+// Negative: r->fail is set. *ret_ms stays as it is where nothing is asked for.
+static int read_timeout(struct kl_api_call *c, int64_t *ret_ms)
+{
+    struct kl_str query = kl_http_query(c->hr), v;
+    int64_t ns;
+    if (!query.n || !(v = kl_query_get(c->req.arena, query, KL_STR("timeout"))).n)
+        return 0;
+    if (kl_duration_parse(v, &ns)) {
+        struct kl_buf why;
+        kl_buf_init(&why, COMPLAINT_MAX);
+        kl_duration_complaint(&why, v);
+        kl_fail_bad(&c->req, "invalid timeout specified in the request URL - %.*s",
+                    KL_PRI(kl_buf_str(&why)));
+        kl_buf_fini(&why);
+        return KL_EBADREQUEST;
+    }
+    int64_t ms = ns > 0 && ns < NS_PER_MS ? 1 : ns / NS_PER_MS;
+    if (ms > 0 && (*ret_ms <= 0 || ms < *ret_ms))
+        *ret_ms = ms;
+    return 0;
+}
+
+int kl_deadline_enter(struct kl_api_call *c)
+{
+    struct kl_req *r = &c->req;
+    int64_t most = r->srv->o.settings->request_timeout_ms, ms = most;
+    if (kl_is_long_running(&r->info))
+        return 0;
+    int rc = read_timeout(c, &ms);
+    if (rc || ms <= 0) // --request-timeout=0
+        return rc;
+    struct kl_deadlines *d = deadlines_of(r->al);
+    if (!d) // without memory there is none: what asks for more fails by itself
+        return 0;
+    c->limit_ms = ms;
+    c->due_ms = uv_now(d->timer.loop) + (uint64_t)ms;
+    push(d, c, ms == most);
+    if (!uv_is_active((uv_handle_t *)&d->timer) ||
+        (ms != most && uv_timer_get_due_in(&d->timer) > (uint64_t)ms))
+        arm(d, (uint64_t)ms);
+    return 0;
+}
