@@ -31,6 +31,7 @@ static const char *const whole_meta[] = {
     "prioritylevelconfigurations",
     "servicecidrs",
     "devicetaintrules",
+    "podgroups",
     "resourceclaims",
     "resourcepoolstatusrequests",
     "volumeattachments",

@@ -10,7 +10,7 @@ int kl_rules_check(struct kl_req *r, const struct kl_strategy *s, const struct k
                    const struct kl_value *old, struct kl_field_errors *e)
 {
     const struct kl_resource *st = kl_resource_storage(r->info.res);
-    struct kl_findings f = {.arena = r->arena, .bad_pem = kl_csr_bad_pem};
+    struct kl_findings f = {.arena = r->arena, .bad_pem = kl_csr_bad_pem, .gates = &r->srv->gates};
     if (st->custom)
         return kl_custom_check(r, now, old, e);
     if (st->index == KL_RES_apiextensions_v1_customresourcedefinitions) {

@@ -14,8 +14,38 @@ static const struct {
     const char *plural, *gate;
 } gated[] = {{"clustertrustbundles", "ClusterTrustBundle"},
              {"podcertificaterequests", "PodCertificateRequest"},
-             {"leasecandidates", "CoordinatedLeaderElection"},
-             {"devicetaintrules", "DRADeviceTaintRules"}};
+             {"podgroups", "GenericWorkload"},
+             {"storageversionmigrations", "StorageVersionMigrator"},
+             {"workloads", "GenericWorkload"}};
+
+// Versions that upstream's schemes still know though no server serves them: to name one is no
+// error, and does nothing.
+static const char *const known_versions[] = {
+    "admission.k8s.io/v1",
+    "admission.k8s.io/v1beta1",
+    "apiextensions.k8s.io/v1beta1",
+    "apiregistration.k8s.io/v1beta1",
+    "apps/v1beta1",
+    "apps/v1beta2",
+    "authentication.k8s.io/v1alpha1",
+    "authentication.k8s.io/v1beta1",
+    "authorization.k8s.io/v1beta1",
+    "batch/v1beta1",
+    "discovery.k8s.io/v1beta1",
+    "events.k8s.io/v1beta1",
+    "extensions/v1beta1",
+    "flowcontrol.apiserver.k8s.io/v1beta1",
+    "flowcontrol.apiserver.k8s.io/v1beta2",
+    "flowcontrol.apiserver.k8s.io/v1beta3",
+    "imagepolicy.k8s.io/v1alpha1",
+    "node.k8s.io/v1alpha1",
+    "node.k8s.io/v1beta1",
+    "policy/v1beta1",
+    "rbac.authorization.k8s.io/v1alpha1",
+    "rbac.authorization.k8s.io/v1beta1",
+    "scheduling.k8s.io/v1beta1",
+    "storage.k8s.io/v1alpha1",
+};
 
 struct entry {
     struct kl_str key, value;
@@ -29,6 +59,10 @@ static void split_entry(const char *text, struct entry *e)
     ptrdiff_t eq = kl_str_chr(s, '=');
     *e = (struct entry){.key = eq < 0 ? s : (struct kl_str){s.p, (size_t)eq},
                         .value = eq < 0 ? KL_STR("") : kl_str_from(s, (size_t)eq + 1)};
+    // All that is said of a core resource is about the version: "v1/pods=false" is "v1=false".
+    if (kl_str_eqz(e->key, "v1") || kl_str_starts(e->key, KL_STR("v1/")) ||
+        kl_str_eqz(e->key, "api/v1") || kl_str_starts(e->key, KL_STR("api/v1/")))
+        e->key = KL_STR("/v1");
     rest = e->key;
     while (e->nparts < PARTS_MAX && kl_str_split(&rest, '/', &e->part[e->nparts]))
         e->nparts++;
@@ -48,6 +82,12 @@ static char matcher(struct kl_str key)
         if (kl_str_eqz(key, words[i]))
             return "*gba"[i];
     return 0;
+}
+
+// A word of the past, which is passed over.
+static bool is_legacy(struct kl_str key)
+{
+    return kl_str_eqz(key, "api/legacy");
 }
 
 static int flag_value(const struct entry *e, bool *ret, struct kl_error *err)
@@ -82,22 +122,27 @@ static int match_all(struct kl_served *s, const struct entry *e, char m, struct 
     return 0;
 }
 
-static const struct kl_group *find_group(struct kl_str name)
+// "GROUP/VERSION" or, for all versions of a group, "GROUP/".
+static bool is_known(struct kl_str group, struct kl_str version)
 {
     for (uint16_t i = 0; i < kl_ngroups; i++)
-        if (kl_str_eqz(name, kl_groups[i].name))
-            return &kl_groups[i];
-    return NULL;
+        for (size_t k = 0; kl_str_eqz(group, kl_groups[i].name) && kl_groups[i].versions[k]; k++)
+            if (!version.n || kl_str_eqz(version, kl_groups[i].versions[k]))
+                return true;
+    for (size_t i = 0; i < KL_COUNT(known_versions); i++) {
+        struct kl_str g, v = kl_str(known_versions[i]);
+        if (kl_str_split(&v, '/', &g) && kl_str_eq(g, group) &&
+            (!version.n || kl_str_eq(v, version)))
+            return true;
+    }
+    return false;
 }
 
 static int match_version(struct kl_served *s, const struct entry *e, struct kl_error *err)
 {
-    const struct kl_group *g = find_group(e->part[0]);
-    bool on = false, known = false;
+    bool on = false;
     int rc = flag_value(e, &on, err);
-    for (size_t i = 0; g->versions[i]; i++)
-        known = known || kl_str_eqz(e->part[1], g->versions[i]);
-    if (!known)
+    if (!is_known(e->part[0], e->part[1]))
         return kl_error_set(err, KL_EINVALID,
                             "group version %.*s/%.*s that has not been registered",
                             KL_PRI(e->part[0]), KL_PRI(e->part[1]));
@@ -109,14 +154,40 @@ static int match_version(struct kl_served *s, const struct entry *e, struct kl_e
                               KL_PRI(e->key), KL_PRI(e->part[2]));
     for (uint16_t i = 0; !rc && i < kl_nresources; i++) {
         const struct kl_resource *r = &kl_resources[i];
-        if (!kl_str_eqz(e->part[0], r->group) || !kl_str_eqz(e->part[1], r->version) ||
-            (e->nparts == 3 && !kl_str_eqz(e->part[2], r->plural)))
-            continue;
-        if (on && !r->type)
-            return kl_error_set(err, KL_EUNSUPPORTED, "runtime-config %.*s: not served: no schema",
-                                KL_PRI(e->key));
-        s->on[i] = on;
+        if (kl_str_eqz(e->part[0], r->group) && kl_str_eqz(e->part[1], r->version) &&
+            (e->nparts == 2 || kl_str_eqz(e->part[2], r->plural)))
+            s->on[i] = on;
     }
+    return rc;
+}
+
+// Names each unknown group version once, in order of their text.
+static int unknown_groups(const char *const *list, struct kl_error *err)
+{
+    struct kl_str last = {"", 0};
+    struct kl_buf text;
+    kl_buf_init(&text, sizeof err->msg);
+    for (;;) {
+        struct kl_str next = {NULL, 0};
+        for (const char *const *p = list; *p; p++) {
+            struct entry e;
+            split_entry(*p, &e);
+            if (e.nparts < 2 || matcher(e.key) || is_legacy(e.key) ||
+                is_known(e.part[0], KL_STR("")))
+                continue;
+            struct kl_str gv = {e.key.p, (size_t)(e.part[1].p + e.part[1].n - e.key.p)};
+            if (kl_str_cmp(gv, last) > 0 && (!next.p || kl_str_cmp(gv, next) < 0))
+                next = gv;
+        }
+        if (!next.p)
+            break;
+        kl_buf_printf(&text, text.n ? ",%.*s" : "%.*s", KL_PRI(next));
+        last = next;
+    }
+    int rc = text.n ? kl_error_set(err, KL_EINVALID, "unknown api groups %.*s",
+                                   KL_PRI(kl_buf_str(&text)))
+                    : 0;
+    kl_buf_fini(&text);
     return rc;
 }
 
@@ -127,15 +198,10 @@ static int check_entries(const char *const *list, struct kl_error *err)
         split_entry(*p, &e);
         if (matcher(e.key) == '*' && kl_str_eqz(e.value, "false") && !list[1])
             return kl_error_set(err, KL_EINVALID, "invalid runtime-config with only api/all=false");
-        if (matcher(e.key))
-            continue;
-        if (e.nparts != 2 && e.nparts != 3)
+        if (!is_legacy(e.key) && !matcher(e.key) && e.nparts != 2 && e.nparts != 3)
             return kl_error_set(err, KL_EINVALID, "runtime-config invalid key %.*s", KL_PRI(e.key));
-        if (!find_group(e.part[0]))
-            return kl_error_set(err, KL_EINVALID, "unknown api groups %.*s/%.*s", KL_PRI(e.part[0]),
-                                KL_PRI(e.part[1]));
     }
-    return 0;
+    return unknown_groups(list, err);
 }
 
 static int apply_entries(struct kl_served *s, const char *const *list, struct kl_error *err)
@@ -148,7 +214,7 @@ static int apply_entries(struct kl_served *s, const char *const *list, struct kl
             split_entry(*p, &e);
             if (matcher(e.key))
                 rc = matcher(e.key) == *o ? match_all(s, &e, *o, err) : 0;
-            else if ((size_t)(*o - '0') == e.nparts)
+            else if (!is_legacy(e.key) && (size_t)(*o - '0') == e.nparts)
                 rc = match_version(s, &e, err);
         }
     return rc;

@@ -5,9 +5,8 @@
 #include "apiserver/server_int.h"
 
 // NULL-ended entries WHAT=BOOL: api/all, api/ga, api/beta, api/alpha, GROUP/VERSION,
-// GROUP/VERSION/RESOURCE, the later the stronger. *ret is NULL when nothing was asked for. Alpha
-// versions have no schema here: what asks for one by name is refused. KL_EINVALID in upstream's
-// words.
+// GROUP/VERSION/RESOURCE, the later the stronger. *ret is NULL when nothing was asked for.
+// KL_EINVALID in upstream's words.
 int kl_served_new(const char *const *runtime_config, const struct kl_gate_set *gates,
                   struct kl_served **ret, struct kl_error *err);
 void kl_served_free(struct kl_served *s); // accepts NULL

@@ -96,6 +96,12 @@ void kl_default_failure_policy(struct kl_default_node *n)
     kl_default_ptr(n, KL_F_failurePolicy, kl_stringz("Fail"));
 }
 
+// In v1alpha1 only; the later versions want it to be said.
+void kl_default_param_ref(struct kl_default_node *n)
+{
+    kl_default_ptr(n, KL_F_parameterNotFoundAction, kl_stringz("Deny"));
+}
+
 void kl_default_validating_webhook(struct kl_default_node *n)
 {
     kl_default_failure_policy(n);

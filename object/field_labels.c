@@ -159,6 +159,7 @@ static const struct label_set sets[KL_RES_BUILTIN_COUNT] = {
     [KL_RES_events_v1_events] = SET(regarding_events),
     [KL_RES_batch_v1_jobs] = {jobs, KL_COUNT(jobs), "field label \"%.*s\" not supported for Job"},
     [KL_RES_certificates_v1_certificatesigningrequests] = SET(signer),
+    [KL_RES_certificates_v1alpha1_clustertrustbundles] = SET(signer),
     [KL_RES_certificates_v1beta1_clustertrustbundles] = SET(signer),
     [KL_RES_certificates_v1beta1_podcertificaterequests] = SET(pod_certificates),
     [KL_RES_resource_v1_resourceslices] = SLICES("v1"),

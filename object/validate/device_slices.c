@@ -547,6 +547,6 @@ static void status_rule(struct kl_v *c)
 
 const struct kl_v_kind kl_v_device_slices[] = {
     {KL_RES_resource_v1_resourceslices, create_slice, update_slice, NULL, NULL, NULL},
-    {KL_RES_resource_v1beta2_devicetaintrules, create_rule, update_rule, status_rule, NULL, NULL},
+    {KL_RES_resource_v1alpha3_devicetaintrules, create_rule, update_rule, status_rule, NULL, NULL},
     {0},
 };

@@ -156,6 +156,14 @@ static size_t by_name(enum kl_name_format f, struct kl_str s, const char *ret[])
     return e.n;
 }
 
+// Declarative validation counts bytes where the rest says characters.
+static size_t in_bytes(size_t n, struct kl_str s, size_t max, const char *msg, const char *ret[])
+{
+    if (s.n > max)
+        ret[0] = msg; // the length is the first to be looked at
+    return n;
+}
+
 size_t kl_v_messages(enum kl_v_format format, struct kl_str s, const char *ret[KL_V_MESSAGES])
 {
     char low[256];
@@ -165,10 +173,11 @@ size_t kl_v_messages(enum kl_v_format format, struct kl_str s, const char *ret[K
     case KL_V_SUBDOMAIN:
         return by_name(KL_NAME_DNS1123_SUBDOMAIN, s, ret);
     case KL_V_LONG_NAME:
-        if (s.n <= 253)
-            return by_name(KL_NAME_DNS1123_SUBDOMAIN, s, ret);
-        ret[0] = "must be no more than 253 bytes";
-        return 1;
+        return in_bytes(by_name(KL_NAME_DNS1123_SUBDOMAIN, s, ret), s, 253,
+                        "must be no more than 253 bytes", ret);
+    case KL_V_SHORT_NAME:
+        return in_bytes(by_name(KL_NAME_DNS1123_LABEL, s, ret), s, 63,
+                        "must be no more than 63 bytes", ret);
     case KL_V_DNS1035:
         return by_name(KL_NAME_DNS1035_LABEL, s, ret);
     case KL_V_PATH_SEGMENT:
@@ -202,6 +211,18 @@ size_t kl_v_messages(enum kl_v_format format, struct kl_str s, const char *ret[K
             low[i] = s.p[i] >= 'A' && s.p[i] <= 'Z' ? (char)(s.p[i] + 32) : s.p[i];
         return by_name(KL_NAME_DNS1123_SUBDOMAIN, s.n < sizeof low ? (struct kl_str){low, s.n} : s,
                        ret);
+    case KL_V_LONG_NAME_CASELESS: {
+        size_t n = 0;
+        if (s.n > 253)
+            ret[n++] = "must be no more than 253 bytes";
+        const char *msg[KL_V_MESSAGES];
+        struct kl_str head = s.n > 253 ? (struct kl_str){s.p, 253} : s;
+        if (kl_v_messages(KL_V_SUBDOMAIN_CASELESS, head, msg))
+            ret[n++] = "an RFC 1123 subdomain must consist of alphanumeric characters, '-' or "
+                       "'.', and must start and end with an alphanumeric character (e.g. "
+                       "'Example.com', regex used for validation is '" SUBDOMAIN_RE "')";
+        return n;
+    }
     case KL_V_NO_CHECK:
     case KL_V_OWN:
         break;

@@ -6,7 +6,7 @@ static const struct kl_v_kind *const lists[] = {
     kl_v_pods,         kl_v_services, kl_v_core,     kl_v_volume_kinds,  kl_v_workloads,
     kl_v_jobs,         kl_v_cluster,  kl_v_network,  kl_v_storage,       kl_v_flowcontrol,
     kl_v_certificates, kl_v_trust,    kl_v_devices,  kl_v_device_claims, kl_v_device_slices,
-    kl_v_machinery,    kl_v_webhooks, kl_v_policies,
+    kl_v_machinery,    kl_v_webhooks, kl_v_policies, kl_v_scheduling,    kl_v_pools,
 };
 
 const struct kl_v_kind *kl_v_kind_of(const struct kl_resource *storage)

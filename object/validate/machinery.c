@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kinds of the control plane's own: APIServices, LeaseCandidates, StorageVersionMigrations.
+// Kinds of the control plane's own: APIServices, LeaseCandidates, StorageVersionMigrations,
+// StorageVersions.
 #include "object/schema.h"
 #include "object/types_gen.h"
 #include "object/validate/pod_int.h"
@@ -228,6 +229,180 @@ static void status_migration(struct kl_v *c)
         refuse_conditions(c, "Failed condition cannot be set to false once it is true");
 }
 
+// ---- StorageVersions
+
+static size_t storage_version_name(struct kl_v *c, struct kl_str name, const char *ret[])
+{
+    const char *msg[KL_V_MESSAGES];
+    size_t n = 0, dot = name.n;
+    while (dot && name.p[dot - 1] != '.')
+        dot--;
+    if (!dot) {
+        ret[0] = "name must be in the form of <group>.<resource>";
+        return 1;
+    }
+    size_t found = kl_v_messages(KL_V_SUBDOMAIN, (struct kl_str){name.p, dot - 1}, msg);
+    for (size_t i = 0; i < found && n < KL_V_MESSAGES; i++)
+        ret[n++] = kl_v_text(c, "the group segment %s", msg[i]);
+    found = kl_v_messages(KL_V_DNS1035, kl_str_from(name, dot), msg);
+    for (size_t i = 0; i < found && n < KL_V_MESSAGES; i++)
+        ret[n++] = kl_v_text(c, "the resource segment %s", msg[i]);
+    return n;
+}
+
+static const char *add_part(struct kl_v *c, const char *all, const char *part, struct kl_str s,
+                            enum kl_v_format format)
+{
+    const char *msg[KL_V_MESSAGES] = {"must be non-empty"};
+    size_t n = s.n ? kl_v_messages(format, s, msg) : 1;
+    for (size_t i = 0; i < n; i++)
+        all = kl_v_text(c, "%s%s%s: %s", all ? all : "", all ? "," : "", part, msg[i]);
+    return all;
+}
+
+// What is wrong with an apiVersion; NULL: nothing.
+static const char *version_error(struct kl_v *c, struct kl_str s)
+{
+    const char *all = NULL;
+    ptrdiff_t slash = kl_str_chr(s, '/');
+    struct kl_str version = slash < 0 ? s : kl_str_from(s, (size_t)slash + 1);
+    if (kl_str_chr(version, '/') >= 0)
+        return "an apiVersion is a DNS-1035 label, which must consist of lower case alphanumeric "
+               "characters or '-', start with an alphabetic character, and end with an "
+               "alphanumeric character (e.g. 'my-name', or 'abc-123', regex used for validation "
+               "is '[a-z]([-a-z0-9]*[a-z0-9])?') with an optional DNS subdomain prefix and '/' "
+               "(e.g. 'example.com/MyVersion')";
+    if (slash >= 0)
+        all = add_part(c, NULL, "group part", (struct kl_str){s.p, (size_t)slash}, KL_V_SUBDOMAIN);
+    return add_part(c, all, "version part", version, KL_V_DNS1035);
+}
+
+static void check_api_version(struct kl_v *c, struct kl_str s, const struct kl_vpath *p)
+{
+    const char *why = version_error(c, s);
+    if (why)
+        kl_v_invalid_str(c, p, s, why);
+}
+
+static bool has_text(const struct kl_value *list, struct kl_str s)
+{
+    for (KL_EACH(x, list))
+        if (kl_str_eq(kl_text(x), s))
+            return true;
+    return false;
+}
+
+// fmt's %s of a []string
+static const char *go_list(struct kl_v *c, const struct kl_value *list)
+{
+    const char *all = "[";
+    for (size_t i = 0; i < kl_len(list); i++)
+        all = kl_v_text(c, "%s%s%.*s", all, i ? " " : "", KL_PRI(kl_text(kl_at(list, i))));
+    return kl_v_text(c, "%s]", all);
+}
+
+static void check_server(struct kl_v *c, const struct kl_value *v, const struct kl_vpath *p)
+{
+    const struct kl_type *t = kl_type(KL_TYPE_apiserverinternal_v1alpha1_ServerStorageVersion);
+    struct kl_str encoding = kl_text(kl_get(v, KL_F_encodingVersion));
+    const struct kl_value *decodable = kl_get(v, KL_F_decodableVersions);
+    const struct kl_value *served = kl_get(v, KL_F_servedVersions);
+    kl_v_format(c, F(p, apiServerID), kl_text(kl_get(v, KL_F_apiServerID)), KL_V_SUBDOMAIN);
+    check_api_version(c, encoding, F(p, encodingVersion));
+    for (size_t i = 0; i < kl_len(decodable); i++)
+        check_api_version(c, kl_text(kl_at(decodable, i)), I(F(p, decodableVersions), i));
+    if (!has_text(decodable, encoding))
+        kl_v_invalid_json(
+            c, F(p, decodableVersions), kl_type_field(t, KL_F_decodableVersions)->type, decodable,
+            false,
+            kl_v_text(c, "decodableVersions must include encodingVersion %.*s", KL_PRI(encoding)));
+    for (size_t i = 0; i < kl_len(served); i++) {
+        struct kl_str s = kl_text(kl_at(served, i));
+        check_api_version(c, s, I(F(p, servedVersions), i));
+        if (!has_text(decodable, s))
+            kl_v_invalid_str(c, I(F(p, servedVersions), i), s,
+                             kl_v_text(c,
+                                       "individual served version : %.*s must be included in "
+                                       "decodableVersions : %s",
+                                       KL_PRI(s), go_list(c, decodable)));
+    }
+}
+
+static void check_common_version(struct kl_v *c, const struct kl_value *status)
+{
+    const struct kl_value *list = kl_get(status, KL_F_storageVersions);
+    const struct kl_value *said = kl_get(status, KL_F_commonEncodingVersion);
+    const struct kl_vpath *p = F(&c->status, commonEncodingVersion);
+    struct kl_str first = kl_text(kl_get(kl_at(list, 0), KL_F_encodingVersion));
+    bool agreed = kl_len(list) > 0;
+    for (KL_EACH(v, list))
+        agreed &= kl_str_eq(kl_text(kl_get(v, KL_F_encodingVersion)), first);
+    if (!agreed && said)
+        kl_v_invalid(c, p, said,
+                     "should be nil if servers do not agree on the same encoding version, or if "
+                     "there is no server reporting the supported versions yet");
+    else if (agreed && !said)
+        kl_v_invalid_text(c, p, KL_STR("null"),
+                          kl_v_text(c, "the common encoding version is %.*s", KL_PRI(first)));
+    else if (agreed && !kl_str_eq(kl_text(said), first))
+        kl_v_invalid(c, p, said,
+                     kl_v_text(c, "the actual common encoding version is %.*s", KL_PRI(first)));
+}
+
+// The last one before i with this text; -1: none.
+static ptrdiff_t earlier(const struct kl_value *list, size_t i, kl_sym field)
+{
+    struct kl_str s = kl_text(kl_get(kl_at(list, i), field));
+    while (i-- > 0)
+        if (kl_str_eq(kl_text(kl_get(kl_at(list, i), field)), s))
+            return (ptrdiff_t)i;
+    return -1;
+}
+
+static void status_storage_version(struct kl_v *c)
+{
+    const struct kl_value *status = kl_get(c->now, KL_F_status);
+    const struct kl_value *list = kl_get(status, KL_F_storageVersions);
+    const struct kl_vpath *p = F(&c->status, storageVersions);
+    for (size_t i = 0; i < kl_len(list); i++) {
+        if (earlier(list, i, KL_F_apiServerID) >= 0)
+            kl_v_duplicate(c, F(I(p, i), apiServerID),
+                           kl_text(kl_get(kl_at(list, i), KL_F_apiServerID)));
+        check_server(c, kl_at(list, i), I(p, i));
+    }
+    check_common_version(c, status);
+    list = kl_get(status, KL_F_conditions);
+    for (size_t i = 0; i < kl_len(list); i++) {
+        const struct kl_value *v = kl_at(list, i);
+        const struct kl_vpath *at = I(&c->status, i); // upstream leaves "conditions" out
+        ptrdiff_t twin = earlier(list, i, KL_F_type);
+        if (twin >= 0)
+            kl_v_invalid(c, F(at, type), kl_get(v, KL_F_type),
+                         kl_v_text(c,
+                                   "the type of the condition is not unique, it also appears in "
+                                   "conditions[%td]",
+                                   twin));
+        kl_v_format(c, F(at, type), kl_text(kl_get(v, KL_F_type)), KL_V_QUALIFIED);
+        kl_v_format(c, F(at, status), kl_text(kl_get(v, KL_F_status)), KL_V_QUALIFIED);
+        if (!kl_text(kl_get(v, KL_F_reason)).n)
+            kl_v_required(c, F(at, reason), "");
+        if (!kl_text(kl_get(v, KL_F_message)).n)
+            kl_v_required(c, F(at, message), "");
+    }
+}
+
+static void create_storage_version(struct kl_v *c)
+{
+    c->name_rule = storage_version_name;
+    kl_v_meta(c, KL_V_OWN);
+}
+
+// Its spec is empty: there is nothing that an update could break.
+static void update_storage_version(struct kl_v *c)
+{
+    (void)c;
+}
+
 const struct kl_v_kind kl_v_machinery[] = {
     {KL_RES_apiregistration_v1_apiservices, check_service, update_service, status_service, NULL,
      NULL},
@@ -235,5 +410,7 @@ const struct kl_v_kind kl_v_machinery[] = {
      NULL},
     {KL_RES_storagemigration_v1beta1_storageversionmigrations, create_migration, update_migration,
      status_migration, NULL, NULL},
+    {KL_RES_internal_v1alpha1_storageversions, create_storage_version, update_storage_version,
+     status_storage_version, NULL, NULL},
     {0},
 };

@@ -6,6 +6,7 @@
 // Objects are in their storage version, defaulted. Nothing is allocated for a valid object; what is
 // found lives in the arena. Pure: any loop.
 #pragma once
+#include "object/gates.h"
 #include "object/resource.h"
 #include "object/value.h"
 
@@ -24,6 +25,7 @@ struct kl_findings {
     // of that type), or a chain of certificates, is no good, in the arena; NULL: it is good.
     // NULL: nobody looks.
     const char *(*bad_pem)(struct kl_arena *a, bool request, struct kl_str pem);
+    const struct kl_gate_set *gates; // of the server; NULL: all are on
 };
 
 // Whether this kind's rules are here. What the functions below do for others: metadata only.

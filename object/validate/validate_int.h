@@ -65,9 +65,10 @@ struct kl_str kl_v_json(struct kl_v *c, const struct kl_type *type, const struct
 
 // ---- formats: each adds an Invalid for every message (IsDNS1123Label and its kind).
 enum kl_v_format {
-    KL_V_LABEL,     // DNS-1123 label
-    KL_V_SUBDOMAIN, // DNS-1123 subdomain
-    KL_V_LONG_NAME, // the same in the words of declarative validation
+    KL_V_LABEL,      // DNS-1123 label
+    KL_V_SUBDOMAIN,  // DNS-1123 subdomain
+    KL_V_LONG_NAME,  // the same in the words of declarative validation
+    KL_V_SHORT_NAME, // a label in those words
     KL_V_DNS1035,
     KL_V_PATH_SEGMENT,
     KL_V_QUALIFIED,
@@ -81,6 +82,7 @@ enum kl_v_format {
     KL_V_WILDCARD,
     KL_V_C_IDENTIFIER,
     KL_V_SUBDOMAIN_CASELESS,
+    KL_V_LONG_NAME_CASELESS, // in the words of declarative validation; pattern: its first 253 bytes
     KL_V_NO_CHECK,
     KL_V_OWN, // names: what kl_v.name_rule says
 };
@@ -266,7 +268,8 @@ const struct kl_v_kind *kl_v_kind_of(const struct kl_resource *storage);
 extern const struct kl_v_kind kl_v_pods[], kl_v_services[], kl_v_core[], kl_v_volume_kinds[],
     kl_v_workloads[], kl_v_jobs[], kl_v_cluster[], kl_v_network[], kl_v_storage[],
     kl_v_flowcontrol[], kl_v_certificates[], kl_v_trust[], kl_v_devices[], kl_v_device_claims[],
-    kl_v_device_slices[], kl_v_machinery[], kl_v_webhooks[], kl_v_policies[];
+    kl_v_device_slices[], kl_v_machinery[], kl_v_webhooks[], kl_v_policies[], kl_v_scheduling[],
+    kl_v_pools[];
 
 static inline const struct kl_value *kl_v_spec(const struct kl_v *c)
 {

@@ -42,6 +42,7 @@ static struct replay {
     struct kl_arena sample_arena, arena;
     struct kl_value sample; // untyped
     const struct kl_resource *res;
+    struct kl_gate_set gates;
     struct tally *tally;
     struct kl_str pointer;
     char op;
@@ -201,7 +202,7 @@ static struct kl_object *object_of(const struct kl_value *untyped, bool status)
     if (!status && kl_resource_sub(r.res, KL_STR("status")) && r.res->index != KL_RES_core_v1_nodes)
         kl_unset(&r.arena, &draft, KL_F_status);
     assert_int_equal(kl_default_object(&r.arena, r.res->type, &draft), 0);
-    kl_drop_gated(&r.arena, r.res->type, &draft, NULL, NULL);
+    kl_drop_gated(&r.arena, r.res->type, &draft, NULL, &r.gates);
     struct kl_object *o = kl_object_freeze(r.res->type, &draft);
     assert_non_null(o);
     return o;
@@ -299,7 +300,7 @@ static void compare(const struct kl_findings *f, struct kl_str line, char op, ch
 static void run_case(char op, char code, struct kl_str line)
 {
     struct kl_value next = r.sample;
-    struct kl_findings f = {.arena = &r.arena};
+    struct kl_findings f = {.arena = &r.arena, .gates = &r.gates};
     r.op = op;
     kl_arena_reset(&r.arena);
     next.owned = 0;
@@ -308,7 +309,7 @@ static void run_case(char op, char code, struct kl_str line)
     struct kl_object *now = object_of(&next, op != 'c'), *old = object_of(&r.sample, true);
     assert_non_null(old);
     if (now && op == 'c') {
-        kl_validate_create(&f, r.res, &now->root);
+        kl_validate_create(&f, kl_resource_storage(r.res), &now->root);
     } else if (now) {
         // What rest.BeforeUpdate takes from the stored object.
         struct kl_value draft = kl_object_draft(now);
@@ -324,7 +325,7 @@ static void run_case(char op, char code, struct kl_str line)
             else
                 kl_unset(&r.arena, m, kept[i]);
         }
-        kl_validate_update(&f, r.res,
+        kl_validate_update(&f, kl_resource_storage(r.res),
                            op == 's'   ? KL_STR("status")
                            : op == 'r' ? KL_STR("resize")
                                        : KL_STR(""),
@@ -357,11 +358,30 @@ static void take_sample(struct kl_str line)
     assert_int_equal(kl_json_parse(&r.sample_arena, line, NULL, &r.sample, &err), 0);
 }
 
+static void switch_gates(struct kl_str line)
+{
+    char text[512];
+    const char *list[16] = {NULL};
+    struct kl_error err = {0};
+    size_t n = 0;
+    assert_true(line.n < sizeof text);
+    memcpy(text, line.p, line.n);
+    text[line.n] = 0;
+    for (char *p = text; p; p = strchr(p, ',')) {
+        if (*p == ',')
+            *p++ = 0;
+        assert_true(n + 1 < KL_COUNT(list));
+        list[n++] = p;
+    }
+    assert_int_equal(kl_gate_set_parse(&r.gates, list, &err), 0);
+}
+
 static void replay(const char *path)
 {
     struct kl_str rest, line;
     char *text = read_file(path);
     r.nmessages = 0;
+    kl_gate_set_default(&r.gates);
     for (rest = kl_str(text); kl_str_split(&rest, '\n', &line);)
         if (kl_str_starts(line, KL_STR("M "))) {
             assert_true(r.nmessages < MESSAGES_MAX);
@@ -372,6 +392,8 @@ static void replay(const char *path)
             continue;
         if (line.p[0] == 'S')
             take_sample(kl_str_from(line, 2));
+        else if (line.p[0] == 'G')
+            switch_gates(kl_str_from(line, 2));
         else if (line.p[0] == 'P')
             r.pointer = kl_str_from(line, 2);
         else

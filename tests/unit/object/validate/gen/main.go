@@ -2,9 +2,9 @@
 
 // Records what upstream's own validation says of mutated sample objects, for
 // tests/unit/object/validate: the strategies of the real API server are called as its registry
-// calls them. Usage: vectors samples.yaml >vectors.txt
+// calls them. Usage: vectors samples.yaml [GATE=BOOL,...] >vectors.txt
 //
-// Lines: `S kind-index apiVersion kind json` a sample; `M text` a message, numbered from 0;
+// Lines: `G gates` what was switched on; `S kind-index apiVersion kind json` a sample; `M text` a message, numbered from 0;
 // `P pointer` the place that the following cases change; `<op><mutation>{TAB field TAB type#message}`
 // a case: op c(reate), u(pdate), s(tatus update), r(esize), mutations as in mutate(); c= is the
 // sample itself, which is wrong in many ways.
@@ -32,11 +32,13 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/kube-aggregator/pkg/apiserver/scheme"
 	"k8s.io/kube-aggregator/pkg/registry/apiservice"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	_ "k8s.io/kubernetes/pkg/apis/admission/install"
 	_ "k8s.io/kubernetes/pkg/apis/admissionregistration/install"
+	_ "k8s.io/kubernetes/pkg/apis/apiserverinternal/install"
 	_ "k8s.io/kubernetes/pkg/apis/apps/install"
 	_ "k8s.io/kubernetes/pkg/apis/autoscaling/install"
 	_ "k8s.io/kubernetes/pkg/apis/batch/install"
@@ -58,6 +60,7 @@ import (
 	"k8s.io/kubernetes/pkg/registry/admissionregistration/mutatingwebhookconfiguration"
 	"k8s.io/kubernetes/pkg/registry/admissionregistration/validatingadmissionpolicybinding"
 	"k8s.io/kubernetes/pkg/registry/admissionregistration/validatingwebhookconfiguration"
+	"k8s.io/kubernetes/pkg/registry/apiserverinternal/storageversion"
 	"k8s.io/kubernetes/pkg/registry/apps/controllerrevision"
 	"k8s.io/kubernetes/pkg/registry/apps/daemonset"
 	"k8s.io/kubernetes/pkg/registry/apps/deployment"
@@ -104,8 +107,11 @@ import (
 	"k8s.io/kubernetes/pkg/registry/resource/devicetaintrule"
 	"k8s.io/kubernetes/pkg/registry/resource/resourceclaim"
 	"k8s.io/kubernetes/pkg/registry/resource/resourceclaimtemplate"
+	"k8s.io/kubernetes/pkg/registry/resource/resourcepoolstatusrequest"
 	"k8s.io/kubernetes/pkg/registry/resource/resourceslice"
+	"k8s.io/kubernetes/pkg/registry/scheduling/podgroup"
 	"k8s.io/kubernetes/pkg/registry/scheduling/priorityclass"
+	"k8s.io/kubernetes/pkg/registry/scheduling/workload"
 	"k8s.io/kubernetes/pkg/registry/storage/csidriver"
 	"k8s.io/kubernetes/pkg/registry/storage/csinode"
 	"k8s.io/kubernetes/pkg/registry/storage/csistoragecapacity"
@@ -177,6 +183,10 @@ var kinds = map[string]strategies{
 	"ClusterTrustBundle":               {clustertrustbundle.Strategy, nil},
 	"PodCertificateRequest":            {requests, podcertificaterequest.NewStatusStrategy(requests, anyone, clock.RealClock{})},
 	"LeaseCandidate":                   {leasecandidate.Strategy, nil},
+	"StorageVersion":                   {storageversion.Strategy, storageversion.StatusStrategy},
+	"ResourcePoolStatusRequest":        {resourcepoolstatusrequest.Strategy, resourcepoolstatusrequest.StatusStrategy},
+	"PodGroup":                         {groups, podgroup.NewStatusStrategy(groups)},
+	"Workload":                         {workload.Strategy, nil},
 	"StorageVersionMigration":          {storagemigration.Strategy, storagemigration.StatusStrategy},
 	"APIService":                       {apiservice.NewStrategy(scheme.Scheme), apiservice.NewStatusStrategy(scheme.Scheme)},
 }
@@ -187,6 +197,7 @@ var frozen = map[string]bool{"ResourceClaim": true, "ResourceClaimTemplate": tru
 var anyone = authorizerfactory.NewAlwaysAllowAuthorizer()
 var claims = resourceclaim.NewStrategy(nil, anyone)
 var requests = podcertificaterequest.NewStrategy()
+var groups = podgroup.NewStrategy()
 
 var out = bufio.NewWriter(os.Stdout)
 var messages = map[string]int{}
@@ -480,6 +491,12 @@ func main() {
 	data, err := os.ReadFile(os.Args[1])
 	if err != nil {
 		panic(err)
+	}
+	if len(os.Args) > 2 {
+		if err := utilfeature.DefaultMutableFeatureGate.Set(os.Args[2]); err != nil {
+			panic(err)
+		}
+		fmt.Fprintf(out, "G %s\n", os.Args[2])
 	}
 	defer out.Flush()
 	capabilities.Initialize(capabilities.Capabilities{AllowPrivileged: true})
