@@ -70,7 +70,7 @@ func (v versions) at(key string, rev int64) *mvccpb.KeyValue {
 func newest(s *server) *pb.RangeResponse {
 	conn := dial(s)
 	defer conn.Close()
-	for until := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for until := time.Now().Add(180 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		resp, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte(prefix), RangeEnd: []byte(prefixEnd)})
 		cancel()

@@ -120,7 +120,7 @@ func (s *server) isUp() bool {
 }
 
 func (s *server) waitUp() {
-	for until := time.Now().Add(30 * time.Second); !s.isUp(); time.Sleep(10 * time.Millisecond) {
+	for until := time.Now().Add(180 * time.Second); !s.isUp(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(until) {
 			fail("server %d does not come up", s.n)
 		}
@@ -185,7 +185,8 @@ func main() {
 		watchers = append(watchers, startWatcher(servers, rand.New(rand.NewSource(r.Int63()))))
 	}
 	acked, unknown := 0, 0
-	for round := 0; round < *rounds; round++ {
+	// On a machine that stands still a few more rounds, until there is something to check.
+	for round := 0; round < *rounds || (acked < 100 && round < *rounds+10); round++ {
 		var stop, calm atomic.Bool
 		var clients, chaos sync.WaitGroup
 		for i := 0; i < *nclients; i++ {

@@ -94,7 +94,7 @@ func (w *watcher) take(resp *pb.WatchResponse) {
 }
 
 func (w *watcher) upTo(rev int64) []*mvccpb.Event {
-	for until := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for until := time.Now().Add(180 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		w.mu.Lock()
 		events, progress := w.events, w.progress
 		w.mu.Unlock()
