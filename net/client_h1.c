@@ -4,20 +4,14 @@
 #include "net/conn_duplex.h"
 #include <stdio.h>
 
+enum { TEXT_MAX = 4 * 1024 * 1024 }; // of a header
+
 static struct kl_http_call *call_of(const struct kl_hc_conn *hc)
 {
     return hc->gone ? NULL : hc->calls;
 }
 
 // ---- The request
-
-static void put_header(struct kl_outq *q, struct kl_str name, struct kl_str value)
-{
-    kl_http_put_canonical(q, name);
-    kl_outq_puts(q, KL_STR(": "));
-    kl_outq_puts(q, value);
-    kl_outq_puts(q, KL_STR("\r\n"));
-}
 
 static bool wants_length(const struct kl_http_call *call)
 {
@@ -35,10 +29,10 @@ void kl_hc_h1_send(struct kl_hc_conn *hc, struct kl_http_call *call)
     kl_outq_puts(q, KL_STR(" "));
     kl_outq_puts(q, call->path);
     kl_outq_puts(q, KL_STR(" HTTP/1.1\r\n"));
-    put_header(q, KL_STR("host"), call->host_header);
+    kl_h1_put_header(q, KL_STR("host"), call->host_header);
     for (size_t i = 0; i < call->nheaders; i++)
         if (call->upgrade || !kl_http_hop_header(call->headers[i].name))
-            put_header(q, call->headers[i].name, call->headers[i].value);
+            kl_h1_put_header(q, call->headers[i].name, call->headers[i].value);
     if (wants_length(call)) {
         char line[48];
         int n =
@@ -61,36 +55,18 @@ static int add_text(struct kl_hc_conn *hc, struct kl_h1_text *t, const char *p, 
     struct kl_http_call *call = call_of(hc);
     if (!call)
         return -1;
-    if (n == 0)
-        return 0;
-    if (t->n + n > t->cap) {
-        size_t cap = t->cap ? (t->n + n) * 2 : n;
-        char *grown = cap < 4 * 1024 * 1024 ? kl_arena_alloc(&call->resp_arena, cap) : NULL;
-        if (!grown)
-            return -1;
-        if (t->n)
-            memcpy(grown, t->p, t->n);
-        t->p = grown;
-        t->cap = cap;
-    }
-    memcpy(t->p + t->n, p, n);
-    t->n += n;
-    return 0;
+    return kl_h1_text_add(t, &call->resp_arena, TEXT_MAX, (struct kl_str){p, n}) ? -1 : 0;
 }
 
 static int commit_header(struct kl_hc_conn *hc)
 {
     struct kl_http_call *call = call_of(hc);
+    struct kl_http_header got;
     if (!hc->in_value)
         return 0;
     hc->in_value = false;
-    kl_http_lower(hc->field.p, hc->field.n);
-    struct kl_str name = {hc->field.p, hc->field.n};
-    struct kl_str value = kl_str_trim((struct kl_str){hc->value.p ? hc->value.p : "", hc->value.n});
-    hc->field = hc->value = (struct kl_h1_text){0};
-    // RFC 9110, 5.5: what holds a CR, LF or NUL is not handed on.
-    if (!call || !kl_http_header_ok(&(struct kl_http_header){name, value}) ||
-        kl_hc_call_add_header(call, name, value))
+    if (!kl_h1_take_header(&hc->field, &hc->value, &got) || !call ||
+        kl_hc_call_add_header(call, got.name, got.value))
         return -1;
     if (call->got_headers)
         call->ntrailers++;
@@ -279,12 +255,7 @@ static void on_broken(void *arg, int status, const struct kl_error *err)
     kl_hc_conn_fail(arg, status, err);
 }
 
-static void on_open(void *arg)
-{
-}
-
 const struct kl_conn_ops kl_hc_h1_ops = {
-    .on_open = on_open,
     .on_read = on_read,
     .on_eof = on_eof,
     .on_deadline = on_deadline,

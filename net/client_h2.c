@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // HTTP/2 on a client connection.
 #include "net/client_int.h"
+#include "net/http_h2_util.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { CONN_WINDOW = 16 * 1024 * 1024 };
@@ -24,8 +26,7 @@ static int on_header(nghttp2_session *s, const nghttp2_frame *f, nghttp2_rcbuf *
     struct kl_http_call *call = call_of(hc, f->hd.stream_id);
     if (!call)
         return go_on(hc);
-    nghttp2_vec nv = nghttp2_rcbuf_get_buf(name), vv = nghttp2_rcbuf_get_buf(value);
-    struct kl_str n = {(char *)nv.base, nv.len}, v = {(char *)vv.base, vv.len};
+    struct kl_str n = kl_h2_str(name), v = kl_h2_str(value);
     int64_t status;
     if (kl_str_eqz(n, ":status") && kl_str_to_i64(v, &status)) {
         call->status = (int)status;
@@ -135,12 +136,7 @@ static int on_stream_close(nghttp2_session *s, int32_t id, uint32_t code, void *
 static ssize_t send_cb(nghttp2_session *s, const uint8_t *p, size_t n, int flags, void *arg)
 {
     struct kl_hc_conn *hc = arg;
-    if (hc->gone)
-        return NGHTTP2_ERR_CALLBACK_FAILURE;
-    struct kl_outq *q = kl_conn_out(hc->c);
-    if (q->bytes >= KL_CONN_OUT_HIGH)
-        return NGHTTP2_ERR_WOULDBLOCK;
-    return kl_outq_append(q, p, n) ? NGHTTP2_ERR_CALLBACK_FAILURE : (ssize_t)n;
+    return hc->gone ? NGHTTP2_ERR_CALLBACK_FAILURE : kl_h2_send(hc->c, p, n);
 }
 
 static ssize_t read_cb(nghttp2_session *s, int32_t id, uint8_t *buf, size_t length, uint32_t *flags,
@@ -192,9 +188,10 @@ bool kl_hc_h2_has_room(const struct kl_hc_conn *hc)
 static nghttp2_nv make_nv(struct kl_str name, struct kl_str value)
 {
     // Credentials stay out of the compression tables (RFC 7541 7.1.3).
-    bool secret = kl_str_eqz(name, "authorization");
-    return (nghttp2_nv){(uint8_t *)name.p, (uint8_t *)value.p, name.n, value.n,
-                        secret ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE};
+    nghttp2_nv nv = kl_h2_nv(name, value);
+    if (kl_str_eqz(name, "authorization"))
+        nv.flags = NGHTTP2_NV_FLAG_NO_INDEX;
+    return nv;
 }
 
 int kl_hc_h2_send(struct kl_hc_conn *hc, struct kl_http_call *call)
@@ -329,12 +326,7 @@ static void on_deadline(void *arg)
     }
 }
 
-static void on_open(void *arg)
-{
-}
-
 const struct kl_conn_ops kl_hc_h2_ops = {
-    .on_open = on_open,
     .on_read = on_read,
     .on_eof = on_eof,
     .on_fill = on_fill,

@@ -4,7 +4,7 @@
 #include "base/arena.h"
 #include "net/conn_int.h"
 #include "net/http_client.h"
-#include "net/http_h1.h"
+#include "net/http_util.h"
 #include <http_parser.h>
 #include <nghttp2/nghttp2.h>
 #include <stdio.h>

@@ -25,7 +25,7 @@ enum {
 // After each callback the connection may be closed; its memory stays until the loop's iteration
 // ends.
 struct kl_conn_ops {
-    void (*on_open)(void *arg); // connected, TLS done
+    void (*on_open)(void *arg); // connected, TLS done; may be NULL
     void (*on_read)(void *arg, struct kl_str data);
     // Nothing more comes. With watch_hup it is also called when the peer goes while reading is
     // paused (bytes may still wait), and then once more when the end is read.

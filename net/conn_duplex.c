@@ -66,10 +66,6 @@ static void on_deadline(void *arg)
 {
 }
 
-static void on_open(void *arg)
-{
-}
-
 static void on_broken(void *arg, int status, const struct kl_error *err)
 {
     struct conn_duplex *cd = arg;
@@ -88,7 +84,6 @@ static void on_free(void *arg)
 }
 
 static const struct kl_conn_ops conn_ops = {
-    .on_open = on_open,
     .on_read = on_read,
     .on_eof = on_eof,
     .on_drained = on_drained,

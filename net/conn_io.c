@@ -169,6 +169,13 @@ static void fail_handshake(struct kl_conn *c, int r)
     kl_conn_break(c, err.code, &err);
 }
 
+static void set_open(struct kl_conn *c)
+{
+    c->state = KL_CONN_OPEN;
+    if (c->ops->on_open)
+        c->ops->on_open(c->arg);
+}
+
 static void handshake(struct kl_conn *c)
 {
     ERR_clear_error();
@@ -178,8 +185,7 @@ static void handshake(struct kl_conn *c)
     if (c->state == KL_CONN_CLOSED)
         return;
     if (r == 1) {
-        c->state = KL_CONN_OPEN;
-        c->ops->on_open(c->arg);
+        set_open(c);
         if (c->state == KL_CONN_OPEN) {
             kl_conn_flush_soon(c); // what was queued before
             if (!c->paused)
@@ -207,8 +213,7 @@ void kl_conn_connected(struct kl_conn *c)
         c->state = KL_CONN_HANDSHAKE;
         handshake(c);
     } else {
-        c->state = KL_CONN_OPEN;
-        c->ops->on_open(c->arg);
+        set_open(c);
         if (c->state == KL_CONN_OPEN)
             kl_conn_flush_soon(c);
     }

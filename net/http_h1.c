@@ -27,38 +27,25 @@ static int add_text(struct kl_h1 *h, struct kl_h1_text *t, const char *p, size_t
         h->error_status = 431;
         return -1;
     }
-    if (t->n + n > t->cap) {
-        size_t cap = t->cap ? (t->n + n) * 2 : n;
-        char *grown = kl_arena_alloc(&h->req->arena, cap);
-        if (!grown) {
-            h->error_status = 503;
-            return -1;
-        }
-        if (t->n)
-            memcpy(grown, t->p, t->n);
-        t->p = grown;
-        t->cap = cap;
+    if (kl_h1_text_add(t, &h->req->arena, SIZE_MAX, (struct kl_str){p, n})) {
+        h->error_status = 503;
+        return -1;
     }
-    memcpy(t->p + t->n, p, n);
-    t->n += n;
     return 0;
 }
 
 static int commit_header(struct kl_h1 *h)
 {
+    struct kl_http_header got;
     if (!h->in_value)
         return 0;
     h->in_value = false;
-    kl_http_lower(h->field.p, h->field.n);
-    struct kl_str name = {h->field.p, h->field.n};
-    struct kl_str value = kl_str_trim((struct kl_str){h->value.p ? h->value.p : "", h->value.n});
-    h->field = h->value = (struct kl_h1_text){0};
     // The library as distributed takes blanks in names.
-    if (!kl_http_header_ok(&(struct kl_http_header){name, value})) {
+    if (!kl_h1_take_header(&h->field, &h->value, &got)) {
         h->error_status = 400;
         return -1;
     }
-    if (kl_http_req_add_header(h->req, name, value)) {
+    if (kl_http_req_add_header(h->req, got.name, got.value)) {
         h->error_status = 503;
         return -1;
     }
@@ -363,12 +350,7 @@ static void on_free(void *arg)
     kl_http_conn_gone(arg);
 }
 
-static void on_open(void *arg)
-{
-}
-
 const struct kl_conn_ops kl_h1_conn_ops = {
-    .on_open = on_open,
     .on_read = on_read,
     .on_eof = on_eof,
     .on_fill = kl_h1_fill,

@@ -4,12 +4,6 @@
 #include "net/http_int.h"
 #include <http_parser.h>
 
-// A string that arrives in pieces, in a request's arena.
-struct kl_h1_text {
-    char *p;
-    size_t n, cap;
-};
-
 //            first byte       headers        body end, answer sent
 //   IDLE ----------> HEADERS -------> ACTIVE -------------------> IDLE or drained
 //                                        \-- answer sent --> DISCARD (rest of the body) --> IDLE

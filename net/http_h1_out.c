@@ -15,14 +15,6 @@ static bool body_too_much(const struct kl_h1 *h)
     return h->req->content_length > 256 * 1024;
 }
 
-static void put_header(struct kl_outq *q, struct kl_str name, struct kl_str value)
-{
-    kl_http_put_canonical(q, name);
-    kl_outq_puts(q, KL_STR(": "));
-    kl_outq_puts(q, value);
-    kl_outq_puts(q, KL_STR("\r\n"));
-}
-
 static void put_status(struct kl_outq *q, const struct kl_http_req *r, int status)
 {
     char line[64];
@@ -53,10 +45,10 @@ static int head(struct kl_http_req *r, int status, const struct kl_http_header *
             has_length = true;
         }
         has_date |= kl_str_eqz(hd[i].name, "date");
-        put_header(q, hd[i].name, hd[i].value);
+        kl_h1_put_header(q, hd[i].name, hd[i].value);
     }
     if (!has_date)
-        put_header(q, KL_STR("date"), kl_http_worker_date(r->conn->worker));
+        kl_h1_put_header(q, KL_STR("date"), kl_http_worker_date(r->conn->worker));
     char line[64];
     if (length >= 0 && status != 204 && status != 304) {
         int n = snprintf(line, sizeof(line), "Content-Length: %lld\r\n", (long long)length);
@@ -78,7 +70,7 @@ static int interim(struct kl_http_req *r, int status, const struct kl_http_heade
     struct kl_outq *q = kl_conn_out(r->conn->c);
     put_status(q, r, status);
     for (size_t i = 0; i < nh; i++)
-        put_header(q, hd[i].name, hd[i].value);
+        kl_h1_put_header(q, hd[i].name, hd[i].value);
     kl_outq_puts(q, KL_STR("\r\n"));
     kl_conn_flush_soon(r->conn->c);
     return q->failed ? KL_ENOMEM : 0;
@@ -123,7 +115,7 @@ static void put_end(struct kl_http_req *r, struct kl_outq *q)
 {
     kl_outq_puts(q, KL_STR("0\r\n"));
     for (size_t i = 0; i < r->ntrailers; i++)
-        put_header(q, r->trailers[i].name, r->trailers[i].value);
+        kl_h1_put_header(q, r->trailers[i].name, r->trailers[i].value);
     kl_outq_puts(q, KL_STR("\r\n"));
 }
 
@@ -219,11 +211,11 @@ int kl_http_upgrade(struct kl_http_req *r, struct kl_str protocol, const struct 
     h->tunnel = *ret;
     r->responded = true;
     put_status(q, r, 101);
-    put_header(q, KL_STR("upgrade"), protocol);
-    put_header(q, KL_STR("connection"), KL_STR("Upgrade"));
+    kl_h1_put_header(q, KL_STR("upgrade"), protocol);
+    kl_h1_put_header(q, KL_STR("connection"), KL_STR("Upgrade"));
     for (size_t i = 0; i < nh; i++)
         if (!kl_http_hop_header(hd[i].name))
-            put_header(q, hd[i].name, hd[i].value);
+            kl_h1_put_header(q, hd[i].name, hd[i].value);
     kl_outq_puts(q, KL_STR("\r\n"));
     kl_conn_flush_soon(c->c);
     return 0;

@@ -32,12 +32,6 @@ static int on_begin_headers(nghttp2_session *s, const nghttp2_frame *f, void *ar
     return 0;
 }
 
-static struct kl_str dup_rcbuf(struct kl_http_req *r, nghttp2_rcbuf *b)
-{
-    nghttp2_vec v = nghttp2_rcbuf_get_buf(b);
-    return kl_arena_dup(&r->arena, (struct kl_str){(char *)v.base, v.len});
-}
-
 static int set_pseudo(struct kl_http_req *r, struct kl_str name, struct kl_str value)
 {
     if (kl_str_eqz(name, ":method"))
@@ -58,12 +52,13 @@ static int on_header(nghttp2_session *s, const nghttp2_frame *f, nghttp2_rcbuf *
         return NGHTTP2_ERR_CALLBACK_FAILURE;
     if (!r || f->headers.cat != NGHTTP2_HCAT_REQUEST || r->headers_too_big)
         return 0;
-    nghttp2_vec nv = nghttp2_rcbuf_get_buf(name), vv = nghttp2_rcbuf_get_buf(value);
-    if (r->header_bytes + nv.len + vv.len + 32 > kl_http_conn_limits(r->conn)->max_header_bytes) {
+    struct kl_str n = kl_h2_str(name), v = kl_h2_str(value);
+    if (r->header_bytes + n.n + v.n + 32 > kl_http_conn_limits(r->conn)->max_header_bytes) {
         r->headers_too_big = true;
         return 0;
     }
-    struct kl_str n = dup_rcbuf(r, name), v = dup_rcbuf(r, value);
+    n = kl_arena_dup(&r->arena, n);
+    v = kl_arena_dup(&r->arena, v);
     if (!n.p || !v.p)
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     if (n.n && n.p[0] == ':') {
@@ -299,12 +294,7 @@ static void on_free(void *arg)
     kl_http_conn_gone(arg);
 }
 
-static void on_open(void *arg)
-{
-}
-
 const struct kl_conn_ops kl_h2_conn_ops = {
-    .on_open = on_open,
     .on_read = on_read,
     .on_eof = on_eof,
     .on_fill = fill,

@@ -2,8 +2,8 @@
 // HTTP/2 on a server connection: between http_h2.c (in, the connection) and http_h2_out.c
 // (answers).
 #pragma once
+#include "net/http_h2_util.h"
 #include "net/http_int.h"
-#include <nghttp2/nghttp2.h>
 
 struct kl_h2 {
     nghttp2_session *session;

@@ -15,12 +15,7 @@ static void arm(struct kl_h2 *h, uint64_t at_ms)
 static ssize_t send_cb(nghttp2_session *s, const uint8_t *p, size_t n, int flags, void *arg)
 {
     struct kl_h2 *h = arg;
-    if (!h->conn->c)
-        return NGHTTP2_ERR_CALLBACK_FAILURE;
-    struct kl_outq *q = kl_conn_out(h->conn->c);
-    if (q->bytes >= KL_CONN_OUT_HIGH)
-        return NGHTTP2_ERR_WOULDBLOCK;
-    return kl_outq_append(q, p, n) ? NGHTTP2_ERR_CALLBACK_FAILURE : (ssize_t)n;
+    return h->conn->c ? kl_h2_send(h->conn->c, p, n) : NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
 static ssize_t frame_length(nghttp2_session *s, uint8_t frame_type, int32_t id, int32_t conn_window,
@@ -37,8 +32,7 @@ static int submit_trailers(nghttp2_session *s, struct kl_http_req *r)
     if (!nv)
         return NGHTTP2_ERR_NOMEM;
     for (size_t i = 0; i < r->ntrailers; i++)
-        nv[i] = (nghttp2_nv){(uint8_t *)r->trailers[i].name.p, (uint8_t *)r->trailers[i].value.p,
-                             r->trailers[i].name.n, r->trailers[i].value.n, 0};
+        nv[i] = kl_h2_nv(r->trailers[i].name, r->trailers[i].value);
     return nghttp2_submit_trailer(s, r->stream_id, nv, r->ntrailers);
 }
 
@@ -120,25 +114,22 @@ static int head(struct kl_http_req *r, int status, const struct kl_http_header *
     size_t n = 0;
     if (nh + 3 > KL_COUNT(stack) && !(nv = kl_arena_alloc(&r->arena, (nh + 3) * sizeof(*nv))))
         return KL_ENOMEM;
-#define PUT(name_, value_)                                                                         \
-    nv[n++] = (nghttp2_nv){(uint8_t *)(name_).p, (uint8_t *)(value_).p, (name_).n, (value_).n, 0}
     snprintf(status_text, sizeof(status_text), "%03d", status);
-    PUT(KL_STR(":status"), kl_str(status_text));
+    nv[n++] = kl_h2_nv(KL_STR(":status"), kl_str(status_text));
     for (size_t i = 0; i < nh; i++) {
         if (kl_http_hop_header(hd[i].name))
             continue;
         if (kl_str_eqz(hd[i].name, "content-length") && (length >= 0 || !no_body))
             continue;
         has_date |= kl_str_eqz(hd[i].name, "date");
-        PUT(hd[i].name, hd[i].value);
+        nv[n++] = kl_h2_nv(hd[i].name, hd[i].value);
     }
     if (!has_date)
-        PUT(KL_STR("date"), kl_http_worker_date(r->conn->worker));
+        nv[n++] = kl_h2_nv(KL_STR("date"), kl_http_worker_date(r->conn->worker));
     if (length >= 0 && status != 204 && status != 304) {
         snprintf(length_text, sizeof(length_text), "%lld", (long long)length);
-        PUT(KL_STR("content-length"), kl_str(length_text));
+        nv[n++] = kl_h2_nv(KL_STR("content-length"), kl_str(length_text));
     }
-#undef PUT
     nghttp2_data_provider body = {.read_callback = read_cb};
     bool ends = no_body || (r->src_end && r->q_bytes == 0 && !r->ntrailers);
     int rc = nghttp2_submit_response(h->session, r->stream_id, nv, n, ends ? NULL : &body);
@@ -162,10 +153,9 @@ static int interim(struct kl_http_req *r, int status, const struct kl_http_heade
     nghttp2_nv *nv = kl_arena_alloc(&r->arena, (nh + 1) * sizeof(*nv));
     if (!nv)
         return KL_ENOMEM;
-    nv[0] = (nghttp2_nv){(uint8_t *)":status", (uint8_t *)text, 7, 3, 0};
+    nv[0] = kl_h2_nv(KL_STR(":status"), (struct kl_str){text, 3});
     for (size_t i = 0; i < nh; i++)
-        nv[i + 1] = (nghttp2_nv){(uint8_t *)hd[i].name.p, (uint8_t *)hd[i].value.p, hd[i].name.n,
-                                 hd[i].value.n, 0};
+        nv[i + 1] = kl_h2_nv(hd[i].name, hd[i].value);
     int rc = nghttp2_submit_headers(r->conn->h2->session, 0, r->stream_id, NULL, nv, nh + 1, NULL);
     kl_conn_flush_soon(r->conn->c);
     return rc < 0 ? KL_EINTERNAL : 0;

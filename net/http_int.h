@@ -3,7 +3,7 @@
 // (http_h1.c, http_h2.c) below one table of functions.
 #pragma once
 #include "net/conn_int.h"
-#include "net/http.h"
+#include "net/http_util.h"
 
 struct kl_http_worker;
 struct kl_http_conn;
@@ -16,7 +16,6 @@ enum {
     KL_HTTP_PULL_AHEAD = 256 * 1024,  // answer ahead of the socket, per stream
     KL_HTTP_PULL_CHUNKS = 64,         // slices of one pull
     KL_HTTP_FREE_REQS = 32,           // kept for reuse per worker
-    KL_HTTP_ARENA_BYTES = 64 * 1024 * 1024,
 };
 
 // What a request needs from its protocol. Never called once the request is closed.
@@ -180,12 +179,3 @@ void kl_h2_free(struct kl_http_conn *c);
 void kl_h2_stop(struct kl_http_conn *c);
 extern const struct kl_conn_ops kl_h1_conn_ops, kl_h2_conn_ops;
 extern const struct kl_http_proto_ops kl_h2_proto_ops;
-
-// http_util.c
-void kl_http_date(char ret[32], int64_t unix_s); // RFC 9110 IMF-fixdate, NUL-terminated
-void kl_http_put_canonical(struct kl_outq *q, struct kl_str name); // content-type: Content-Type
-bool kl_http_header_ok(
-    const struct kl_http_header *h);         // a lower-case token, a value without CR, LF, NUL
-bool kl_http_hop_header(struct kl_str name); // connection, transfer-encoding, keep-alive, ...
-bool kl_http_list_has(struct kl_str list, struct kl_str token);
-void kl_http_lower(char *p, size_t n);

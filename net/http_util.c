@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "net/http_int.h"
+#include "net/http_util.h"
+#include "base/err.h"
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 const char *kl_http_status_text(int status)
@@ -71,7 +73,8 @@ void kl_http_date(char ret[32], int64_t unix_s)
              (unsigned)tm.tm_min % 100, (unsigned)tm.tm_sec % 100);
 }
 
-void kl_http_put_canonical(struct kl_outq *q, struct kl_str name)
+// content-type: Content-Type
+static void put_canonical(struct kl_outq *q, struct kl_str name)
 {
     char buf[128];
     bool up = true;
@@ -85,6 +88,14 @@ void kl_http_put_canonical(struct kl_outq *q, struct kl_str name)
         kl_outq_append(q, buf, n);
         name = kl_str_from(name, n);
     }
+}
+
+void kl_h1_put_header(struct kl_outq *q, struct kl_str name, struct kl_str value)
+{
+    put_canonical(q, name);
+    kl_outq_puts(q, KL_STR(": "));
+    kl_outq_puts(q, value);
+    kl_outq_puts(q, KL_STR("\r\n"));
 }
 
 // RFC 9110 token, without capitals
@@ -125,9 +136,33 @@ bool kl_http_list_has(struct kl_str list, struct kl_str token)
     return false;
 }
 
-void kl_http_lower(char *p, size_t n)
+int kl_h1_text_add(struct kl_h1_text *t, struct kl_arena *a, size_t max, struct kl_str piece)
 {
-    for (size_t i = 0; i < n; i++)
-        if (p[i] >= 'A' && p[i] <= 'Z')
-            p[i] = (char)(p[i] - 'A' + 'a');
+    if (piece.n == 0)
+        return 0;
+    if (t->n + piece.n > t->cap) {
+        size_t cap = t->cap ? (t->n + piece.n) * 2 : piece.n;
+        char *grown = cap < max ? kl_arena_alloc(a, cap) : NULL;
+        if (!grown)
+            return KL_ENOMEM;
+        if (t->n)
+            memcpy(grown, t->p, t->n);
+        t->p = grown;
+        t->cap = cap;
+    }
+    memcpy(t->p + t->n, piece.p, piece.n);
+    t->n += piece.n;
+    return 0;
+}
+
+bool kl_h1_take_header(struct kl_h1_text *name, struct kl_h1_text *value,
+                       struct kl_http_header *ret)
+{
+    for (size_t i = 0; i < name->n; i++)
+        if (name->p[i] >= 'A' && name->p[i] <= 'Z')
+            name->p[i] = (char)(name->p[i] - 'A' + 'a');
+    ret->name = (struct kl_str){name->p, name->n};
+    ret->value = kl_str_trim((struct kl_str){value->p ? value->p : "", value->n});
+    *name = *value = (struct kl_h1_text){0};
+    return kl_http_header_ok(ret);
 }
