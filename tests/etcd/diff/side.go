@@ -17,7 +17,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-const callTimeout = 20 * time.Second
+const callTimeout = 180 * time.Second
 
 // One of the two servers.
 type side struct {

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-const settle = 10 * time.Second // longest wait for something that must come
+const settle = 120 * time.Second // longest wait for something that must come
 
 // What one side has sent on its one watch stream.
 type watchStream struct {

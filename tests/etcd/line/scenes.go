@@ -17,7 +17,7 @@ import (
 const (
 	lockService     = "/v3lockpb.Lock/"
 	electionService = "/v3electionpb.Election/"
-	patience        = 60 * time.Second
+	patience        = 240 * time.Second
 )
 
 var scenes = []scene{

@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-const deadline = 60 * time.Second // for what must come at last
+const deadline = 240 * time.Second // for what must come at last
 
 const pool = 20 // connections that streams without options share
 
@@ -53,7 +53,7 @@ func connect(endpoints []string) (*cluster, error) {
 			return nil, err
 		}
 		kv := pb.NewKVClient(conn)
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 120*time.Second)
 		_, err = kv.Range(ctx, &pb.RangeRequest{Key: []byte("x")})
 		cancel()
 		if err != nil {
@@ -65,7 +65,7 @@ func connect(endpoints []string) (*cluster, error) {
 }
 
 func (c *cluster) head() (int64, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 120*time.Second)
 	defer cancel()
 	r, err := c.kv[0].Range(ctx, &pb.RangeRequest{Key: []byte("x")})
 	if err != nil {

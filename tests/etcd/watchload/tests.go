@@ -367,14 +367,18 @@ func slowWatcher(c *cluster) (string, error) {
 		if try == 0 {
 			before = rss()
 		}
+		late := overslept()
 		with, n, err := slowPhase(c, true)
+		slack := without + 500*time.Millisecond + 20*late() // of a machine with other things to do
+		if *strict {
+			slack = max(without/10, 20*time.Millisecond)
+		}
 		detail = fmt.Sprintf("%d writes, p99 of the fast %s, without a slow one %s, grown by %d KiB", n,
 			with.Round(100*time.Microsecond), without.Round(100*time.Microsecond), rss()-before)
 		if err != nil {
 			return detail, err
 		}
-		// 10 %, and what the clock of a busy machine cannot tell.
-		felt = with > without+max(without/10, 20*time.Millisecond)
+		felt = with > without+slack
 	}
 	if felt {
 		return detail, fmt.Errorf("the fast ones feel it")
