@@ -216,22 +216,29 @@ static void note_opened(const char *data_dir, struct kl_str secret, struct kl_st
 
 // ---- the two ways
 
-static int open_sealed(const char *data_dir, struct kl_str secret, struct kl_str sealed,
-                       bool replace, struct kl_error *err)
+static int unseal(struct kl_str secret, struct kl_str sealed, struct kl_buf *plain,
+                  struct kl_error *err)
 {
-    struct kl_buf plain;
     if (!secret.n)
         return kl_error_set(err, KL_EUNAUTHORIZED,
                             "the datastore is of a cluster already: its token is needed (--token)");
-    if (opened_before(data_dir, secret, sealed))
-        return 0;
-    kl_buf_init(&plain, KL_IDENTITY_MAX_BYTES);
-    int rc = kl_unseal(secret, sealed, &plain, err);
+    int rc = kl_unseal(secret, sealed, plain, err);
     if (rc == KL_EUNAUTHORIZED)
         kl_error_set(err, rc, "the token is not that of the cluster in the datastore (--token)");
     else if (rc)
         kl_error_wrap(err, "the cluster's identity in the datastore");
-    else if (!(rc = kl_identity_place(data_dir, kl_buf_str(&plain), replace, err)))
+    return rc;
+}
+
+static int open_sealed(const char *data_dir, struct kl_str secret, struct kl_str sealed,
+                       bool replace, struct kl_error *err)
+{
+    struct kl_buf plain;
+    if (secret.n && opened_before(data_dir, secret, sealed))
+        return 0;
+    kl_buf_init(&plain, KL_IDENTITY_MAX_BYTES);
+    int rc = unseal(secret, sealed, &plain, err);
+    if (!rc && !(rc = kl_identity_place(data_dir, kl_buf_str(&plain), replace, err)))
         note_opened(data_dir, secret, sealed);
     if (plain.p)
         OPENSSL_cleanse(plain.p, plain.cap);
@@ -308,6 +315,32 @@ static int adopt_k3s(const struct kl_pki_options *o, struct kl_store *s, struct 
     if (!o->token && token.n)
         OPENSSL_cleanse((char *)token.p, token.n);
     kl_buf_fini(&packed);
+    kl_arena_fini(&a);
+    return rc;
+}
+
+int kl_identity_check_kine(void *pki_options, const struct kl_kine_record *v, size_t n,
+                           struct kl_error *err)
+{
+    const struct kl_pki_options *o = pki_options;
+    const struct kl_kine_record *ours = NULL;
+    struct kl_arena a;
+    struct kl_buf plain;
+    struct kl_str token;
+    kl_arena_init(&a, MAX_ARENA);
+    kl_buf_init(&plain, KL_IDENTITY_MAX_BYTES);
+    for (size_t i = 0; i < n; i++)
+        ours = kl_str_eqz(v[i].key, KL_IDENTITY_KEY) ? &v[i] : ours;
+    int rc = find_token(o, &a, &token, err);
+    if (!rc && ours)
+        rc = unseal(kl_token_secret(token, NULL), ours->value, &plain, err);
+    else if (!rc)
+        rc = kl_k3s_open(v, n, token, o->token != NULL, &plain, err);
+    if (plain.p)
+        OPENSSL_cleanse(plain.p, plain.cap);
+    if (!o->token && token.n)
+        OPENSSL_cleanse((char *)token.p, token.n);
+    kl_buf_fini(&plain);
     kl_arena_fini(&a);
     return rc;
 }

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 
 struct kl_store;
+struct kl_kine_record;
 
 #define KL_IDENTITY_KEY "/bootstrap/kinglet"
 #define KL_IDENTITY_MAX_BYTES ((size_t)512 << 10)
@@ -24,6 +25,10 @@ int kl_identity_open(const struct kl_pki_options *o, struct kl_store *s, struct 
 // (deriving a key takes longer than all the rest of a start). Blocking; any thread but a loop's.
 int kl_identity_open_alone(const struct kl_pki_options *o, struct kl_store *s, struct kl_pki **ret,
                            bool *ret_publish, struct kl_error *err);
+// Whether the token opens what a kine datastore has, before it is taken over (store/store.h's
+// take_over_check, with the kl_pki_options): KL_EUNAUTHORIZED as above. Nothing is changed.
+int kl_identity_check_kine(void *pki_options, const struct kl_kine_record *v, size_t n,
+                           struct kl_error *err);
 int kl_identity_publish(const char *data_dir, const struct kl_pki *p, struct kl_store *s,
                         struct kl_error *err);
 

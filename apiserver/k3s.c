@@ -131,77 +131,89 @@ static int pack(struct kl_arena *a, struct kl_str json, struct kl_buf *out, stru
 
 // ---- looked for
 
-// The first of K3s' keys; "" when there is none.
-static int find_any(struct kl_store *s, char *ret, size_t n, struct kl_error *err)
-{
-    struct kl_op get = {
-        .kind = KL_OP_GET, .key = KL_STR("/bootstrap/"), .end = KL_STR("/bootstrap0")};
-    struct kl_txn txn = {.body = {.then = &get, .nthen = 1}};
-    int rc = kl_store_run_txn(s, &txn, WAIT_MS, err);
-    ret[0] = 0;
-    for (size_t i = 0; !rc && !ret[0] && i < get.nkvs; i++) {
-        struct kl_str key = kl_kv_key(get.kvs[i]);
-        if (!kl_str_eqz(key, KL_IDENTITY_KEY))
-            snprintf(ret, n, "%.*s", KL_PRI(key));
-    }
-    kl_txn_fini(&txn);
-    return rc ? kl_error_wrap(err, "K3s' certificates in the datastore") : 0;
-}
-
-// *ret_found: there is a record of that secret, and it was opened.
-static int open_of(struct kl_store *s, struct kl_str secret, bool *ret_found, struct kl_buf *out,
-                   struct kl_error *err)
+static const struct kl_kine_record *find(const struct kl_kine_record *v, size_t n,
+                                         struct kl_str secret)
 {
     unsigned char md[SHA256_DIGEST_LENGTH];
     char key[sizeof "/bootstrap/" + NAME_DIGITS];
-    struct kl_buf sealed;
+    SHA256((const unsigned char *)secret.p, secret.n, md);
+    int len = snprintf(key, sizeof key, "/bootstrap/");
+    for (int i = 0; i < NAME_DIGITS / 2; i++)
+        len += snprintf(key + len, sizeof key - (size_t)len, "%02x", md[i]);
+    for (size_t i = 0; i < n; i++)
+        if (kl_str_eqz(v[i].key, key))
+            return &v[i];
+    return NULL;
+}
+
+static int open_record(const struct kl_kine_record *r, struct kl_str secret, struct kl_buf *out,
+                       struct kl_error *err)
+{
     struct kl_arena a;
     struct kl_str plain = {0};
-    kl_rev mod = 0;
-    SHA256((const unsigned char *)secret.p, secret.n, md);
-    int n = snprintf(key, sizeof key, "/bootstrap/");
-    for (int i = 0; i < NAME_DIGITS / 2; i++)
-        n += snprintf(key + n, sizeof key - (size_t)n, "%02x", md[i]);
-    kl_buf_init(&sealed, MAX_SEALED);
     kl_arena_init(&a, MAX_ARENA);
-    int rc = kl_store_run_get(s, kl_str(key), WAIT_MS, &sealed, &mod, err);
-    *ret_found = !rc && mod;
-    if (*ret_found)
-        rc = open_box(&a, secret, kl_buf_str(&sealed), &plain, err);
-    if (*ret_found && !rc)
+    int rc = open_box(&a, secret, r->value, &plain, err);
+    if (!rc)
         rc = pack(&a, plain, out, err);
     if (plain.p)
         OPENSSL_cleanse((char *)plain.p, plain.n);
     kl_arena_fini(&a);
-    kl_buf_fini(&sealed);
     return rc;
+}
+
+// The first key of K3s'; p is NULL when there is none.
+static struct kl_str k3s_key(const struct kl_kine_record *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!kl_str_eqz(v[i].key, KL_IDENTITY_KEY))
+            return v[i].key;
+    return (struct kl_str){NULL, 0};
+}
+
+int kl_k3s_open(const struct kl_kine_record *v, size_t n, struct kl_str token, bool given,
+                struct kl_buf *out, struct kl_error *err)
+{
+    struct kl_str secret = kl_token_secret(token, NULL);
+    const struct kl_str tries[] = {secret, kl_str_trim(token), KL_STR("")};
+    if (!secret.n || !k3s_key(v, n).p)
+        return 0;
+    for (size_t i = 0; i < KL_COUNT(tries); i++) {
+        const struct kl_kine_record *r = find(v, n, tries[i]);
+        if (r)
+            return open_record(r, tries[i], out, err);
+    }
+    return given ? kl_error_set(err, KL_EUNAUTHORIZED,
+                                "the token is not that of the K3s cluster whose datastore this is "
+                                "(--token)")
+                 : 0;
+}
+
+static void say_outcome(struct kl_str key, bool adopted)
+{
+    if (adopted)
+        kl_log(KL_LOG_INFO, "identity", "K3s' CAs and key of service accounts are adopted");
+    else if (key.p)
+        kl_log(KL_LOG_WARN, "identity",
+               "K3s' certificates under %.*s are not adopted, as its token was not given "
+               "(--token): its kubeconfigs, service account tokens and nodes are to be issued anew",
+               KL_PRI(key));
 }
 
 int kl_k3s_identity(struct kl_store *s, struct kl_str token, bool given, struct kl_buf *out,
                     struct kl_error *err)
 {
-    char key[256];
-    bool found = false;
-    struct kl_str secret = kl_token_secret(token, NULL);
-    int rc = find_any(s, key, sizeof key, err);
-    if (rc || !key[0])
-        return rc;
-    const struct kl_str tries[] = {secret, kl_str_trim(token), KL_STR("")};
-    for (size_t i = 0; !rc && !found && secret.n && i < KL_COUNT(tries); i++)
-        rc = open_of(s, tries[i], &found, out, err);
-    if (rc)
-        return rc;
-    if (found) {
-        kl_log(KL_LOG_INFO, "identity", "K3s' CAs and key of service accounts are adopted");
-        return 0;
-    }
-    if (secret.n && given)
-        return kl_error_set(err, KL_EUNAUTHORIZED,
-                            "the token is not that of the K3s cluster whose datastore this is "
-                            "(--token)");
-    kl_log(KL_LOG_WARN, "identity",
-           "K3s' certificates under %s are not adopted, as its token was not given (--token): its "
-           "kubeconfigs, service account tokens and nodes are to be issued anew",
-           key);
-    return 0;
+    struct kl_kine_record v[KL_K3S_RECORDS];
+    struct kl_op get = {
+        .kind = KL_OP_GET, .key = KL_STR("/bootstrap/"), .end = KL_STR("/bootstrap0")};
+    struct kl_txn txn = {.body = {.then = &get, .nthen = 1}};
+    size_t n = 0;
+    int rc = kl_store_run_txn(s, &txn, WAIT_MS, err);
+    for (; !rc && n < get.nkvs && n < KL_COUNT(v); n++)
+        v[n] = (struct kl_kine_record){kl_kv_key(get.kvs[n]), kl_kv_value(get.kvs[n])};
+    rc = rc ? kl_error_wrap(err, "K3s' certificates in the datastore")
+            : kl_k3s_open(v, n, token, given, out, err);
+    if (!rc)
+        say_outcome(k3s_key(v, n), out->n > 0);
+    kl_txn_fini(&txn);
+    return rc;
 }

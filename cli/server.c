@@ -175,6 +175,8 @@ static int begin(struct kl_server *s, struct kl_error *err)
                                   .take_over = o->take_over,
                                   .take_over_dir =
                                       kl_snapshot_dir(&s->arena, o->snapshot_dir, o->data_dir)};
+    so.take_over_check = kl_identity_check_kine;
+    so.take_over_arg = &p;
     so.cafile = o->cafile;
     so.certfile = o->certfile;
     so.keyfile = o->keyfile;

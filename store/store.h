@@ -21,6 +21,11 @@ struct kl_store_clock {
     void *arg;
 };
 
+// What a kine datastore has under /bootstrap/. Borrowed.
+struct kl_kine_record {
+    struct kl_str key, value;
+};
+
 // Zeroed means the defaults in brackets.
 struct kl_store_options {
     const struct kl_kv_hooks *hooks; // [nothing is attached]
@@ -38,7 +43,12 @@ struct kl_store_options {
     bool take_over;                          // change a kine datastore in place [refuse, say what]
     const char *take_over_dir; // for the snapshot of a database as it was before that [.]
     int64_t take_over_wait_ms; // without a new row in it before that [15 s]
-    bool no_fsync;             // etcd's --unsafe-no-fsync
+    // Before anything of it is changed, on the opening thread: an error ends that with the
+    // datastore as it was [none].
+    int (*take_over_check)(void *arg, const struct kl_kine_record *v, size_t n,
+                           struct kl_error *err);
+    void *take_over_arg;
+    bool no_fsync;          // etcd's --unsafe-no-fsync
     bool read_only;         // nothing changes: no write is taken, nothing expires or is compacted
     bool create;            // what is missing is made though read_only: a copy's target
     struct kl_peers *peers; // the other servers (store/peer/peers.h) [none]

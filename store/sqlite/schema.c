@@ -397,7 +397,7 @@ static int check_schema(struct kl_backend *b, struct kl_error *err)
     if (strcmp(have, "empty") == 0)
         return create_schema(b, err);
     if (strcmp(have, "kine") == 0)
-        return kl_kine_take_over_sqlite(b->db, b->path, kl_core_options(b->core)->take_over, err);
+        return kl_kine_take_over_sqlite(b->db, b->path, kl_core_options(b->core), err);
     if (strcmp(have, "other") == 0)
         return kl_error_set(err, KL_EUNSUPPORTED,
                             "datastore %s is an SQLite database of something else", b->path);

@@ -20,11 +20,14 @@ struct sqlite3;
 // database. KL_EUNAVAILABLE: somebody uses it; KL_EINVALID: a key that kine's tables cannot hold.
 int kl_kine_give_back(const char *url, const struct kl_store_options *o, struct kl_error *err);
 
+// Records of K3s' and of ours that the take-over's check is shown, at most.
+enum { KL_KINE_RECORDS = 16 };
+
 // ---- of one kind of database each
 
 // store/sqlite: a file with kine's table that is held alone, where kl_writer() is known. Without
-// `allowed`: KL_EUNSUPPORTED, a sentence that says what would change.
-int kl_kine_take_over_sqlite(struct sqlite3 *db, const char *path, bool allowed,
+// o->take_over: KL_EUNSUPPORTED, a sentence that says what would change.
+int kl_kine_take_over_sqlite(struct sqlite3 *db, const char *path, const struct kl_store_options *o,
                              struct kl_error *err);
 int kl_kine_give_back_sqlite(const char *path, struct kl_error *err);
 

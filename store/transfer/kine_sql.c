@@ -7,13 +7,14 @@
 #include "store/store.h"
 #include "store/transfer/kine.h"
 #include "store/transfer/snapshot.h"
+#include "base/arena.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rand.h"
 #include <poll.h>
 #include <stdio.h>
 
-enum { WAIT_MS = 15000, LOOK_MS = 250 };
+enum { WAIT_MS = 15000, LOOK_MS = 250, MAX_RECORDS = 16 << 20 };
 
 static const struct kl_kine_sql *dialect(const struct kl_sql_driver *d)
 {
@@ -66,6 +67,36 @@ static int look(struct kl_sql_conn *c, struct kl_kine_found *ret, struct kl_erro
     }
     c->driver->finish(c);
     return r < 0 ? r : 0;
+}
+
+// Before anything else, and before the wait.
+static int check(struct kl_sql_conn *c, const struct kl_store_options *o, struct kl_error *err)
+{
+    static const struct kl_str sql = KL_STR_INIT(
+        "SELECT k.name, k.value FROM kine k WHERE k.id IN (SELECT max(id) FROM kine WHERE name LIKE"
+        " '/bootstrap/%' GROUP BY name) AND k.deleted = 0");
+    struct kl_sql_value cells[KL_SQL_MAX_COLUMNS];
+    struct kl_kine_record v[KL_KINE_RECORDS];
+    struct kl_arena a; // a row is gone with the next
+    size_t n = 0;
+    if (!o->take_over_check)
+        return 0;
+    int r = c->driver->look(c, sql, err);
+    if (r)
+        return r;
+    kl_arena_init(&a, MAX_RECORDS);
+    while (n < KL_KINE_RECORDS && (r = c->driver->fetch(c, cells, err)) == 1) {
+        v[n].key = kl_arena_dup(&a, cells[0].s);
+        v[n].value = kl_arena_dup(&a, cells[1].type == KL_SQL_BYTES ? cells[1].s : KL_STR(""));
+        if (!v[n].key.p || !v[n++].value.p) {
+            r = kl_error_set(err, KL_ENOMEM, "datastore %s: K3s' records: out of memory", c->name);
+            break;
+        }
+    }
+    c->driver->finish(c);
+    r = r < 0 ? r : o->take_over_check(o->take_over_arg, v, n, err);
+    kl_arena_fini(&a);
+    return r;
 }
 
 // ---- a snapshot of what is there ----
@@ -217,6 +248,8 @@ static int take_over(struct kl_sql_conn *c, const struct kl_store_options *o, st
     int r = look(c, &f, err);
     if (!r && !o->take_over)
         r = refuse(c, &f, err);
+    if (!r)
+        r = check(c, o, err);
     if (!r)
         r = wait_until_quiet(c, o->take_over_wait_ms ? o->take_over_wait_ms : WAIT_MS, err);
     if (!r)

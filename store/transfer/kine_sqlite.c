@@ -3,6 +3,7 @@
 // can have the file meanwhile: the lock is exclusive, and K3s holds its own while it runs.
 #include "store/transfer/kine.h"
 #include "store/sqlite/sqlite_int.h"
+#include "store/store.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rand.h"
@@ -14,6 +15,8 @@
 
 // Rows of kine's own: where compaction stands, and revisions that it filled.
 #define OWN_ROWS "(name = 'compact_rev_key' OR (name GLOB 'gap-[0-9]*' AND value IS NULL))"
+
+enum { MAX_RECORDS = 16 << 20 };
 
 struct found {
     int64_t rows, keys, leases, rev, compact_rev;
@@ -115,6 +118,44 @@ static int keep_copy(sqlite3 *db, const char *path, char *ret, size_t n, struct 
     return r;
 }
 
+static int check(sqlite3 *db, const char *path, const struct kl_store_options *o,
+                 struct kl_error *err)
+{
+    struct kl_kine_record v[KL_KINE_RECORDS];
+    struct kl_buf texts; // all of them, as a row is gone with the next
+    sqlite3_stmt *st = NULL;
+    size_t n = 0, at = 0;
+    int r, rc = 0;
+    if (!o->take_over_check)
+        return 0;
+    kl_buf_init(&texts, MAX_RECORDS);
+    r = sqlite3_prepare_v2(db,
+                           "SELECT name, value FROM kine WHERE id IN (SELECT MAX(id) FROM kine"
+                           " WHERE name GLOB '/bootstrap/*' GROUP BY name) AND deleted = 0",
+                           -1, &st, NULL);
+    while (!r && n < KL_KINE_RECORDS && (r = sqlite3_step(st)) == SQLITE_ROW) {
+        v[n].key.n = (size_t)sqlite3_column_bytes(st, 0);
+        kl_buf_append(&texts, sqlite3_column_blob(st, 0), v[n].key.n);
+        v[n].value.n = (size_t)sqlite3_column_bytes(st, 1);
+        kl_buf_append(&texts, sqlite3_column_blob(st, 1), v[n++].value.n);
+        r = 0;
+    }
+    if (r && r != SQLITE_DONE)
+        rc = fail(db, path, err, "kine's table");
+    sqlite3_finalize(st);
+    if (!rc && texts.err)
+        rc = kl_error_set(err, texts.err, "datastore %s: K3s' records: %s", path,
+                          kl_err_text(texts.err));
+    for (size_t i = 0; i < n && !rc; i++) {
+        v[i].key.p = texts.p + at;
+        v[i].value.p = v[i].key.p + v[i].key.n;
+        at += v[i].key.n + v[i].value.n;
+    }
+    rc = rc ? rc : o->take_over_check(o->take_over_arg, v, n, err);
+    kl_buf_fini(&texts);
+    return rc;
+}
+
 // version counts the writes since the key was created. What was compacted away is not known: a row
 // that is no creation has had at least one before it.
 static const char change_sql[] =
@@ -179,14 +220,17 @@ static int seed(sqlite3 *db, const char *path, const struct found *f, struct kl_
     return r ? r : run(db, path, sql, err);
 }
 
-int kl_kine_take_over_sqlite(sqlite3 *db, const char *path, bool allowed, struct kl_error *err)
+int kl_kine_take_over_sqlite(sqlite3 *db, const char *path, const struct kl_store_options *o,
+                             struct kl_error *err)
 {
     struct found f;
     char copy[4096];
     int r = look(db, path, &f, err);
-    if (r || !allowed)
+    if (r || !o->take_over)
         return r ? r : refuse(path, &f, err);
-    r = keep_copy(db, path, copy, sizeof(copy), err);
+    r = check(db, path, o, err);
+    if (!r)
+        r = keep_copy(db, path, copy, sizeof(copy), err);
     if (!r)
         r = run(db, path, "BEGIN IMMEDIATE", err);
     if (!r)

@@ -169,6 +169,11 @@ def there_and_back(kind):
         r = subprocess.run([KINGLET, "server", *s.flags], capture_output=True, text=True, timeout=240)
         equal(r.returncode, 1, "exit status without --take-over")
         holds(r.stderr, "written by kine or K3s", "--take-over", "--to-kine leads back")
+        r = subprocess.run([KINGLET, "server", *s.flags, "--take-over", "--token", "wrong"],
+                           capture_output=True, text=True, timeout=240)
+        equal(r.returncode, 1, "exit status with a wrong token")
+        holds(r.stderr, "the token is not that of the cluster in the datastore")
+        through_kine(db.url)  # it is kine's still
         s.flags += ["--take-over"]
         s.start(wait=False)
         wait_for(s.is_ready, "server is ready after the 15 s that nobody may write", 60)
@@ -224,6 +229,15 @@ def k3s_record(data, secret):
             (salt + ":" + base64.b64encode(sealed).decode()).encode())
 
 
+def dump(file):
+    """All that is in it, as SQL."""
+    db = sqlite3.connect(file)
+    try:
+        return list(db.iterdump())
+    finally:
+        db.close()
+
+
 def test_k3s_identity():
     """Kubeconfig and service account token of the cluster before are good after the take-over."""
     file = os.path.join(temp_dir(), "state.db")
@@ -243,11 +257,14 @@ def test_k3s_identity():
         db.execute("INSERT INTO kine(id, name, created, deleted, create_revision, prev_revision,"
                    " lease, value, old_value) VALUES(?, ?, 1, 0, 0, 0, 0, ?, NULL)", (rev, key, value))
     db.close()
+    before = dump(file)
     new = Server("--token", "open", "--take-over", *quiet)
     r = subprocess.run([KINGLET, "server", *new.flags], capture_output=True, text=True, timeout=240)
     equal(r.returncode, 1, f"exit status with a wrong token: {r.stderr}")
     equal([x for x in r.stderr.splitlines() if x.startswith("kinglet: ")],
           ["kinglet: the token is not that of the K3s cluster whose datastore this is (--token)"])
+    check(dump(file) == before, "the datastore was changed though the token is wrong")
+    equal([x for x in os.listdir(os.path.dirname(file)) if "before-take-over" in x], [], "copies")
     new.flags[new.flags.index("open")] = "sesame"
     with new:
         old.port = new.port  # with what the old kubeconfig has
