@@ -37,6 +37,7 @@ KUBECTL = os.environ.get("KUBECTL") or shutil.which("kubectl") or "kubectl"
 DBSERVER = os.path.join(ROOT, os.environ.get("LIN_BUILD", "build-test"), "tests/store/dbserver")
 EXTERNAL = os.environ.get("E2E_KUBECONFIG")
 POLL = 0.02  # seconds between two looks at a condition
+PATIENCE = 4  # times what a wait is given: it costs nothing where what is waited for comes
 
 
 class Failure(Exception):
@@ -72,6 +73,7 @@ def wait_for(condition, what, seconds=30):
     """Calls condition() until it gives something true, which is returned. A Failure in it counts as
     not yet. A machine that stands still for a while (a paused VM, a stalled disk) uses up little of
     the time: no turn counts for more than a second."""
+    seconds *= PATIENCE
     left, then = seconds, time.monotonic()
     while True:
         why = ""
