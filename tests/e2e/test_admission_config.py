@@ -25,22 +25,30 @@ def write(name, value):
 # ---- a program that is asked: about images (plain HTTP), and as an admission webhook (HTTPS)
 
 asked = []
+callers = []  # by certificate
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    def refuse(self, status):
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def do_POST(self):
         review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        asked.append((self.path.partition("?")[0], self.headers.get("Authorization"), review))
+        path = self.path.partition("?")[0]
+        asked.append((path, self.headers.get("Authorization"), review))
+        if path == "/checked":
+            callers.append((self.connection.getpeercert() or {}).get("subject"))
+        if self.headers["Authorization"] == "Bearer made-1":
+            return self.refuse(401)
         if self.path == "/images":
             images = [c["image"] for c in review["spec"]["containers"]]
             if "broken" in images:
-                self.send_response(500)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
+                return self.refuse(500)
             review["status"] = {"allowed": "evil" not in images, "auditAnnotations": {"seen": "yes"}}
             if "evil" in images:
                 review["status"]["reason"] = "evil is evil"
@@ -76,6 +84,8 @@ subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-da
                check=True, capture_output=True)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(CERT, KEY)
+context.load_verify_locations(CERT)
+context.verify_mode = ssl.CERT_OPTIONAL
 HOOK = serve(context)
 write("images.kubeconfig", {
     "apiVersion": "v1", "kind": "Config", "current-context": "c",
@@ -84,6 +94,24 @@ write("images.kubeconfig", {
     "users": [{"name": "u", "user": {"token": "for-images"}}]})
 write("users.kubeconfig", {"apiVersion": "v1", "kind": "Config", "users": [
     {"name": f"*.0.0.1:{HOOK}", "user": {"token": "for-hooks"}}, {"name": "*", "user": {"token": "no"}}]})
+# A program that makes credentials: a token, from the second run on a certificate too.
+RUNS = os.path.join(DIR, "runs")
+MAKER = write("maker", f"""#!/usr/bin/env python3
+import json, os
+with open({RUNS!r}, "a+") as f:
+    f.write(os.environ["KUBERNETES_EXEC_INFO"])
+    f.seek(0)
+    n = len(f.readlines())
+status = {{"token": "made-%d" % n}}
+if n > 1:
+    status.update(clientCertificateData=open({CERT!r}).read(), clientKeyData=open({KEY!r}).read())
+print(json.dumps({{"apiVersion": os.environ["VERSION"], "kind": "ExecCredential", "status": status}}))
+""")
+os.chmod(MAKER, 0o700)
+V1 = "client.authentication.k8s.io/v1"
+EXECS = write("execs.kubeconfig", {"apiVersion": "v1", "kind": "Config", "users": [{"name": "*", "user": {
+    "exec": {"apiVersion": V1, "command": "./maker", "interactiveMode": "Never",
+             "provideClusterInfo": True, "env": [{"name": "VERSION", "value": V1}]}}}]})
 write("quota.yaml", """
 apiVersion: apiserver.config.k8s.io/v1
 kind: ResourceQuotaConfiguration
@@ -121,6 +149,7 @@ FILE = write("admission.json", config(
     section("PodTolerationRestriction", "Configuration",
             "podtolerationrestriction.admission.k8s.io/v1alpha1",
             default=[{"key": "spot", "operator": "Exists"}]),
+    section("ValidatingAdmissionWebhook", "WebhookAdmissionConfiguration", kubeConfigFile=EXECS),
     section("MutatingAdmissionWebhook", "WebhookAdmissionConfiguration", kubeConfigFile=USERS)))
 s = Server("--datastore-endpoint", "memory://", "--disable", "scheduler",
            "--kube-apiserver-arg", f"enable-admission-plugins={ON}",
@@ -323,6 +352,36 @@ def test_webhook_user():
     equal(post("/api/v1/namespaces/default/configmaps", config_map("hooked"))[0], 201)
     s.api("DELETE", f"{path}/m")
     equal({a for p, a, _ in asked if p == "/hook"}, {"Bearer for-hooks"})
+
+
+def test_webhook_user_by_program():
+    """It runs once; when its token is refused it runs again, for the next call."""
+    with open(CERT, "rb") as f:
+        ca = base64.b64encode(f.read()).decode()
+    path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+    rules = [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"],
+              "resources": ["configmaps"]}]
+    equal(post(path, {"apiVersion": "admissionregistration.k8s.io/v1", "kind":
+                      "ValidatingWebhookConfiguration", "metadata": {"name": "v"}, "webhooks": [{
+                          "name": "v.example.com", "rules": rules, "sideEffects": "None",
+                          "objectSelector": {"matchLabels": {"checked": "yes"}},
+                          "admissionReviewVersions": ["v1"], "clientConfig": {
+                              "url": f"https://127.0.0.1:{HOOK}/checked", "caBundle": ca}}]})[0], 201)
+    same = s.connect()  # each loop of the server has a program of its own when it tells it the cluster
+    answers = [post("/api/v1/namespaces/default/configmaps", config_map(
+        f"checked-{i}", labels={"checked": "yes"}), connection=same) for i in range(3)]
+    same.close()
+    s.api("DELETE", f"{path}/v")
+    equal([a[0] for a in answers], [500, 201, 201])
+    holds(answers[0][1]["message"], 'failed calling webhook "v.example.com": failed to call webhook: the '
+                                    "server has asked for the client to provide credentials")
+    equal([a for p, a, _ in asked if p == "/checked"], ["Bearer made-1", "Bearer made-2", "Bearer made-2"])
+    hooks = ((("commonName", "hooks"),),)
+    equal(callers, [None, hooks, hooks])
+    with open(RUNS) as f:
+        told = [json.loads(line) for line in f]
+    equal(told, [{"kind": "ExecCredential", "apiVersion": V1, "spec": {"interactive": False, "cluster": {
+        "server": f"https://127.0.0.1:{HOOK}", "certificate-authority-data": ca, "config": None}}}] * 2)
 
 
 # ---- bad configurations

@@ -7,7 +7,7 @@ import json
 from lib import Server, check, equal, holds, run, wait_for
 
 server = Server("--service-cidr", "10.43.0.0/24,fd00:43::/112")
-single = Server("--service-cidr", "10.44.0.0/28")
+single = Server("--service-cidr", "10.44.0.0/28", "--kube-apiserver-arg", "kubernetes-service-node-port=30010")
 six = Server("--service-cidr", "fd00:46::/108,10.46.0.0/16", "--advertise-address", "fd00:46:ffff::1",
              "--service-node-port-range", "31000-31019")
 NET = "/apis/networking.k8s.io/v1"
@@ -240,6 +240,13 @@ def test_six_comes_first():
     for name in ("six", "both", "four", "turned"):
         six.api("DELETE", f"{SERVICES}/{name}")
     equal(list(addresses(six)), ["fd00:46::1"])
+
+
+def test_a_node_port_of_the_server():
+    spec = single.get(SERVICES + "/kubernetes")["spec"]
+    equal((spec["type"], [p["nodePort"] for p in spec["ports"]]), ("NodePort", [30010]))
+    m = refused("mine", single, type="NodePort", ports=[{"port": 80, "nodePort": 30010}])["message"]
+    holds(m, "30010: provided port is already allocated$")
 
 
 def node_port(name, want=None):

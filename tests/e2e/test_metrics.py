@@ -3,7 +3,7 @@
 """/metrics against upstream's list of stable and beta metrics (metrics.txt); the text of /debug/pprof/."""
 import os
 import re
-from lib import ROOT, Server, check, config_map, equal, run
+from lib import ROOT, Server, check, config_map, equal, run, wait_for
 
 server = Server("--disable-controller-manager", "--disable-scheduler")
 WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
@@ -32,8 +32,30 @@ def use_all():
                       "timeoutSeconds": 1,
                       "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
                                  "resources": ["configmaps"]}]}]})
+    for plural, kind, spec in (
+            ("validatingadmissionpolicies", "ValidatingAdmissionPolicy",
+             {"matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"],
+                                                      "operations": ["CREATE"], "resources": ["configmaps"]}]},
+              "validations": [{"expression": "object.metadata.name != 'refused'"}]}),
+            ("validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding",
+             {"policyName": "p", "validationActions": ["Deny"]})):
+        server.api("POST", f"/apis/admissionregistration.k8s.io/v1/{plural}", {
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": "p"}, "spec": spec})
+    equal(server.raw("POST", "/api/v1/namespaces/default/configmaps", config_map("refused"))[0], 422)
+    server.api("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", {
+        "metadata": {"name": "ruled.example.com"}, "spec": {
+            "group": "example.com", "scope": "Cluster",
+            "names": {"plural": "ruled", "singular": "ruled", "kind": "Ruled", "listKind": "RuledList"},
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {
+                "type": "object", "properties": {"n": {"type": "integer", "x-kubernetes-validations": [
+                    {"rule": "self > 0"}]}}}}}]}})
+    wait_for(lambda: server.raw("GET", "/apis/example.com/v1/ruled")[0] == 200, "the kind is served")
+    server.api("POST", "/apis/example.com/v1/ruled", {
+        "apiVersion": "example.com/v1", "kind": "Ruled", "metadata": {"name": "r"}, "n": 1})
     server.api("POST", "/api/v1/namespaces/default/configmaps", config_map("a", {"k": "v"}))
     server.raw("GET", "/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds=1&resourceVersion=0")
+    server.raw("GET", "/api/v1/configmaps?watch=1&timeoutSeconds=1&sendInitialEvents=true&allowWatchBookmarks=true"
+               "&resourceVersionMatch=NotOlderThan")
     server.get("/api/v1/namespaces/default/endpoints")
     text("/readyz")
 
@@ -64,6 +86,12 @@ def test_values():
                  'apiserver_requested_deprecated_apis{group="",removed_release="",resource="endpoints",'
                  'subresource="",version="v1"} 1\n'):
         check("\n" + line in metrics, f"no {line}")
+    check(re.search(r'apiserver_watch_list_duration_seconds_count\{group="",resource="configmaps",scope="cluster",'
+                    r'version="v1"\} [1-9]', metrics), "no watch of configmaps that lists")
+    check(re.search(r'apiserver_validating_admission_policy_check_total\{enforcement_action="deny",error_type="no_error",'
+                    r'policy="p",policy_binding="p"\} 1\n', metrics), "no check of the policy")
+    for step in "compilation", "evaluation":
+        check(re.search(rf"apiserver_cel_{step}_duration_seconds_count [1-9]", metrics), f"no {step} of a rule")
     check("componentstatuses" not in re.search(r"(?s)TYPE apiserver_requested_dep.*?# HELP", metrics).group(),
           "a deprecated kind that nobody asked for")
     size = re.search(r'apiserver_storage_size_bytes\{storage_cluster_id="etcd-0"\} (\d+)', metrics)
