@@ -46,3 +46,5 @@ extern const struct kl_controller kl_pvc_protection_controller;
 extern const struct kl_controller kl_pv_protection_controller;
 extern const struct kl_controller kl_policy_status_controller;
 extern const struct kl_controller kl_endpointslice_controller;
+extern const struct kl_controller kl_job_controller;
+extern const struct kl_controller kl_job_ttl_controller;

@@ -10,7 +10,7 @@ static const struct kl_controller *const table[] = {
     &kl_cronjob_controller,        &kl_disruption_controller,    &kl_csr_approving_controller,
     &kl_csr_signing_controller,    &kl_csr_cleaner_controller,   &kl_pvc_protection_controller,
     &kl_pv_protection_controller,  &kl_policy_status_controller, &kl_svm_controller,
-    &kl_endpointslice_controller,
+    &kl_endpointslice_controller,  &kl_job_controller,           &kl_job_ttl_controller,
 };
 
 #define INFORMER_USER "system:kube-controller-manager"

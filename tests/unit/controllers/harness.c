@@ -24,6 +24,8 @@ static const char *const all[] = {
     "persistentvolumeclaim-protection",
     "persistentvolume-protection",
     "endpointslice",
+    "job",
+    "ttl-after-finished",
 };
 
 void harness_start(const char *only)

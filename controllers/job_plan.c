@@ -1,0 +1,931 @@
+// SPDX-License-Identifier: Apache-2.0
+// One sync of a Job (upstream: pkg/controller/job, syncJob). Pods carry a finalizer until they are
+// counted, so that none is counted twice or never: first their uids are written into the status,
+// then the finalizers go, then the uids become numbers.
+//
+//   decide ─▶ pods made or deleted ─▶ track ─▶ status ─▶ release: finalizers ─▶ settle ─▶ status
+#include "controllers/job.h"
+#include "controllers/job_pods.h"
+#include "controllers/pods.h"
+#include <stdlib.h>
+
+enum { BURST = 500, UNCOUNTED_MAX = 500, INDEX_UNKNOWN = -1 };
+
+// A condition that is to be, or none (type NULL).
+struct ending {
+    const char *type; // FailureTarget, Failed, SuccessCriteriaMet, Complete
+    struct kl_str reason, message;
+};
+
+struct sync {
+    struct kl_plan *p;
+    struct kl_job_view *v;
+    struct kl_arena *a;
+    const struct kl_value *job, *spec;
+    struct kl_job_pod *pods; // of Indexed Jobs in the order of their indexes
+    size_t npods;
+    bool indexed, per_index, only_failed;
+    int64_t completions; // -1: not said
+    struct kl_indexes before, succeeded_indexes, failed_indexes;
+    struct ending ending;
+    int64_t active, ready, terminating, succeeded, failed;
+    struct kl_job_backoff backoff;
+    size_t deletions, deleted; // of active pods, because the Job ends
+    bool may_manage;
+    // the status as it is to be
+    struct kl_object *base; // what it is written over: the Job, then what the first write answered
+    int64_t status_succeeded, status_failed;
+    struct kl_value uncounted_succeeded, uncounted_failed, conditions;
+    int64_t start_us, end_us;
+    bool flush, full, lost;
+    struct kl_action *write;
+};
+
+static const struct kl_resource *pods_res(void)
+{
+    return kl_res(KL_RES_core_v1_pods);
+}
+
+static const struct kl_resource *jobs_res(void)
+{
+    return kl_res(KL_RES_batch_v1_jobs);
+}
+
+static void no_memory(struct kl_plan *p)
+{
+    kl_error_set(&p->err, KL_ENOMEM, "out of memory");
+}
+
+static bool is_suspended(const struct sync *s)
+{
+    return kl_is_true(kl_get(s->spec, KL_F_suspend));
+}
+
+bool kl_job_finished(const struct kl_value *job)
+{
+    const struct kl_value *conditions = kl_path(job, KL_F_status, KL_F_conditions);
+    return kl_condition_is(conditions, "Complete", "True") ||
+           kl_condition_is(conditions, "Failed", "True");
+}
+
+// ---- conditions
+
+static struct kl_value condition_of(struct sync *s, const char *type, const char *status,
+                                    struct kl_str reason, struct kl_str message)
+{
+    struct kl_value c = kl_new_struct(), now = kl_time(s->v->now_us / 1000000 * 1000000);
+    kl_set_z(s->a, &c, KL_F_type, type);
+    kl_set_z(s->a, &c, KL_F_status, status);
+    kl_set(s->a, &c, KL_F_lastProbeTime, now);
+    kl_set(s->a, &c, KL_F_lastTransitionTime, now);
+    kl_set_str(s->a, &c, KL_F_reason, reason);
+    kl_set_str(s->a, &c, KL_F_message, message);
+    return c;
+}
+
+// Whether it changed anything. What is False and was never said is not said.
+static bool ensure_condition(struct sync *s, const char *type, const char *status,
+                             struct kl_str reason, struct kl_str message)
+{
+    const struct kl_value *was = kl_condition_find(&s->conditions, type);
+    if (!was && strcmp(status, "False") == 0)
+        return false;
+    if (was && kl_str_eqz(kl_text(kl_get(was, KL_F_status)), status) &&
+        kl_str_eq(kl_text(kl_get(was, KL_F_reason)), reason) &&
+        kl_str_eq(kl_text(kl_get(was, KL_F_message)), message))
+        return false;
+    kl_condition_put(s->a, &s->conditions, condition_of(s, type, status, reason, message));
+    return true;
+}
+
+static void end_with(struct sync *s, const char *type, const char *reason, struct kl_str message)
+{
+    if (!s->ending.type)
+        s->ending = (struct ending){type, kl_str(reason), message};
+}
+
+static void end_as(struct sync *s, const char *type, const struct kl_value *condition)
+{
+    s->ending = (struct ending){type, kl_text(kl_get(condition, KL_F_reason)),
+                                kl_text(kl_get(condition, KL_F_message))};
+}
+
+static bool is_success(const struct sync *s)
+{
+    return s->ending.type && strcmp(s->ending.type, "SuccessCriteriaMet") == 0;
+}
+
+// ---- counting
+
+static bool is_counted(const struct sync *s, const struct kl_job_pod *x)
+{
+    return x->tracked && (!s->indexed || x->index != INDEX_UNKNOWN);
+}
+
+static bool is_ignored(struct sync *s, const struct kl_job_pod *x)
+{
+    return kl_job_failure_rule(s->a, s->job, x->pod, NULL) == KL_JOB_IGNORE;
+}
+
+static void count(struct sync *s)
+{
+    const struct kl_value *status = kl_get(s->job, KL_F_status);
+    int64_t last_success = 0, last_failure = 0, later = 0, successes = 0, failures = 0;
+    s->succeeded = s->status_succeeded + (int64_t)s->uncounted_succeeded.n;
+    s->failed = s->status_failed + (int64_t)s->uncounted_failed.n;
+    (void)status;
+    for (size_t i = 0; i < s->npods; i++) {
+        struct kl_job_pod *x = &s->pods[i];
+        s->active += x->active;
+        s->ready += x->active && x->ready;
+        s->terminating += kl_pod_terminating(x->pod);
+        if (is_counted(s, x) && x->succeeded && !x->in_succeeded) {
+            int64_t at = kl_pod_finished_us(x->pod);
+            last_success = at > last_success ? at : last_success;
+            successes++;
+            s->succeeded++;
+        }
+    }
+    for (size_t i = 0; i < s->npods; i++) {
+        struct kl_job_pod *x = &s->pods[i];
+        if (!is_counted(s, x) || !x->failed || x->in_failed)
+            continue;
+        int64_t at = kl_pod_finished_us(x->pod);
+        last_failure = at > last_failure ? at : last_failure;
+        later += !successes || at > last_success;
+        failures++;
+        s->failed += !is_ignored(s, x);
+    }
+    s->backoff = s->v->backoff;
+    if (successes)
+        s->backoff = (struct kl_job_backoff){0};
+    if (failures && later) {
+        s->backoff.failures += later;
+        s->backoff.last_us = last_failure;
+    }
+}
+
+static bool past_restarts(const struct sync *s)
+{
+    static const kl_sym statuses[] = {KL_F_initContainerStatuses, KL_F_containerStatuses};
+    int64_t limit = kl_int_or(kl_get(s->spec, KL_F_backoffLimit), 6), n = 0;
+    if (!kl_str_eqz(kl_text_at(s->spec, KL_F_template, KL_F_spec, KL_F_restartPolicy), "OnFailure"))
+        return false;
+    for (size_t i = 0; i < s->npods; i++) {
+        struct kl_str phase = kl_text_at(s->pods[i].pod, KL_F_status, KL_F_phase);
+        if (!kl_str_eqz(phase, "Running") && !kl_str_eqz(phase, "Pending"))
+            continue;
+        for (size_t k = 0; k < KL_COUNT(statuses); k++)
+            for (KL_EACH(c, kl_path(s->pods[i].pod, KL_F_status, statuses[k])))
+                n += kl_int_or(kl_get(c, KL_F_restartCount), 0);
+    }
+    return limit ? n >= limit : n > 0;
+}
+
+static void find_failing_rule(struct sync *s)
+{
+    struct kl_str message = {NULL, 0};
+    if (!kl_get(s->spec, KL_F_podFailurePolicy))
+        return;
+    for (size_t i = 0; i < s->npods; i++)
+        if (s->pods[i].failed &&
+            kl_job_failure_rule(s->a, s->job, s->pods[i].pod, &message) == KL_JOB_FAIL) {
+            end_with(s, "FailureTarget", "PodFailurePolicy", message);
+            return;
+        }
+}
+
+static void find_limits(struct sync *s)
+{
+    const struct kl_value *deadline = kl_get(s->spec, KL_F_activeDeadlineSeconds);
+    if (s->failed > kl_int_or(kl_get(s->spec, KL_F_backoffLimit), 6) || past_restarts(s)) {
+        end_with(s, "FailureTarget", "BackoffLimitExceeded",
+                 KL_STR("Job has reached the specified backoff limit"));
+    } else if (deadline && s->start_us && !is_suspended(s)) {
+        int64_t left_us = s->start_us + kl_int_or(deadline, 0) * 1000000 - s->v->now_us;
+        if (left_us <= 0)
+            end_with(s, "FailureTarget", "DeadlineExceeded",
+                     KL_STR("Job was active longer than specified deadline"));
+        else
+            kl_plan_requeue(s->p, (left_us + 999) / 1000);
+    }
+}
+
+// ---- indexes
+
+static int add_indexes(struct sync *s, struct kl_indexes *set,
+                       bool (*belongs)(struct sync *, const struct kl_job_pod *))
+{
+    int64_t *list = kl_arena_alloc(s->a, (s->npods + 1) * sizeof *list);
+    size_t n = 0;
+    if (!list)
+        return KL_ENOMEM;
+    for (size_t i = 0; i < s->npods; i++) {
+        const struct kl_job_pod *x = &s->pods[i];
+        if (x->index != INDEX_UNKNOWN && belongs(s, x) && (!n || list[n - 1] != x->index))
+            list[n++] = x->index;
+    }
+    return kl_indexes_add(s->a, set, list, n);
+}
+
+static bool has_succeeded(struct sync *s, const struct kl_job_pod *x)
+{
+    return x->succeeded && kl_job_tracks(x->pod);
+}
+
+static bool fails_its_index(struct sync *s, const struct kl_job_pod *x)
+{
+    if (!x->failed || !kl_job_tracks(x->pod))
+        return false;
+    enum kl_job_action rule = kl_job_failure_rule(s->a, s->job, x->pod, NULL);
+    return rule == KL_JOB_FAIL_INDEX ||
+           (rule != KL_JOB_IGNORE && kl_pod_index_failures(x->pod) >=
+                                         kl_int_or(kl_get(s->spec, KL_F_backoffLimitPerIndex), 0));
+}
+
+static bool is_active(struct sync *s, const struct kl_job_pod *x)
+{
+    return x->active;
+}
+
+static bool is_terminating(struct sync *s, const struct kl_job_pod *x)
+{
+    return kl_pod_terminating(x->pod);
+}
+
+// A pod that failed is counted only when its index has another: that one is told how often the
+// index has failed.
+static void keep_last_failed(struct sync *s)
+{
+    for (size_t i = 0, end; i < s->npods; i = end) {
+        int64_t index = s->pods[i].index;
+        struct kl_job_pod *last = NULL;
+        bool busy = false;
+        for (end = i; end < s->npods && s->pods[end].index == index; end++) {
+            struct kl_job_pod *x = &s->pods[end];
+            busy |= x->active;
+            if (!x->tracked || !x->failed)
+                continue;
+            int64_t n = kl_pod_index_failures(x->pod) + kl_pod_index_ignored(x->pod);
+            if (!last || (kl_pod_index_failures(last->pod) + kl_pod_index_ignored(last->pod) <= n &&
+                          kl_pod_finished_us(x->pod) >= kl_pod_finished_us(last->pod)))
+                last = x;
+        }
+        if (last && !busy && index != INDEX_UNKNOWN &&
+            !kl_indexes_has(&s->succeeded_indexes, index) &&
+            !kl_indexes_has(&s->failed_indexes, index))
+            last->kept = true;
+    }
+}
+
+static const struct kl_job_pod *kept_of(const struct sync *s, int64_t index)
+{
+    size_t lo = 0, hi = s->npods;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (s->pods[mid].index >= index)
+            hi = mid;
+        else
+            lo = mid + 1;
+    }
+    for (; lo < s->npods && s->pods[lo].index == index; lo++)
+        if (s->pods[lo].kept)
+            return &s->pods[lo];
+    return NULL;
+}
+
+static void look_at_indexes(struct sync *s)
+{
+    const struct kl_value *status = kl_get(s->job, KL_F_status);
+    int rc = kl_indexes_parse(s->a, kl_text(kl_get(status, KL_F_completedIndexes)), s->completions,
+                              &s->before);
+    s->succeeded_indexes = s->before;
+    rc |= add_indexes(s, &s->succeeded_indexes, has_succeeded);
+    s->succeeded = kl_indexes_total(&s->succeeded_indexes);
+    if (s->per_index) {
+        rc |= kl_indexes_parse(s->a, kl_text(kl_get(status, KL_F_failedIndexes)), s->completions,
+                               &s->failed_indexes);
+        rc |= add_indexes(s, &s->failed_indexes, fails_its_index);
+        int64_t n = kl_indexes_total(&s->failed_indexes);
+        if (n > kl_int_or(kl_get(s->spec, KL_F_maxFailedIndexes), INT64_MAX))
+            end_with(s, "FailureTarget", "MaxFailedIndexesExceeded",
+                     KL_STR("Job has exceeded the specified maximal number of failed indexes"));
+        else if (n && n + s->succeeded >= s->completions)
+            end_with(s, "FailureTarget", "FailedIndexes", KL_STR("Job has failed indexes"));
+        keep_last_failed(s);
+    }
+    int rule = s->ending.type ? -1 : kl_job_success_rule(s->a, s->job, &s->succeeded_indexes);
+    if (rule >= 0)
+        end_with(s, "SuccessCriteriaMet", "SuccessPolicy",
+                 kl_arena_printf(s->a, "Matched rules at index %d", rule));
+    if (rc < 0)
+        no_memory(s->p);
+}
+
+// ---- pods that go
+
+static void tell_deletion(struct sync *s, struct kl_action *a)
+{
+    const struct kl_job_pod *x = a->arg;
+    if (a->skipped || a->call.err.code == KL_ENOTFOUND)
+        return;
+    if (a->call.err.code)
+        kl_plan_event(s->p, jobs_res(), s->job, "Warning", "FailedDelete", "Error deleting: %s",
+                      a->call.err.msg);
+    else
+        kl_plan_event(s->p, jobs_res(), s->job, "Normal", "SuccessfulDelete", "Deleted pod: %.*s",
+                      KL_PRI(kl_meta_name(x->pod)));
+}
+
+static void on_deleted(struct kl_action *a)
+{
+    struct sync *s = a->plan->state;
+    bool gone = !a->skipped && (!a->call.err.code || a->call.err.code == KL_ENOTFOUND);
+    const struct kl_job_pod *x = a->arg;
+    tell_deletion(s, a);
+    if (x->expected && (!gone || a->call.err.code))
+        kl_expectations_deleted(s->v->expectations, s->p->key, kl_meta_uid(x->pod));
+    if (!gone)
+        return;
+    s->deleted++;
+    s->active--;
+    s->terminating++;
+    s->ready -= x->ready;
+}
+
+static void delete_pod(struct sync *s, struct kl_job_pod *x)
+{
+    struct kl_action *a = kl_plan_call(s->p, KL_VERB_DELETE, pods_res(), NULL,
+                                       kl_meta_namespace(x->pod), kl_meta_name(x->pod));
+    if (!a)
+        return;
+    a->ok_errors = KL_OK_ERROR(KL_ENOTFOUND);
+    a->done_cb = on_deleted;
+    a->arg = x;
+}
+
+static void delete_active(struct sync *s)
+{
+    for (size_t i = 0; i < s->npods; i++)
+        if (s->pods[i].active) {
+            s->deletions++;
+            delete_pod(s, &s->pods[i]);
+        }
+}
+
+struct kl_action *kl_job_release(struct kl_plan *p, const struct kl_value *pod)
+{
+    struct kl_action *a =
+        kl_plan_call(p, KL_VERB_PATCH, pods_res(), NULL, kl_meta_namespace(pod), kl_meta_name(pod));
+    if (!a)
+        return NULL;
+    a->call.patch_type = KL_PATCH_STRATEGIC;
+    a->call.patch = KL_STR("{\"metadata\":{\"$deleteFromPrimitiveList/finalizers\":["
+                           "\"" KL_JOB_FINALIZER "\"]}}");
+    a->ok_errors = KL_OK_ERROR(KL_ENOTFOUND);
+    return a;
+}
+
+// Those that are too many are no failures and are not counted.
+static void remove_pods(struct sync *s, struct kl_job_pod **list, size_t n)
+{
+    kl_expect_creations(s->v->expectations, s->p->key, 0, s->v->now_ms);
+    for (size_t i = 0; i < n; i++) {
+        list[i]->expected = true;
+        kl_expect_deletion(s->v->expectations, s->p->key, kl_meta_uid(list[i]->pod), false,
+                           s->v->now_ms);
+        if (kl_job_tracks(list[i]->pod))
+            kl_job_release(s->p, list[i]->pod);
+    }
+    kl_plan_next_group(s->p);
+    for (size_t i = 0; i < n; i++)
+        delete_pod(s, list[i]);
+}
+
+// ---- pods that come
+
+static void on_created(struct kl_action *a)
+{
+    struct kl_plan *p = a->plan;
+    struct sync *s = p->state;
+    if (!a->skipped && a->call.err.code == 0) {
+        struct kl_str name = a->call.object ? kl_meta_name(&a->call.object->root) : KL_STR("");
+        kl_plan_event(p, jobs_res(), s->job, "Normal", "SuccessfulCreate", "Created pod: %.*s",
+                      KL_PRI(name));
+        return;
+    }
+    kl_expectations_created(s->v->expectations, p->key);
+    s->active--;
+    if (a->skipped)
+        return;
+    if (!kl_is_namespace_terminating(&a->call.err))
+        kl_plan_event(p, jobs_res(), s->job, "Warning", "FailedCreate", "Error creating: %s",
+                      a->call.err.msg);
+    else if (strcmp(p->err.msg, a->call.err.msg) == 0)
+        p->err.code = 0;
+}
+
+static struct kl_object *body_for(struct sync *s, int64_t index)
+{
+    struct kl_value pod = kl_job_pod_draft(s->a, s->job, index);
+    if (s->per_index) {
+        const struct kl_job_pod *was = kept_of(s, index);
+        int64_t failures = was ? kl_pod_index_failures(was->pod) : 0;
+        int64_t ignored = was ? kl_pod_index_ignored(was->pod) : 0;
+        if (was && is_ignored(s, was))
+            ignored++;
+        else if (was)
+            failures++;
+        kl_set_annotation(s->a, &pod, "batch.kubernetes.io/job-index-failure-count",
+                          kl_arena_printf(s->a, "%lld", (long long)failures));
+        if (ignored)
+            kl_set_annotation(s->a, &pod, "batch.kubernetes.io/job-index-ignored-failure-count",
+                              kl_arena_printf(s->a, "%lld", (long long)ignored));
+    }
+    return kl_object_freeze(pods_res()->type, &pod);
+}
+
+// Slow start: 1, 2, 4 ... at a time, so that a quota is not asked 500 times in vain.
+static void create_pods(struct sync *s, const int64_t *indexes, int64_t n)
+{
+    struct kl_object *shared = indexes ? NULL : body_for(s, INDEX_UNKNOWN);
+    kl_expect_creations(s->v->expectations, s->p->key, (int)n, s->v->now_ms);
+    s->active += n;
+    int64_t done = 0;
+    for (int64_t batch = 1; done < n && !s->p->err.code; batch *= 2) {
+        kl_plan_next_group(s->p);
+        for (int64_t i = 0; i < batch && done < n; i++, done++) {
+            struct kl_object *body = indexes ? body_for(s, indexes[done]) : kl_object_ref(shared);
+            struct kl_action *a = body ? kl_plan_call(s->p, KL_VERB_CREATE, pods_res(), NULL,
+                                                      kl_meta_namespace(s->job), KL_STR(""))
+                                       : NULL;
+            if (!a) {
+                kl_object_unref(body);
+                no_memory(s->p);
+                break;
+            }
+            a->call.body = body;
+            a->done_cb = on_created;
+        }
+    }
+    kl_object_unref(shared);
+}
+
+// Of the indexes that want a pod, those that have waited long enough since their last failure.
+static size_t ready_indexes(struct sync *s, int64_t *list, size_t n)
+{
+    size_t now = 0;
+    int64_t least = INT64_MAX;
+    for (size_t i = 0; i < n; i++) {
+        const struct kl_job_pod *was = kept_of(s, list[i]);
+        struct kl_job_backoff b = {0};
+        if (was)
+            b = (struct kl_job_backoff){kl_pod_index_failures(was->pod) +
+                                            kl_pod_index_ignored(was->pod) + 1,
+                                        kl_pod_finished_us(was->pod)};
+        int64_t wait = kl_job_backoff_ms(&b, s->v->now_us);
+        if (!wait)
+            list[now++] = list[i];
+        else
+            least = wait < least ? wait : least;
+    }
+    if (!now && least != INT64_MAX)
+        kl_plan_requeue(s->p, least < 1000 ? 1000 : least);
+    return now;
+}
+
+static int64_t *wanted_indexes(struct sync *s, int64_t *n)
+{
+    int64_t *list = kl_arena_alloc(s->a, ((size_t)*n + 1) * sizeof *list);
+    struct kl_indexes taken = s->succeeded_indexes, all;
+    int rc = add_indexes(s, &taken, is_active);
+    if (s->only_failed)
+        rc |= add_indexes(s, &taken, is_terminating);
+    rc |= kl_indexes_merge(s->a, &taken, &s->failed_indexes, &all);
+    if (!list || rc < 0) {
+        no_memory(s->p);
+        return NULL;
+    }
+    size_t have = kl_indexes_missing(&all, s->completions, list, (size_t)*n);
+    *n = (int64_t)(s->per_index ? ready_indexes(s, list, have) : have);
+    return list;
+}
+
+static void add_pods(struct sync *s, int64_t n)
+{
+    int64_t wait = s->per_index ? 0 : kl_job_backoff_ms(&s->backoff, s->v->now_us);
+    if (wait) {
+        kl_plan_requeue(s->p, wait < 1000 ? 1000 : wait);
+        return;
+    }
+    n = n > BURST ? BURST : n;
+    int64_t *indexes = s->indexed ? wanted_indexes(s, &n) : NULL;
+    if (n > 0 && !s->p->err.code)
+        create_pods(s, indexes, n);
+}
+
+static void manage(struct sync *s)
+{
+    int64_t parallelism = kl_int_or(kl_get(s->spec, KL_F_parallelism), 1), want;
+    if (is_suspended(s))
+        want = 0;
+    else if (s->completions < 0)
+        want = s->succeeded > 0 ? s->active : parallelism;
+    else
+        want = s->completions - s->succeeded;
+    want = want > parallelism && s->completions >= 0 ? parallelism : want;
+    want = want < 0 ? 0 : want;
+    size_t surplus = s->active > want ? (size_t)(s->active - want) : 0, n;
+    struct kl_job_pod **list =
+        kl_job_pods_to_remove(s->a, s->pods, s->npods, s->indexed, surplus, s->v->now_us, &n);
+    if (!list)
+        no_memory(s->p);
+    else if (n)
+        remove_pods(s, list, n > BURST && !is_suspended(s) ? BURST : n);
+    else if (!is_suspended(s) && want - s->active - (s->only_failed ? s->terminating : 0) > 0)
+        add_pods(s, want - s->active - (s->only_failed ? s->terminating : 0));
+}
+
+// ---- the status
+
+static bool has_pod(const struct sync *s, struct kl_str uid)
+{
+    for (size_t i = 0; i < s->npods; i++)
+        if (s->pods[i].tracked && kl_str_eq(kl_meta_uid(s->pods[i].pod), uid))
+            return true;
+    return false;
+}
+
+// Uids whose pods have no finalizer any more become numbers.
+static bool settle_list(struct sync *s, struct kl_value *uids, int64_t *count)
+{
+    struct kl_value left = kl_new_array();
+    int rc = 0;
+    for (KL_EACH(x, uids))
+        if (has_pod(s, kl_text(x)))
+            rc |= kl_append(s->a, &left, *x);
+    if (rc < 0)
+        no_memory(s->p);
+    if (rc < 0 || left.n == uids->n)
+        return false;
+    *count += (int64_t)(uids->n - left.n);
+    *uids = left;
+    return true;
+}
+
+static bool settle_all(struct sync *s)
+{
+    bool changed = settle_list(s, &s->uncounted_succeeded, &s->status_succeeded);
+    return settle_list(s, &s->uncounted_failed, &s->status_failed) || changed;
+}
+
+static void on_status_written(struct kl_action *a)
+{
+    struct sync *s = a->plan->state;
+    if (!a->skipped && a->call.err.code == 0 && a->call.object)
+        s->base = a->call.object;
+    else
+        s->lost = true;
+}
+
+static void write_status(struct sync *s)
+{
+    struct kl_value draft = kl_object_draft(s->base), uncounted = kl_new_struct();
+    struct kl_value *st = kl_edit(s->a, &draft, KL_F_status, KL_STRUCT);
+    int rc = st ? 0 : KL_ENOMEM;
+    kl_set_int(s->a, st, KL_F_active, s->active);
+    kl_set_int(s->a, st, KL_F_ready, s->ready);
+    kl_set_int(s->a, st, KL_F_terminating, s->terminating);
+    kl_set_int(s->a, st, KL_F_succeeded, s->status_succeeded);
+    kl_set_int(s->a, st, KL_F_failed, s->status_failed);
+    rc |= kl_set(s->a, &uncounted, KL_F_succeeded, s->uncounted_succeeded);
+    rc |= kl_set(s->a, &uncounted, KL_F_failed, s->uncounted_failed);
+    rc |= kl_set(s->a, st, KL_F_uncountedTerminatedPods, uncounted);
+    rc |= kl_set(s->a, st, KL_F_conditions, s->conditions);
+    if (s->indexed)
+        kl_set_str(s->a, st, KL_F_completedIndexes, kl_indexes_text(s->a, &s->succeeded_indexes));
+    if (s->per_index)
+        kl_set_str(s->a, st, KL_F_failedIndexes, kl_indexes_text(s->a, &s->failed_indexes));
+    rc |= s->start_us ? kl_set(s->a, st, KL_F_startTime, kl_time(s->start_us))
+                      : kl_unset(s->a, st, KL_F_startTime);
+    if (s->end_us)
+        rc |= kl_set(s->a, st, KL_F_completionTime, kl_time(s->end_us));
+    if (rc < 0) {
+        no_memory(s->p);
+        s->lost = true;
+        return;
+    }
+    s->write = kl_plan_write(s->p, KL_VERB_UPDATE, jobs_res(), "status", &draft);
+    if (s->write)
+        s->write->done_cb = on_status_written;
+    else
+        s->lost = true;
+}
+
+// ---- the end
+
+static void tell_end(struct sync *s)
+{
+    bool complete = strcmp(s->ending.type, "Complete") == 0;
+    if (complete && s->completions >= 0 && s->status_succeeded > s->completions)
+        kl_plan_event(s->p, jobs_res(), s->job, "Warning", "TooManySucceededPods",
+                      "Too many succeeded pods running after completion count reached");
+    if (complete) {
+        kl_plan_event(s->p, jobs_res(), s->job, "Normal", "Completed", "Job completed");
+        return;
+    }
+    static const char *const reasons[] = {"PodFailurePolicy", "BackoffLimitExceeded",
+                                          "DeadlineExceeded", "MaxFailedIndexesExceeded",
+                                          "FailedIndexes"};
+    for (size_t i = 0; i < KL_COUNT(reasons); i++)
+        if (kl_str_eqz(s->ending.reason, reasons[i]))
+            kl_plan_event(s->p, jobs_res(), s->job, "Warning", reasons[i], "%.*s",
+                          KL_PRI(s->ending.message));
+}
+
+static void after_end(struct kl_plan *p)
+{
+    struct sync *s = p->state;
+    if (s->lost)
+        return;
+    tell_end(s);
+    s->v->finished(p, s->v);
+}
+
+static void settle(struct kl_plan *p)
+{
+    struct sync *s = p->state;
+    bool changed = settle_all(s), ends;
+    ends = s->ending.type && !p->err.code && !s->full && !s->uncounted_succeeded.n &&
+           !s->uncounted_failed.n && s->terminating <= 0;
+    if (ends) {
+        ensure_condition(s, s->ending.type, "True", s->ending.reason, s->ending.message);
+        if (strcmp(s->ending.type, "Complete") == 0)
+            s->end_us = s->v->now_us / 1000000 * 1000000;
+    }
+    if (changed || ends)
+        write_status(s);
+    if (ends)
+        p->then = after_end;
+}
+
+static void on_released(struct kl_action *a)
+{
+    struct sync *s = a->plan->state;
+    struct kl_job_pod *x = a->arg;
+    if (!a->skipped && (!a->call.err.code || a->call.err.code == KL_ENOTFOUND))
+        x->tracked = false;
+    if (a->skipped || a->call.err.code)
+        s->v->releasing(a->plan, kl_meta_uid(x->pod), false);
+}
+
+static void release(struct kl_plan *p)
+{
+    struct sync *s = p->state;
+    if (s->lost)
+        return;
+    if (s->write)
+        s->v->counted(p, s->v);
+    p->then = settle;
+    for (size_t i = 0; i < s->npods; i++) {
+        struct kl_job_pod *x = &s->pods[i];
+        struct kl_action *a = x->release ? kl_job_release(p, x->pod) : NULL;
+        if (!a)
+            continue;
+        s->v->releasing(p, kl_meta_uid(x->pod), true);
+        a->done_cb = on_released;
+        a->arg = x;
+    }
+}
+
+static bool may_release(const struct sync *s, const struct kl_job_pod *x)
+{
+    return kl_meta_deleting(s->job) || s->ending.type || x->succeeded || (x->failed && !x->kept);
+}
+
+// What a pod that ended adds to the status.
+static void note_ended(struct sync *s, struct kl_job_pod *x, int64_t *fresh, size_t *nfresh)
+{
+    struct kl_value uid = kl_string(kl_meta_uid(x->pod));
+    int rc = 0;
+    if (x->succeeded && !x->in_failed) {
+        if (s->indexed && x->index != INDEX_UNKNOWN && !kl_indexes_has(&s->before, x->index)) {
+            fresh[(*nfresh)++] = x->index;
+            s->flush = true;
+        } else if (!s->indexed && !x->in_succeeded) {
+            rc = kl_append(s->a, &s->uncounted_succeeded, uid);
+            s->flush = true;
+        }
+    } else if (x->failed || (s->ending.type && !is_success(s))) {
+        if (!x->in_failed && (!s->indexed || x->index != INDEX_UNKNOWN) && !is_ignored(s, x)) {
+            rc = kl_append(s->a, &s->uncounted_failed, uid);
+            s->flush = true;
+        }
+    }
+    if (rc < 0)
+        no_memory(s->p);
+}
+
+static void track_indexes(struct sync *s, const int64_t *fresh, size_t nfresh)
+{
+    const struct kl_value *status = kl_get(s->job, KL_F_status);
+    const struct kl_value *failed = kl_get(status, KL_F_failedIndexes);
+    if (kl_indexes_add(s->a, &s->succeeded_indexes, fresh, nfresh) < 0)
+        no_memory(s->p);
+    s->status_succeeded = kl_indexes_total(&s->succeeded_indexes);
+    s->flush |= !kl_str_eq(kl_text(kl_get(status, KL_F_completedIndexes)),
+                           kl_indexes_text(s->a, &s->succeeded_indexes));
+    if (s->per_index)
+        s->flush |=
+            !failed || !kl_str_eq(kl_text(failed), kl_indexes_text(s->a, &s->failed_indexes));
+}
+
+static void track_ending(struct sync *s)
+{
+    if (s->ending.type && strcmp(s->ending.type, "FailureTarget") == 0) {
+        ensure_condition(s, "FailureTarget", "True", s->ending.reason, s->ending.message);
+        s->flush = true;
+        s->ending.type = "Failed";
+    } else if (is_success(s)) {
+        if (!kl_condition_is(&s->conditions, "SuccessCriteriaMet", "True")) {
+            ensure_condition(s, s->ending.type, "True", s->ending.reason, s->ending.message);
+            s->flush = true;
+        }
+        s->ending.type = "Complete";
+    }
+}
+
+static void track_pods(struct sync *s)
+{
+    int64_t *fresh = kl_arena_alloc(s->a, (s->npods + 1) * sizeof *fresh);
+    size_t nfresh = 0;
+    if (!fresh) {
+        no_memory(s->p);
+        return;
+    }
+    for (size_t i = 0; i < s->npods && !s->full; i++) {
+        struct kl_job_pod *x = &s->pods[i];
+        if (!x->tracked || !may_release(s, x))
+            continue;
+        x->release = true;
+        note_ended(s, x, fresh, &nfresh);
+        s->full = nfresh + s->uncounted_succeeded.n + s->uncounted_failed.n >= UNCOUNTED_MAX;
+    }
+    if (s->indexed)
+        track_indexes(s, fresh, nfresh);
+}
+
+static void tell_suspension(struct sync *s)
+{
+    bool on = is_suspended(s);
+    if (!ensure_condition(s, "Suspended", on ? "True" : "False",
+                          on ? KL_STR("JobSuspended") : KL_STR("JobResumed"),
+                          on ? KL_STR("Job suspended") : KL_STR("Job resumed")))
+        return;
+    kl_plan_event(s->p, jobs_res(), s->job, "Normal", on ? "Suspended" : "Resumed",
+                  on ? "Job suspended" : "Job resumed");
+    s->start_us = on ? 0 : s->v->now_us / 1000000 * 1000000;
+    s->flush = true;
+}
+
+static void track(struct kl_plan *p)
+{
+    struct sync *s = p->state;
+    const struct kl_value *status = kl_get(s->job, KL_F_status);
+    if (s->ending.type) {
+        // What is still there, or is still to be seen, may yet change how it ends.
+        if (s->deleted != s->deletions || !s->v->expectations_met)
+            s->ending.type = NULL;
+    } else {
+        bool complete = s->completions < 0 ? s->succeeded > 0 && s->active == 0
+                                           : s->succeeded >= s->completions && s->active == 0;
+        if (complete)
+            end_with(s, "SuccessCriteriaMet", "CompletionsReached",
+                     KL_STR("Reached expected number of succeeded pods"));
+        else if (s->may_manage)
+            tell_suspension(s);
+    }
+    s->flush |= kl_int_or(kl_get(status, KL_F_active), 0) != s->active ||
+                kl_int_or(kl_get(status, KL_F_ready), -1) != s->ready ||
+                kl_int_or(kl_get(status, KL_F_terminating), -1) != s->terminating;
+    s->flush |= settle_all(s);
+    track_pods(s);
+    track_ending(s);
+    if (p->err.code == KL_ENOMEM)
+        return;
+    p->then = release;
+    if (s->flush)
+        write_status(s);
+}
+
+// ---- the sync
+
+static struct sync *new_sync(struct kl_plan *p, struct kl_job_view *v)
+{
+    struct sync *s = KL_ARENA_NEW(&p->arena, struct sync);
+    const struct kl_value *status = kl_get(v->job, KL_F_status);
+    const struct kl_value *uncounted = kl_get(status, KL_F_uncountedTerminatedPods);
+    if (!s)
+        return NULL;
+    s->p = p;
+    s->v = v;
+    s->a = &p->arena;
+    s->job = v->job;
+    s->base = KL_CONTAINER_OF(v->job, struct kl_object, root);
+    s->spec = kl_get(v->job, KL_F_spec);
+    s->indexed = kl_str_eqz(kl_text(kl_get(s->spec, KL_F_completionMode)), "Indexed");
+    s->per_index = s->indexed && kl_get(s->spec, KL_F_backoffLimitPerIndex);
+    s->completions = kl_int_or(kl_get(s->spec, KL_F_completions), -1);
+    s->only_failed = kl_get(s->spec, KL_F_podFailurePolicy) ||
+                     kl_str_eqz(kl_text(kl_get(s->spec, KL_F_podReplacementPolicy)), "Failed");
+    s->status_succeeded = kl_int_or(kl_get(status, KL_F_succeeded), 0);
+    s->status_failed = kl_int_or(kl_get(status, KL_F_failed), 0);
+    s->start_us = kl_int_or(kl_get(status, KL_F_startTime), 0);
+    if (!s->start_us && !is_suspended(s))
+        s->start_us = v->now_us / 1000000 * 1000000;
+    struct {
+        const struct kl_value *from;
+        struct kl_value *to;
+    } lists[] = {{kl_get(uncounted, KL_F_succeeded), &s->uncounted_succeeded},
+                 {kl_get(uncounted, KL_F_failed), &s->uncounted_failed},
+                 {kl_get(status, KL_F_conditions), &s->conditions}};
+    for (size_t i = 0; i < KL_COUNT(lists); i++) {
+        *lists[i].to = kl_new_array();
+        for (KL_EACH(x, lists[i].from))
+            if (kl_append(s->a, lists[i].to, *x) < 0)
+                return NULL;
+    }
+    s->pods = kl_job_pods_look(s->a, v->job, v->pods, v->npods, s->indexed ? s->completions : -1,
+                               s->only_failed);
+    s->npods = v->npods;
+    for (size_t i = 0; s->pods && i < s->npods; i++)
+        s->pods[i].tracked =
+            kl_job_tracks(s->pods[i].pod) && !v->is_released(p, kl_meta_uid(s->pods[i].pod));
+    return s->pods ? s : NULL;
+}
+
+static void sync_job(struct kl_plan *p, struct kl_job_view *v)
+{
+    struct sync *s = new_sync(p, v);
+    if (!s) {
+        no_memory(p);
+        return;
+    }
+    p->state = s;
+    count(s);
+    v->backoff = s->backoff;
+    const struct kl_value *conditions = &s->conditions;
+    if (kl_condition_is(conditions, "SuccessCriteriaMet", "True"))
+        end_as(s, "SuccessCriteriaMet", kl_condition_find(conditions, "SuccessCriteriaMet"));
+    else if (kl_condition_is(conditions, "FailureTarget", "True"))
+        end_as(s, "Failed", kl_condition_find(conditions, "FailureTarget"));
+    else
+        find_failing_rule(s);
+    if (!s->ending.type)
+        find_limits(s);
+    if (s->indexed)
+        look_at_indexes(s);
+    if (p->err.code)
+        return;
+    if (s->ending.type) {
+        delete_active(s);
+    } else if (v->expectations_met && !kl_meta_deleting(v->job)) {
+        s->may_manage = true;
+        manage(s);
+    }
+    if (p->err.code)
+        return;
+    if (p->actions)
+        p->then = track;
+    else
+        track(p);
+}
+
+// Events of what is claimed or let go bring the Job again.
+static void claim(struct kl_plan *p)
+{
+    struct kl_job_view *v = p->state;
+    const struct kl_object *fresh = p->actions ? p->actions->call.object : NULL;
+    if (p->err.code)
+        return;
+    if (!fresh || !kl_str_eq(kl_meta_uid(&fresh->root), kl_meta_uid(v->job))) {
+        kl_error_set(&p->err, KL_ECONFLICT, "original Job %.*s is gone", KL_PRI(p->key));
+        return;
+    }
+    for (size_t i = 0; i < v->norphans && !kl_meta_deleting(&fresh->root); i++)
+        kl_job_adopt(p, v->job, v->orphans[i]);
+}
+
+void kl_job_decide(struct kl_plan *p, struct kl_job_view *v)
+{
+    if (v->norphans) {
+        p->state = v;
+        if (kl_plan_call(p, KL_VERB_GET, jobs_res(), NULL, kl_meta_namespace(v->job),
+                         kl_meta_name(v->job)))
+            p->then = claim;
+    }
+    for (size_t i = 0; i < v->nstrays; i++)
+        kl_job_let_go(p, v->job, v->strays[i]);
+    if (!v->norphans && !v->nstrays)
+        sync_job(p, v);
+}
