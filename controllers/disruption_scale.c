@@ -35,11 +35,10 @@ static bool is_ref_to(const struct kl_value *ref, enum kl_scale_owner o)
 }
 
 // What decides how many pods of this controller there are: itself or, of a ReplicaSet, its
-// Deployment. NULL: it is not here. *ret_known: its kind is one of ours.
+// Deployment. NULL: it is not here, or of none of these kinds.
 static struct kl_object *scaled_by(const struct kl_disruption *c, struct kl_str ns,
-                                   const struct kl_value *ref, bool *ret_known)
+                                   const struct kl_value *ref)
 {
-    *ret_known = true;
     if (is_ref_to(ref, KL_OWNER_RC))
         return owner_object(c, KL_OWNER_RC, ns, ref);
     if (is_ref_to(ref, KL_OWNER_STATEFULSET))
@@ -52,7 +51,6 @@ static struct kl_object *scaled_by(const struct kl_disruption *c, struct kl_str 
                    ? owner_object(c, KL_OWNER_DEPLOYMENT, ns, up)
                    : rs;
     }
-    *ret_known = false;
     return NULL;
 }
 
@@ -123,11 +121,9 @@ int kl_disruption_sum(struct kl_disruption *c, struct kl_plan *p, struct kl_pod_
         }
         if (!note_uid(n, kl_text(kl_get(ref, KL_F_uid))))
             continue;
-        bool known;
-        struct kl_object *o = scaled_by(c, kl_meta_namespace(n->pods[i]), ref, &known);
-        int rc = !known ? ask_scale(c, p, n, n->pods[i], ref)
-                 : !o   ? no_controllers(p, n->pods[i])
-                        : 0;
+        struct kl_object *o = scaled_by(c, kl_meta_namespace(n->pods[i]), ref);
+        // Who is not here, a Deployment's ReplicaSet too, may still say itself how many it wants.
+        int rc = !o ? ask_scale(c, p, n, n->pods[i], ref) : 0;
         if (rc)
             return rc;
         if (o && (kl_str_eq(kl_meta_uid(&o->root), kl_text(kl_get(ref, KL_F_uid))) ||

@@ -3,6 +3,7 @@
 // (upstream: pkg/controller/volume/{pvcprotection,pvprotection}). The admission plug-in
 // StorageObjectInUseProtection gives new ones their finalizer; here older ones get it, and lose it
 // when they are to be deleted and nobody uses them.
+#include "base/map.h"
 #include "controllers/controllers_int.h"
 #include "controllers/finalizer.h"
 #include "controllers/pods.h"
@@ -14,6 +15,8 @@
 struct protection {
     struct kl_reconciler *reconciler;
     struct kl_informer *objects, *pods; // pods: NULL for volumes
+    int pods_by_ns;
+    struct kl_map users; // claim → how many pods with a node name it (a size_t)
     struct kl_handler object_handler, pod_handler;
 };
 
@@ -92,9 +95,12 @@ static void decide_claim(struct kl_plan *p)
     }
     if (!has)
         return;
-    size_t it = 0;
-    for (struct kl_entry *e; (e = kl_informer_next(c->pods, &it));)
-        if (uses(&p->arena, &e->object->root, &claim->root))
+    size_t n = 0;
+    struct kl_entry *const *list = NULL;
+    if (kl_map_get(&c->users, p->key))
+        list = kl_informer_index(c->pods, c->pods_by_ns, kl_meta_namespace(&claim->root), &n);
+    for (size_t i = 0; i < n; i++)
+        if (uses(&p->arena, &list[i]->object->root, &claim->root))
             return;
     p->state = claim;
     if (kl_plan_call(p, KL_VERB_LIST, pods_res(), NULL, kl_meta_namespace(&claim->root),
@@ -128,6 +134,43 @@ static void on_object_update(struct kl_handler *h, struct kl_object *old, struct
     on_object(h, o);
 }
 
+// Without memory for the count a claim seems unused; the list of the pods there are is asked
+// anyway.
+static void count_user(struct protection *c, struct kl_str key, bool more)
+{
+    size_t *n = kl_map_get(&c->users, key);
+    if (!n && more) {
+        n = calloc(1, sizeof *n);
+        if (n && kl_map_set(&c->users, key, n, NULL) < 0) {
+            free(n);
+            n = NULL;
+        }
+    }
+    if (!n)
+        return;
+    *n += more ? 1 : -(size_t)1;
+    if (!*n) {
+        kl_map_del(&c->users, key);
+        free(n);
+    }
+}
+
+static void count_claims(struct protection *c, const struct kl_value *pod, bool more)
+{
+    struct kl_str ns = kl_meta_namespace(pod);
+    struct kl_arena a;
+    if (!kl_text_at(pod, KL_F_spec, KL_F_nodeName).n)
+        return;
+    kl_arena_init(&a, 1 << 20);
+    for (KL_EACH(v, kl_path(pod, KL_F_spec, KL_F_volumes))) {
+        struct kl_str name = claim_of(&a, pod, v);
+        struct kl_str key = kl_arena_printf(&a, "%.*s/%.*s", KL_PRI(ns), KL_PRI(name));
+        if (name.n && key.p)
+            count_user(c, key, more);
+    }
+    kl_arena_fini(&a);
+}
+
 static void add_claims(struct protection *c, const struct kl_value *pod)
 {
     struct kl_arena a;
@@ -143,22 +186,31 @@ static void add_claims(struct protection *c, const struct kl_value *pod)
 }
 
 // A pod that runs frees no claim.
-static void on_pod(struct kl_handler *h, struct kl_object *pod)
+static void look_at_pod(struct kl_handler *h, struct kl_object *pod)
 {
     if (kl_pod_terminal(&pod->root) || is_shut_down(&pod->root) ||
         !kl_text_at(&pod->root, KL_F_spec, KL_F_nodeName).n)
         add_claims(h->arg, &pod->root);
 }
 
+static void on_pod(struct kl_handler *h, struct kl_object *pod)
+{
+    count_claims(h->arg, &pod->root, true);
+    look_at_pod(h, pod);
+}
+
 static void on_pod_update(struct kl_handler *h, struct kl_object *old, struct kl_object *pod)
 {
+    count_claims(h->arg, &pod->root, true);
+    count_claims(h->arg, &old->root, false);
     if (!kl_str_eq(kl_meta_uid(&old->root), kl_meta_uid(&pod->root)))
         add_claims(h->arg, &old->root);
-    on_pod(h, pod);
+    look_at_pod(h, pod);
 }
 
 static void on_pod_remove(struct kl_handler *h, struct kl_object *pod)
 {
+    count_claims(h->arg, &pod->root, false);
     add_claims(h->arg, &pod->root);
 }
 
@@ -170,6 +222,9 @@ static void stop(void *self)
     if (c->objects)
         kl_informer_remove_handler(c->objects, &c->object_handler);
     kl_reconciler_free(c->reconciler);
+    KL_MAP_EACH (&c->users, m)
+        free(m->value);
+    kl_map_fini(&c->users);
     free(c);
 }
 
@@ -180,6 +235,7 @@ static int start(const struct kl_controller_env *env, const char *name,
     struct protection *c = calloc(1, sizeof *c);
     if (!c)
         return kl_error_set(err, KL_ENOMEM, "%s controller: out of memory", name);
+    kl_map_init(&c->users);
     c->objects = kl_informers_get(env->informers, res);
     c->pods = with_pods ? kl_informers_get(env->informers, pods_res()) : NULL;
     c->reconciler = kl_reconciler_new(&(struct kl_reconciler_opts){.name = name,
@@ -190,7 +246,8 @@ static int start(const struct kl_controller_env *env, const char *name,
                                                                    .arg = c});
     if (!c->objects || (with_pods && !c->pods) || !c->reconciler ||
         kl_reconciler_needs(c->reconciler, c->objects) < 0 ||
-        (with_pods && kl_reconciler_needs(c->reconciler, c->pods) < 0)) {
+        (with_pods && (kl_reconciler_needs(c->reconciler, c->pods) < 0 ||
+                       (c->pods_by_ns = kl_informer_add_index(c->pods, kl_index_namespace)) < 0))) {
         stop(c);
         return kl_error_set(err, KL_ENOMEM, "%s controller: out of memory", name);
     }

@@ -113,6 +113,21 @@ static void whose_pods_these_are_must_be_known(void **state)
                                "controllers for pod \"lost\""));
 }
 
+// A ReplicaSet that says it is a Deployment's which is not there wants what it says itself.
+static void who_lost_its_deployment_is_asked(void **state)
+{
+    fake_apply(
+        h.f, "{\"apiVersion\":\"apps/v1\",\"kind\":\"ReplicaSet\",\"metadata\":{\"name\":\"rest\","
+             "\"namespace\":\"ns\",\"ownerReferences\":[{\"apiVersion\":\"apps/v1\",\"kind\":"
+             "\"Deployment\",\"name\":\"gone\",\"uid\":\"u\",\"controller\":true}]},\"spec\":{"
+             "\"replicas\":7,\"selector\":{\"matchLabels\":{\"app\":\"web\"}},\"template\":{"
+             "\"metadata\":{\"labels\":{\"app\":\"web\"}},\"spec\":{\"containers\":[{\"name\":"
+             "\"c\",\"image\":\"i\"}]}}}}");
+    apply_budget("\"maxUnavailable\":3");
+    harness_run(5000);
+    assert_counts(7, 4, 7, 3);
+}
+
 static void what_has_no_scale_is_named(void **state)
 {
     fake_apply(h.f,
@@ -199,6 +214,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_part_is_of_what_the_controllers_want, set_up,
                                         harness_stop),
         cmocka_unit_test_setup_teardown(whose_pods_these_are_must_be_known, set_up, harness_stop),
+        cmocka_unit_test_setup_teardown(who_lost_its_deployment_is_asked, set_up, harness_stop),
         cmocka_unit_test_setup_teardown(what_has_no_scale_is_named, set_up, harness_stop),
         cmocka_unit_test_setup_teardown(a_pod_without_a_controller_is_told, set_up, harness_stop),
         cmocka_unit_test_setup_teardown(who_was_evicted_counts_again_when_it_stays, set_up,
