@@ -40,6 +40,8 @@ struct kl_gather {
     bool waiting;
 };
 
+// The token of what goes on at `start`, which is relative to the prefix. p is NULL: no memory.
+struct kl_str kl_continue_make(struct kl_arena *a, kl_rev rev, struct kl_str start);
 // A continue token's revision (negative: the newest) and where to go on, relative to the prefix of
 // what is listed and never above it. Negative: r->fail is set.
 int kl_continue_parse(struct kl_req *r, struct kl_str token, kl_rev *ret_rev,

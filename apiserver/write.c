@@ -423,7 +423,7 @@ static const struct kl_resource *row_in_store(struct kl_write *w)
         return st;
     if (w->in_store)
         return st->custom->family->storage;
-    w->conversion = (struct kl_conversion){.done = on_stored_converted};
+    w->conversion = (struct kl_conversion){.done = on_stored_converted, .r = w->r};
     if (kl_convert_object(w->r->al, st, st->custom->family->storage, w->object, &w->conversion,
                           &err) < 0) {
         kl_conversion_fail(w->r, &err);

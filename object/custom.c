@@ -383,8 +383,10 @@ void kl_custom_family_unref(struct kl_custom_family *f)
     if (!f || atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) != 1)
         return;
     for (uint16_t i = 0; i < f->nrows; i++)
-        if (f->rows[i].custom)
+        if (f->rows[i].custom) {
+            kl_crd_schema_retire(f->rows[i].custom->schema);
             kl_crd_schema_unref(f->rows[i].custom->schema);
+        }
     kl_arena_fini(&f->arena);
     free(f);
 }

@@ -43,7 +43,7 @@ static long long size_of(const struct kl_kv *kv, int slot, const void *p)
     return kv->hooks && kv->hooks->size[slot] ? (long long)kv->hooks->size[slot](p) : 0;
 }
 
-void kl_kv_grow(const struct kl_kv *kv, size_t n)
+void kl_kv_grow(const struct kl_kv *kv, ptrdiff_t n)
 {
     count_attached(kv, (long long)n);
 }

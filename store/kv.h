@@ -88,8 +88,9 @@ static inline void *kl_kv_attached(const struct kl_kv *kv, int slot)
     return atomic_load_explicit(&((struct kl_kv *)kv)->attach[slot], memory_order_acquire);
 }
 
-// What hangs on it has grown by n bytes, and its size() says so from now on. Any thread.
-void kl_kv_grow(const struct kl_kv *kv, size_t n);
+// What hangs on it has grown by n bytes (negative: shrunk), and its size() says so from now on. Any
+// thread.
+void kl_kv_grow(const struct kl_kv *kv, ptrdiff_t n);
 
 // Hangs p into an empty slot and returns it: the version owns it from then on. When somebody was
 // quicker, returns what hangs there; p stays the caller's. Any thread.

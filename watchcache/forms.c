@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // Custom objects as the store's versions hold them. One version is looked at in several types: its
 // resource may have several versions, and a changed definition gives new types. Each decoded form
-// hangs in a list on the version, for its life; a list that has grown long (a definition that
-// changes again and again while the object does not) grows no more, and what is wanted then is made
-// anew each time. Only what a webhook made is always kept: it cannot be made here.
+// hangs in a list on the version, for its life or its type's: who looks at a type holds its family,
+// and when the last of them has gone, the form's place is another's (a definition that changes
+// again and again while the object does not). A list that has grown long all the same grows no
+// more, and what is wanted then is made anew each time. Only what a webhook made is always kept: it
+// cannot be made here.
 #include "object/defaults.h"
 #include "object/json.h"
+#include "object/crd/crd.h"
 #include "watchcache/cache_int.h"
+#include <limits.h>
 #include <stdlib.h>
 
 enum { FORMS_MAX = 6 };
 
 struct form {
-    struct kl_object *object; // its reference keeps the type, so that no other has its address
+    _Atomic(const struct kl_type *) type; // of object, which keeps it: no other has its address
+    struct kl_object *object;             // NULL where type is: the place is free
     _Atomic(struct kl_bytes *) json;
     struct form *next;
 };
@@ -20,6 +25,7 @@ struct form {
 struct forms {
     struct kl_cache_own own;
     _Atomic(struct form *) first;
+    atomic_flag sweeping;
 };
 
 static void free_forms(struct kl_cache_own *own)
@@ -35,13 +41,18 @@ static void free_forms(struct kl_cache_own *own)
     free(all);
 }
 
+static const struct kl_type *type_of(struct form *f)
+{
+    return atomic_load_explicit(&f->type, memory_order_acquire);
+}
+
 static struct form *find_form(const struct kl_kv *kv, const struct kl_type *type, int *ret_n)
 {
     struct forms *all = kl_kv_attached(kv, KL_CACHE_OWN);
     int n = 0;
     struct form *f = all ? atomic_load_explicit(&all->first, memory_order_acquire) : NULL;
     for (; f; f = f->next, n++)
-        if (f->object->type == type)
+        if (type_of(f) == type)
             return f;
     if (ret_n)
         *ret_n = n;
@@ -61,6 +72,7 @@ static struct forms *forms_of(struct kl_kv *kv)
     struct forms *mine = calloc(1, sizeof *mine);
     if (!mine)
         return NULL;
+    atomic_flag_clear_explicit(&mine->sweeping, memory_order_relaxed);
     mine->own.free = free_forms;
     all = kl_kv_attach(kv, KL_CACHE_OWN, mine);
     if (all != mine)
@@ -68,34 +80,91 @@ static struct forms *forms_of(struct kl_kv *kv)
     return all;
 }
 
-static void grow(struct kl_kv *kv, struct forms *all, size_t n)
+static void grow(struct kl_kv *kv, struct forms *all, ptrdiff_t n)
 {
-    atomic_fetch_add_explicit(&all->own.bytes, n, memory_order_relaxed);
+    atomic_fetch_add_explicit(&all->own.bytes, (size_t)n, memory_order_relaxed);
     kl_kv_grow(kv, n);
+}
+
+static void empty(struct kl_kv *kv, struct forms *all, struct form *f)
+{
+    struct kl_bytes *json = atomic_exchange_explicit(&f->json, NULL, memory_order_acq_rel);
+    size_t bytes = f->object->size_bytes + (json ? json->n : 0);
+    atomic_store_explicit(&f->type, NULL, memory_order_release);
+    kl_object_unref(f->object);
+    kl_bytes_unref(json);
+    f->object = NULL;
+    grow(kv, all, -(ptrdiff_t)bytes);
+}
+
+// Empties the forms that nobody can ask for any more and puts `o` (its reference; NULL: nothing)
+// into a free place. NULL: there is none, or somebody is at it. *ret_live: how many are not empty.
+static struct form *sweep(struct kl_kv *kv, struct forms *all, struct kl_object *o, int *ret_live)
+{
+    struct form *place = NULL, *there = NULL;
+    *ret_live = INT_MAX;
+    if (atomic_flag_test_and_set_explicit(&all->sweeping, memory_order_acquire))
+        return NULL;
+    *ret_live = 0;
+    for (struct form *f = atomic_load_explicit(&all->first, memory_order_acquire); f; f = f->next) {
+        const struct kl_type *type = type_of(f);
+        if (type && kl_crd_type_is_retired(type)) {
+            empty(kv, all, f);
+            type = NULL;
+        }
+        if (!type)
+            place = f;
+        else if (o && type == o->type)
+            there = f;
+        *ret_live += type != NULL;
+    }
+    if (o && place && !there) {
+        place->object = o;
+        atomic_store_explicit(&place->type, o->type, memory_order_release);
+        grow(kv, all, (ptrdiff_t)o->size_bytes);
+        there = place;
+    } else if (o && there) {
+        kl_object_unref(o);
+    }
+    atomic_flag_clear_explicit(&all->sweeping, memory_order_release);
+    return there;
 }
 
 // Takes the reference over; the form that is there when somebody was quicker. NULL: no memory.
 static struct form *push(struct kl_kv *kv, struct kl_object *o)
 {
     struct forms *all = forms_of(kv);
-    struct form *f = all ? calloc(1, sizeof *f) : NULL;
-    if (!f) {
+    int live;
+    struct form *f = all ? sweep(kv, all, o, &live) : NULL;
+    if (f)
+        return f;
+    if (!all || !(f = calloc(1, sizeof *f))) {
         kl_object_unref(o);
         return NULL;
     }
     f->object = o;
+    atomic_init(&f->type, o->type);
     f->next = atomic_load_explicit(&all->first, memory_order_acquire);
     do {
         for (struct form *there = f->next; there; there = there->next)
-            if (there->object->type == o->type) {
+            if (type_of(there) == o->type) {
                 kl_object_unref(o);
                 free(f);
                 return there;
             }
     } while (!atomic_compare_exchange_weak_explicit(&all->first, &f->next, f, memory_order_acq_rel,
                                                     memory_order_acquire));
-    grow(kv, all, sizeof *f + o->size_bytes);
+    grow(kv, all, (ptrdiff_t)(sizeof *f + o->size_bytes));
     return f;
+}
+
+// Whether there are so many forms that another one is better not kept.
+static bool is_full(struct kl_kv *kv, int n)
+{
+    int live = n;
+    if (n >= FORMS_MAX)
+        sweep(kv, kl_kv_attached(kv, KL_CACHE_OWN), NULL, &live);
+    return live >= FORMS_MAX;
 }
 
 void kl_forms_attach(struct kl_kv *kv, struct kl_object *o)
@@ -218,7 +287,7 @@ struct kl_object *kl_forms_object(struct kl_kv *kv, const struct kl_resource *re
     if (f)
         return f->object;
     struct kl_object *o = make(kv, res, err);
-    if (!o || (n >= FORMS_MAX && kl_cache_lend(o, NULL)))
+    if (!o || (is_full(kv, n) && kl_cache_lend(o, NULL)))
         return o;
     if (!(f = push(kv, o)))
         kl_error_set(err, KL_ENOMEM, "out of memory decoding %s", kv->key);
@@ -263,7 +332,7 @@ struct kl_bytes *kl_forms_json(struct kl_kv *kv, const struct kl_resource *res,
         return b;
     if (atomic_compare_exchange_strong_explicit(&f->json, &there, b, memory_order_acq_rel,
                                                 memory_order_acquire)) {
-        grow(kv, kl_kv_attached(kv, KL_CACHE_OWN), b->n);
+        grow(kv, kl_kv_attached(kv, KL_CACHE_OWN), (ptrdiff_t)b->n);
         return b;
     }
     kl_bytes_unref(b);

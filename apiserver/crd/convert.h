@@ -21,6 +21,8 @@ struct kl_conversion {
     // Once, later, never from within the function that began it. Negative: err has upstream's words
     // ("conversion webhook for example.com/v1, Kind=Widget failed: ...").
     void (*done)(struct kl_conversion *c, int code, const struct kl_error *err);
+    // Whose trace shows the call, or NULL. One that says so waits until `done`.
+    struct kl_req *r;
     struct kl_object *object; // kl_convert_object's result, one reference; the caller's
 
     // its own
@@ -44,8 +46,8 @@ int kl_convert_object(struct kl_api_loop *al, const struct kl_resource *from,
 // Waits no more; harmless when it does not.
 void kl_conversion_cancel(struct kl_conversion *c);
 
-// For one request. True: `then` comes, later, when the version can be read in the version of `res`
-// (code negative and r->fail set: it cannot). False: it can be already.
+// ---- convert_req.c: for one request. True: `then` comes, later, when the version can be read in
+// the version of `res` (code negative and r->fail set: it cannot). False: it can be already.
 bool kl_req_convert(struct kl_req *r, const struct kl_resource *res, struct kl_kv *kv,
                     void (*then)(void *arg, int code), void *arg);
 // What a conversion that failed is as a request's failure: upstream's plain error.

@@ -44,6 +44,9 @@ int kl_crd_schema_of(const struct kl_value *crd, struct kl_str version, struct k
                      struct kl_error *err);
 struct kl_crd_schema *kl_crd_schema_ref(struct kl_crd_schema *s); // NULL in, NULL out
 void kl_crd_schema_unref(struct kl_crd_schema *s);                // accepts NULL; any thread
+// Nobody will look at objects of its type any more: what keeps such only for them may let go.
+void kl_crd_schema_retire(struct kl_crd_schema *s); // accepts NULL
+bool kl_crd_type_is_retired(const struct kl_type *t);
 // The types of the kind and of its list {metadata: ListMeta, items}. They live as long as s.
 const struct kl_type *kl_crd_schema_type(const struct kl_crd_schema *s);
 const struct kl_type *kl_crd_schema_list_type(const struct kl_crd_schema *s);

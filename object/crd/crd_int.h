@@ -131,6 +131,7 @@ struct kl_crd_schema {
     struct kl_str group, version, kind, list_kind, api_version;
     size_t bytes;
     atomic_uint refs;
+    atomic_bool retired;  // kl_crd_schema_retire
     pthread_mutex_t lock; // of what is made on first use
     struct crd_cel *cel;
     struct crd_patterns *patterns;

@@ -226,6 +226,19 @@ void kl_crd_schema_unref(struct kl_crd_schema *s)
     free(s);
 }
 
+void kl_crd_schema_retire(struct kl_crd_schema *s)
+{
+    if (s)
+        atomic_store_explicit(&s->retired, true, memory_order_release);
+}
+
+bool kl_crd_type_is_retired(const struct kl_type *t)
+{
+    const struct kl_crd_schema *s = kl_crd_of_type(t);
+    return s && atomic_load_explicit(&((struct kl_crd_schema *)(uintptr_t)s)->retired,
+                                     memory_order_acquire);
+}
+
 const struct kl_type *kl_crd_schema_type(const struct kl_crd_schema *s)
 {
     return &s->type;

@@ -323,6 +323,11 @@ def test_lists():
         code, message = refused("GET", exact)
         equal(code, 500)
         holds(message, "not today$")
+    hooks.take()
+    page = server.get(exact + "&limit=2")
+    equal([o["spec"].get("host") for o in page["items"]], ["x", "then0"])
+    asked = [name for _, names in hooks.take() for name in names]
+    check({"l0"} <= set(asked) <= {"one", "l0", "l1"}, f"no more than the page and one: {asked}")
     equal([o["spec"].get("host") for o in server.get(exact)["items"]],
           ["x", "then0", "then1", "then2", "then3", "then4"])
 

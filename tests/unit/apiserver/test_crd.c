@@ -220,6 +220,56 @@ static void test_memory(void **state)
     kl_arena_fini(&a);
 }
 
+// A definition that changes again and again leaves nothing of its older forms on an object that
+// does not, whoever made them.
+static void test_generations(void **state)
+{
+    struct kl_error err = {0};
+    struct kl_home *home = calloc(1, sizeof *home);
+    struct kl_bytes *value = kl_bytes_new(
+        KL_STR("{\"apiVersion\":\"a.io/v1\",\"kind\":\"Foo\",\"metadata\":{\"name\":\"x\"}}"));
+    struct kl_kv *kv = kl_kv_new(KL_STR("/registry/a.io/foos/x"), value);
+    long long once = 0;
+    (void)state;
+    assert_non_null(home);
+    assert_non_null(kv);
+    atomic_init(&home->refs, 1);
+    kv->hooks = &kl_cache_hooks;
+    kv->mod_rev = 7;
+    kl_kv_charge(kv, home);
+    for (int generation = 0; generation < 50; generation++) {
+        struct kl_arena a;
+        struct kl_custom_family *f = NULL;
+        kl_arena_init(&a, 1 << 20);
+        struct kl_value crd = parse(
+            &a, "{\"metadata\":{\"name\":\"foos.a.io\",\"uid\":\"u\"},\"spec\":{\"group\":\"a.io\","
+                "\"scope\":\"Cluster\",\"names\":{\"kind\":\"Foo\"},\"versions\":[{\"name\":\"v1\","
+                "\"served\":true,\"storage\":true},{\"name\":\"v2\",\"served\":true,\"storage\":"
+                "false}]},"
+                "\"status\":{\"acceptedNames\":{\"plural\":\"foos\",\"kind\":\"Foo\"}}}");
+        if (kl_custom_family_new(&crd, true, &f, &err))
+            fail_msg("%s", err.msg);
+        const struct kl_resource *v1 = kl_custom_row(f, KL_STR("v1")),
+                                 *v2 = kl_custom_row(f, KL_STR("v2"));
+        struct kl_object *o = kl_cache_object(kv, v1, &err);
+        assert_non_null(o);
+        assert_non_null(kl_cache_json(kv, v1, &err));
+        // As a webhook's answer comes.
+        struct kl_value draft = kl_object_draft(o);
+        kl_cache_attach_object(kv, kl_object_freeze(v2->type, &draft));
+        assert_ptr_equal(kl_cache_object(kv, v2, &err)->type, v2->type);
+        assert_ptr_equal(kl_cache_object(kv, v1, &err), o);
+        once = once ? once : home->attached;
+        assert_int_equal(home->attached, once);
+        kl_custom_family_unref(f);
+        kl_arena_fini(&a);
+    }
+    kl_kv_unref(kv);
+    assert_int_equal(home->attached, 0);
+    kl_bytes_unref(value);
+    kl_home_unref(home);
+}
+
 static void test_version_order(void **state)
 {
     static const char *const order[] = {
@@ -236,6 +286,7 @@ int main(void)
         cmocka_unit_test(test_accepted),      cmocka_unit_test(test_conflicts),
         cmocka_unit_test(test_approval),      cmocka_unit_test(test_rows),
         cmocka_unit_test(test_version_order), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_generations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -349,6 +349,34 @@ static void ask(struct rig *g, const char *method, const char *path, const char 
     rig_answer_fini(&a);
 }
 
+// What a webhook converts: a definition with two versions, and an object read in the other one.
+static void read_converted(struct rig *g, const char *trace)
+{
+    static const char definition[] =
+        "{\"metadata\":{\"name\":\"foos.a.io\"},\"spec\":{\"group\":\"a.io\",\"scope\":\"Cluster\","
+        "\"names\":{\"plural\":\"foos\",\"kind\":\"Foo\"},\"conversion\":{\"strategy\":\"Webhook\","
+        "\"webhook\":{\"clientConfig\":{\"url\":\"https://127.0.0.1:1/convert\"},"
+        "\"conversionReviewVersions\":[\"v1\"]}},\"versions\":["
+        "{\"name\":\"v1\",\"served\":true,\"storage\":true,\"schema\":{\"openAPIV3Schema\":"
+        "{\"type\":\"object\"}}},"
+        "{\"name\":\"v2\",\"served\":true,\"storage\":false,\"schema\":{\"openAPIV3Schema\":"
+        "{\"type\":\"object\"}}}]}}";
+    struct rig_answer a;
+    int status = 404;
+    ask(g, "POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", "7", "00", definition,
+        201);
+    for (int i = 0; status != 200 && i < 60000; i++) {
+        rig_request(g, "GET", "/apis/a.io/v2/foos", "", NULL, 0, &a);
+        status = a.status;
+        rig_answer_fini(&a);
+        if (status != 200)
+            poll(NULL, 0, 10);
+    }
+    ask(g, "POST", "/apis/a.io/v1/foos", "7", "00",
+        "{\"apiVersion\":\"a.io/v1\",\"kind\":\"Foo\",\"metadata\":{\"name\":\"x\"}}", 201);
+    ask(g, "GET", "/apis/a.io/v2/foos/x", trace, "01", NULL, 500);
+}
+
 static void test_requests(void **state)
 {
     (void)state;
@@ -376,6 +404,7 @@ static void test_requests(void **state)
         "\"resources\":[\"configmaps\"]}]}]}",
         201);
     ask(&g, "POST", MAPS, "8", "01", "{\"metadata\":{\"name\":\"hooked\"}}", 201);
+    read_converted(&g, "9");
 
 #define T(n) (snprintf(id, sizeof id, "0000000000000000000000000000000%d", n), id)
     struct got root = wait_span(T(1), "POST /api/v1/namespaces/{:namespace}/configmaps");
@@ -419,6 +448,13 @@ static void test_requests(void **state)
     is_under(&call, &hook);
     assert_int_equal(call.kind, KL_SPAN_CLIENT);
     says(&hook, "webhook=h.example.com");
+    struct got conversion = wait_span(T(9), "Call conversion webhook"),
+               post = wait_span(T(9), "HTTP POST"), get = wait_span(T(9), "Get");
+    is_under(&conversion, &get);
+    is_under(&post, &conversion);
+    says(&conversion, "custom-resource-definition=foos.a.io");
+    says(&conversion, "desired-api-version=a.io/v2");
+    says(&conversion, "object-count=1");
     says(&hook, "resource=v1, Resource=configmaps");
     says(&hook, "operation=CREATE");
     says(&call, "url.full=https://127.0.0.1:1/?timeout=1s");
