@@ -11,7 +11,7 @@
 #define MAX_OBJECT ((size_t)64 << 20)
 #define MAX_LIST ((size_t)32 << 20)
 enum { LIST_END = 16 };
-enum { LOG_QUEUE = 10000, LOG_BATCH = 256, MAX_AGENT = 1024, MAX_ID = 64 };
+enum { LOG_QUEUE = 10000, LOG_BATCH = 256, LOG_WAIT_MS = 2, MAX_AGENT = 1024, MAX_ID = 64 };
 
 // ---- life
 
@@ -35,6 +35,7 @@ static int open_log(struct kl_audit *a, const struct kl_api_settings *o, struct 
                                       .max_events = LOG_QUEUE,
                                       .max_bytes = QUEUE_BYTES,
                                       .batch = LOG_BATCH,
+                                      .max_wait_ms = LOG_WAIT_MS,
                                       .ops = &kl_audit_log_ops};
     a->legacy = !strcmp(o->audit_log_format, "legacy");
     if (!a->legacy && strcmp(o->audit_log_format, "json"))

@@ -95,6 +95,8 @@ struct kl_audit_event {
     struct kl_str ips[8];
     size_t nips;
     struct kl_user *user, *impersonated; // referenced
+    struct kl_str caller;                // JSON of what an earlier event said of the caller,
+    const struct kl_user *caller_as;     // as whom it was made
     int code;
     struct kl_str status;            // JSON; empty: by the code
     struct kl_str request, response; // JSON

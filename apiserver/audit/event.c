@@ -3,21 +3,24 @@
 #include "apiserver/audit/audit_int.h"
 #include "base/clock.h"
 #include "object/defaults.h"
+#include "object/timestamp.h"
 #include "object/yaml.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
 #define MAX_EVENT ((size_t)64 << 20)
+enum { USUAL_BYTES = 2048 }; // of an event without objects
+
+// Every request is two events: they are put together from pieces, without printf.
+#define PUT(b, literal) kl_buf_append((b), (literal), sizeof(literal) - 1)
 
 static void put_micro_time(struct kl_buf *b, int64_t us)
 {
-    char text[40];
-    time_t s = (time_t)(us / 1000000);
-    struct tm tm;
-    gmtime_r(&s, &tm);
-    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
-    kl_buf_printf(b, "\"%s.%06dZ\"", text, (int)(us % 1000000));
+    char text[KL_TIME_TEXT];
+    kl_buf_putc(b, '"');
+    kl_buf_append(b, text, kl_microtime_text(us, text));
+    kl_buf_putc(b, '"');
 }
 
 static void put_strings(struct kl_buf *b, const struct kl_str *s, size_t n)
@@ -75,11 +78,12 @@ static void put_user(struct kl_buf *b, const struct kl_user *u)
     kl_buf_putc(b, '}');
 }
 
-static void put_field(struct kl_buf *b, const char *name, struct kl_str v, bool *any)
+// `key` as it stands behind another field: ,"name":
+static void put_field(struct kl_buf *b, struct kl_str key, struct kl_str v, bool *any)
 {
     if (!v.n)
         return;
-    kl_buf_printf(b, "%s\"%s\":", *any ? "," : "", name);
+    kl_buf_puts(b, kl_str_from(key, *any ? 0 : 1));
     kl_json_write_string(b, v);
     *any = true;
 }
@@ -91,14 +95,14 @@ static void put_object_ref(struct kl_buf *b, const struct kl_req *r)
     struct kl_str name = i->name.n ? i->name : r->opts.name_from_fields;
     bool any = false;
     kl_buf_puts(b, KL_STR(",\"objectRef\":{"));
-    put_field(b, "resource", i->plural, &any);
-    put_field(b, "namespace", i->ns.n ? i->ns : e->ns, &any);
-    put_field(b, "name", name.n ? name : e->name, &any);
-    put_field(b, "uid", e->uid, &any);
-    put_field(b, "apiGroup", i->group, &any);
-    put_field(b, "apiVersion", i->version, &any);
-    put_field(b, "resourceVersion", e->rv, &any);
-    put_field(b, "subresource", i->sub, &any);
+    put_field(b, KL_STR(",\"resource\":"), i->plural, &any);
+    put_field(b, KL_STR(",\"namespace\":"), i->ns.n ? i->ns : e->ns, &any);
+    put_field(b, KL_STR(",\"name\":"), name.n ? name : e->name, &any);
+    put_field(b, KL_STR(",\"uid\":"), e->uid, &any);
+    put_field(b, KL_STR(",\"apiGroup\":"), i->group, &any);
+    put_field(b, KL_STR(",\"apiVersion\":"), i->version, &any);
+    put_field(b, KL_STR(",\"resourceVersion\":"), e->rv, &any);
+    put_field(b, KL_STR(",\"subresource\":"), i->sub, &any);
     kl_buf_putc(b, '}');
 }
 
@@ -127,7 +131,8 @@ static void put_annotations(struct kl_buf *b, const struct kl_req *r)
             notes[n++] = (struct note){x->key, x->value};
     if (!n)
         return;
-    qsort(notes, n, sizeof *notes, note_order);
+    if (r->notes) // the two of the decision are in order
+        qsort(notes, n, sizeof *notes, note_order);
     kl_buf_puts(b, KL_STR(",\"annotations\":{"));
     for (size_t i = 0; i < n; i++) {
         if (i)
@@ -139,58 +144,91 @@ static void put_annotations(struct kl_buf *b, const struct kl_req *r)
     kl_buf_putc(b, '}');
 }
 
+// What is the same at every stage, from the URI to the user agent.
+static void put_caller(struct kl_buf *b, const struct kl_req *r)
+{
+    const struct kl_audit_event *e = r->audit;
+    bool any = true;
+    PUT(b, ",\"requestURI\":");
+    kl_json_write_string(b, e->uri);
+    PUT(b, ",\"verb\":");
+    kl_json_write_string(b, r->info.verb);
+    PUT(b, ",\"user\":");
+    put_user(b, e->user);
+    if (e->impersonated) {
+        PUT(b, ",\"impersonatedUser\":");
+        put_user(b, e->impersonated);
+    }
+    if (e->nips) {
+        PUT(b, ",\"sourceIPs\":");
+        put_strings(b, e->ips, e->nips);
+    }
+    put_field(b, KL_STR(",\"userAgent\":"), e->agent, &any);
+}
+
+// The first event of a request keeps it for the next.
+static void put_caller_once(struct kl_buf *b, struct kl_req *r, bool last)
+{
+    struct kl_audit_event *e = r->audit;
+    if (e->caller.n && e->caller_as == e->impersonated) {
+        kl_buf_puts(b, e->caller);
+        return;
+    }
+    size_t from = b->n;
+    put_caller(b, r);
+    if (last || b->err)
+        return;
+    e->caller = kl_arena_dup(r->arena, kl_str_from(kl_buf_str(b), from));
+    e->caller_as = e->impersonated;
+}
+
+static void put_status(struct kl_buf *b, const struct kl_audit_event *e)
+{
+    PUT(b, ",\"responseStatus\":");
+    if (e->status.n) {
+        kl_buf_puts(b, e->status);
+    } else if (e->code) {
+        PUT(b, "{\"metadata\":{},\"code\":");
+        for (int unit = 100; unit; unit /= 10)
+            kl_buf_putc(b, (char)('0' + e->code / unit % 10));
+        kl_buf_putc(b, '}');
+    } else {
+        PUT(b, "{\"metadata\":{},\"status\":\"Success\",\"message\":"
+               "\"Connection closed early\",\"code\":200}");
+    }
+}
+
 static void put_json(struct kl_buf *b, struct kl_req *r, enum kl_audit_stage stage)
 {
     const struct kl_audit_event *e = r->audit;
     bool answered = stage != KL_AUDIT_RECEIVED;
-    kl_buf_printf(b,
-                  "{\"kind\":\"Event\",\"apiVersion\":\"audit.k8s.io/v1\",\"level\":\"%s\","
-                  "\"auditID\":",
-                  kl_audit_level_names[e->level]);
+    PUT(b, "{\"kind\":\"Event\",\"apiVersion\":\"audit.k8s.io/v1\",\"level\":\"");
+    kl_buf_puts(b, kl_str(kl_audit_level_names[e->level]));
+    PUT(b, "\",\"auditID\":");
     kl_json_write_string(b, kl_str(e->id));
-    kl_buf_printf(b, ",\"stage\":\"%s\",\"requestURI\":", kl_audit_stage_names[stage]);
-    kl_json_write_string(b, e->uri);
-    kl_buf_puts(b, KL_STR(",\"verb\":"));
-    kl_json_write_string(b, r->info.verb);
-    kl_buf_puts(b, KL_STR(",\"user\":"));
-    put_user(b, e->user);
-    if (e->impersonated) {
-        kl_buf_puts(b, KL_STR(",\"impersonatedUser\":"));
-        put_user(b, e->impersonated);
-    }
-    if (e->nips) {
-        kl_buf_puts(b, KL_STR(",\"sourceIPs\":"));
-        put_strings(b, e->ips, e->nips);
-    }
-    bool any = true;
-    put_field(b, "userAgent", e->agent, &any);
+    PUT(b, ",\"stage\":\"");
+    kl_buf_puts(b, kl_str(kl_audit_stage_names[stage]));
+    kl_buf_putc(b, '"');
+    put_caller_once(b, r, stage == KL_AUDIT_COMPLETE);
     if (r->info.is_resource)
         put_object_ref(b, r);
-    if (answered) {
-        kl_buf_puts(b, KL_STR(",\"responseStatus\":"));
-        if (e->status.n)
-            kl_buf_puts(b, e->status);
-        else if (e->code)
-            kl_buf_printf(b, "{\"metadata\":{},\"code\":%d}", e->code);
-        else
-            kl_buf_puts(b, KL_STR("{\"metadata\":{},\"status\":\"Success\",\"message\":"
-                                  "\"Connection closed early\",\"code\":200}"));
-    }
+    if (answered)
+        put_status(b, e);
     if (answered && e->request.n) {
-        kl_buf_puts(b, KL_STR(",\"requestObject\":"));
+        PUT(b, ",\"requestObject\":");
         kl_buf_puts(b, e->request);
     }
     if (answered && e->response.n) {
-        kl_buf_puts(b, KL_STR(",\"responseObject\":"));
+        PUT(b, ",\"responseObject\":");
         kl_buf_puts(b, e->response);
     }
-    kl_buf_puts(b, KL_STR(",\"requestReceivedTimestamp\":"));
+    PUT(b, ",\"requestReceivedTimestamp\":");
     put_micro_time(b, e->received_us);
-    kl_buf_puts(b, KL_STR(",\"stageTimestamp\":"));
+    PUT(b, ",\"stageTimestamp\":");
     put_micro_time(b, stage == KL_AUDIT_RECEIVED ? e->received_us : kl_wall_ns() / 1000);
     if (answered)
         put_annotations(b, r);
-    kl_buf_puts(b, KL_STR("}\n"));
+    PUT(b, "}\n");
 }
 
 static void put_quoted_list(struct kl_buf *b, const struct kl_str *s, size_t n)
@@ -249,6 +287,7 @@ struct kl_bytes *kl_audit_encode(struct kl_req *r, enum kl_audit_stage stage, bo
 {
     struct kl_buf b;
     kl_buf_init(&b, MAX_EVENT);
+    kl_buf_reserve(&b, USUAL_BYTES + r->audit->request.n + r->audit->response.n);
     if (legacy)
         put_legacy(&b, r, stage);
     else
