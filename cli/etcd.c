@@ -239,6 +239,7 @@ static int begin(struct server *s, struct kl_error *err)
         .client_urls =
             split(&s->arena, f->advertise_client ? f->advertise_client : s->urls[0].text),
         .peer_urls = split(&s->arena, f->advertise_peer),
+        .quota_bytes = f->quota_bytes > 0 ? f->quota_bytes : 0,
         .max_request_bytes = (size_t)f->max_request_bytes,
         .max_txn_ops = (uint32_t)f->max_txn_ops,
         .max_streams = (uint32_t)f->max_streams,

@@ -12,7 +12,7 @@
 
 extern char **environ;
 
-enum kind { STRING, BOOL, NUMBER, DURATION, IGNORED, IGNORED_BOOL };
+enum kind { STRING, BOOL, NUMBER, SIGNED, DURATION, IGNORED, IGNORED_BOOL };
 
 struct flag {
     const char *name;
@@ -150,7 +150,8 @@ static const struct flag flags[] = {
     {"peer-skip-client-san-verification", IGNORED_BOOL, 0, NULL},
     {"peer-trusted-ca-file", STRING, AT(peer_ca_file), "CA of the members' certificates"},
     {"pre-vote", IGNORED_BOOL, 0, NULL},
-    {"quota-backend-bytes", IGNORED, 0, NULL},
+    {"quota-backend-bytes", SIGNED, AT(quota_bytes),
+     "Size of the datastore beyond which puts are refused with the alarm NOSPACE (none)"},
     {"raft-read-timeout", IGNORED, 0, NULL},
     {"raft-write-timeout", IGNORED, 0, NULL},
     {"self-signed-cert-validity", IGNORED, 0, NULL},
@@ -244,9 +245,11 @@ static int set_flag(const struct flag *fl, struct kl_etcd_flags *f, const char *
                                 fl->name);
         return 0;
     case NUMBER:
+    case SIGNED:
         errno = 0;
         *(int64_t *)at = strtoll(value, &end, 0);
-        if (!*value || *end || errno || *(int64_t *)at < 0 || *(int64_t *)at > UINT32_MAX)
+        if (!*value || *end || errno ||
+            (fl->kind == NUMBER && (*(int64_t *)at < 0 || *(int64_t *)at > UINT32_MAX)))
             return kl_error_set(err, KL_EINVALID, "invalid value \"%s\" for flag --%s: parse error",
                                 value, fl->name);
         return 0;

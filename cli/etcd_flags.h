@@ -16,7 +16,7 @@ struct kl_etcd_flags {
     const char *log_level, *log_format, *config_file;
     const char *datastore, *datastore_ca, *datastore_cert, *datastore_key, *memory_budget;
     bool client_cert_auth, auto_tls, gateway, unsafe_no_fsync, take_over, help, version;
-    int64_t max_request_bytes, max_txn_ops, max_streams, progress_ms;
+    int64_t quota_bytes, max_request_bytes, max_txn_ops, max_streams, progress_ms;
 };
 
 // Fills *f (zeroed before) from the environment and argv[1..]; the command line wins. Texts live in

@@ -55,7 +55,7 @@ static void put_gauge(struct kl_buf *b, const char *name, const char *label, con
     kl_buf_printf(b, " %lld\n", (long long)n);
 }
 
-// Who this is. A quota, which dashboards measure the size by, there is none.
+// Who this is, and the quota that dashboards measure the size by, if there is one.
 static void put_identity(struct kl_etcd *e, struct kl_buf *b)
 {
     char id[24];
@@ -63,8 +63,10 @@ static void put_identity(struct kl_etcd *e, struct kl_buf *b)
     kl_etcd_cluster_refresh(e);
     put_gauge(b, "etcd_server_id", "server_id", id, 1);
     put_gauge(b, "etcd_server_version", "server_version", KL_ETCD_VERSION, 1);
-    put_gauge(b, "etcd_cluster_version", "cluster_version", "3.6", 1);
+    put_gauge(b, "etcd_cluster_version", "cluster_version", KL_ETCD_CLUSTER_MINOR, 1);
     put_gauge(b, "etcd_server_is_learner", NULL, NULL, atomic_load(&e->is_learner));
+    if (e->o.quota_bytes)
+        put_gauge(b, "etcd_server_quota_backend_bytes", NULL, NULL, e->o.quota_bytes);
 }
 
 static void serve_metrics(struct kl_etcd *e, struct kl_http_req *r)

@@ -35,6 +35,42 @@ bool kl_etcd_is_capped(struct kl_grpc_rpc *c)
     return true;
 }
 
+// As etcd's quotaKVServer. Whoever was refused leaves the alarm, which stands until it is disarmed.
+bool kl_etcd_is_over_quota(struct kl_grpc_rpc *c, size_t cost)
+{
+    struct kl_etcd *e = kl_etcd_of(c);
+    struct kl_store_status st;
+    if (!e->o.quota_bytes || !cost)
+        return false;
+    kl_store_status(e->store, &st);
+    if (st.db_bytes + (int64_t)cost < e->o.quota_bytes)
+        return false;
+    atomic_fetch_or_explicit(&e->alarms, 1u << KL_ETCD_ALARM_TYPE_NOSPACE, memory_order_relaxed);
+    kl_etcd_fail(c, KL_ENOSPC, NULL);
+    return true;
+}
+
+static size_t cost_of_put(const struct kl_etcd_put_request *rq)
+{
+    return KL_ETCD_KV_COST + rq->key.n + rq->value.n;
+}
+
+static size_t cost_of_ops(const struct kl_etcd_request_op *ops, size_t n)
+{
+    size_t cost = 0;
+    for (size_t i = 0; i < n; i++)
+        cost += ops[i].request_put ? cost_of_put(ops[i].request_put) : 0;
+    return cost;
+}
+
+// The dearer side. Nested ones are not looked into, as in etcd.
+static size_t cost_of_txn(const struct kl_etcd_txn_request *rq)
+{
+    size_t then = cost_of_ops(rq->success, rq->n_success);
+    size_t els = cost_of_ops(rq->failure, rq->n_failure);
+    return then > els ? then : els;
+}
+
 // etcd measures the raft entry that it makes of a request: an id in a header, the request in a
 // field.
 static bool too_large(struct kl_grpc_rpc *c, size_t n)
@@ -346,8 +382,8 @@ static void put(struct kl_grpc_rpc *c, struct kl_str msg)
     struct kl_etcd_loop *l = kl_etcd_loop_of(c);
     const struct kl_etcd_put_request *rq =
         l ? kl_etcd_decode(c, &kl_etcd_put_request_desc, msg) : NULL;
-    if (!rq || refused(c, kl_etcd_check_put(rq)) || too_large(c, msg.n) || kl_etcd_is_corrupt(c) ||
-        kl_etcd_is_capped(c))
+    if (!rq || kl_etcd_is_over_quota(c, cost_of_put(rq)) || refused(c, kl_etcd_check_put(rq)) ||
+        too_large(c, msg.n) || kl_etcd_is_corrupt(c) || kl_etcd_is_capped(c))
         return;
     struct kv_call *call = new_call(c, l);
     if (!call)
@@ -397,7 +433,8 @@ static void txn(struct kl_grpc_rpc *c, struct kl_str msg)
     struct kl_etcd_loop *l = kl_etcd_loop_of(c);
     const struct kl_etcd_txn_request *rq =
         l ? kl_etcd_decode(c, &kl_etcd_txn_request_desc, msg) : NULL;
-    if (!rq || refused(c, kl_etcd_check_txn(rq, l->etcd->o.max_txn_ops)))
+    if (!rq || kl_etcd_is_over_quota(c, cost_of_txn(rq)) ||
+        refused(c, kl_etcd_check_txn(rq, l->etcd->o.max_txn_ops)))
         return;
     struct kl_arena *a = kl_grpc_rpc_arena(c);
     unsigned traits = traits_of(rq->success, rq->n_success) | traits_of(rq->failure, rq->n_failure);

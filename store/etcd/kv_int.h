@@ -25,7 +25,11 @@ const char *kl_etcd_check_put(const struct kl_etcd_put_request *rq);
 const char *kl_etcd_check_delete(const struct kl_etcd_delete_range_request *rq);
 const char *kl_etcd_check_txn(const struct kl_etcd_txn_request *rq, uint32_t max_ops);
 
-// After an alarm was activated by a client: finishes the call and returns true.
+// The datastore has no room for `cost` bytes more within the quota: raises NOSPACE, finishes the
+// call and returns true. The cost of nothing but reads and deletions is 0.
+bool kl_etcd_is_over_quota(struct kl_grpc_rpc *c, size_t cost);
+enum { KL_ETCD_KV_COST = 256, KL_ETCD_LEASE_COST = 64 }; // beside key and value
+// An alarm stands: finishes the call and returns true.
 bool kl_etcd_is_corrupt(struct kl_grpc_rpc *c);
 bool kl_etcd_is_capped(struct kl_grpc_rpc *c);
 

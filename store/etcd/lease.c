@@ -160,7 +160,8 @@ static void grant(struct kl_grpc_rpc *c, struct kl_str msg)
     struct kl_etcd_loop *l = kl_etcd_loop_of(c);
     const struct kl_etcd_lease_grant_request *rq =
         l ? kl_etcd_decode(c, &kl_etcd_lease_grant_request_desc, msg) : NULL;
-    if (rq && !kl_etcd_is_corrupt(c) && !kl_etcd_is_capped(c))
+    if (rq && !kl_etcd_is_over_quota(c, KL_ETCD_LEASE_COST) && !kl_etcd_is_corrupt(c) &&
+        !kl_etcd_is_capped(c))
         submit(c, l,
                (struct kl_lease_req){.kind = KL_LEASE_GRANT,
                                      .id = rq->id,

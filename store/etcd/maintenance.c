@@ -77,6 +77,7 @@ static void status(struct kl_grpc_rpc *c, struct kl_str msg)
         .storage_version = KL_STR(KL_ETCD_CLUSTER_VERSION),
         .db_size = st.db_bytes,
         .db_size_in_use = st.db_used_bytes,
+        .db_size_quota = e->o.quota_bytes,
         .leader = leader,
         .raft_index = index ? index : (uint64_t)st.rev, // without raft the log is of revisions
         .raft_applied_index = index ? atomic_load(&e->raft_applied) : (uint64_t)st.rev,
@@ -99,34 +100,45 @@ static void status(struct kl_grpc_rpc *c, struct kl_str msg)
     kl_etcd_reply(c, &kl_etcd_status_response_desc, &r);
 }
 
-static bool version_ok(struct kl_str s)
+// MAJOR.MINOR or MAJOR.MINOR.PATCH; *ret_previous: the one before ours.
+static bool parse_version(struct kl_str s, bool *ret_previous)
 {
-    struct kl_str part;
+    uint64_t v[3] = {0};
+    struct kl_str part, rest = s;
     int n = 0;
-    uint64_t v;
-    while (kl_str_split(&s, '.', &part)) {
-        if (!kl_str_to_u64(part, &v))
+    for (; kl_str_split(&rest, '.', &part); n++)
+        if (n == 3 || !part.n || part.p[0] == '-' || part.p[0] == '+' ||
+            !kl_str_to_u64(part, &v[n]))
             return false;
-        n++;
-    }
+    *ret_previous = v[0] == 3 && v[1] == KL_ETCD_MINOR - 1;
     return n == 2 || n == 3;
 }
 
-// What is stored is no etcd's file: no older etcd could open it.
+// No older etcd could open what is stored, so that there is never a job: validating says what an
+// etcd of this version says, but of the one version that an etcd of it could go back to.
 static void downgrade(struct kl_grpc_rpc *c, struct kl_str msg)
 {
+    struct kl_etcd_loop *l = kl_etcd_loop_of(c);
     const struct kl_etcd_downgrade_request *rq =
-        kl_etcd_decode(c, &kl_etcd_downgrade_request_desc, msg);
+        l ? kl_etcd_decode(c, &kl_etcd_downgrade_request_desc, msg) : NULL;
+    bool previous;
     if (!rq)
         return;
-    if (rq->action == KL_ETCD_DOWNGRADE_REQUEST_DOWNGRADE_ACTION_CANCEL)
-        kl_etcd_fail_grpc(c, KL_GRPC_FAILED_PRECONDITION, "etcdserver: no inflight downgrade job");
-    else if (!version_ok(rq->version))
+    if (rq->action == KL_ETCD_DOWNGRADE_REQUEST_DOWNGRADE_ACTION_CANCEL) { // also without one
+        struct kl_etcd_response_header h = kl_etcd_header(l->etcd, kl_etcd_rev(l));
+        kl_etcd_reply(c, &kl_etcd_downgrade_response_desc,
+                      &(struct kl_etcd_downgrade_response){
+                          .header = &h, .version = KL_STR(KL_ETCD_CLUSTER_MINOR)});
+    } else if (rq->action < 0 || rq->action > KL_ETCD_DOWNGRADE_REQUEST_DOWNGRADE_ACTION_CANCEL) {
+        kl_etcd_fail_grpc(c, KL_GRPC_UNKNOWN, "etcdserver: unknown method");
+    } else if (!parse_version(rq->version, &previous)) {
         kl_etcd_fail_grpc(c, KL_GRPC_INVALID_ARGUMENT,
                           "etcdserver: wrong downgrade target version format");
-    else
-        kl_etcd_fail_grpc(c, KL_GRPC_INVALID_ARGUMENT,
-                          "etcdserver: invalid downgrade target version");
+    } else {
+        kl_etcd_fail_grpc(c, previous ? KL_GRPC_FAILED_PRECONDITION : KL_GRPC_INVALID_ARGUMENT,
+                          previous ? "etcdserver: not capable"
+                                   : "etcdserver: invalid downgrade target version");
+    }
 }
 
 const struct kl_grpc_method kl_etcd_maintenance_methods[] = {

@@ -20,7 +20,8 @@ BIG = 1536 * 1024
 
 
 class Etcd:
-    def __init__(self, datastore):
+    def __init__(self, datastore, *flags):
+        self.flags = flags
         self.datastore, self.port, self.log = datastore, free_port(), os.path.join(temp_dir(), "log")
         self.url = f"http://127.0.0.1:{self.port}"
         self.process = None
@@ -29,7 +30,7 @@ class Etcd:
     def start(self):
         with open(self.log, "a", encoding="utf-8") as log:
             self.process = subprocess.Popen([KINGLET, "etcd", "--listen-client-urls", self.url,
-                                             "--datastore-endpoint", self.datastore], stderr=log, stdout=log)
+                                             "--datastore-endpoint", self.datastore, *self.flags], stderr=log, stdout=log)
         wait_for(lambda: self.healthy() or self.process.poll() is not None, "healthy")
         if self.process.poll() is not None:
             with open(self.log, encoding="utf-8") as log:
@@ -50,6 +51,15 @@ class Etcd:
                 return r.status, r.read().decode()
         except urllib.error.HTTPError as e:
             return e.code, e.read().decode()
+
+    def call(self, path, **body):
+        """The JSON gateway's answer, of an error too."""
+        r = urllib.request.Request(self.url + "/v3/" + path, json.dumps(body).encode())
+        try:
+            with urllib.request.urlopen(r, timeout=240) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as e:
+            return e.code, json.load(e)
 
     def healthy(self):
         try:
@@ -235,6 +245,53 @@ def test_maintenance():
     equal(member[0]["clientURLs"], [etcd.url])
     etcd.refuses("etcdserver: member not found", "member", "remove", "1234")
     etcd.refuses("etcdserver: not capable|can only", "member", "add", "x", "--peer-urls=http://127.0.0.1:1")
+
+
+def test_downgrade():
+    """No older etcd opens what is stored: there is never a job."""
+    for action, version, status, code, message in (
+            ("VALIDATE", "3.x", 400, 3, "wrong downgrade target version format"),
+            ("VALIDATE", "3.4", 400, 3, "invalid downgrade target version"),
+            ("ENABLE", "3.5.0", 400, 9, "not capable")):
+        equal(etcd.call("maintenance/downgrade", action=action, version=version),
+              (status, {"code": code, "message": "etcdserver: " + message}))
+    equal(etcd.call("maintenance/downgrade", action="CANCEL")[1]["version"], "3.6")
+
+
+def test_quota():
+    """A datastore that is too big takes no puts until it was made smaller and the alarm was disarmed."""
+    quota = 16 << 20
+    full = {"code": 8, "message": "etcdserver: mvcc: database space exceeded"}
+    e = Etcd(f"sqlite://{temp_dir()}/state.db", "--quota-backend-bytes", str(quota))
+    e.start()
+
+    def size():
+        return int(e.call("maintenance/status")[1]["dbSize"])
+    value = base64.b64encode(os.urandom(96 << 10)).decode()
+    puts = 0
+    while (answer := e.call("kv/put", key="%s" % base64.b64encode(b"k%d" % puts).decode(), value=value))[0] == 200:
+        puts += 1
+        check(puts < 2000, "190 MB were taken")  # SQLite is measured with each checkpoint
+    equal(answer, (429, full))
+    check(puts > 100, f"{puts} puts")
+    equal(e.call("maintenance/status")[1]["dbSizeQuota"], str(quota))
+    holds(e("alarm", "list"), "^memberID:[0-9]+ +alarm:NOSPACE")
+    holds(e.http("/health")[1], "ALARM NOSPACE")
+    holds(e.http("/metrics")[1], f"(?m)^etcd_server_quota_backend_bytes {quota}$")
+    e.refuses(full["message"], "put", "small", "x")
+    e.refuses(full["message"], "lease", "grant", "10")
+    equal(e.call("kv/txn", success=[{"request_put": {"key": "YQ==", "value": "YQ=="}}]), (429, full))
+    equal(e.call("kv/txn", success=[{"request_delete_range": {"key": "azA="}}])[0], 200)
+    equal(len(e.call("kv/range", key="azE=")[1]["kvs"]), 1)
+    equal(int(e.call("kv/deleterange", key="aw==", range_end="bA==")[1]["deleted"]), puts - 1)
+    equal(e.call("kv/compaction", revision=str(e.revision()), physical=True)[0], 200)
+    wait_for(lambda: size() < quota // 2, "the space goes back", 120)
+    e.refuses(full["message"], "put", "small", "x")  # the alarm stands
+    holds(e("alarm", "disarm"), "alarm:NOSPACE")
+    equal(e("alarm", "list"), "")
+    e("put", "small", "x")
+    e("lease", "grant", "10")
+    equal(e.stop(), 0, "exit status")
 
 
 def test_snapshot_and_restore():
