@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/webhook.h"
 #include "apiserver/auth/ask.h"
+#include "apiserver/auth/exec.h"
 #include "apiserver/service.h"
 #include "apiserver/trace/trace.h"
 #include <stdio.h>
@@ -10,12 +11,15 @@ enum { MAX_URL = 2048, DEFAULT_PORT = 443 };
 
 struct kl_webhook_loop {
     struct kl_http_client *http;
+    struct kl_webhook_call *fetching; // with credentials of programs
     int flying;
 };
 
 struct kl_webhook {
     struct kl_api_loop *al;
     struct kl_tls_ctx *tls;
+    struct kl_exec *exec; // NULL: none; else its credentials, and TLS with them
+    struct kl_exec_tls *exec_tls;
     bool service;
     struct kl_arena arena;
     struct kl_str shown; // scheme, host and port as messages show them
@@ -28,8 +32,10 @@ struct kl_webhook {
 struct kl_webhook_call {
     struct kl_webhook_loop *wl;
     struct kl_http_call *call;
-    struct kl_span *span; // the request's, which is there as long as there is a cb
-    kl_webhook_cb cb;     // NULL: canceled
+    struct kl_exec_fetch *fetch;           // instead of call
+    struct kl_webhook_call *next, **pprev; // of those
+    struct kl_span *span;                  // the request's, which is there as long as there is a cb
+    kl_webhook_cb cb;                      // NULL: canceled
     void *arg;
     char url[MAX_URL];
 };
@@ -155,13 +161,15 @@ static int read_config(struct kl_webhook *w, const struct kl_value *config,
     }
     if (!rc && !(w->path = clean_path(&w->arena, w->path)).p)
         rc = kl_error_set(err, KL_ENOMEM, "out of memory");
-    struct kl_remote_opts as = {.url = KL_STR("")};
+    struct kl_remote_opts as = {.url = w->shown, .ca = ca, .server_name = t.server_name};
     if (!rc && users && !(rc = take_user(w, users, &as, err))) {
         t.cert.pem = as.cert;
         t.key.pem = as.key;
         w->authorization = as.authorization;
     }
-    if (!rc && kl_tls_client_new(&t, &w->tls, err))
+    w->exec = as.exec;
+    if (!rc &&
+        (w->exec ? kl_exec_tls_new(&t, &w->exec_tls, err) : kl_tls_client_new(&t, &w->tls, err)))
         rc = kl_error_wrap(err, "unable to load root certificates");
     return rc;
 }
@@ -194,6 +202,8 @@ void kl_webhook_free(struct kl_webhook *w)
     if (!w)
         return;
     kl_tls_ctx_unref(w->tls);
+    kl_exec_tls_unref(w->exec_tls);
+    kl_exec_unref(w->exec);
     kl_arena_fini(&w->arena);
     free(w);
 }
@@ -225,6 +235,8 @@ void kl_webhook_loop_stop(struct kl_api_loop *al)
         return;
     struct kl_http_client *http = wl->http;
     wl->http = NULL;
+    while (wl->fetching)
+        kl_exec_fetch_cancel(wl->fetching->fetch); // on_answer comes inside
     if (http)
         kl_http_client_close(http); // its calls end here
     if (!al->calls) {
@@ -259,6 +271,8 @@ static void on_answer(void *arg, int status, struct kl_str body, const struct kl
     struct kl_webhook_call *c = arg;
     struct kl_error out;
     c->wl->flying--;
+    if (c->pprev && (*c->pprev = c->next))
+        c->next->pprev = c->pprev;
     if (c->cb && c->span) {
         if (status < 0)
             kl_span_fail(c->span, kl_str(err ? err->msg : kl_err_text(status)));
@@ -301,7 +315,18 @@ static int start(struct kl_webhook *w, struct kl_webhook_call *c, struct kl_req 
                                      .nheaders = n,
                                      .body = body,
                                      .timeout_ms = timeout_ms};
-    return kl_http_fetch(c->wl->http, &spec, KL_WEBHOOK_MAX_ANSWER, on_answer, c, &c->call, err);
+    struct kl_http_client *http = c->wl->http;
+    if (!w->exec)
+        return kl_http_fetch(http, &spec, KL_WEBHOOK_MAX_ANSWER, on_answer, c, &c->call, err);
+    int rc = kl_exec_fetch(w->exec, w->exec_tls, http, &spec, KL_WEBHOOK_MAX_ANSWER, on_answer, c,
+                           &c->fetch, err);
+    if (rc)
+        return rc;
+    if ((c->next = c->wl->fetching))
+        c->next->pprev = &c->next;
+    c->pprev = &c->wl->fetching;
+    c->wl->fetching = c;
+    return 0;
 }
 
 int kl_webhook_post(struct kl_webhook *w, struct kl_bytes *body, uint32_t timeout_ms,
@@ -358,7 +383,10 @@ int kl_webhook_post_for(struct kl_req *r, struct kl_span *parent, struct kl_webh
 void kl_webhook_cancel(struct kl_webhook_call *c)
 {
     c->cb = NULL;
-    kl_http_call_cancel(c->call);
+    if (c->fetch)
+        kl_exec_fetch_cancel(c->fetch);
+    else
+        kl_http_call_cancel(c->call);
 }
 
 // NewGenericServerResponse for a POST of no resource.

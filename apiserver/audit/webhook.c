@@ -51,7 +51,6 @@ static void on_answer(void *arg, int status, struct kl_str body, const struct kl
 static void run_post(struct kl_task *t)
 {
     struct hook *k = KL_CONTAINER_OF(t, struct hook, post);
-    struct kl_error err = {0};
     struct kl_http_header h[3] = {KL_HTTP_HEADER("accept", "application/json, */*"),
                                   KL_HTTP_HEADER("content-type", "application/json")};
     size_t n = 2;
@@ -69,8 +68,13 @@ static void run_post(struct kl_task *t)
     struct kl_error bad = {0};
     if (!k->http)
         kl_error_set(&bad, KL_ENOMEM, "out of memory");
-    if (bad.code || kl_http_fetch(k->http, &c, MAX_ANSWER, on_answer, k, NULL, &err))
-        answer(k, KL_EUNAVAILABLE, bad.code ? &bad : &err);
+    if (!bad.code && k->to->exec)
+        kl_exec_fetch(k->to->exec, k->to->exec_tls, k->http, &c, MAX_ANSWER, on_answer, k, NULL,
+                      &bad);
+    else if (!bad.code)
+        kl_http_fetch(k->http, &c, MAX_ANSWER, on_answer, k, NULL, &bad);
+    if (bad.code)
+        answer(k, KL_EUNAVAILABLE, &bad);
 }
 
 static int post_once(struct hook *k)

@@ -28,7 +28,8 @@ struct kl_query {
     struct kl_query_spec spec;
     struct kl_ask *waiters;
     struct kl_http_call *call;
-    struct kl_timer timer; // before the next attempt
+    struct kl_exec_fetch *fetch; // instead of call, when a program makes the credentials
+    struct kl_timer timer;       // before the next attempt
     int attempt, followed;
     bool again;
     struct kl_query *next, **pprev;
@@ -273,6 +274,7 @@ static void on_answer(void *arg, int http, struct kl_str body, const struct kl_e
     struct kl_query *q = arg;
     struct kl_error none = {0};
     q->call = NULL;
+    q->fetch = NULL;
     if (worth_another(q, http)) {
         int64_t delay = q->spec.backoff_ms ? q->spec.backoff_ms : FIRST_BACKOFF_MS;
         for (int i = 1; i < q->attempt; i++)
@@ -316,6 +318,9 @@ static int attempt(struct kl_query *q, struct kl_error *err)
                                   .body = q->spec.body,
                                   .timeout_ms = q->spec.timeout_ms};
     q->attempt++;
+    if (to->exec)
+        return kl_exec_fetch(to->exec, to->exec_tls, q->al->asks->http, &c, q->spec.max_bytes,
+                             on_answer, q, &q->fetch, err);
     return kl_http_fetch(q->al->asks->http, &c, q->spec.max_bytes, on_answer, q, &q->call, err);
 }
 
@@ -430,6 +435,10 @@ void kl_ask_stop(struct kl_api_loop *al)
         struct kl_query *q = l->queries;
         if (q->call) {
             kl_http_call_cancel(q->call); // on_answer comes inside
+            continue;
+        }
+        if (q->fetch) {
+            kl_exec_fetch_cancel(q->fetch);
             continue;
         }
         struct kl_error err = {0};

@@ -20,6 +20,7 @@
 
 struct kl_api_loop;
 struct kl_ask_loop;
+struct kl_exec;
 struct kl_query;
 struct kl_remote;
 struct kl_said;
@@ -108,6 +109,7 @@ struct kl_remote_opts {
     const char *server_name;
     bool insecure_skip_verify;
     struct kl_str authorization; // "Bearer ..." or "Basic ..."; empty: none
+    struct kl_exec *exec;        // instead of cert, key and authorization; NULL: none
 };
 int kl_remote_new(const struct kl_remote_opts *o, struct kl_remote **ret, struct kl_error *err);
 // The current context of a kubeconfig, as upstream's webhooks are configured.
@@ -120,13 +122,14 @@ int kl_remote_beside(struct kl_remote *r, struct kl_str url, struct kl_str autho
                      struct kl_remote **ret, struct kl_error *err);
 struct kl_str kl_remote_url(const struct kl_remote *r);
 
-// The users of a kubeconfig, for who calls several places as different users. Immutable; read by
-// any thread.
+// The users of a kubeconfig, for who calls several places as different users. Any thread.
 struct kl_kubeconfig;
 int kl_kubeconfig_new(const char *path, struct kl_kubeconfig **ret, struct kl_error *err);
 void kl_kubeconfig_free(struct kl_kubeconfig *c); // accepts NULL
 bool kl_kubeconfig_has(const struct kl_kubeconfig *c, struct kl_str user);
 struct kl_str kl_kubeconfig_current(const struct kl_kubeconfig *c); // user of the current context
-// Fills cert, key and authorization, in the arena; files are read now.
+// Fills cert, key and authorization, in the arena; files are read now. Or exec, which the caller
+// unrefs: users have one for all places, unless it wants to be told which: then url, ca and
+// server_name of *ret say.
 int kl_kubeconfig_user(const struct kl_kubeconfig *c, struct kl_arena *a, struct kl_str user,
                        struct kl_remote_opts *ret, struct kl_error *err);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -117,8 +118,10 @@ int kl_remote_new(const struct kl_remote_opts *o, struct kl_remote **ret, struct
                                    .key.pem = o->key,
                                    .server_name = o->server_name,
                                    .insecure_skip_verify = o->insecure_skip_verify};
+    if (o->exec)
+        r->exec = kl_exec_ref(o->exec);
     if (!rc && !p.plain)
-        rc = kl_tls_client_new(&t, &r->tls, err);
+        rc = o->exec ? kl_exec_tls_new(&t, &r->exec_tls, err) : kl_tls_client_new(&t, &r->tls, err);
     if (rc) {
         kl_remote_unref(r);
         return rc;
@@ -163,6 +166,8 @@ void kl_remote_unref(struct kl_remote *r)
     if (!r || atomic_fetch_sub_explicit(&r->refs, 1, memory_order_acq_rel) != 1)
         return;
     kl_tls_ctx_unref(r->tls);
+    kl_exec_tls_unref(r->exec_tls);
+    kl_exec_unref(r->exec);
     if (r->authorization)
         OPENSSL_cleanse(r->authorization, strlen(r->authorization));
     free(r->authorization);
@@ -296,6 +301,20 @@ static int take_credentials(struct kubeconfig *k, const struct kl_value *user,
     return 0;
 }
 
+// What else says who calls keeps the program from being run.
+static bool needs_exec(const struct kl_value *user, const struct kl_remote_opts *o)
+{
+    return kl_map_value(user, KL_STR("exec")) && !o->authorization.n && !o->cert.n;
+}
+
+static const struct kl_value *exec_extension(const struct kl_value *cluster)
+{
+    for (KL_EACH(e, kl_map_value(cluster, KL_STR("extensions"))))
+        if (kl_str_eqz(member(e, "name"), "client.authentication.k8s.io/exec"))
+            return kl_map_value(e, KL_STR("extension"));
+    return NULL;
+}
+
 static int from_kubeconfig(struct kubeconfig *k, struct kl_remote **ret, struct kl_error *err)
 {
     struct kl_arena *a = &k->arena;
@@ -316,21 +335,45 @@ static int from_kubeconfig(struct kubeconfig *k, struct kl_remote **ret, struct 
     if (!cluster)
         return kl_error_set(err, KL_EINVALID, "%s: cluster \"%.*s\" does not exist", k->path,
                             KL_PRI(cname));
-    if (kl_map_value(user, KL_STR("exec")) || kl_map_value(user, KL_STR("auth-provider")))
-        return kl_error_set(err, KL_EUNSUPPORTED, "%s: exec and auth-provider are not supported",
-                            k->path);
+    const struct kl_value *exec = kl_map_value(user, KL_STR("exec"));
+    if (kl_map_value(user, KL_STR("auth-provider")))
+        return exec ? kl_error_set(err, KL_EINVALID,
+                                   "%s: invalid configuration: authProvider cannot be provided in "
+                                   "combination with an exec plugin for %.*s",
+                                   k->path, KL_PRI(uname))
+                    : kl_error_set(err, KL_EUNSUPPORTED, "%s: auth-provider is not supported",
+                                   k->path);
     struct kl_str name = member(cluster, "tls-server-name");
     struct kl_remote_opts o = {.url = member(cluster, "server"),
                                .plain = true,
                                .insecure_skip_verify = kl_is_true(
                                    kl_map_value(cluster, KL_STR("insecure-skip-tls-verify"))),
                                .server_name = name.n ? kl_arena_dup(a, name).p : NULL};
-    if ((rc = read_pem(k, cluster, "certificate-authority", &o.ca, err)) ||
-        (rc = take_credentials(k, user, &o, err)) || (rc = kl_remote_new(&o, ret, err))) {
-        kl_error_wrap(err, "%s", k->path);
-        return rc;
+    if (!(rc = read_pem(k, cluster, "certificate-authority", &o.ca, err)))
+        rc = take_credentials(k, user, &o, err);
+    const struct kl_exec_opts x = {
+        .user = uname,
+        .conf = exec,
+        .kubeconfig = k->path,
+        .server = o.url,
+        .tls_server_name = name,
+        .ca = o.ca,
+        .proxy_url = member(cluster, "proxy-url"),
+        .insecure_skip_verify = o.insecure_skip_verify,
+        .disable_compression = kl_is_true(kl_map_value(cluster, KL_STR("disable-compression"))),
+        .cluster_config = exec_extension(cluster)};
+    if (!rc && exec)
+        rc = kl_exec_new(&x, &o.exec, err); // what is wrong is said, needed or not
+    if (!rc && o.exec && !needs_exec(user, &o)) {
+        kl_exec_unref(o.exec);
+        o.exec = NULL;
     }
-    return 0;
+    if (!rc)
+        rc = kl_remote_new(&o, ret, err);
+    kl_exec_unref(o.exec);
+    if (rc)
+        kl_error_wrap(err, "%s", k->path);
+    return rc;
 }
 
 int kl_remote_from_kubeconfig(const char *path, struct kl_remote **ret, struct kl_error *err)
@@ -344,9 +387,22 @@ int kl_remote_from_kubeconfig(const char *path, struct kl_remote **ret, struct k
 
 // ---- its users
 
+// A user's program, made when it is first asked for.
+struct user_exec {
+    struct user_exec *next;
+    struct kl_exec *exec;
+    const struct kl_value *conf; // of the file's tree
+};
+
+struct shared {
+    pthread_mutex_t mu;
+    struct user_exec *execs;
+};
+
 struct kl_kubeconfig {
     struct kubeconfig k;
     struct kl_str current;
+    struct shared *shared;
 };
 
 int kl_kubeconfig_new(const char *path, struct kl_kubeconfig **ret, struct kl_error *err)
@@ -360,12 +416,14 @@ int kl_kubeconfig_new(const char *path, struct kl_kubeconfig **ret, struct kl_er
     int rc = read_whole(&c->k.arena, path, &text, err);
     if (!rc && kl_yaml_parse(&c->k.arena, text, NULL, &c->k.root, err))
         rc = kl_error_set(err, KL_EINVALID, "%s: not a kubeconfig", path);
-    if (!rc && !(c->k.path = kl_arena_dup(&c->k.arena, kl_str(path)).p))
+    if (!rc && (!(c->k.path = kl_arena_dup(&c->k.arena, kl_str(path)).p) ||
+                !(c->shared = calloc(1, sizeof *c->shared))))
         rc = kl_error_set(err, KL_ENOMEM, "out of memory");
     if (rc) {
         kl_kubeconfig_free(c);
         return rc;
     }
+    pthread_mutex_init(&c->shared->mu, NULL);
     c->current =
         member(entry(&c->k, "contexts", "context", member(&c->k.root, "current-context")), "user");
     *ret = c;
@@ -376,6 +434,14 @@ void kl_kubeconfig_free(struct kl_kubeconfig *c)
 {
     if (!c)
         return;
+    for (struct user_exec *u = c->shared ? c->shared->execs : NULL, *next; u; u = next) {
+        next = u->next;
+        kl_exec_unref(u->exec);
+        free(u);
+    }
+    if (c->shared)
+        pthread_mutex_destroy(&c->shared->mu);
+    free(c->shared);
     kl_arena_fini(&c->k.arena);
     free(c);
 }
@@ -390,10 +456,33 @@ struct kl_str kl_kubeconfig_current(const struct kl_kubeconfig *c)
     return c->current;
 }
 
+static int share_exec(struct shared *s, const struct kl_exec_opts *o, struct kl_exec **ret,
+                      struct kl_error *err)
+{
+    struct user_exec *u;
+    int rc = 0;
+    pthread_mutex_lock(&s->mu);
+    for (u = s->execs; u && u->conf != o->conf; u = u->next)
+        continue;
+    if (!u && !(u = calloc(1, sizeof *u))) {
+        rc = kl_error_set(err, KL_ENOMEM, "out of memory");
+    } else if (!u->exec && (rc = kl_exec_new(o, &u->exec, err))) {
+        free(u);
+    } else if (!u->conf) {
+        u->conf = o->conf;
+        u->next = s->execs;
+        s->execs = u;
+    }
+    if (!rc)
+        *ret = kl_exec_ref(u->exec);
+    pthread_mutex_unlock(&s->mu);
+    return rc;
+}
+
 int kl_kubeconfig_user(const struct kl_kubeconfig *c, struct kl_arena *a, struct kl_str user,
                        struct kl_remote_opts *ret, struct kl_error *err)
 {
-    static const char *const unknown[] = {"exec", "auth-provider", "as"};
+    static const char *const unknown[] = {"auth-provider", "as"};
     const struct kl_value *v = entry(&c->k, "users", "user", user);
     struct kubeconfig k = {.path = c->k.path, .root = c->k.root}; // memory of this call alone
     struct kl_remote_opts o = {.url = KL_STR("")};
@@ -403,6 +492,17 @@ int kl_kubeconfig_user(const struct kl_kubeconfig *c, struct kl_arena *a, struct
                                 unknown[i]);
     kl_arena_init(&k.arena, 4 * FILE_MAX_BYTES);
     int rc = take_credentials(&k, v, &o, err);
+    if (!rc && needs_exec(v, &o)) {
+        struct kl_exec_opts x = {.user = user,
+                                 .conf = kl_map_value(v, KL_STR("exec")),
+                                 .kubeconfig = k.path,
+                                 .server = ret->url,
+                                 .ca = ret->ca,
+                                 .tls_server_name =
+                                     kl_str(ret->server_name ? ret->server_name : "")};
+        rc = kl_exec_wants_cluster(x.conf) ? kl_exec_new(&x, &ret->exec, err)
+                                           : share_exec(c->shared, &x, &ret->exec, err);
+    }
     if (!rc) {
         ret->cert = kl_arena_dup(a, o.cert);
         ret->key = kl_arena_dup(a, o.key);

@@ -91,7 +91,10 @@ write("images.kubeconfig", {
     "apiVersion": "v1", "kind": "Config", "current-context": "c",
     "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{serve()}/images"}}],
     "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-    "users": [{"name": "u", "user": {"token": "for-images"}}]})
+    "users": [{"name": "u", "user": {"exec": {
+        "apiVersion": "client.authentication.k8s.io/v1beta1", "command": "sh", "args": ["-c", "echo '%s'" % json.dumps(
+            {"apiVersion": "client.authentication.k8s.io/v1beta1", "kind": "ExecCredential",
+             "status": {"token": "for-images"}})]}}}]})
 write("users.kubeconfig", {"apiVersion": "v1", "kind": "Config", "users": [
     {"name": f"*.0.0.1:{HOOK}", "user": {"token": "for-hooks"}}, {"name": "*", "user": {"token": "no"}}]})
 # A program that makes credentials: a token, from the second run on a certificate too.
