@@ -2,6 +2,7 @@
 // Compares the well-known objects with the newest view and writes what is missing or wrong: one
 // transaction each, all submitted at once, so that the committer makes one batch of them. At a
 // restart this reads only. What fails is tried again, all of it, a second later.
+#include "apiserver/allocate/allocate.h"
 #include "apiserver/bootstrap_int.h"
 #include "apiserver/encryption/encryption.h"
 #include "apiserver/strategy.h"
@@ -15,8 +16,8 @@ enum { RETRY_MS = 1000 };
 
 struct item {
     struct kl_txn txn;
-    struct kl_compare cmp;
-    struct kl_op put;
+    struct kl_compare cmp[2];
+    struct kl_op put[2]; // the object, and what it claims
     struct boot *boot;
     struct kl_object *object; // as written, for the roles and bindings that are read at once
 };
@@ -88,18 +89,30 @@ static void on_written(struct kl_txn *t)
         note(b, &t->err);
     } else if (t->body.succeeded) {
         b->written++;
-        struct kl_object *o = i->object ? kl_object_with_rv(i->object, i->put.kv->mod_rev) : NULL;
+        struct kl_object *o =
+            i->object ? kl_object_with_rv(i->object, i->put[0].kv->mod_rev) : NULL;
         if (o)
-            kl_cache_attach_object(i->put.kv, o);
+            kl_cache_attach_object(i->put[0].kv, o);
+    } else if (i->put[1].value) { // or somebody claimed something else
+        kl_error_set(&t->err, KL_ECONFLICT, "what is to be claimed has changed");
+        note(b, &t->err);
     } // else another server was quicker: its object is as good
     kl_object_unref(i->object);
-    kl_bytes_unref(i->put.value);
+    kl_bytes_unref(i->put[0].value);
+    kl_bytes_unref(i->put[1].value);
     kl_txn_fini(t);
     drop(b);
 }
 
+// What is written with an object; `value` is taken.
+struct claim {
+    struct kl_str key;
+    kl_rev was;
+    struct kl_bytes *value; // NULL: nothing
+};
+
 static int submit(struct boot *b, const struct kl_resource *res, struct kl_str key, kl_rev was,
-                  const struct kl_value *draft, bool keep, struct kl_error *err)
+                  const struct kl_value *draft, bool keep, struct claim claim, struct kl_error *err)
 {
     struct item *i = KL_ARENA_NEW(&b->arena, struct item);
     struct kl_object *o = i ? kl_object_freeze(res->type, draft) : NULL;
@@ -107,22 +120,28 @@ static int submit(struct boot *b, const struct kl_resource *res, struct kl_str k
         o ? kl_encryption_encode(b->s->o.encryption, res, key, o, NULL, err) : NULL;
     if (!bytes) {
         kl_object_unref(o);
+        kl_bytes_unref(claim.value);
         return err->code ? err->code : kl_error_set(err, KL_ENOMEM, "out of memory");
     }
+    unsigned n = claim.value ? 2 : 1;
     i->boot = b;
     i->object = keep ? o : NULL;
     if (!keep)
         kl_object_unref(o);
-    i->cmp = (struct kl_compare){
+    i->cmp[0] = (struct kl_compare){
         .key = key, .target = KL_COMPARE_MOD, .result = KL_COMPARE_EQ, .num = was};
-    i->put = (struct kl_op){.kind = KL_OP_PUT, .key = key, .value = bytes};
+    i->put[0] = (struct kl_op){.kind = KL_OP_PUT, .key = key, .value = bytes};
+    i->cmp[1] = (struct kl_compare){
+        .key = claim.key, .target = KL_COMPARE_MOD, .result = KL_COMPARE_EQ, .num = claim.was};
+    i->put[1] = (struct kl_op){.kind = KL_OP_PUT, .key = claim.key, .value = claim.value};
     i->txn = (struct kl_txn){.cb = on_written};
     i->txn.body =
-        (struct kl_txn_body){.compares = &i->cmp, .ncompares = 1, .then = &i->put, .nthen = 1};
+        (struct kl_txn_body){.compares = i->cmp, .ncompares = n, .then = i->put, .nthen = n};
     int rc = kl_store_submit(b->s->o.store, &i->txn, err);
     if (rc) {
         kl_object_unref(i->object);
         kl_bytes_unref(bytes);
+        kl_bytes_unref(claim.value);
         return rc;
     }
     b->waiting++;
@@ -182,10 +201,37 @@ static int renew(struct boot *b, const struct kl_bootstrap_row *row, const struc
         if (!rc)
             rc = anew ? stamp(b, res, use) : grow_generation(b, res, use);
         if (!rc)
-            rc = submit(b, res, key, kv->mod_rev, use, keep, err);
+            rc = submit(b, res, key, kv->mod_rev, use, keep, (struct claim){0}, err);
     }
     kl_object_unref(want);
     return rc == KL_ENOMEM ? kl_error_set(err, rc, "out of memory") : rc;
+}
+
+// The node port of the kubernetes Service, when it is made with one.
+static int claim_port(struct boot *b, const struct kl_value *service, struct claim *ret,
+                      struct kl_error *err)
+{
+    const struct kl_value *ports = kl_path(service, KL_F_spec, KL_F_ports);
+    int64_t port = kl_int_at(kl_at(ports, 0), 0, KL_F_nodePort);
+    struct kl_port_range range = kl_node_ports(b->s);
+    if (!port)
+        return 0;
+    struct kl_kv *kv = kl_view_get(kl_reader_view(b->s->loops[0].reader), KL_NODE_PORTS_KEY);
+    uint8_t *bits = kl_arena_zalloc(&b->arena, kl_port_bytes(&range));
+    if (!bits)
+        return kl_error_set(err, KL_ENOMEM, "out of memory");
+    if (!kl_port_range_has(&range, port))
+        return kl_error_set(err, KL_EINVALID, "the node port %lld is not in the valid range",
+                            (long long)port);
+    if (kv && kl_ports_read(kl_kv_value(kv), &range, bits) < 0)
+        return kl_error_set(err, KL_ECORRUPT, "the record of node ports is damaged");
+    uint8_t *byte = &bits[(port - range.first) / 8], bit = (uint8_t)(1 << (port - range.first) % 8);
+    if (*byte & bit)
+        return kl_error_set(err, KL_EINVALID, "the node port %lld is already allocated",
+                            (long long)port);
+    *byte |= bit;
+    *ret = (struct claim){KL_NODE_PORTS_KEY, kv ? kv->mod_rev : 0, kl_ports_write(&range, bits)};
+    return ret->value ? 0 : kl_error_set(err, KL_ENOMEM, "out of memory");
 }
 
 static int ensure(struct boot *b, const struct kl_bootstrap_row *row, struct kl_error *err)
@@ -203,9 +249,16 @@ static int ensure(struct boot *b, const struct kl_bootstrap_row *row, struct kl_
     struct kl_kv *kv = kl_view_get(kl_reader_view(b->s->loops[0].reader), key);
     if (kv)
         return row->mode == KL_BOOT_CREATE ? 0 : renew(b, row, res, key, kv, &draft, keep, err);
+    struct claim claim = {.value = NULL};
     if (stamp(b, res, &draft))
         return kl_error_set(err, KL_ENOMEM, "out of memory");
-    return submit(b, res, key, 0, &draft, keep, err);
+    if (row->mode == KL_BOOT_SERVICE && (rc = claim_port(b, &draft, &claim, err))) {
+        if (rc != KL_EINVALID)
+            return rc;
+        kl_log(KL_LOG_ERROR, "bootstrap", "the Service kubernetes is not made: %s", err->msg);
+        return 0;
+    }
+    return submit(b, res, key, 0, &draft, keep, claim, err);
 }
 
 static void run(struct boot *b)

@@ -11,7 +11,7 @@ enum kl_boot_mode {
     KL_BOOT_BINDING, // likewise missing subjects; another roleRef makes it anew
     KL_BOOT_SPEC,    // its spec is put back, unless its annotation says that it is the user's
     KL_BOOT_LOCAL,   // an APIService: its spec is put back
-    KL_BOOT_SERVICE, // its ports are put back
+    KL_BOOT_SERVICE, // its ports are put back, but for the node port
     KL_BOOT_DATA,    // all but metadata is put back
 };
 

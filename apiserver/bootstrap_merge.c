@@ -133,10 +133,22 @@ static bool is_automanaged(const struct kl_value *o)
     return kl_str_eqz(how, "onstart") || kl_str_eqz(how, "true");
 }
 
+// What the server was started with, but for the node port: that is decided when the Service is
+// made.
+static int merge_ports(struct kl_arena *a, struct kl_value *draft, const struct kl_value *want)
+{
+    struct kl_value ports, *spec = kl_edit(a, draft, KL_F_spec, KL_STRUCT);
+    int64_t port = kl_int_at(kl_at(kl_get(spec, KL_F_ports), 0), 0, KL_F_nodePort);
+    struct kl_value *first = kl_copy(a, want, &ports) ? NULL : kl_edit_at(a, &ports, 0);
+    if (!spec || !first ||
+        (port ? kl_set(a, first, KL_F_nodePort, kl_int(port)) : kl_unset(a, first, KL_F_nodePort)))
+        return KL_ENOMEM;
+    return put_back(a, spec, KL_F_ports, &ports);
+}
+
 int kl_bootstrap_merge(struct kl_arena *a, enum kl_boot_mode mode, struct kl_value *draft,
                        const struct kl_value *want, bool *ret_anew)
 {
-    struct kl_value *spec;
     *ret_anew = false;
     switch (mode) {
     case KL_BOOT_ROLE:
@@ -147,9 +159,7 @@ int kl_bootstrap_merge(struct kl_arena *a, enum kl_boot_mode mode, struct kl_val
     case KL_BOOT_LOCAL: // unless somebody has taken it into their own hands
         return is_automanaged(draft) ? put_back(a, draft, KL_F_spec, kl_get(want, KL_F_spec)) : 0;
     case KL_BOOT_SERVICE:
-        spec = kl_edit(a, draft, KL_F_spec, KL_STRUCT);
-        return spec ? put_back(a, spec, KL_F_ports, kl_path(want, KL_F_spec, KL_F_ports))
-                    : KL_ENOMEM;
+        return merge_ports(a, draft, kl_path(want, KL_F_spec, KL_F_ports));
     case KL_BOOT_DATA:
         return put_back_all(a, draft, want);
     case KL_BOOT_CREATE:

@@ -50,6 +50,9 @@ static void add_service(struct kl_apiserver *s, struct kl_arena *a, struct kl_bo
     if (!kl_first_address(s->o.service_cidr, ip, &v6))
         return;
     const char *family = v6 ? "IPv6" : "IPv4";
+    int node_port = s->o.settings->kubernetes_service_node_port;
+    struct kl_str exposed =
+        node_port > 0 ? kl_arena_printf(a, ",\"nodePort\":%d", node_port) : KL_STR("");
     struct kl_str second = kl_str(s->o.service_cidr), cidr;
     kl_str_split(&second, ',', &cidr);
     add(rows, n, KL_RES_networking_v1_servicecidrs, KL_BOOT_CREATE,
@@ -74,11 +77,11 @@ static void add_service(struct kl_apiserver *s, struct kl_arena *a, struct kl_bo
             "{\"metadata\":{\"name\":\"kubernetes\",\"namespace\":\"default\","
             "\"labels\":{\"component\":\"apiserver\",\"provider\":\"kubernetes\"}},"
             "\"spec\":{\"ports\":[{\"name\":\"https\",\"protocol\":\"TCP\",\"port\":443,"
-            "\"targetPort\":%d}],\"clusterIP\":\"%s\",\"clusterIPs\":[\"%s\"],"
-            "\"type\":\"ClusterIP\",\"sessionAffinity\":\"None\","
+            "\"targetPort\":%d%.*s}],\"clusterIP\":\"%s\",\"clusterIPs\":[\"%s\"],"
+            "\"type\":\"%s\",\"sessionAffinity\":\"None\","
             "\"ipFamilies\":[\"%s\"],\"ipFamilyPolicy\":\"SingleStack\","
             "\"internalTrafficPolicy\":\"Cluster\"},\"status\":{\"loadBalancer\":{}}}",
-            port_of(s), ip, ip, family));
+            port_of(s), KL_PRI(exposed), ip, ip, node_port > 0 ? "NodePort" : "ClusterIP", family));
 }
 
 // Servers on one port make one subset; which ports there are decides nothing else.

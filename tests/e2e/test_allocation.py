@@ -136,6 +136,13 @@ def test_a_cluster_of_one_family():
     single.api("DELETE", SERVICES + "/prefers")
 
 
+def test_a_node_port_of_the_server():
+    spec = single.get(SERVICES + "/kubernetes")["spec"]
+    equal((spec["type"], [p["nodePort"] for p in spec["ports"]]), ("NodePort", [30010]))
+    m = refused("mine", single, type="NodePort", ports=[{"port": 80, "nodePort": 30010}])["message"]
+    holds(m, "30010: provided port is already allocated$")
+
+
 def test_a_full_range_and_one_more():
     names = [f"s{i}" for i in range(13)]  # 14 addresses, one is the API server's own
     got = {create(n, single)["clusterIP"] for n in names}
@@ -240,13 +247,6 @@ def test_six_comes_first():
     for name in ("six", "both", "four", "turned"):
         six.api("DELETE", f"{SERVICES}/{name}")
     equal(list(addresses(six)), ["fd00:46::1"])
-
-
-def test_a_node_port_of_the_server():
-    spec = single.get(SERVICES + "/kubernetes")["spec"]
-    equal((spec["type"], [p["nodePort"] for p in spec["ports"]]), ("NodePort", [30010]))
-    m = refused("mine", single, type="NodePort", ports=[{"port": 80, "nodePort": 30010}])["message"]
-    holds(m, "30010: provided port is already allocated$")
 
 
 def node_port(name, want=None):
