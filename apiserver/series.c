@@ -5,12 +5,14 @@
 #include "apiserver/server_int.h"
 #include <stdlib.h>
 
-enum { SLOTS = 256, SERIES_MAX = 4096, CODES = 12, LATENCIES = 23, SIZES = 7 };
+enum { SLOTS = 256, SERIES_MAX = 4096, CODES = 12, LATENCIES = 23, SIZES = 7, LISTS = 17 };
 
 // Upstream's buckets.
 static const double latency_s[LATENCIES] = {0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8,
                                             1,     1.25,  1.5,  2,   3,   4,   5,   6,
                                             8,     10,    15,   20,  30,  45,  60};
+static const double watch_list_s[LISTS] = {0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1,  2, 4,
+                                           6,    8,   10,  15,  20,  30,  45, 60};
 static const double size_bytes[SIZES] = {1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9};
 
 struct histogram {
@@ -28,7 +30,7 @@ struct kl_series {
     struct labels l; // text behind the struct
     atomic_int code[CODES];
     atomic_llong n[CODES], long_running, events;
-    struct histogram latency, size;
+    struct histogram latency, size; // latency: of a watch, until it has listed
     _Atomic(struct histogram *) etcd[KL_ETCD_OPS];
 };
 
@@ -227,6 +229,14 @@ void kl_series_event(struct kl_req *r)
         add(&r->events->events, 1);
 }
 
+void kl_series_watch_list(struct kl_req *r)
+{
+    struct kl_series *s = of_request(r);
+    int64_t took_us = (int64_t)(uv_hrtime() - r->began_ns) / 1000;
+    if (s && r->began_ns)
+        observe(&s->latency, watch_list_s, LISTS, (double)took_us / 1e6, took_us);
+}
+
 void kl_series_etcd(struct kl_req *r, const struct kl_resource *res, enum kl_etcd_op op,
                     int64_t took_us)
 {
@@ -261,19 +271,21 @@ static long long sum(const struct writer *w, size_t offset)
     return v;
 }
 
-enum { WITH_DRY_RUN = 1, NO_SCOPE = 2 };
+enum { WITH_DRY_RUN = 1, NO_SCOPE = 2, OF_LIST = 4 };
 
 static void put_labels(const struct writer *w, const char *name, const char *suffix, int what)
 {
     const struct labels *l = &w->same[0]->l;
     kl_buf_printf(w->out, "%s%s{", name, suffix);
-    if (!(what & NO_SCOPE))
+    if (!(what & (NO_SCOPE | OF_LIST)))
         kl_buf_puts(w->out, KL_STR("component=\"apiserver\","));
     if (what & WITH_DRY_RUN)
         kl_buf_printf(w->out, "dry_run=\"%s\",", l->dry_run ? "All" : "");
     kl_buf_printf(w->out, "group=\"%.*s\",resource=\"%.*s\"", KL_PRI(l->group),
                   KL_PRI(l->resource));
-    if (!(what & NO_SCOPE))
+    if (what & OF_LIST)
+        kl_buf_printf(w->out, ",scope=\"%.*s\"", KL_PRI(l->scope));
+    else if (!(what & NO_SCOPE))
         kl_buf_printf(w->out, ",scope=\"%.*s\",subresource=\"%.*s\",verb=\"%.*s\"",
                       KL_PRI(l->scope), KL_PRI(l->sub), KL_PRI(l->verb));
     kl_buf_printf(w->out, ",version=\"%.*s\"", KL_PRI(l->version));
@@ -321,9 +333,21 @@ static void put_total(const struct writer *w)
     }
 }
 
+static bool is_watch(const struct writer *w)
+{
+    return kl_str_eqz(w->same[0]->l.verb, "WATCH");
+}
+
+static void put_watch_list(const struct writer *w)
+{
+    if (is_watch(w) && sum(w, offsetof(struct kl_series, latency.count)))
+        put_histogram(w, "apiserver_watch_list_duration_seconds", OF_LIST,
+                      offsetof(struct kl_series, latency), watch_list_s, LISTS, 1e-6);
+}
+
 static void put_latency(const struct writer *w)
 {
-    if (sum(w, offsetof(struct kl_series, latency.count)))
+    if (!is_watch(w) && sum(w, offsetof(struct kl_series, latency.count)))
         put_histogram(w, "apiserver_request_duration_seconds", WITH_DRY_RUN,
                       offsetof(struct kl_series, latency), latency_s, LATENCIES, 1e-6);
 }
@@ -337,7 +361,7 @@ static void put_size(const struct writer *w)
 
 static void put_long_running(const struct writer *w)
 {
-    if (kl_str_eqz(w->same[0]->l.verb, "WATCH") || kl_str_eqz(w->same[0]->l.verb, "CONNECT")) {
+    if (is_watch(w) || kl_str_eqz(w->same[0]->l.verb, "CONNECT")) {
         put_labels(w, "apiserver_longrunning_requests", "", 0);
         kl_buf_printf(w->out, "} %lld\n", sum(w, offsetof(struct kl_series, long_running)));
     }
@@ -445,6 +469,10 @@ void kl_series_write(struct kl_apiserver *s, struct kl_buf *b)
          "[STABLE] Response latency distribution in seconds for each verb, dry run value, group, "
          "version, resource, subresource, scope and component.");
     each(s, b, true, put_latency);
+    head(b, "apiserver_watch_list_duration_seconds", "histogram",
+         "[BETA] Response latency distribution in seconds for watch list requests broken by group, "
+         "version, resource and scope.");
+    each(s, b, true, put_watch_list);
     head(b, "apiserver_response_sizes", "histogram",
          "[STABLE] Response size distribution in bytes for each group, version, verb, resource, "
          "subresource, scope and component.");

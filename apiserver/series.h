@@ -19,6 +19,8 @@ void kl_series_free(struct kl_series_table *t); // accepts NULL; no loop runs an
 void kl_series_request(struct kl_req *r, int http, int64_t took_us, int64_t bytes);
 void kl_series_long_running(struct kl_req *r, int n); // +1 begins, -1 is over
 void kl_series_event(struct kl_req *r);               // one was sent to a watch
+// A watch got the bookmark that ends its initial events.
+void kl_series_watch_list(struct kl_req *r);
 void kl_series_etcd(struct kl_req *r, const struct kl_resource *res, enum kl_etcd_op op,
                     int64_t took_us);
 

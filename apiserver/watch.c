@@ -255,6 +255,8 @@ static int put_bookmark(struct kl_watch_stream *w, kl_rev rev, bool initial_end,
     w->bookmarked = rev;
     w->bookmark_due = false;
     w->bookmark_ms = kl_mono_ms() + BOOKMARK_MS;
+    if (frame && initial_end)
+        kl_series_watch_list(r);
     return frame ? 1 : KL_ENOMEM;
 }
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "object/crd/cel_int.h"
+#include "base/clock.h"
+#include "base/metrics.h"
 #include <stdlib.h>
 
 enum { RULES_ARENA_BYTES = 64 << 20 };
@@ -207,6 +209,17 @@ static int compile_rule(struct crd_rules *r, const struct crd_words *s, uint32_t
     return 0;
 }
 
+// Upstream's metrics of both, of Go's usual buckets.
+static struct kl_metric *metric(const char *name, const char *help)
+{
+    static const double bounds[] = {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10};
+    return kl_metric_shared(&(struct kl_metric){.name = name,
+                                                .help = help,
+                                                .kind = KL_HISTOGRAM,
+                                                .bounds = bounds,
+                                                .nbounds = KL_COUNT(bounds)});
+}
+
 struct crd_rules *crd_rules_new(const struct crd_words *s, crd_ref from, crd_ref spine, bool root)
 {
     struct crd_rules *r = calloc(1, sizeof *r);
@@ -214,6 +227,7 @@ struct crd_rules *crd_rules_new(const struct crd_words *s, crd_ref from, crd_ref
     struct kl_arena work;
     struct kl_value tree;
     bool plain = false, optional = false;
+    int64_t began_ns = kl_mono_ns();
     if (!r)
         return NULL;
     *r = (struct crd_rules){.from = from, .spine = spine, .root = root};
@@ -235,6 +249,12 @@ struct crd_rules *crd_rules_new(const struct crd_words *s, crd_ref from, crd_ref
         crd_rules_free(r);
         return NULL;
     }
+    struct kl_metric *compilation = metric("apiserver_cel_compilation_duration_seconds",
+                                           "[BETA] CEL compilation time in seconds.");
+    if (compilation)
+        kl_metric_observe(compilation, (double)(kl_mono_ns() - began_ns) / 1e9);
+    r->evaluation = metric("apiserver_cel_evaluation_duration_seconds",
+                           "[BETA] CEL evaluation time in seconds.");
     return r;
 }
 

@@ -22,7 +22,8 @@ struct crd_rules {
     struct kl_arena arena; // texts
     struct kl_cel_env *env, *optional_env;
     const struct kl_cel_decl *decl, *optional_decl;
-    const char *failed; // no rule could be compiled
+    const char *failed;           // no rule could be compiled
+    struct kl_metric *evaluation; // how long they take; NULL: no memory
     uint32_t n;
     struct crd_rule *rules;
 };

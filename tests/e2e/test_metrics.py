@@ -88,8 +88,8 @@ def test_values():
         check("\n" + line in metrics, f"no {line}")
     check(re.search(r'apiserver_watch_list_duration_seconds_count\{group="",resource="configmaps",scope="cluster",'
                     r'version="v1"\} [1-9]', metrics), "no watch of configmaps that lists")
-    check(re.search(r'apiserver_validating_admission_policy_check_total\{enforcement_action="deny",error_type="no_error",'
-                    r'policy="p",policy_binding="p"\} 1\n', metrics), "no check of the policy")
+    check(re.search(r'apiserver_validating_admission_policy_check_total\{enforcement_action="deny",'
+                    r'error_type="invalid_error",policy="p",policy_binding="p"\} 1\n', metrics), "no check of the policy")
     for step in "compilation", "evaluation":
         check(re.search(rf"apiserver_cel_{step}_duration_seconds_count [1-9]", metrics), f"no {step} of a rule")
     check("componentstatuses" not in re.search(r"(?s)TYPE apiserver_requested_dep.*?# HELP", metrics).group(),
