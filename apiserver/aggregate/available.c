@@ -150,104 +150,16 @@ struct question {
     int attempts;
     enum about about;
     struct kl_arena arena;
+    struct reading {
+        uv_work_t work;
+        struct kl_bytes *body;
+        char group[256], version[64];
+        uint64_t known, stamp; // of the version 2 document that is there; of this one
+        struct kl_bytes *text; // what is kept of it
+        struct kl_remote_doc *document;
+        struct kl_error err;
+    } reading;
 };
-
-static void put_strings(struct kl_buf *b, const char *member, const struct kl_value *list)
-{
-    if (!kl_len(list))
-        return;
-    kl_buf_printf(b, ",\"%s\":", member);
-    kl_json_write(b, list);
-}
-
-static void put_kind(struct kl_buf *b, const struct kl_value *r, struct kl_str group,
-                     struct kl_str version)
-{
-    struct kl_str g = kl_text(kl_map_value(r, KL_STR("group")));
-    struct kl_str v = kl_text(kl_map_value(r, KL_STR("version")));
-    kl_buf_puts(b, KL_STR("\"responseKind\":{\"group\":"));
-    kl_json_write_string(b, v.n ? g : group);
-    kl_buf_puts(b, KL_STR(",\"version\":"));
-    kl_json_write_string(b, v.n ? v : version);
-    kl_buf_puts(b, KL_STR(",\"kind\":"));
-    kl_json_write_string(b, kl_text(kl_map_value(r, KL_STR("kind"))));
-    kl_buf_putc(b, '}');
-}
-
-static void put_subresources(struct kl_buf *b, const struct kl_value *all, struct kl_str of,
-                             struct kl_str group, struct kl_str version)
-{
-    bool first = true;
-    for (KL_EACH(r, all)) {
-        struct kl_str name = kl_text(kl_map_value(r, KL_STR("name")));
-        ptrdiff_t slash = kl_str_chr(name, '/');
-        if (slash < 0 || !kl_str_eq((struct kl_str){name.p, (size_t)slash}, of))
-            continue;
-        kl_buf_puts(b, first ? KL_STR(",\"subresources\":[") : KL_STR(","));
-        first = false;
-        kl_buf_puts(b, KL_STR("{\"subresource\":"));
-        kl_json_write_string(b, kl_str_from(name, (size_t)slash + 1));
-        kl_buf_putc(b, ',');
-        put_kind(b, r, group, version);
-        put_strings(b, "verbs", kl_map_value(r, KL_STR("verbs")));
-        kl_buf_putc(b, '}');
-    }
-    if (!first)
-        kl_buf_putc(b, ']');
-}
-
-struct kl_bytes *kl_aggregate_resources(struct kl_arena *a, struct kl_str text, struct kl_str group,
-                                        struct kl_str version)
-{
-    struct kl_value v;
-    struct kl_error err;
-    struct kl_buf b;
-    if (kl_json_parse(a, text, NULL, &v, &err) ||
-        !kl_str_eqz(kl_text(kl_map_value(&v, KL_STR("kind"))), "APIResourceList"))
-        return NULL;
-    const struct kl_value *all = kl_map_value(&v, KL_STR("resources"));
-    kl_buf_init(&b, KL_AGGREGATE_MAX_ANSWER);
-    for (KL_EACH(r, all)) {
-        struct kl_str name = kl_text(kl_map_value(r, KL_STR("name")));
-        if (kl_str_chr(name, '/') >= 0)
-            continue;
-        kl_buf_puts(&b, b.n ? KL_STR(",{\"resource\":") : KL_STR("{\"resource\":"));
-        kl_json_write_string(&b, name);
-        kl_buf_putc(&b, ',');
-        put_kind(&b, r, group, version);
-        kl_buf_printf(&b, ",\"scope\":\"%s\",\"singularResource\":",
-                      kl_is_true(kl_map_value(r, KL_STR("namespaced"))) ? "Namespaced" : "Cluster");
-        kl_json_write_string(&b, kl_text(kl_map_value(r, KL_STR("singularName"))));
-        put_strings(&b, "verbs", kl_map_value(r, KL_STR("verbs")));
-        put_strings(&b, "shortNames", kl_map_value(r, KL_STR("shortNames")));
-        put_strings(&b, "categories", kl_map_value(r, KL_STR("categories")));
-        put_subresources(&b, all, name, group, version);
-        kl_buf_putc(&b, '}');
-    }
-    struct kl_bytes *out = b.err ? NULL : kl_bytes_from_buf(&b);
-    kl_buf_fini(&b);
-    return out;
-}
-
-struct kl_bytes *kl_aggregate_openapi_hash(struct kl_arena *a, struct kl_str text,
-                                           const char *group, const char *version)
-{
-    struct kl_value v;
-    struct kl_error err;
-    struct kl_str path = kl_arena_printf(a, "%s%s/%s", *group ? "apis/" : "api", group, version);
-    if (!path.p || kl_json_parse(a, text, NULL, &v, &err))
-        return NULL;
-    struct kl_str url = kl_text(kl_map_value(kl_map_value(kl_map_value(&v, KL_STR("paths")), path),
-                                             KL_STR("serverRelativeURL")));
-    const char *hash = url.n ? memmem(url.p, url.n, "hash=", 5) : NULL;
-    if (!hash)
-        return NULL;
-    hash += 5;
-    for (const char *p = hash; p < url.p + url.n; p++)
-        if (*p < ' ' || *p > '~' || *p == '"' || *p == '\\') // it stands in JSON text as it is
-            return NULL;
-    return kl_bytes_new((struct kl_str){hash, (size_t)(url.p + url.n - hash)});
-}
 
 static void question_free(struct question *q)
 {
@@ -283,30 +195,27 @@ static void take(struct kl_aggregate *g, struct kl_bytes **place, struct kl_byte
 }
 
 // The version 2 document. What cannot be had or kept leaves what was there, as upstream does.
-static void take_document(struct kl_aggregate *g, struct kl_aggregate_item *x, struct kl_str body)
+static void take_document(struct kl_aggregate *g, struct kl_aggregate_item *x, struct reading *d)
 {
-    struct kl_remote_doc *fresh, *old = x->document;
-    struct kl_error err = {0};
-    uint64_t stamp = kl_remote_stamp(body);
+    struct kl_remote_doc *fresh = d->document, *old = x->document;
     size_t bytes = 0;
-    if (stamp == x->document_stamp)
+    if (d->stamp == x->document_stamp)
         return;
-    x->document_stamp = stamp;
-    int rc = kl_remote_doc_new(body, x->group, x->version, &fresh, &err);
+    x->document_stamp = d->stamp;
     for (size_t i = 0; i < g->nitems; i++)
         if (g->items[i] != x && g->items[i]->document)
             bytes += g->items[i]->document->bytes;
-    if (!rc && bytes + fresh->bytes > KL_AGGREGATE_MAX_DOCUMENTS) {
-        kl_remote_doc_unref(fresh);
-        rc = kl_error_set(&err, KL_ETOOLARGE, "documents of all servers together are too large");
+    if (fresh && bytes + fresh->bytes > KL_AGGREGATE_MAX_DOCUMENTS) {
+        fresh = NULL;
+        kl_error_set(&d->err, KL_ETOOLARGE, "documents of all servers together are too large");
     }
-    if (rc) {
+    if (!fresh) {
         kl_log(KL_LOG_WARN, "aggregate", "apiservice=%s OpenAPI is not merged: %s", x->name,
-               err.msg);
+               d->err.msg);
         return;
     }
     uv_mutex_lock(&g->lock);
-    x->document = fresh;
+    x->document = kl_remote_doc_ref(fresh);
     uv_mutex_unlock(&g->lock);
     kl_remote_doc_unref(old);
 }
@@ -319,6 +228,88 @@ static void ask_on(struct question *q, struct kl_aggregate_item *x)
         finish(q, x, true);
 }
 
+// ---- an answer is read in a thread: it may be some MiB, which the loop would stand still for
+
+static void read_body(uv_work_t *work)
+{
+    struct question *q = KL_CONTAINER_OF(work, struct question, reading.work);
+    struct reading *d = &q->reading;
+    struct kl_str body = kl_bytes_str(d->body);
+    switch (q->about) {
+    case ABOUT_RESOURCES:
+        d->text = kl_aggregate_resources(&q->arena, body, kl_str(d->group), kl_str(d->version));
+        break;
+    case ABOUT_OPENAPI_V3:
+        d->text = kl_aggregate_openapi_hash(&q->arena, body, d->group, d->version);
+        break;
+    case ABOUT_OPENAPI_V2:
+        d->stamp = kl_remote_stamp(body);
+        if (d->stamp != d->known)
+            kl_remote_doc_new(body, d->group, d->version, &d->document, &d->err);
+        break;
+    }
+}
+
+static void take_reading(struct question *q, struct kl_aggregate_item *x)
+{
+    struct kl_aggregate *g = q->g;
+    struct reading *d = &q->reading;
+    if (q->about == ABOUT_OPENAPI_V2) {
+        take_document(g, x, d);
+    } else if (q->about == ABOUT_OPENAPI_V3) {
+        take(g, &x->openapi, kl_bytes_ref(d->text));
+    } else {
+        if (d->text)
+            take(g, &x->resources, kl_bytes_ref(d->text));
+        set_status(g, x, true, "Passed", KL_STR("all checks passed"));
+    }
+}
+
+static void drop_reading(struct reading *d)
+{
+    kl_bytes_unref(d->body);
+    kl_bytes_unref(d->text);
+    kl_remote_doc_unref(d->document);
+    *d = (struct reading){0};
+}
+
+static void on_read(uv_work_t *work, int status)
+{
+    struct question *q = KL_CONTAINER_OF(work, struct question, reading.work);
+    struct kl_aggregate *g = q->g;
+    struct kl_api_loop *al = home(g);
+    struct kl_aggregate_item *x = find(g, kl_str(q->name));
+    (void)status; // nobody cancels it
+    g->flying--;
+    if (x && !g->stopping)
+        take_reading(q, x);
+    drop_reading(&q->reading);
+    if (!x || g->stopping)
+        question_free(q);
+    else if (q->about == ABOUT_OPENAPI_V2)
+        finish(q, x, true);
+    else
+        ask_on(q, x);
+    kl_api_loop_leave(al);
+}
+
+static void begin_reading(struct question *q, struct kl_aggregate_item *x, struct kl_str body)
+{
+    struct kl_aggregate *g = q->g;
+    struct reading *d = &q->reading;
+    *d = (struct reading){.body = kl_bytes_new(body), .known = x->document_stamp};
+    memcpy(d->group, x->group, sizeof d->group);
+    memcpy(d->version, x->version, sizeof d->version);
+    g->flying++;
+    kl_api_loop_enter(home(g)); // whose end waits for it
+    if (d->body && !uv_queue_work(kl_loop_uv(home(g)->loop), &d->work, read_body, on_read))
+        return;
+    g->flying--;
+    drop_reading(d);
+    kl_api_loop_leave(home(g));
+    finish(q, x, false); // without memory: again, soon
+}
+
 static void on_answer(void *arg, int status, struct kl_str body, const struct kl_error *err)
 {
     struct question *q = arg;
@@ -327,14 +318,10 @@ static void on_answer(void *arg, int status, struct kl_str body, const struct kl
     g->flying--;
     if (!x || g->stopping) {
         question_free(q);
-    } else if (q->about == ABOUT_OPENAPI_V2) {
-        if (status == 200)
-            take_document(g, x, body);
+    } else if (q->about == ABOUT_OPENAPI_V2 && status != 200) {
         finish(q, x, true);
-    } else if (q->about == ABOUT_OPENAPI_V3) {
-        take(g, &x->openapi,
-             status == 200 ? kl_aggregate_openapi_hash(&q->arena, body, x->group, x->version)
-                           : NULL);
+    } else if (q->about == ABOUT_OPENAPI_V3 && status != 200) {
+        take(g, &x->openapi, NULL);
         ask_on(q, x);
     } else if (status < 0) {
         failed(q, x,
@@ -346,12 +333,7 @@ static void on_answer(void *arg, int status, struct kl_str body, const struct kl
                                "failing or missing response from %s: bad status from %s: %d",
                                q->url, q->url, status));
     } else {
-        struct kl_bytes *list =
-            kl_aggregate_resources(&q->arena, body, kl_str(x->group), kl_str(x->version));
-        if (list)
-            take(g, &x->resources, list);
-        set_status(g, x, true, "Passed", KL_STR("all checks passed"));
-        ask_on(q, x);
+        begin_reading(q, x, body);
     }
 }
 
