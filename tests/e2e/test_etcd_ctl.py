@@ -201,7 +201,7 @@ def test_leases():
     equal(etcd.json("lease", "timetolive", lease)["ttl"], -1)
     etcd.refuses("etcdserver: requested lease not found", "lease", "revoke", lease)
     etcd.refuses("etcdserver: too large lease TTL", "lease", "grant", "9000000001")
-    short = grant(2)
+    short = grant(8)
     etcd("put", "brief", "v", "--lease", short)
     wait_for(lambda: etcd("get", "brief") == "", "the key goes with its lease", 15)
 

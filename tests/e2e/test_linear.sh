@@ -35,7 +35,7 @@ start_database() {
     "$dbserver" "$@" <"$dir/db.in" >"$dir/db.out" 2>"$dir/db.log" &
     pids+=($!)
     exec 9>"$dir/db.in"
-    for ((i = 0; i < 600; i++)); do
+    for ((i = 0; i < 2400; i++)); do
         database=$(sed -n 's/^\([a-z]*:.*\) [0-9]*$/\1/p' "$dir/db.out")
         [ -n "$database" ] && return
         kill -0 "${pids[-1]}" 2>/dev/null || break

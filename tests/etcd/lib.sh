@@ -24,7 +24,7 @@ build() {
 # wait_healthy URL PID LOG
 wait_healthy() {
     local i
-    for ((i = 0; i < 300; i++)); do
+    for ((i = 0; i < 1800; i++)); do
         [[ $(curl -s "$1/health") == *'"health":"true"'* ]] && return
         kill -0 "$2" 2>/dev/null || break
         read -rt 0.1 <> <(:)
