@@ -14,14 +14,6 @@ static const struct kl_value *context(const struct kl_value *pod, const struct k
     return v ? v : kl_path(pod, KL_F_spec, KL_F_securityContext, field);
 }
 
-static struct kl_cri_int64_value *boxed(struct kl_arena *a, int64_t v)
-{
-    struct kl_cri_int64_value *b = v >= 0 ? kl_arena_zalloc(a, sizeof(*b)) : NULL;
-    if (b)
-        b->value = v;
-    return b;
-}
-
 static void put_strings(struct kl_arena *a, const struct kl_value *list, struct kl_str **ret,
                         size_t *ret_n)
 {
@@ -199,28 +191,21 @@ static int put_security(struct kl_arena *a, const struct kl_value *pod,
     const struct kl_value *c = in->container, *spec = kl_get(pod, KL_F_spec);
     struct kl_cri_linux_container_security_context *s =
         KL_ARENA_NEW(a, struct kl_cri_linux_container_security_context);
-    struct kl_cri_namespace_option *ns = KL_ARENA_NEW(a, struct kl_cri_namespace_option);
+    struct kl_cri_namespace_option *ns = kl_pod_namespaces(a, spec);
     if (!s || !ns)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     int64_t uid = kl_int_or(context(pod, c, KL_F_runAsUser), -1);
     int r = check_non_root(pod, in, uid, err);
     if (r)
         return r;
-    s->run_as_user = boxed(a, uid);
+    s->run_as_user = kl_cri_id(a, uid);
     if (uid < 0 && in->image_uid >= 0)
-        s->run_as_user = boxed(a, in->image_uid);
+        s->run_as_user = kl_cri_id(a, in->image_uid);
     else if (uid < 0)
         s->run_as_username = in->image_user;
     int64_t gid = kl_int_or(context(pod, c, KL_F_runAsGroup), -1);
     if (gid >= 0 && (s->run_as_user || s->run_as_username.n))
-        s->run_as_group = boxed(a, gid);
-    ns->network =
-        kl_true_at(spec, KL_F_hostNetwork) ? KL_CRI_NAMESPACE_MODE_NODE : KL_CRI_NAMESPACE_MODE_POD;
-    ns->ipc =
-        kl_true_at(spec, KL_F_hostIPC) ? KL_CRI_NAMESPACE_MODE_NODE : KL_CRI_NAMESPACE_MODE_POD;
-    ns->pid = kl_true_at(spec, KL_F_hostPID)                 ? KL_CRI_NAMESPACE_MODE_NODE
-              : kl_true_at(spec, KL_F_shareProcessNamespace) ? KL_CRI_NAMESPACE_MODE_POD
-                                                             : KL_CRI_NAMESPACE_MODE_CONTAINER;
+        s->run_as_group = kl_cri_id(a, gid);
     s->namespace_options = ns;
     s->privileged = kl_true_at(c, KL_F_securityContext, KL_F_privileged);
     s->readonly_rootfs = kl_true_at(c, KL_F_securityContext, KL_F_readOnlyRootFilesystem);

@@ -24,6 +24,11 @@ struct kl_container_inputs {
 int kl_container_config(struct kl_arena *a, struct kl_pod *p, const struct kl_container_inputs *in,
                         struct kl_cri_container_config **ret, struct kl_error *err);
 
+// What both say. Namespaces of a pod's spec, and a user's or group's id, NULL when it is negative
+// (not given); NULL also: out of memory.
+struct kl_cri_namespace_option *kl_pod_namespaces(struct kl_arena *a, const struct kl_value *spec);
+struct kl_cri_int64_value *kl_cri_id(struct kl_arena *a, int64_t id);
+
 struct kl_str kl_pod_hostname(const struct kl_value *pod);
 // The text of the pod's /etc/hosts; `host` is the node's own file (hostNetwork).
 struct kl_str kl_hosts_file(struct kl_arena *a, const struct kl_value *pod, struct kl_str ip,

@@ -29,12 +29,27 @@ static int64_t id_of(const struct kl_value *sc, kl_sym field)
     return kl_int_at(sc, -1, field);
 }
 
-static struct kl_cri_int64_value *boxed(struct kl_arena *a, int64_t v)
+struct kl_cri_int64_value *kl_cri_id(struct kl_arena *a, int64_t v)
 {
     struct kl_cri_int64_value *b = v >= 0 ? kl_arena_zalloc(a, sizeof(*b)) : NULL;
     if (b)
         b->value = v;
     return b;
+}
+
+struct kl_cri_namespace_option *kl_pod_namespaces(struct kl_arena *a, const struct kl_value *spec)
+{
+    struct kl_cri_namespace_option *ns = KL_ARENA_NEW(a, struct kl_cri_namespace_option);
+    if (!ns)
+        return NULL;
+    ns->network =
+        kl_true_at(spec, KL_F_hostNetwork) ? KL_CRI_NAMESPACE_MODE_NODE : KL_CRI_NAMESPACE_MODE_POD;
+    ns->ipc =
+        kl_true_at(spec, KL_F_hostIPC) ? KL_CRI_NAMESPACE_MODE_NODE : KL_CRI_NAMESPACE_MODE_POD;
+    ns->pid = kl_true_at(spec, KL_F_hostPID)                 ? KL_CRI_NAMESPACE_MODE_NODE
+              : kl_true_at(spec, KL_F_shareProcessNamespace) ? KL_CRI_NAMESPACE_MODE_POD
+                                                             : KL_CRI_NAMESPACE_MODE_CONTAINER;
+    return ns;
 }
 
 static void put_ports(struct kl_arena *a, const struct kl_value *pod,
@@ -80,24 +95,17 @@ static void put_linux(struct kl_arena *a, struct kl_pod *p, struct kl_cri_pod_sa
         KL_ARENA_NEW(a, struct kl_cri_linux_pod_sandbox_config);
     struct kl_cri_linux_sandbox_security_context *s =
         KL_ARENA_NEW(a, struct kl_cri_linux_sandbox_security_context);
-    struct kl_cri_namespace_option *ns = KL_ARENA_NEW(a, struct kl_cri_namespace_option);
+    struct kl_cri_namespace_option *ns = kl_pod_namespaces(a, spec);
     struct kl_cri_security_profile *seccomp = KL_ARENA_NEW(a, struct kl_cri_security_profile);
     char *path = kl_arena_zalloc(a, 512);
     if (!l || !s || !ns || !path || !seccomp)
         return;
     kl_cgroup_pod_path(path, 512, p->k->conf.cgroup_root, kl_pod_qos(pod), kl_str(p->uid));
     l->cgroup_parent = kl_str(path);
-    ns->network =
-        kl_true_at(spec, KL_F_hostNetwork) ? KL_CRI_NAMESPACE_MODE_NODE : KL_CRI_NAMESPACE_MODE_POD;
-    ns->ipc =
-        kl_true_at(spec, KL_F_hostIPC) ? KL_CRI_NAMESPACE_MODE_NODE : KL_CRI_NAMESPACE_MODE_POD;
-    ns->pid = kl_true_at(spec, KL_F_hostPID)                 ? KL_CRI_NAMESPACE_MODE_NODE
-              : kl_true_at(spec, KL_F_shareProcessNamespace) ? KL_CRI_NAMESPACE_MODE_POD
-                                                             : KL_CRI_NAMESPACE_MODE_CONTAINER;
     s->namespace_options = ns;
-    s->run_as_user = boxed(a, id_of(sc, KL_F_runAsUser));
+    s->run_as_user = kl_cri_id(a, id_of(sc, KL_F_runAsUser));
     if (s->run_as_user)
-        s->run_as_group = boxed(a, id_of(sc, KL_F_runAsGroup));
+        s->run_as_group = kl_cri_id(a, id_of(sc, KL_F_runAsGroup));
     s->privileged = any_privileged(pod);
     seccomp->profile_type = KL_CRI_SECURITY_PROFILE_PROFILE_TYPE_RUNTIMEDEFAULT;
     s->seccomp = seccomp;
