@@ -3,8 +3,6 @@
 #include "object/crd/crd_int.h"
 #include "object/json.h"
 
-enum { KEYS_MAX = 16 };
-
 static uint32_t flags_of(struct kl_shape s)
 {
     return s.node ? crd_flags(s.words, s.node) : CRD_OBJECT | CRD_PRESERVE;
@@ -113,27 +111,13 @@ static bool key_value(struct kl_arena *a, struct kl_shape list, const struct kl_
     return preset.n && kl_json_parse(a, preset, NULL, ret, &ignored) == 0;
 }
 
-static int no_keys(const struct kl_str *keys, size_t n, struct kl_error *err)
-{
-    struct kl_buf b;
-    kl_buf_init(&b, sizeof err->msg);
-    for (size_t i = 0; i < n; i++)
-        kl_buf_printf(&b, "%s\"%.*s\"", i ? " " : "", KL_PRI(keys[i]));
-    kl_error_set(err, KL_EINVALID,
-                 "associative list with keys has an element that omits all key fields [%.*s] (and "
-                 "doesn't have default values for any key fields)",
-                 KL_PRI(kl_buf_str(&b)));
-    kl_buf_fini(&b);
-    return KL_EINVALID;
-}
-
 int kl_custom_item(struct kl_arena *a, struct kl_shape list, const struct kl_value *item,
                    struct kl_elem *ret, struct kl_error *err)
 {
     const uint32_t *texts;
-    struct kl_str names[KEYS_MAX], sorted[KEYS_MAX];
+    struct kl_str names[KL_LIST_KEYS_MAX], sorted[KL_LIST_KEYS_MAX];
     uint32_t n = crd_list(list.words, list.node, CRD_KEYS, &texts);
-    n = n > KEYS_MAX ? KEYS_MAX : n;
+    n = n > KL_LIST_KEYS_MAX ? KL_LIST_KEYS_MAX : n;
     struct kl_elem_key *keys = kl_arena_alloc(a, (n + 1) * sizeof *keys);
     if (!keys)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
@@ -148,5 +132,5 @@ int kl_custom_item(struct kl_arena *a, struct kl_shape list, const struct kl_val
     for (uint32_t i = 0; i < n; i++)
         if (key_value(a, list, item, sorted[i], &keys[ret->n].value))
             keys[ret->n++].name = sorted[i];
-    return ret->n ? 0 : no_keys(names, n, err);
+    return ret->n ? 0 : kl_shape_no_keys(names, n, err);
 }

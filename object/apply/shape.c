@@ -2,8 +2,6 @@
 #include "object/apply/custom_int.h"
 #include "object/json.h"
 
-enum { KEYS_MAX = 16 };
-
 unsigned kl_shape_atoms(struct kl_shape s)
 {
     if (s.words)
@@ -240,7 +238,7 @@ static size_t sorted_keys(const struct kl_field *f, uint32_t *ret)
     if (f->list_type == KL_LIST_NONE)
         ret[n++] = f->merge_key;
     for (const uint32_t *k = f->list_map_keys; k && *k && f->list_type == KL_LIST_MAP; k++)
-        if (n < KEYS_MAX)
+        if (n < KL_LIST_KEYS_MAX)
             ret[n++] = *k;
     for (size_t i = 1; i < n; i++)
         for (size_t j = i; j && kl_str_cmp(kl_sym_name(ret[j - 1]), kl_sym_name(ret[j])) > 0; j--) {
@@ -251,13 +249,12 @@ static size_t sorted_keys(const struct kl_field *f, uint32_t *ret)
     return n;
 }
 
-static int no_keys(const struct kl_field *f, struct kl_error *err)
+int kl_shape_no_keys(const struct kl_str *keys, size_t n, struct kl_error *err)
 {
     struct kl_buf b;
-    const uint32_t one[] = {f->merge_key, 0};
     kl_buf_init(&b, sizeof err->msg);
-    for (const uint32_t *k = f->list_type == KL_LIST_NONE ? one : f->list_map_keys; *k; k++)
-        kl_buf_printf(&b, "%s\"%.*s\"", b.n ? " " : "", KL_PRI(kl_sym_name(*k)));
+    for (size_t i = 0; i < n; i++)
+        kl_buf_printf(&b, "%s\"%.*s\"", i ? " " : "", KL_PRI(keys[i]));
     kl_error_set(err, KL_EINVALID,
                  "associative list with keys has an element that omits all key fields [%.*s] (and "
                  "doesn't have default values for any key fields)",
@@ -266,10 +263,22 @@ static int no_keys(const struct kl_field *f, struct kl_error *err)
     return KL_EINVALID;
 }
 
+// As the schema has them, not sorted.
+static int no_keys(const struct kl_field *f, struct kl_error *err)
+{
+    const uint32_t one[] = {f->merge_key, 0};
+    struct kl_str names[KL_LIST_KEYS_MAX];
+    size_t n = 0;
+    for (const uint32_t *k = f->list_type == KL_LIST_NONE ? one : f->list_map_keys;
+         *k && n < KL_LIST_KEYS_MAX; k++)
+        names[n++] = kl_sym_name(*k);
+    return kl_shape_no_keys(names, n, err);
+}
+
 int kl_shape_item(struct kl_arena *a, struct kl_shape list, const struct kl_value *item,
                   struct kl_elem *ret, struct kl_error *err)
 {
-    uint32_t syms[KEYS_MAX];
+    uint32_t syms[KL_LIST_KEYS_MAX];
     if (!kl_shape_has_keys(list))
         return set_item(item, ret, err);
     if (item->kind == KL_NULL)
