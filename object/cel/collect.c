@@ -111,6 +111,17 @@ struct kl_cel_val cel_settled(struct kl_cel_val v)
     return cel_list_of(g->items, g->n);
 }
 
+struct kl_cel_val cel_list_concat(struct kl_arena *a, struct kl_cel_val x, struct kl_cel_val y)
+{
+    size_t n = cel_count(x) + cel_count(y);
+    struct cel_concat *c = KL_ARENA_NEW(a, struct cel_concat);
+    if (!c || n > UINT32_MAX)
+        return CEL_NO_MEMORY;
+    c->left = x;
+    c->right = y;
+    return (struct kl_cel_val){.kind = KL_CEL_LIST, .form = F_CONCAT, .n = (uint32_t)n, .p = c};
+}
+
 struct kl_cel_val cel_list_add(struct kl_arena *a, struct kl_cel_val x, struct kl_cel_val y)
 {
     size_t nx = cel_count(x), ny = cel_count(y);
@@ -123,15 +134,7 @@ struct kl_cel_val cel_list_add(struct kl_arena *a, struct kl_cel_val x, struct k
     }
     if (x.form == F_TYPED)
         return cel_typed_list_add(a, x, y);
-    if (!nx || !ny)
-        return nx ? x : y;
-    struct cel_concat *c = KL_ARENA_NEW(a, struct cel_concat);
-    if (!c || nx + ny > UINT32_MAX)
-        return CEL_NO_MEMORY;
-    c->left = x;
-    c->right = y;
-    return (struct kl_cel_val){
-        .kind = KL_CEL_LIST, .form = F_CONCAT, .n = (uint32_t)(nx + ny), .p = c};
+    return nx && ny ? cel_list_concat(a, x, y) : nx ? x : y;
 }
 
 struct kl_cel_val cel_contains(struct kl_arena *a, struct kl_cel_val list, struct kl_cel_val v)

@@ -78,18 +78,20 @@ static size_t scan_escape(const struct lexer *l, size_t i, size_t *ret_bad)
     return i + (size_t)digits + 1;
 }
 
+// Behind one character of a string, or 0 with *ret_bad.
+static size_t scan_char(const struct lexer *l, size_t i, bool raw, size_t *ret_bad)
+{
+    return at(l, i) == '\\' && !raw ? scan_escape(l, i + 1, ret_bad) : i + 1;
+}
+
 static size_t scan_triple(const struct lexer *l, size_t i, int quote, bool raw, size_t *ret_bad)
 {
     for (i += 3; at(l, i) >= 0;) {
         if (at(l, i) == quote && at(l, i + 1) == quote && at(l, i + 2) == quote)
             return i + 3;
-        if (at(l, i) == '\\' && !raw) {
-            i = scan_escape(l, i + 1, ret_bad);
-            if (!i)
-                return 0;
-        } else {
-            i++;
-        }
+        i = scan_char(l, i, raw, ret_bad);
+        if (!i)
+            return 0;
     }
     *ret_bad = i;
     return 0;
@@ -106,13 +108,9 @@ static size_t scan_string(const struct lexer *l, size_t i, bool raw, size_t *ret
     for (i++; at(l, i) >= 0 && at(l, i) != '\n' && at(l, i) != '\r';) {
         if (at(l, i) == quote)
             return i + 1;
-        if (at(l, i) == '\\' && !raw) {
-            i = scan_escape(l, i + 1, ret_bad);
-            if (!i)
-                return 0;
-        } else {
-            i++;
-        }
+        i = scan_char(l, i, raw, ret_bad);
+        if (!i)
+            return 0;
     }
     *ret_bad = i;
     return 0;

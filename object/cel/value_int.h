@@ -113,6 +113,8 @@ struct kl_cel_val cel_list_of(const struct kl_cel_val *items, size_t n);
 struct kl_cel_val cel_new_growing(struct kl_arena *a, enum kl_cel_kind kind);
 bool cel_push(struct kl_arena *a, struct cel_growing *g, struct kl_cel_val v);
 struct kl_cel_val cel_settled(struct kl_cel_val v); // F_GROWS to F_ITEMS
+// Joined without copying.
+struct kl_cel_val cel_list_concat(struct kl_arena *a, struct kl_cel_val x, struct kl_cel_val y);
 struct kl_cel_val cel_list_add(struct kl_arena *a, struct kl_cel_val x, struct kl_cel_val y);
 struct kl_cel_val cel_contains(struct kl_arena *a, struct kl_cel_val list, struct kl_cel_val v);
 // 0: not there. An error value counts as found.

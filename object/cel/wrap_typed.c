@@ -325,15 +325,8 @@ struct kl_cel_val cel_typed_list_add(struct kl_arena *a, struct kl_cel_val x, st
 {
     const struct kl_cel_decl *d = x.aux;
     size_t nx = cel_count(x), ny = cel_count(y);
-    if (d->list_type != KL_LIST_MAP && d->list_type != KL_LIST_SET) {
-        struct cel_concat *c = KL_ARENA_NEW(a, struct cel_concat);
-        if (!c || nx + ny > UINT32_MAX)
-            return CEL_NO_MEMORY;
-        c->left = x;
-        c->right = y;
-        return (struct kl_cel_val){
-            .kind = KL_CEL_LIST, .form = F_CONCAT, .n = (uint32_t)(nx + ny), .p = c};
-    }
+    if (d->list_type != KL_LIST_MAP && d->list_type != KL_LIST_SET)
+        return cel_list_concat(a, x, y);
     struct kl_cel_val *items = kl_arena_alloc(a, (nx + ny + 1) * sizeof *items);
     size_t n = nx;
     if (!items)
