@@ -246,6 +246,7 @@ static int begin(struct server *s, struct kl_error *err)
         .member_id = s->cluster.n ? kl_etcd_cluster_member_id : NULL,
         .member_name = s->cluster.n ? kl_etcd_cluster_member_name : NULL,
         .member_arg = &s->cluster,
+        .peers = s->cluster.peers,
         .plain_peers = s->cluster.plain,
         .no_gateway = !f->gateway,
         .watch_progress_ms = f->progress_ms && f->progress_ms < 100 ? 100 : f->progress_ms};

@@ -34,7 +34,7 @@ static size_t strings_of(struct kl_arena *a, const char *const *from, struct kl_
     return *ret ? n : 0;
 }
 
-static void fill_self(const struct kl_etcd *e, struct kl_arena *a, struct kl_etcd_member *m)
+void kl_etcd_fill_self(const struct kl_etcd *e, struct kl_arena *a, struct kl_etcd_member *m)
 {
     m->name = kl_str(e->o.name);
     m->n_client_urls = strings_of(a, e->o.client_urls, &m->client_urls);
@@ -54,8 +54,9 @@ static void fill_raft(const struct kl_etcd *e, struct kl_arena *a, struct kl_etc
                 kl_arena_printf(a, "%s://%s", e->o.plain_peers ? "http" : "https", from->address);
     }
     if (from->self)
-        fill_self(e, a, m);
-    else if (from->connected && e->o.member_name) // etcd's have no name before they start
+        kl_etcd_fill_self(e, a, m);
+    else if (!kl_etcd_roster_fill(e, a, m) && from->connected &&
+             e->o.member_name) // etcd's have no name before they start
         m->name = kl_str(e->o.member_name(e->o.member_arg, from->id));
     if (!m->name.n && from->connected)
         m->name = kl_arena_printf(a, "%016llx", (unsigned long long)from->id);
@@ -76,8 +77,10 @@ static int fill_members(struct kl_grpc_rpc *c, struct members *m)
     m->header = kl_etcd_header(e, 0);
     if (!raft) {
         m->v[0].id = e->member_id;
-        fill_self(e, a, &m->v[0]);
+        kl_etcd_fill_self(e, a, &m->v[0]);
     }
+    if (raft)
+        kl_etcd_roster_forget(e, st);
     for (size_t i = 0; raft && i < m->n; i++)
         fill_raft(e, a, &m->v[i], &st->members[i]);
     return 0;

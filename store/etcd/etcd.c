@@ -157,6 +157,7 @@ static void free_strings(const char *const *v)
 
 static void free_etcd(struct kl_etcd *e)
 {
+    kl_etcd_roster_free(e);
     kl_grpc_server_free(e->grpc);
     free_strings(e->o.client_urls);
     free_strings(e->o.peer_urls);
@@ -222,6 +223,10 @@ int kl_etcd_new(const struct kl_etcd_options *o, struct kl_etcd **ret, struct kl
     atomic_init(&e->stopping, false);
     kl_etcd_header_init(e);
     kl_etcd_cluster_refresh(e);
+    if (kl_etcd_roster_open(e)) {
+        free_etcd(e);
+        return kl_error_set(err, KL_ENOMEM, "etcd server: out of memory");
+    }
     *ret = e;
     return 0;
 }
@@ -315,6 +320,7 @@ static void run_stop(struct kl_task *t)
 void kl_etcd_stop(struct kl_etcd *e, uint32_t deadline_ms, void (*done)(void *arg), void *arg)
 {
     atomic_store(&e->stopping, true);
+    kl_etcd_roster_close(e);
     e->deadline_ms = deadline_ms;
     e->done = done;
     e->done_arg = arg;

@@ -6,6 +6,8 @@
 #include "store/store.h"
 #include "net/tls.h"
 
+struct kl_peers;
+
 #define KL_ETCD_VERSION "3.6.8" // what Status and /version say
 #define KL_ETCD_CLUSTER_VERSION "3.6.0"
 #define KL_ETCD_CLUSTER_MINOR "3.6"
@@ -25,8 +27,9 @@ struct kl_etcd_options {
     uint64_t (*member_id)(void *arg, const char *address); // of one that is to join [not so]
     const char *(*member_name)(void *arg, uint64_t id);    // "" when it is not known [none]
     void *member_arg;
-    bool plain_peers;                // their URLs are http [https]
-    int64_t quota_bytes;             // of the datastore, beyond which NOSPACE is raised [none]
+    struct kl_peers *peers; // the members', by which they tell each other their client URLs [none]
+    bool plain_peers;       // their URLs are http [https]
+    int64_t quota_bytes;    // of the datastore, beyond which NOSPACE is raised [none]
     size_t max_request_bytes;        // [1.5 MiB] --max-request-bytes
     uint32_t max_txn_ops;            // [128] --max-txn-ops
     uint32_t max_streams;            // [unlimited] --max-concurrent-streams

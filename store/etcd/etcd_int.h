@@ -58,7 +58,8 @@ struct kl_etcd {
     void (*done)(void *arg);
     void *done_arg;
     struct kl_task stop_task;
-    char header_ids[24]; // cluster_id and member_id, encoded
+    struct kl_etcd_roster *roster; // NULL: no members tell of themselves
+    char header_ids[24];           // cluster_id and member_id, encoded
     size_t header_ids_n;
 };
 

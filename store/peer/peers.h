@@ -20,6 +20,7 @@ enum kl_peer_channel {
     KL_PEER_READ,    // store/raft: "which term are you in?"
     KL_PEER_FORWARD, // store/forward.c: transactions and their answers
     KL_PEER_HEAD,    // store/sql: "the log has grown"
+    KL_PEER_MEMBER,  // store/etcd: names and URLs for clients
     KL_PEER_CHANNELS
 };
 

@@ -157,6 +157,13 @@ def test_three_members_with_certificates():
     cluster = trio()
     serves(cluster, "a")
     holds(cluster[0].ctl("endpoint", "health"), "is healthy|")
+    everybody = {x.peer: (x.name, [x.url]) for x in cluster}
+    for m in cluster:  # members tell each other after they have met
+        wait_for(lambda m=m: {p: (x.get("name"), x.get("clientURLs")) for p, x in m.members().items()} == everybody,
+                 "names and client URLs of all members")
+    status = json.loads(cluster[0].ctl("endpoint", "status", "--cluster", "-w", "json"))
+    equal(sorted(x["Endpoint"] for x in status), sorted(m.url for m in cluster))
+    equal(len({x["Status"]["header"]["member_id"] for x in status}), 3, "members that answered")
     told = [m.members() for m in cluster]
     for i, m in enumerate(cluster):
         equal(sorted(told[i]), sorted(x.peer for x in cluster))
@@ -202,6 +209,7 @@ def test_a_member_dies_and_comes_back():
     leader.kill()
     wait_for(lambda: sum(m.metric("etcd_server_is_leader") for m in rest) == 1, "another one leads", 60)
     serves(rest, "while one is down")
+    equal(rest[0].members()[leader.peer]["clientURLs"], [leader.url], "of one that is down")
     leader.start(cluster)
     wait_for(leader.healthy, "it is back", 60)
     equal(leader.ctl("get", "while one is down", "--print-value-only"), "value of while one is down\n")
