@@ -283,6 +283,23 @@ const char *kl_served_version(const struct kl_apiserver *s, const struct kl_grou
     return NULL;
 }
 
+bool kl_serves_version(const struct kl_apiserver *s, struct kl_str group, struct kl_str version)
+{
+    for (uint16_t i = 0; i < kl_nresources; i++)
+        if (kl_is_served(s, &kl_resources[i]) && kl_str_eqz(group, kl_resources[i].group) &&
+            kl_str_eqz(version, kl_resources[i].version))
+            return true;
+    return false;
+}
+
+uint64_t kl_served_stamp(const struct kl_apiserver *s)
+{
+    uint64_t h = 14695981039346656037u; // FNV-1a
+    for (uint16_t i = 0; s->served && i < kl_nresources; i++)
+        h = (h ^ (uint64_t)s->served->on[i]) * 1099511628211u;
+    return s->served ? h : 0;
+}
+
 void kl_served_fix(struct kl_req *r)
 {
     struct kl_req_info *i = &r->info;

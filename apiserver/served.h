@@ -15,5 +15,9 @@ void kl_served_free(struct kl_served *s); // accepts NULL
 bool kl_is_served(const struct kl_apiserver *s, const struct kl_resource *r);
 // The i-th version of a group that is served, preferred first; NULL: no more.
 const char *kl_served_version(const struct kl_apiserver *s, const struct kl_group *g, size_t i);
+// Whether that is one of them.
+bool kl_serves_version(const struct kl_apiserver *s, struct kl_str group, struct kl_str version);
+// A number that differs where what is served does; 0: the default.
+uint64_t kl_served_stamp(const struct kl_apiserver *s);
 // After kl_req_info_parse: what the path names, if it is served here. s->served is set.
 void kl_served_fix(struct kl_req *r);

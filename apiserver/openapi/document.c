@@ -3,6 +3,7 @@
 // refer to becomes the definitions. Only the place in the walk is kept.
 #include "apiserver/discovery.h"
 #include "apiserver/openapi/openapi_int.h"
+#include "apiserver/served.h"
 #include <stdlib.h>
 
 enum { PIECE_BYTES = 32 << 10, SCRATCH_MAX = 64 << 20 };
@@ -79,8 +80,8 @@ static void plan_rows(struct kl_oa_doc *d, const char *group, const char *versio
 {
     add_group(d, group, version);
     for (uint16_t i = 0; i < kl_nresources; i++)
-        if (kl_resources[i].enabled && !strcmp(kl_resources[i].group, group) &&
-            !strcmp(kl_resources[i].version, version))
+        if (kl_is_served(d->call->req.srv, &kl_resources[i]) &&
+            !strcmp(kl_resources[i].group, group) && !strcmp(kl_resources[i].version, version))
             add_step(d, (struct step){.kind = STEP_ROW, .index = i});
 }
 
@@ -92,11 +93,11 @@ static void plan_all(struct kl_oa_doc *d)
     add_group(d, NULL, NULL);
     for (uint16_t i = 0; i < kl_ngroups; i++) {
         const struct kl_group *g = &kl_groups[i];
-        if (!g->enabled || !g->enabled[0])
-            continue;
-        add_group(d, g->name, NULL);
-        for (size_t k = 0; g->enabled[k]; k++)
-            plan_rows(d, g->name, g->enabled[k]);
+        const char *v = kl_oa_version(d->call->req.srv, g, 0);
+        if (v)
+            add_group(d, g->name, NULL);
+        for (size_t k = 0; v; v = kl_oa_version(d->call->req.srv, g, ++k))
+            plan_rows(d, g->name, v);
     }
 }
 
@@ -108,9 +109,11 @@ static void plan_group(struct kl_oa_doc *d)
             continue;
         if (d->ask.what == KL_OA_GROUP)
             add_group(d, g->name, NULL);
-        for (size_t k = 0; d->ask.what == KL_OA_V3 && g->enabled && g->enabled[k]; k++)
-            if (kl_str_eqz(d->ask.version, g->enabled[k]))
-                plan_rows(d, g->name, g->enabled[k]);
+        const char *v = NULL;
+        for (size_t k = 0; d->ask.what == KL_OA_V3 && (v = kl_oa_version(d->call->req.srv, g, k));
+             k++)
+            if (kl_str_eqz(d->ask.version, v))
+                plan_rows(d, g->name, v);
     }
 }
 
@@ -144,7 +147,7 @@ struct kl_oa_doc *kl_oa_doc_new(struct kl_api_call *c, const struct kl_oa_ask *a
     d->src = r->srv->openapi;
     kl_arena_init(&d->arena, SCRATCH_MAX);
     kl_buf_init(&d->text, SCRATCH_MAX);
-    d->failed = kl_oa_types_init(&d->types) != 0;
+    d->failed = kl_oa_types_init(&d->types, c->req.srv) != 0;
     switch (ask->what) {
     case KL_OA_V2:
         plan_all(d);
@@ -248,7 +251,7 @@ static int put_frame(struct kl_oa_doc *d, struct kl_buf *out, const char *text, 
 
 static int put_head(struct kl_oa_doc *d, struct kl_buf *out)
 {
-    struct kl_oa_own own = {&d->types, d->texts, d->src, d->custom, d->ncustom};
+    struct kl_oa_own own = {&d->types, d->texts, d->src, d->custom, d->ncustom, d->call->req.srv};
     int rc = d->merge ? kl_oa_merge_plan(d->merge, &own) : 0;
     return rc         ? rc
            : is_v2(d) ? put_frame(d, out, "{\"swagger\":\"2.0\"," INFO ",\"paths\":{",

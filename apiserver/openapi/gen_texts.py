@@ -16,6 +16,13 @@ def rows(values):
                    for i in range(0, len(values), 20))
 
 
+def fields_of(types, name):
+    """Of the struct that a type is, perhaps under another's name."""
+    while types[name]["kind"] == "ref":
+        name = types[name]["ref"]
+    return types[name].get("fields", [])
+
+
 def main():
     with open(sys.argv[1], encoding="utf-8") as f:
         types = json.load(f)
@@ -26,7 +33,7 @@ def main():
     number = {}
     for name in sorted(types, key=lambda n: (n.rsplit(".", 1)[1], n)):
         said = texts.get(name, {})
-        for key in [""] + [f["name"] for f in types[name].get("fields", [])]:
+        for key in [""] + [f["name"] for f in fields_of(types, name)]:
             if said.get(key):
                 number.setdefault(said[key], len(number) + 1)
     first, ids = [], []
@@ -34,7 +41,7 @@ def main():
         said = texts.get(name, {})
         first.append(len(ids))
         ids += [number.get(said.get(key), 0)
-                for key in [""] + [f["name"] for f in types[name].get("fields", [])]]
+                for key in [""] + [f["name"] for f in fields_of(types, name)]]
     # As they stand in a document, between quotes.
     plain = b"".join(json.dumps(t, ensure_ascii=False)[1:-1].encode() + b"\0" for t in number)
     packed = zlib.compress(plain, 9)

@@ -130,7 +130,7 @@ static bool own_sum(struct plan *p, enum kl_remote_part part, struct kl_str name
     kl_buf_init(&text, SCRATCH_MAX);
     if (part == KL_REMOTE_PARAMETERS) {
         found = kl_oa_put_shared_param(&text, name);
-    } else if (kl_oa_types_init(&scratch)) {
+    } else if (kl_oa_types_init(&scratch, own->srv)) {
         p->failed = true;
     } else {
         if (type && type->in_openapi && own->types) {
@@ -231,11 +231,13 @@ static uint16_t fate_of(struct plan *p, enum kl_remote_part part, size_t at,
 // Paths of a version that this server has itself, or that is a custom resource's, are there.
 static bool is_served_here(const struct kl_oa_own *own, const struct kl_remote_doc *d)
 {
-    for (uint16_t i = 0; i < kl_ngroups; i++)
-        for (size_t k = 0; kl_groups[i].enabled && kl_groups[i].enabled[k]; k++)
-            if (!strcmp(kl_groups[i].name, d->group) &&
-                !strcmp(kl_groups[i].enabled[k], d->version))
+    for (uint16_t i = 0; i < kl_ngroups; i++) {
+        const struct kl_group *g = &kl_groups[i];
+        const char *has;
+        for (size_t k = 0; !strcmp(g->name, d->group) && (has = kl_oa_version(own->srv, g, k)); k++)
+            if (!strcmp(has, d->version))
                 return true;
+    }
     for (size_t i = 0; i < own->ncustom; i++)
         if (!strcmp(own->custom[i].res->group, d->group) &&
             !strcmp(own->custom[i].res->version, d->version))

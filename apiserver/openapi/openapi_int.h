@@ -131,11 +131,12 @@ bool kl_oa_other_path(size_t at, struct kl_oa_path *ret);
 
 // What a document refers to and still has to write.
 struct kl_oa_types {
-    uint16_t *queue; // indexes in kl_types; n met, `done` written
+    const struct kl_apiserver *srv; // whose versions a kind of every group has; NULL: the default
+    uint16_t *queue;                // indexes in kl_types; n met, `done` written
     uint8_t *seen;
     size_t n, done;
 };
-int kl_oa_types_init(struct kl_oa_types *t);
+int kl_oa_types_init(struct kl_oa_types *t, const struct kl_apiserver *srv);
 void kl_oa_types_fini(struct kl_oa_types *t);
 void kl_oa_want(struct kl_oa_types *t, const struct kl_type *type);
 void kl_oa_want_name(struct kl_oa_types *t, struct kl_str name); // unknown ones go unheard
@@ -184,7 +185,10 @@ struct kl_oa_own {
     const struct kl_openapi_source *src;
     const struct kl_openapi_custom *custom;
     size_t ncustom;
+    const struct kl_apiserver *srv; // NULL: what is served by default
 };
+// The i-th version of a group in its documents; NULL: no more. srv as above.
+const char *kl_oa_version(const struct kl_apiserver *srv, const struct kl_group *g, size_t i);
 // Which of their definitions and parameters are there already, or need another name. Before the
 // first of the following.
 int kl_oa_merge_plan(struct kl_oa_merge *m, const struct kl_oa_own *own);

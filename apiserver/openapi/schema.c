@@ -3,12 +3,13 @@
 // that mean anything; version 3 has both.
 #include "apiserver/openapi/facts_int.h"
 #include "apiserver/openapi/openapi_int.h"
+#include "apiserver/served.h"
 #include <stdlib.h>
 
-int kl_oa_types_init(struct kl_oa_types *t)
+int kl_oa_types_init(struct kl_oa_types *t, const struct kl_apiserver *srv)
 {
-    *t = (struct kl_oa_types){.queue = calloc(kl_ntypes, sizeof *t->queue),
-                              .seen = calloc(kl_ntypes, 1)};
+    *t = (struct kl_oa_types){
+        .srv = srv, .queue = calloc(kl_ntypes, sizeof *t->queue), .seen = calloc(kl_ntypes, 1)};
     if (t->queue && t->seen)
         return 0;
     kl_oa_types_fini(t);
@@ -244,6 +245,16 @@ static void put_field(struct out *o, const struct kl_type *in, int at)
     kl_buf_putc(o->b, '}');
 }
 
+const char *kl_oa_version(const struct kl_apiserver *srv, const struct kl_group *g, size_t i)
+{
+    if (srv)
+        return kl_served_version(srv, g, i);
+    for (size_t k = 0; g->enabled && g->enabled[k]; k++)
+        if (k == i)
+            return g->enabled[k];
+    return NULL;
+}
+
 static int compare_fact(const void *key, const void *fact)
 {
     return strcmp(key, ((const struct kl_oa_fact *)fact)->name);
@@ -261,12 +272,14 @@ static void put_facts(struct out *o, const struct kl_type *t, struct kl_str grou
     if (f->gvks && f->every_group) {
         kl_buf_printf(o->b, ",\"x-kubernetes-group-version-kind\":[%.*s", (int)strlen(f->gvks) - 2,
                       f->gvks + 1);
-        for (uint16_t i = 0; i < kl_ngroups; i++)
-            for (size_t k = 0; kl_groups[i].enabled && kl_groups[i].enabled[k]; k++)
-                if (*kl_groups[i].name && (o->v2 || (kl_str_eqz(group, kl_groups[i].name) &&
-                                                     kl_str_eqz(version, kl_groups[i].enabled[k]))))
+        for (uint16_t i = 0; i < kl_ngroups; i++) {
+            const struct kl_group *g = &kl_groups[i];
+            const char *has;
+            for (size_t k = 0; *g->name && (has = kl_oa_version(o->t->srv, g, k)); k++)
+                if (o->v2 || (kl_str_eqz(group, g->name) && kl_str_eqz(version, has)))
                     kl_buf_printf(o->b, ",{\"group\":\"%s\",\"kind\":\"%s\",\"version\":\"%s\"}",
-                                  kl_groups[i].name, kind, kl_groups[i].enabled[k]);
+                                  g->name, kind, has);
+        }
         kl_buf_putc(o->b, ']');
     } else if (f->gvks) {
         kl_buf_printf(o->b, ",\"x-kubernetes-group-version-kind\":%s", f->gvks);

@@ -6,6 +6,7 @@
 #include "apiserver/gzip.h"
 #include "apiserver/metrics.h"
 #include "apiserver/openapi/openapi_int.h"
+#include "apiserver/served.h"
 #include <openssl/sha.h>
 #include <stdio.h>
 #include <time.h>
@@ -18,8 +19,8 @@ void kl_openapi_set_source(struct kl_apiserver *s, const struct kl_openapi_sourc
     s->openapi = src;
 }
 
-// A document is a function of the tables, of this code, of what the source says and of what is
-// merged into it: so is its hash.
+// A document is a function of the tables, of this code, of what is served, of what the source says
+// and of what is merged into it: so is its hash.
 static void make_hash(struct kl_req *r, enum kl_oa_what what, struct kl_str group,
                       struct kl_str version, uint64_t merged, char ret[HASH_CHARS + 1])
 {
@@ -32,9 +33,10 @@ static void make_hash(struct kl_req *r, enum kl_oa_what what, struct kl_str grou
                                  : src->stamp(src->arg, r->al, group, version);
     struct kl_buf b;
     kl_buf_init(&b, 4096);
-    kl_buf_printf(&b, "%s %s %d %.*s %.*s %llu %llu", KL_K8S_VERSION,
+    kl_buf_printf(&b, "%s %s %d %.*s %.*s %llu %llu %llu", KL_K8S_VERSION,
                   r->srv->o.version ? r->srv->o.version : "", (int)what, KL_PRI(group),
-                  KL_PRI(version), (unsigned long long)stamp, (unsigned long long)merged);
+                  KL_PRI(version), (unsigned long long)stamp, (unsigned long long)merged,
+                  (unsigned long long)kl_served_stamp(r->srv));
     SHA512((const unsigned char *)b.p, b.n, sum);
     kl_buf_fini(&b);
     for (size_t i = 0; i < sizeof sum; i++)
@@ -67,22 +69,12 @@ static void put_version_entry(struct index *x, struct kl_str group, struct kl_st
                               KL_PRI(version)));
 }
 
-static bool is_builtin(struct kl_str group, struct kl_str version)
-{
-    for (uint16_t i = 0; i < kl_ngroups; i++)
-        for (size_t k = 0; kl_groups[i].enabled && kl_groups[i].enabled[k]; k++)
-            if (kl_str_eqz(group, kl_groups[i].name) &&
-                kl_str_eqz(version, kl_groups[i].enabled[k]))
-                return true;
-    return false;
-}
-
 // Rows come grouped: one entry for each run of the same group and version.
 static void take_row(void *arg, const struct kl_openapi_custom *c)
 {
     struct index *x = arg;
     struct kl_str group = kl_str(c->res->group), version = kl_str(c->res->version);
-    if (is_builtin(group, version) ||
+    if (kl_serves_version(x->r->srv, group, version) ||
         (x->group.p && kl_str_eq(group, x->group) && kl_str_eq(version, x->version)))
         return;
     x->group = kl_arena_dup(x->r->arena, group);
@@ -129,13 +121,14 @@ static void put_index(struct index *x)
     }
     for (uint16_t i = 0; i < kl_ngroups; i++) {
         const struct kl_group *g = &kl_groups[i];
-        if (!g->enabled || !g->enabled[0])
+        const char *v = kl_oa_version(x->r->srv, g, 0);
+        if (!v)
             continue;
         ask = (struct kl_oa_ask){.what = KL_OA_GROUP, .group = kl_str(g->name)};
         if (*g->name)
             put_entry(x, &ask, kl_arena_printf(x->r->arena, "apis/%s", g->name));
-        for (size_t k = 0; g->enabled[k]; k++)
-            put_version_entry(x, kl_str(g->name), kl_str(g->enabled[k]));
+        for (size_t k = 0; v; v = kl_oa_version(x->r->srv, g, ++k))
+            put_version_entry(x, kl_str(g->name), kl_str(v));
     }
     const struct kl_openapi_source *src = x->r->srv->openapi;
     struct kl_str none = {NULL, 0};

@@ -36,7 +36,9 @@ static const struct kl_value *changed(struct kl_v *c, const struct pair *x, kl_s
     if (is_same(x, field))
         return NULL;
     if (gate && !is_on(c, gate)) {
-        if (v)
+        // What was not in use before is dropped rather than refused (and may have come back as a
+        // default, which is how upstream shows it, too).
+        if (v && kl_get(x->old, field))
             kl_v_forbidden(c, FS(x->at, field), "");
         return NULL;
     }

@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.join(HERE, "openapi"))
 from words import digest, split  # noqa: E402
 
 server = Server()
+every = Server("--runtime-config", "api/all=true")  # as the record was made
 with gzip.open(os.path.join(HERE, "openapi/upstream.json.gz")) as record:
     UPSTREAM = json.load(record)
 # Registered in every group of upstream's scheme, those that are served no more too.
@@ -22,9 +23,9 @@ EVERY_GROUP = {"io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
                "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent"}
 
 
-def served_versions():
+def served_versions(s):
     got = {("", "v1")}
-    for g in server.get("/apis")["groups"]:
+    for g in s.get("/apis")["groups"]:
         got |= {(g["name"], v["version"]) for v in g["versions"]}
     return got
 
@@ -109,11 +110,11 @@ def report(wrong, what):
     check(not wrong, f"{len(wrong)} differences in {what}:\n" + "\n".join(wrong[:40]))
 
 
-def test_v2_paths():
-    got, want = server.get("/openapi/v2"), UPSTREAM["v2"]
+def check_v2_paths(s):
+    got, want = s.get("/openapi/v2"), UPSTREAM["v2"]
     equal(got["swagger"], "2.0")
     equal(got["info"]["title"], "Kubernetes")
-    report(compare_paths(got["paths"], want["paths"], got, want, served_versions()), "paths of v2")
+    report(compare_paths(got["paths"], want["paths"], got, want, served_versions(s)), "paths of v2")
     for k in ("security", "securityDefinitions"):
         equal(got[k], want[k], k)
 
@@ -147,9 +148,9 @@ def compare_words(name, said):
     return [] if ours == UPSTREAM["words"][name] else [f"{name}: other words: {json.dumps(said)[:300]}"]
 
 
-def test_v2_definitions():
-    got, want = server.get("/openapi/v2"), UPSTREAM["v2"]
-    versions = served_versions()
+def check_v2_definitions(s):
+    got, want = s.get("/openapi/v2"), UPSTREAM["v2"]
+    versions = served_versions(s)
     needed = closed_over({p: i for p, i in want["paths"].items() if is_served(p, versions)},
                          want["definitions"])
     wrong = [f"no definition {n}" for n in sorted(needed - set(got["definitions"]))]
@@ -162,9 +163,9 @@ def test_v2_definitions():
     check(len(needed) > 500, len(needed))
 
 
-def test_v3():
-    versions = served_versions()
-    index = server.get("/openapi/v3")["paths"]
+def check_v3(s):
+    versions = served_versions(s)
+    index = s.get("/openapi/v3")["paths"]
     wrong, compared = [], 0
     for name, want in UPSTREAM["v3"].items():
         if not is_served("/" + name, versions):
@@ -173,7 +174,7 @@ def test_v3():
         if name not in index:
             wrong.append(f"not in the index: {name}")
             continue
-        doc = server.get(index[name]["serverRelativeURL"])
+        doc = s.get(index[name]["serverRelativeURL"])
         equal(doc["openapi"], "3.0.0")
         wrong += compare_paths(doc["paths"], want["paths"], doc, want, versions)
         schemas = doc["components"].get("schemas", {})
@@ -189,6 +190,30 @@ def test_v3():
     report(wrong, "v3")
     equal(sorted(set(index) - set(UPSTREAM["v3"])), [])
     check(compared > 900, compared)
+
+
+def test_v2_paths():
+    check_v2_paths(server)
+
+
+def test_v2_definitions():
+    check_v2_definitions(server)
+
+
+def test_v3():
+    check_v3(server)
+
+
+def test_what_is_off_by_default():
+    with every:
+        check_v2_paths(every)
+        check_v2_definitions(every)
+        check_v3(every)
+        has = {(g["name"], v["version"]) for g in every.get("/apis")["groups"] for v in g["versions"]}
+        equal({"/".join(x) for x in has if "alpha" in x[1]},
+              {n[len("apis/"):] for n in UPSTREAM["v3"] if "alpha" in n})
+        holds(every.kubectl("explain", "storageversions.status"), r"^VERSION: +v1alpha1$",
+              r"commonEncodingVersion\s+<string>", r"storageVersions\s+<\[\]ServerStorageVersion>")
 
 
 def test_hashes_and_tags():

@@ -83,7 +83,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct kl_oa_types t;
     input = (struct kl_str){(const char *)data, size};
-    if (kl_oa_types_init(&t))
+    if (kl_oa_types_init(&t, NULL))
         return 0;
     try_version(&t, true);
     try_version(&t, false);

@@ -61,7 +61,7 @@ static const char *publish(struct kl_arena *a, const char *schema, bool list, bo
     const struct kl_openapi_custom c = {.res = &crontabs, .selectable = KL_STR("[{\"a\":1}]")};
     struct kl_oa_types t;
     struct kl_buf b;
-    assert_int_equal(kl_oa_types_init(&t), 0);
+    assert_int_equal(kl_oa_types_init(&t, NULL), 0);
     kl_buf_init(&b, 1 << 20);
     assert_int_equal(kl_oa_put_custom(&b, &t, a, &src, &c, list, v2), 0);
     const char *out = without_texts(a, kl_buf_str(&b));
