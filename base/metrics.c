@@ -17,10 +17,10 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct kl_metric *metrics;
 static struct collector *collectors;
 
-void kl_metric_register(struct kl_metric *m)
+// Under the lock.
+static void add_series(struct kl_metric *m)
 {
     assert(m->kind != KL_HISTOGRAM || (m->buckets && m->bounds && m->nbounds > 0));
-    pthread_mutex_lock(&lock);
     // Behind the last series of the same name: the format wants a name's series together.
     struct kl_metric **at = NULL, **p = &metrics;
     for (; *p && *p != m; p = &(*p)->next) {
@@ -32,6 +32,12 @@ void kl_metric_register(struct kl_metric *m)
         m->next = *at;
         *at = m;
     }
+}
+
+void kl_metric_register(struct kl_metric *m)
+{
+    pthread_mutex_lock(&lock);
+    add_series(m);
     pthread_mutex_unlock(&lock);
 }
 
@@ -70,9 +76,9 @@ struct kl_metric *kl_metric_shared(const struct kl_metric *like)
     struct kl_metric *m = metrics;
     while (m && !same_series(m, like))
         m = m->next;
-    pthread_mutex_unlock(&lock);
     if (!m && (m = copy_series(like)))
-        kl_metric_register(m);
+        add_series(m); // still under the lock: others may want the same
+    pthread_mutex_unlock(&lock);
     return m;
 }
 
