@@ -2,6 +2,7 @@
 #include "apiserver/metrics.h"
 #include "apiserver/admission/metrics.h"
 #include "apiserver/audit/audit.h"
+#include "apiserver/auth/conf_watch.h"
 #include "apiserver/crd/convert.h"
 #include "apiserver/fairness/fairness.h"
 #include "apiserver/deprecated.h"
@@ -177,6 +178,8 @@ void kl_api_metrics_write(struct kl_req *r, struct kl_buf *b)
     kl_fair_metrics(s->fair, b);
     kl_audit_metrics(s->audit, b);
     kl_admit_metrics_write(s, b);
+    if (s->authn)
+        kl_conf_watch_metrics(s->authn, b);
     kl_tracer_metrics(s->tracer, b);
     kl_metrics_write_process(b);
     put(b, "process_start_time_seconds", "gauge", "Start time since the epoch in seconds.");

@@ -77,6 +77,9 @@ struct kl_authn {
     struct kl_auth_conf *conf;
     bool anonymous;
     struct kl_conf_watch *watch; // of its files; loops[0]
+    struct kl_conf_reloads {
+        atomic_llong n, last_ms; // since 1970
+    } reloads[2][2];             // authentication, authorization; failed, done
 };
 // Reads the files and builds the configuration anew. Blocking, some milliseconds.
 int kl_authn_load_conf(struct kl_authn *n, struct kl_error *err);

@@ -3,9 +3,28 @@
 """/metrics against upstream's list of stable and beta metrics (metrics.txt); the text of /debug/pprof/."""
 import os
 import re
-from lib import ROOT, Server, check, config_map, equal, run, wait_for
+from lib import ROOT, Server, check, config_map, equal, run, temp_dir, wait_for
 
-server = Server("--disable-controller-manager", "--disable-scheduler")
+DIR = temp_dir()
+
+
+def config(name, text, mode="w"):
+    path = os.path.join(DIR, name)
+    with open(path, mode, encoding="utf-8") as f:
+        f.write(text)
+    return path
+
+
+server = Server("--disable-controller-manager", "--disable-scheduler",
+                "--kube-apiserver-arg", "authentication-config=" + config("authn.yaml", """
+apiVersion: apiserver.config.k8s.io/v1
+kind: AuthenticationConfiguration
+anonymous: {enabled: true}
+"""), "--kube-apiserver-arg", "authorization-config=" + config("authz.yaml", """
+apiVersion: apiserver.config.k8s.io/v1
+kind: AuthorizationConfiguration
+authorizers: [{type: Node, name: node}, {type: RBAC, name: rbac}]
+"""))
 WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 
 
@@ -49,15 +68,21 @@ def use_all():
             "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {
                 "type": "object", "properties": {"n": {"type": "integer", "x-kubernetes-validations": [
                     {"rule": "self > 0"}]}}}}}]}})
-    wait_for(lambda: server.raw("GET", "/apis/example.com/v1/ruled")[0] == 200, "the kind is served")
-    server.api("POST", "/apis/example.com/v1/ruled", {
-        "apiVersion": "example.com/v1", "kind": "Ruled", "metadata": {"name": "r"}, "n": 1})
+    wait_for(lambda: server.raw("POST", "/apis/example.com/v1/ruled", {
+        "apiVersion": "example.com/v1", "kind": "Ruled", "metadata": {"name": "r"}, "n": 1})[0] == 201,
+             "the kind is served")
     server.api("POST", "/api/v1/namespaces/default/configmaps", config_map("a", {"k": "v"}))
     server.raw("GET", "/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds=1&resourceVersion=0")
     server.raw("GET", "/api/v1/configmaps?watch=1&timeoutSeconds=1&sendInitialEvents=true&allowWatchBookmarks=true"
                "&resourceVersionMatch=NotOlderThan")
     server.get("/api/v1/namespaces/default/endpoints")
     text("/readyz")
+    for file, more, subject, status in (("authn.yaml", "# read anew\n", "authentication", "success"),
+                                        ("authz.yaml", "nonsense: true\n", "authorization", "failure")):
+        config(file, more, "a")
+        wait_for(lambda w=rf"\napiserver_{subject}_config_controller_automatic_reloads_total\{{"
+                 rf'apiserver_id_hash="sha256:[0-9a-f]+",status="{status}"\}} [1-9]':
+                 re.search(w, text("/metrics")), f"{status} of {subject}", 90)
 
 
 def test_list():
@@ -89,7 +114,8 @@ def test_values():
     check(re.search(r'apiserver_watch_list_duration_seconds_count\{group="",resource="configmaps",scope="cluster",'
                     r'version="v1"\} [1-9]', metrics), "no watch of configmaps that lists")
     check(re.search(r'apiserver_validating_admission_policy_check_total\{enforcement_action="deny",'
-                    r'error_type="invalid_error",policy="p",policy_binding="p"\} 1\n', metrics), "no check of the policy")
+                    r'error_type="invalid_error",policy="p",policy_binding="p"\} 1\n', metrics),
+          "no check of the policy")
     for step in "compilation", "evaluation":
         check(re.search(rf"apiserver_cel_{step}_duration_seconds_count [1-9]", metrics), f"no {step} of a rule")
     check("componentstatuses" not in re.search(r"(?s)TYPE apiserver_requested_dep.*?# HELP", metrics).group(),
