@@ -5,6 +5,7 @@
 #include "apiserver/encryption/encryption.h"
 #include "apiserver/strategy.h"
 #include "base/clock.h"
+#include "client/helpers.h"
 #include "watchcache/filter.h"
 
 enum { DISRUPTED_PODS_MAX = 2000, CONFLICTS_MAX = 64, RETRY_S = 10 };
@@ -160,10 +161,33 @@ static int ask_budget(struct kl_write *w, const struct kl_value *pod)
     return r->opts.dry_run ? 0 : take_place(w, kv, b);
 }
 
+// Says in a pod that stops by and by why it does; Jobs may not count it as a failure then.
+static int say_why(struct kl_req *r, struct kl_value *draft)
+{
+    struct kl_arena *a = r->arena;
+    struct kl_value c = kl_new_struct();
+    struct kl_value *st = kl_edit(a, draft, KL_F_status, KL_STRUCT);
+    struct kl_value *list = kl_edit(a, st, KL_F_conditions, KL_ARRAY);
+    const struct kl_value *was = kl_condition_find(list, "DisruptionTarget");
+    int64_t since = kl_wall_ms() / 1000 * 1000000;
+    if (was && kl_str_eqz(kl_text(kl_get(was, KL_F_status)), "True"))
+        since = kl_int_or(kl_get(was, KL_F_lastTransitionTime), since);
+    int rc = kl_set(a, &c, KL_F_type, kl_stringz("DisruptionTarget"));
+    rc |= kl_set(a, &c, KL_F_status, kl_stringz("True"));
+    rc |= kl_set(a, &c, KL_F_lastTransitionTime, kl_time(since));
+    rc |= kl_set(a, &c, KL_F_reason, kl_stringz("EvictionByEvictionAPI"));
+    rc |= kl_set(a, &c, KL_F_message, kl_stringz("Eviction API: evicting"));
+    if (!list || rc)
+        return kl_fail_oom(r), KL_ENOMEM;
+    kl_condition_put(a, list, c);
+    return KL_WRITE_PUT;
+}
+
 static int transform_evict(struct kl_write *w, struct kl_object *stored, struct kl_value *draft)
 {
     int rc = stored && !is_exempt(&stored->root) ? ask_budget(w, &stored->root) : 0;
-    return rc ? rc : kl_delete_transform(w, stored, draft);
+    rc = rc ? rc : kl_delete_transform(w, stored, draft);
+    return rc == KL_WRITE_PUT ? say_why(w->r, draft) : rc;
 }
 
 static void finish_evict(struct kl_write *w, struct kl_object *now)

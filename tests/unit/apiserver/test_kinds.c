@@ -133,7 +133,12 @@ static void test_pods(void **state)
          200,
          {"\"disruptionsAllowed\":0", "\"disruptedPods\":{\"p\":\""}},
         // Grace: 30 s as the pod has it, only ever shortened, none to end it.
-        {"GET", NS "/pods/p", NULL, 200, {"\"deletionGracePeriodSeconds\":30", "\"generation\":"}},
+        {"GET",
+         NS "/pods/p",
+         NULL,
+         200,
+         {"\"deletionGracePeriodSeconds\":30",
+          "\"generation\":", "\"reason\":\"EvictionByEvictionAPI\""}},
         {"DELETE",
          NS "/pods/p?gracePeriodSeconds=60",
          NULL,
