@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/served.h"
+#include "apiserver/settings.h"
 #include <ctype.h>
 #include <stdlib.h>
 
@@ -220,9 +221,32 @@ static int apply_entries(struct kl_served *s, const char *const *list, struct kl
     return rc;
 }
 
-int kl_served_new(const char *const *runtime_config, const struct kl_gate_set *gates,
+// Fairness lives by a group of its own. What is said of the group counts more than what is said of
+// all that is stable, and that more than what is said of everything.
+static int check_fairness(const char *const *list, struct kl_error *err)
+{
+    static const char *const keys[] = {"flowcontrol.apiserver.k8s.io/v1", "api/ga", "api/all"};
+    for (size_t i = 0; i < KL_COUNT(keys); i++)
+        for (const char *const *p = list; *p; p++) {
+            struct entry e;
+            split_entry(*p, &e);
+            if (!kl_str_eqz(e.key, keys[i]))
+                continue;
+            if (kl_str_eqz(e.value, "true"))
+                return 0;
+            if (kl_str_eqz(e.value, "false"))
+                return kl_error_set(err, KL_EINVALID,
+                                    "--runtime-config=%s=false conflicts with "
+                                    "--enable-priority-and-fairness=true",
+                                    keys[i]);
+        }
+    return 0;
+}
+
+int kl_served_new(const struct kl_api_settings *settings, const struct kl_gate_set *gates,
                   struct kl_served **ret, struct kl_error *err)
 {
+    const char *const *runtime_config = settings->runtime_config;
     *ret = NULL;
     if (!runtime_config || !*runtime_config)
         return 0;
@@ -231,7 +255,10 @@ int kl_served_new(const char *const *runtime_config, const struct kl_gate_set *g
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     int rc = kl_nresources > ROWS_MAX
                  ? kl_error_set(err, KL_ELIMIT, "more than %d resources", ROWS_MAX)
-                 : check_entries(runtime_config, err);
+             : settings->priority_and_fairness ? check_fairness(runtime_config, err)
+                                               : 0;
+    if (!rc)
+        rc = check_entries(runtime_config, err);
     for (uint16_t i = 0; !rc && i < kl_nresources; i++)
         s->on[i] = kl_resources[i].enabled;
     if (!rc)

@@ -4,10 +4,10 @@
 #pragma once
 #include "apiserver/server_int.h"
 
-// NULL-ended entries WHAT=BOOL: api/all, api/ga, api/beta, api/alpha, GROUP/VERSION,
-// GROUP/VERSION/RESOURCE, the later the stronger. *ret is NULL when nothing was asked for.
-// KL_EINVALID in upstream's words.
-int kl_served_new(const char *const *runtime_config, const struct kl_gate_set *gates,
+// settings->runtime_config: NULL-ended entries WHAT=BOOL: api/all, api/ga, api/beta, api/alpha,
+// GROUP/VERSION, GROUP/VERSION/RESOURCE, the later the stronger. *ret is NULL when nothing was
+// asked for. KL_EINVALID in upstream's words.
+int kl_served_new(const struct kl_api_settings *settings, const struct kl_gate_set *gates,
                   struct kl_served **ret, struct kl_error *err);
 void kl_served_free(struct kl_served *s); // accepts NULL
 

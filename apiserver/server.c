@@ -247,7 +247,7 @@ int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver
     kl_gate_set_default(&s->gates);
     int rc = kl_gate_set_parse(&s->gates, s->o.settings->feature_gates, err);
     if (!rc)
-        rc = kl_served_new(s->o.settings->runtime_config, &s->gates, &s->served, err);
+        rc = kl_served_new(s->o.settings, &s->gates, &s->served, err);
     struct kl_port_range node_ports;
     if (!rc && (rc = kl_port_range_parse(s->o.settings->service_node_port_range, &node_ports, err)))
         kl_error_wrap(err, "service-node-port-range");

@@ -8,9 +8,10 @@ import subprocess
 from lib import Server, equal, holds, run, temp_dir
 
 s = Server("--disable", "scheduler", "--kube-apiserver-arg",
-           "runtime-config=api/beta=true", "--kube-apiserver-arg",
+           "runtime-config=api/beta=true,api/alpha=true", "--kube-apiserver-arg",
            "feature-gates=ClusterTrustBundle=true,PodCertificateRequest=true,"
-           "CoordinatedLeaderElection=true,DRADeviceTaintRules=true,StorageVersionMigrator=true")
+           "CoordinatedLeaderElection=true,DRADeviceTaintRules=true,StorageVersionMigrator=true,"
+           "GenericWorkload=true")
 FILES = temp_dir()
 CLAIMS = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims"
 
@@ -175,6 +176,78 @@ def test_kinds_of_the_control_plane():
                                             "groupPriorityMinimum": 1, "versionPriority": 1}}),
           ['metadata.name: Invalid value: "x": must be `spec.version+"."+spec.group`: '
            '"v1.g.example"'], "causes")
+
+
+def test_one_object_in_two_versions():
+    rule = s.get("/apis/resource.k8s.io/v1alpha3/devicetaintrules/r")
+    equal(rule["apiVersion"], "resource.k8s.io/v1alpha3", "version")
+    rule["spec"]["taint"]["value"] = "seen"
+    s.api("PUT", "/apis/resource.k8s.io/v1alpha3/devicetaintrules/r", rule)
+    beta = s.get("/apis/resource.k8s.io/v1beta2/devicetaintrules/r")
+    equal((beta["apiVersion"], beta["spec"]["taint"]["value"]), ("resource.k8s.io/v1beta2", "seen"), "beta")
+    alpha = "/apis/admissionregistration.k8s.io/v1alpha1/mutatingadmissionpolicybindings"
+    s.api("POST", alpha, {
+        "apiVersion": "admissionregistration.k8s.io/v1alpha1", "kind": "MutatingAdmissionPolicyBinding",
+        "metadata": {"name": "b"}, "spec": {"policyName": "p", "paramRef": {"name": "x"}}})
+    ga = s.get("/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings/b")
+    equal(ga["spec"]["paramRef"]["parameterNotFoundAction"], "Deny", "a default of v1alpha1 only")
+    equal(s.kubectl("get", "leasecandidates.v1alpha2.coordination.k8s.io"), "", "candidates")
+
+
+def test_groups_of_pods():
+    path = "/apis/scheduling.k8s.io/v1alpha2/namespaces/default"
+    group = {"apiVersion": "scheduling.k8s.io/v1alpha2", "kind": "PodGroup", "metadata": {"name": "g"},
+             "spec": {"schedulingPolicy": {"gang": {"minCount": 3}}, "priority": 7,
+                      "disruptionMode": "PodGroup"}}
+    made = s.api("POST", f"{path}/podgroups", group)
+    # The gates of these are off: what was not there before is dropped, and a default comes back.
+    equal((made["spec"].get("priority"), made["spec"]["disruptionMode"]), (None, "Pod"), "gated fields")
+    made["spec"]["disruptionMode"] = "PodGroup"
+    made["spec"]["schedulingPolicy"]["gang"]["minCount"] = 4
+    equal(causes("PUT", f"{path}/podgroups/g", made),
+          ["spec.schedulingPolicy: Invalid value: null: field is immutable",
+           "spec.disruptionMode: Forbidden"], "causes")
+    holds(s.kubectl("get", "podgroups"), r"^g +Gang +<none> +Pending ")
+    work = {"apiVersion": "scheduling.k8s.io/v1alpha2", "kind": "Workload", "metadata": {"name": "w"},
+            "spec": {"podGroupTemplates": [{"name": "t", "schedulingPolicy": {}}]}}
+    equal(causes("POST", f"{path}/workloads", work),
+          ["spec.podGroupTemplates[0].schedulingPolicy: Invalid value: \"\": must specify one of: "
+           "`basic`, `gang`"], "causes")
+
+
+def test_questions_about_pools():
+    path = "/apis/resource.k8s.io/v1alpha3/resourcepoolstatusrequests"
+    made = s.api("POST", path, {
+        "apiVersion": "resource.k8s.io/v1alpha3", "kind": "ResourcePoolStatusRequest",
+        "metadata": {"name": "q"}, "spec": {"driver": "gpu.example.com"}})
+    equal(made["spec"]["limit"], 100, "limit")
+    made["status"] = {"poolCount": 2, "pools": [
+        {"driver": "gpu.example.com", "poolName": "n1", "generation": 1, "totalDevices": 8}],
+        "conditions": [{"type": "Complete", "status": "True", "reason": "R", "message": "",
+                        "lastTransitionTime": made["metadata"]["creationTimestamp"]}]}
+    made = s.api("PUT", f"{path}/q/status", made)
+    holds(s.kubectl("get", "resourcepoolstatusrequests"),
+          r"^q +gpu\.example\.com +8 +0 +0 +0 +0 +2 +Complete \(1/2 pools\) ")
+    made["status"]["poolCount"] = 3
+    holds(causes("PUT", f"{path}/q/status", made)[0], "field is immutable")
+
+
+def test_storage_versions():
+    path = "/apis/internal.apiserver.k8s.io/v1alpha1/storageversions"
+    body = {"apiVersion": "internal.apiserver.k8s.io/v1alpha1", "kind": "StorageVersion",
+            "metadata": {"name": "pods"}, "spec": {}}
+    equal(causes("POST", path, body),
+          ['metadata.name: Invalid value: "pods": name must be in the form of <group>.<resource>'], "causes")
+    body["metadata"]["name"] = "apps.deployments"
+    made = s.api("POST", path, body)
+    made["status"] = {"storageVersions": [{"apiServerID": "a", "encodingVersion": "apps/v1",
+                                           "decodableVersions": ["apps/v1"]}]}
+    equal(causes("PUT", f"{path}/apps.deployments/status", made),
+          ["status.commonEncodingVersion: Invalid value: null: the common encoding version is apps/v1"],
+          "causes")
+    made["status"]["commonEncodingVersion"] = "apps/v1"
+    s.api("PUT", f"{path}/apps.deployments/status", made)
+    holds(s.kubectl("get", "storageversions"), r"^apps\.deployments +apps/v1 +a=apps/v1 ")
 
 
 if __name__ == "__main__":

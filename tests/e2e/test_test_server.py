@@ -126,15 +126,33 @@ def test_gone_with_parent():
 
 
 def test_runtime_config():
-    with TestServer("--runtime-config", "networking.k8s.io/v1beta1=true,apps/v1/daemonsets=false",
+    # api/legacy and versions that are known but gone say nothing.
+    with TestServer("--runtime-config", "networking.k8s.io/v1beta1=true,apps/v1/daemonsets=false,"
+                    "api/legacy=true,extensions/v1beta1=true,scheduling.k8s.io/v1alpha2=true",
                     "--feature-gates", "CoordinatedLeaderElection=true,HostnameOverride=false") as s:
         apis = json.loads(s.kubectl("get", "--raw", "/apis/networking.k8s.io"))
         equal([v["version"] for v in apis["versions"]], ["v1", "v1beta1"], "served versions")
         s.kubectl("get", "--raw", "/apis/networking.k8s.io/v1beta1/servicecidrs")
+        # The version is switched on, the gate of what is in it is not.
+        holds(s.kubectl("get", "--raw", "/apis/scheduling.k8s.io/v1alpha2", fails=True), "could not find")
         holds(s.kubectl("get", "--raw", "/apis/apps/v1/daemonsets", fails=True), "could not find the requested resource")
         metrics = s.kubectl("get", "--raw", "/metrics")
         holds(metrics, r'^kubernetes_feature_enabled\{name="CoordinatedLeaderElection",stage="BETA"\} 1$',
               r'^kubernetes_feature_enabled\{name="HostnameOverride",stage="BETA"\} 0$')
+
+
+def test_wrong_runtime_config():
+    for flag, why in {
+            "api/all=false": "--runtime-config=api/all=false conflicts with --enable-priority-and-fairness=true",
+            "foo/v1=true,bar.example/v2=true,apps/v1=true": "unknown api groups bar.example/v2,foo/v1",
+            "apps/v7=true": "group version apps/v7 that has not been registered",
+            "apps/v1=maybe": 'invalid value of apps/v1: maybe, err: strconv.ParseBool: parsing "maybe": '
+                             "invalid syntax",
+            "api/beta=x": "invalid value api/beta=x",
+            "nonsense=true": "runtime-config invalid key nonsense"}.items():
+        r = subprocess.run([KINGLET, "test-server", "--runtime-config", flag], capture_output=True,
+                           text=True, stdin=subprocess.DEVNULL, timeout=240)
+        equal((r.stdout, r.stderr), ("", f"kinglet test-server: {why}\n"), flag)
 
 
 def test_metrics():
