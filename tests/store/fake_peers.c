@@ -17,6 +17,7 @@ struct fp_net {
     bool cut[FP_NODES][FP_NODES];
     unsigned epoch[FP_NODES][FP_NODES]; // rises with each cut
     int lose;
+    int lost[FP_NODES][FP_NODES]; // in a row, of what one sent to another
     uint64_t rand;
 };
 
@@ -155,9 +156,15 @@ int __wrap_kl_peers_send(struct kl_peers *p, uint64_t to, enum kl_peer_channel c
     int r = KL_EUNAVAILABLE;
     pthread_mutex_lock(&n->mu);
     if (to - 1 < FP_NODES && !*cut_of(n, p, &n->node[to - 1])) {
+        int *lost = &n->lost[p->id - 1][to - 1];
         r = 0;
-        if (!n->lose || (int)(hs_rand(&n->rand) % 1000) >= n->lose)
+        // Not so many in a row that whoever waits is not patient enough, but where all are lost.
+        if (n->lose >= 1000 || (*lost < 2 && (int)(hs_rand(&n->rand) % 1000) < n->lose)) {
+            ++*lost;
+        } else {
+            *lost = 0;
             post(p, &n->node[to - 1], msg, true);
+        }
     }
     pthread_mutex_unlock(&n->mu);
     return r;

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -572,6 +573,33 @@ int hs_range_at(struct hs_client *c, struct kl_range_at *q)
     start_and_wait(&o.k, "a range at an old revision", run_range);
     *q = o.range;
     return q->code;
+}
+
+// ---- a machine that stands still ----
+
+static void *feel_pulse(void *arg)
+{
+    struct hs_pulse *p = arg;
+    for (int64_t at = kl_mono_ms(), now; !atomic_load(&p->stop); at = now) {
+        poll(NULL, 0, 20);
+        now = kl_mono_ms();
+        p->worst_ms = now - at - 20 > p->worst_ms ? now - at - 20 : p->worst_ms;
+    }
+    return NULL;
+}
+
+void hs_pulse_start(struct hs_pulse *p)
+{
+    p->worst_ms = 0;
+    atomic_store(&p->stop, false);
+    assert_int_equal(pthread_create(&p->thread, NULL, feel_pulse, p), 0);
+}
+
+int64_t hs_pulse_stop(struct hs_pulse *p)
+{
+    atomic_store(&p->stop, true);
+    pthread_join(p->thread, NULL);
+    return p->worst_ms;
 }
 
 // ---- watches ----

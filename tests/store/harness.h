@@ -92,6 +92,18 @@ struct hs_event {
     int64_t version;
 };
 
+// Watches the machine: the longest that a thread that sleeps for moments was late, from start to
+// stop in milliseconds. Virtual machines stand still for a minute now and then; what then ran out
+// of time is no fault. HS_PULSE_STILL_MS is shorter than any time-out of the store.
+enum { HS_PULSE_STILL_MS = 1000 };
+struct hs_pulse {
+    pthread_t thread;
+    atomic_bool stop;
+    int64_t worst_ms;
+};
+void hs_pulse_start(struct hs_pulse *p);
+int64_t hs_pulse_stop(struct hs_pulse *p);
+
 // Collects on the client's loop.
 struct hs_watch {
     struct kl_watch w;

@@ -126,14 +126,17 @@ static void leases_end_there(void **state)
 {
     struct fix *f = *state;
     enum { N = 150 }; // more than a watch takes at once: all at one revision
-    struct kl_lease_req g = {.kind = KL_LEASE_GRANT, .ttl_s = 3};
+    struct kl_lease_req g = {.kind = KL_LEASE_GRANT, .ttl_s = 8};
     struct hs_watch w = {.batch = 7};
     assert_int_equal(hs_lease(&f->c, &g), 0);
     assert_true(g.id != 0 && g.ttl_s >= 2);
     char key[32];
     for (int i = 0; i < N; i++) {
+        struct kl_lease_req keep = {.kind = KL_LEASE_KEEPALIVE, .id = g.id};
         snprintf(key, sizeof(key), "l/%03d", i);
         assert_true(hs_put_lease(&f->c, key, "v", g.id) > 0);
+        if (i % 10 == 0)
+            assert_int_equal(hs_lease(&f->c, &keep), 0);
     }
     struct kl_lease_req t = {.kind = KL_LEASE_TTL, .id = g.id, .want_keys = true};
     assert_int_equal(hs_lease(&f->c, &t), 0);
@@ -148,7 +151,7 @@ static void leases_end_there(void **state)
     assert_int_equal(hs_lease(&f->c, &k), 0);
     assert_true(k.remaining_ms > 0);
     kl_rev before = hs_rev(&f->c);
-    hs_watch_start(&w, &f->c, "l/", "l0", 0);
+    hs_watch_start(&w, &f->c, "l/", "l0", before + 1);
     hs_watch_wait(&w, N); // it ends by itself
     assert_int_equal(w.n, N);
     for (int i = 0; i < N; i++) {

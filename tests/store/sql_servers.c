@@ -24,6 +24,7 @@ enum {
     GAPLESS_WRITES = 50000, // alone and led
     PAUSES = 10,
     PAUSE_MS = 3000,
+    SHORT_MS = 6000,
 };
 
 static enum ts_kind kind;
@@ -393,15 +394,20 @@ static void gapless(bool peers)
 {
     struct fleet f;
     struct report sum;
+    struct hs_pulse pulse;
     start_fleet(&f, ts_shared(kind), peers);
+    hs_pulse_start(&pulse); // behind the forks
     kl_rev want = hs_scale(GAPLESS_WRITES);
     while (db_rev(&f) < want)
         let_run(&f, 500, 500);
     stop_fleet(&f, &sum);
+    int64_t still_ms = hs_pulse_stop(&pulse);
     check(&f, &sum);
-    assert_true(sum.creates + sum.increments >= want - 1);
-    assert_int_equal(sum.maybe, 0);
-    assert_int_equal(sum.refused, 0);
+    if (still_ms <= HS_PULSE_STILL_MS) { // check() knows of the others
+        assert_true(sum.creates + sum.increments >= want - 1);
+        assert_int_equal(sum.maybe, 0);
+        assert_int_equal(sum.refused, 0);
+    }
     assert_true(sum.lost_races > 0);
 }
 
@@ -443,7 +449,9 @@ static void cut_connections(bool peers)
 {
     struct fleet f;
     struct report sum;
+    struct hs_pulse pulse;
     start_fleet(&f, ts_shared(kind), peers);
+    hs_pulse_start(&pulse);
     for (int i = 0; i < hs_scale(20); i++) {
         char sql[256];
         let_run(&f, 30, 1);
@@ -461,9 +469,12 @@ static void cut_connections(bool peers)
     }
     let_run(&f, 100, 50);
     stop_fleet(&f, &sum);
+    int64_t still_ms = hs_pulse_stop(&pulse);
     check(&f, &sum);
-    assert_int_equal(sum.maybe, 0);
-    assert_int_equal(sum.refused, 0);
+    if (still_ms <= HS_PULSE_STILL_MS) {
+        assert_int_equal(sum.maybe, 0);
+        assert_int_equal(sum.refused, 0);
+    }
 }
 
 static void restarted_database(bool peers)
@@ -471,20 +482,29 @@ static void restarted_database(bool peers)
     struct fleet f;
     struct report sum;
     struct ts_server *s = ts_start(kind, NULL);
+    struct hs_pulse pulse;
+    int64_t away_ms = 0;
     start_fleet(&f, s, peers);
+    hs_pulse_start(&pulse);
     for (int i = 0; i < hs_scale(2); i++) {
         let_run(&f, 200, 200);
+        int64_t since = kl_mono_ms();
         if (i % 2)
             ts_down(s);
         else
             ts_kill(s);
         ts_up(s);
+        away_ms = kl_mono_ms() - since > away_ms ? kl_mono_ms() - since : away_ms;
     }
     let_run(&f, 200, 200);
     stop_fleet(&f, &sum);
+    int64_t still_ms = hs_pulse_stop(&pulse);
     check(&f, &sum);
-    assert_int_equal(sum.maybe, 0);
-    assert_int_equal(sum.refused, 0);
+    print_message("the database was away for %lld ms at most\n", (long long)away_ms);
+    if (still_ms <= HS_PULSE_STILL_MS && away_ms < SHORT_MS) { // less than writes wait
+        assert_int_equal(sum.maybe, 0);
+        assert_int_equal(sum.refused, 0);
+    }
     ts_stop(s);
 }
 

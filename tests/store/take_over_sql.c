@@ -284,11 +284,15 @@ static void refused_without_the_flag(void **state)
     assert_int_equal(count_schema(TABLES), 0);
 }
 
-static void *write_soon(void *arg)
+// As one who renews, until it is told to stop.
+static void *write_on(void *arg)
 {
     const struct timespec t = {0, 400000000};
-    nanosleep(&t, NULL);
-    write_key("/registry/leases/kube-system/k3s", "renewed", 0);
+    const atomic_bool *stop = arg;
+    do {
+        nanosleep(&t, NULL);
+        write_key("/registry/leases/kube-system/k3s", "renewed", 0);
+    } while (!atomic_load(stop));
     return NULL;
 }
 
@@ -296,10 +300,13 @@ static void refused_while_it_is_written(void **state)
 {
     struct kl_store *s = NULL;
     struct kl_error err = {0};
+    atomic_bool stop = false;
     pthread_t t;
-    assert_int_equal(pthread_create(&t, NULL, write_soon, NULL), 0);
-    assert_int_equal(open_store(&s, &err, 30000), KL_ECONFLICT);
+    assert_int_equal(pthread_create(&t, NULL, write_on, &stop), 0);
+    int r = open_store(&s, &err, 240000);
+    atomic_store(&stop, true);
     pthread_join(t, NULL);
+    assert_int_equal(r, KL_ECONFLICT);
     assert_non_null(strstr(err.msg, "is still written by kine or K3s"));
     assert_int_equal(count_schema(COLUMNS), 9);
     assert_int_equal(count_schema(TABLES), 0);

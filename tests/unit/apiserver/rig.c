@@ -238,6 +238,18 @@ static bool has(const struct rig_answer *a, const char *part)
     return (a->head && strcasestr(a->head, part)) || (a->body && strstr(a->body, part));
 }
 
+static bool has_all(const struct rig_answer *a, const struct rig_row *r, const char *saved)
+{
+    for (size_t k = 0; k < KL_COUNT(r->has) && r->has[k]; k++) {
+        char part[2048];
+        put_in(part, sizeof part, r->has[k], saved);
+        bool no = part[0] == '!';
+        if (has(a, part + no) == no)
+            return false;
+    }
+    return a->status == r->status;
+}
+
 void rig_rows(struct rig *g, const struct rig_row *rows, size_t n)
 {
     char saved[1024] = "", path[2048], body[8192];
@@ -247,6 +259,11 @@ void rig_rows(struct rig *g, const struct rig_row *rows, size_t n)
         put_in(path, sizeof path, r->path, saved);
         put_in(body, sizeof body, r->body, saved);
         rig_request(g, r->method, path, r->headers, body, strlen(body), &a);
+        // A watch's time may be over before anything was said, on a machine that stands still.
+        for (int k = 0; k < 10 && strstr(path, "timeoutSeconds=") && !has_all(&a, r, saved); k++) {
+            rig_answer_fini(&a);
+            rig_request(g, r->method, path, r->headers, body, strlen(body), &a);
+        }
         if (a.status != r->status)
             fail_msg("row %zu: %s %s\n%s\n: %d, not %d\n%s", i, r->method, path, body, a.status,
                      r->status, a.body ? a.body : "no answer");

@@ -43,8 +43,8 @@ void rig_use_admin(struct rig *g, SSL *ssl);
 // The text of the first "member":"value" of the answer's body, into buf; "" when absent.
 const char *rig_member(const struct rig_answer *a, const char *member, char *buf, size_t n);
 
-// Requests in order, each with what its answer must be. In path and body $1 stands for what an
-// earlier row saved.
+// Requests in order, each with what its answer must be; watches with a time-out are tried again. In
+// path and body $1 stands for what an earlier row saved.
 struct rig_row {
     const char *method, *path, *body;
     int status;

@@ -102,8 +102,10 @@ static void test_seats(void **state)
         assert_int_equal(created[i], WRITES);
     assert_int_equal(metric("apiserver_flowcontrol_dispatched_requests_total" OF_NARROW),
                      CLIENTS * WRITES);
-    assert_int_equal(metric("apiserver_flowcontrol_current_executing_requests" OF_NARROW), 0);
-    assert_int_equal(metric("apiserver_flowcontrol_current_inqueue_requests" OF_NARROW), 0);
+    // Who has an answer may still have its seat for a moment.
+    while (metric("apiserver_flowcontrol_current_executing_requests" OF_NARROW) ||
+           metric("apiserver_flowcontrol_current_inqueue_requests" OF_NARROW))
+        ;
     assert_int_equal(
         metric("apiserver_flowcontrol_nominal_limit_seats{priority_level=\"narrow\"} "), 3);
     rig_stop(&rig);
