@@ -5,6 +5,7 @@
 #include "apiserver/managed.h"
 #include "apiserver/strategy.h"
 #include "object/defaults.h"
+#include "object/json_kind.h"
 #include "object/yaml.h"
 #include "watchcache/filter.h"
 
@@ -259,10 +260,7 @@ int kl_apply_parse(struct kl_req *r, struct kl_value *ret, struct kl_str *ret_re
         rc = kl_error_set(&err, KL_EBADREQUEST,
                           "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal %s "
                           "into Go value of type map[string]interface {}",
-                          ret->kind == KL_ARRAY    ? "array"
-                          : ret->kind == KL_STRING ? "string"
-                          : ret->kind == KL_BOOL   ? "bool"
-                                                   : "number");
+                          kl_json_kind(ret));
     if (rc) {
         bool syntax = !strncmp(err.msg, "yaml: ", 6);
         kl_fail_bad(r, "error decoding YAML: %s%s", syntax ? "error converting YAML to JSON: " : "",

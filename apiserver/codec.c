@@ -3,6 +3,7 @@
 #include "apiserver/server_int.h"
 #include "object/convert.h"
 #include "object/custom.h"
+#include "object/json_kind.h"
 #include "object/protobuf.h"
 #include "object/yaml.h"
 
@@ -84,18 +85,13 @@ static const char *peek_complaint(struct kl_arena *a, struct kl_str text)
     if (kl_json_parse(a, text, NULL, &v, &ignored))
         return NULL;
     static const char *const fields[] = {"apiVersion", "kind"};
-    static const char *const kinds[] = {[KL_BOOL] = "bool",
-                                        [KL_INT] = "number",
-                                        [KL_FLOAT] = "number",
-                                        [KL_ARRAY] = "array",
-                                        [KL_MAP] = "object"};
     for (size_t i = 0; i < 2; i++) {
         const struct kl_value *f = kl_map_value(&v, kl_str(fields[i]));
         if (f && f->kind != KL_STRING && f->kind != KL_NULL)
             return kl_arena_printf(a,
                                    "couldn't get version/kind; json parse error: json: cannot "
                                    "unmarshal %s into Go struct field .%s of type string",
-                                   kinds[f->kind], fields[i])
+                                   kl_json_kind(f), fields[i])
                 .p;
     }
     return NULL;

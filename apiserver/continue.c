@@ -3,6 +3,7 @@
 // that a token survives a change of server. The start is relative to the prefix of what was asked
 // for, never to more: a token made up by a client reaches nothing that the request may not.
 #include "apiserver/gather.h"
+#include "object/json_kind.h"
 #include <openssl/evp.h>
 
 enum { CONTINUE_MAX = 4096 };
@@ -64,16 +65,13 @@ static const char *wrong_member(struct kl_arena *a, const struct kl_value *v)
         enum kl_value_kind kind;
     } members[] = {
         {"v", "string", KL_STRING}, {"rv", "int64", KL_INT}, {"start", "string", KL_STRING}};
-    static const char *const kinds[] = {
-        [KL_BOOL] = "bool",     [KL_INT] = "number",  [KL_FLOAT] = "number",
-        [KL_STRING] = "string", [KL_ARRAY] = "array", [KL_MAP] = "object"};
     if (v->kind != KL_MAP)
         return v->kind == KL_NULL
                    ? NULL
                    : kl_arena_printf(a,
                                      ": json: cannot unmarshal %s into Go value of type "
                                      "storage.continueToken",
-                                     kinds[v->kind])
+                                     kl_json_kind(v))
                          .p;
     for (size_t i = 0; i < KL_COUNT(members); i++) {
         const struct kl_value *m = kl_map_value(v, kl_str(members[i].name));
@@ -81,7 +79,7 @@ static const char *wrong_member(struct kl_arena *a, const struct kl_value *v)
             return kl_arena_printf(a,
                                    ": json: cannot unmarshal %s into Go struct field "
                                    "continueToken.%s of type %s",
-                                   kinds[m->kind], members[i].name, members[i].type)
+                                   kl_json_kind(m), members[i].name, members[i].type)
                 .p;
     }
     return NULL;

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "object/convert.h"
 #include "object/defaults.h"
+#include "object/json_kind.h"
 #include "object/patch.h"
 #include "watchcache/filter.h"
 
@@ -542,12 +543,7 @@ int kl_patch_parse(struct kl_req *r, struct kl_value *ret)
     else if (!rc && !kl_is(ret, list ? KL_ARRAY : KL_MAP))
         rc = kl_error_set(&err, KL_EBADREQUEST,
                           "%sjson: cannot unmarshal %s into Go value of type %s",
-                          strategic ? "" : "error decoding patch: ",
-                          kl_is(ret, KL_ARRAY)    ? "array"
-                          : kl_is(ret, KL_MAP)    ? "object"
-                          : kl_is(ret, KL_STRING) ? "string"
-                          : kl_is(ret, KL_BOOL)   ? "bool"
-                                                  : "number",
+                          strategic ? "" : "error decoding patch: ", kl_json_kind(ret),
                           list ? "[]handlers.jsonPatchOp" : "map[string]interface {}");
     if (rc)
         kl_fail_err(r, &err);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a decoder reports, in the words of Go's: paths, types, strict findings.
 #include "object/json_decode_int.h"
+#include "object/json_kind.h"
 
 enum { NOTE_WORK_MAX = 100000 }; // steps of paths
 
@@ -147,4 +148,22 @@ void kl_json_fail_type(struct kl_json_decoder *d, const char *value, struct kl_s
     put_type_error(d, &text, value, number, t);
     kl_json_fail(d, kl_buf_str(&text), final);
     kl_buf_fini(&text);
+}
+
+const char *kl_json_kind(const struct kl_value *v)
+{
+    switch (v->kind) {
+    case KL_NULL:
+        return "null";
+    case KL_BOOL:
+        return "bool";
+    case KL_STRING:
+        return "string";
+    case KL_ARRAY:
+        return "array";
+    case KL_MAP:
+        return "object";
+    default:
+        return "number";
+    }
 }

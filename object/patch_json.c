@@ -3,6 +3,7 @@
 // replace makes a missing member of an object, text before the first slash of a path is ignored.
 #include "object/patch_int.h"
 #include "object/gotext_int.h"
+#include "object/json_kind.h"
 #include <errno.h>
 #include <stdlib.h>
 
@@ -361,14 +362,6 @@ static int apply(struct json_patch *p, const struct operation *op)
     return fail(p, "Unexpected kind: %.*s", KL_PRI(name));
 }
 
-static const char *json_kind(const struct kl_value *v)
-{
-    static const char *const names[] = {
-        [KL_NULL] = "null",     [KL_BOOL] = "bool",   [KL_INT] = "number", [KL_FLOAT] = "number",
-        [KL_STRING] = "string", [KL_ARRAY] = "array", [KL_MAP] = "object"};
-    return v->kind < KL_COUNT(names) && names[v->kind] ? names[v->kind] : "object";
-}
-
 static int read_text(const struct kl_value *op, const char *name, struct kl_str *ret,
                      struct kl_error *err)
 {
@@ -380,7 +373,7 @@ static int read_text(const struct kl_value *op, const char *name, struct kl_str 
         return kl_error_set(err, KL_EBADREQUEST,
                             "error decoding patch: json: cannot unmarshal %s into Go struct field "
                             "jsonPatchOp.%s of type string",
-                            json_kind(v), name);
+                            kl_json_kind(v), name);
     *ret = v->n ? kl_text(v) : KL_STR("");
     return 0;
 }
@@ -394,7 +387,7 @@ static int read_operation(const struct kl_value *v, struct operation *ret, struc
         return kl_error_set(err, KL_EBADREQUEST,
                             "error decoding patch: json: cannot unmarshal %s into Go value of type "
                             "handlers.jsonPatchOp",
-                            json_kind(v));
+                            kl_json_kind(v));
     ret->value = kl_map_value(v, KL_STR("value"));
     int r = read_text(v, "op", &ret->op, err);
     if (!r)
@@ -413,7 +406,7 @@ int kl_patch_json(struct kl_arena *a, const struct kl_value *untyped, const stru
         return kl_error_set(err, KL_EBADREQUEST,
                             "error decoding patch: json: cannot unmarshal %s into Go value of type "
                             "[]handlers.jsonPatchOp",
-                            json_kind(patch));
+                            kl_json_kind(patch));
     if (kl_len(patch) > MAX_OPERATIONS)
         return kl_error_set(err, KL_ETOOLARGE,
                             "Request entity too large: The allowed maximum operations in a JSON "

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // JSON merge patch (RFC 7386), with evanphx/json-patch's treatment of nulls in what is added.
 #include "object/patch_int.h"
+#include "object/json_kind.h"
 
 struct merge {
     struct kl_arena *arena;
@@ -89,20 +90,6 @@ static struct kl_value merge_value(struct merge *m, const struct kl_value *doc,
     return kl_patch_map_close(&out);
 }
 
-static const char *json_kind(const struct kl_value *v)
-{
-    switch (v->kind) {
-    case KL_ARRAY:
-        return "array";
-    case KL_STRING:
-        return "string";
-    case KL_BOOL:
-        return "bool";
-    default:
-        return "number";
-    }
-}
-
 int kl_patch_merge(struct kl_arena *a, const struct kl_value *untyped, const struct kl_value *patch,
                    struct kl_value *ret, struct kl_error *err)
 {
@@ -113,7 +100,7 @@ int kl_patch_merge(struct kl_arena *a, const struct kl_value *untyped, const str
         return kl_error_set(err, KL_EBADREQUEST,
                             "error decoding patch: json: cannot unmarshal %s into Go value of type "
                             "map[string]interface {}",
-                            json_kind(patch));
+                            kl_json_kind(patch));
     if (!kl_is(untyped, KL_MAP))
         return kl_error_set(err, KL_EINTERNAL, "Invalid JSON Document");
     struct kl_value out = merge_value(&m, untyped, patch);

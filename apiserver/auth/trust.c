@@ -2,6 +2,7 @@
 #include "apiserver/auth/trust.h"
 #include "apiserver/auth/auth.h"
 #include "base/clock.h"
+#include "object/conditions.h"
 #include "object/names.h"
 #include "object/timestamp.h"
 #include <openssl/err.h>
@@ -445,15 +446,6 @@ static void check_issued(const struct kl_value *now, const struct kl_value *old,
     BIO_free(in);
 }
 
-static bool is_true(const struct kl_value *root, const char *type)
-{
-    for (KL_EACH(x, kl_path(root, KL_F_status, KL_F_conditions)))
-        if (kl_str_eqz(kl_text(kl_get(x, KL_F_type)), type) &&
-            kl_str_eqz(kl_text(kl_get(x, KL_F_status)), "True"))
-            return true;
-    return false;
-}
-
 void kl_trust_check(const struct kl_resource *storage, struct kl_str sub,
                     const struct kl_value *now, const struct kl_value *old, int64_t now_us,
                     struct kl_field_errors *e)
@@ -466,8 +458,8 @@ void kl_trust_check(const struct kl_resource *storage, struct kl_str sub,
     } else if (storage->index == KL_RES_certificates_v1beta1_podcertificaterequests) {
         if (!old)
             check_request(spec, e);
-        else if (kl_str_eqz(sub, "status") && !e->n && is_true(now, "Issued") &&
-                 !is_true(old, "Issued"))
+        else if (kl_str_eqz(sub, "status") && !e->n && kl_has_true_condition(now, "Issued") &&
+                 !kl_has_true_condition(old, "Issued"))
             check_issued(now, old, now_us, e);
     }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "object/crd/conversion.h"
+#include "object/json_kind.h"
 #include "object/names.h"
 #include <ctype.h>
 
@@ -53,22 +54,6 @@ static struct kl_str show_kind(struct kl_arena *a, struct kl_str api_version, st
                            KL_PRI(api_version), KL_PRI(kind));
 }
 
-static const char *go_kind(const struct kl_value *v)
-{
-    switch (v->kind) {
-    case KL_ARRAY:
-        return "array";
-    case KL_STRING:
-        return "string";
-    case KL_BOOL:
-        return "bool";
-    case KL_MAP:
-        return "object";
-    default:
-        return "number";
-    }
-}
-
 static const char *review_name(const struct kl_conversion_ask *ask)
 {
     return ask->review == KL_REVIEW_V1 ? "v1" : "v1beta1";
@@ -96,7 +81,7 @@ static int check_types(const struct kl_conversion_ask *ask, const struct kl_valu
         if (!may_be(members[i].v, members[i].kind))
             return kl_error_set(err, KL_EINVALID,
                                 "json: cannot unmarshal %s into Go struct field %s of type %s%s",
-                                go_kind(members[i].v), members[i].path,
+                                kl_json_kind(members[i].v), members[i].path,
                                 members[i].type[0] == '.' ? review_name(ask) : "", members[i].type);
     return 0;
 }
@@ -153,7 +138,7 @@ int kl_conversion_read(struct kl_arena *a, const struct kl_conversion_ask *ask, 
                      "couldn't get version/kind; json parse error: json: cannot unmarshal %s into "
                      "Go value of type struct { APIVersion string \"json:\\\"apiVersion,omitempty"
                      "\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }",
-                     go_kind(v));
+                     kl_json_kind(v));
         return failed(ask, KL_EINVALID, err);
     }
     const struct kl_value *heads[] = {member(v, "apiVersion"), member(v, "kind")};
@@ -162,7 +147,7 @@ int kl_conversion_read(struct kl_arena *a, const struct kl_conversion_ask *ask, 
             kl_error_set(err, KL_EINVALID,
                          "couldn't get version/kind; json parse error: json: cannot unmarshal %s "
                          "into Go struct field .%s of type string",
-                         go_kind(heads[i]), i ? "kind" : "apiVersion");
+                         kl_json_kind(heads[i]), i ? "kind" : "apiVersion");
             return failed(ask, KL_EINVALID, err);
         }
     struct kl_str api = kl_text(heads[0]), kind = kl_text(heads[1]);
@@ -243,7 +228,7 @@ static int check_object(const struct kl_conversion_ask *ask, size_t index,
     } else if (now->kind != KL_MAP) {
         kl_error_set(err, KL_EINVALID,
                      "json: cannot unmarshal %s into Go value of type map[string]interface {}",
-                     go_kind(now));
+                     kl_json_kind(now));
     } else {
         struct kl_buf b;
         kl_buf_init(&b, 64 * 1024);

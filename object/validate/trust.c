@@ -2,6 +2,7 @@
 // certificates.k8s.io: ClusterTrustBundles and PodCertificateRequests, but for what takes a library
 // for certificates: the API server looks at keys, signatures and chains (auth/trust.c).
 #include "object/schema.h"
+#include "object/conditions.h"
 #include "object/types_gen.h"
 #include "object/validate/pod_int.h"
 
@@ -126,14 +127,6 @@ static void update_request(struct kl_v *c)
 
 static const char *const ends[] = {"Issued", "Denied", "Failed", NULL};
 
-static bool is_true(const struct kl_value *root, const char *type)
-{
-    for (KL_EACH(x, kl_path(root, KL_F_status, KL_F_conditions)))
-        if (kl_v_is(x, KL_F_type, type) && kl_v_is(x, KL_F_status, "True"))
-            return true;
-    return false;
-}
-
 // The indexes are names in these paths: conditions.[0].type.
 static void check_conditions(struct kl_v *c)
 {
@@ -172,9 +165,10 @@ static void status_request(struct kl_v *c)
     for (size_t i = 0; i < KL_COUNT(rest); i++)
         more += kl_get(now, rest[i]) != NULL;
     bool same = kl_value_equal(now, old);
-    bool ended =
-        is_true(c->old, "Issued") || is_true(c->old, "Denied") || is_true(c->old, "Failed");
-    bool refused = is_true(c->now, "Denied") || is_true(c->now, "Failed");
+    bool ended = kl_has_true_condition(c->old, "Issued") ||
+                 kl_has_true_condition(c->old, "Denied") || kl_has_true_condition(c->old, "Failed");
+    bool refused =
+        kl_has_true_condition(c->now, "Denied") || kl_has_true_condition(c->now, "Failed");
     if (ended && !same)
         kl_v_invalid_omitted(c, &c->status,
                              "immutable after PodCertificateRequest is issued, denied, or failed");
@@ -182,7 +176,7 @@ static void status_request(struct kl_v *c)
         kl_v_invalid_omitted(c, &c->status,
                              "non-condition status fields must be empty when denying or failing "
                              "the PodCertificateRequest");
-    else if (!ended && !refused && !is_true(c->now, "Issued") && !same)
+    else if (!ended && !refused && !kl_has_true_condition(c->now, "Issued") && !same)
         kl_v_invalid_omitted(c, &c->status,
                              "status is immutable unless transitioning to \"Issued\", \"Denied\", "
                              "or \"Failed\"");

@@ -116,7 +116,7 @@ static void test_forms(void **state)
          NULL,
          200,
          {"{\n  \"kind\": \"ConfigMapList\",\n"}},
-        {"HEAD", "/api/v1/namespaces/f/configmaps/a", NULL, 200, {"!ConfigMap"}},
+        {"HEAD", "/api/v1/namespaces/f/configmaps/a", NULL, 405, {"!ConfigMap"}},
         // One kind in two versions and two groups.
         {"POST",
          "/apis/autoscaling/v1/namespaces/f/horizontalpodautoscalers",
