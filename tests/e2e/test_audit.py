@@ -37,9 +37,11 @@ rules:
 
 class Sink(http.server.BaseHTTPRequestHandler):
     batches, refuse = [], 1
+    callers = set()
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        Sink.callers.add(self.headers.get("Authorization"))
         if Sink.refuse:
             Sink.refuse -= 1
             self.send_response(503)
@@ -68,7 +70,19 @@ kind: Config
 clusters: [{{name: c, cluster: {{server: "http://127.0.0.1:{sink.server_port}/audit"}}}}]
 contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
 current-context: x
-users: [{{name: u, user: {{}}}}]
+users:
+- name: u
+  user:
+    exec:
+      apiVersion: client.authentication.k8s.io/v1beta1
+      command: sh
+      args:
+      - -c
+      - |
+        echo "apiVersion: client.authentication.k8s.io/v1beta1"
+        echo "kind: ExecCredential"
+        echo "status: {{token: $NAME}}"
+      env: [{{name: NAME, value: made-for-audit}}]
 """)
 server = Server("--datastore-endpoint", "memory://", "--audit-policy-file",
                 write("policy.yaml", POLICY), "--audit-log-path", LOG, "--audit-log-maxsize", "1",
@@ -197,6 +211,7 @@ def test_webhook():
         return [e for b in Sink.batches for e in b["items"] if e["auditID"] == "my-id-1"]
     wait_for(got, "the event at the webhook, after it refused once")
     equal(Sink.refuse, 0)
+    equal(Sink.callers, {"Bearer made-for-audit"})
     equal(Sink.batches[0]["kind"] + " " + Sink.batches[0]["apiVersion"], "EventList audit.k8s.io/v1")
 
 

@@ -139,11 +139,11 @@ def sign(key, kid, ec, claims):
     return text + "." + b64url(sig)
 
 
-def kubeconfig(name, url):
+def kubeconfig(name, url, user=None):
     return write(name, {
         "apiVersion": "v1", "kind": "Config", "current-context": "c",
         "clusters": [{"name": "w", "cluster": {"server": url, "certificate-authority": f"{DIR}/web-ca.crt"}}],
-        "users": [{"name": "u", "user": {"token": "of-the-api-server"}}],
+        "users": [{"name": "u", "user": user or {"token": "of-the-api-server"}}],
         "contexts": [{"name": "c", "context": {"cluster": "w", "user": "u"}}]})
 
 
@@ -233,7 +233,11 @@ second.answer = lambda path, body: (
     elsewhere[path] if path in elsewhere else
     (404, {}) if path.startswith("/.well-known") else discover(path, body))
 tokens, access = Https(review_token), Https(review_access)
-access_config = kubeconfig("access.yaml", access.url)
+access_config = kubeconfig("access.yaml", access.url, {"exec": {  # a program makes the token
+    "apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "interactiveMode": "Never",
+    "args": ["-c", "echo '%s'" % json.dumps({
+        "apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential",
+        "status": {"token": "made-for-the-api-server"}})]}})
 authn_file = write("authn.json", authentication("jwt:"))
 authz_file = write("authz.json", authorization())
 write("tokens.csv", 'static-secret,sam,uid-1,"team-a,team-b"\nplain-secret,pat,uid-2\n')
@@ -964,8 +968,9 @@ def test_revoke_service_account():
 def test_no_secret_in_the_log():
     with open(server.log, errors="replace") as f:
         log = f.read()
-    for secret_text in ("static-secret", "hook-one", "hook-garbage", "of-the-api-server", "0123456789abcdef",
-                        "PRIVATE KEY"):
+    equal((tokens.bearer, access.bearer), ("Bearer of-the-api-server", "Bearer made-for-the-api-server"))
+    for secret_text in ("static-secret", "hook-one", "hook-garbage", "for-the-api-server", "of-the-api-server",
+                        "0123456789abcdef", "PRIVATE KEY"):
         check(secret_text not in log, f"{secret_text} is in the log")
 
 
