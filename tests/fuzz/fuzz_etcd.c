@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The etcd v3 server: the first byte chooses the method, the rest is what a client sends as the
-// call's body (frames and messages). It goes through the whole service on a store in memory; every
-// call ends, nothing is left of the connection, and the store's revision never goes back.
+// call's body (frames and messages, or from 128 on JSON for the gateway). It goes through the whole
+// service on a store in memory; every call ends, nothing is left of the connection, and the store's
+// revision never goes back.
 #include "fuzz_net.h"
 #include "net/http_server.h"
 #include "store/etcd/etcd_int.h"
@@ -21,9 +22,27 @@ static const struct kl_grpc_method *const tables[] = {
     kl_etcd_lock_methods,        kl_etcd_election_methods,
 };
 
+static const char *const gateway_paths[] = {
+    "/v3/kv/range",
+    "/v3/kv/txn",
+    "/v3/kv/put",
+    "/v3/kv/deleterange",
+    "/v3/watch",
+    "/v3/lease/keepalive",
+    "/v3/lease/grant",
+    "/v3/maintenance/snapshot",
+    "/v3/maintenance/alarm",
+    "/v3/kv/compaction",
+    "/v3/election/observe",
+    "/v3/nothing",
+};
+enum { JSON = 128 };
+
 static const char *method_path(size_t i)
 {
     size_t n = 0;
+    if (i >= JSON)
+        return gateway_paths[(i - JSON) % KL_COUNT(gateway_paths)];
     for (size_t t = 0; t < KL_COUNT(tables); t++)
         for (const struct kl_grpc_method *m = tables[t]; m->path; m++)
             n++;
@@ -59,15 +78,15 @@ static void put_frame(struct kl_buf *b, int type, int flags, int id, const void 
     kl_buf_append(b, p, n);
 }
 
-static void put_call(struct kl_buf *b, const char *path, const uint8_t *body, size_t n)
+static void put_call(struct kl_buf *b, uint8_t method, const uint8_t *body, size_t n)
 {
     struct kl_buf h;
     kl_buf_init(&h, 4096);
     put_literal(&h, ":method", "POST");
     put_literal(&h, ":scheme", "http");
     put_literal(&h, ":authority", "x");
-    put_literal(&h, ":path", path);
-    put_literal(&h, "content-type", "application/grpc");
+    put_literal(&h, ":path", method_path(method));
+    put_literal(&h, "content-type", method < JSON ? "application/grpc" : "application/json");
     kl_buf_append(b, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24);
     put_frame(b, 4, 0, 0, NULL, 0);
     put_frame(b, 1, 4, 1, h.p, h.n);
@@ -116,7 +135,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     atomic_store(&s.etcd->alarms, 0);
     kl_buf_init(&b, BODY_MAX * 2);
-    put_call(&b, method_path(data[0]), data + 1, size - 1);
+    put_call(&b, data[0], data + 1, size - 1);
     fuzz_net_run(&s.net, (const uint8_t *)b.p, b.n);
     kl_buf_fini(&b);
     kl_store_status(s.store, &st);
