@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { REACH_MS = 60000, SEEDS = 2, IMPORT_ROWS = 3500 };
+enum { REACH_MS = 240000, SEEDS = 2, IMPORT_ROWS = 3500 };
 
 enum how {
     WRITE,    // by a writer on a store that there is
