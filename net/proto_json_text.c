@@ -154,7 +154,7 @@ static int unescape(struct kl_jtext *t, size_t start)
     static const char letters[] = "\"\\/bfnrt", chars[] = "\"\\/\b\f\n\r\t";
     char c = t->at < t->s.n ? t->s.p[t->at] : 0;
     const char *at = c ? strchr(letters, c) : NULL;
-    uint32_t r, low;
+    uint32_t r = 0, low = 0;
     if (at) {
         t->at++;
         return kl_buf_putc(t->scratch, chars[at - letters]);
