@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import subprocess
+import urllib.error
 import urllib.request
 from lib import KINGLET, Failure, check, equal, free_port, holds, run, temp_dir, wait_for
 
@@ -53,15 +54,24 @@ def get(url, context=None):
         return json.loads(r.read())
 
 
+def range_of_nothing(port):
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/v3/kv/range", b"{}", timeout=60).close()
+    except urllib.error.HTTPError as e:
+        return e.code
+    return 200
+
+
 def test_as_etcd_with_envtest_flags():
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     e = Etcd("--listen-peer-urls=http://localhost:0", f"--advertise-client-urls={url}",
              f"--listen-client-urls={url}", "--data-dir=data", "--unsafe-no-fsync", "--unheard-of",
-             "5", "--experimental-watch-progress-notify-interval=5s", as_etcd=True).ready()
+             "5", "--experimental-watch-progress-notify-interval=5s", "--enable-grpc-gateway=false", as_etcd=True).ready()
     equal(get(url + "/health")["health"], "true")
     holds(get(url + "/version")["etcdserver"], r"^3\.6\.")
     holds(e.text(), "ignored an unknown flag: --unheard-of")
+    equal(range_of_nothing(port), 404, "without the JSON gateway")
     check(os.path.exists(os.path.join(e.dir, "data/state.db")), "the data directory holds the store")
     json.loads(e.text().splitlines()[0])
     e.stop()
@@ -73,6 +83,7 @@ def test_environment_and_command_line():
              env={"ETCD_LISTEN_CLIENT_URLS": f"http://127.0.0.1:{one}", "ETCD_NAME": "n",
                   "ETCD_NOBODY_KNOWS": "1"}).ready()
     equal(get(f"http://127.0.0.1:{two}/health")["health"], "true")
+    equal(range_of_nothing(two), 400, "the JSON gateway's answer without a key")
     check(os.path.exists(os.path.join(e.dir, "n.etcd/state.db")), "the directory has the name")
     holds(e.text(), "unrecognized environment variable: ETCD_NOBODY_KNOWS")
     e.stop()
