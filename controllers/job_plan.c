@@ -4,42 +4,11 @@
 // then the finalizers go, then the uids become numbers.
 //
 //   decide ─▶ pods made or deleted ─▶ track ─▶ status ─▶ release: finalizers ─▶ settle ─▶ status
-#include "controllers/job.h"
-#include "controllers/job_pods.h"
+#include "controllers/job_int.h"
 #include "controllers/pods.h"
 #include <stdlib.h>
 
-enum { BURST = 500, UNCOUNTED_MAX = 500, INDEX_UNKNOWN = -1 };
-
-// A condition that is to be, or none (type NULL).
-struct ending {
-    const char *type; // FailureTarget, Failed, SuccessCriteriaMet, Complete
-    struct kl_str reason, message;
-};
-
-struct sync {
-    struct kl_plan *p;
-    struct kl_job_view *v;
-    struct kl_arena *a;
-    const struct kl_value *job, *spec;
-    struct kl_job_pod *pods; // of Indexed Jobs in the order of their indexes
-    size_t npods;
-    bool indexed, per_index, only_failed;
-    int64_t completions; // -1: not said
-    struct kl_indexes before, succeeded_indexes, failed_indexes;
-    struct ending ending;
-    int64_t active, ready, terminating, succeeded, failed;
-    struct kl_job_backoff backoff;
-    size_t deletions, deleted; // of active pods, because the Job ends
-    bool may_manage;
-    // the status as it is to be
-    struct kl_object *base; // what it is written over: the Job, then what the first write answered
-    int64_t status_succeeded, status_failed;
-    struct kl_value uncounted_succeeded, uncounted_failed, conditions;
-    int64_t start_us, end_us;
-    bool flush, full, lost;
-    struct kl_action *write;
-};
+enum { BURST = 500 };
 
 static const struct kl_resource *pods_res(void)
 {
@@ -56,7 +25,7 @@ static void no_memory(struct kl_plan *p)
     kl_error_set(&p->err, KL_ENOMEM, "out of memory");
 }
 
-static bool is_suspended(const struct sync *s)
+bool kl_job_suspended(const struct kl_job_sync *s)
 {
     return kl_is_true(kl_get(s->spec, KL_F_suspend));
 }
@@ -68,72 +37,36 @@ bool kl_job_finished(const struct kl_value *job)
            kl_condition_is(conditions, "Failed", "True");
 }
 
-// ---- conditions
-
-static struct kl_value condition_of(struct sync *s, const char *type, const char *status,
-                                    struct kl_str reason, struct kl_str message)
-{
-    struct kl_value c = kl_new_struct(), now = kl_time(s->v->now_us / 1000000 * 1000000);
-    kl_set_z(s->a, &c, KL_F_type, type);
-    kl_set_z(s->a, &c, KL_F_status, status);
-    kl_set(s->a, &c, KL_F_lastProbeTime, now);
-    kl_set(s->a, &c, KL_F_lastTransitionTime, now);
-    kl_set_str(s->a, &c, KL_F_reason, reason);
-    kl_set_str(s->a, &c, KL_F_message, message);
-    return c;
-}
-
-// Whether it changed anything. What is False and was never said is not said.
-static bool ensure_condition(struct sync *s, const char *type, const char *status,
-                             struct kl_str reason, struct kl_str message)
-{
-    const struct kl_value *was = kl_condition_find(&s->conditions, type);
-    if (!was && strcmp(status, "False") == 0)
-        return false;
-    if (was && kl_str_eqz(kl_text(kl_get(was, KL_F_status)), status) &&
-        kl_str_eq(kl_text(kl_get(was, KL_F_reason)), reason) &&
-        kl_str_eq(kl_text(kl_get(was, KL_F_message)), message))
-        return false;
-    kl_condition_put(s->a, &s->conditions, condition_of(s, type, status, reason, message));
-    return true;
-}
-
-static void end_with(struct sync *s, const char *type, const char *reason, struct kl_str message)
+void kl_job_end_with(struct kl_job_sync *s, const char *type, const char *reason,
+                     struct kl_str message)
 {
     if (!s->ending.type)
-        s->ending = (struct ending){type, kl_str(reason), message};
+        s->ending = (struct kl_job_ending){type, kl_str(reason), message};
 }
 
-static void end_as(struct sync *s, const char *type, const struct kl_value *condition)
+static void end_as(struct kl_job_sync *s, const char *type, const struct kl_value *condition)
 {
-    s->ending = (struct ending){type, kl_text(kl_get(condition, KL_F_reason)),
-                                kl_text(kl_get(condition, KL_F_message))};
-}
-
-static bool is_success(const struct sync *s)
-{
-    return s->ending.type && strcmp(s->ending.type, "SuccessCriteriaMet") == 0;
+    s->ending = (struct kl_job_ending){type, kl_text(kl_get(condition, KL_F_reason)),
+                                       kl_text(kl_get(condition, KL_F_message))};
 }
 
 // ---- counting
 
-static bool is_counted(const struct sync *s, const struct kl_job_pod *x)
+static bool is_counted(const struct kl_job_sync *s, const struct kl_job_pod *x)
 {
-    return x->tracked && (!s->indexed || x->index != INDEX_UNKNOWN);
+    return x->tracked && (!s->indexed || x->index != KL_INDEX_UNKNOWN);
 }
 
-static bool is_ignored(struct sync *s, const struct kl_job_pod *x)
+bool kl_job_ignores(struct kl_job_sync *s, const struct kl_job_pod *x)
 {
     return kl_job_failure_rule(s->a, s->job, x->pod, NULL) == KL_JOB_IGNORE;
 }
 
-static void count(struct sync *s)
+static void count(struct kl_job_sync *s)
 {
-    const struct kl_value *status = kl_get(s->job, KL_F_status);
     int64_t last_success = 0, last_failure = 0, later = 0, successes = 0, failures = 0;
     s->succeeded = s->status_succeeded + (int64_t)s->uncounted_succeeded.n;
     s->failed = s->status_failed + (int64_t)s->uncounted_failed.n;
-    (void)status;
     for (size_t i = 0; i < s->npods; i++) {
         struct kl_job_pod *x = &s->pods[i];
         s->active += x->active;
@@ -154,7 +87,7 @@ static void count(struct sync *s)
         last_failure = at > last_failure ? at : last_failure;
         later += !successes || at > last_success;
         failures++;
-        s->failed += !is_ignored(s, x);
+        s->failed += !kl_job_ignores(s, x);
     }
     s->backoff = s->v->backoff;
     if (successes)
@@ -165,7 +98,7 @@ static void count(struct sync *s)
     }
 }
 
-static bool past_restarts(const struct sync *s)
+static bool past_restarts(const struct kl_job_sync *s)
 {
     static const kl_sym statuses[] = {KL_F_initContainerStatuses, KL_F_containerStatuses};
     int64_t limit = kl_int_or(kl_get(s->spec, KL_F_backoffLimit), 6), n = 0;
@@ -182,7 +115,7 @@ static bool past_restarts(const struct sync *s)
     return limit ? n >= limit : n > 0;
 }
 
-static void find_failing_rule(struct sync *s)
+static void find_failing_rule(struct kl_job_sync *s)
 {
     struct kl_str message = {NULL, 0};
     if (!kl_get(s->spec, KL_F_podFailurePolicy))
@@ -190,22 +123,22 @@ static void find_failing_rule(struct sync *s)
     for (size_t i = 0; i < s->npods; i++)
         if (s->pods[i].failed &&
             kl_job_failure_rule(s->a, s->job, s->pods[i].pod, &message) == KL_JOB_FAIL) {
-            end_with(s, "FailureTarget", "PodFailurePolicy", message);
+            kl_job_end_with(s, "FailureTarget", "PodFailurePolicy", message);
             return;
         }
 }
 
-static void find_limits(struct sync *s)
+static void find_limits(struct kl_job_sync *s)
 {
     const struct kl_value *deadline = kl_get(s->spec, KL_F_activeDeadlineSeconds);
     if (s->failed > kl_int_or(kl_get(s->spec, KL_F_backoffLimit), 6) || past_restarts(s)) {
-        end_with(s, "FailureTarget", "BackoffLimitExceeded",
-                 KL_STR("Job has reached the specified backoff limit"));
-    } else if (deadline && s->start_us && !is_suspended(s)) {
+        kl_job_end_with(s, "FailureTarget", "BackoffLimitExceeded",
+                        KL_STR("Job has reached the specified backoff limit"));
+    } else if (deadline && s->start_us && !kl_job_suspended(s)) {
         int64_t left_us = s->start_us + kl_int_or(deadline, 0) * 1000000 - s->v->now_us;
         if (left_us <= 0)
-            end_with(s, "FailureTarget", "DeadlineExceeded",
-                     KL_STR("Job was active longer than specified deadline"));
+            kl_job_end_with(s, "FailureTarget", "DeadlineExceeded",
+                            KL_STR("Job was active longer than specified deadline"));
         else
             kl_plan_requeue(s->p, (left_us + 999) / 1000);
     }
@@ -213,8 +146,8 @@ static void find_limits(struct sync *s)
 
 // ---- indexes
 
-static int add_indexes(struct sync *s, struct kl_indexes *set,
-                       bool (*belongs)(struct sync *, const struct kl_job_pod *))
+static int add_indexes(struct kl_job_sync *s, struct kl_indexes *set,
+                       bool (*belongs)(struct kl_job_sync *, const struct kl_job_pod *))
 {
     int64_t *list = kl_arena_alloc(s->a, (s->npods + 1) * sizeof *list);
     size_t n = 0;
@@ -222,18 +155,18 @@ static int add_indexes(struct sync *s, struct kl_indexes *set,
         return KL_ENOMEM;
     for (size_t i = 0; i < s->npods; i++) {
         const struct kl_job_pod *x = &s->pods[i];
-        if (x->index != INDEX_UNKNOWN && belongs(s, x) && (!n || list[n - 1] != x->index))
+        if (x->index != KL_INDEX_UNKNOWN && belongs(s, x) && (!n || list[n - 1] != x->index))
             list[n++] = x->index;
     }
     return kl_indexes_add(s->a, set, list, n);
 }
 
-static bool has_succeeded(struct sync *s, const struct kl_job_pod *x)
+static bool has_succeeded(struct kl_job_sync *s, const struct kl_job_pod *x)
 {
     return x->succeeded && kl_job_tracks(x->pod);
 }
 
-static bool fails_its_index(struct sync *s, const struct kl_job_pod *x)
+static bool fails_its_index(struct kl_job_sync *s, const struct kl_job_pod *x)
 {
     if (!x->failed || !kl_job_tracks(x->pod))
         return false;
@@ -243,19 +176,19 @@ static bool fails_its_index(struct sync *s, const struct kl_job_pod *x)
                                          kl_int_or(kl_get(s->spec, KL_F_backoffLimitPerIndex), 0));
 }
 
-static bool is_active(struct sync *s, const struct kl_job_pod *x)
+static bool is_active(struct kl_job_sync *s, const struct kl_job_pod *x)
 {
     return x->active;
 }
 
-static bool is_terminating(struct sync *s, const struct kl_job_pod *x)
+static bool is_terminating(struct kl_job_sync *s, const struct kl_job_pod *x)
 {
     return kl_pod_terminating(x->pod);
 }
 
 // A pod that failed is counted only when its index has another: that one is told how often the
 // index has failed.
-static void keep_last_failed(struct sync *s)
+static void keep_last_failed(struct kl_job_sync *s)
 {
     for (size_t i = 0, end; i < s->npods; i = end) {
         int64_t index = s->pods[i].index;
@@ -271,14 +204,14 @@ static void keep_last_failed(struct sync *s)
                           kl_pod_finished_us(x->pod) >= kl_pod_finished_us(last->pod)))
                 last = x;
         }
-        if (last && !busy && index != INDEX_UNKNOWN &&
+        if (last && !busy && index != KL_INDEX_UNKNOWN &&
             !kl_indexes_has(&s->succeeded_indexes, index) &&
             !kl_indexes_has(&s->failed_indexes, index))
             last->kept = true;
     }
 }
 
-static const struct kl_job_pod *kept_of(const struct sync *s, int64_t index)
+static const struct kl_job_pod *kept_of(const struct kl_job_sync *s, int64_t index)
 {
     size_t lo = 0, hi = s->npods;
     while (lo < hi) {
@@ -294,7 +227,7 @@ static const struct kl_job_pod *kept_of(const struct sync *s, int64_t index)
     return NULL;
 }
 
-static void look_at_indexes(struct sync *s)
+static void look_at_indexes(struct kl_job_sync *s)
 {
     const struct kl_value *status = kl_get(s->job, KL_F_status);
     int rc = kl_indexes_parse(s->a, kl_text(kl_get(status, KL_F_completedIndexes)), s->completions,
@@ -308,23 +241,24 @@ static void look_at_indexes(struct sync *s)
         rc |= add_indexes(s, &s->failed_indexes, fails_its_index);
         int64_t n = kl_indexes_total(&s->failed_indexes);
         if (n > kl_int_or(kl_get(s->spec, KL_F_maxFailedIndexes), INT64_MAX))
-            end_with(s, "FailureTarget", "MaxFailedIndexesExceeded",
-                     KL_STR("Job has exceeded the specified maximal number of failed indexes"));
+            kl_job_end_with(
+                s, "FailureTarget", "MaxFailedIndexesExceeded",
+                KL_STR("Job has exceeded the specified maximal number of failed indexes"));
         else if (n && n + s->succeeded >= s->completions)
-            end_with(s, "FailureTarget", "FailedIndexes", KL_STR("Job has failed indexes"));
+            kl_job_end_with(s, "FailureTarget", "FailedIndexes", KL_STR("Job has failed indexes"));
         keep_last_failed(s);
     }
     int rule = s->ending.type ? -1 : kl_job_success_rule(s->a, s->job, &s->succeeded_indexes);
     if (rule >= 0)
-        end_with(s, "SuccessCriteriaMet", "SuccessPolicy",
-                 kl_arena_printf(s->a, "Matched rules at index %d", rule));
+        kl_job_end_with(s, "SuccessCriteriaMet", "SuccessPolicy",
+                        kl_arena_printf(s->a, "Matched rules at index %d", rule));
     if (rc < 0)
         no_memory(s->p);
 }
 
 // ---- pods that go
 
-static void tell_deletion(struct sync *s, struct kl_action *a)
+static void tell_deletion(struct kl_job_sync *s, struct kl_action *a)
 {
     const struct kl_job_pod *x = a->arg;
     if (a->skipped || a->call.err.code == KL_ENOTFOUND)
@@ -339,7 +273,7 @@ static void tell_deletion(struct sync *s, struct kl_action *a)
 
 static void on_deleted(struct kl_action *a)
 {
-    struct sync *s = a->plan->state;
+    struct kl_job_sync *s = a->plan->state;
     bool gone = !a->skipped && (!a->call.err.code || a->call.err.code == KL_ENOTFOUND);
     const struct kl_job_pod *x = a->arg;
     tell_deletion(s, a);
@@ -353,7 +287,7 @@ static void on_deleted(struct kl_action *a)
     s->ready -= x->ready;
 }
 
-static void delete_pod(struct sync *s, struct kl_job_pod *x)
+static void delete_pod(struct kl_job_sync *s, struct kl_job_pod *x)
 {
     struct kl_action *a = kl_plan_call(s->p, KL_VERB_DELETE, pods_res(), NULL,
                                        kl_meta_namespace(x->pod), kl_meta_name(x->pod));
@@ -364,7 +298,7 @@ static void delete_pod(struct sync *s, struct kl_job_pod *x)
     a->arg = x;
 }
 
-static void delete_active(struct sync *s)
+static void delete_active(struct kl_job_sync *s)
 {
     for (size_t i = 0; i < s->npods; i++)
         if (s->pods[i].active) {
@@ -387,7 +321,7 @@ struct kl_action *kl_job_release(struct kl_plan *p, const struct kl_value *pod)
 }
 
 // Those that are too many are no failures and are not counted.
-static void remove_pods(struct sync *s, struct kl_job_pod **list, size_t n)
+static void remove_pods(struct kl_job_sync *s, struct kl_job_pod **list, size_t n)
 {
     kl_expect_creations(s->v->expectations, s->p->key, 0, s->v->now_ms);
     for (size_t i = 0; i < n; i++) {
@@ -407,7 +341,7 @@ static void remove_pods(struct sync *s, struct kl_job_pod **list, size_t n)
 static void on_created(struct kl_action *a)
 {
     struct kl_plan *p = a->plan;
-    struct sync *s = p->state;
+    struct kl_job_sync *s = p->state;
     if (!a->skipped && a->call.err.code == 0) {
         struct kl_str name = a->call.object ? kl_meta_name(&a->call.object->root) : KL_STR("");
         kl_plan_event(p, jobs_res(), s->job, "Normal", "SuccessfulCreate", "Created pod: %.*s",
@@ -425,14 +359,14 @@ static void on_created(struct kl_action *a)
         p->err.code = 0;
 }
 
-static struct kl_object *body_for(struct sync *s, int64_t index)
+static struct kl_object *body_for(struct kl_job_sync *s, int64_t index)
 {
     struct kl_value pod = kl_job_pod_draft(s->a, s->job, index);
     if (s->per_index) {
         const struct kl_job_pod *was = kept_of(s, index);
         int64_t failures = was ? kl_pod_index_failures(was->pod) : 0;
         int64_t ignored = was ? kl_pod_index_ignored(was->pod) : 0;
-        if (was && is_ignored(s, was))
+        if (was && kl_job_ignores(s, was))
             ignored++;
         else if (was)
             failures++;
@@ -446,9 +380,9 @@ static struct kl_object *body_for(struct sync *s, int64_t index)
 }
 
 // Slow start: 1, 2, 4 ... at a time, so that a quota is not asked 500 times in vain.
-static void create_pods(struct sync *s, const int64_t *indexes, int64_t n)
+static void create_pods(struct kl_job_sync *s, const int64_t *indexes, int64_t n)
 {
-    struct kl_object *shared = indexes ? NULL : body_for(s, INDEX_UNKNOWN);
+    struct kl_object *shared = indexes ? NULL : body_for(s, KL_INDEX_UNKNOWN);
     kl_expect_creations(s->v->expectations, s->p->key, (int)n, s->v->now_ms);
     s->active += n;
     int64_t done = 0;
@@ -472,7 +406,7 @@ static void create_pods(struct sync *s, const int64_t *indexes, int64_t n)
 }
 
 // Of the indexes that want a pod, those that have waited long enough since their last failure.
-static size_t ready_indexes(struct sync *s, int64_t *list, size_t n)
+static size_t ready_indexes(struct kl_job_sync *s, int64_t *list, size_t n)
 {
     size_t now = 0;
     int64_t least = INT64_MAX;
@@ -494,7 +428,7 @@ static size_t ready_indexes(struct sync *s, int64_t *list, size_t n)
     return now;
 }
 
-static int64_t *wanted_indexes(struct sync *s, int64_t *n)
+static int64_t *wanted_indexes(struct kl_job_sync *s, int64_t *n)
 {
     int64_t *list = kl_arena_alloc(s->a, ((size_t)*n + 1) * sizeof *list);
     struct kl_indexes taken = s->succeeded_indexes, all;
@@ -511,7 +445,7 @@ static int64_t *wanted_indexes(struct sync *s, int64_t *n)
     return list;
 }
 
-static void add_pods(struct sync *s, int64_t n)
+static void add_pods(struct kl_job_sync *s, int64_t n)
 {
     int64_t wait = s->per_index ? 0 : kl_job_backoff_ms(&s->backoff, s->v->now_us);
     if (wait) {
@@ -524,10 +458,10 @@ static void add_pods(struct sync *s, int64_t n)
         create_pods(s, indexes, n);
 }
 
-static void manage(struct sync *s)
+static void manage(struct kl_job_sync *s)
 {
     int64_t parallelism = kl_int_or(kl_get(s->spec, KL_F_parallelism), 1), want;
-    if (is_suspended(s))
+    if (kl_job_suspended(s))
         want = 0;
     else if (s->completions < 0)
         want = s->succeeded > 0 ? s->active : parallelism;
@@ -541,288 +475,16 @@ static void manage(struct sync *s)
     if (!list)
         no_memory(s->p);
     else if (n)
-        remove_pods(s, list, n > BURST && !is_suspended(s) ? BURST : n);
-    else if (!is_suspended(s) && want - s->active - (s->only_failed ? s->terminating : 0) > 0)
+        remove_pods(s, list, n > BURST && !kl_job_suspended(s) ? BURST : n);
+    else if (!kl_job_suspended(s) && want - s->active - (s->only_failed ? s->terminating : 0) > 0)
         add_pods(s, want - s->active - (s->only_failed ? s->terminating : 0));
-}
-
-// ---- the status
-
-static bool has_pod(const struct sync *s, struct kl_str uid)
-{
-    for (size_t i = 0; i < s->npods; i++)
-        if (s->pods[i].tracked && kl_str_eq(kl_meta_uid(s->pods[i].pod), uid))
-            return true;
-    return false;
-}
-
-// Uids whose pods have no finalizer any more become numbers.
-static bool settle_list(struct sync *s, struct kl_value *uids, int64_t *count)
-{
-    struct kl_value left = kl_new_array();
-    int rc = 0;
-    for (KL_EACH(x, uids))
-        if (has_pod(s, kl_text(x)))
-            rc |= kl_append(s->a, &left, *x);
-    if (rc < 0)
-        no_memory(s->p);
-    if (rc < 0 || left.n == uids->n)
-        return false;
-    *count += (int64_t)(uids->n - left.n);
-    *uids = left;
-    return true;
-}
-
-static bool settle_all(struct sync *s)
-{
-    bool changed = settle_list(s, &s->uncounted_succeeded, &s->status_succeeded);
-    return settle_list(s, &s->uncounted_failed, &s->status_failed) || changed;
-}
-
-static void on_status_written(struct kl_action *a)
-{
-    struct sync *s = a->plan->state;
-    if (!a->skipped && a->call.err.code == 0 && a->call.object)
-        s->base = a->call.object;
-    else
-        s->lost = true;
-}
-
-static void write_status(struct sync *s)
-{
-    struct kl_value draft = kl_object_draft(s->base), uncounted = kl_new_struct();
-    struct kl_value *st = kl_edit(s->a, &draft, KL_F_status, KL_STRUCT);
-    int rc = st ? 0 : KL_ENOMEM;
-    kl_set_int(s->a, st, KL_F_active, s->active);
-    kl_set_int(s->a, st, KL_F_ready, s->ready);
-    kl_set_int(s->a, st, KL_F_terminating, s->terminating);
-    kl_set_int(s->a, st, KL_F_succeeded, s->status_succeeded);
-    kl_set_int(s->a, st, KL_F_failed, s->status_failed);
-    rc |= kl_set(s->a, &uncounted, KL_F_succeeded, s->uncounted_succeeded);
-    rc |= kl_set(s->a, &uncounted, KL_F_failed, s->uncounted_failed);
-    rc |= kl_set(s->a, st, KL_F_uncountedTerminatedPods, uncounted);
-    rc |= kl_set(s->a, st, KL_F_conditions, s->conditions);
-    if (s->indexed)
-        kl_set_str(s->a, st, KL_F_completedIndexes, kl_indexes_text(s->a, &s->succeeded_indexes));
-    if (s->per_index)
-        kl_set_str(s->a, st, KL_F_failedIndexes, kl_indexes_text(s->a, &s->failed_indexes));
-    rc |= s->start_us ? kl_set(s->a, st, KL_F_startTime, kl_time(s->start_us))
-                      : kl_unset(s->a, st, KL_F_startTime);
-    if (s->end_us)
-        rc |= kl_set(s->a, st, KL_F_completionTime, kl_time(s->end_us));
-    if (rc < 0) {
-        no_memory(s->p);
-        s->lost = true;
-        return;
-    }
-    s->write = kl_plan_write(s->p, KL_VERB_UPDATE, jobs_res(), "status", &draft);
-    if (s->write)
-        s->write->done_cb = on_status_written;
-    else
-        s->lost = true;
-}
-
-// ---- the end
-
-static void tell_end(struct sync *s)
-{
-    bool complete = strcmp(s->ending.type, "Complete") == 0;
-    if (complete && s->completions >= 0 && s->status_succeeded > s->completions)
-        kl_plan_event(s->p, jobs_res(), s->job, "Warning", "TooManySucceededPods",
-                      "Too many succeeded pods running after completion count reached");
-    if (complete) {
-        kl_plan_event(s->p, jobs_res(), s->job, "Normal", "Completed", "Job completed");
-        return;
-    }
-    static const char *const reasons[] = {"PodFailurePolicy", "BackoffLimitExceeded",
-                                          "DeadlineExceeded", "MaxFailedIndexesExceeded",
-                                          "FailedIndexes"};
-    for (size_t i = 0; i < KL_COUNT(reasons); i++)
-        if (kl_str_eqz(s->ending.reason, reasons[i]))
-            kl_plan_event(s->p, jobs_res(), s->job, "Warning", reasons[i], "%.*s",
-                          KL_PRI(s->ending.message));
-}
-
-static void after_end(struct kl_plan *p)
-{
-    struct sync *s = p->state;
-    if (s->lost)
-        return;
-    tell_end(s);
-    s->v->finished(p, s->v);
-}
-
-static void settle(struct kl_plan *p)
-{
-    struct sync *s = p->state;
-    bool changed = settle_all(s), ends;
-    ends = s->ending.type && !p->err.code && !s->full && !s->uncounted_succeeded.n &&
-           !s->uncounted_failed.n && s->terminating <= 0;
-    if (ends) {
-        ensure_condition(s, s->ending.type, "True", s->ending.reason, s->ending.message);
-        if (strcmp(s->ending.type, "Complete") == 0)
-            s->end_us = s->v->now_us / 1000000 * 1000000;
-    }
-    if (changed || ends)
-        write_status(s);
-    if (ends)
-        p->then = after_end;
-}
-
-static void on_released(struct kl_action *a)
-{
-    struct sync *s = a->plan->state;
-    struct kl_job_pod *x = a->arg;
-    if (!a->skipped && (!a->call.err.code || a->call.err.code == KL_ENOTFOUND))
-        x->tracked = false;
-    if (a->skipped || a->call.err.code)
-        s->v->releasing(a->plan, kl_meta_uid(x->pod), false);
-}
-
-static void release(struct kl_plan *p)
-{
-    struct sync *s = p->state;
-    if (s->lost)
-        return;
-    if (s->write)
-        s->v->counted(p, s->v);
-    p->then = settle;
-    for (size_t i = 0; i < s->npods; i++) {
-        struct kl_job_pod *x = &s->pods[i];
-        struct kl_action *a = x->release ? kl_job_release(p, x->pod) : NULL;
-        if (!a)
-            continue;
-        s->v->releasing(p, kl_meta_uid(x->pod), true);
-        a->done_cb = on_released;
-        a->arg = x;
-    }
-}
-
-static bool may_release(const struct sync *s, const struct kl_job_pod *x)
-{
-    return kl_meta_deleting(s->job) || s->ending.type || x->succeeded || (x->failed && !x->kept);
-}
-
-// What a pod that ended adds to the status.
-static void note_ended(struct sync *s, struct kl_job_pod *x, int64_t *fresh, size_t *nfresh)
-{
-    struct kl_value uid = kl_string(kl_meta_uid(x->pod));
-    int rc = 0;
-    if (x->succeeded && !x->in_failed) {
-        if (s->indexed && x->index != INDEX_UNKNOWN && !kl_indexes_has(&s->before, x->index)) {
-            fresh[(*nfresh)++] = x->index;
-            s->flush = true;
-        } else if (!s->indexed && !x->in_succeeded) {
-            rc = kl_append(s->a, &s->uncounted_succeeded, uid);
-            s->flush = true;
-        }
-    } else if (x->failed || (s->ending.type && !is_success(s))) {
-        if (!x->in_failed && (!s->indexed || x->index != INDEX_UNKNOWN) && !is_ignored(s, x)) {
-            rc = kl_append(s->a, &s->uncounted_failed, uid);
-            s->flush = true;
-        }
-    }
-    if (rc < 0)
-        no_memory(s->p);
-}
-
-static void track_indexes(struct sync *s, const int64_t *fresh, size_t nfresh)
-{
-    const struct kl_value *status = kl_get(s->job, KL_F_status);
-    const struct kl_value *failed = kl_get(status, KL_F_failedIndexes);
-    if (kl_indexes_add(s->a, &s->succeeded_indexes, fresh, nfresh) < 0)
-        no_memory(s->p);
-    s->status_succeeded = kl_indexes_total(&s->succeeded_indexes);
-    s->flush |= !kl_str_eq(kl_text(kl_get(status, KL_F_completedIndexes)),
-                           kl_indexes_text(s->a, &s->succeeded_indexes));
-    if (s->per_index)
-        s->flush |=
-            !failed || !kl_str_eq(kl_text(failed), kl_indexes_text(s->a, &s->failed_indexes));
-}
-
-static void track_ending(struct sync *s)
-{
-    if (s->ending.type && strcmp(s->ending.type, "FailureTarget") == 0) {
-        ensure_condition(s, "FailureTarget", "True", s->ending.reason, s->ending.message);
-        s->flush = true;
-        s->ending.type = "Failed";
-    } else if (is_success(s)) {
-        if (!kl_condition_is(&s->conditions, "SuccessCriteriaMet", "True")) {
-            ensure_condition(s, s->ending.type, "True", s->ending.reason, s->ending.message);
-            s->flush = true;
-        }
-        s->ending.type = "Complete";
-    }
-}
-
-static void track_pods(struct sync *s)
-{
-    int64_t *fresh = kl_arena_alloc(s->a, (s->npods + 1) * sizeof *fresh);
-    size_t nfresh = 0;
-    if (!fresh) {
-        no_memory(s->p);
-        return;
-    }
-    for (size_t i = 0; i < s->npods && !s->full; i++) {
-        struct kl_job_pod *x = &s->pods[i];
-        if (!x->tracked || !may_release(s, x))
-            continue;
-        x->release = true;
-        note_ended(s, x, fresh, &nfresh);
-        s->full = nfresh + s->uncounted_succeeded.n + s->uncounted_failed.n >= UNCOUNTED_MAX;
-    }
-    if (s->indexed)
-        track_indexes(s, fresh, nfresh);
-}
-
-static void tell_suspension(struct sync *s)
-{
-    bool on = is_suspended(s);
-    if (!ensure_condition(s, "Suspended", on ? "True" : "False",
-                          on ? KL_STR("JobSuspended") : KL_STR("JobResumed"),
-                          on ? KL_STR("Job suspended") : KL_STR("Job resumed")))
-        return;
-    kl_plan_event(s->p, jobs_res(), s->job, "Normal", on ? "Suspended" : "Resumed",
-                  on ? "Job suspended" : "Job resumed");
-    s->start_us = on ? 0 : s->v->now_us / 1000000 * 1000000;
-    s->flush = true;
-}
-
-static void track(struct kl_plan *p)
-{
-    struct sync *s = p->state;
-    const struct kl_value *status = kl_get(s->job, KL_F_status);
-    if (s->ending.type) {
-        // What is still there, or is still to be seen, may yet change how it ends.
-        if (s->deleted != s->deletions || !s->v->expectations_met)
-            s->ending.type = NULL;
-    } else {
-        bool complete = s->completions < 0 ? s->succeeded > 0 && s->active == 0
-                                           : s->succeeded >= s->completions && s->active == 0;
-        if (complete)
-            end_with(s, "SuccessCriteriaMet", "CompletionsReached",
-                     KL_STR("Reached expected number of succeeded pods"));
-        else if (s->may_manage)
-            tell_suspension(s);
-    }
-    s->flush |= kl_int_or(kl_get(status, KL_F_active), 0) != s->active ||
-                kl_int_or(kl_get(status, KL_F_ready), -1) != s->ready ||
-                kl_int_or(kl_get(status, KL_F_terminating), -1) != s->terminating;
-    s->flush |= settle_all(s);
-    track_pods(s);
-    track_ending(s);
-    if (p->err.code == KL_ENOMEM)
-        return;
-    p->then = release;
-    if (s->flush)
-        write_status(s);
 }
 
 // ---- the sync
 
-static struct sync *new_sync(struct kl_plan *p, struct kl_job_view *v)
+static struct kl_job_sync *new_sync(struct kl_plan *p, struct kl_job_view *v)
 {
-    struct sync *s = KL_ARENA_NEW(&p->arena, struct sync);
+    struct kl_job_sync *s = KL_ARENA_NEW(&p->arena, struct kl_job_sync);
     const struct kl_value *status = kl_get(v->job, KL_F_status);
     const struct kl_value *uncounted = kl_get(status, KL_F_uncountedTerminatedPods);
     if (!s)
@@ -841,7 +503,7 @@ static struct sync *new_sync(struct kl_plan *p, struct kl_job_view *v)
     s->status_succeeded = kl_int_or(kl_get(status, KL_F_succeeded), 0);
     s->status_failed = kl_int_or(kl_get(status, KL_F_failed), 0);
     s->start_us = kl_int_or(kl_get(status, KL_F_startTime), 0);
-    if (!s->start_us && !is_suspended(s))
+    if (!s->start_us && !kl_job_suspended(s))
         s->start_us = v->now_us / 1000000 * 1000000;
     struct {
         const struct kl_value *from;
@@ -866,7 +528,7 @@ static struct sync *new_sync(struct kl_plan *p, struct kl_job_view *v)
 
 static void sync_job(struct kl_plan *p, struct kl_job_view *v)
 {
-    struct sync *s = new_sync(p, v);
+    struct kl_job_sync *s = new_sync(p, v);
     if (!s) {
         no_memory(p);
         return;
@@ -896,9 +558,9 @@ static void sync_job(struct kl_plan *p, struct kl_job_view *v)
     if (p->err.code)
         return;
     if (p->actions)
-        p->then = track;
+        p->then = kl_job_track;
     else
-        track(p);
+        kl_job_track(p);
 }
 
 // Events of what is claimed or let go bring the Job again.
