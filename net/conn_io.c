@@ -335,7 +335,6 @@ static int encrypt_record(struct kl_conn *c, struct kl_error *err)
         }
         p = gathered;
     }
-    ERR_clear_error();
     int r = SSL_write(c->ssl, p, (int)n);
     if (r <= 0)
         return kl_tls_error(err, KL_EIO, "TLS write");
@@ -360,6 +359,7 @@ static enum progress write_tls(struct kl_conn *c, size_t *ret_n, struct kl_error
         return WROTE;
     c->stage = stage;
     c->stage_n = 0;
+    ERR_clear_error(); // no record that succeeds leaves one
     int rc = 0;
     while (!rc && c->out.bytes && c->cipher.n == 0 && c->stage_n + RECORD + 512 <= STAGE)
         rc = encrypt_record(c, err);

@@ -15,6 +15,7 @@ enum {
     KL_HTTP_UNCLAIMED = 64 * 1024,    // the same while nobody reads it
     KL_HTTP_PULL_AHEAD = 256 * 1024,  // answer ahead of the socket, per stream
     KL_HTTP_PULL_CHUNKS = 64,         // slices of one pull
+    KL_HTTP_FEW_CHUNKS = 4,           // slices that a request has room for itself: a watch's event
     KL_HTTP_FREE_REQS = 32,           // kept for reuse per worker
 };
 
@@ -64,7 +65,7 @@ struct kl_http_req {
     bool responded, no_body, src_end, src_waiting, src_closed, out_done, src_failed, close_after;
     const struct kl_http_source *src;
     void *src_arg;
-    struct kl_http_chunk one, *q; // q is &one or an array of KL_HTTP_PULL_CHUNKS
+    struct kl_http_chunk few[KL_HTTP_FEW_CHUNKS], *q; // q is `few` or twice KL_HTTP_PULL_CHUNKS
     uint32_t q_head, q_count;
     size_t q_bytes;
     int64_t out_length, out_sent; // out_length -1: not told

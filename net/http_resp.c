@@ -63,7 +63,7 @@ static int respond_owned(struct kl_http_req *r, int status, const struct kl_http
     size_t n = body ? body->n : 0;
     bool none = never_has_body(r, status);
     r->src_end = true;
-    r->q = &r->one;
+    r->q = r->few;
     if (n && !none) {
         push_chunk(r, (struct kl_http_chunk){body, 0, (uint32_t)n});
         body = NULL;
@@ -106,7 +106,7 @@ int kl_http_respond_stream(struct kl_http_req *r, int status, const struct kl_ht
         if (kl_str_eqz(h[i].name, "content-length") &&
             (!kl_str_to_i64(h[i].value, &length) || length < 0))
             return KL_EINVALID;
-    r->q = &r->one;
+    r->q = r->few;
     r->src = src;
     r->src_arg = arg;
     if (never_has_body(r, status))
@@ -179,21 +179,28 @@ void kl_http_resp_end_source(struct kl_http_req *r)
     }
 }
 
-// Room for one more pull: the array is there only while something is queued.
-static int make_room(struct kl_http_req *r)
+// Room for n more, at most one pull's: an array of its own is there only while much is queued.
+static int make_room(struct kl_http_req *r, uint32_t n)
 {
-    if (r->q == &r->one) {
-        struct kl_http_chunk *q = malloc(2 * KL_HTTP_PULL_CHUNKS * sizeof(*q));
-        if (!q)
-            return KL_ENOMEM;
-        for (uint32_t i = 0; i < r->q_count; i++)
-            q[i] = r->q[r->q_head + i];
-        r->q = q;
-    } else {
-        memmove(r->q, r->q + r->q_head, r->q_count * sizeof(*r->q));
-    }
+    struct kl_http_chunk *q = r->q;
+    if (q == r->few && r->q_count + n > KL_HTTP_FEW_CHUNKS &&
+        !(q = malloc(2 * KL_HTTP_PULL_CHUNKS * sizeof(*q))))
+        return KL_ENOMEM;
+    memmove(q, r->q + r->q_head, r->q_count * sizeof(*q));
+    r->q = q;
     r->q_head = 0;
     return 0;
+}
+
+static int keep(struct kl_http_req *r, const struct kl_http_chunk *chunks, int n)
+{
+    int rc = make_room(r, (uint32_t)n);
+    for (int i = 0; i < n; i++)
+        if (rc || !chunks[i].n)
+            kl_bytes_unref(chunks[i].bytes);
+        else
+            push_chunk(r, chunks[i]);
+    return rc;
 }
 
 int kl_http_resp_pull(struct kl_http_req *r, size_t want)
@@ -201,29 +208,19 @@ int kl_http_resp_pull(struct kl_http_req *r, size_t want)
     while (r->q_bytes < want && !r->src_end && !r->src_waiting) {
         if (r->q_count > KL_HTTP_PULL_CHUNKS)
             return 0; // many small slices: first send these
-        if (make_room(r))
-            return KL_ENOMEM;
-        struct kl_http_chunk *at = r->q + r->q_count;
+        struct kl_http_chunk chunks[KL_HTTP_PULL_CHUNKS];
         bool end = false;
         // Set before the pull: a source may call kl_http_resume from within.
         r->src_waiting = true;
-        int n = r->src->pull(r->src_arg, at, KL_HTTP_PULL_CHUNKS, &end);
+        int n = r->src->pull(r->src_arg, chunks, KL_HTTP_PULL_CHUNKS, &end);
         if (n < 0) {
             r->src_failed = true;
             return n;
         }
-        size_t got = 0;
-        uint32_t kept = 0;
-        for (int i = 0; i < n; i++) {
-            if (at[i].n == 0) {
-                kl_bytes_unref(at[i].bytes);
-                continue;
-            }
-            at[kept++] = at[i];
-            got += at[i].n;
+        if (n > 0 && keep(r, chunks, n)) {
+            r->src_failed = true;
+            return KL_ENOMEM;
         }
-        r->q_count += kept;
-        r->q_bytes += got;
         if (n > 0 || end)
             r->src_waiting = false;
         if (end) {
@@ -253,9 +250,9 @@ int kl_http_resp_move(struct kl_http_req *r, struct kl_outq *out, size_t n)
         r->q_count--;
     }
     if (r->q_count == 0) {
-        if (r->q != &r->one)
+        if (r->q != r->few)
             free(r->q);
-        r->q = &r->one;
+        r->q = r->few;
         r->q_head = 0;
     }
     return rc;
@@ -265,7 +262,7 @@ void kl_http_resp_fini(struct kl_http_req *r)
 {
     for (uint32_t i = 0; i < r->q_count; i++)
         kl_bytes_unref(r->q[r->q_head + i].bytes);
-    if (r->q && r->q != &r->one)
+    if (r->q && r->q != r->few)
         free(r->q);
     r->q = NULL;
     r->q_count = 0;

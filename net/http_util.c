@@ -112,12 +112,9 @@ bool kl_http_header_ok(const struct kl_http_header *h)
     for (size_t i = 0; i < h->name.n; i++)
         if (!is_token_char((unsigned char)h->name.p[i]))
             return false;
-    for (size_t i = 0; i < h->value.n; i++) {
-        unsigned char ch = (unsigned char)h->value.p[i];
-        if (ch == '\r' || ch == '\n' || ch == 0)
-            return false;
-    }
-    return true;
+    size_t n = h->value.n;
+    return !n || (!memchr(h->value.p, '\r', n) && !memchr(h->value.p, '\n', n) &&
+                  !memchr(h->value.p, 0, n));
 }
 
 bool kl_http_hop_header(struct kl_str n)
