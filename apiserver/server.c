@@ -100,6 +100,8 @@ static void loop_end(struct kl_task *t)
     }
     if (al->timer_ready)
         uv_close((uv_handle_t *)&al->stream_timer, NULL);
+    kl_bytes_unref(al->heads);
+    al->heads = NULL;
     kl_deadline_loop_fini(al);
     if (al->http)
         kl_http_client_close(al->http);

@@ -54,6 +54,8 @@ struct kl_api_loop {
     struct kl_conversions *conversions;  // crd/convert.h; made on first use
     struct kl_oa_texts *texts;           // openapi/texts.c, while documents are written
     uv_timer_t stream_timer;
+    struct kl_bytes *heads; // watch.c: what stands before events in protobuf, many in one block
+    uint32_t heads_used;
     bool timer_ready;
     _Atomic(struct kl_series_table *) series;         // series.h; made on first use
     _Atomic(struct kl_admit_metrics *) admit_metrics; // admission/metrics.h; made on first use

@@ -21,6 +21,8 @@ enum {
     BOOKMARK_BEFORE_END_MS = 2000, // and shortly before the end
     MIN_TIMEOUT_S = 1800,          // --min-request-timeout; the end is between it and its double
     TICK_MS = 1000,
+    PB_HEAD = 640, // at most, of an event's
+    HEADS_BYTES = 4096,
 };
 
 struct kl_watch_stream {
@@ -41,9 +43,16 @@ struct kl_watch_stream {
 
 static const char *const type_names[] = {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"};
 
-static struct kl_bytes *json_tail(void)
+// What follows a shared encoding.
+static struct kl_bytes *new_tail(enum kl_media media)
 {
-    return kl_bytes_new(KL_STR("}\n"));
+    char mem[16];
+    struct kl_buf b = {.p = mem, .cap = sizeof mem, .max = sizeof mem};
+    if (media == KL_MEDIA_PROTOBUF)
+        kl_pb_end_envelope(&b);
+    else
+        kl_buf_puts(&b, KL_STR("}\n"));
+    return kl_bytes_new(kl_buf_str(&b));
 }
 
 // {"type":"ADDED","object":{"kind":"Pod","apiVersion":"v1",
@@ -155,37 +164,53 @@ static struct kl_bytes *made_frame(struct kl_watch_stream *w, enum kl_event_type
     return out;
 }
 
-// Length, WatchEvent and envelope in front of a shared protobuf message; *ret_tail what follows it.
-static struct kl_bytes *pb_head(struct kl_watch_stream *w, enum kl_event_type t, size_t message,
-                                struct kl_bytes **ret_tail)
+// Room for one more head in the loop's block. What was handed out of it keeps it.
+static char *head_room(struct kl_api_loop *al)
+{
+    if (!al->heads || al->heads->n - al->heads_used < PB_HEAD) {
+        kl_bytes_unref(al->heads);
+        al->heads = kl_bytes_alloc(HEADS_BYTES);
+        al->heads_used = 0;
+    }
+    return al->heads ? al->heads->p + al->heads_used : NULL;
+}
+
+// Length, WatchEvent and envelope in front of a shared protobuf message. 0 or KL_ENOMEM.
+static int put_pb_head(struct kl_watch_stream *w, enum kl_event_type t, size_t message,
+                       struct kl_http_chunk *c)
 {
     const struct kl_resource *res = w->call->req.info.res;
-    char env_mem[512], ev_mem[64], out_mem[640];
+    struct kl_api_loop *al = w->call->req.al;
+    struct kl_str name = kl_str(type_names[t]);
+    char env_mem[PB_HEAD / 2], ev_mem[PB_HEAD / 4], raw_mem[16], *room = head_room(al);
     struct kl_buf env = {.p = env_mem, .cap = sizeof env_mem, .max = sizeof env_mem};
     struct kl_buf ev = {.p = ev_mem, .cap = sizeof ev_mem, .max = sizeof ev_mem};
-    struct kl_buf out = {.p = out_mem, .cap = sizeof out_mem, .max = sizeof out_mem};
-    const char *name = type_names[t];
+    struct kl_buf raw = {.p = raw_mem, .cap = sizeof raw_mem, .max = sizeof raw_mem};
+    struct kl_buf out = {.p = room, .cap = PB_HEAD, .max = PB_HEAD};
+    if (!room)
+        return KL_ENOMEM;
     kl_pb_begin_envelope(&env, kl_str(res->api_version), kl_str(res->kind), message);
-    size_t head_n = env.n;
-    kl_pb_end_envelope(&env);
-    size_t object = env.n + message;
-    struct kl_buf raw_head = {.p = (char[16]){0}, .cap = 16, .max = 16};
-    kl_buf_putc(&raw_head, 0x0a);
-    kl_pb_put_varint(&raw_head, object);
+    size_t object = env.n + message + w->tail->n;
+    kl_buf_putc(&raw, 0x0a);
+    kl_pb_put_varint(&raw, object);
     kl_buf_putc(&ev, 0x0a);
-    kl_pb_put_varint(&ev, strlen(name));
-    kl_buf_puts(&ev, kl_str(name));
+    kl_pb_put_varint(&ev, name.n);
+    kl_buf_puts(&ev, name);
     kl_buf_putc(&ev, 0x12);
-    kl_pb_put_varint(&ev, raw_head.n + object);
-    kl_buf_puts(&ev, kl_buf_str(&raw_head));
+    kl_pb_put_varint(&ev, raw.n + object);
+    kl_buf_puts(&ev, kl_buf_str(&raw));
     size_t frame = ev.n + object;
     uint8_t len[4] = {(uint8_t)(frame >> 24), (uint8_t)(frame >> 16), (uint8_t)(frame >> 8),
                       (uint8_t)frame};
     kl_buf_append(&out, len, 4);
     kl_buf_puts(&out, kl_buf_str(&ev));
-    kl_buf_append(&out, env_mem, head_n);
-    *ret_tail = kl_bytes_new((struct kl_str){env_mem + head_n, env.n - head_n});
-    return kl_bytes_new(kl_buf_str(&out));
+    kl_buf_puts(&out, kl_buf_str(&env));
+    if (env.err || ev.err || out.err)
+        return KL_ENOMEM;
+    *c = (struct kl_http_chunk){
+        .bytes = kl_bytes_ref(al->heads), .off = al->heads_used, .n = (uint32_t)out.n};
+    al->heads_used += (uint32_t)out.n;
+    return 0;
 }
 
 static int put_event(struct kl_watch_stream *w, const struct kl_watcher_event *e,
@@ -200,16 +225,11 @@ static int put_event(struct kl_watch_stream *w, const struct kl_watcher_event *e
         return c[0].bytes ? 1 : KL_ENOMEM;
     }
     if (w->call->spec.media == KL_MEDIA_PROTOBUF) {
-        struct kl_bytes *m = kl_cache_protobuf(e->kv, r->info.res, &err), *tail = NULL;
-        struct kl_bytes *head = m ? pb_head(w, e->type, m->n, &tail) : NULL;
-        if (!head || !tail) {
-            kl_bytes_unref(head);
-            kl_bytes_unref(tail);
+        struct kl_bytes *m = kl_cache_protobuf(e->kv, r->info.res, &err);
+        if (!m || put_pb_head(w, e->type, m->n, &c[0]))
             return KL_ENOMEM;
-        }
-        put_chunk(&c[0], head, 0);
         put_chunk(&c[1], kl_bytes_ref(m), 0);
-        put_chunk(&c[2], tail, 0);
+        put_chunk(&c[2], kl_bytes_ref(w->tail), 0);
         return 3;
     }
     struct kl_bytes *m = kl_cache_json(e->kv, r->info.res, &err);
@@ -482,7 +502,7 @@ void kl_watch_run(struct kl_api_call *c)
         kl_req_confirm(r, go_on, c))
         return;
     struct kl_watch_stream *w = KL_ARENA_NEW(r->arena, struct kl_watch_stream);
-    if (!w || !(w->tail = json_tail())) {
+    if (!w || !(w->tail = new_tail(c->spec.media))) {
         kl_fail_oom(r);
         kl_req_fail(r);
         return;
