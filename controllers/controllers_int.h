@@ -9,6 +9,7 @@ struct kl_controller_env {
     struct kl_timers *timers;
     struct kl_informers *informers; // shared; asked for at start, running afterwards
     struct kl_client *client;       // acts as the controller's user
+    struct kl_client *lister;       // the informers': may list anything
     struct kl_recorder *recorder;   // its component is the controller's
     struct kl_str root_ca_pem;
     const struct kl_signing *signing; // for the start only

@@ -1,17 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is wrong with the expressions of ValidatingAdmissionPolicies, in their status (upstream:
-// pkg/controller/validatingadmissionpolicystatus). Each generation is looked at once.
+// pkg/controller/validatingadmissionpolicystatus). Each generation is looked at once. Definitions
+// of custom kinds that it matches are fetched before and kept for that look alone.
 #include "controllers/controllers_int.h"
 #include "object/cel/typecheck.h"
 #include <stdlib.h>
 
-enum { CHECK_BYTES = 256 << 20 };
+enum { CHECK_BYTES = 256 << 20, FETCHES_MAX = 4, BUSY_MS = 200 };
+
+// The definitions for one look at a policy, one after the other.
+struct fetch {
+    struct statuses *c; // NULL: it stopped
+    struct fetch *next;
+    struct kl_arena arena;
+    struct kl_str key; // the policy
+    int64_t generation;
+    struct kl_str *names;
+    size_t n, at;
+    struct kl_call call;
+    bool ready;
+    const struct kl_value *roots[KL_POLICY_CUSTOM_MAX];
+    struct kl_object *objects[KL_POLICY_CUSTOM_MAX];
+    size_t nobjects;
+};
 
 struct statuses {
     struct kl_controller_env env;
     struct kl_reconciler *reconciler;
     struct kl_informer *policies;
     struct kl_handler handler;
+    struct fetch *fetches;
+    size_t nfetches;
 };
 
 static const struct kl_resource *policies_res(void)
@@ -35,24 +54,147 @@ static int set_status(struct kl_plan *p, struct kl_value *draft, const struct kl
                : 0;
 }
 
+// ---- definitions
+
+static void free_fetch(struct fetch *f)
+{
+    for (size_t i = 0; i < f->nobjects; i++)
+        kl_object_unref(f->objects[i]);
+    kl_arena_fini(&f->arena);
+    free(f);
+}
+
+static struct fetch **find_fetch(struct statuses *c, struct kl_str key)
+{
+    struct fetch **at = &c->fetches;
+    while (*at && !kl_str_eq((*at)->key, key))
+        at = &(*at)->next;
+    return at;
+}
+
+// What was fetched for it is of no use any more; what is under way ends later.
+static void drop_fetch(struct statuses *c, struct kl_str key)
+{
+    struct fetch **at = find_fetch(c, key), *f = *at;
+    if (!f || !f->ready)
+        return;
+    *at = f->next;
+    c->nfetches--;
+    free_fetch(f);
+}
+
+static void on_listed(struct kl_call *call);
+
+static void fetch_next(struct fetch *f)
+{
+    struct kl_str selector = {NULL, 0};
+    if (f->at < f->n)
+        selector = kl_arena_printf(&f->arena, "metadata.name=%.*s", KL_PRI(f->names[f->at]));
+    if (!selector.p) { // no memory for it, or all have been asked for
+        f->ready = true;
+        kl_reconciler_add(f->c->reconciler, f->key);
+        return;
+    }
+    f->at++;
+    f->call = (struct kl_call){.verb = KL_VERB_LIST,
+                               .res = kl_res(KL_RES_apiextensions_v1_customresourcedefinitions),
+                               .field_selector = selector,
+                               .limit = 1,
+                               .done_cb = on_listed,
+                               .arg = f};
+    kl_client_start(f->c->env.lister, &f->call);
+}
+
+static void on_listed(struct kl_call *call)
+{
+    struct fetch *f = call->arg;
+    if (!call->err.code && call->n_items == 1) { // else it is a kind that nobody knows
+        f->objects[f->nobjects] = kl_object_ref(call->items[0]);
+        f->roots[f->nobjects] = &f->objects[f->nobjects]->root;
+        f->nobjects++;
+    }
+    kl_call_fini(call);
+    if (f->c)
+        fetch_next(f);
+    else
+        free_fetch(f);
+}
+
+// 1: what the policy needs is there, in *ret (NULL: it needs nothing). 0: later.
+static int definitions_of(struct statuses *c, struct kl_plan *p, const struct kl_value *policy,
+                          int64_t generation, struct fetch **ret)
+{
+    struct fetch *f = *find_fetch(c, p->key);
+    struct kl_str *names;
+    size_t n;
+    *ret = f;
+    if (f && !f->ready)
+        return 0;
+    if (f && f->generation == generation)
+        return 1;
+    drop_fetch(c, p->key);
+    *ret = NULL;
+    if (kl_policy_customs(&p->arena, policy, &names, &n))
+        return KL_ENOMEM;
+    if (!n)
+        return 1;
+    if (c->nfetches == FETCHES_MAX) {
+        kl_plan_requeue(p, BUSY_MS);
+        return 0;
+    }
+    if (!(f = calloc(1, sizeof *f)))
+        return KL_ENOMEM;
+    kl_arena_init(&f->arena, 1 << 20);
+    f->c = c;
+    f->generation = generation;
+    f->key = kl_arena_dup(&f->arena, p->key);
+    f->names = kl_arena_alloc(&f->arena, n * sizeof *f->names);
+    for (size_t i = 0; f->names && i < n; i++)
+        f->names[f->n++] = kl_arena_dup(&f->arena, names[i]);
+    if (!f->key.p || !f->names || !f->names[n - 1].p) {
+        free_fetch(f);
+        return KL_ENOMEM;
+    }
+    f->next = c->fetches;
+    c->fetches = f;
+    c->nfetches++;
+    fetch_next(f);
+    return 0;
+}
+
+// ---- policies
+
 static void decide(struct kl_plan *p)
 {
-    const struct statuses *c = p->arg;
+    struct statuses *c = p->arg;
+    struct fetch *f = NULL;
     struct kl_object *policy = kl_informer_get_key(c->policies, p->key);
     struct kl_value warnings;
     struct kl_arena a;
-    if (!policy)
+    if (!policy) {
+        drop_fetch(c, p->key);
         return;
+    }
     int64_t generation = kl_int_at(&policy->root, 0, KL_F_metadata, KL_F_generation);
-    if (generation <= kl_int_at(&policy->root, 0, KL_F_status, KL_F_observedGeneration))
+    if (generation <= kl_int_at(&policy->root, 0, KL_F_status, KL_F_observedGeneration)) {
+        drop_fetch(c, p->key);
         return;
+    }
+    int there = definitions_of(c, p, &policy->root, generation, &f);
+    if (there <= 0) {
+        if (there)
+            kl_error_set(&p->err, there, "out of memory");
+        return;
+    }
     kl_arena_init(&a, CHECK_BYTES);
     uint32_t stamp = (uint32_t)(kl_timers_wall_us(c->env.timers) % 1000000 * 1000);
     struct kl_value draft = kl_object_draft(kl_plan_hold(p, policy));
-    int rc = kl_policy_typecheck(&a, &policy->root, stamp, &warnings);
+    int rc = kl_policy_typecheck(&a, &policy->root, f ? f->roots : NULL, f ? f->nobjects : 0, stamp,
+                                 &warnings);
     if (!rc)
         rc = set_status(p, &draft, &warnings, generation);
     kl_arena_fini(&a);
+    drop_fetch(c, p->key);
     if (rc) {
         kl_error_set(&p->err, rc, "out of memory");
         return;
@@ -80,6 +222,14 @@ static void stop(void *self)
     if (c->policies)
         kl_informer_remove_handler(c->policies, &c->handler);
     kl_reconciler_free(c->reconciler);
+    for (struct fetch *f = c->fetches, *next; f; f = next) {
+        next = f->next;
+        f->c = NULL;
+        if (f->ready)
+            free_fetch(f);
+        else
+            kl_client_cancel(c->env.lister, &f->call); // on_listed comes later
+    }
     free(c);
 }
 
@@ -110,7 +260,8 @@ static int start(const struct kl_controller_env *env, void **ret, struct kl_erro
 
 static bool idle(const void *self)
 {
-    return kl_reconciler_idle(((const struct statuses *)self)->reconciler);
+    const struct statuses *c = self;
+    return !c->fetches && kl_reconciler_idle(c->reconciler);
 }
 
 const struct kl_controller kl_policy_status_controller = {

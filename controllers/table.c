@@ -100,6 +100,7 @@ static int start_one(struct kl_controllers *c, const struct kl_controllers_optio
         .timers = c->timers,
         .informers = c->informers,
         .client = r->client,
+        .lister = c->client,
         .recorder = r->recorder,
         .root_ca_pem = root_ca,
         .signing = o->signing,

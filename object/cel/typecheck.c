@@ -97,8 +97,16 @@ static const struct kl_cel_decl *of_type(struct walk *w, struct kl_str name,
 
 // ---- which kinds
 
+struct kind {
+    struct kl_str group, version, kind;
+    const struct kl_type *type;    // NULL: custom
+    const struct kl_value *schema; // of a custom one; NULL: it says nothing
+};
+
 struct kinds {
-    const struct kl_resource *v[KINDS_MAX];
+    const struct kl_value *const *definitions;
+    size_t ndefinitions;
+    struct kind v[KINDS_MAX];
     size_t n;
 };
 
@@ -124,13 +132,43 @@ static struct kl_str *sorted(struct kl_arena *a, const struct kl_value *list, bo
     return v;
 }
 
-static void add(struct kinds *k, const struct kl_resource *res)
+static int compare_kinds(const struct kind *a, const struct kind *b)
+{
+    int c = kl_str_cmp(a->group, b->group);
+    c = c ? c : kl_str_cmp(a->version, b->version);
+    return c ? c : kl_str_cmp(a->kind, b->kind);
+}
+
+static void add(struct kinds *k, struct kind x)
 {
     for (size_t i = 0; i < k->n; i++)
-        if (!strcmp(k->v[i]->kind, res->kind) && !strcmp(k->v[i]->api_version, res->api_version))
+        if (!compare_kinds(&k->v[i], &x))
             return;
     if (k->n < KINDS_MAX)
-        k->v[k->n++] = res;
+        k->v[k->n++] = x;
+}
+
+static bool is_established(const struct kl_value *definition)
+{
+    for (KL_EACH(c, kl_path(definition, KL_F_status, KL_F_conditions)))
+        if (kl_str_eqz(kl_text(kl_get(c, KL_F_type)), "Established"))
+            return kl_str_eqz(kl_text(kl_get(c, KL_F_status)), "True");
+    return false;
+}
+
+// A served version of a definition; NULL: there is none.
+static const struct kl_value *served_version(const struct kl_value *definition, struct kl_str group,
+                                             struct kl_str version, struct kl_str plural)
+{
+    const struct kl_value *spec = kl_get(definition, KL_F_spec);
+    if (!kl_str_eq(kl_text(kl_get(spec, KL_F_group)), group) || !is_established(definition) ||
+        !kl_str_eq(kl_text(kl_path(definition, KL_F_status, KL_F_acceptedNames, KL_F_plural)),
+                   plural))
+        return NULL;
+    for (KL_EACH(v, kl_get(spec, KL_F_versions)))
+        if (kl_str_eq(kl_text(kl_get(v, KL_F_name)), version))
+            return kl_is_true(kl_get(v, KL_F_served)) ? v : NULL;
+    return NULL;
 }
 
 // RESTMapper.KindsFor: without a group the resource may be of any. False: that was the tenth.
@@ -142,7 +180,23 @@ static bool add_kinds(struct kinds *k, struct kl_str group, struct kl_str versio
         if (!res->enabled || !kl_str_eqz(version, res->version) ||
             !kl_str_eqz(plural, res->plural) || (group.n && !kl_str_eqz(group, res->group)))
             continue;
-        add(k, res);
+        add(k, (struct kind){.group = kl_str(res->group),
+                             .version = kl_str(res->version),
+                             .kind = kl_str(res->kind),
+                             .type = res->type});
+        if (++*count == KINDS_OF_RULE)
+            return false;
+    }
+    for (size_t i = 0; i < k->ndefinitions; i++) {
+        const struct kl_value *d = k->definitions[i];
+        const struct kl_value *v = served_version(d, group, version, plural);
+        if (!v)
+            continue;
+        add(k,
+            (struct kind){.group = group,
+                          .version = version,
+                          .kind = kl_text(kl_path(d, KL_F_status, KL_F_acceptedNames, KL_F_kind)),
+                          .schema = kl_path(v, KL_F_schema, KL_F_openAPIV3Schema)});
         if (++*count == KINDS_OF_RULE)
             return false;
     }
@@ -168,11 +222,54 @@ static bool add_rule(struct kl_arena *a, struct kinds *k, const struct kl_value 
 
 static int by_gvk(const void *x, const void *y)
 {
-    const struct kl_resource *a = *(const struct kl_resource *const *)x,
-                             *b = *(const struct kl_resource *const *)y;
-    int c = strcmp(a->group, b->group);
-    c = c ? c : strcmp(a->version, b->version);
-    return c ? c : strcmp(a->kind, b->kind);
+    return compare_kinds(x, y);
+}
+
+static bool is_built_in(struct kl_str group, struct kl_str plural)
+{
+    for (uint16_t i = 0; i < kl_nresources; i++)
+        if (kl_str_eqz(group, kl_resources[i].group) && kl_str_eqz(plural, kl_resources[i].plural))
+            return true;
+    return false;
+}
+
+static int name_custom(struct kl_arena *a, struct kl_str group, struct kl_str plural,
+                       struct kl_str *names, size_t *n)
+{
+    if (!group.n || !plural.n || *n == KL_POLICY_CUSTOM_MAX || is_built_in(group, plural))
+        return 0;
+    struct kl_str name = kl_arena_printf(a, "%.*s.%.*s", KL_PRI(plural), KL_PRI(group));
+    if (!name.p)
+        return KL_ENOMEM;
+    for (size_t i = 0; i < *n; i++)
+        if (kl_str_eq(names[i], name))
+            return 0;
+    names[(*n)++] = name;
+    return 0;
+}
+
+int kl_policy_customs(struct kl_arena *a, const struct kl_value *policy, struct kl_str **ret,
+                      size_t *ret_n)
+{
+    struct kl_str *names = kl_arena_alloc(a, KL_POLICY_CUSTOM_MAX * sizeof *names);
+    const struct kl_value *rules =
+        kl_path(policy, KL_F_spec, KL_F_matchConstraints, KL_F_resourceRules);
+    size_t n = 0;
+    if (!names)
+        return KL_ENOMEM;
+    for (KL_EACH(rule, rules)) {
+        const struct kl_value *groups = kl_get(rule, KL_F_apiGroups);
+        if (has_star(groups) || has_star(kl_get(rule, KL_F_apiVersions)))
+            continue;
+        for (KL_EACH(g, groups))
+            for (KL_EACH(r, kl_get(rule, KL_F_resources)))
+                if (kl_str_chr(kl_text(r), '*') < 0 && kl_str_chr(kl_text(r), '/') < 0 &&
+                    name_custom(a, kl_text(g), kl_text(r), names, &n))
+                    return KL_ENOMEM;
+    }
+    *ret = names;
+    *ret_n = n;
+    return 0;
 }
 
 // ---- one kind's environment
@@ -180,7 +277,7 @@ static int by_gvk(const void *x, const void *y)
 struct check {
     struct kl_arena *a;
     struct kl_cel_env *e;
-    const struct kl_resource *res;
+    struct kind kind;
     struct kl_cel_program **variables; // their types belong to them
     size_t nvariables;
 };
@@ -190,12 +287,61 @@ static int declare(struct kl_cel_env *e, const char *name, const struct kl_cel_d
     return d && kl_cel_env_var(e, kl_str(name), d) >= 0 ? 0 : KL_ENOMEM;
 }
 
-static const struct kl_cel_decl *of_kind(struct check *c, const char *kind,
-                                         const struct kl_type *type, uint32_t stamp)
+// A schema as the server publishes it: with apiVersion, kind and all of metadata.
+static const struct kl_cel_decl *of_schema(struct check *c, struct kl_str name,
+                                           const struct kl_value *schema)
 {
+    static const char *const strings[] = {"apiVersion", "kind"};
+    const struct kl_cel_decl *d = NULL, *text = kl_cel_decl_simple(c->e, KL_CEL_T_STRING), *meta;
+    struct walk w = {.e = c->e, .a = c->a, .depth = 1}; // not the root
+    struct kl_str path = kl_arena_printf(c->a, "%.*s.metadata", KL_PRI(name));
+    struct kl_value *own = KL_ARENA_NEW(c->a, struct kl_value);
+    struct kl_error err;
+    if (!own || !path.p || !text)
+        return NULL;
+    *own = *schema;
+    own->owned = 0;
+    struct kl_value *props = kl_edit(c->a, own, KL_F_properties, KL_MAP);
+    if (!props || kl_map_unset(c->a, props, KL_STR("metadata")) ||
+        kl_map_unset(c->a, props, KL_STR("apiVersion")) ||
+        kl_map_unset(c->a, props, KL_STR("kind")) ||
+        kl_cel_decl_schema(c->e, name, own, false, &d, &err))
+        return NULL;
+    if (!d)
+        return kl_cel_decl_simple(c->e, KL_CEL_T_DYN);
+    meta = of_type(&w, path, kl_type(KL_TYPE_meta_v1_ObjectMeta));
+    if (!meta || kl_cel_decl_add_field(c->e, d, KL_STR("metadata"), meta))
+        return NULL;
+    for (size_t i = 0; i < KL_COUNT(strings); i++)
+        if (kl_cel_decl_add_field(c->e, d, kl_str(strings[i]), text))
+            return NULL;
+    return d;
+}
+
+static const struct kl_cel_decl *of_kind(struct check *c, const struct kind *k, uint32_t stamp)
+{
+    static const char *const names[] = {"generateName", "name"}, *const strings[] = {"apiVersion",
+                                                                                     "kind"};
     struct walk w = {.e = c->e, .a = c->a};
-    struct kl_str name = kl_arena_printf(c->a, "%s%u", kind, stamp);
-    return name.p ? of_type(&w, name, type) : NULL;
+    struct kl_str name = kl_arena_printf(c->a, "%.*s%u", KL_PRI(k->kind), stamp);
+    if (!name.p)
+        return NULL;
+    if (k->type)
+        return of_type(&w, name, k->type);
+    if (k->schema)
+        return of_schema(c, name, k->schema);
+    // What says nothing has what every resource has for CEL.
+    const struct kl_cel_decl *text = kl_cel_decl_simple(c->e, KL_CEL_T_STRING);
+    struct kl_cel_field in_meta[KL_COUNT(names)], fields[KL_COUNT(strings) + 1];
+    struct kl_str path = kl_arena_printf(c->a, "%.*s.metadata", KL_PRI(name));
+    for (size_t i = 0; i < KL_COUNT(names); i++) {
+        in_meta[i] = (struct kl_cel_field){kl_str(names[i]), text};
+        fields[i] = (struct kl_cel_field){kl_str(strings[i]), text};
+    }
+    fields[2] = (struct kl_cel_field){
+        KL_STR("metadata"),
+        path.p ? kl_cel_decl_object(c->e, path, in_meta, KL_COUNT(in_meta)) : NULL};
+    return text && fields[2].decl ? kl_cel_decl_object(c->e, name, fields, KL_COUNT(fields)) : NULL;
 }
 
 static int declare_params(struct check *c, const struct kl_value *param_kind, uint32_t stamp)
@@ -208,9 +354,9 @@ static int declare_params(struct check *c, const struct kl_value *param_kind, ui
     const struct kl_resource *res = kl_resource_by_kind(group, version, kind);
     if (!param_kind)
         return 0;
+    const struct kind k = {.kind = kind, .type = res ? res->type : NULL};
     return declare(c->e, "params",
-                   res ? of_kind(c, res->kind, res->type, stamp + 1)
-                       : kl_cel_decl_simple(c->e, KL_CEL_T_DYN));
+                   res ? of_kind(c, &k, stamp + 1) : kl_cel_decl_simple(c->e, KL_CEL_T_DYN));
 }
 
 static int declare_variables(struct check *c, const struct kl_value *list)
@@ -244,7 +390,7 @@ static int check_init(struct check *c, const struct kl_value *spec, uint32_t sta
 {
     if (!(c->e = kl_cel_env_new(0)))
         return KL_ENOMEM;
-    const struct kl_cel_decl *object = of_kind(c, c->res->kind, c->res->type, stamp);
+    const struct kl_cel_decl *object = of_kind(c, &c->kind, stamp);
     if (declare(c->e, "object", object) || declare(c->e, "oldObject", object) ||
         declare(c->e, "namespaceObject", kl_cel_decl_namespace(c->e)) ||
         declare(c->e, "request", kl_cel_decl_request(c->e)) ||
@@ -265,8 +411,8 @@ static int check_one(struct check *c, struct kl_str text, struct kl_buf *out)
     kl_cel_program_unref(p);
     if (rc != KL_EINVALID)
         return rc;
-    kl_buf_printf(out, "%s%s/%s, Kind=%s: %.*s\n", out->n ? "\n" : "", c->res->group,
-                  c->res->version, c->res->kind, KL_PRI(issues));
+    kl_buf_printf(out, "%s%.*s/%.*s, Kind=%.*s: %.*s\n", out->n ? "\n" : "", KL_PRI(c->kind.group),
+                  KL_PRI(c->kind.version), KL_PRI(c->kind.kind), KL_PRI(issues));
     return 0;
 }
 
@@ -308,8 +454,9 @@ static int check_all(struct check *checks, size_t n, const struct kl_value *spec
     return 0;
 }
 
-int kl_policy_typecheck(struct kl_arena *a, const struct kl_value *policy, uint32_t stamp,
-                        struct kl_value *ret_warnings)
+int kl_policy_typecheck(struct kl_arena *a, const struct kl_value *policy,
+                        const struct kl_value *const *definitions, size_t ndefinitions,
+                        uint32_t stamp, struct kl_value *ret_warnings)
 {
     const struct kl_value *spec = kl_get(policy, KL_F_spec);
     struct kinds *k = KL_ARENA_NEW(a, struct kinds);
@@ -317,6 +464,8 @@ int kl_policy_typecheck(struct kl_arena *a, const struct kl_value *policy, uint3
     *ret_warnings = kl_new_array();
     if (!k)
         return KL_ENOMEM;
+    k->definitions = definitions;
+    k->ndefinitions = ndefinitions;
     for (KL_EACH(rule, kl_path(spec, KL_F_matchConstraints, KL_F_resourceRules)))
         if (!add_rule(a, k, rule))
             break;
@@ -327,7 +476,7 @@ int kl_policy_typecheck(struct kl_arena *a, const struct kl_value *policy, uint3
     if (!checks)
         return KL_ENOMEM;
     for (size_t i = 0; i < k->n && !rc; i++) {
-        checks[i] = (struct check){.a = a, .res = k->v[i]};
+        checks[i] = (struct check){.a = a, .kind = k->v[i]};
         rc = check_init(&checks[i], spec, stamp);
     }
     if (!rc)

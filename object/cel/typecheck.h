@@ -6,8 +6,15 @@
 #include "object/cel/cel.h"
 
 // `policy` is a ValidatingAdmissionPolicy (typed). *ret_warnings: a list of ExpressionWarning
-// drafts in the arena, empty when all is well. At most ten kinds a rule are looked at; built-in
-// ones only, the fields of others are as good as any. `stamp` goes into the names of types, which
-// messages show. KL_ENOMEM.
-int kl_policy_typecheck(struct kl_arena *a, const struct kl_value *policy, uint32_t stamp,
-                        struct kl_value *ret_warnings);
+// drafts in the arena, empty when all is well. At most ten kinds a rule are looked at: built-in
+// ones, and those of `definitions`, CustomResourceDefinitions (typed, NULL: that one is not known)
+// as the server publishes them; parameters of custom kinds are not, any field of theirs will do.
+// `stamp` goes into the names of types, which messages show. KL_ENOMEM.
+int kl_policy_typecheck(struct kl_arena *a, const struct kl_value *policy,
+                        const struct kl_value *const *definitions, size_t ndefinitions,
+                        uint32_t stamp, struct kl_value *ret_warnings);
+// The names of the definitions that it may want: of what its rules say and is not built in. In the
+// arena; at most KL_POLICY_CUSTOM_MAX. KL_ENOMEM.
+enum { KL_POLICY_CUSTOM_MAX = 64 };
+int kl_policy_customs(struct kl_arena *a, const struct kl_value *policy, struct kl_str **ret,
+                      size_t *ret_n);

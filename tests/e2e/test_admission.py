@@ -828,6 +828,38 @@ def test_type_checking():
     server.api("DELETE", f"{path}/typed")
 
 
+def test_type_checking_of_custom_kinds():
+    """As the server publishes them: with their properties, and all of metadata."""
+    schema = {"type": "object", "properties": {
+        "metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 9}}},
+        "spec": {"type": "object", "properties": {"size": {"type": "integer"}}}}}
+    server.api("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", {
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "typeds.check.example.com"}, "spec": {
+            "group": "check.example.com", "scope": "Namespaced",
+            "names": {"plural": "typeds", "singular": "typed", "kind": "Typed", "listKind": "TypedList"},
+            "versions": [{"name": "v1", "served": True, "storage": True,
+                          "schema": {"openAPIV3Schema": schema}}]}})
+    wait_for(lambda: server.raw("GET", "/apis/check.example.com/v1/typeds")[0] == 200, "the kind is served")
+    path = ADM + "validatingadmissionpolicies"
+    rules = [{"operations": ["*"], "apiGroups": ["check.example.com"], "apiVersions": ["v1"],
+              "resources": ["typeds", "unknowns"]}]
+    server.api("POST", path, typed_policy("custom", rules, *({"expression": e} for e in (
+        "object.spec.size > 5", "object.spec.sise > 5", "object.metadata.labels['a'] == object.kind",
+        "object.metadata.label == ''", "object.spec.size == 'big'"))))
+    status = wait_for(lambda: server.get(f"{path}/custom").get("status", {}).get("observedGeneration")
+                      and server.get(f"{path}/custom")["status"], "the policy is checked")
+    warnings = status["typeChecking"].get("expressionWarnings", [])
+    equal([w["fieldRef"] for w in warnings], [f"spec.validations[{i}].expression" for i in (1, 3, 4)])
+    equal([w["warning"].split("\n")[0] for w in warnings], [
+        "check.example.com/v1, Kind=Typed: ERROR: <input>:1:12: undefined field 'sise'",
+        "check.example.com/v1, Kind=Typed: ERROR: <input>:1:16: undefined field 'label'",
+        "check.example.com/v1, Kind=Typed: ERROR: <input>:1:18: found no matching overload for '_==_' applied to "
+        "'(int, string)'"])
+    server.api("DELETE", f"{path}/custom")
+    server.api("DELETE", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/typeds.check.example.com")
+
+
 def samples(metric, **labels):
     """{labels that are left: value} of a metric."""
     found = {}

@@ -46,7 +46,7 @@ static bool agrees(char *line, int number)
                          &a, kl_type(KL_TYPE_admissionregistration_v1_ValidatingAdmissionPolicy),
                          &root, NULL, &policy, &err),
                      0);
-    assert_int_equal(kl_policy_typecheck(&a, &policy, 0, &got), 0);
+    assert_int_equal(kl_policy_typecheck(&a, &policy, NULL, 0, 0, &got), 0);
     struct kl_str want = shown(&a, kl_map_value(&v, KL_STR("warnings")), false),
                   is = shown(&a, &got, true);
     bool same = kl_str_eq(want, is);
