@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "object/gates.h"
+#include "base/buf.h"
 
 static void set_row(struct kl_gate_set *s, uint16_t row, bool on)
 {
@@ -40,6 +41,83 @@ static bool parse_bool(struct kl_str v, bool *ret)
         }
     }
     return false;
+}
+
+// What upstream ties together: the first is not to be on without the second. By name; gates that
+// are always on are left out.
+static const struct {
+    const char *gate, *needs;
+} ties[] = {
+    {"AuthorizeNodeWithSelectors", "AuthorizeWithSelectors"},
+    {"ClusterTrustBundleProjection", "ClusterTrustBundle"},
+    {"DRADeviceBindingConditions", "DRAResourceClaimDeviceStatus"},
+    {"DRADeviceTaintRules", "DRADeviceTaints"},
+    {"DRAResourceClaimGranularStatusAuthorization", "DRAResourceClaimDeviceStatus"},
+    {"DRAWorkloadResourceClaims", "GenericWorkload"},
+    {"DeclarativeValidationBeta", "DeclarativeValidation"},
+    {"DeclarativeValidationTakeover", "DeclarativeValidation"},
+    {"DisableAllocatorDualWrite", "MultiCIDRServiceAllocator"},
+    {"ExtendWebSocketsToKubelet", "NodeDeclaredFeatures"},
+    {"GangScheduling", "GenericWorkload"},
+    {"GracefulNodeShutdownBasedOnPodPriority", "GracefulNodeShutdown"},
+    {"ImageVolumeWithDigest", "ImageVolume"},
+    {"InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScaling"},
+    {"InPlacePodLevelResourcesVerticalScaling", "NodeDeclaredFeatures"},
+    {"InPlacePodLevelResourcesVerticalScaling", "PodLevelResources"},
+    {"InPlacePodVerticalScalingExclusiveCPUs", "InPlacePodVerticalScaling"},
+    {"InPlacePodVerticalScalingExclusiveMemory", "InPlacePodVerticalScaling"},
+    {"InPlacePodVerticalScalingInitContainers", "InPlacePodVerticalScaling"},
+    {"InPlacePodVerticalScalingInitContainers", "NodeDeclaredFeatures"},
+    {"MatchLabelKeysInPodTopologySpreadSelectorMerge", "MatchLabelKeysInPodTopologySpread"},
+    {"PodCertificateRequest", "AuthorizeNodeWithSelectors"},
+    {"PodLevelResourceManagers", "PodLevelResources"},
+    {"PodLifecycleSleepActionAllowZero", "PodLifecycleSleepAction"},
+    {"ProcMountType", "UserNamespacesSupport"},
+    {"ResourceHealthStatusMessage", "ResourceHealthStatus"},
+    {"RestartAllContainersOnContainerExits", "ContainerRestartRules"},
+    {"RestartAllContainersOnContainerExits", "NodeDeclaredFeatures"},
+    {"ServiceAccountTokenNodeBinding", "ServiceAccountTokenNodeBindingValidation"},
+    {"StaleControllerConsistencyDaemonSet", "AtomicFIFO"},
+    {"StaleControllerConsistencyJob", "AtomicFIFO"},
+    {"StaleControllerConsistencyReplicaSet", "AtomicFIFO"},
+    {"StaleControllerConsistencyStatefulSet", "AtomicFIFO"},
+    {"StorageVersionAPI", "APIServerIdentity"},
+    {"StructuredAuthenticationConfigurationEgressSelector",
+     "StructuredAuthenticationConfiguration"},
+    {"StructuredAuthenticationConfigurationJWKSMetrics", "StructuredAuthenticationConfiguration"},
+    {"TopologyAwareWorkloadScheduling", "GenericWorkload"},
+    {"UnknownVersionInteroperabilityProxy", "APIServerIdentity"},
+    {"UserNamespacesHostNetworkSupport", "NodeDeclaredFeatures"},
+    {"UserNamespacesHostNetworkSupport", "UserNamespacesSupport"},
+    {"WindowsGracefulNodeShutdown", "GracefulNodeShutdown"},
+    {"WorkloadAwarePreemption", "GangScheduling"},
+    {"WorkloadWithJob", "GenericWorkload"},
+};
+
+// Every gate that is on without what it needs, as Go shows an aggregate of errors.
+static int check_ties(const struct kl_gate_set *s, struct kl_error *err)
+{
+    struct kl_buf all;
+    size_t n = 0;
+    kl_buf_init(&all, sizeof err->msg);
+    for (size_t i = 0; i < KL_COUNT(ties);) {
+        size_t first = i, missing = 0;
+        for (; i < KL_COUNT(ties) && !strcmp(ties[i].gate, ties[first].gate); i++) {
+            if (!kl_gate_named_on(s, ties[i].gate) || kl_gate_named_on(s, ties[i].needs))
+                continue;
+            if (!missing++)
+                kl_buf_printf(&all, "%s%s is enabled, but depends on features that are disabled: [",
+                              n++ ? ", " : "", ties[i].gate);
+            kl_buf_printf(&all, "%s%s", missing > 1 ? " " : "", ties[i].needs);
+        }
+        if (missing)
+            kl_buf_putc(&all, ']');
+    }
+    int rc = 0;
+    if (n)
+        rc = kl_error_set(err, KL_EINVALID, n > 1 ? "[%.*s]" : "%.*s", KL_PRI(kl_buf_str(&all)));
+    kl_buf_fini(&all);
+    return rc;
 }
 
 // "kube:Name=true" or "Name=true".
@@ -119,5 +197,5 @@ int kl_gate_set_parse(struct kl_gate_set *s, const char *const *list, struct kl_
     set_pairs(s);
     for (uint16_t i = 0; i < kl_ngate_rows; i++)
         s->changed = s->changed || kl_gate_on(s, i) != kl_gates[i].on;
-    return rc;
+    return rc || !s->changed ? rc : check_ties(s, err);
 }

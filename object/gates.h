@@ -15,7 +15,8 @@ struct kl_gate_set {
 void kl_gate_set_default(struct kl_gate_set *s);
 // NAME=BOOL of --feature-gates on top of what is set; NULL-ended or NULL; `kube:` before a name is
 // its component. AllAlpha and AllBeta first, whatever the order. KL_EINVALID in upstream's words:
-// `unrecognized feature gate: X`, `cannot set feature gate X to false, feature is locked to true`.
+// `unrecognized feature gate: X`, `cannot set feature gate X to false, feature is locked to true`,
+// `X is enabled, but depends on features that are disabled: [Y]`.
 int kl_gate_set_parse(struct kl_gate_set *s, const char *const *list, struct kl_error *err);
 // row: an index into kl_gates.
 static inline bool kl_gate_on(const struct kl_gate_set *s, uint16_t row)

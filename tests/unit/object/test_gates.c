@@ -115,13 +115,16 @@ static void test_stages(void **state)
 {
     struct kl_gate_set set;
     struct kl_error err = {0};
-    const char *const list[] = {"APIServingWithRoutine=false", "AllAlpha=true", "AllBeta=false",
-                                NULL};
+    const char *const list[] = {"APIServingWithRoutine=false", "AllAlpha=true", NULL};
+    const char *const beta[] = {"AllBeta=false", NULL};
     kl_gate_set_default(&set);
     if (kl_gate_set_parse(&set, list, &err))
         fail_msg("%s", err.msg);
     assert_false(kl_gate_named_on(&set, "APIServingWithRoutine"));
     assert_true(kl_gate_named_on(&set, "AllowUnsafeMalformedObjectDeletion"));
+    kl_gate_set_default(&set);
+    if (kl_gate_set_parse(&set, beta, &err))
+        fail_msg("%s", err.msg);
     assert_false(kl_gate_named_on(&set, "HostnameOverride"));
     assert_true(kl_gate_named_on(&set, "APIServerTracing")); // GA
 }
@@ -138,11 +141,25 @@ static void test_refused(void **state)
         {"APIServerTracing=false",
          "cannot set feature gate APIServerTracing to false, feature is locked to true"},
         {"foo:Bar=true", "component not registered: foo"},
+        {"WorkloadAwarePreemption=true",
+         "WorkloadAwarePreemption is enabled, but depends on features that are disabled: "
+         "[GangScheduling]"},
+        {"NodeDeclaredFeatures=false,AllBeta=false,InPlacePodLevelResourcesVerticalScaling=true",
+         "InPlacePodLevelResourcesVerticalScaling is enabled, but depends on features that are "
+         "disabled: [NodeDeclaredFeatures PodLevelResources]"},
     };
     for (size_t i = 0; i < KL_COUNT(cases); i++) {
         struct kl_gate_set set;
         struct kl_error err = {0};
-        const char *const list[] = {cases[i][0], NULL};
+        char text[128];
+        const char *list[8] = {NULL};
+        size_t n = 0;
+        snprintf(text, sizeof text, "%s", cases[i][0]);
+        for (char *p = text; p; p = strchr(p, ',')) {
+            if (*p == ',')
+                *p++ = 0;
+            list[n++] = p;
+        }
         kl_gate_set_default(&set);
         assert_int_equal(kl_gate_set_parse(&set, list, &err), KL_EINVALID);
         assert_string_equal(err.msg, cases[i][1]);
