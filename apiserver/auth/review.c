@@ -2,6 +2,7 @@
 // Kinds that are questions: access reviews, token reviews, "who am I". Nothing is stored.
 #include "apiserver/auth/authn_int.h"
 #include "apiserver/auth/authz_int.h"
+#include "apiserver/auth/review_int.h"
 #include "apiserver/auth/revoke.h"
 #include "apiserver/managed.h"
 #include "base/clock.h"
@@ -16,13 +17,13 @@ static void review_again(void *arg)
     kl_review_run(arg);
 }
 
-static void answer(struct kl_req *r, struct kl_value v)
+void kl_review_answer(struct kl_req *r, struct kl_value v)
 {
     const struct kl_resource *res = r->info.res;
     kl_req_ok_value(r, 201, res->type, res->api_version, res->kind, v);
 }
 
-static int decode(struct kl_req *r, struct kl_value *ret)
+int kl_review_decode(struct kl_req *r, struct kl_value *ret)
 {
     struct kl_error err = {0};
     int rc = kl_body_decode(r, r->info.res->type, r->info.res, ret, &err);
@@ -291,7 +292,7 @@ static const struct kl_value *not_null(const struct kl_value *v)
 static int review_access(struct access *x, bool names_user, bool local)
 {
     struct kl_req *r = x->r;
-    int rc = decode(r, &x->v);
+    int rc = kl_review_decode(r, &x->v);
     if (rc)
         return rc;
     x->spec = kl_get(&x->v, KL_F_spec);
@@ -332,7 +333,7 @@ static void run_access(struct kl_req *r, bool names_user, bool local)
     if (rc)
         kl_req_fail(r);
     else
-        answer(r, x.v);
+        kl_review_answer(r, x.v);
 }
 
 static void run_subject(struct kl_req *r)
@@ -348,159 +349,6 @@ static void run_local(struct kl_req *r)
 static void run_self(struct kl_req *r)
 {
     run_access(r, false, false);
-}
-
-// ---- rules of a user
-
-struct rules {
-    struct kl_arena *a;
-    struct kl_value resource, path;
-    int rc;
-};
-
-static void copy_list(struct rules *c, struct kl_value *to, const struct kl_value *rule, kl_sym f)
-{
-    const struct kl_value *v = kl_get(rule, f);
-    if (v && !c->rc)
-        c->rc = kl_set(c->a, to, f, *v);
-}
-
-static bool add_rule(struct kl_rbac_walk *w, const struct kl_value *rule)
-{
-    struct rules *c = w->arg;
-    if (kl_len(kl_get(rule, KL_F_resources))) {
-        struct kl_value v = kl_new_struct();
-        copy_list(c, &v, rule, KL_F_verbs);
-        copy_list(c, &v, rule, KL_F_apiGroups);
-        copy_list(c, &v, rule, KL_F_resources);
-        copy_list(c, &v, rule, KL_F_resourceNames);
-        c->rc = c->rc ? c->rc : kl_append(c->a, &c->resource, v);
-    }
-    if (kl_len(kl_get(rule, KL_F_nonResourceURLs))) {
-        struct kl_value v = kl_new_struct();
-        copy_list(c, &v, rule, KL_F_verbs);
-        copy_list(c, &v, rule, KL_F_nonResourceURLs);
-        c->rc = c->rc ? c->rc : kl_append(c->a, &c->path, v);
-    }
-    return !c->rc;
-}
-
-static void add_all(struct rules *c)
-{
-    static const kl_sym in_resource[] = {KL_F_verbs, KL_F_apiGroups, KL_F_resources},
-                        in_path[] = {KL_F_verbs, KL_F_nonResourceURLs};
-    struct kl_value star = kl_new_array(), resource = kl_new_struct(), path = kl_new_struct();
-    c->rc = kl_append(c->a, &star, kl_stringz("*"));
-    for (size_t i = 0; i < KL_COUNT(in_resource) && !c->rc; i++)
-        c->rc = kl_set(c->a, &resource, in_resource[i], star);
-    for (size_t i = 0; i < KL_COUNT(in_path) && !c->rc; i++)
-        c->rc = kl_set(c->a, &path, in_path[i], star);
-    if (!c->rc && !(c->rc = kl_append(c->a, &c->resource, resource)))
-        c->rc = kl_append(c->a, &c->path, path);
-}
-
-static int set_one(struct rules *c, struct kl_value *v, kl_sym field, struct kl_str s)
-{
-    struct kl_value list = kl_new_array();
-    int rc = kl_append(c->a, &list, kl_string(s));
-    return rc ? rc : kl_set(c->a, v, field, list);
-}
-
-static int set_verbs(struct rules *c, struct kl_value *v, bool readonly)
-{
-    static const char *const some[] = {"get", "list", "watch"}, *const all[] = {"*"};
-    struct kl_value list = kl_new_array();
-    int rc = 0;
-    for (size_t i = 0; i < (readonly ? KL_COUNT(some) : KL_COUNT(all)) && !rc; i++)
-        rc = kl_append(c->a, &list, kl_stringz(readonly ? some[i] : all[i]));
-    return rc ? rc : kl_set(c->a, v, KL_F_verbs, list);
-}
-
-static void add_policies(struct rules *c, const struct kl_abac *b, const struct kl_user *u,
-                         struct kl_str ns)
-{
-    for (size_t i = 0; i < b->n && !c->rc; i++) {
-        const struct kl_abac_policy *p = &b->v[i];
-        struct kl_value resource = kl_new_struct(), path = kl_new_struct();
-        if (!kl_abac_is_about(p, u) || !(kl_str_eqz(p->ns, "*") || kl_str_eq(p->ns, ns)))
-            continue;
-        if (p->resource.n && ((c->rc = set_verbs(c, &resource, p->readonly)) ||
-                              (c->rc = set_one(c, &resource, KL_F_apiGroups, p->api_group)) ||
-                              (c->rc = set_one(c, &resource, KL_F_resources, p->resource)) ||
-                              (c->rc = kl_append(c->a, &c->resource, resource))))
-            return;
-        if (p->path.n && ((c->rc = set_verbs(c, &path, p->readonly)) ||
-                          (c->rc = set_one(c, &path, KL_F_nonResourceURLs, p->path)) ||
-                          (c->rc = kl_append(c->a, &c->path, path))))
-            return;
-    }
-}
-
-static void add_error(struct kl_arena *a, struct kl_str *to, struct kl_str one)
-{
-    if (one.n)
-        *to = to->n ? kl_arena_printf(a, "%.*s, %.*s", KL_PRI(*to), KL_PRI(one)) : one;
-    if (!to->p)
-        *to = KL_STR("out of memory");
-}
-
-// What each authoriser can say of all it allows; the text says which cannot.
-static struct kl_str resolve(struct kl_rbac_walk *w, struct rules *c, bool *incomplete)
-{
-    const struct kl_auth_conf *conf = kl_auth_conf_of(w->al);
-    struct kl_str why = KL_STR("");
-    for (size_t i = 0; conf && i < conf->nauthz; i++) {
-        enum kl_authz_kind k = conf->authz[i].kind;
-        if (k == KL_AUTHZ_RBAC) {
-            kl_rbac_walk(w);
-            add_error(w->arena, &why, w->errors);
-        } else if (k == KL_AUTHZ_ALWAYS_ALLOW) {
-            add_all(c);
-        } else if (k == KL_AUTHZ_ABAC) {
-            add_policies(c, conf->authz[i].abac, w->user, w->ns);
-        } else if (k == KL_AUTHZ_NODE && kl_node_of_user(w->user).p) {
-            *incomplete = true;
-            add_error(w->arena, &why,
-                      KL_STR("node authorizer does not support user rule resolution"));
-        } else if (k == KL_AUTHZ_WEBHOOK) {
-            *incomplete = true;
-            add_error(w->arena, &why,
-                      KL_STR("webhook authorizer does not support user rule resolution"));
-        }
-    }
-    return why;
-}
-
-static void run_rules(struct kl_req *r)
-{
-    struct kl_arena *a = r->arena;
-    struct kl_value v, out = kl_new_struct(), status = kl_new_struct();
-    if (decode(r, &v)) {
-        kl_req_fail(r);
-        return;
-    }
-    struct kl_str ns = kl_text_at(&v, KL_F_spec, KL_F_namespace);
-    if (!ns.n) {
-        kl_fail_bad(r, "no namespace on request");
-        kl_req_fail(r);
-        return;
-    }
-    struct rules c = {a, kl_new_array(), kl_new_array(), 0};
-    struct kl_rbac_walk w = {
-        .al = r->al, .arena = a, .user = r->user, .ns = ns, .visit = add_rule, .arg = &c};
-    bool incomplete = false;
-    struct kl_str why = resolve(&w, &c, &incomplete);
-    if (c.rc || kl_set(a, &status, KL_F_resourceRules, c.resource) ||
-        kl_set(a, &status, KL_F_nonResourceRules, c.path) ||
-        kl_set(a, &status, KL_F_incomplete, kl_bool(incomplete)) ||
-        set_text(a, &status, KL_F_evaluationError, why) ||
-        kl_set(a, &out, KL_F_metadata, kl_new_struct()) ||
-        kl_set(a, &out, KL_F_spec, kl_new_struct()) || kl_set(a, &out, KL_F_status, status)) {
-        kl_fail_oom(r);
-        kl_req_fail(r);
-        return;
-    }
-    answer(r, out);
 }
 
 // ---- authentication
@@ -549,7 +397,7 @@ static int token_status(struct kl_req *r, struct kl_str token, const struct kl_v
 static void run_token(struct kl_req *r)
 {
     struct kl_value v, status = kl_new_struct();
-    if (decode(r, &v)) {
+    if (kl_review_decode(r, &v)) {
         kl_req_fail(r);
         return;
     }
@@ -567,7 +415,7 @@ static void run_token(struct kl_req *r)
         kl_req_fail(r);
         return;
     }
-    answer(r, v);
+    kl_review_answer(r, v);
 }
 
 static void run_who_am_i(struct kl_req *r)
@@ -583,7 +431,7 @@ static void run_who_am_i(struct kl_req *r)
         kl_req_fail(r);
         return;
     }
-    answer(r, v);
+    kl_review_answer(r, v);
 }
 
 static const struct {
@@ -594,7 +442,7 @@ static const struct {
     {KL_RES_authentication_v1_tokenreviews, run_token},
     {KL_RES_authorization_v1_localsubjectaccessreviews, run_local},
     {KL_RES_authorization_v1_selfsubjectaccessreviews, run_self},
-    {KL_RES_authorization_v1_selfsubjectrulesreviews, run_rules},
+    {KL_RES_authorization_v1_selfsubjectrulesreviews, kl_review_rules},
     {KL_RES_authorization_v1_subjectaccessreviews, run_subject},
 };
 
