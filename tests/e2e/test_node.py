@@ -207,6 +207,37 @@ def test_rollout():
     holds(k("rollout", "status", "deploy/web", "--timeout=180s", timeout=240), "successfully rolled out")
 
 
+def test_job_completes():
+    spec = main_pod("job", "exit $JOB_COMPLETION_INDEX", restartPolicy="Never")["spec"]
+    server.apply({"apiVersion": "batch/v1", "kind": "Job",
+                  "metadata": {"name": "job", "namespace": "default"},
+                  "spec": {"completionMode": "Indexed", "completions": 2, "parallelism": 2,
+                           "backoffLimitPerIndex": 0, "template": {"spec": spec}}})
+    k("wait", "--for=condition=Failed", "job/job", "--timeout=60s", timeout=70)
+    status = json.loads(k("get", "job", "job", "-o", "json"))["status"]
+    equal([status[x] for x in ("completedIndexes", "failedIndexes", "succeeded", "failed")],
+          ["0", "1", 1, 1])
+    k("delete", "job", "job", "--wait", timeout=60)
+
+
+def test_endpoints_follow_pods():
+    server.apply({"apiVersion": "v1", "kind": "Service",
+                  "metadata": {"name": "web", "namespace": "default"},
+                  "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}})
+
+    def ready():
+        slices = json.loads(k("get", "endpointslices", "-l", "kubernetes.io/service-name=web",
+                              "-o", "json"))["items"]
+        return sorted(e["addresses"][0] for s in slices for e in s.get("endpoints") or []
+                      if e["conditions"]["ready"])
+
+    def addresses():
+        return sorted(k("get", "pods", "-l", "app=web", "-o",
+                        "jsonpath={.items[*].status.podIP}").split())
+    wait_for(lambda: ready() and ready() == addresses(), "endpoints are the pods' addresses", 60)
+    k("delete", "service", "web", timeout=30)
+
+
 def test_delete_with_grace():
     server.apply(main_pod("polite", "trap 'echo got TERM; exit 0' TERM; echo ready; "
                           "while :; do sleep 0.05; done"),
