@@ -18,6 +18,7 @@ struct kl_etcd_roster {
     struct {
         uint64_t id;
         struct kl_bytes *told; // the Member
+        bool member;           // it was seen as one: until then it may be about to be added
     } known[KNOWN];
     size_t n;
 };
@@ -67,6 +68,7 @@ static void keep(struct kl_etcd_roster *r, uint64_t id, struct kl_str told)
         i = KNOWN - 1; // there are no more members at once
     r->n += i == r->n;
     kl_bytes_unref(r->known[i].told);
+    r->known[i].member &= r->known[i].id == id;
     r->known[i].id = id;
     r->known[i].told = b;
     pthread_mutex_unlock(&r->lock);
@@ -139,13 +141,14 @@ void kl_etcd_roster_forget(struct kl_etcd *e, const struct kl_raft_status *st)
         size_t k = 0;
         while (k < st->nmembers && st->members[k].id != r->known[i].id)
             k++;
-        if (k < st->nmembers) {
-            i++;
+        if (k < st->nmembers || !r->known[i].member) {
+            r->known[i++].member |= k < st->nmembers;
             continue;
         }
         kl_bytes_unref(r->known[i].told);
         r->known[i] = r->known[--r->n];
         r->known[r->n].told = NULL;
+        r->known[r->n].member = false;
     }
     pthread_mutex_unlock(&r->lock);
 }
