@@ -5,7 +5,7 @@ import base64
 import json
 import os
 import subprocess
-from lib import Server, equal, holds, run, temp_dir
+from lib import Server, equal, holds, run, temp_dir, wait_for
 
 s = Server("--disable", "scheduler", "--kube-apiserver-arg",
            "runtime-config=api/beta=true,api/alpha=true", "--kube-apiserver-arg",
@@ -213,6 +213,16 @@ def test_groups_of_pods():
     equal(causes("POST", f"{path}/workloads", work),
           ["spec.podGroupTemplates[0].schedulingPolicy: Invalid value: \"\": must specify one of: "
            "`basic`, `gang`"], "causes")
+
+
+def test_namespaces_end_with_what_is_optional_in_them():
+    s.kubectl("create", "namespace", "gone")
+    path = "/apis/scheduling.k8s.io/v1alpha2/namespaces/gone/podgroups"
+    s.api("POST", path, {"apiVersion": "scheduling.k8s.io/v1alpha2", "kind": "PodGroup",
+                         "metadata": {"name": "g"}, "spec": {"schedulingPolicy": {"basic": {}}}})
+    s.kubectl("delete", "namespace", "gone", "--wait=false")
+    wait_for(lambda: s.raw("GET", "/api/v1/namespaces/gone")[0] == 404, "the namespace is gone")
+    equal(s.get(path)["items"], [], "pod groups")
 
 
 def test_questions_about_pools():
