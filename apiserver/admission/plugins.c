@@ -70,7 +70,7 @@ static int always_deny(struct kl_admit *ad)
     return kl_admit_forbid(ad, "admission control is denying all modifications");
 }
 
-// Rows without functions: what they are about (PodGroups, Jobs of a workload) is alpha and off.
+// PodGroupProtection's row has no function: nothing here would take its finalizer off again.
 // clang-format off
 #define C KL_ADMIT_CREATE
 #define U KL_ADMIT_UPDATE
@@ -112,9 +112,9 @@ const struct kl_plugin kl_plugins[] = {
     {"DefaultIngressClass", kl_default_ingress_class_mutate, NULL, C, ON},
     {"DenyServiceExternalIPs", NULL, no_new_external_ips, C | U, OFF},
     {"PodTopologyLabels", kl_topology_labels_mutate, NULL, C, ON},
-    {"PodGroupWorkloadExists", NULL, NULL, C, ON},
+    {"PodGroupWorkloadExists", NULL, kl_pod_group_workload_validate, C, ON},
     {"NodeDeclaredFeatureValidator", NULL, kl_declared_features_validate, U, ON},
-    {"JobValidation", NULL, NULL, C | U, ON},
+    {"JobValidation", NULL, kl_job_validate, U, ON},
     {"PodResizeValidator", NULL, kl_pod_resize_validate, U, ON},
     {"MutatingAdmissionPolicy", .default_on = true, .stage = KL_STAGE_MAP},
     {"MutatingAdmissionWebhook", .default_on = true, .stage = KL_STAGE_MUTATING_WEBHOOKS},

@@ -79,4 +79,5 @@ kl_plugin_fn kl_default_ingress_class_mutate; // plugin_classes.c
 kl_plugin_fn kl_default_storage_class_mutate, kl_claim_resize_validate;
 kl_plugin_fn kl_topology_labels_mutate, kl_pod_resize_validate; // plugin_scheduled.c
 kl_plugin_fn kl_declared_features_validate;
-kl_plugin_fn kl_resource_quota_validate; // plugin_quota.c
+kl_plugin_fn kl_resource_quota_validate;                      // plugin_quota.c
+kl_plugin_fn kl_pod_group_workload_validate, kl_job_validate; // plugin_podgroups.c

@@ -215,6 +215,46 @@ def test_groups_of_pods():
            "`basic`, `gang`"], "causes")
 
 
+def test_what_groups_of_pods_stand_for():
+    """A group that is made from a Workload, and a Job whose group is scheduled as one."""
+    path, v1alpha2 = "/apis/scheduling.k8s.io/v1alpha2/namespaces/default", "scheduling.k8s.io/v1alpha2"
+
+    def group(name, template, owner=None):
+        return send("POST", f"{path}/podgroups", {
+            "apiVersion": v1alpha2, "kind": "PodGroup",
+            "metadata": {"name": name, "ownerReferences": [owner] if owner else []},
+            "spec": dict({"schedulingPolicy": {"gang": {"minCount": 2}}}, **({
+                "podGroupTemplateRef": {"workload": {"workloadName": "made", "podGroupTemplateName": template}}}
+                if template else {}))})
+
+    refused = 'podgroups.scheduling.k8s.io "a" is forbidden: PodGroup rejected: '
+    status, answer = group("a", "t")
+    equal((status, answer["message"]), (403, refused + 'Workload "made" not found'))
+    s.api("POST", f"{path}/workloads", {
+        "apiVersion": v1alpha2, "kind": "Workload", "metadata": {"name": "made"},
+        "spec": {"podGroupTemplates": [{"name": "t", "schedulingPolicy": {"gang": {"minCount": 2}}}]}})
+    status, answer = group("a", "u")
+    equal((status, answer["message"]),
+          (403, refused + 'PodGroupTemplate "u" not found in Workload "made"'))
+    equal(group("a", "t")[0], 201)
+    jobs = "/apis/batch/v1/namespaces/default/jobs"
+    job = s.api("POST", jobs, {
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {"parallelism": 2, "template": {
+            "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}})
+
+    def scale(n):
+        status, _, text = s.raw("PATCH", f"{jobs}/j", {"spec": {"parallelism": n}},
+                                {"Content-Type": "application/merge-patch+json"})
+        return status, json.loads(text)
+    equal(scale(1)[0], 200)
+    equal(group("ours", None, {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "controller": True,
+                               "uid": job["metadata"]["uid"]})[0], 201)
+    status, answer = scale(3)
+    equal((status, answer["message"]),
+          (403, 'jobs.batch "j" is forbidden: cannot change parallelism for a Job referencing gang-scheduled '
+                'PodGroup "ours"'))
+
+
 def test_namespaces_end_with_what_is_optional_in_them():
     s.kubectl("create", "namespace", "gone")
     path = "/apis/scheduling.k8s.io/v1alpha2/namespaces/gone/podgroups"
