@@ -73,9 +73,73 @@ static void test_vectors(void **state)
     assert_int_equal(bad, 0);
 }
 
+static const struct kl_value *typed(struct kl_arena *a, uint16_t type, const char *json)
+{
+    struct kl_value *v = KL_ARENA_NEW(a, struct kl_value);
+    struct kl_error err = {0};
+    assert_non_null(v);
+    if (kl_json_decode(a, kl_type(type), kl_str(json), NULL, v, &err))
+        fail_msg("%s", err.msg);
+    return v;
+}
+
+#define DEFINITION(plural, kind, established, schema)                                              \
+    "{\"metadata\":{\"name\":\"" plural ".example.com\"},\"spec\":{\"group\":\"example.com\","     \
+    "\"versions\":[{\"name\":\"v1\",\"served\":true" schema "},{\"name\":\"v2\"}]},\"status\":{"   \
+    "\"conditions\":[{\"type\":\"Established\",\"status\":\"" established                          \
+    "\"}],\"acceptedNames\":{"                                                                     \
+    "\"plural\":\"" plural "\",\"kind\":\"" kind "\"}}}"
+
+// What a server publishes of custom kinds; those that are not served are not looked at.
+static void test_custom(void **state)
+{
+    struct kl_arena a;
+    struct kl_value got;
+    struct kl_str *names;
+    size_t n;
+    kl_arena_init(&a, 64 << 20);
+    const uint16_t crd = KL_TYPE_apiextensions_v1_CustomResourceDefinition;
+    const struct kl_value *definitions[] = {
+        typed(&a, crd,
+              DEFINITION("as", "A", "True",
+                         ",\"schema\":{\"openAPIV3Schema\":{\"type\":\"object\",\"properties\":"
+                         "{\"metadata\":{\"type\":\"object\"},\"spec\":{\"type\":\"object\","
+                         "\"properties\":{\"n\":{\"type\":\"integer\"}}}}}}")),
+        typed(&a, crd, DEFINITION("bs", "B", "True", "")),
+        typed(&a, crd, DEFINITION("cs", "C", "False", ""))};
+    const struct kl_value *policy = typed(
+        &a, KL_TYPE_admissionregistration_v1_ValidatingAdmissionPolicy,
+        "{\"spec\":{\"matchConstraints\":{\"resourceRules\":[{\"apiGroups\":[\"example.com\",\"\"],"
+        "\"apiVersions\":[\"v1\",\"v2\"],\"resources\":[\"as\",\"bs\",\"cs\",\"as/status\"]},"
+        "{\"apiGroups\":[\"apps\"],\"apiVersions\":[\"v1\"],\"resources\":[\"deployments\"]},"
+        "{\"apiGroups\":[\"*\"],\"apiVersions\":[\"v1\"],\"resources\":[\"ds\"]}]},"
+        "\"validations\":[{\"expression\":\"object.metadata.name == object.kind\"},"
+        "{\"expression\":\"object.spec.n == 1\"},"
+        "{\"expression\":\"object.metadata.labels.x == ''\"}]}}");
+    assert_int_equal(kl_policy_customs(&a, policy, &names, &n), 0);
+    assert_int_equal(n, 3);
+    for (size_t i = 0; i < n; i++)
+        assert_true(kl_str_eqz(names[i], (const char *const[]){"as.example.com", "bs.example.com",
+                                                               "cs.example.com"}[i]));
+    assert_int_equal(kl_policy_typecheck(&a, policy, definitions, KL_COUNT(definitions), 7, &got),
+                     0);
+    struct kl_str is = shown(&a, &got, true);
+    assert_string_equal(is.p,
+                        "spec.validations[1].expression\n"
+                        "apps/v1, Kind=Deployment: ERROR: <input>:1:12: undefined field 'n'\n"
+                        " | object.spec.n == 1\n | ...........^\n\n"
+                        "example.com/v1, Kind=B: ERROR: <input>:1:7: undefined field 'spec'\n"
+                        " | object.spec.n == 1\n | ......^\n\n"
+                        "spec.validations[2].expression\n"
+                        "example.com/v1, Kind=B: ERROR: <input>:1:16: undefined field 'labels'\n"
+                        " | object.metadata.labels.x == ''\n | ...............^\n\n");
+    kl_arena_fini(&a);
+}
+
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_vectors)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_vectors),
+                                       cmocka_unit_test(test_custom)};
     path = argc > 1 ? argv[1] : "typecheck_vectors.txt";
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
