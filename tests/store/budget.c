@@ -184,6 +184,7 @@ static void *read_on(void *arg)
     struct hs_client c;
     uint64_t x = (uint64_t)(uintptr_t)r | 1;
     char key[32];
+    unsigned looks = 0;
     hs_client_open(&c, &r->f->hs);
     while (!atomic_load(r->stop)) {
         snprintf(key, sizeof(key), "w/%03d", (int)(hs_rand(&x) % 400));
@@ -192,6 +193,7 @@ static void *read_on(void *arg)
             check_value(kv);
         r->reads += kv != NULL;
         kl_kv_unref(kv);
+        hs_breathe(++looks);
     }
     hs_client_close(&c);
     return NULL;

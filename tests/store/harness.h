@@ -64,6 +64,10 @@ void hs_remove(const char *dir);
 void hs_clock_init(struct hs_clock *c);
 void hs_clock_add(struct hs_clock *c, int64_t ms);
 
+// For who calls on and on beside a writer: a short sleep every now and then (n counts the calls).
+// Threads that only ever wake each other can keep two cores from all others for minutes (seen with
+// Linux 6.18), and what would stop them never runs.
+void hs_breathe(unsigned n);
 void hs_client_open(struct hs_client *c, struct hs_store *hs);
 void hs_client_detach(struct hs_client *c); // closes the readers; the loop goes on
 void hs_client_close(struct hs_client *c);

@@ -99,9 +99,11 @@ static void look(struct hs_client *cl, void *arg)
 static void *look_on(void *arg)
 {
     struct onlooker *o = arg;
-    do
+    unsigned looks = 0;
+    do {
         hs_run(&watcher, look, o);
-    while (!atomic_load(&o->stop));
+        hs_breathe(++looks);
+    } while (!atomic_load(&o->stop));
     return NULL;
 }
 
