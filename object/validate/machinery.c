@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kinds of the control plane's own: APIServices, LeaseCandidates, StorageVersionMigrations,
 // StorageVersions.
+#include "base/buf.h"
 #include "object/schema.h"
 #include "object/types_gen.h"
 #include "object/validate/pod_int.h"
@@ -231,6 +232,8 @@ static void status_migration(struct kl_v *c)
 
 // ---- StorageVersions
 
+enum { LIST_MAX_BYTES = 4 << 20 }; // more than a request has
+
 static size_t storage_version_name(struct kl_v *c, struct kl_str name, const char *ret[])
 {
     const char *msg[KL_V_MESSAGES];
@@ -295,10 +298,13 @@ static bool has_text(const struct kl_value *list, struct kl_str s)
 // fmt's %s of a []string
 static const char *go_list(struct kl_v *c, const struct kl_value *list)
 {
-    const char *all = "[";
+    struct kl_buf b;
+    kl_buf_init(&b, LIST_MAX_BYTES);
     for (size_t i = 0; i < kl_len(list); i++)
-        all = kl_v_text(c, "%s%s%.*s", all, i ? " " : "", KL_PRI(kl_text(kl_at(list, i))));
-    return kl_v_text(c, "%s]", all);
+        kl_buf_printf(&b, "%s%.*s", i ? " " : "", KL_PRI(kl_text(kl_at(list, i))));
+    const char *all = kl_v_text(c, "[%.*s]", KL_PRI(kl_buf_str(&b)));
+    kl_buf_fini(&b);
+    return all;
 }
 
 static void check_server(struct kl_v *c, const struct kl_value *v, const struct kl_vpath *p)
