@@ -16,7 +16,8 @@ CMS = "/api/v1/namespaces/default/configmaps"
 OBJECTS, SIZE = 100, 30_000  # a LIST of 3 MB: ten seats
 NOISY, THREADS = 500, 50
 GROWTH_MIB = 400
-server = Server()
+# Who says so may wait a quarter of it, and no more than a minute, for its turn.
+server = Server("--kube-apiserver-arg", "request-timeout=240s")
 stuck = []
 tokens = {}
 
