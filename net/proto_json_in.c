@@ -362,8 +362,9 @@ int kl_proto_from_json(struct kl_buf *out, const struct kl_proto_desc *d, struct
         rc = unexpected(&t);
     if (!rc)
         rc = put_message(&t, d, out, 1);
-    if (!rc && out->err)
-        rc = kl_error_set(err, out->err, "%s", kl_err_text(out->err));
+    int full = out->err ? out->err : scratch.err; // wherever it was noticed
+    if (full)
+        rc = kl_error_set(err, full, "%s", kl_err_text(full));
     kl_buf_fini(&scratch);
     return rc;
 }

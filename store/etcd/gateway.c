@@ -77,6 +77,8 @@ static const struct route {
     {"election/resign", "/v3electionpb.Election/Resign", UNARY},
 };
 
+static const char too_large[] = "grpc: received message larger than max";
+
 struct call {
     struct kl_etcd *e;
     struct kl_http_req *r;
@@ -330,7 +332,7 @@ static void bad_input(struct call *g, int rc, const struct kl_error *err)
         fail(g,
              rc == KL_ENOMEM || rc == KL_ELIMIT ? KL_GRPC_RESOURCE_EXHAUSTED
                                                 : KL_GRPC_INVALID_ARGUMENT,
-             err->msg);
+             rc == KL_ELIMIT ? too_large : err->msg);
     end_input(g);
 }
 
@@ -350,16 +352,16 @@ static void take_value(struct call *g, struct kl_str json)
 static void take_input(struct call *g)
 {
     struct kl_error err;
-    size_t n;
+    size_t n, at = 0; // what was taken goes at once: values may be many and small
     bool stream = g->route->streaming == STREAM;
     while (!g->closed && !g->in_done && (!stream || kl_grpc_front_takes(g->c))) {
-        int rc = kl_json_edge(&g->edge, kl_buf_str(&g->in), g->in_eof, &n, &err);
+        struct kl_str rest = kl_str_from(kl_buf_str(&g->in), at);
+        int rc = kl_json_edge(&g->edge, rest, g->in_eof, &n, &err);
         if (rc) {
             bad_input(g, rc, &err);
         } else if (n || (g->in_eof && !stream)) {
-            take_value(g, (struct kl_str){g->in.p, n});
-            if (!g->closed)
-                kl_buf_consume(&g->in, n);
+            take_value(g, (struct kl_str){rest.p, n});
+            at += n;
             g->edge = (struct kl_json_edge){0};
             if (!stream && !g->in_done)
                 end_input(g);
@@ -369,7 +371,10 @@ static void take_input(struct call *g)
             break;
         }
     }
-    if (!g->closed && (!stream || g->in_done || kl_grpc_front_takes(g->c))) {
+    if (g->closed)
+        return;
+    kl_buf_consume(&g->in, at);
+    if (!stream || g->in_done || kl_grpc_front_takes(g->c)) {
         kl_http_body_consumed(g->r, g->unreturned);
         g->unreturned = 0;
     }
@@ -384,7 +389,7 @@ static void on_data(void *arg, struct kl_http_req *r, int status, struct kl_str 
     g->unreturned += data.n;
     kl_http_req_ref(r);
     if (!g->in_done && kl_buf_puts(&g->in, data)) {
-        fail(g, KL_GRPC_RESOURCE_EXHAUSTED, "grpc: received message larger than max");
+        fail(g, KL_GRPC_RESOURCE_EXHAUSTED, too_large);
         end_input(g);
     }
     take_input(g);

@@ -141,6 +141,8 @@ def test_sizes():
     etcd.refuses("etcdserver: request is too large", "put", "big", stdin=b"v" * BIG)
     etcd.refuses("trying to send message larger than max|received message larger than max", "put", "big",
                  stdin=b"v" * (BIG + 600 * 1024))
+    equal(etcd.call("kv/put", key="Yg==", value=base64.b64encode(b"v" * (BIG + 600 * 1024)).decode()),
+          (429, {"code": 8, "message": "grpc: received message larger than max"}))
     for i in range(60):
         etcd("put", f"list/{i:03}", stdin=bytes([65 + i % 26]) * 30000)
     kvs = etcd.json("get", "list/", "--prefix")["kvs"]

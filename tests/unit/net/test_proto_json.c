@@ -167,6 +167,23 @@ static void test_depth(void **state)
     kl_buf_fini(&wire);
 }
 
+// Also where it is noticed in the midst of a value, the error is told.
+static void test_room(void **state)
+{
+    static const char *const cases[] = {"{\"key\":\"AAAAAAAAAAAAAAAAAAAAAAAA\"}",
+                                        "{\"text\":\"more than the buffer takes\",\"n\":1}",
+                                        "{\"names\":[\"a\",\"b\",\"c\",\"d\",\"e\",\"f\"]}"};
+    for (size_t i = 0; i < KL_COUNT(cases); i++) {
+        struct kl_buf wire;
+        struct kl_error err = {0};
+        kl_buf_init(&wire, 16);
+        assert_int_equal(kl_proto_from_json(&wire, &thing_desc, kl_str(cases[i]), &err), KL_ELIMIT);
+        assert_int_equal(err.code, KL_ELIMIT);
+        assert_string_equal(err.msg, kl_err_text(KL_ELIMIT));
+        kl_buf_fini(&wire);
+    }
+}
+
 static void test_bad_wire(void **state)
 {
     static const struct kl_str cases[] = {
@@ -220,7 +237,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trips), cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_depth),       cmocka_unit_test(test_bad_wire),
-        cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_edges),       cmocka_unit_test(test_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
