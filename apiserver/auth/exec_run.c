@@ -126,7 +126,7 @@ static int start(struct kl_exec *x, bool interactive, struct child *c, struct kl
     if (!e)
         return 0;
     close(pipe[0]);
-    if (!strchr(x->command, '/'))
+    if (!strchr(x->command, '/') && (e == ENOENT || e == EACCES || e == ENOTDIR))
         return not_found(x, err);
     const char *why = strerror(e);
     return kl_error_set(err, KL_EUNAVAILABLE, "exec: fork/exec %s: %c%s", x->command,

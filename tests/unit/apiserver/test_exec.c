@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -20,7 +21,8 @@
 #define BETA "client.authentication.k8s.io/v1beta1"
 
 static struct kl_arena arena;
-static char runs[] = "/tmp/kinglet-exec-XXXXXX"; // a line for each run
+static char dir[] = "/tmp/kinglet-exec-XXXXXX", runs[64], gate[64]; // a byte for each run; a fifo
+static int gate_fd;
 
 static struct kl_value parse(const char *json)
 {
@@ -155,6 +157,12 @@ static void test_commands(void **state)
                         "exec: fork/exec /nowhere/beside: no such file or directory");
     assert_string_equal(outcome("{\"command\":\"/dev/null\",\"apiVersion\":\"" BETA "\"}"),
                         "exec: fork/exec /dev/null: permission denied");
+    char long_env[200 * 1024];
+    int n = snprintf(long_env, sizeof long_env, "\"env\":[{\"name\":\"N\",\"value\":\"");
+    memset(long_env + n, 'v', sizeof long_env - (size_t)n);
+    strcpy(long_env + sizeof long_env - 5, "\"}],");
+    assert_string_equal(outcome(shell(V1, long_env, "exit 0")),
+                        "exec: fork/exec sh: argument list too long");
     if (!isatty(STDIN_FILENO))
         assert_string_equal(outcome("{\"command\":\"sh\",\"apiVersion\":\"" V1
                                     "\",\"interactiveMode\":\"Always\"}"),
@@ -224,6 +232,7 @@ static void ask(struct kl_task *t)
         if (abandoned)
             kl_exec_give_up(shared, abandoned);
         kl_exec_cred_unref(now);
+        assert_int_equal(write(gate_fd, "\n", 1), 1); // the run that all wait for goes on
     } else {
         kl_loop_stop(loop);
     }
@@ -258,10 +267,10 @@ static void test_one_run_for_all(void **state)
     struct kl_error err = {0};
     char script[512];
     snprintf(script, sizeof script,
-             "printf x >> %s; n=$(wc -c < %s); test $n -lt 3 || exit 1; "
+             "read go < %s; printf x >> %s; n=$(wc -c < %s); test $n -lt 3 || exit 1; "
              "printf '{\"kind\":\"ExecCredential\",\"apiVersion\":\"" V1 "\",\"status\":"
              "{\"token\":\"%%s\"}}' $n",
-             runs, runs);
+             gate, runs, runs);
     shared = make(shell(V1, "", script), &err);
     assert_string_equal(wanted(), "Bearer 1");
     assert_int_equal(asked, 3);
@@ -286,10 +295,10 @@ static void test_expiry(void **state)
     struct kl_error err = {0};
     char script[512];
     snprintf(script, sizeof script,
-             "printf x >> %s; n=$(wc -c < %s); printf '{\"kind\":\"ExecCredential\","
+             "read go < %s; printf x >> %s; n=$(wc -c < %s); printf '{\"kind\":\"ExecCredential\","
              "\"apiVersion\":\"" V1 "\",\"status\":{\"token\":\"%%s\",\"expirationTimestamp\":"
              "\"2006-01-02T15:04:05Z\"}}' $n",
-             runs, runs);
+             gate, runs, runs);
     assert_int_equal(truncate(runs, 0), 0);
     shared = make(shell(V1, "", script), &err);
     assert_string_equal(wanted(), "Bearer 1");
@@ -317,8 +326,12 @@ int main(void)
         cmocka_unit_test(test_expiry),
         cmocka_unit_test(test_end),
     };
-    int fd = mkstemp(runs);
-    if (fd < 0)
+    if (!mkdtemp(dir))
+        return 1;
+    snprintf(runs, sizeof runs, "%s/runs", dir);
+    snprintf(gate, sizeof gate, "%s/gate", dir);
+    int fd = open(runs, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    if (fd < 0 || mkfifo(gate, 0600) || (gate_fd = open(gate, O_RDWR | O_CLOEXEC)) < 0)
         return 1;
     close(fd);
     kl_arena_init(&arena, 16 << 20);
@@ -326,5 +339,7 @@ int main(void)
     kl_exec_cred_unref(got);
     kl_arena_fini(&arena);
     unlink(runs);
+    unlink(gate);
+    rmdir(dir);
     return rc;
 }
