@@ -79,27 +79,35 @@ static bool is_stale(const struct slices *c, struct kl_str key, const struct kl_
     return generation && generation_of(slice) < *generation;
 }
 
+static void note_failure(struct kl_action *a)
+{
+    struct kl_plan *p = a->plan;
+    if (a->skipped || !p->err.code || strcmp(p->err.msg, a->call.err.msg) != 0)
+        return; // another's counts
+    if (a->call.verb != KL_VERB_CREATE)
+        kl_error_wrap(&p->err, "failed to %s %.*s EndpointSlice for Service %.*s",
+                      a->call.verb == KL_VERB_DELETE ? "delete" : "update", KL_PRI(a->call.name),
+                      KL_PRI(p->key));
+    else if (kl_is_namespace_terminating(&a->call.err))
+        p->err.code = 0;
+    else
+        kl_error_wrap(&p->err, "failed to create EndpointSlice for Service %.*s", KL_PRI(p->key));
+}
+
 static void on_written(struct kl_action *a)
 {
     struct kl_plan *p = a->plan;
     struct slices *c = p->arg;
     bool done = !a->skipped && a->call.err.code == 0;
-    if (a->call.verb == KL_VERB_DELETE) {
-        if (!done)
-            kl_expectations_deleted(&c->expectations, p->key, kl_meta_uid(a->arg));
-        return;
-    }
-    if (a->call.verb == KL_VERB_UPDATE) {
-        if (done && a->call.object)
-            note_written(c, &p->arena, &a->call.object->root);
-        return;
-    }
+    if (done && a->call.verb == KL_VERB_UPDATE && a->call.object)
+        note_written(c, &p->arena, &a->call.object->root);
     if (done)
         return;
-    kl_expectations_created(&c->expectations, p->key);
-    if (!a->skipped && kl_is_namespace_terminating(&a->call.err) &&
-        strcmp(p->err.msg, a->call.err.msg) == 0)
-        p->err.code = 0;
+    if (a->call.verb == KL_VERB_DELETE)
+        kl_expectations_deleted(&c->expectations, p->key, kl_meta_uid(a->arg));
+    if (a->call.verb == KL_VERB_CREATE)
+        kl_expectations_created(&c->expectations, p->key);
+    note_failure(a);
 }
 
 static void tell_failure(struct kl_plan *p)

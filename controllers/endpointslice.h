@@ -6,7 +6,7 @@
 enum { KL_SLICE_ENDPOINTS_MAX = 100 };
 #define KL_SLICE_SERVICE_LABEL "kubernetes.io/service-name"
 #define KL_SLICE_MANAGER_LABEL "endpointslice.kubernetes.io/managed-by"
-#define KL_SLICE_MANAGER "endpointslice-controller.endpointslice.k8s.io"
+#define KL_SLICE_MANAGER "endpointslice-controller.k8s.io"
 
 // A pod that the Service selects, with what its node says.
 struct kl_slice_pod {

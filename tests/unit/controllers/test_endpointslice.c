@@ -88,6 +88,9 @@ static void endpoints_follow_their_pods(void **state)
     assert_text(kl_text(kl_get(slice, KL_F_addressType)), "IPv4");
     assert_text(kl_text(kl_map_value(kl_meta_labels(slice), KL_STR(KL_SLICE_SERVICE_LABEL))),
                 "svc");
+    assert_text(kl_text(kl_map_value(kl_meta_labels(slice),
+                                     KL_STR("endpointslice.kubernetes.io/managed-by"))),
+                "endpointslice-controller.k8s.io"); // upstream's, so that either takes over
     assert_text(kl_text(kl_map_value(kl_meta_labels(slice), KL_STR("team"))), "a");
     assert_true(kl_controlled_by(slice, kl_meta_uid(&fake_get(h.f, SERVICES, "ns", "svc")->root)));
     char name[100];
@@ -299,6 +302,37 @@ static void a_pod_of_an_unknown_node_is_left_out(void **state)
     assert_int_equal(kl_len(kl_get(only_slice(), KL_F_endpoints)), 2);
 }
 
+static int no_slices(void *arg, const char *user, const struct kl_call *call, struct kl_error *err)
+{
+    if (call->verb == *(enum kl_verb *)arg && call->res == SLICES)
+        return kl_error_set(err, KL_EFORBIDDEN, "no");
+    return 0;
+}
+
+static void a_refusal_is_told(void **state)
+{
+    enum kl_verb verb = KL_VERB_CREATE;
+    char text[300];
+    fake_on_call(h.f, no_slices, &verb);
+    apply_service("", "\"ports\":[" ONE_PORT "]");
+    harness_run(2000);
+    assert_true(fake_has_event(h.f, "svc", "Warning", "FailedToUpdateEndpointSlices",
+                               "Error updating Endpoint Slices for Service ns/svc: failed to "
+                               "create EndpointSlice for Service ns/svc: no"));
+    verb = KL_VERB_UPDATE;
+    harness_run(4000);
+    apply_pod("p", "10.1.0.1", true, 8080);
+    harness_run(2000);
+    snprintf(text, sizeof(text),
+             "Error updating Endpoint Slices for Service ns/svc: failed to update %.*s "
+             "EndpointSlice for Service ns/svc: no",
+             KL_PRI(kl_meta_name(only_slice())));
+    assert_true(fake_has_event(h.f, "svc", "Warning", "FailedToUpdateEndpointSlices", text));
+    fake_on_call(h.f, NULL, NULL);
+    harness_run(20000);
+    assert_endpoint(first_endpoint(), "10.1.0.1 1 1 0");
+}
+
 static void services_without_a_selector_are_left_alone(void **state)
 {
     apply_service("", "\"selector\":null");
@@ -321,6 +355,7 @@ int main(void)
         T(both_families_have_slices),
         T(what_others_change_is_put_right),
         T(a_pod_of_an_unknown_node_is_left_out),
+        T(a_refusal_is_told),
         T(services_without_a_selector_are_left_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
