@@ -5,7 +5,7 @@
 #include "controllers/job.h"
 #include "controllers/job_pods.h"
 
-enum { KL_INDEX_UNKNOWN = -1 };
+enum { KL_INDEX_UNKNOWN = -1, KL_JOB_CALLS_AT_ONCE = 500 };
 
 // A condition that is to be, or none (type NULL).
 struct kl_job_ending {
@@ -36,6 +36,13 @@ struct kl_job_sync {
     bool flush, full, lost;
     struct kl_action *write;
 };
+
+// Before the i-th call of a row: so many at most are under way, however many pods there are.
+static inline void kl_job_pace(struct kl_plan *p, size_t i)
+{
+    if (i && i % KL_JOB_CALLS_AT_ONCE == 0)
+        kl_plan_next_group(p);
+}
 
 bool kl_job_suspended(const struct kl_job_sync *s);
 // Whether the Job's policy says that this failure does not count.

@@ -8,7 +8,7 @@
 #include "controllers/pods.h"
 #include <stdlib.h>
 
-enum { BURST = 500 };
+enum { BURST = KL_JOB_CALLS_AT_ONCE, RESYNC_MS = 1000 };
 
 static const struct kl_resource *pods_res(void)
 {
@@ -135,7 +135,11 @@ static void find_limits(struct kl_job_sync *s)
         kl_job_end_with(s, "FailureTarget", "BackoffLimitExceeded",
                         KL_STR("Job has reached the specified backoff limit"));
     } else if (deadline && s->start_us && !kl_job_suspended(s)) {
-        int64_t left_us = s->start_us + kl_int_or(deadline, 0) * 1000000 - s->v->now_us;
+        int64_t end_us; // any number of seconds is valid
+        if (__builtin_mul_overflow(kl_int_or(deadline, 0), 1000000, &end_us) ||
+            __builtin_add_overflow(end_us, s->start_us, &end_us))
+            end_us = INT64_MAX;
+        int64_t left_us = end_us - s->v->now_us;
         if (left_us <= 0)
             kl_job_end_with(s, "FailureTarget", "DeadlineExceeded",
                             KL_STR("Job was active longer than specified deadline"));
@@ -302,22 +306,9 @@ static void delete_active(struct kl_job_sync *s)
 {
     for (size_t i = 0; i < s->npods; i++)
         if (s->pods[i].active) {
-            s->deletions++;
+            kl_job_pace(s->p, s->deletions++);
             delete_pod(s, &s->pods[i]);
         }
-}
-
-struct kl_action *kl_job_release(struct kl_plan *p, const struct kl_value *pod)
-{
-    struct kl_action *a =
-        kl_plan_call(p, KL_VERB_PATCH, pods_res(), NULL, kl_meta_namespace(pod), kl_meta_name(pod));
-    if (!a)
-        return NULL;
-    a->call.patch_type = KL_PATCH_STRATEGIC;
-    a->call.patch = KL_STR("{\"metadata\":{\"$deleteFromPrimitiveList/finalizers\":["
-                           "\"" KL_JOB_FINALIZER "\"]}}");
-    a->ok_errors = KL_OK_ERROR(KL_ENOTFOUND);
-    return a;
 }
 
 // Those that are too many are no failures and are not counted.
@@ -325,6 +316,7 @@ static void remove_pods(struct kl_job_sync *s, struct kl_job_pod **list, size_t 
 {
     kl_expect_creations(s->v->expectations, s->p->key, 0, s->v->now_ms);
     for (size_t i = 0; i < n; i++) {
+        kl_job_pace(s->p, i);
         list[i]->expected = true;
         kl_expect_deletion(s->v->expectations, s->p->key, kl_meta_uid(list[i]->pod), false,
                            s->v->now_ms);
@@ -332,8 +324,10 @@ static void remove_pods(struct kl_job_sync *s, struct kl_job_pod **list, size_t 
             kl_job_release(s->p, list[i]->pod);
     }
     kl_plan_next_group(s->p);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        kl_job_pace(s->p, i);
         delete_pod(s, list[i]);
+    }
 }
 
 // ---- pods that come
@@ -563,7 +557,6 @@ static void sync_job(struct kl_plan *p, struct kl_job_view *v)
         kl_job_track(p);
 }
 
-// Events of what is claimed or let go bring the Job again.
 static void claim(struct kl_plan *p)
 {
     struct kl_job_view *v = p->state;
@@ -578,6 +571,8 @@ static void claim(struct kl_plan *p)
         kl_job_adopt(p, v->job, v->orphans[i]);
 }
 
+// Events of what is claimed or let go bring the Job again; of a pod without an owner that goes
+// meanwhile there is none for the Job.
 void kl_job_decide(struct kl_plan *p, struct kl_job_view *v)
 {
     if (v->norphans) {
@@ -590,4 +585,6 @@ void kl_job_decide(struct kl_plan *p, struct kl_job_view *v)
         kl_job_let_go(p, v->job, v->strays[i]);
     if (!v->norphans && !v->nstrays)
         sync_job(p, v);
+    else
+        kl_plan_requeue(p, RESYNC_MS);
 }

@@ -82,7 +82,7 @@ static int rank(struct removal *r, struct kl_job_pod **list, size_t n)
         pods[i] = list[i]->pod;
     if (kl_pods_sort_for_deletion(pods, NULL, n, r->now_us) < 0)
         return KL_ENOMEM;
-    // They are few, or none is a duplicate of another.
+    // What was sorted are values: each one's place in the list is found again by its uid.
     struct kl_map at;
     int rc = 0;
     kl_map_init(&at);
@@ -210,6 +210,13 @@ static struct kl_action *patch_pod(struct kl_plan *p, const struct kl_value *pod
     a->call.patch = patch;
     a->ok_errors = KL_OK_ERROR(KL_ENOTFOUND);
     return a;
+}
+
+struct kl_action *kl_job_release(struct kl_plan *p, const struct kl_value *pod)
+{
+    return patch_pod(p, pod,
+                     KL_STR("{\"metadata\":{\"$deleteFromPrimitiveList/finalizers\":["
+                            "\"" KL_JOB_FINALIZER "\"]}}"));
 }
 
 void kl_job_adopt(struct kl_plan *p, const struct kl_value *job, const struct kl_value *pod)

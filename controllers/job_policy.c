@@ -179,8 +179,9 @@ int64_t kl_pod_finished_us(const struct kl_value *pod)
         return end;
     const struct kl_value *meta = kl_get(pod, KL_F_metadata);
     end = kl_int_or(kl_get(meta, KL_F_deletionTimestamp), 0);
-    if (end)
-        return end - kl_int_or(kl_get(meta, KL_F_deletionGracePeriodSeconds), 0) * 1000000;
+    int64_t grace = kl_int_or(kl_get(meta, KL_F_deletionGracePeriodSeconds), 0);
+    if (end && grace >= 0 && grace <= end / 1000000) // else the grace is no time that there is
+        return end - grace * 1000000;
     return kl_int_or(kl_get(meta, KL_F_creationTimestamp), 0);
 }
 

@@ -193,8 +193,11 @@ static void release(struct kl_plan *p)
     if (s->write)
         s->v->counted(p, s->v);
     p->then = settle;
+    size_t n = 0;
     for (size_t i = 0; i < s->npods; i++) {
         struct kl_job_pod *x = &s->pods[i];
+        if (x->release)
+            kl_job_pace(p, n++);
         struct kl_action *a = x->release ? kl_job_release(p, x->pod) : NULL;
         if (!a)
             continue;

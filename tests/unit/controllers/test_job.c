@@ -183,6 +183,13 @@ static void a_job_has_only_so_much_time(void **state)
     assert_int_equal(count_pods("ns", NULL), 0);
 }
 
+static void a_job_may_have_all_the_time_there_is(void **state)
+{
+    apply_job("\"completions\":1,\"parallelism\":1,\"activeDeadlineSeconds\":9223372036854775807");
+    harness_run(25000);
+    assert_status("1 1 0 0");
+}
+
 static const struct kl_value *pod_of_index(int index, struct kl_object **keep)
 {
     size_t n;
@@ -356,6 +363,36 @@ static void surplus_pods_go_uncounted(void **state)
     assert_status("1 1 0 0");
 }
 
+static size_t most_at_once, now_at_once;
+static int64_t last_ms;
+
+static int count_at_once(void *arg, const char *user, const struct kl_call *call,
+                         struct kl_error *err)
+{
+    int64_t now = kl_timers_now_ms(h.ts);
+    if (call->res != PODS || (call->verb != KL_VERB_PATCH && call->verb != KL_VERB_DELETE))
+        return 0;
+    now_at_once = now == last_ms ? now_at_once + 1 : 1;
+    last_ms = now;
+    most_at_once = now_at_once > most_at_once ? now_at_once : most_at_once;
+    return 0;
+}
+
+static void many_pods_go_some_at_a_time(void **state)
+{
+    apply_job("\"completions\":601,\"parallelism\":601,\"backoffLimit\":0");
+    harness_run(8000);
+    assert_status("601 601 0 0");
+    most_at_once = 0;
+    fake_on_call(h.f, count_at_once, NULL);
+    assert_int_equal(end_pods(-1, 1, FAILED), 1);
+    harness_run(10000);
+    assert_int_equal(count_pods("ns", "Running"), 0);
+    assert_ended("Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit");
+    assert_int_equal(most_at_once, 500);
+    fake_on_call(h.f, NULL, NULL);
+}
+
 static void pods_that_are_deleted_have_failed(void **state)
 {
     size_t n;
@@ -398,6 +435,26 @@ static void pods_are_adopted_and_let_go(void **state)
     for (size_t i = 0; i < n; i++)
         assert_false(kl_job_tracks(&pods[i]->root));
     free(pods);
+}
+
+static int orphan_goes(void *arg, const char *user, const struct kl_call *call,
+                       struct kl_error *err)
+{
+    if (call->verb == KL_VERB_GET && call->res == JOBS && fake_get(h.f, PODS, "ns", "orphan"))
+        fake_remove(h.f, PODS, "ns", "orphan");
+    return 0;
+}
+
+static void an_orphan_may_go_before_it_is_adopted(void **state)
+{
+    fake_apply(h.f, "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"orphan\","
+                    "\"namespace\":\"ns\",\"labels\":{\"job\":\"j\"}}}");
+    fake_on_call(h.f, orphan_goes, NULL);
+    apply_job("\"completions\":1,\"parallelism\":1");
+    harness_run(4000);
+    assert_null(fake_get(h.f, PODS, "ns", "orphan"));
+    assert_status("1 1 0 0"); // no event tells the Job
+    fake_on_call(h.f, NULL, NULL);
 }
 
 static void a_finished_job_goes_when_its_time_has_come(void **state)
@@ -469,6 +526,7 @@ int main(void)
         T(failures_are_retried_with_patience),
         T(restarts_in_place_count_against_the_limit),
         T(a_job_has_only_so_much_time),
+        T(a_job_may_have_all_the_time_there_is),
         T(every_index_is_completed_once),
         T(an_index_has_a_limit_of_its_own),
         T(only_so_many_indexes_may_fail),
@@ -476,8 +534,10 @@ int main(void)
         T(some_successes_may_be_enough),
         T(a_job_may_rest),
         T(surplus_pods_go_uncounted),
+        T(many_pods_go_some_at_a_time),
         T(pods_that_are_deleted_have_failed),
         T(pods_are_adopted_and_let_go),
+        T(an_orphan_may_go_before_it_is_adopted),
         T(a_finished_job_goes_when_its_time_has_come),
         T(others_manage_their_own_jobs),
         cmocka_unit_test(indexes_are_sets),
