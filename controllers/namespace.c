@@ -296,6 +296,13 @@ static struct kl_action *plan_delete(struct kl_plan *p, const struct kl_resource
     return a;
 }
 
+// A kind that is served on request only may not be there at all.
+static bool has_none(const struct kl_action *list)
+{
+    int code = list->call.err.code;
+    return (!code && !list->call.n_items) || (code == KL_ENOTFOUND && !list->call.res->custom);
+}
+
 static void after_lists(struct kl_plan *p)
 {
     struct sweep *s = p->state;
@@ -305,7 +312,7 @@ static void after_lists(struct kl_plan *p)
     for (size_t i = 0; i < s->n; i++) {
         struct kl_action *list = s->lists[i];
         const struct kl_resource *res = list->call.res;
-        if (list->call.err.code == 0 && list->call.n_items == 0)
+        if (has_none(list))
             continue;
         if (n % LISTS_AT_ONCE == 0)
             kl_plan_next_group(p);

@@ -4,6 +4,7 @@
 
 #define MAPS kl_res(KL_RES_core_v1_configmaps)
 #define SERVICES kl_res(KL_RES_core_v1_services)
+#define GROUPS kl_res(KL_RES_scheduling_v1alpha2_podgroups)
 
 static int set_up(void **state)
 {
@@ -104,6 +105,24 @@ static void failures_are_told_and_tried_again(void **state)
     assert_null(fake_get(h.f, NAMESPACES, "", "a"));
 }
 
+static int no_groups(void *arg, const char *user, const struct kl_call *call, struct kl_error *err)
+{
+    if (call->res == GROUPS)
+        return kl_error_set(err, KL_ENOTFOUND, "the server could not find the requested resource");
+    return 0;
+}
+
+static void what_is_not_served_is_asked_for_once(void **state)
+{
+    fake_on_call(h.f, no_groups, NULL);
+    fake_delete(h.f, NAMESPACES, "", "a", KL_PROPAGATE_DEFAULT);
+    harness_run(1000);
+    assert_null(fake_get(h.f, NAMESPACES, "", "a"));
+    assert_int_equal(fake_calls(h.f, KL_VERB_LIST, GROUPS, ""), 1);
+    assert_int_equal(fake_calls(h.f, KL_VERB_DELETECOLLECTION, GROUPS, ""), 0);
+    fake_on_call(h.f, NULL, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -112,6 +131,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(pods_end_first, set_up, harness_stop),
         cmocka_unit_test_setup_teardown(what_a_finalizer_holds_is_named, set_up, harness_stop),
         cmocka_unit_test_setup_teardown(failures_are_told_and_tried_again, set_up, harness_stop),
+        cmocka_unit_test_setup_teardown(what_is_not_served_is_asked_for_once, set_up, harness_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
