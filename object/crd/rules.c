@@ -251,8 +251,9 @@ static void run_rules(struct runner *x, const struct spot *at)
         return;
     }
     int64_t began_ns = kl_mono_ns();
-    for (bool goes_on = true; n && goes_on && !x->err; n--) {
-        goes_on = run_rule(x, at, rules, rules->n - n);
+    bool goes_on = true;
+    for (uint32_t i = 0; i < n && goes_on && !x->err; i++) {
+        goes_on = run_rule(x, at, rules, i);
         kl_arena_reset(&x->arena);
     }
     if (rules->evaluation)
