@@ -39,7 +39,7 @@ struct kl_cache_own {
 // mod_rev. Borrowed from the version. NULL fills err: KL_ECORRUPT names the key, or KL_ENOMEM.
 // `res` is any row of the resource.
 // Custom resources: the object in the version of `res`, by its schema as it is now. KL_EAGAIN: only
-// a webhook can convert it (kl_cache_attach_object).
+// a webhook can convert it (kl_cache_attach_object). Lasts only while the family of `res` is held.
 // Definitions of custom resources are large and rarely read: they do not stay with their version.
 // Such an object, and that of a version whose schema changed again and again, is borrowed until
 // control returns to the loop; what a webhook made always stays.
