@@ -30,6 +30,10 @@ static struct kl_str path_text(struct kl_arena *a, const struct kl_vpath *p)
     return out;
 }
 
+// There is no memory to say what: still what is wrong must not pass.
+static const struct kl_field_finding unsaid = {
+    "InternalError", {"", 0}, {"Internal error: out of memory", 29}};
+
 static void add(struct kl_v *c, const char *reason, const char *title, const struct kl_vpath *p,
                 const struct kl_str *shown, const char *detail)
 {
@@ -39,6 +43,10 @@ static void add(struct kl_v *c, const char *reason, const char *title, const str
         size_t cap = f->cap ? 2 * f->cap : 8;
         struct kl_field_finding *list =
             f->cap < KL_FINDINGS_MAX ? kl_arena_alloc(a, cap * sizeof *list) : NULL;
+        if (!list && !f->n) {
+            f->list = (struct kl_field_finding *)(uintptr_t)&unsaid;
+            f->n = f->cap = 1;
+        }
         if (!list)
             return;
         if (f->n)
@@ -50,8 +58,7 @@ static void add(struct kl_v *c, const char *reason, const char *title, const str
                                                  *detail ? ": " : "", detail)
                                : kl_arena_printf(a, "%s%s%s", title, *detail ? ": " : "", detail);
     struct kl_str field = path_text(a, p);
-    if (text.p && field.p)
-        f->list[f->n++] = (struct kl_field_finding){reason, field, text};
+    f->list[f->n++] = (struct kl_field_finding){reason, field, text.p ? text : kl_str(title)};
 }
 
 const char *kl_v_text(struct kl_v *c, const char *fmt, ...)

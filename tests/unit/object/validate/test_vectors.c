@@ -425,9 +425,26 @@ static void test_vectors(void **state)
     assert_int_equal(good, all);
 }
 
+// What cannot be said for want of memory is wrong all the same.
+static void test_no_memory(void **state)
+{
+    (void)state;
+    for (size_t room = 1; room < 4096; room += 16) {
+        struct kl_arena a;
+        struct kl_value nameless = kl_new_struct();
+        kl_arena_init(&a, room);
+        struct kl_findings f = {.arena = &a};
+        kl_validate_create(&f, kl_res(KL_RES_core_v1_configmaps), &nameless);
+        assert_true(f.n > 0);
+        assert_true(f.list[0].message.n > 0);
+        kl_arena_fini(&a);
+    }
+}
+
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_vectors)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_vectors),
+                                       cmocka_unit_test(test_no_memory)};
     if (argc < 2)
         return 2;
     for (npaths = 0, paths = argv + 1; paths[npaths] && strcmp(paths[npaths], "--") != 0;)
