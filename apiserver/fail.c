@@ -189,12 +189,19 @@ struct kl_fail *kl_fail_too_large(struct kl_req *r, kl_rev asked)
 
 // ---- field errors
 
+static const struct kl_cause unsaid = {
+    {"InternalError", 13}, {"Internal error: out of memory", 29}, {"", 0}};
+
 void kl_field_error(struct kl_field_errors *e, const char *type, struct kl_str field,
                     const char *fmt, ...)
 {
     if (e->n == e->cap) {
         size_t cap = e->cap ? 2 * e->cap : AUTO_CAUSES_FIRST;
         struct kl_cause *c = kl_arena_alloc(e->arena, cap * sizeof *c);
+        if (!c && !e->n) { // what is wrong must not pass for want of memory to say it
+            e->causes = (struct kl_cause *)(uintptr_t)&unsaid;
+            e->n = e->cap = 1;
+        }
         if (!c)
             return;
         if (e->n)

@@ -33,8 +33,6 @@ int kl_rules_check(struct kl_req *r, const struct kl_strategy *s, const struct k
         s->check_access(r, now, old, e);
     for (size_t i = 0; i < f.n; i++)
         kl_field_error(e, f.list[i].reason, f.list[i].field, "%.*s", KL_PRI(f.list[i].message));
-    if (f.n && !e->n)
-        return kl_fail_oom(r), KL_ENOMEM;
     if (s->check_more)
         s->check_more(r, now, old, e);
     return 0;

@@ -149,10 +149,25 @@ static void test_sizes(void **state)
     free(text);
 }
 
+// An error that cannot be kept for want of memory is one all the same.
+static void test_no_memory(void **state)
+{
+    (void)state;
+    for (size_t room = 1; room < 2048; room += 16) {
+        struct kl_arena a;
+        kl_arena_init(&a, room);
+        struct kl_field_errors e = {.arena = &a};
+        for (size_t i = 0; i < 40; i++)
+            kl_field_error(&e, "FieldValueInvalid", KL_STR("spec"), "Invalid value: %zu", i);
+        assert_true(e.n > 0);
+        kl_arena_fini(&a);
+    }
+}
+
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_vectors),
-                                       cmocka_unit_test(test_sizes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_vectors), cmocka_unit_test(test_sizes),
+                                       cmocka_unit_test(test_no_memory)};
     if (argc < 2)
         return 2;
     path = argv[1];
