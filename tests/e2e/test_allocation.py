@@ -84,11 +84,11 @@ def test_two_families():
     check(set(s["clusterIPs"]) <= set(addresses()), "both are claimed")
     s = create("six", ipFamilyPolicy="RequireDualStack", ipFamilies=["IPv6"])
     equal(s["ipFamilies"], ["IPv6", "IPv4"])
-    s = create("both", ipFamilyPolicy="RequireDualStack", clusterIPs=["fd00:43::77", "10.43.0.77"],
+    s = create("both", ipFamilyPolicy="RequireDualStack", clusterIPs=["fd00:43::77", "10.43.0.13"],
                clusterIP="fd00:43::77")
     equal((s["ipFamilies"], s["clusterIPs"]),
-          (["IPv6", "IPv4"], ["fd00:43::77", "10.43.0.77"]))
-    m = refused("two", clusterIP="10.43.0.78", clusterIPs=["10.43.0.78", "fd00:43::78"])["message"]
+          (["IPv6", "IPv4"], ["fd00:43::77", "10.43.0.13"]))
+    m = refused("two", clusterIP="10.43.0.12", clusterIPs=["10.43.0.12", "fd00:43::78"])["message"]
     holds(m, r"spec.ipFamilyPolicy: Invalid value: \"SingleStack\": must be 'RequireDualStack' or "
           "'PreferDualStack' when multiple cluster IPs are specified")
     s = create("headless", clusterIP="None", selector=None)
@@ -203,7 +203,7 @@ def test_claims_are_repaired():
     server.kubectl("delete", "ipaddress", s["clusterIP"])
     server.api("POST", f"{NET}/ipaddresses",
                {"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
-                "metadata": {"name": "10.43.0.66", "labels": {
+                "metadata": {"name": "10.43.0.14", "labels": {
                     "ipaddress.kubernetes.io/ip-family": "IPv4",
                     "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"}},
                 "spec": {"parentRef": {"resource": "services", "namespace": "default",
@@ -213,7 +213,7 @@ def test_claims_are_repaired():
 
     def repaired():
         a = addresses()
-        return s["clusterIP"] in a and "10.43.0.66" not in a
+        return s["clusterIP"] in a and "10.43.0.14" not in a
     wait_for(repaired, "claims are as the Services are", 60)
 
     def told():
