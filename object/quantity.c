@@ -35,6 +35,7 @@ struct parsed {
     struct parts parts;
     bool keep;      // upstream prints the text as it was given
     bool saturated; // q.nano is not exact
+    int64_t exp10;  // of all digits as a whole number, when it is saturated
 };
 
 static const u128 pow10_table[19] = {1,
@@ -309,6 +310,7 @@ static bool parse_fast(struct parsed *r)
     int64_t v = digits_to_i64(p->num, p->denom);
     u128 nano = (u128)v;
     r->saturated = !scale_up(&nano, (int64_t)scale + 9);
+    r->exp10 = scale; // as it wrapped: what is printed must be what was read
     set_amount(r, r->saturated ? (u128)NANO_MAX : nano);
     // Wider than the canonical form: upstream keeps "1.500" and "+1" as well.
     if (scale % 3 == 0 && p->num.p[0] != '0') {
@@ -338,6 +340,7 @@ static int parse_text(struct kl_str s, struct parsed *r, struct kl_error *err)
     } else if (!decimal_nano(p, (int64_t)p->exponent - (int64_t)p->denom.n, &nano)) {
         nano = (u128)NANO_MAX;
         r->saturated = true;
+        r->exp10 = (int64_t)p->exponent - (int64_t)p->denom.n;
     }
     set_amount(r, nano);
     return 0;
@@ -431,10 +434,11 @@ size_t kl_quantity_text(const struct kl_quantity *q, char ret[KL_QUANTITY_TEXT])
 }
 
 // The canonical form of a decimal beyond NANO_MAX, worked out on its digits.
-static int write_huge(struct kl_arena *a, const struct parts *p, struct kl_str *ret)
+static int write_huge(struct kl_arena *a, const struct parsed *r, struct kl_str *ret)
 {
+    const struct parts *p = &r->parts;
     size_t n = p->num.n + p->denom.n;
-    int64_t exp10 = (int64_t)p->exponent - (int64_t)p->denom.n;
+    int64_t exp10 = r->exp10;
     char *out = kl_arena_alloc(a, n + 2 + 2 + 24); // sign, carry, zeros, exponent
     if (!out)
         return KL_ENOMEM;
@@ -443,7 +447,7 @@ static int write_huge(struct kl_arena *a, const struct parts *p, struct kl_str *
     if (p->denom.n)
         memcpy(d + p->num.n, p->denom.p, p->denom.n);
     if (exp10 < -9) {
-        size_t drop = (size_t)(-9 - exp10), kept = n - drop;
+        size_t drop = (size_t)(-9 - exp10), kept = drop < n ? n - drop : 0;
         bool up = false;
         for (size_t i = kept; i < n && !up; i++)
             up = d[i] != '0';
@@ -498,7 +502,7 @@ int kl_quantity_normalize(struct kl_arena *a, struct kl_str s, struct kl_str *re
         return 0;
     }
     if (r.saturated) {
-        rc = write_huge(a, &r.parts, ret);
+        rc = write_huge(a, &r, ret);
         return rc < 0 ? kl_error_set(err, rc, "out of memory") : 0;
     }
     char text[KL_QUANTITY_TEXT];

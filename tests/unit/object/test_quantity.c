@@ -74,6 +74,9 @@ static const struct {
     {"0.0009765625Ki", "1", "1", NULL},
     {"0.00097656250001Ki", "1000000001n", "1000000001n", NULL},
     {"1.0000000001Ki", "1024000000103n", "1024000000103n", NULL},
+    // The exponent wraps, and its sum with the scale once more.
+    {"-2562047.9223372e2147483649", "-2562047922337200e2147483640", "-2562047922337200e2147483640",
+     NULL},
 };
 
 static void test_texts(void **state)
