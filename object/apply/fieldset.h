@@ -102,7 +102,7 @@ void kl_fieldset_each(const struct kl_fieldset *s,
 // The text must outlive the set.
 int kl_fieldset_parse(struct kl_arena *a, struct kl_str text, const struct kl_fieldset **ret_set,
                       struct kl_error *err);
-// Whether the set that the text says may have a path in common with t: false is certain. Skips
-// what it need not read.
+// Whether the set that the text (JSON, as everything that is stored) says may have a path in common
+// with t: false is certain. Skips what it need not read.
 bool kl_fieldset_text_may_meet(struct kl_str text, const struct kl_fieldset *t);
 void kl_fieldset_write(struct kl_buf *out, const struct kl_fieldset *s);

@@ -50,8 +50,10 @@ static void try_sets(struct kl_arena *a, struct kl_str text)
     if (!text.p || kl_fieldset_parse(a, text, &t, &err))
         return;
     check_laws(a, s, t);
-    FUZZ_CHECK(kl_fieldset_text_may_meet(first, t) || !kl_fieldset_meets(s, t), "%.*s",
-               KL_PRI(first));
+    // Parsing overlooks, as upstream's does, what is no JSON within what it skips.
+    FUZZ_CHECK(!kl_json_compact(NULL, first) || kl_fieldset_text_may_meet(first, t) ||
+                   !kl_fieldset_meets(s, t),
+               "%.*s", KL_PRI(first));
 }
 
 static void try_apply(struct kl_arena *a, struct kl_str text)
