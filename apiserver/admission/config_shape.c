@@ -2,6 +2,7 @@
 // What Go's decoder makes of a configuration: which types are wrong, which fields nobody knows.
 #include "apiserver/admission/config_int.h"
 #include "base/buf.h"
+#include "object/json_kind.h"
 #include "object/yaml.h"
 
 enum { PATH_MAX_BYTES = 512, STRICT_MAX_BYTES = 4096, DOCUMENT_SHOWN = 2048, TYPE_MAX = 96 };
@@ -13,22 +14,6 @@ struct walk {
     size_t nunknown;
     struct kl_error *err;
 };
-
-static const char *json_kind(const struct kl_value *v)
-{
-    switch (v->kind) {
-    case KL_BOOL:
-        return "bool";
-    case KL_STRING:
-        return "string";
-    case KL_ARRAY:
-        return "array";
-    case KL_MAP:
-        return "object";
-    default:
-        return "number";
-    }
-}
 
 // The path without indexes, as Go has it in this error.
 static void put_plain(struct kl_buf *out, struct kl_str path)
@@ -55,8 +40,8 @@ static int wrong(struct walk *w, const struct kl_value *v, const char *go, const
     }
     int rc = kl_error_set(w->err, KL_EINVALID,
                           "json: cannot unmarshal %s%.*s into Go struct field %s.%.*s of type %s",
-                          json_kind(v), KL_PRI(kl_buf_str(&number)), go, KL_PRI(kl_buf_str(&plain)),
-                          type);
+                          kl_json_kind(v), KL_PRI(kl_buf_str(&number)), go,
+                          KL_PRI(kl_buf_str(&plain)), type);
     kl_buf_fini(&number);
     kl_buf_fini(&plain);
     return rc;
@@ -166,7 +151,7 @@ int kl_config_shape(const struct kl_value *v, const char *package, const char *g
     struct walk w = {.package = package, .err = err};
     if (v->kind != KL_MAP)
         return kl_error_set(err, KL_EINVALID, "json: cannot unmarshal %s into Go value of type %s",
-                            json_kind(v), go);
+                            kl_json_kind(v), go);
     kl_buf_init(&w.path, PATH_MAX_BYTES);
     kl_buf_init(&w.unknown, STRICT_MAX_BYTES);
     int rc = walk_struct(&w, v, go, fields);
