@@ -43,9 +43,15 @@ void kl_v_driver_name(struct kl_v *c, const struct kl_value *v, const struct kl_
 void kl_v_volume_spec(struct kl_v *c, const struct kl_value *spec, const struct kl_vpath *p,
                       bool in_line);                      // volume.c
 void kl_v_balancer_status(struct kl_v *c, bool any_type); // service.c
-void kl_v_signer_name(struct kl_v *c, const struct kl_vpath *p, struct kl_str name);
 // One source of a PersistentVolume or a pod's volume: their shared rules by member.
 const struct kl_rule *kl_v_volume_rules(kl_sym member);
+void kl_v_file_mode(struct kl_v *c, const struct kl_value *v, const struct kl_vpath *p);
+void kl_v_key_to_path(struct kl_v *c, const struct kl_value *v, const struct kl_vpath *p);
+
+// volume_projected.c
+void kl_v_downward(struct kl_v *c, const struct kl_value *v, const struct kl_vpath *p);
+void kl_v_projected(struct kl_v *c, const struct kl_value *v, const struct kl_vpath *p);
+void kl_v_signer_name(struct kl_v *c, const struct kl_vpath *p, struct kl_str name);
 
 // pod_containers.c
 void kl_v_containers(struct kl_v *c, const struct kl_vpath *p);
