@@ -94,8 +94,16 @@ static int on_value(http_parser *p, const char *at, size_t n)
     return add_text(hc, &hc->value, at, n);
 }
 
+// Whatever lengths the headers name (RFC 9112 section 6.3): the bytes behind them are of the next
+// answer.
+static bool is_bodiless(const struct kl_http_call *call, int status)
+{
+    return status < 200 || status == 204 || status == 304 || kl_str_eqz(call->method, "HEAD");
+}
+
 static int on_headers_complete(http_parser *p)
 {
+    enum { BODY, NO_BODY }; // what the parser expects behind the headers
     struct kl_hc_conn *hc = p->data;
     struct kl_http_call *call = call_of(hc);
     int status = (int)p->status_code;
@@ -107,13 +115,12 @@ static int on_headers_complete(http_parser *p)
         hc->upgraded = true;
     } else if (status < 200) {
         kl_hc_call_reset(call);
-        return 0;
+        return NO_BODY;
     }
     hc->keep_alive = http_should_keep_alive(p);
-    bool head = kl_str_eqz(call->method, "HEAD");
     if (!kl_hc_call_headers(call, status))
         return -1;
-    return head ? 1 : 0;
+    return is_bodiless(call, status) ? NO_BODY : BODY;
 }
 
 static int on_body(http_parser *p, const char *at, size_t n)

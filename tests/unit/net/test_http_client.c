@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 enum mode { H1, H2, TLS_H1, TLS_H2, NMODES };
@@ -492,6 +494,74 @@ static void test_unix_socket(void **state)
     rmdir(dir);
 }
 
+// ---- Answers that a server of our own would not give
+
+static int listen_at(const char *path)
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    snprintf(at.sun_path, sizeof(at.sun_path), "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+    assert_int_equal(listen(fd, 4), 0);
+    return fd;
+}
+
+// Takes one call, says that and hangs up.
+static void answer_with(int listener, const char *text)
+{
+    char request[4096];
+    int fd = accept(listener, NULL, NULL);
+    assert_true(fd >= 0);
+    raw_read_until(fd, request, sizeof(request), "\r\n\r\n");
+    raw_puts(fd, text);
+    close(fd);
+}
+
+#define OK "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+// 1xx, 204 and 304 have no body, whatever length they name; as Go's net/http reads them.
+static void test_bodiless(void **state)
+{
+    static const struct {
+        const char *method, *text;
+        int status;
+        const char *body; // NULL: the call fails
+    } rows[] = {
+        {"GET", "HTTP/1.1 100 Continue\r\nContent-Length: 2\r\n\r\n" OK, 200, "ok"},
+        {"GET", "HTTP/1.1 103 Early\r\nTransfer-Encoding: chunked\r\n\r\n" OK, 200, "ok"},
+        {"GET", "HTTP/1.1 100 Continue\r\nContent-Length: 2\r\n\r\nno", 0, NULL},
+        {"GET", "HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nno", 204, ""},
+        {"GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 200\r\n\r\n", 304, ""},
+        {"GET", "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", 304, ""},
+        {"HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n", 200, ""},
+    };
+    char dir[] = "/tmp/kl-net-XXXXXX", path[64];
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof(path), "%s/s", dir);
+    int listener = listen_at(path);
+    struct client cl = {0};
+    start(&cl, false, NULL);
+    for (size_t i = 0; i < KL_COUNT(rows); i++) {
+        struct reply r = {0};
+        struct kl_http_call_spec spec = make_spec(&cl, H1, "/");
+        spec.method = kl_str(rows[i].method);
+        spec.unix_path = path;
+        send_spec(&cl, spec, &r);
+        answer_with(listener, rows[i].text);
+        await(&r);
+        if (r.status != rows[i].status || !r.end_status != !!rows[i].body ||
+            strcmp(r.body ? r.body : "", rows[i].body ? rows[i].body : "") != 0)
+            fail_msg("row %zu: status %d, %d %s, body '%s'", i, r.status, r.end_status, r.err,
+                     r.body ? r.body : "");
+        reply_free(&r);
+    }
+    stop(&cl);
+    close(listener);
+    unlink(path);
+    rmdir(dir);
+}
+
 // ---- A tunnel through the client, spliced to a second one
 
 struct pipe_end {
@@ -679,6 +749,7 @@ int main(void)
         cmocka_unit_test(test_stalled_stream),
         cmocka_unit_test(test_no_server),
         cmocka_unit_test(test_unix_socket),
+        cmocka_unit_test(test_bodiless),
         cmocka_unit_test(test_upgrade),
         cmocka_unit_test(test_splice),
         cmocka_unit_test(test_close_with_calls),
