@@ -3,6 +3,7 @@
 //
 // decide → [claims] → sync ─┬─ paused or scaled ─▶ kl_deployment_scale ─┬─▶ write ReplicaSets,
 //                           └─ rollout ─▶ new ReplicaSet, sizes ────────┘    clean up, status
+#include "controllers/claim.h"
 #include "controllers/deployment.h"
 #include <stdlib.h>
 
@@ -411,28 +412,9 @@ static void sync_deployment(struct kl_plan *p)
 
 // ---- claiming ReplicaSets
 
-static void plan_owner_patch(struct kl_plan *p, const struct kl_deployment_view *v,
-                             const struct kl_value *rs, bool adopt)
+static struct kl_claim claim_of(const struct kl_deployment_view *v)
 {
-    struct kl_str name = kl_meta_name(v->d), uid = kl_meta_uid(v->d), rs_uid = kl_meta_uid(rs);
-    struct kl_action *a =
-        kl_plan_call(p, KL_VERB_PATCH, rs_res(), NULL, kl_meta_namespace(rs), kl_meta_name(rs));
-    if (!a)
-        return;
-    a->call.patch_type = KL_PATCH_STRATEGIC;
-    a->call.patch =
-        adopt ? kl_arena_printf(&p->arena,
-                                "{\"metadata\":{\"ownerReferences\":[{\"apiVersion\":\"%s\","
-                                "\"kind\":\"%s\",\"name\":\"%.*s\",\"uid\":\"%.*s\","
-                                "\"controller\":true,\"blockOwnerDeletion\":true}],"
-                                "\"uid\":\"%.*s\"}}",
-                                d_res()->api_version, d_res()->kind, KL_PRI(name), KL_PRI(uid),
-                                KL_PRI(rs_uid))
-              : kl_arena_printf(&p->arena,
-                                "{\"metadata\":{\"uid\":\"%.*s\",\"ownerReferences\":["
-                                "{\"$patch\":\"delete\",\"uid\":\"%.*s\"}]}}",
-                                KL_PRI(rs_uid), KL_PRI(uid));
-    a->ok_errors = KL_OK_ERROR(KL_ENOTFOUND) | (adopt ? 0 : KL_OK_ERROR(KL_EINVALID));
+    return (struct kl_claim){.owner_res = d_res(), .owner = v->d, .res = rs_res()};
 }
 
 static void after_adoptions(struct kl_plan *p)
@@ -445,31 +427,26 @@ static void after_adoptions(struct kl_plan *p)
 static void plan_adoptions(struct kl_plan *p)
 {
     struct kl_deployment_view *v = p->state;
-    if (p->err.code)
-        return;
-    const struct kl_object *fresh = v->recheck->call.object;
-    if (!fresh || !kl_str_eq(kl_meta_uid(&fresh->root), kl_meta_uid(v->d))) {
-        kl_error_set(&p->err, KL_ECONFLICT, "original Deployment %.*s is gone", KL_PRI(p->key));
-        return;
-    }
-    if (kl_meta_deleting(&fresh->root)) {
-        p->then = sync_deployment;
+    struct kl_claim c = claim_of(v);
+    if (!kl_claim_may_adopt(p, &c, v->recheck)) {
+        if (!p->err.code)
+            p->then = sync_deployment;
         return;
     }
     for (size_t i = 0; i < v->norphans; i++)
-        plan_owner_patch(p, v, v->orphans[i], true);
+        kl_claim_adopt(p, &c, v->orphans[i]);
     p->then = after_adoptions;
 }
 
 void kl_deployment_decide(struct kl_plan *p, struct kl_deployment_view *v)
 {
+    struct kl_claim c = claim_of(v);
     p->state = v;
     for (size_t i = 0; i < v->nstrays; i++)
-        plan_owner_patch(p, v, v->strays[i], false);
+        kl_claim_release(p, &c, v->strays[i]);
     if (v->norphans) {
         kl_plan_next_group(p);
-        v->recheck = kl_plan_call(p, KL_VERB_GET, d_res(), NULL, kl_meta_namespace(v->d),
-                                  kl_meta_name(v->d));
+        v->recheck = kl_claim_recheck(p, &c);
         p->then = plan_adoptions;
     } else if (p->actions) {
         p->then = sync_deployment;

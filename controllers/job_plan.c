@@ -4,6 +4,7 @@
 // then the finalizers go, then the uids become numbers.
 //
 //   decide ─▶ pods made or deleted ─▶ track ─▶ status ─▶ release: finalizers ─▶ settle ─▶ status
+#include "controllers/claim.h"
 #include "controllers/job_int.h"
 #include "controllers/pods.h"
 #include <stdlib.h>
@@ -557,32 +558,34 @@ static void sync_job(struct kl_plan *p, struct kl_job_view *v)
         kl_job_track(p);
 }
 
-static void claim(struct kl_plan *p)
+static struct kl_claim claim_of(const struct kl_job_view *v)
+{
+    return (struct kl_claim){
+        .owner_res = jobs_res(), .owner = v->job, .res = pods_res(), .finalizer = KL_JOB_FINALIZER};
+}
+
+static void adopt(struct kl_plan *p)
 {
     struct kl_job_view *v = p->state;
-    const struct kl_object *fresh = p->actions ? p->actions->call.object : NULL;
-    if (p->err.code)
+    struct kl_claim c = claim_of(v);
+    if (!kl_claim_may_adopt(p, &c, p->actions))
         return;
-    if (!fresh || !kl_str_eq(kl_meta_uid(&fresh->root), kl_meta_uid(v->job))) {
-        kl_error_set(&p->err, KL_ECONFLICT, "original Job %.*s is gone", KL_PRI(p->key));
-        return;
-    }
-    for (size_t i = 0; i < v->norphans && !kl_meta_deleting(&fresh->root); i++)
-        kl_job_adopt(p, v->job, v->orphans[i]);
+    for (size_t i = 0; i < v->norphans; i++)
+        kl_claim_adopt(p, &c, v->orphans[i]);
 }
 
 // Events of what is claimed or let go bring the Job again; of a pod without an owner that goes
 // meanwhile there is none for the Job.
 void kl_job_decide(struct kl_plan *p, struct kl_job_view *v)
 {
+    struct kl_claim c = claim_of(v);
     if (v->norphans) {
         p->state = v;
-        if (kl_plan_call(p, KL_VERB_GET, jobs_res(), NULL, kl_meta_namespace(v->job),
-                         kl_meta_name(v->job)))
-            p->then = claim;
+        if (kl_claim_recheck(p, &c))
+            p->then = adopt;
     }
     for (size_t i = 0; i < v->nstrays; i++)
-        kl_job_let_go(p, v->job, v->strays[i]);
+        kl_claim_release(p, &c, v->strays[i]);
     if (!v->norphans && !v->nstrays)
         sync_job(p, v);
     else

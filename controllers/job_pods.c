@@ -197,49 +197,17 @@ struct kl_value kl_job_pod_draft(struct kl_arena *a, const struct kl_value *job,
     return pod;
 }
 
-// ---- whose they are
+// ---- counted pods go
 
-static struct kl_action *patch_pod(struct kl_plan *p, const struct kl_value *pod,
-                                   struct kl_str patch)
+struct kl_action *kl_job_release(struct kl_plan *p, const struct kl_value *pod)
 {
     struct kl_action *a =
         kl_plan_call(p, KL_VERB_PATCH, pods_res(), NULL, kl_meta_namespace(pod), kl_meta_name(pod));
     if (!a)
         return NULL;
     a->call.patch_type = KL_PATCH_STRATEGIC;
-    a->call.patch = patch;
+    a->call.patch = KL_STR("{\"metadata\":{\"$deleteFromPrimitiveList/finalizers\":["
+                           "\"" KL_JOB_FINALIZER "\"]}}");
     a->ok_errors = KL_OK_ERROR(KL_ENOTFOUND);
     return a;
-}
-
-struct kl_action *kl_job_release(struct kl_plan *p, const struct kl_value *pod)
-{
-    return patch_pod(p, pod,
-                     KL_STR("{\"metadata\":{\"$deleteFromPrimitiveList/finalizers\":["
-                            "\"" KL_JOB_FINALIZER "\"]}}"));
-}
-
-void kl_job_adopt(struct kl_plan *p, const struct kl_value *job, const struct kl_value *pod)
-{
-    struct kl_str name = kl_meta_name(job), uid = kl_meta_uid(job);
-    patch_pod(p, pod,
-              kl_arena_printf(&p->arena,
-                              "{\"metadata\":{\"ownerReferences\":[{\"apiVersion\":\"batch/v1\","
-                              "\"kind\":\"Job\",\"name\":\"%.*s\",\"uid\":\"%.*s\",\"controller\":"
-                              "true,\"blockOwnerDeletion\":true}],\"uid\":\"%.*s\",\"finalizers\":["
-                              "\"" KL_JOB_FINALIZER "\"]}}",
-                              KL_PRI(name), KL_PRI(uid), KL_PRI(kl_meta_uid(pod))));
-}
-
-void kl_job_let_go(struct kl_plan *p, const struct kl_value *job, const struct kl_value *pod)
-{
-    struct kl_action *a = patch_pod(
-        p, pod,
-        kl_arena_printf(&p->arena,
-                        "{\"metadata\":{\"uid\":\"%.*s\",\"ownerReferences\":[{\"$patch\":"
-                        "\"delete\",\"uid\":\"%.*s\"}],\"$deleteFromPrimitiveList/finalizers\":["
-                        "\"" KL_JOB_FINALIZER "\"]}}",
-                        KL_PRI(kl_meta_uid(pod)), KL_PRI(kl_meta_uid(job))));
-    if (a)
-        a->ok_errors |= KL_OK_ERROR(KL_EINVALID);
 }

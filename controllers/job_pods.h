@@ -22,5 +22,3 @@ struct kl_job_pod **kl_job_pods_to_remove(struct kl_arena *a, struct kl_job_pod 
                                           bool indexed, size_t surplus, int64_t now_us,
                                           size_t *ret_n);
 struct kl_value kl_job_pod_draft(struct kl_arena *a, const struct kl_value *job, int64_t index);
-void kl_job_adopt(struct kl_plan *p, const struct kl_value *job, const struct kl_value *pod);
-void kl_job_let_go(struct kl_plan *p, const struct kl_value *job, const struct kl_value *pod);

@@ -5,6 +5,7 @@
 //
 // A sync has three parts: adopt orphans and release strays; create or delete pods, unless the
 // informers have not yet shown what the last sync did; write the status from what was seen.
+#include "controllers/claim.h"
 #include "controllers/controllers_int.h"
 #include "controllers/expectations.h"
 #include "controllers/pods.h"
@@ -231,66 +232,36 @@ static void on_adopted(struct kl_action *a)
         v->active[v->nactive++] = a->arg;
 }
 
-// Adopting needs a look at the owner as it is now: one that is being deleted must not adopt what
-// the garbage collector has just orphaned.
+static struct kl_claim claim_of(const struct kl_replicaset_view *v)
+{
+    return (struct kl_claim){.owner_res = v->res, .owner = v->rs, .res = pods_res()};
+}
+
 static void plan_adoptions(struct kl_plan *p)
 {
     struct kl_replicaset_view *v = p->state;
+    struct kl_claim c = claim_of(v);
     p->then = kl_replicaset_manage;
-    if (p->err.code)
-        return;
-    struct kl_object *fresh = v->recheck ? v->recheck->call.object : NULL;
-    if (!fresh || !kl_str_eq(kl_meta_uid(&fresh->root), kl_meta_uid(v->rs))) {
-        kl_error_set(&p->err, KL_ECONFLICT, "original %s %.*s is gone", v->res->kind,
-                     KL_PRI(p->key));
-        return;
-    }
-    if (kl_meta_deleting(&fresh->root))
+    if (!kl_claim_may_adopt(p, &c, v->recheck))
         return;
     for (size_t i = 0; i < v->norphans; i++) {
-        const struct kl_value *pod = v->orphans[i];
-        struct kl_str name = kl_meta_name(v->rs), uid = kl_meta_uid(v->rs);
-        struct kl_action *a = kl_plan_call(p, KL_VERB_PATCH, pods_res(), NULL,
-                                           kl_meta_namespace(pod), kl_meta_name(pod));
+        struct kl_action *a = kl_claim_adopt(p, &c, v->orphans[i]);
         if (!a)
             return;
-        a->call.patch_type = KL_PATCH_STRATEGIC;
-        a->call.patch = kl_arena_printf(
-            &p->arena,
-            "{\"metadata\":{\"ownerReferences\":[{\"apiVersion\":\"%s\",\"kind\":\"%s\","
-            "\"name\":\"%.*s\",\"uid\":\"%.*s\",\"controller\":true,"
-            "\"blockOwnerDeletion\":true}],\"uid\":\"%.*s\"}}",
-            v->res->api_version, v->res->kind, KL_PRI(name), KL_PRI(uid), KL_PRI(kl_meta_uid(pod)));
-        a->ok_errors = KL_OK_ERROR(KL_ENOTFOUND);
         a->done_cb = on_adopted;
-        a->arg = (void *)pod;
+        a->arg = (void *)v->orphans[i];
     }
-}
-
-static void plan_release(struct kl_plan *p, const struct kl_replicaset_view *v,
-                         const struct kl_value *pod)
-{
-    struct kl_action *a =
-        kl_plan_call(p, KL_VERB_PATCH, pods_res(), NULL, kl_meta_namespace(pod), kl_meta_name(pod));
-    if (!a)
-        return;
-    a->call.patch_type = KL_PATCH_STRATEGIC;
-    a->call.patch = kl_arena_printf(&p->arena,
-                                    "{\"metadata\":{\"uid\":\"%.*s\",\"ownerReferences\":["
-                                    "{\"$patch\":\"delete\",\"uid\":\"%.*s\"}]}}",
-                                    KL_PRI(kl_meta_uid(pod)), KL_PRI(kl_meta_uid(v->rs)));
-    a->ok_errors = KL_OK_ERROR(KL_ENOTFOUND) | KL_OK_ERROR(KL_EINVALID);
 }
 
 void kl_replicaset_decide(struct kl_plan *p, struct kl_replicaset_view *v)
 {
+    struct kl_claim c = claim_of(v);
     p->state = v;
     for (size_t i = 0; i < v->nstrays; i++)
-        plan_release(p, v, v->strays[i]);
+        kl_claim_release(p, &c, v->strays[i]);
     if (v->norphans) {
         kl_plan_next_group(p);
-        v->recheck = kl_plan_call(p, KL_VERB_GET, v->res, NULL, kl_meta_namespace(v->rs),
-                                  kl_meta_name(v->rs));
+        v->recheck = kl_claim_recheck(p, &c);
         p->then = plan_adoptions;
     } else if (p->actions) {
         p->then = kl_replicaset_manage;
