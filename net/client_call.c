@@ -269,6 +269,13 @@ static void run_task(struct kl_task *t)
         kl_hc_dispatch(call->target);
         return;
     }
+    if (call->sent) {
+        size_t n = call->sent;
+        call->sent = 0;
+        WITH_CALL(call, call->cbs->on_sent(call->arg, call, n));
+        if (!alive(call))
+            return;
+    }
     if (call->paused)
         return;
     struct kl_buf late = call->backlog;
@@ -327,6 +334,12 @@ struct kl_str kl_http_call_trailer(const struct kl_http_call *call, struct kl_st
     return find(call->resp + first, call->ntrailers, name);
 }
 
+const struct kl_http_header *kl_http_call_trailers(const struct kl_http_call *call, size_t *ret_n)
+{
+    *ret_n = call->ntrailers;
+    return call->resp + (call->nresp - call->ntrailers);
+}
+
 int kl_http_call_version(const struct kl_http_call *call)
 {
     return call->version;
@@ -348,6 +361,10 @@ bool kl_hc_call_next_piece(struct kl_http_call *call)
     if (!call->pieces)
         call->pieces_end = &call->pieces;
     call->pieces_bytes -= p->bytes->n;
+    if (call->cbs->on_sent && p->bytes->n) {
+        call->sent += p->bytes->n;
+        task_soon(call); // not from within the session or the queue that asks
+    }
     kl_bytes_unref(call->body);
     call->body = p->bytes;
     call->body_sent = 0;
@@ -378,6 +395,8 @@ int kl_http_call_send(struct kl_http_call *call, struct kl_bytes *data, bool end
     call->body_ended = end;
     if (call->state == KL_HC_ACTIVE && call->conn && call->conn->h2)
         kl_hc_h2_more(call->conn, call);
+    else if (call->state == KL_HC_ACTIVE && call->conn)
+        kl_conn_flush_soon(call->conn->c);
     return 0;
 }
 
@@ -505,6 +524,7 @@ int kl_http_call_start(struct kl_http_client *c, const struct kl_http_call_spec 
     call->upgrade = spec->upgrade;
     // What was sent is not kept, so it cannot be sent again.
     call->stream_body = call->retried = spec->stream_body;
+    call->body_length = spec->body_length;
     call->pieces_end = &call->pieces;
     c->refs++;
     call->all_next = c->calls;

@@ -318,6 +318,9 @@ static struct kl_hc_conn *find_conn(struct kl_hc_target *t)
     for (struct kl_hc_conn *hc = t->conns; hc; hc = hc->next) {
         if (!hc->open || hc->draining || !hc->c || hc->c->state != KL_CONN_OPEN)
             continue;
+        // A kept connection may be closed just as it is used again, and a stream is sent once.
+        if (!hc->h2 && hc->reused && t->waiting->stream_body)
+            continue;
         if (hc->h2 ? !hc->goaway && kl_hc_h2_has_room(hc) : hc->ncalls == 0)
             return hc;
     }

@@ -2,6 +2,7 @@
 // HTTP/1.1 on a client connection: one call at a time.
 #include "net/client_int.h"
 #include "net/conn_duplex.h"
+#include <inttypes.h>
 #include <stdio.h>
 
 enum { TEXT_MAX = 4 * 1024 * 1024 }; // of a header
@@ -15,6 +16,8 @@ static struct kl_http_call *call_of(const struct kl_hc_conn *hc)
 
 static bool wants_length(const struct kl_http_call *call)
 {
+    if (call->stream_body)
+        return call->body_length > 0;
     return call->body || kl_str_eqz(call->method, "POST") || kl_str_eqz(call->method, "PUT") ||
            kl_str_eqz(call->method, "PATCH");
 }
@@ -35,9 +38,11 @@ void kl_hc_h1_send(struct kl_hc_conn *hc, struct kl_http_call *call)
             kl_h1_put_header(q, call->headers[i].name, call->headers[i].value);
     if (wants_length(call)) {
         char line[48];
-        int n =
-            snprintf(line, sizeof(line), "Content-Length: %u\r\n", call->body ? call->body->n : 0);
+        uint64_t length = call->body ? call->body->n : call->body_length;
+        int n = snprintf(line, sizeof(line), "Content-Length: %" PRIu64 "\r\n", length);
         kl_outq_append(q, line, (size_t)n);
+    } else if (call->stream_body) {
+        kl_outq_puts(q, KL_STR("Transfer-Encoding: chunked\r\n"));
     }
     kl_outq_puts(q, KL_STR("\r\n"));
     if (call->body)
@@ -46,6 +51,32 @@ void kl_hc_h1_send(struct kl_hc_conn *hc, struct kl_http_call *call)
     hc->parser.data = hc;
     kl_conn_pause(hc->c, call->paused);
     kl_conn_flush_soon(hc->c);
+}
+
+// What there is of a streamed body.
+static void on_fill(void *arg)
+{
+    struct kl_hc_conn *hc = arg;
+    struct kl_http_call *call = call_of(hc);
+    struct kl_outq *q = kl_conn_out(hc->c);
+    char line[24];
+    if (!call || !call->stream_body || call->body_done)
+        return;
+    bool chunked = !call->body_length;
+    while (q->bytes < KL_CONN_OUT_HIGH && kl_hc_call_next_piece(call)) {
+        if (!call->body->n)
+            continue;
+        if (chunked)
+            kl_outq_append(q, line, (size_t)snprintf(line, sizeof(line), "%x\r\n", call->body->n));
+        kl_outq_take(q, kl_bytes_ref(call->body), 0, call->body->n);
+        if (chunked)
+            kl_outq_puts(q, KL_STR("\r\n"));
+    }
+    if (call->pieces || !call->body_ended)
+        return;
+    if (chunked)
+        kl_outq_puts(q, KL_STR("0\r\n\r\n"));
+    call->body_done = true;
 }
 
 // ---- The answer
@@ -188,8 +219,9 @@ static void finish(struct kl_hc_conn *hc, struct kl_str rest)
         return;
     }
     // Bytes behind an answer that nobody asked for: the connection cannot be trusted.
-    bool keep =
-        hc->keep_alive && !rest.n && !hc->draining && !hc->c->eof && kl_conn_out(hc->c)->bytes == 0;
+    bool said_all = !call->stream_body || call->body_done;
+    bool keep = said_all && hc->keep_alive && !rest.n && !hc->draining && !hc->c->eof &&
+                kl_conn_out(hc->c)->bytes == 0;
     c->refs++;
     t->busy++;
     kl_hc_call_detach(call);
@@ -265,6 +297,7 @@ static void on_broken(void *arg, int status, const struct kl_error *err)
 const struct kl_conn_ops kl_hc_h1_ops = {
     .on_read = on_read,
     .on_eof = on_eof,
+    .on_fill = on_fill,
     .on_deadline = on_deadline,
     .on_broken = on_broken,
     .on_free = kl_hc_conn_freed,

@@ -2,6 +2,7 @@
 // HTTP/2 on a client connection.
 #include "net/client_int.h"
 #include "net/http_h2_util.h"
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -211,8 +212,9 @@ int kl_hc_h2_send(struct kl_hc_conn *hc, struct kl_http_call *call)
     bool grpc = false;
     for (size_t i = 0; i < call->nheaders; i++)
         grpc |= kl_str_eqz(call->headers[i].name, "te"); // gRPC sends no content-length
-    if (call->body && !grpc && !call->stream_body) {
-        snprintf(length, sizeof(length), "%u", call->body->n);
+    uint64_t bytes = call->stream_body ? call->body_length : call->body ? call->body->n : 0;
+    if (bytes && !grpc) {
+        snprintf(length, sizeof(length), "%" PRIu64, bytes);
         nv[n++] = make_nv(KL_STR("content-length"), kl_str(length));
     }
     nghttp2_data_provider body = {.read_callback = read_cb};

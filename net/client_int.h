@@ -44,6 +44,9 @@ struct kl_http_call {
     uint32_t body_sent;
     bool upgrade, retried;
     bool stream_body, body_ended;
+    bool body_done; // HTTP/1.1: the end of a streamed body is in the queue
+    uint64_t body_length;
+    size_t sent;                              // of streamed pieces, not yet told
     struct kl_hc_piece *pieces, **pieces_end; // of a streamed body, behind `body`
     size_t pieces_bytes;
 

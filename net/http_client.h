@@ -56,7 +56,8 @@ struct kl_http_call_spec {
     uint32_t timeout_ms;        // to the end of the whole call; 0: none
     uint32_t header_timeout_ms; // to the response's headers; 0: none
     bool upgrade;     // see on_upgrade; HTTP/1.1 is used. The caller gives Upgrade and Connection.
-    bool stream_body; // HTTP/2: the body goes on with kl_http_call_send; such a call is sent once
+    bool stream_body; // the body goes on with kl_http_call_send; such a call is sent once
+    uint64_t body_length; // of a streamed body; 0: not known (HTTP/1.1 sends it in chunks)
 };
 
 struct kl_http_call_cbs {
@@ -71,6 +72,8 @@ struct kl_http_call_cbs {
     // connect; the request was not sent), KL_EIO (broken underway), KL_EPROTO, KL_EUNAUTHORIZED
     // (the server's certificate was not accepted). The call is gone when it returns.
     void (*on_end)(void *arg, struct kl_http_call *call, int status, const struct kl_error *err);
+    // So many bytes of what kl_http_call_send took are on their way. May be NULL.
+    void (*on_sent)(void *arg, struct kl_http_call *call, size_t n);
 };
 
 int kl_http_call_start(struct kl_http_client *c, const struct kl_http_call_spec *spec,
@@ -87,7 +90,9 @@ void kl_http_call_pause(struct kl_http_call *call);
 void kl_http_call_resume(struct kl_http_call *call);
 struct kl_str kl_http_call_header(const struct kl_http_call *call, struct kl_str name);
 struct kl_str kl_http_call_trailer(const struct kl_http_call *call,
-                                   struct kl_str name);    // in on_end
+                                   struct kl_str name); // in on_end
+// All of them, in the order they came; borrowed.
+const struct kl_http_header *kl_http_call_trailers(const struct kl_http_call *call, size_t *ret_n);
 int kl_http_call_version(const struct kl_http_call *call); // 11 or 20, from on_headers on
 int kl_http_call_status(const struct kl_http_call *call);
 

@@ -154,6 +154,81 @@ static void test_basics(void **state)
     }
 }
 
+enum { UPLOAD_BYTES = 3000000, UPLOAD_PIECE = 70000, UPLOAD_AHEAD = 4 * UPLOAD_PIECE };
+
+struct upload {
+    struct reply r;
+    struct client *cl;
+    struct kl_http_call_spec spec;
+    size_t given, told;
+    int rc;
+};
+
+static char upload_byte(size_t i)
+{
+    return (char)(i * 7 + i / 1000);
+}
+
+static void give_more(struct upload *u)
+{
+    while (u->given < UPLOAD_BYTES && u->given - u->told < UPLOAD_AHEAD) {
+        size_t left = UPLOAD_BYTES - u->given;
+        struct kl_bytes *b = kl_bytes_alloc((uint32_t)(left < UPLOAD_PIECE ? left : UPLOAD_PIECE));
+        for (uint32_t i = 0; i < b->n; i++)
+            b->p[i] = upload_byte(u->given + i);
+        u->given += b->n;
+        u->rc |= kl_http_call_send(u->r.call, b, u->given == UPLOAD_BYTES);
+    }
+}
+
+static void upload_sent(void *arg, struct kl_http_call *call, size_t n)
+{
+    struct upload *u = KL_CONTAINER_OF(arg, struct upload, r);
+    (void)call;
+    u->told += n;
+    give_more(u);
+}
+
+static void run_upload(void *arg)
+{
+    static struct kl_http_call_cbs cbs;
+    struct upload *u = arg;
+    cbs = reply_cbs;
+    cbs.on_sent = upload_sent;
+    u->r.done = (struct event)EVENT_INIT;
+    u->r.f = &u->cl->f;
+    u->rc = kl_http_call_start(u->cl->c, &u->spec, &cbs, &u->r, &u->r.call, NULL);
+    if (!u->rc)
+        give_more(u);
+}
+
+// A body that is given piece by piece, as what was given leaves; with its length and without.
+static void test_upload(void **state)
+{
+    struct client cl = {0};
+    for (enum mode m = H1; m < NMODES; m++) {
+        start(&cl, m >= TLS_H1, NULL);
+        for (int known = 0; known < 2; known++) {
+            struct upload u = {.cl = &cl, .spec = make_spec(&cl, m, "/echo")};
+            u.spec.method = KL_STR("PUT");
+            u.spec.stream_body = true;
+            u.spec.body_length = known ? UPLOAD_BYTES : 0;
+            on_loop(cl.loop, run_upload, &u);
+            await(&u.r);
+            assert_int_equal(u.rc, 0);
+            if (u.r.end_status)
+                fail_msg("mode %d: %s", m, u.r.err);
+            assert_int_equal(u.r.body_n, UPLOAD_BYTES);
+            for (size_t i = 0; i < u.r.body_n; i++)
+                if (u.r.body[i] != upload_byte(i))
+                    fail_msg("mode %d: byte %zu is wrong", m, i);
+            reply_free(&u.r);
+        }
+        event_wait(&cl.f.closed, 2);
+        stop(&cl);
+    }
+}
+
 static void test_body_limit(void **state)
 {
     struct client cl = {0};
@@ -739,6 +814,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_basics),
+        cmocka_unit_test(test_upload),
         cmocka_unit_test(test_body_limit),
         cmocka_unit_test(test_many_streams),
         cmocka_unit_test(test_reuse),
