@@ -14,6 +14,8 @@ struct state {
     struct kl_store *store;
     struct kl_etcd *etcd;
     kl_rev rev;
+    uint8_t frame[9]; // the head of the one that comes
+    size_t nframe, left;
 };
 
 static const struct kl_grpc_method *const tables[] = {
@@ -111,6 +113,33 @@ static bool over(struct fuzz_net *net)
     return s->etcd->http[0]->workers[0].nlive == 0;
 }
 
+// The stream has ended, or the connection: a watch never does.
+static bool came(struct fuzz_net *net, const uint8_t *p, size_t n)
+{
+    enum { DATA, HEADERS, RST_STREAM = 3, GOAWAY = 7, END_STREAM = 1 };
+    struct state *s = (struct state *)net;
+    bool ended = false;
+    while (n) {
+        if (s->left) {
+            size_t skip = s->left < n ? s->left : n;
+            s->left -= skip;
+            p += skip;
+            n -= skip;
+            continue;
+        }
+        s->frame[s->nframe++] = *p++;
+        n--;
+        if (s->nframe < sizeof(s->frame))
+            continue;
+        s->nframe = 0;
+        s->left = (size_t)s->frame[0] << 16 | (size_t)s->frame[1] << 8 | s->frame[2];
+        uint8_t type = s->frame[3];
+        ended |= type == RST_STREAM || type == GOAWAY ||
+                 ((type == DATA || type == HEADERS) && s->frame[4] & END_STREAM);
+    }
+    return ended;
+}
+
 static void start(struct state *s)
 {
     struct kl_error err;
@@ -121,6 +150,7 @@ static void start(struct state *s)
     FUZZ_CHECK(kl_etcd_listen(s->etcd, "127.0.0.1", 0, NULL, NULL, &err) == 0, "%s", err.msg);
     s->net.begin = begin;
     s->net.over = over;
+    s->net.came = came;
     s->net.patience = 200; // the store answers from another thread
 }
 
@@ -135,6 +165,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     atomic_store(&s.etcd->alarms, 0);
     kl_buf_init(&b, BODY_MAX * 2);
+    s.nframe = s.left = 0;
     put_call(&b, data[0], data + 1, size - 1);
     fuzz_net_run(&s.net, (const uint8_t *)b.p, b.n);
     kl_buf_fini(&b);

@@ -36,10 +36,13 @@ struct word {
 
 static __thread bool watching; // only the thread that feeds: others come and go as they like
 static __thread uint32_t last;
-static uint8_t hits[EDGES];
+static struct edge {
+    uint8_t hits; // of this run
+    uint8_t seen; // classes of counts in any, as bits
+} edges[EDGES];
 static uint32_t touched[EDGES];
 static uint32_t ntouched;
-static uint8_t seen[EDGES]; // classes of counts, as bits
+static uint8_t classes[256];
 static size_t nedges;
 static struct word words[WORDS];
 static uint32_t nwords;
@@ -62,12 +65,10 @@ QUIET void __sanitizer_cov_trace_pc(void)
         0x9E3779B1u;
     uint32_t at = (pc ^ last) >> (32 - EDGES_LOG);
     last = pc >> 1;
-    if (!hits[at]) {
+    uint8_t n = edges[at].hits;
+    if (!n)
         touched[ntouched++] = at;
-        hits[at] = 1;
-    } else if (hits[at] < 255) {
-        hits[at]++;
-    }
+    edges[at].hits = (uint8_t)(n + (n < 255));
 }
 
 static QUIET void want(const void *p, size_t n)
@@ -199,18 +200,18 @@ static uint8_t class_of(uint8_t n)
 }
 
 // Whether the run reached something new; forgets the run.
-static bool is_new(void)
+static QUIET bool is_new(void)
 {
     bool found = false;
     for (uint32_t i = 0; i < ntouched; i++) {
-        uint32_t at = touched[i];
-        uint8_t class = class_of(hits[at]);
-        if (!(seen[at] & class)) {
-            nedges += !seen[at];
-            seen[at] |= class;
-            found = true;
-        }
-        hits[at] = 0;
+        struct edge *e = &edges[touched[i]];
+        uint8_t class = classes[e->hits];
+        e->hits = 0;
+        if (e->seen & class)
+            continue;
+        nedges += !e->seen;
+        e->seen |= class;
+        found = true;
     }
     ntouched = 0;
     return found;
@@ -359,6 +360,8 @@ void fuzz_guided(uint64_t inputs, uint64_t random_seed, const char *keep, char *
     static uint8_t data[FUZZ_INPUT_MAX + 64];
     size_t longest = 2048;
     uint64_t began = now_us(), slowest = 0, shown = began;
+    for (int n = 1; n < 256; n++)
+        classes[n] = class_of((uint8_t)n);
     fuzz_seed(random_seed);
     if (__sanitizer_set_death_callback)
         __sanitizer_set_death_callback(save_current);

@@ -44,6 +44,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size > 65536 || memmem(data, size, "dev", 3) || memmem(data, size, "proc", 4))
         return 0;
     if (fd < 0) {
+        setenv("SSL_CERT_FILE", "/dev/null", 1); // the system's CAs need not be read each time
+        setenv("SSL_CERT_DIR", "/dev/null", 1);
         fd = memfd_create("kubeconfig", MFD_CLOEXEC);
         snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     }
