@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads what a client needs from a kubeconfig (client-go's clientcmd v1.Config).
+#include "base/buf.h"
 #include "client/https.h"
 #include "object/yaml.h"
 #include <errno.h>
@@ -11,17 +12,23 @@
 static int read_file(struct kl_arena *a, const char *path, struct kl_str *ret, struct kl_error *err)
 {
     FILE *f = fopen(path, "re");
+    struct kl_buf text;
+    char piece[8192];
+    size_t n;
     if (!f)
         return kl_error_errno(err, errno, "%s", path);
-    char *p = kl_arena_alloc(a, FILE_MAX_BYTES);
-    size_t n = p ? fread(p, 1, FILE_MAX_BYTES, f) : 0;
-    bool failed = ferror(f) || n == FILE_MAX_BYTES;
+    kl_buf_init(&text, FILE_MAX_BYTES);
+    while ((n = fread(piece, 1, sizeof(piece), f)) > 0 && kl_buf_append(&text, piece, n) == 0)
+        ;
+    bool failed = ferror(f) || text.err == KL_ELIMIT;
+    struct kl_str copy = text.err ? (struct kl_str){0} : kl_arena_dup(a, kl_buf_str(&text));
+    kl_buf_fini(&text);
     fclose(f);
-    if (!p)
-        return kl_error_set(err, KL_ENOMEM, "%s: out of memory", path);
     if (failed)
         return kl_error_set(err, KL_EIO, "%s: cannot be read", path);
-    *ret = (struct kl_str){p, n};
+    if (!copy.p)
+        return kl_error_set(err, KL_ENOMEM, "%s: out of memory", path);
+    *ret = copy;
     return 0;
 }
 
@@ -75,11 +82,13 @@ static const struct kl_value *find(const struct config *c, const char *list, con
     return NULL;
 }
 
-// KEY-data inline, else the file that KEY names, relative to the kubeconfig.
+// DATA_KEY inline (NULL: there is none), else the file that FILE_KEY names, relative to the
+// kubeconfig.
 static int read_pem(struct config *c, const struct kl_value *map, const char *data_key,
                     const char *file_key, struct kl_str *ret, struct kl_error *err)
 {
-    struct kl_str data = text_of(map, data_key), file = text_of(map, file_key);
+    struct kl_str file = text_of(map, file_key);
+    struct kl_str data = data_key ? text_of(map, data_key) : (struct kl_str){0};
     *ret = (struct kl_str){"", 0};
     if (data.n) {
         int rc = decode_base64(&c->arena, data, ret);
@@ -127,7 +136,7 @@ static int connect_as(struct config *c, struct kl_loop *loop, const char *contex
     rc = rc < 0 ? rc
                 : read_pem(c, user, "client-certificate-data", "client-certificate", &o.cert, err);
     rc = rc < 0 ? rc : read_pem(c, user, "client-key-data", "client-key", &o.key, err);
-    rc = rc < 0 ? rc : read_pem(c, user, "", "tokenFile", &token, err);
+    rc = rc < 0 ? rc : read_pem(c, user, NULL, "tokenFile", &token, err);
     if (rc == 0 && !o.bearer_token.n)
         o.bearer_token = kl_str_trim(token);
     return rc < 0 ? rc : kl_https_client_new(&o, ret, err);

@@ -385,7 +385,7 @@ static void a_kubeconfig_is_read(void **state)
         "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts:\n- name: c\n  context: "
         "{cluster: k, user: u}\n- name: lost\n  context: {cluster: none, user: u}\nclusters:\n- "
         "name: k\n  cluster: {server: 'http://127.0.0.1:1'}\nusers:\n- name: u\n  user: {token: "
-        "t}\n";
+        "t, '': '@'}\n"; // a key without a name is nobody's data
     char path[] = "/tmp/kubeconfigXXXXXX";
     int fd = mkstemp(path);
     assert_true(fd >= 0 && write(fd, text, sizeof(text) - 1) == sizeof(text) - 1);
