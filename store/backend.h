@@ -52,6 +52,7 @@ struct kl_batch {
     size_t nforwarded, cap_forwarded;
     kl_rev compact_rev; // 0: this batch does not compact
     bool full;          // evaluated by the rules of a full disk: only deletions and small updates
+    bool at_once;       // an outside one: taken in one turn, however many rows it has
     size_t bytes;
     struct kl_task task; // the back end's while it holds the batch
     struct kl_backend *backend;
@@ -238,14 +239,16 @@ const struct kl_store_options *kl_core_options(const struct kl_store *c);
 // In order of revision. The batch that was proposed: durable now, or part of a state that
 // kl_core_reset has taken since it was proposed (l->continues); never fails. (A log that gives
 // the revisions itself may have raised those of its rows, and last_rev.) An outside batch:
-// takes it; KL_ENOMEM means not taken, offer it again. An outside batch may have leases, a
+// takes it; KL_ENOMEM means not taken, offer it again; KL_EAGAIN that it has many rows and is not
+// whole yet: offer it again in the next turn of the loop, before anything else. Whoever offers it
+// may drop it instead, when kl_core_reset has taken a state. An outside batch may have leases, a
 // compaction or forwarded transactions only (last_rev is base_rev then), and revisions that nobody
 // has may lie before it (base_rev above the last one's last_rev).
 int kl_core_applied(struct kl_store *c, struct kl_batch *b);
 // one_txn: `own`, which is proposed, is stored, as `as` has it: an outside batch that holds its
 // rows (or its compaction) and nothing else, at the revision that they have there. What it was
-// evaluated on may lie below others' batches. Takes `as` and ends own; KL_ENOMEM: neither, offer it
-// again.
+// evaluated on may lie below others' batches. Takes `as` and ends own; KL_ENOMEM, KL_EAGAIN:
+// neither, offer it again.
 int kl_core_stored(struct kl_store *c, struct kl_batch *own, struct kl_batch *as);
 // The newest state; that of a batch while it is being proposed is what it was evaluated on (one_txn
 // only). Borrowed until control returns to the loop.

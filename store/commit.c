@@ -185,7 +185,8 @@ static void drop_fill(struct kl_store *s)
     s->slice.txn = NULL;
     s->slice.preparing = false;
     if (part) {
-        kl_txn_reset(part);
+        if (!part->matched)
+            kl_txn_reset(part);
         kl_queue_push_front(&s->queue, part);
     }
     if (!b)
@@ -357,7 +358,7 @@ static void run_pump(struct kl_task *t)
     s->pumping = false;
     bool more = false;
     kl_evict_run(s);
-    while (finish_slice(s)) {
+    while (!s->taking && finish_slice(s)) {
         if (!s->slice.preparing)
             more = !run_queue(s);
         if (s->slice.txn || s->inflight || !kl_commit_has_writes(s->fill) || !propose_fill(s))
@@ -427,16 +428,18 @@ static void settle_row(struct kl_store *s, struct kl_row *row)
 }
 
 // What the grave does with the rest of it nobody sees, but the leases, which wait for it.
-static void publish_big(struct kl_store *s, struct kl_batch *b, struct kl_view *v)
+static void publish_big(struct kl_store *s, struct kl_batch *b, struct kl_view *v,
+                        struct kl_ring_room *room)
 {
     struct kl_big *big = b->big;
-    big->view = kl_view_ref(s->view);
+    if (!big->view)
+        big->view = kl_view_ref(s->view);
     big->published = true;
     for (size_t i = 0; i < big->nmarked; i++)
         settle_row(s, &b->rows[big->marked[i]]);
     s->leases.unsettled += big->settle;
     v->written += big->held;
-    kl_ring_link(&s->room, &v->ring, &v->last_n, &big->built);
+    kl_ring_link(room, &v->ring, &v->last_n, &big->built);
 }
 
 static void publish_rows(struct kl_store *s, struct kl_batch *b, struct kl_view *v,
@@ -451,7 +454,7 @@ static void publish_rows(struct kl_store *s, struct kl_batch *b, struct kl_view 
     v->ring = kl_ring_ref(old->ring);
     v->last_n = old->last_n;
     if (b->big)
-        publish_big(s, b, v);
+        publish_big(s, b, v, room);
     else
         kl_turn_take(s, b->nrows);
     for (size_t i = 0; i < b->nrows && !b->big; i++) {
@@ -466,6 +469,8 @@ static void publish_rows(struct kl_store *s, struct kl_batch *b, struct kl_view 
     kl_store_publish(s, v);
     if (replaced || b->big) // a few hundred events later
         kl_store_trim_held(s);
+    if (room != &s->room)
+        kl_ring_bury_later(&s->room, room);
     kl_grave_run(s);
     const struct kl_ring *ring = v->ring;
     atomic_store_explicit(&s->stat.rev, v->rev, memory_order_relaxed);
@@ -529,31 +534,38 @@ void kl_commit_moved(struct kl_store *s)
 static int apply_outside(struct kl_store *s, struct kl_batch *b)
 {
     assert(b->base_rev >= s->view->rev);
-    struct kl_index x = {0};
+    bool big = kl_batch_is_big(b);
+    struct kl_replay replay = {.sliced = false};
     struct kl_ring_room room;
+    size_t need = 0;
+    int r = big ? kl_outside_prepare(s, b) : 0;
+    if (r)
+        return r;
     struct kl_view *v = calloc(1, sizeof(*v));
-    size_t bytes = 0;
-    for (size_t i = 0; i < b->nrows; i++)
-        bytes += kl_event_bytes(&(struct kl_event){b->rows[i].kv, NULL});
     kl_ring_room_init(&room, s->o.ring_bytes);
-    if (!v || kl_ring_reserve(&room, kl_ring_need(&room, b->nrows, bytes)) ||
-        kl_replay_batch(s, b, &x)) {
-        kl_node_unref(x.root);
+    if (!big) {
+        size_t bytes = 0;
+        for (size_t i = 0; i < b->nrows; i++)
+            bytes += kl_event_bytes(&(struct kl_event){b->rows[i].kv, NULL});
+        need = kl_ring_need(&room, b->nrows, bytes);
+    }
+    if (!v || kl_ring_reserve(&room, need) || (!big && kl_replay_batch(s, b, &replay))) {
+        kl_node_unref(replay.x.root);
+        kl_big_free(b);
         free(v);
         kl_ring_room_fini(&room);
         return KL_ENOMEM;
     }
-    for (size_t i = 0; i < b->nrows; i++) {
-        b->rows[i].kv->hooks = s->o.hooks;
-        kl_kv_charge(b->rows[i].kv, s->evict.home);
-    }
     for (size_t i = 0; i < b->nleases; i++)
         b->leases[i].deadline_mono_ms = 0; // another process's clock
-    v->root = x.root;
+    struct kl_index *x = big ? &b->big->replay.x : &replay.x;
+    v->root = x->root;
+    x->root = NULL;
     publish_rows(s, b, v, &room);
     kl_ring_room_fini(&room);
     kl_forward_applied(s, b, false);
-    kl_batch_free(b);
+    s->taking = false;
+    kl_grave_batch(s, b);
     kl_commit_moved(s);
     return 0;
 }
@@ -574,6 +586,7 @@ int kl_core_stored(struct kl_store *s, struct kl_batch *own, struct kl_batch *as
         return r;
     }
     s->stale = false;
+    t->replayed = false;
     kl_lease_batch_undone(s, own);
     atomic_store_explicit(&s->stat.last_error, 0, memory_order_relaxed);
     kl_store_metrics_applied(s, own, took_ns);
@@ -638,7 +651,7 @@ void kl_core_failed(struct kl_store *s, struct kl_batch *b, int code)
         return;
     }
     s->inflight = NULL;
-    s->stale = false;
+    s->stale = s->taking = false; // what was being taken is offered again, or dropped
     drop_fill(s);
     kl_lease_batch_undone(s, b);
     if (code == KL_ECONFLICT || (code == KL_ENOSPC && !s->full)) {

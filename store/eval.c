@@ -8,8 +8,6 @@
 
 enum { DELETE_STEP = 64 };
 
-enum { OP_DONE = 1, OP_BEGUN }; // kl_op.done
-
 struct eval {
     struct kl_store *s;
     const struct kl_index *x; // what is read: s->spec, or a state of its own
@@ -270,12 +268,12 @@ static int delete_range(struct eval *e, struct kl_op *op)
 {
     struct kl_iter it;
     read_range(e, &it, op->key, op->end);
-    if (op->done != OP_BEGUN) {
+    if (op->done != KL_OP_BEGUN) {
         op->count = it.left;
         op->kvs = it.left && !op->count_only ? malloc((size_t)it.left * sizeof(*op->kvs)) : NULL;
         if (it.left && !op->count_only && !op->kvs)
             return KL_ENOMEM;
-        op->done = OP_BEGUN;
+        op->done = KL_OP_BEGUN;
     }
     int r = 0;
     while (!r && it.left) {
@@ -300,14 +298,14 @@ static int run_delete(struct eval *e, struct kl_op *op)
 static int get_range(struct eval *e, struct kl_op *op)
 {
     struct kl_iter it;
-    if (op->done != OP_BEGUN) {
+    if (op->done != KL_OP_BEGUN) {
         read_range(e, &it, op->key, op->end);
         op->count = it.left;
         int64_t n = op->limit > 0 && op->limit < it.left ? op->limit : it.left;
         op->kvs = n ? malloc((size_t)n * sizeof(*op->kvs)) : NULL;
         if (!op->kvs)
             return n ? KL_ENOMEM : 0;
-        op->done = OP_BEGUN;
+        op->done = KL_OP_BEGUN;
     }
     int64_t first, all, most = op->limit > 0 && op->limit < op->count ? op->limit : op->count;
     int64_t left = most - (int64_t)op->nkvs, n = take_turn(e, left);
@@ -340,7 +338,7 @@ static int run_body(struct eval *e, struct kl_txn_body *body)
     size_t n = body->succeeded ? body->nthen : body->nels;
     int r = 0;
     for (size_t i = 0; !r && i < n; i++) {
-        if (ops[i].done == OP_DONE)
+        if (ops[i].done == KL_OP_DONE)
             continue;
         switch (ops[i].kind) {
         case KL_OP_PUT:
@@ -357,7 +355,7 @@ static int run_body(struct eval *e, struct kl_txn_body *body)
             break;
         }
         if (!r)
-            ops[i].done = OP_DONE;
+            ops[i].done = KL_OP_DONE;
     }
     return r;
 }
@@ -424,6 +422,8 @@ static enum kl_eval run_txn(struct eval *e, struct kl_txn *txn)
 enum kl_eval kl_eval_txn(struct kl_store *s, struct kl_txn *txn)
 {
     struct eval e = {.s = s, .x = &s->spec, .sliced = txn->internal == KL_WORK_TXN};
+    if (txn->replayed) // by a batch that was dropped before it was whole
+        kl_txn_reset(txn);
     txn->code = 0;
     txn->row_n = 0;
     choose_sides(&e, &txn->body);
@@ -471,6 +471,9 @@ static void reset_body(struct kl_txn_body *body)
 
 void kl_txn_reset(struct kl_txn *txn)
 {
+    if (txn->replayed)
+        txn->store->replay_again = true;
+    txn->replayed = false;
     reset_body(&txn->body);
     txn->code = 0;
     txn->row_n = 0;

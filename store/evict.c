@@ -293,7 +293,7 @@ static void replace(struct kl_store *s)
 void kl_evict_run(struct kl_store *s)
 {
     struct kl_evict *e = &s->evict;
-    if (!e->spill || s->inflight || s->slice.txn || s->slice.preparing || s->stopping)
+    if (!e->spill || s->inflight || s->taking || s->slice.txn || s->slice.preparing || s->stopping)
         return;
     if (e->state == KL_EVICT_WRITTEN)
         replace(s);

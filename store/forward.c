@@ -25,7 +25,7 @@ bool kl_store_leads(const struct kl_store *s)
 
 void kl_forward_clear(struct kl_txn *t)
 {
-    t->confirmed = t->again = t->matched = t->read_here = t->jumped = false;
+    t->confirmed = t->again = t->matched = t->replayed = t->read_here = t->jumped = false;
     t->where = KL_FORWARD_NONE;
     t->attempt = 0;
     t->server = t->seq = 0;
@@ -384,6 +384,7 @@ static void matched(struct kl_forward *f, struct kl_txn *t, const struct kl_forw
     t->row_n = e->row_n;
     t->rev = kl_batch_rev_at(b, e->row_at + e->row_n);
     t->matched = true;
+    t->replayed = false;
     if (t->where == KL_FORWARD_NONE)
         return; // in a queue of the core, or in a batch that will fail: answered from there
     kl_forward_leave(f, t);

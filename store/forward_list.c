@@ -86,6 +86,9 @@ int kl_forward_number(struct kl_forward *f, struct kl_txn *t)
 void kl_forward_forget(struct kl_store *s, struct kl_txn *t)
 {
     struct kl_forward *f = s->forward;
+    if (t->replayed)
+        s->replay_again = true;
+    t->replayed = false;
     if (!f || t->server != f->id || !t->seq)
         return;
     assert(*mine_slot(f, t->seq) == t);

@@ -116,6 +116,7 @@ int kl_core_reset(struct kl_store *s, int (*load)(void *arg, struct kl_loaded *l
     s->compaction.nsamples = 0;
     kl_store_publish(s, v);
     kl_store_trim_held(s);
+    s->taking = false;
     kl_commit_moved(s);
     kl_forward_jumped(s);
     kl_compact_run(s);

@@ -90,6 +90,16 @@ size_t kl_ring_bury_one(struct kl_ring_room *room)
     return n;
 }
 
+void kl_ring_bury_later(struct kl_ring_room *room, struct kl_ring_room *from)
+{
+    while (from->dead) {
+        struct kl_ring_chunk *c = from->dead;
+        from->dead = c->spare_next;
+        c->spare_next = room->dead;
+        room->dead = c;
+    }
+}
+
 size_t kl_ring_drop_last(struct kl_ring *r)
 {
     if (!r->n)

@@ -76,6 +76,8 @@ static inline size_t kl_ring_capacity(const struct kl_ring_room *room)
 }
 // Frees one of the dead; how many events it had, 0: there is none.
 size_t kl_ring_bury_one(struct kl_ring_room *room);
+// The dead of `from` are freed with those of `room`.
+void kl_ring_bury_later(struct kl_ring_room *room, struct kl_ring_room *from);
 // For who takes a ring apart that nobody else has: frees the last chunk; 0: there is none.
 size_t kl_ring_drop_last(struct kl_ring *r);
 

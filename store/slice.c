@@ -72,6 +72,7 @@ void kl_big_free(struct kl_batch *b)
         return;
     kl_ring_built_fini(&g->built);
     kl_view_unref(g->view);
+    kl_node_unref(g->replay.x.root);
     free(g->marked);
     free(g);
     b->big = NULL;
@@ -124,7 +125,7 @@ int kl_big_prepare(struct kl_store *s, struct kl_batch *b)
         return KL_ENOMEM;
     struct kl_big *g = b->big;
     size_t room = kl_ring_capacity(&s->room), skip = b->nrows > room ? b->nrows - room : 0;
-    size_t n = b->nrows - g->at, left = kl_turn_left(s);
+    size_t n = b->nrows - g->at, left = b->at_once ? n : kl_turn_left(s);
     n = n < left ? n : left;
     kl_turn_take(s, n);
     for (size_t end = g->at + n; g->at < end; g->at++) {

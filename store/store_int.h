@@ -127,7 +127,9 @@ struct kl_store {
     struct kl_index spec; // applied + in flight + filling
     uint64_t gen;
     struct kl_batch *inflight, *fill;
-    bool stale; // the log moved under what is in flight
+    bool stale;        // the log moved under what is in flight
+    bool taking;       // an outside batch of many rows is under way: nothing is evaluated
+    bool replay_again; // a transaction whose results were made meanwhile is no longer what it was
     struct kl_queue queue;
     struct kl_task pump;
     bool pumping;
@@ -220,8 +222,23 @@ int kl_txn_check(const struct kl_txn *txn, const struct kl_key_rule *keys, size_
                  struct kl_error *err);
 bool kl_txn_writes(const struct kl_txn_body *body); // what some side of it might
 
+// kl_op.done
+enum { KL_OP_DONE = 1, KL_OP_BEGUN };
+
 // replay.c: the index after an outside batch, and the results of what was forwarded from here.
-int kl_replay_batch(struct kl_store *s, struct kl_batch *b, struct kl_index *x);
+struct kl_replay {
+    struct kl_index x;
+    size_t at, end;   // rows; of the transaction
+    size_t forwarded; // entries that are gone through
+    bool sliced;      // as much as the turn has left: KL_EAGAIN, and it goes on from there
+    bool in_txn, own_done, differs;
+};
+// KL_ENOMEM, after which r->x is of no use.
+int kl_replay_batch(struct kl_store *s, struct kl_batch *b, struct kl_replay *r);
+
+// outside.c: all that publishing an outside batch of many rows needs. KL_EAGAIN: more of it in the
+// next turn, when it is offered again; KL_ENOMEM: it begins anew then.
+int kl_outside_prepare(struct kl_store *s, struct kl_batch *b);
 
 // The revision of a transaction of this batch that saw, or wrote up to, its first n rows.
 static inline kl_rev kl_batch_rev_at(const struct kl_batch *b, uint32_t n)

@@ -90,6 +90,7 @@ struct kl_txn {
     // Of transactions between servers (store/forward.c).
     bool again;           // may have been evaluated elsewhere before: look in the log first
     bool matched;         // found in the log, with its results
+    bool replayed;        // in a batch of many rows that is not published yet
     bool read_here;       // the leader says that it writes nothing: evaluate it here
     bool jumped;          // it may be in the log where nobody here saw it
     uint8_t where;        // enum kl_forward_where

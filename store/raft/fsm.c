@@ -69,15 +69,6 @@ static uint64_t next_state(uint64_t state, const struct kl_batch *b)
     return state;
 }
 
-static int take_outside(struct kl_raft *r, struct kl_batch *b, uint64_t index)
-{
-    if (!kl_core_applied(r->core, b))
-        return 0;
-    r->untaken = b;
-    r->untaken_index = index;
-    return KL_ENOMEM;
-}
-
 static int apply_batch(struct kl_raft *r, uint64_t index, uint64_t term,
                        const struct kl_raft_part *part, struct kl_str body)
 {
@@ -133,15 +124,15 @@ static int apply_batch(struct kl_raft *r, uint64_t index, uint64_t term,
     }
     r->chain = w->chain = kl_raft_chain(r->chain, body);
     r->state = w->state = next_state(r->state, b);
-    r->rev = b->last_rev;
-    r->applied = index;
-    r->applied_term = term;
     if (w->conf.base)
         r->conf_index = w->conf_index;
     kl_fault_crash("raft.apply");
     kl_raft_write_post(r, w); // before whatever the core asks the database
     if (!own)
-        return take_outside(r, b, index);
+        return kl_raft_take(r, b, index, term);
+    r->rev = b->last_rev;
+    r->applied = index;
+    r->applied_term = term;
     kl_raft_propose_applied(r);
     kl_core_applied(r->core, b);
     return 0;
@@ -224,12 +215,13 @@ static int add_part(struct kl_raft *r, const struct kl_raft_part *p, bool *ret_w
 int kl_raft_fsm_apply(void *arg, uint64_t index, uint64_t term, const void *p, size_t n)
 {
     struct kl_raft *r = arg;
+    return kl_raft_take_busy(r) ? kl_raft_take_later(r, index, term, p, n)
+                                : kl_raft_fsm_one(r, index, term, p, n);
+}
+
+int kl_raft_fsm_one(struct kl_raft *r, uint64_t index, uint64_t term, const void *p, size_t n)
+{
     struct kl_raft_part part;
-    if (r->untaken && r->untaken_index == index) {
-        struct kl_batch *b = r->untaken;
-        r->untaken = NULL;
-        return take_outside(r, b, index);
-    }
     if (index <= r->applied)
         return 0; // it is in the database, with what followed
     int e = kl_raft_part_decode(p, n, &part);
@@ -424,6 +416,7 @@ static int take_installed(struct kl_raft *r)
     pthread_mutex_unlock(&p.mu);
     if (e)
         return e;
+    kl_raft_take_jumped(r, s->index);
     r->applied = s->index;
     r->applied_term = s->term;
     r->chain = s->chain;

@@ -101,6 +101,8 @@ void kl_raft_propose_poll(struct kl_raft *r)
     struct kl_raft_node_state st;
     if (!r->inflight || r->failing || r->closing || !r->started)
         return;
+    if (kl_raft_take_busy(r))
+        return; // its entry may be among those
     kl_raft_node_state(r->node, &st);
     if (r->lost) {
         if (r->unsure)

@@ -505,7 +505,7 @@ static void close_raft(struct kl_backend *b)
     pthread_mutex_destroy(&r->status_mu);
     free(b->path);
     free(r->dir);
-    free(r);
+    kl_raft_take_free(r);
 }
 
 extern const struct kl_backend_ops kl_backend_raft;

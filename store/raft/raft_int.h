@@ -115,8 +115,13 @@ struct kl_raft {
     struct kl_buf parts;
     uint64_t parts_origin, parts_seq;
     uint16_t parts_next;
-    struct kl_batch *untaken; // written, not taken by the core: out of memory
-    uint64_t untaken_index;
+    struct kl_batch *untaken; // written, not taken by the core yet (take.c)
+    uint64_t untaken_index, untaken_term;
+    struct kl_raft_later *later, **later_end; // entries behind it, which libraft takes for applied
+    uint64_t later_index;                     // of the last
+    size_t later_bytes;
+    struct kl_task taking;
+    bool taking_posted;
 
     // The one proposal.
     struct kl_batch *inflight;
@@ -214,6 +219,18 @@ int kl_raft_fsm_restored(void *arg, uint64_t index);
 int kl_raft_fsm_replay(struct kl_raft *r, uint64_t last, struct kl_error *err);
 void kl_raft_fsm_diverged(struct kl_raft *r, const char *how, uint64_t index);
 int kl_raft_set_address(struct kl_raft *r, uint64_t id, struct kl_str address);
+
+int kl_raft_fsm_one(struct kl_raft *r, uint64_t index, uint64_t term, const void *p, size_t n);
+
+// take.c: an outside batch of many rows, which the core takes in turns, and what comes meanwhile.
+int kl_raft_take(struct kl_raft *r, struct kl_batch *b, uint64_t index, uint64_t term);
+bool kl_raft_take_busy(const struct kl_raft *r);
+// An entry while it is busy: later, or the same that it lacked memory for.
+int kl_raft_take_later(struct kl_raft *r, uint64_t index, uint64_t term, const void *p, size_t n);
+uint64_t
+kl_raft_take_last(const struct kl_raft *r); // the last entry that is applied here, or will be
+void kl_raft_take_jumped(struct kl_raft *r, uint64_t index); // a state has all up to there
+void kl_raft_take_free(struct kl_raft *r);                   // at the end: frees r, maybe later
 
 // state.c: SQLite
 int kl_raft_state_open(struct kl_raft *r, struct kl_error *err);

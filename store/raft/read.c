@@ -138,10 +138,10 @@ static void begin_round(struct kl_raft *r)
     memcpy(r->asker, r->asker_next, sizeof(r->asker));
     r->naskers = r->naskers_next;
     r->naskers_next = 0;
-    // All that this server answered for is applied here.
+    // All that this server answered for is applied here, or about to be.
     r->ask = (struct kl_raft_asked){
         .seq = next_seq(r),
-        .index = r->applied,
+        .index = kl_raft_take_last(r),
         .until_ms = kl_raft_now() + KL_RAFT_HEAD_MS,
         .active = true,
     };
@@ -178,7 +178,7 @@ void kl_raft_read_poll(struct kl_raft *r)
     if (other) { // another term: what it answered counts for nothing
         r->ask.nyes = 0;
         r->ask.seq = next_seq(r);
-        r->ask.index = r->applied;
+        r->ask.index = kl_raft_take_last(r);
         // Who asked this server must ask the one that leads now.
         for (size_t i = 0; !st.ready && i < r->naskers; i++)
             send_read(r, r->asker[i].from, INDEX, r->asker[i].seq, 0, 0);

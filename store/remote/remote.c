@@ -31,7 +31,7 @@ static void run_stuck(struct kl_task *t)
     while (b->stuck) {
         struct kl_remote_up *u = KL_CONTAINER_OF(b->stuck, struct kl_remote_up, task);
         struct kl_task *next = b->stuck->next;
-        if (u->apply(u) == KL_ENOMEM) {
+        if (u->apply(u)) {
             retry_soon(b); // the others have their turn
             return;
         }
@@ -46,7 +46,7 @@ static void run_up(struct kl_task *t)
     struct kl_backend *b = u->b;
     if (b->stuck) {
         add_stuck(b, u);
-    } else if (u->apply(u) == KL_ENOMEM) {
+    } else if (u->apply(u)) {
         add_stuck(b, u);
         retry_soon(b);
     }

@@ -74,7 +74,7 @@ static void drain(struct kl_backend *b)
             break; // behind one of our own that the writer has not settled
         if (next) {
             if (kl_core_applied(b->core, e->batch)) {
-                // No memory: the others have their turn, then again.
+                // No memory, or many rows: the others have their turn, then again.
                 if (!b->drain_posted) {
                     b->drain_posted = true;
                     b->drain_task.run = run_drain;

@@ -44,6 +44,7 @@ struct kl_backend {
     atomic_bool resetting;
     bool closed;
     struct kl_batch *proposed;
+    struct kl_batch *untaken; // an outside one of many rows, which is taken in turns
     struct kl_task poke, propose_task, head_task;
     atomic_bool poked;
     struct kl_head_req *head;
@@ -110,21 +111,33 @@ static struct kl_batch *outside_batch(const struct entry *e)
     return b;
 }
 
-// Hands up what others wrote.
+// Hands up what others wrote, as far as the core takes it in this turn; then again in the next.
 static void catch_up(struct kl_backend *b)
 {
-    while (!atomic_load(&b->held)) {
+    while (b->untaken || !atomic_load(&b->held)) {
         pthread_mutex_lock(&b->log->mu);
-        struct kl_batch *batch = NULL;
-        if (b->set_back == b->log->set_back && b->seen < b->log->n)
-            batch = outside_batch(&b->log->entries[b->seen]);
+        if (!b->untaken && b->set_back == b->log->set_back && b->seen < b->log->n)
+            b->untaken = outside_batch(&b->log->entries[b->seen]);
         pthread_mutex_unlock(&b->log->mu);
-        if (!batch)
+        if (!b->untaken)
             return;
-        b->seen++;
-        while (kl_core_applied(b->core, batch)) // not taken: offered again
+        int r;
+        while ((r = kl_core_applied(b->core, b->untaken)) == KL_ENOMEM) // offered again
             ;
+        if (r) {
+            if (!atomic_exchange(&b->poked, true))
+                kl_loop_post(kl_core_loop(b->core), &b->poke);
+            return;
+        }
+        b->untaken = NULL;
+        b->seen++;
     }
+}
+
+static void drop_untaken(struct kl_backend *b)
+{
+    kl_batch_free(b->untaken);
+    b->untaken = NULL;
 }
 
 static void run_poke(struct kl_task *t)
@@ -195,7 +208,7 @@ static void run_propose(struct kl_task *t)
     struct kl_batch *batch = b->proposed;
     b->proposed = NULL;
     pthread_mutex_lock(&b->log->mu);
-    bool first = b->base == b->log->n && b->set_back == b->log->set_back;
+    bool first = !b->untaken && b->base == b->log->n && b->set_back == b->log->set_back;
     if (first) {
         append(b->log, batch);
         b->seen++;
@@ -229,6 +242,10 @@ static void run_head(struct kl_task *t)
     if (b->head_waits)
         return;
     catch_up(b); // all that was in the log when this ran, which is after the question
+    if (b->untaken) {
+        kl_loop_post(kl_core_loop(b->core), &b->head_task);
+        return;
+    }
     pthread_mutex_lock(&b->log->mu);
     if (b->set_back != b->log->set_back)
         q->code = KL_EAGAIN;
@@ -476,6 +493,7 @@ static void run_reset(struct kl_task *t)
     pthread_mutex_unlock(&b->log->mu);
     while (kl_core_reset(b->core, load_again, b) == KL_ENOMEM)
         ;
+    drop_untaken(b);
     atomic_store(&b->resetting, false);
     catch_up(b);
 }
@@ -492,6 +510,7 @@ static void run_jump(struct kl_task *t)
     atomic_store(&b->held, false);
     while (kl_core_reset(b->core, load_newest, b) == KL_ENOMEM)
         ;
+    drop_untaken(b);
     if (b->head_waits)
         run_head(&b->head_task);
     atomic_store(&b->jumping, false);
@@ -577,6 +596,7 @@ static void close_shared(struct kl_backend *b)
     }
     pthread_mutex_unlock(&logs_mu);
     b->closed = true;
+    drop_untaken(b);
     if (!atomic_load(&b->poked)) // else the poke that is still in the mailbox frees it
         free(b);
 }
