@@ -6,6 +6,7 @@
 // process go on with what is here.
 #pragma once
 #include "apiserver/aggregate/document.h"
+#include "apiserver/aggregate/upgrade.h"
 #include "apiserver/server_int.h"
 #include "base/buf.h"
 
@@ -50,6 +51,9 @@ void kl_aggregate_groups_done(struct kl_aggregate_group *list, size_t n);
 
 // ---- for OpenAPI: version 2 documents by falling priority, in the arena, each with a reference.
 size_t kl_aggregate_documents(struct kl_req *r, struct kl_remote_doc ***ret);
+// The version 3 document of a server that has none itself; a reference. NULL: it is another one.
+struct kl_upgraded *kl_aggregate_upgraded(struct kl_apiserver *s, struct kl_str group,
+                                          struct kl_str version);
 
 // strategy.c: an APIService without a Service is available from the beginning.
 int kl_apiservice_prepare_create(struct kl_req *r, struct kl_value *draft);

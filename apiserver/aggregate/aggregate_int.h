@@ -49,6 +49,7 @@ struct kl_aggregate_item {
     struct kl_bytes *resources, *openapi;
     struct kl_remote_doc *document; // version 2; the last that was right
     uint64_t document_stamp;        // of the last that came
+    struct kl_upgraded *upgraded;   // version 3 of it, when the server has none
 };
 
 struct kl_aggregate {

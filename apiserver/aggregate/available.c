@@ -24,6 +24,7 @@ static void item_free(struct kl_aggregate_item *x)
     kl_bytes_unref(x->resources);
     kl_bytes_unref(x->openapi);
     kl_remote_doc_unref(x->document);
+    kl_upgraded_unref(x->upgraded);
     free(x);
 }
 
@@ -149,15 +150,18 @@ struct question {
     char url[640];
     int attempts;
     enum about about;
+    bool legacy; // it has no version 3, which is made of version 2
     struct kl_arena arena;
     struct reading {
         uv_work_t work;
         struct kl_bytes *body;
         char group[256], version[64];
         uint64_t known, stamp; // of the version 2 document that is there; of this one
+        bool upgrades;
         struct kl_bytes *text; // what is kept of it
         struct kl_remote_doc *document;
-        struct kl_error err;
+        struct kl_upgraded *upgraded;
+        struct kl_error err, upgrade_err;
     } reading;
 };
 
@@ -194,18 +198,54 @@ static void take(struct kl_aggregate *g, struct kl_bytes **place, struct kl_byte
     kl_bytes_unref(old);
 }
 
+// What documents take, but for one.
+static size_t document_bytes(const struct kl_aggregate *g, const void *but)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < g->nitems; i++) {
+        const struct kl_aggregate_item *x = g->items[i];
+        bytes += x->document && x->document != but ? x->document->bytes : 0;
+        bytes += x->upgraded && x->upgraded != but ? x->upgraded->bytes : 0;
+    }
+    return bytes;
+}
+
+// Version 3 of a version 2 document, or NULL where the server has its own.
+static void put_upgraded(struct kl_aggregate *g, struct kl_aggregate_item *x,
+                         struct kl_upgraded *fresh)
+{
+    struct kl_upgraded *old = x->upgraded;
+    uv_mutex_lock(&g->lock);
+    x->upgraded = kl_upgraded_ref(fresh);
+    uv_mutex_unlock(&g->lock);
+    kl_upgraded_unref(old);
+}
+
+static void take_upgraded(struct kl_aggregate *g, struct kl_aggregate_item *x, struct reading *d)
+{
+    struct kl_upgraded *fresh = d->upgraded;
+    if (fresh && document_bytes(g, x->upgraded) + fresh->bytes > KL_AGGREGATE_MAX_DOCUMENTS) {
+        fresh = NULL;
+        kl_error_set(&d->upgrade_err, KL_ETOOLARGE,
+                     "documents of all servers together are too large");
+    }
+    if (!fresh) {
+        kl_log(KL_LOG_WARN, "aggregate", "apiservice=%s OpenAPI version 3 is not made: %s", x->name,
+               d->upgrade_err.msg);
+        return;
+    }
+    put_upgraded(g, x, fresh);
+    take(g, &x->openapi, kl_bytes_ref(fresh->hash));
+}
+
 // The version 2 document. What cannot be had or kept leaves what was there, as upstream does.
 static void take_document(struct kl_aggregate *g, struct kl_aggregate_item *x, struct reading *d)
 {
     struct kl_remote_doc *fresh = d->document, *old = x->document;
-    size_t bytes = 0;
     if (d->stamp == x->document_stamp)
         return;
     x->document_stamp = d->stamp;
-    for (size_t i = 0; i < g->nitems; i++)
-        if (g->items[i] != x && g->items[i]->document)
-            bytes += g->items[i]->document->bytes;
-    if (fresh && bytes + fresh->bytes > KL_AGGREGATE_MAX_DOCUMENTS) {
+    if (fresh && document_bytes(g, old) + fresh->bytes > KL_AGGREGATE_MAX_DOCUMENTS) {
         fresh = NULL;
         kl_error_set(&d->err, KL_ETOOLARGE, "documents of all servers together are too large");
     }
@@ -246,6 +286,8 @@ static void read_body(uv_work_t *work)
         d->stamp = kl_remote_stamp(body);
         if (d->stamp != d->known)
             kl_remote_doc_new(body, d->group, d->version, &d->document, &d->err);
+        if (d->upgrades)
+            kl_upgraded_new(body, &d->upgraded, &d->upgrade_err);
         break;
     }
 }
@@ -255,8 +297,11 @@ static void take_reading(struct question *q, struct kl_aggregate_item *x)
     struct kl_aggregate *g = q->g;
     struct reading *d = &q->reading;
     if (q->about == ABOUT_OPENAPI_V2) {
+        if (d->upgrades)
+            take_upgraded(g, x, d);
         take_document(g, x, d);
     } else if (q->about == ABOUT_OPENAPI_V3) {
+        put_upgraded(g, x, NULL);
         take(g, &x->openapi, kl_bytes_ref(d->text));
     } else {
         if (d->text)
@@ -270,6 +315,7 @@ static void drop_reading(struct reading *d)
     kl_bytes_unref(d->body);
     kl_bytes_unref(d->text);
     kl_remote_doc_unref(d->document);
+    kl_upgraded_unref(d->upgraded);
     *d = (struct reading){0};
 }
 
@@ -298,6 +344,7 @@ static void begin_reading(struct question *q, struct kl_aggregate_item *x, struc
     struct kl_aggregate *g = q->g;
     struct reading *d = &q->reading;
     *d = (struct reading){.body = kl_bytes_new(body), .known = x->document_stamp};
+    d->upgrades = q->legacy && (!x->upgraded || kl_remote_stamp(body) != x->document_stamp);
     memcpy(d->group, x->group, sizeof d->group);
     memcpy(d->version, x->version, sizeof d->version);
     g->flying++;
@@ -321,7 +368,8 @@ static void on_answer(void *arg, int status, struct kl_str body, const struct kl
     } else if (q->about == ABOUT_OPENAPI_V2 && status != 200) {
         finish(q, x, true);
     } else if (q->about == ABOUT_OPENAPI_V3 && status != 200) {
-        take(g, &x->openapi, NULL);
+        // Only who knows no such path has none; of others what was there stays.
+        q->legacy = status == 404;
         ask_on(q, x);
     } else if (status < 0) {
         failed(q, x,

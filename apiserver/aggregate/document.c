@@ -5,7 +5,6 @@
 #include "object/json.h"
 #include <openssl/sha.h>
 #include <stdlib.h>
-#include <zlib.h>
 
 #define KINDS "x-kubernetes-group-version-kind"
 #define DEFINITION KL_STR("#/definitions/")
@@ -142,57 +141,26 @@ static void walk_queue(struct filter *f)
         walk(f, f->queue[--f->nqueue]);
 }
 
-static bool is_too_deep(const struct kl_value *v, int depth)
+bool kl_remote_is_too_deep(const struct kl_value *v, int depth)
 {
     if (depth > KL_REMOTE_MAX_DEPTH)
         return true;
     for (KL_EACH(x, kl_is(v, KL_ARRAY) ? v : NULL))
-        if (is_too_deep(x, depth + 1))
+        if (kl_remote_is_too_deep(x, depth + 1))
             return true;
     for (KL_MAP_EACH_KEY(k, kl_is(v, KL_MAP) ? v : NULL))
-        if (is_too_deep(&k[1], depth + 1))
+        if (kl_remote_is_too_deep(&k[1], depth + 1))
             return true;
     return false;
 }
 
 // ---- packing
 
-static void put_number(struct kl_buf *b, size_t n)
-{
-    uint32_t v = (uint32_t)n;
-    kl_buf_append(b, &v, sizeof v);
-}
-
-// Lengths of name and value, name, value.
-static void put_entry(struct kl_buf *b, const struct kl_value *key)
-{
-    size_t at = b->n;
-    put_number(b, kl_text(key).n);
-    put_number(b, 0);
-    kl_buf_puts(b, kl_text(key));
-    size_t from = b->n;
-    kl_json_write(b, &key[1]);
-    uint32_t n = (uint32_t)(b->n - from);
-    if (!b->err)
-        memcpy(b->p + at + sizeof n, &n, sizeof n);
-}
-
 static int pack(struct kl_remote_doc *d, enum kl_remote_part part, struct kl_buf *plain)
 {
-    uLongf n = compressBound(plain->n);
-    if (plain->err)
-        return plain->err;
-    unsigned char *p = malloc(n);
-    if (!p)
-        return KL_ENOMEM;
-    int rc = compress2(p, &n, (const Bytef *)plain->p, plain->n, 6) == Z_OK ? 0 : KL_ENOMEM;
-    d->packed[part] = rc ? NULL : kl_bytes_new((struct kl_str){(char *)p, n});
-    free(p);
-    if (!d->packed[part])
-        return KL_ENOMEM;
-    d->bytes += n;
-    kl_buf_clear(plain);
-    return 0;
+    int rc = kl_packed_close(plain, &d->packed[part]);
+    d->bytes += rc ? 0 : d->packed[part]->n;
+    return rc;
 }
 
 // Keys come in the order of their names.
@@ -214,7 +182,7 @@ static int put_names(struct kl_remote_doc *d, enum kl_remote_part part,
         kl_buf_fini(&text);
         if (bad)
             return KL_ENOMEM;
-        put_entry(plain, keys[i]);
+        kl_packed_put(plain, keys[i]);
         d->bytes += sizeof *x + x[i].name.n + x[i].kinds.n;
     }
     d->names[part] = x;
@@ -234,7 +202,7 @@ static int put_paths(struct kl_remote_doc *d, struct filter *f, const struct kl_
     for (KL_MAP_EACH_KEY(k, paths)) {
         if (!kl_str_starts(kl_text(k), prefix))
             continue;
-        put_entry(plain, k);
+        kl_packed_put(plain, k);
         d->n[KL_REMOTE_PATHS]++;
         walk(f, &k[1]);
     }
@@ -324,7 +292,7 @@ int kl_remote_doc_new(struct kl_str json, const char *group, const char *version
     d->group = (char *)kl_arena_dup(&d->arena, kl_str(group)).p;
     d->version = (char *)kl_arena_dup(&d->arena, kl_str(version)).p;
     int rc = kl_json_parse(&a, json, NULL, &root, err);
-    if (!rc && (!kl_is(&root, KL_MAP) || is_too_deep(&root, 0) ||
+    if (!rc && (!kl_is(&root, KL_MAP) || kl_remote_is_too_deep(&root, 0) ||
                 !kl_str_eqz(kl_text(kl_map_value(&root, KL_STR("swagger"))), "2.0")))
         rc = kl_error_set(err, KL_EINVALID, "no OpenAPI version 2 document");
     if (!rc && (!d->group || !d->version || (rc = fill(d, &root))))
@@ -364,69 +332,4 @@ const struct kl_remote_name *kl_remote_find(const struct kl_remote_doc *d, enum 
 {
     return d->n[part] ? bsearch(&name, d->names[part], d->n[part], sizeof *d->names[part], by_name)
                       : NULL;
-}
-
-// ---- reading
-
-struct kl_remote_reader {
-    struct kl_remote_doc *doc;
-    z_stream z;
-    struct kl_buf buf; // the piece
-};
-
-struct kl_remote_reader *kl_remote_reader_new(struct kl_remote_doc *d, enum kl_remote_part part)
-{
-    struct kl_remote_reader *r = calloc(1, sizeof *r);
-    if (!r)
-        return NULL;
-    if (inflateInit(&r->z) != Z_OK) {
-        free(r);
-        return NULL;
-    }
-    r->doc = kl_remote_doc_ref(d);
-    r->z.next_in = (Bytef *)d->packed[part]->p;
-    r->z.avail_in = d->packed[part]->n;
-    kl_buf_init(&r->buf, 2 * KL_REMOTE_MAX_BYTES);
-    return r;
-}
-
-void kl_remote_reader_free(struct kl_remote_reader *r)
-{
-    if (!r)
-        return;
-    inflateEnd(&r->z);
-    kl_buf_fini(&r->buf);
-    kl_remote_doc_unref(r->doc);
-    free(r);
-}
-
-// n more bytes behind what is in the buffer; 0: the end, nothing was there.
-static int read_more(struct kl_remote_reader *r, size_t n)
-{
-    if (kl_buf_reserve(&r->buf, n))
-        return KL_ENOMEM;
-    r->z.next_out = (Bytef *)r->buf.p + r->buf.n;
-    r->z.avail_out = (uInt)n;
-    int rc = Z_OK;
-    while (r->z.avail_out && rc == Z_OK)
-        rc = inflate(&r->z, Z_SYNC_FLUSH);
-    size_t got = n - r->z.avail_out;
-    r->buf.n += got;
-    return got == n ? 1 : rc == Z_STREAM_END && !got ? 0 : KL_EINTERNAL;
-}
-
-int kl_remote_reader_next(struct kl_remote_reader *r, struct kl_str *name, struct kl_str *value)
-{
-    uint32_t n[2];
-    kl_buf_clear(&r->buf);
-    int rc = read_more(r, sizeof n);
-    if (rc <= 0)
-        return rc;
-    memcpy(n, r->buf.p, sizeof n);
-    kl_buf_clear(&r->buf);
-    if (n[0] + n[1] && (rc = read_more(r, (size_t)n[0] + n[1])) <= 0)
-        return rc ? rc : KL_EINTERNAL;
-    *name = (struct kl_str){r->buf.p, n[0]};
-    *value = (struct kl_str){r->buf.p + n[0], n[1]};
-    return 1;
 }

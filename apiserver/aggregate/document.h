@@ -47,10 +47,21 @@ const struct kl_remote_name *kl_remote_find(const struct kl_remote_doc *d, enum 
 // nested too deep.
 bool kl_remote_sum(const struct kl_value *v, unsigned char ret[KL_REMOTE_SUM]);
 
-// Reads one part from its beginning; a reader holds some 50 KB and the piece it is at.
-struct kl_remote_reader;
-struct kl_remote_reader *kl_remote_reader_new(struct kl_remote_doc *d, enum kl_remote_part part);
+// Nested deeper than KL_REMOTE_MAX_DEPTH; depth of the first call: 0.
+bool kl_remote_is_too_deep(const struct kl_value *v, int depth);
+
+// ---- packed.c: members of an object, deflated; they are read one after the other.
+// Appends a name with the value behind it to what is to be packed.
+void kl_packed_put(struct kl_buf *plain, const struct kl_value *key);
+// The same of JSON text.
+void kl_packed_put_text(struct kl_buf *plain, struct kl_str name, struct kl_str value);
+// Packs what was put; empties the buffer.
+int kl_packed_close(struct kl_buf *plain, struct kl_bytes **ret);
+// From the beginning; a reader holds some 50 KB and the piece it is at, and a reference. NULL: no
+// memory.
+struct kl_packed_reader;
+struct kl_packed_reader *kl_packed_reader_new(struct kl_bytes *packed);
 // The next member: its name and its value as JSON, both good until the next call. 1: there is one,
 // 0: that was all, negative: failed.
-int kl_remote_reader_next(struct kl_remote_reader *r, struct kl_str *name, struct kl_str *value);
-void kl_remote_reader_free(struct kl_remote_reader *r); // accepts NULL
+int kl_packed_reader_next(struct kl_packed_reader *r, struct kl_str *name, struct kl_str *value);
+void kl_packed_reader_free(struct kl_packed_reader *r); // accepts NULL

@@ -94,6 +94,21 @@ void kl_aggregate_groups_done(struct kl_aggregate_group *list, size_t n)
 
 // ---- for OpenAPI
 
+struct kl_upgraded *kl_aggregate_upgraded(struct kl_apiserver *s, struct kl_str group,
+                                          struct kl_str version)
+{
+    struct kl_aggregate *g = s->aggregate;
+    struct kl_upgraded *found = NULL;
+    if (!g || !g->nitems)
+        return NULL;
+    uv_mutex_lock(&g->lock);
+    for (size_t i = 0; i < g->nitems && !found; i++)
+        if (kl_str_eqz(group, g->items[i]->group) && kl_str_eqz(version, g->items[i]->version))
+            found = kl_upgraded_ref(g->items[i]->upgraded);
+    uv_mutex_unlock(&g->lock);
+    return found;
+}
+
 size_t kl_aggregate_documents(struct kl_req *r, struct kl_remote_doc ***ret)
 {
     struct kl_aggregate *g = r->srv->aggregate;

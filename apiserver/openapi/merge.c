@@ -27,7 +27,7 @@ struct kl_oa_merge {
     // The place of the walk.
     enum kl_remote_part part;
     size_t at;
-    struct kl_remote_reader *reader;
+    struct kl_packed_reader *reader;
 };
 
 struct kl_oa_merge *kl_oa_merge_new(struct kl_req *r)
@@ -58,7 +58,7 @@ void kl_oa_merge_free(struct kl_oa_merge *m)
 {
     if (!m)
         return;
-    kl_remote_reader_free(m->reader);
+    kl_packed_reader_free(m->reader);
     for (size_t i = 0; i < m->n; i++) {
         kl_remote_doc_unref(m->src[i].doc);
         for (int p = 0; p < KL_REMOTE_NPARTS; p++) {
@@ -254,14 +254,14 @@ static int sum_renamed(struct plan *p, struct source *s, enum kl_remote_part par
     struct kl_str name, value;
     struct kl_buf text;
     int rc;
-    struct kl_remote_reader *r = kl_remote_reader_new(s->doc, part);
+    struct kl_packed_reader *r = kl_packed_reader_new(s->doc->packed[part]);
     s->renamed[part] = calloc(n + 1, sizeof *s->renamed[part]);
     if (!r || !s->renamed[part]) {
-        kl_remote_reader_free(r);
+        kl_packed_reader_free(r);
         return KL_ENOMEM;
     }
     kl_buf_init(&text, SCRATCH_MAX);
-    while ((rc = kl_remote_reader_next(r, &name, &value)) > 0 && at < n) {
+    while ((rc = kl_packed_reader_next(r, &name, &value)) > 0 && at < n) {
         struct kl_remote_name *x = &s->renamed[part][at];
         struct kl_value v;
         struct kl_error err;
@@ -280,7 +280,7 @@ static int sum_renamed(struct plan *p, struct source *s, enum kl_remote_part par
     }
     rc = rc < 0 ? rc : text.err;
     kl_buf_fini(&text);
-    kl_remote_reader_free(r);
+    kl_packed_reader_free(r);
     return rc;
 }
 
@@ -411,9 +411,9 @@ int kl_oa_merge_next(struct kl_oa_merge *m, enum kl_remote_part part, struct kl_
         const struct source *s = &m->src[m->at];
         struct kl_str name, value;
         int rc = 0;
-        if (!s->left_out && !m->reader && !(m->reader = kl_remote_reader_new(s->doc, part)))
+        if (!s->left_out && !m->reader && !(m->reader = kl_packed_reader_new(s->doc->packed[part])))
             return KL_ENOMEM;
-        while (!s->left_out && (rc = kl_remote_reader_next(m->reader, &name, &value)) > 0) {
+        while (!s->left_out && (rc = kl_packed_reader_next(m->reader, &name, &value)) > 0) {
             const struct kl_remote_name *x =
                 part == KL_REMOTE_PATHS ? NULL : kl_remote_find(s->doc, part, name);
             unsigned fate = x ? s->fate[part][x - s->doc->names[part]] : 0;
@@ -424,7 +424,7 @@ int kl_oa_merge_next(struct kl_oa_merge *m, enum kl_remote_part part, struct kl_
                 fate ? kl_arena_printf(a, "%.*s_v%u", KL_PRI(name), fate) : kl_arena_dup(a, name);
             return rc ? rc : 1;
         }
-        kl_remote_reader_free(m->reader);
+        kl_packed_reader_free(m->reader);
         m->reader = NULL;
         if (rc < 0)
             return rc;

@@ -3,7 +3,7 @@
 // either version (paths.c), schemas (schema.c, custom.c), the document piece by piece (document.c),
 // and the protobuf form (proto.c).
 #pragma once
-#include "apiserver/aggregate/document.h"
+#include "apiserver/aggregate/upgrade.h"
 #include "apiserver/openapi/openapi.h"
 #include "base/buf.h"
 
@@ -221,6 +221,14 @@ int kl_oa_doc_next(struct kl_oa_doc *d, struct kl_buf *out);
 void kl_oa_doc_free(struct kl_oa_doc *d);
 bool kl_oa_doc_is_empty(const struct kl_oa_doc *d);  // nothing is served there
 uint64_t kl_oa_doc_stamp(const struct kl_oa_doc *d); // of what aggregated servers add
+
+// ---- upgraded.c: a version 3 document that was made of an aggregated server's version 2.
+struct kl_oa_upgraded;
+// Takes the reference. NULL: no memory.
+struct kl_oa_upgraded *kl_oa_upgraded_new(struct kl_upgraded *u, bool protobuf);
+// As kl_oa_doc_next.
+int kl_oa_upgraded_next(struct kl_oa_upgraded *x, struct kl_buf *out);
+void kl_oa_upgraded_free(struct kl_oa_upgraded *x); // accepts NULL
 
 // ---- proto.c: JSON text of a document, or of a part of one, as gnostic's messages.
 enum kl_oa_message { KL_OA_MSG_V2, KL_OA_MSG_V3 };

@@ -182,8 +182,15 @@ static void answer_index(struct kl_api_call *c)
 
 struct stream {
     struct kl_api_call *call;
-    struct kl_oa_doc *doc;
+    struct kl_oa_doc *doc; // one of the two
+    struct kl_oa_upgraded *upgraded;
 };
+
+static void stream_fini(struct stream *s)
+{
+    kl_oa_doc_free(s->doc);
+    kl_oa_upgraded_free(s->upgraded);
+}
 
 static int pull_doc(void *arg, struct kl_http_chunk *chunks, int max, bool *ret_end)
 {
@@ -191,7 +198,7 @@ static int pull_doc(void *arg, struct kl_http_chunk *chunks, int max, bool *ret_
     struct kl_buf b;
     (void)max;
     kl_buf_init(&b, KL_MAX_ARENA_BYTES);
-    int rc = kl_oa_doc_next(s->doc, &b);
+    int rc = s->doc ? kl_oa_doc_next(s->doc, &b) : kl_oa_upgraded_next(s->upgraded, &b);
     struct kl_bytes *out = rc < 0 ? NULL : kl_bytes_from_buf(&b);
     kl_buf_fini(&b);
     if (!out)
@@ -204,7 +211,7 @@ static int pull_doc(void *arg, struct kl_http_chunk *chunks, int max, bool *ret_
 static void close_doc(void *arg)
 {
     struct stream *s = arg;
-    kl_oa_doc_free(s->doc);
+    stream_fini(s);
     kl_api_call_release(s->call); // frees s
 }
 
@@ -257,31 +264,14 @@ static void no_such(struct kl_api_call *c)
     answer_empty(c, 404, NULL, 0);
 }
 
-static void answer_doc(struct kl_api_call *c, struct kl_oa_ask *ask, struct kl_str path)
+// An opened document under its hash.
+static void answer_stream(struct kl_api_call *c, struct stream *s, const struct kl_oa_ask *ask,
+                          struct kl_str path, const char *hash)
 {
     struct kl_req *r = &c->req;
     bool v2 = ask->what == KL_OA_V2;
-    char hash[HASH_CHARS + 1];
     struct kl_http_header h[6] = {KL_HTTP_HEADER("vary", "Accept")};
     size_t n = 1;
-    if (!take_media(c, v2, &ask->protobuf)) {
-        answer_empty(c, 406, h, n);
-        return;
-    }
-    struct stream *s = KL_ARENA_NEW(r->arena, struct stream);
-    struct kl_oa_doc *doc = kl_oa_doc_new(c, ask);
-    if (!doc || !s || kl_oa_doc_is_empty(doc)) {
-        bool oom = !doc || !s;
-        kl_oa_doc_free(doc);
-        if (!oom) {
-            no_such(c);
-            return;
-        }
-        kl_fail_oom(r);
-        kl_req_fail(r);
-        return;
-    }
-    make_hash(r, ask->what, ask->group, ask->version, kl_oa_doc_stamp(doc), hash);
     h[n++] = (struct kl_http_header){
         KL_STR("content-type"),
         !ask->protobuf ? KL_STR("application/json")
@@ -290,7 +280,7 @@ static void answer_doc(struct kl_api_call *c, struct kl_oa_ask *ask, struct kl_s
     h[n++] = (struct kl_http_header){KL_STR("etag"), quoted(r->arena, hash)};
     struct kl_str asked = kl_query_get(r->arena, kl_http_query(c->hr), KL_STR("hash"));
     if (!v2 && asked.n && !kl_str_eqz(asked, hash)) {
-        kl_oa_doc_free(doc);
+        stream_fini(s);
         h[n++] = (struct kl_http_header){
             KL_STR("location"),
             kl_arena_printf(r->arena, "/openapi/v3/%.*s?hash=%s", KL_PRI(path), hash)};
@@ -302,14 +292,71 @@ static void answer_doc(struct kl_api_call *c, struct kl_oa_ask *ask, struct kl_s
         h[n++] = (struct kl_http_header){KL_STR("expires"), a_year_from_now(r->arena)};
     }
     if (is_known(c, quoted(r->arena, hash))) {
-        kl_oa_doc_free(doc);
+        stream_fini(s);
         answer_empty(c, 304, h, n);
         return;
     }
-    *s = (struct stream){.call = c, .doc = doc};
     kl_api_metrics_request(r, 200);
     if (kl_gzip_respond(c, 200, h, n, &doc_source, s))
         close_doc(s);
+}
+
+static bool cannot_give(struct kl_api_call *c, struct kl_oa_ask *ask)
+{
+    const struct kl_http_header h = KL_HTTP_HEADER("vary", "Accept");
+    if (take_media(c, ask->what == KL_OA_V2, &ask->protobuf))
+        return false;
+    answer_empty(c, 406, &h, 1);
+    return true;
+}
+
+static void answer_oom(struct kl_api_call *c)
+{
+    kl_fail_oom(&c->req);
+    kl_req_fail(&c->req);
+}
+
+static void answer_doc(struct kl_api_call *c, struct kl_oa_ask *ask, struct kl_str path)
+{
+    struct kl_req *r = &c->req;
+    char hash[HASH_CHARS + 1];
+    if (cannot_give(c, ask))
+        return;
+    struct stream *s = KL_ARENA_NEW(r->arena, struct stream);
+    struct kl_oa_doc *doc = kl_oa_doc_new(c, ask);
+    if (!doc || !s || kl_oa_doc_is_empty(doc)) {
+        bool oom = !doc || !s;
+        kl_oa_doc_free(doc);
+        if (oom)
+            answer_oom(c);
+        else
+            no_such(c);
+        return;
+    }
+    make_hash(r, ask->what, ask->group, ask->version, kl_oa_doc_stamp(doc), hash);
+    *s = (struct stream){.call = c, .doc = doc};
+    answer_stream(c, s, ask, path, hash);
+}
+
+// Takes the reference.
+static void answer_upgraded(struct kl_api_call *c, struct kl_oa_ask *ask, struct kl_str path,
+                            struct kl_upgraded *u)
+{
+    char hash[HASH_CHARS + 1];
+    if (cannot_give(c, ask)) {
+        kl_upgraded_unref(u);
+        return;
+    }
+    snprintf(hash, sizeof hash, "%.*s", (int)u->hash->n, (const char *)u->hash->p);
+    struct stream *s = KL_ARENA_NEW(c->req.arena, struct stream);
+    struct kl_oa_upgraded *upgraded = kl_oa_upgraded_new(u, ask->protobuf);
+    if (!s || !upgraded) {
+        kl_oa_upgraded_free(upgraded);
+        answer_oom(c);
+        return;
+    }
+    *s = (struct stream){.call = c, .upgraded = upgraded};
+    answer_stream(c, s, ask, path, hash);
 }
 
 // What a path below /openapi/v3/ names; false: nothing.
@@ -357,10 +404,15 @@ void kl_openapi_run(struct kl_api_call *c)
                parse_path(kl_str_from(path, strlen("/openapi/v3/")), &ask)) {
         struct kl_object *remote =
             ask.what == KL_OA_V3 ? kl_aggregate_find(r->al, ask.group, ask.version) : NULL;
-        if (remote)
+        struct kl_upgraded *upgraded =
+            remote ? kl_aggregate_upgraded(r->srv, ask.group, ask.version) : NULL;
+        path = kl_str_from(path, strlen("/openapi/v3/"));
+        if (upgraded)
+            answer_upgraded(c, &ask, path, upgraded);
+        else if (remote)
             kl_aggregate_proxy(c, remote);
         else
-            answer_doc(c, &ask, kl_str_from(path, strlen("/openapi/v3/")));
+            answer_doc(c, &ask, path);
     } else {
         no_such(c);
     }

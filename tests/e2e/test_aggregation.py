@@ -55,7 +55,7 @@ V2 = {"swagger": "2.0", "info": {"title": "wardle", "version": "1"},
 
 class Extension(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    seen, asked_by = [], None
+    seen, asked_by, old = [], None, False  # old: nothing of OpenAPI version 3
     go_on = threading.Event()
 
     def log_message(self, *_):
@@ -91,6 +91,10 @@ class Extension(http.server.BaseHTTPRequestHandler):
         elif path == "/openapi/v2":
             Extension.asked_by = dict(self.seen[-1]["headers"])
             self.answer(V2)
+        elif path == "/apis/old.example.com/v1":
+            self.answer(dict(RESOURCES, groupVersion="old.example.com/v1"))
+        elif path == "/openapi/v3" and Extension.old:
+            self.answer(b"404 page not found", 404, "text/plain")
         elif path == "/openapi/v3":
             self.answer({"paths": {f"apis/{GROUP}/{VERSION}": {
                 "serverRelativeURL": f"/openapi/v3/apis/{GROUP}/{VERSION}?hash=F1"}}})
@@ -469,6 +473,42 @@ def test_openapi_v2_is_merged():
     equal(server.raw("GET", "/openapi/v2", headers={"If-None-Match": tag})[0], 304)
     got = Extension.asked_by
     equal((got["x-remote-user"], got.get("x-remote-group")), ("system:aggregator", None))
+
+
+def test_openapi_v3_is_made_of_v2():
+    """What openapiconv makes of the whole document of a server that has version 2 only."""
+    path, name = "apis/old.example.com/v1", "v1.old.example.com"
+    Extension.old = True
+    server.apply({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": name},
+                  "spec": {"service": {"namespace": "extensions", "name": "wardle", "port": 443},
+                           "caBundle": wardle.ca, "group": "old.example.com", "version": "v1",
+                           "groupPriorityMinimum": 100, "versionPriority": 1}})
+
+    def url():
+        return server.get("/openapi/v3")["paths"].get(path, {}).get("serverRelativeURL")
+    listed = wait_for(url, "the document is listed", 60)
+    status, headers, body = server.raw("GET", listed)
+    d = json.loads(body)
+    schemas = d["components"]["schemas"]
+    equal((status, d["openapi"], d["info"], set(d["paths"]), set(schemas)),
+          (200, "3.0.0", V2["info"], set(V2["paths"]), set(V2["definitions"])))
+    equal(schemas["com.example.Flunder"]["properties"]["status"], {"$ref": f"#/components/schemas/{META}Status"})
+    equal(d["paths"][FLUNDERS]["get"]["parameters"][0]["$ref"], "#/components/parameters/dry")
+    tag = headers["etag"]
+    equal((listed, "immutable" in headers["cache-control"]),
+          (f"/openapi/v3/{path}?hash=" + tag.strip('"'), True))
+    equal(server.raw("GET", f"/openapi/v3/{path}", headers={"If-None-Match": tag})[0], 304)
+    status, headers, _ = server.raw("GET", f"/openapi/v3/{path}?hash=OLD")
+    equal((status, headers["location"]), (301, listed))
+    data = server.raw("GET", listed, headers={
+        "Accept": "application/com.github.proto-openapi.spec.v3@v1.0+protobuf"})[2]
+    names = {dict(protobuf_fields(x))[1].decode() for n, part in protobuf_fields(data) if n == 5
+             for _, all in protobuf_fields(part) for _, x in protobuf_fields(all)}
+    equal(names, set(schemas))
+    equal(server.raw("GET", listed, headers={"Accept": "text/plain"})[0], 406)
+    Extension.old = False
+    server.kubectl("delete", "apiservice", name)
+    wait_for(lambda: not url(), "it is listed no more", 60)
 
 
 def test_takes_a_version_over():
