@@ -114,7 +114,7 @@ static struct kl_batch *outside_batch(const struct entry *e)
 // Hands up what others wrote, as far as the core takes it in this turn; then again in the next.
 static void catch_up(struct kl_backend *b)
 {
-    while (b->untaken || !atomic_load(&b->held)) {
+    while (!atomic_load(&b->held)) {
         pthread_mutex_lock(&b->log->mu);
         if (!b->untaken && b->set_back == b->log->set_back && b->seen < b->log->n)
             b->untaken = outside_batch(&b->log->entries[b->seen]);
@@ -241,8 +241,8 @@ static void run_head(struct kl_task *t)
     b->head_waits = atomic_load(&b->held); // for the jump
     if (b->head_waits)
         return;
-    catch_up(b); // all that was in the log when this ran, which is after the question
-    if (b->untaken) {
+    catch_up(b);      // all that was in the log when this ran, which is after the question
+    if (b->untaken) { // in turns, or held meanwhile
         kl_loop_post(kl_core_loop(b->core), &b->head_task);
         return;
     }
