@@ -2,6 +2,7 @@
 #include "base/str_int.h"
 #include "base/rand.h"
 #include <endian.h>
+#include <stdlib.h>
 
 static bool is_space(char c)
 {
@@ -177,4 +178,27 @@ uint64_t kl_siphash13(const uint64_t key[2], struct kl_str s)
 uint64_t kl_str_hash(struct kl_str s)
 {
     return kl_siphash13(hash_key, s);
+}
+
+char *kl_put_decimal(char *p, uint64_t v)
+{
+    char digits[20];
+    int n = 0;
+    do
+        digits[n++] = (char)('0' + v % 10);
+    while (v /= 10);
+    while (n)
+        *p++ = digits[--n];
+    return p;
+}
+
+char *kl_str_to_c(struct kl_str s)
+{
+    char *p = malloc(s.n + 1);
+    if (p) {
+        if (s.n)
+            memcpy(p, s.p, s.n);
+        p[s.n] = 0;
+    }
+    return p;
 }

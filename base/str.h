@@ -82,5 +82,7 @@ bool kl_str_split(struct kl_str *rest, char sep, struct kl_str *ret_head);
 // Decimal, optional minus; false on empty, other bytes or overflow.
 bool kl_str_to_i64(struct kl_str s, int64_t *ret_i);
 bool kl_str_to_u64(struct kl_str s, uint64_t *ret_u);
-bool kl_utf8_valid(struct kl_str s);   // RFC 3629: no surrogates, no overlong forms
-uint64_t kl_str_hash(struct kl_str s); // SipHash-like with a process key; never stored
+char *kl_put_decimal(char *p, uint64_t v); // at most 20 digits; returns where they end
+char *kl_str_to_c(struct kl_str s);        // malloc'ed, with a NUL behind it; NULL without memory
+bool kl_utf8_valid(struct kl_str s);       // RFC 3629: no surrogates, no overlong forms
+uint64_t kl_str_hash(struct kl_str s);     // SipHash-like with a process key; never stored

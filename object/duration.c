@@ -8,18 +8,6 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-static char *put_int(char *p, uint64_t v)
-{
-    char tmp[20];
-    int n = 0;
-    do
-        tmp[n++] = (char)('0' + (int)(v % 10));
-    while (v /= 10);
-    while (n)
-        *p++ = tmp[--n];
-    return p;
-}
-
 // Nanoseconds of the unit at the start of s (up to the next digit or dot), 0 when there is none.
 static uint64_t take_unit(struct kl_str *s)
 {
@@ -161,7 +149,7 @@ static char *put_fixed(char *p, uint64_t v, int places)
     uint64_t unit = 1;
     for (int i = 0; i < places; i++)
         unit *= 10;
-    p = put_int(p, v / unit);
+    p = kl_put_decimal(p, v / unit);
     uint64_t frac = v % unit;
     if (frac == 0)
         return p;
@@ -182,7 +170,7 @@ size_t kl_duration_text(int64_t ns, char ret[KL_TIME_TEXT])
     if (u == 0) {
         *p++ = '0';
     } else if (u < 1000) {
-        p = put_int(p, u);
+        p = kl_put_decimal(p, u);
         *p++ = 'n';
     } else if (u < 1000000) {
         p = put_fixed(p, u, 3);
@@ -194,11 +182,11 @@ size_t kl_duration_text(int64_t ns, char ret[KL_TIME_TEXT])
     } else {
         uint64_t minutes = u / 60000000000;
         if (minutes >= 60) {
-            p = put_int(p, minutes / 60);
+            p = kl_put_decimal(p, minutes / 60);
             *p++ = 'h';
         }
         if (minutes) {
-            p = put_int(p, minutes % 60);
+            p = kl_put_decimal(p, minutes % 60);
             *p++ = 'm';
         }
         p = put_fixed(p, u % 60000000000, 9);
@@ -211,10 +199,10 @@ size_t kl_duration_text(int64_t ns, char ret[KL_TIME_TEXT])
 // "3h" or, unless the second number is zero, "3h5m".
 static char *put_pair(char *p, int64_t a, char a_unit, int64_t b, char b_unit)
 {
-    p = put_int(p, (uint64_t)a);
+    p = kl_put_decimal(p, (uint64_t)a);
     *p++ = a_unit;
     if (b) {
-        p = put_int(p, (uint64_t)b);
+        p = kl_put_decimal(p, (uint64_t)b);
         *p++ = b_unit;
     }
     return p;

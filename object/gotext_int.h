@@ -8,7 +8,7 @@
 void kl_go_print(struct kl_buf *out, const struct kl_value *v);
 // "%s" of an untyped value: strings as they are, others in fmt's complaint (%!s(int64=1)).
 void kl_go_print_s(struct kl_buf *out, const struct kl_value *v);
-// "%T" of an untyped value: string, int64, map[string]interface {}, <nil>.
+// "%s" of its reflect.TypeOf: string, int64, map[string]interface {}; of nothing %!s(<nil>).
 const char *kl_go_value_type(const struct kl_value *v);
 // Both keep a message within what struct kl_error holds.
 enum { KL_GO_TEXT_MAX_BYTES = 4096 };

@@ -52,6 +52,7 @@ void kl_json_encode(struct kl_buf *out, const struct kl_type *type, const struct
 // Untyped value (or NULL: null).
 void kl_json_write(struct kl_buf *out, const struct kl_value *v);
 void kl_json_write_string(struct kl_buf *out, struct kl_str s); // with quotes and Go's escapes
+void kl_json_write_strings(struct kl_buf *out, const struct kl_str *s, size_t n); // an array
 // Text with two or `indent` spaces, as `pretty=true` answers; input must be valid JSON.
 void kl_json_pretty(struct kl_buf *out, struct kl_str text, int indent);
 // Whether text is one valid JSON document; for KL_RAW. Appends its compact form to out if not NULL.

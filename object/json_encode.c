@@ -534,3 +534,14 @@ void kl_json_write_string(struct kl_buf *out, struct kl_str s)
     struct kl_value v = kl_string(s);
     write_root(out, NULL, &v, KL_STR(""));
 }
+
+void kl_json_write_strings(struct kl_buf *out, const struct kl_str *s, size_t n)
+{
+    kl_buf_putc(out, '[');
+    for (size_t i = 0; i < n; i++) {
+        if (i)
+            kl_buf_putc(out, ',');
+        kl_json_write_string(out, s[i]);
+    }
+    kl_buf_putc(out, ']');
+}

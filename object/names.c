@@ -214,3 +214,19 @@ const char *kl_name_qualified(struct kl_arena *a, struct kl_str s)
         joined = kl_arena_printf(a, "%s; %s", joined.p, errs.msg[i]);
     return joined.p ? joined.p : errs.msg[0];
 }
+
+bool kl_is_base64(struct kl_str s)
+{
+    size_t pad = 0;
+    if (!s.n || s.n % 4)
+        return false;
+    while (pad < 2 && s.p[s.n - 1 - pad] == '=')
+        pad++;
+    for (size_t i = 0; i < s.n - pad; i++) {
+        char c = s.p[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '+' || c == '/'))
+            return false;
+    }
+    return true;
+}

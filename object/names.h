@@ -13,6 +13,8 @@ const char *kl_name_label_value(struct kl_str s);
 // arena; without an arena the first one is given.
 const char *kl_name_qualified(struct kl_arena *a, struct kl_str s);
 
+// Base64 with its padding (RFC 4648, section 4), not empty.
+bool kl_is_base64(struct kl_str s);
 // One mail address as net/mail.ParseAddress takes it.
 bool kl_name_is_mail(struct kl_str s);
 

@@ -298,18 +298,6 @@ static char *put_two(char *p, int v)
     return p + 2;
 }
 
-static char *put_int(char *p, uint64_t v)
-{
-    char tmp[20];
-    int n = 0;
-    do
-        tmp[n++] = (char)('0' + (int)(v % 10));
-    while (v /= 10);
-    while (n)
-        *p++ = tmp[--n];
-    return p;
-}
-
 static size_t write_time(int64_t us, bool micro, char *out)
 {
     int64_t seconds = us / US_PER_SECOND, frac = us % US_PER_SECOND;
@@ -329,7 +317,7 @@ static size_t write_time(int64_t us, bool micro, char *out)
         *p++ = '-';
     for (uint64_t limit = 1000; limit > year && limit > 1; limit /= 10)
         *p++ = '0';
-    p = put_int(p, year);
+    p = kl_put_decimal(p, year);
     *p++ = '-';
     p = put_two(p, d.month);
     *p++ = '-';

@@ -23,17 +23,6 @@ static void put_micro_time(struct kl_buf *b, int64_t us)
     kl_buf_putc(b, '"');
 }
 
-static void put_strings(struct kl_buf *b, const struct kl_str *s, size_t n)
-{
-    kl_buf_putc(b, '[');
-    for (size_t i = 0; i < n; i++) {
-        if (i)
-            kl_buf_putc(b, ',');
-        kl_json_write_string(b, s[i]);
-    }
-    kl_buf_putc(b, ']');
-}
-
 static int by_key(const void *a, const void *b)
 {
     return kl_str_cmp(((const struct kl_user_extra *)a)->key,
@@ -57,7 +46,7 @@ static void put_user(struct kl_buf *b, const struct kl_user *u)
     }
     if (u && u->ngroups) {
         kl_buf_puts(b, any ? KL_STR(",\"groups\":") : KL_STR("\"groups\":"));
-        put_strings(b, u->groups, u->ngroups);
+        kl_json_write_strings(b, u->groups, u->ngroups);
         any = true;
     }
     struct kl_user_extra *e = u && u->nextra ? malloc(u->nextra * sizeof *e) : NULL;
@@ -70,7 +59,7 @@ static void put_user(struct kl_buf *b, const struct kl_user *u)
                 kl_buf_putc(b, ',');
             kl_json_write_string(b, e[i].key);
             kl_buf_putc(b, ':');
-            put_strings(b, e[i].values, e[i].nvalues);
+            kl_json_write_strings(b, e[i].values, e[i].nvalues);
         }
         kl_buf_putc(b, '}');
     }
@@ -161,7 +150,7 @@ static void put_caller(struct kl_buf *b, const struct kl_req *r)
     }
     if (e->nips) {
         PUT(b, ",\"sourceIPs\":");
-        put_strings(b, e->ips, e->nips);
+        kl_json_write_strings(b, e->ips, e->nips);
     }
     put_field(b, KL_STR(",\"userAgent\":"), e->agent, &any);
 }

@@ -10,6 +10,7 @@ bool kl_list_has(const struct kl_value *list, struct kl_str s);
 // Verb, group and resource (or path) match; *ret_named: the rule is for some names only, and
 // kl_rule_allows_name decides.
 bool kl_rule_matches(const struct kl_value *rule, const struct kl_attrs *t, bool *ret_named);
+bool kl_rule_matches_path(const struct kl_value *rule, struct kl_str path); // its nonResourceURLs
 bool kl_rule_allows_name(const struct kl_value *rule, struct kl_str name);
 bool kl_rule_allows(const struct kl_value *rule, const struct kl_attrs *t);
 

@@ -20,17 +20,6 @@ static void put_text(struct kl_buf *b, bool *first, const char *name, struct kl_
     *first = false;
 }
 
-static void put_list(struct kl_buf *b, const struct kl_str *s, size_t n)
-{
-    kl_buf_putc(b, '[');
-    for (size_t i = 0; i < n; i++) {
-        if (i)
-            kl_buf_putc(b, ',');
-        kl_json_write_string(b, s[i]);
-    }
-    kl_buf_putc(b, ']');
-}
-
 static const char *operator_of(const struct kl_requirement *q)
 {
     switch (q->op) {
@@ -64,7 +53,7 @@ static void put_selector(struct kl_buf *b, const char *name, const struct kl_sel
         kl_buf_printf(b, ",\"operator\":\"%s\"", op);
         if (q->nvalues) {
             kl_buf_puts(b, KL_STR(",\"values\":"));
-            put_list(b, q->values, q->nvalues);
+            kl_json_write_strings(b, q->values, q->nvalues);
         }
         kl_buf_putc(b, '}');
         first = false;
@@ -108,13 +97,13 @@ static void put_review(struct kl_buf *b, const struct kl_authorizer *z, const st
     put_text(b, &first, "user", u->name);
     if (u->ngroups) {
         kl_buf_printf(b, ",\"%s\":", z->v1beta1 ? "group" : "groups");
-        put_list(b, u->groups, u->ngroups);
+        kl_json_write_strings(b, u->groups, u->ngroups);
     }
     for (size_t i = 0; i < u->nextra; i++) {
         kl_buf_puts(b, i ? KL_STR(",") : KL_STR(",\"extra\":{"));
         kl_json_write_string(b, u->extra[i].key);
         kl_buf_putc(b, ':');
-        put_list(b, u->extra[i].values, u->extra[i].nvalues);
+        kl_json_write_strings(b, u->extra[i].values, u->extra[i].nvalues);
     }
     if (u->nextra)
         kl_buf_putc(b, '}');

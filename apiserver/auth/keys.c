@@ -9,17 +9,6 @@
 #include <openssl/sha.h>
 #include <stdlib.h>
 
-static char *dup_str(struct kl_str s)
-{
-    char *p = malloc(s.n + 1);
-    if (p) {
-        if (s.n)
-            memcpy(p, s.p, s.n);
-        p[s.n] = 0;
-    }
-    return p;
-}
-
 unsigned kl_jwt_ec_bytes(EVP_PKEY *key)
 {
     char curve[32] = "";
@@ -71,9 +60,9 @@ int kl_jwt_keys_add(struct kl_jwt_keys *k, EVP_PKEY *key, struct kl_str kid, str
     struct kl_jwt_key *v = realloc(k->v, (k->n + 1) * sizeof *v);
     if (v)
         k->v = v;
-    struct kl_jwt_key n = {.ec_bytes = kl_jwt_ec_bytes(key), .kid = dup_str(kid)};
+    struct kl_jwt_key n = {.ec_bytes = kl_jwt_ec_bytes(key), .kid = kl_str_to_c(kid)};
     if (alg.n)
-        n.alg = dup_str(alg);
+        n.alg = kl_str_to_c(alg);
     kl_buf_fini(&b);
     if (!v || !n.kid || (alg.n && !n.alg)) {
         free(n.kid);

@@ -45,22 +45,6 @@ static bool gather(struct kl_rbac_walk *w, const struct kl_value *rule)
     return true;
 }
 
-static bool path_covered(const struct kl_value *rule, struct kl_str path)
-{
-    for (KL_EACH(v, kl_get(rule, KL_F_nonResourceURLs))) {
-        struct kl_str u = kl_text(v);
-        if (kl_str_eq(u, path))
-            return true;
-        if (!u.n || u.p[u.n - 1] != '*')
-            continue;
-        while (u.n && u.p[u.n - 1] == '*')
-            u.n--;
-        if (kl_str_starts(path, u))
-            return true;
-    }
-    return false;
-}
-
 static bool resource_covered(const struct kl_value *rule, struct kl_str resource)
 {
     const struct kl_value *list = kl_get(rule, KL_F_resources);
@@ -86,7 +70,7 @@ static bool rule_covers(const struct kl_value *rule, const struct atom *a)
     if (!has_or_all(kl_get(rule, KL_F_verbs), a->verb))
         return false;
     if (a->is_path)
-        return path_covered(rule, a->resource);
+        return kl_rule_matches_path(rule, a->resource);
     const struct kl_value *names = kl_get(rule, KL_F_resourceNames);
     return has_or_all(kl_get(rule, KL_F_apiGroups), a->group) &&
            resource_covered(rule, a->resource) &&

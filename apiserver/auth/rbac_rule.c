@@ -40,9 +40,9 @@ static bool resource_matches(const struct kl_value *list, const struct kl_attrs 
     return false;
 }
 
-static bool path_matches(const struct kl_value *list, struct kl_str path)
+bool kl_rule_matches_path(const struct kl_value *rule, struct kl_str path)
 {
-    for (KL_EACH(v, list)) {
+    for (KL_EACH(v, kl_get(rule, KL_F_nonResourceURLs))) {
         struct kl_str u = kl_text(v);
         if (kl_str_eq(u, path))
             return true;
@@ -62,7 +62,7 @@ bool kl_rule_matches(const struct kl_value *rule, const struct kl_attrs *t, bool
     if (!has_or_all(kl_get(rule, KL_F_verbs), t->verb))
         return false;
     if (!t->is_resource)
-        return path_matches(kl_get(rule, KL_F_nonResourceURLs), t->path);
+        return kl_rule_matches_path(rule, t->path);
     *ret_named = kl_len(kl_get(rule, KL_F_resourceNames)) > 0;
     return has_or_all(kl_get(rule, KL_F_apiGroups), t->group) &&
            resource_matches(kl_get(rule, KL_F_resources), t);

@@ -12,17 +12,6 @@
 
 #define FILE_MAX_BYTES ((size_t)4 << 20)
 
-static char *dup_str(struct kl_str s)
-{
-    char *p = malloc(s.n + 1);
-    if (p) {
-        if (s.n)
-            memcpy(p, s.p, s.n);
-        p[s.n] = 0;
-    }
-    return p;
-}
-
 struct parts {
     struct kl_str host, target;
     int port;
@@ -87,8 +76,8 @@ static int fill_place(struct kl_remote *r, struct kl_str url, const struct parts
                       struct kl_error *err)
 {
     bool rooted = p->target.n && p->target.p[0] == '/';
-    r->url = dup_str(url);
-    r->host = dup_str(p->host);
+    r->url = kl_str_to_c(url);
+    r->host = kl_str_to_c(p->host);
     r->port = p->port;
     r->plain = p->plain;
     if (asprintf(&r->target, "%s%.*s", rooted ? "" : "/", KL_PRI(p->target)) < 0)
@@ -111,7 +100,7 @@ int kl_remote_new(const struct kl_remote_opts *o, struct kl_remote **ret, struct
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     atomic_init(&r->refs, 1);
     rc = fill_place(r, o->url, &p, err);
-    if (!rc && o->authorization.n && !(r->authorization = dup_str(o->authorization)))
+    if (!rc && o->authorization.n && !(r->authorization = kl_str_to_c(o->authorization)))
         rc = kl_error_set(err, KL_ENOMEM, "out of memory");
     struct kl_tls_client_opts t = {.ca.pem = o->ca,
                                    .cert.pem = o->cert,
@@ -145,7 +134,7 @@ int kl_remote_beside(struct kl_remote *from, struct kl_str url, struct kl_str au
     atomic_init(&r->refs, 1);
     r->tls = from->tls ? kl_tls_ctx_ref(from->tls) : NULL;
     rc = fill_place(r, url, &p, err);
-    if (!rc && authorization.n && !(r->authorization = dup_str(authorization)))
+    if (!rc && authorization.n && !(r->authorization = kl_str_to_c(authorization)))
         rc = kl_error_set(err, KL_ENOMEM, "out of memory");
     if (rc) {
         kl_remote_unref(r);

@@ -66,22 +66,6 @@ static bool is_uuid(struct kl_str s)
     return i == s.n;
 }
 
-static bool is_base64(struct kl_str s)
-{
-    size_t pad = 0;
-    if (!s.n || s.n % 4)
-        return false;
-    while (pad < 2 && s.p[s.n - 1 - pad] == '=')
-        pad++;
-    for (size_t i = 0; i < s.n - pad; i++) {
-        char c = s.p[i];
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-              c == '+' || c == '/'))
-            return false;
-    }
-    return true;
-}
-
 static bool is_date(struct kl_arena *a, struct kl_str s)
 {
     struct kl_cel_val v;
@@ -147,7 +131,7 @@ CEL_FN(cel_fn_format_validate)
     case UUID:
         return one(r, is_uuid(s), "does not match the UUID format");
     case BYTE:
-        return one(r, is_base64(s), "invalid base64");
+        return one(r, kl_is_base64(s), "invalid base64");
     case DATE:
         return one(r, is_date(cel_arena(r), s), "invalid date");
     case DATETIME:

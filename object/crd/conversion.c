@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "object/gotext_int.h"
 #include "object/crd/conversion.h"
 #include "object/json_kind.h"
 #include "object/names.h"
@@ -318,22 +319,7 @@ static int check_texts(struct kl_arena *a, const struct kl_value *map, bool labe
 
 static const char *go_type(const struct kl_value *v)
 {
-    switch (v->kind) {
-    case KL_NULL:
-        return "<nil>";
-    case KL_BOOL:
-        return "bool";
-    case KL_INT:
-        return "int64";
-    case KL_STRING:
-        return "string";
-    case KL_ARRAY:
-        return "[]interface {}";
-    case KL_MAP:
-        return "map[string]interface {}";
-    default:
-        return "float64";
-    }
+    return v->kind == KL_NULL ? "<nil>" : kl_go_value_type(v);
 }
 
 // Labels or annotations of the answer go over into the metadata that was sent.

@@ -220,19 +220,6 @@ static bool is_rgb_color(struct kl_str s)
     return at == s.n;
 }
 
-static bool is_base64(struct kl_str s)
-{
-    size_t pad = 0;
-    if (!s.n || s.n % 4)
-        return false;
-    while (pad < 2 && s.p[s.n - 1 - pad] == '=')
-        pad++;
-    for (size_t i = 0; i < s.n - pad; i++)
-        if (!isalnum((unsigned char)s.p[i]) && s.p[i] != '+' && s.p[i] != '/')
-            return false;
-    return true;
-}
-
 // ---- addresses
 // net.ParseMAC
 static bool is_mac(struct kl_str s)
@@ -447,7 +434,7 @@ bool crd_format_valid(enum crd_format format, struct kl_str s, struct kl_crd_sch
     case CRD_F_RGBCOLOR:
         return is_rgb_color(s);
     case CRD_F_BYTE:
-        return is_base64(s);
+        return kl_is_base64(s);
     case CRD_F_DATE:
         return is_date(s);
     case CRD_F_DURATION:
