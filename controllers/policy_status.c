@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is wrong with the expressions of ValidatingAdmissionPolicies, in their status (upstream:
 // pkg/controller/validatingadmissionpolicystatus). Each generation is looked at once. Definitions
-// of custom kinds that it matches are fetched before and kept for that look alone.
+// of custom kinds that it matches are fetched before and kept for that look alone; the one of its
+// parameters, of which only the kind is known, is looked for among all.
 #include "controllers/controllers_int.h"
 #include "object/cel/typecheck.h"
 #include <stdlib.h>
 
-enum { CHECK_BYTES = 256 << 20, FETCHES_MAX = 4, BUSY_MS = 200 };
+enum { CHECK_BYTES = 256 << 20, FETCHES_MAX = 4, BUSY_MS = 200, PAGE = 16 };
 
 // The definitions for one look at a policy, one after the other.
 struct fetch {
@@ -17,10 +18,12 @@ struct fetch {
     int64_t generation;
     struct kl_str *names;
     size_t n, at;
+    bool has_param; // of this kind; its definition was not found yet
+    struct kl_str group, kind, cont;
     struct kl_call call;
     bool ready;
-    const struct kl_value *roots[KL_POLICY_CUSTOM_MAX];
-    struct kl_object *objects[KL_POLICY_CUSTOM_MAX];
+    const struct kl_value *roots[KL_POLICY_CUSTOM_MAX + 1];
+    struct kl_object *objects[KL_POLICY_CUSTOM_MAX + 1];
     size_t nobjects;
 };
 
@@ -83,14 +86,41 @@ static void drop_fetch(struct statuses *c, struct kl_str key)
     free_fetch(f);
 }
 
+static void take(struct fetch *f, struct kl_object *definition)
+{
+    f->objects[f->nobjects] = kl_object_ref(definition);
+    f->roots[f->nobjects] = &f->objects[f->nobjects]->root;
+    f->nobjects++;
+    if (f->has_param && kl_policy_is_param(&definition->root, f->group, f->kind))
+        f->has_param = false;
+}
+
 static void on_listed(struct kl_call *call);
+static void fetch_next(struct fetch *f);
+
+static void on_page(struct kl_call *call)
+{
+    struct fetch *f = call->arg;
+    f->cont = kl_arena_dup(&f->arena, call->list_continue);
+    for (size_t i = 0; i < call->n_items && f->has_param; i++)
+        if (kl_policy_is_param(&call->items[i]->root, f->group, f->kind))
+            take(f, call->items[i]);
+    if (call->err.code || !f->cont.n)
+        f->has_param = false; // it is a kind that nobody knows
+    kl_call_fini(call);
+    if (f->c)
+        fetch_next(f);
+    else
+        free_fetch(f);
+}
 
 static void fetch_next(struct fetch *f)
 {
     struct kl_str selector = {NULL, 0};
-    if (f->at < f->n)
+    bool by_name = f->at < f->n;
+    if (by_name)
         selector = kl_arena_printf(&f->arena, "metadata.name=%.*s", KL_PRI(f->names[f->at]));
-    if (!selector.p) { // no memory for it, or all have been asked for
+    if (by_name ? !selector.p : !f->has_param) { // no memory for it, or all have been asked for
         f->ready = true;
         kl_reconciler_add(f->c->reconciler, f->key);
         return;
@@ -99,8 +129,9 @@ static void fetch_next(struct fetch *f)
     f->call = (struct kl_call){.verb = KL_VERB_LIST,
                                .res = kl_res(KL_RES_apiextensions_v1_customresourcedefinitions),
                                .field_selector = selector,
-                               .limit = 1,
-                               .done_cb = on_listed,
+                               .cont = f->cont,
+                               .limit = by_name ? 1 : PAGE,
+                               .done_cb = by_name ? on_listed : on_page,
                                .arg = f};
     kl_client_start(f->c->env.lister, &f->call);
 }
@@ -108,11 +139,8 @@ static void fetch_next(struct fetch *f)
 static void on_listed(struct kl_call *call)
 {
     struct fetch *f = call->arg;
-    if (!call->err.code && call->n_items == 1) { // else it is a kind that nobody knows
-        f->objects[f->nobjects] = kl_object_ref(call->items[0]);
-        f->roots[f->nobjects] = &f->objects[f->nobjects]->root;
-        f->nobjects++;
-    }
+    if (!call->err.code && call->n_items == 1) // else it is a kind that nobody knows
+        take(f, call->items[0]);
     kl_call_fini(call);
     if (f->c)
         fetch_next(f);
@@ -125,7 +153,7 @@ static int definitions_of(struct statuses *c, struct kl_plan *p, const struct kl
                           int64_t generation, struct fetch **ret)
 {
     struct fetch *f = *find_fetch(c, p->key);
-    struct kl_str *names;
+    struct kl_str *names, group, kind;
     size_t n;
     *ret = f;
     if (f && !f->ready)
@@ -136,7 +164,8 @@ static int definitions_of(struct statuses *c, struct kl_plan *p, const struct kl
     *ret = NULL;
     if (kl_policy_customs(&p->arena, policy, &names, &n))
         return KL_ENOMEM;
-    if (!n)
+    bool has_param = kl_policy_param(policy, &group, &kind);
+    if (!n && !has_param)
         return 1;
     if (c->nfetches == FETCHES_MAX) {
         kl_plan_requeue(p, BUSY_MS);
@@ -148,10 +177,15 @@ static int definitions_of(struct statuses *c, struct kl_plan *p, const struct kl
     f->c = c;
     f->generation = generation;
     f->key = kl_arena_dup(&f->arena, p->key);
-    f->names = kl_arena_alloc(&f->arena, n * sizeof *f->names);
+    f->has_param = has_param;
+    if (has_param) {
+        f->group = kl_arena_dup(&f->arena, group);
+        f->kind = kl_arena_dup(&f->arena, kind);
+    }
+    f->names = kl_arena_alloc(&f->arena, (n + 1) * sizeof *f->names);
     for (size_t i = 0; f->names && i < n; i++)
         f->names[f->n++] = kl_arena_dup(&f->arena, names[i]);
-    if (!f->key.p || !f->names || !f->names[n - 1].p) {
+    if (!f->key.p || !f->names || (n && !f->names[n - 1].p) || (has_param && !f->kind.p)) {
         free_fetch(f);
         return KL_ENOMEM;
     }

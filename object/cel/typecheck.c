@@ -156,16 +156,20 @@ static bool is_established(const struct kl_value *definition)
     return false;
 }
 
-// A served version of a definition; NULL: there is none.
-static const struct kl_value *served_version(const struct kl_value *definition, struct kl_str group,
-                                             struct kl_str version, struct kl_str plural)
+// Whether it defines the group's resource or kind.
+static bool defines(const struct kl_value *definition, struct kl_str group, kl_sym name_of,
+                    struct kl_str name)
 {
-    const struct kl_value *spec = kl_get(definition, KL_F_spec);
-    if (!kl_str_eq(kl_text(kl_get(spec, KL_F_group)), group) || !is_established(definition) ||
-        !kl_str_eq(kl_text(kl_path(definition, KL_F_status, KL_F_acceptedNames, KL_F_plural)),
-                   plural))
-        return NULL;
-    for (KL_EACH(v, kl_get(spec, KL_F_versions)))
+    return kl_str_eq(kl_text_at(definition, KL_F_spec, KL_F_group), group) &&
+           kl_str_eq(kl_text_at(definition, KL_F_status, KL_F_acceptedNames, name_of), name) &&
+           is_established(definition);
+}
+
+// A served version of a definition; NULL: there is none.
+static const struct kl_value *served_version(const struct kl_value *definition,
+                                             struct kl_str version)
+{
+    for (KL_EACH(v, kl_path(definition, KL_F_spec, KL_F_versions)))
         if (kl_str_eq(kl_text(kl_get(v, KL_F_name)), version))
             return kl_is_true(kl_get(v, KL_F_served)) ? v : NULL;
     return NULL;
@@ -189,7 +193,8 @@ static bool add_kinds(struct kinds *k, struct kl_str group, struct kl_str versio
     }
     for (size_t i = 0; i < k->ndefinitions; i++) {
         const struct kl_value *d = k->definitions[i];
-        const struct kl_value *v = served_version(d, group, version, plural);
+        const struct kl_value *v =
+            defines(d, group, KL_F_plural, plural) ? served_version(d, version) : NULL;
         if (!v)
             continue;
         add(k,
@@ -272,9 +277,55 @@ int kl_policy_customs(struct kl_arena *a, const struct kl_value *policy, struct 
     return 0;
 }
 
+// ---- parameters
+
+static struct kl_str read_param(const struct kl_value *param_kind, struct kl_str *ret_group,
+                                struct kl_str *ret_version)
+{
+    struct kl_str api = kl_text(kl_get(param_kind, KL_F_apiVersion));
+    ptrdiff_t slash = kl_str_chr(api, '/');
+    *ret_group = (struct kl_str){api.p, slash < 0 ? 0 : (size_t)slash};
+    *ret_version = kl_str_from(api, slash < 0 ? 0 : (size_t)slash + 1);
+    return kl_text(kl_get(param_kind, KL_F_kind));
+}
+
+bool kl_policy_param(const struct kl_value *policy, struct kl_str *ret_group,
+                     struct kl_str *ret_kind)
+{
+    const struct kl_value *param_kind = kl_path(policy, KL_F_spec, KL_F_paramKind);
+    struct kl_str group, version, kind = read_param(param_kind, &group, &version);
+    if (!group.n || !kind.n || kl_resource_by_kind(group, version, kind))
+        return false;
+    *ret_group = group;
+    *ret_kind = kind;
+    return true;
+}
+
+bool kl_policy_is_param(const struct kl_value *definition, struct kl_str group, struct kl_str kind)
+{
+    return defines(definition, group, KL_F_kind, kind);
+}
+
+// Of a custom kind, at its served version; false: nobody knows it.
+static bool custom_param(const struct kinds *k, struct kl_str group, struct kl_str version,
+                         struct kl_str kind, struct kind *ret)
+{
+    for (size_t i = 0; i < k->ndefinitions; i++) {
+        const struct kl_value *v = defines(k->definitions[i], group, KL_F_kind, kind)
+                                       ? served_version(k->definitions[i], version)
+                                       : NULL;
+        if (!v)
+            continue;
+        *ret = (struct kind){.kind = kind, .schema = kl_path(v, KL_F_schema, KL_F_openAPIV3Schema)};
+        return true;
+    }
+    return false;
+}
+
 // ---- one kind's environment
 
 struct check {
+    const struct kinds *kinds;
     struct kl_arena *a;
     struct kl_cel_env *e;
     struct kind kind;
@@ -346,17 +397,14 @@ static const struct kl_cel_decl *of_kind(struct check *c, const struct kind *k, 
 
 static int declare_params(struct check *c, const struct kl_value *param_kind, uint32_t stamp)
 {
-    struct kl_str api = kl_text(kl_get(param_kind, KL_F_apiVersion)),
-                  kind = kl_text(kl_get(param_kind, KL_F_kind));
-    ptrdiff_t slash = kl_str_chr(api, '/');
-    struct kl_str group = {api.p, slash < 0 ? 0 : (size_t)slash};
-    struct kl_str version = kl_str_from(api, slash < 0 ? 0 : (size_t)slash + 1);
+    struct kl_str group, version, kind = read_param(param_kind, &group, &version);
     const struct kl_resource *res = kl_resource_by_kind(group, version, kind);
     if (!param_kind)
         return 0;
-    const struct kind k = {.kind = kind, .type = res ? res->type : NULL};
+    struct kind k = {.kind = kind, .type = res ? res->type : NULL};
+    bool known = res || custom_param(c->kinds, group, version, kind, &k);
     return declare(c->e, "params",
-                   res ? of_kind(c, &k, stamp + 1) : kl_cel_decl_simple(c->e, KL_CEL_T_DYN));
+                   known ? of_kind(c, &k, stamp + 1) : kl_cel_decl_simple(c->e, KL_CEL_T_DYN));
 }
 
 static int declare_variables(struct check *c, const struct kl_value *list)
@@ -476,7 +524,7 @@ int kl_policy_typecheck(struct kl_arena *a, const struct kl_value *policy,
     if (!checks)
         return KL_ENOMEM;
     for (size_t i = 0; i < k->n && !rc; i++) {
-        checks[i] = (struct check){.a = a, .kind = k->v[i]};
+        checks[i] = (struct check){.kinds = k, .a = a, .kind = k->v[i]};
         rc = check_init(&checks[i], spec, stamp);
     }
     if (!rc)

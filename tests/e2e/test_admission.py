@@ -861,6 +861,17 @@ def test_type_checking_of_custom_kinds():
         "check.example.com/v1, Kind=Typed: ERROR: <input>:1:16: undefined field 'label'",
         "check.example.com/v1, Kind=Typed: ERROR: <input>:1:18: found no matching overload for '_==_' applied to "
         "'(int, string)'"])
+    policy = typed_policy("custom-params", [dict(rules[0], apiGroups=["apps"], resources=["deployments"])],
+                          {"expression": "object.spec.replicas <= params.spec.size"},
+                          {"expression": "params.spec.least == 1"})
+    policy["spec"]["paramKind"] = {"apiVersion": "check.example.com/v1", "kind": "Typed"}
+    server.api("POST", path, policy)
+    status = wait_for(lambda: server.get(f"{path}/custom-params").get("status", {}).get("observedGeneration")
+                      and server.get(f"{path}/custom-params")["status"], "the policy is checked")
+    equal([(w["fieldRef"], w["warning"].split("\n")[0]) for w in status["typeChecking"].get("expressionWarnings", [])],
+          [("spec.validations[1].expression",
+            "apps/v1, Kind=Deployment: ERROR: <input>:1:12: undefined field 'least'")])
+    server.api("DELETE", f"{path}/custom-params")
     server.api("DELETE", f"{path}/custom")
     server.api("DELETE", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/typeds.check.example.com")
 

@@ -136,10 +136,59 @@ static void test_custom(void **state)
     kl_arena_fini(&a);
 }
 
+static void check_params(const char *api_version, const char *const *want)
+{
+    struct kl_arena a;
+    struct kl_value got;
+    struct kl_str group, kind;
+    char text[1024];
+    kl_arena_init(&a, 64 << 20);
+    const struct kl_value *definition =
+        typed(&a, KL_TYPE_apiextensions_v1_CustomResourceDefinition,
+              DEFINITION("limits", "Limit", "True",
+                         ",\"schema\":{\"openAPIV3Schema\":{\"type\":\"object\",\"properties\":"
+                         "{\"most\":{\"type\":\"integer\"}}}}"));
+    snprintf(text, sizeof text,
+             "{\"spec\":{\"paramKind\":{\"apiVersion\":\"%s\",\"kind\":\"Limit\"},"
+             "\"matchConstraints\":{\"resourceRules\":[{\"apiGroups\":[\"apps\"],"
+             "\"apiVersions\":[\"v1\"],\"resources\":[\"deployments\"]}]},"
+             "\"validations\":[{\"expression\":\"object.spec.replicas <= params.most\"},"
+             "{\"expression\":\"params.least == 1\"},"
+             "{\"expression\":\"params.most == params.metadata.name\"}]}}",
+             api_version);
+    const struct kl_value *policy =
+        typed(&a, KL_TYPE_admissionregistration_v1_ValidatingAdmissionPolicy, text);
+    assert_true(kl_policy_param(policy, &group, &kind));
+    assert_true(kl_str_eqz(group, "example.com") && kl_str_eqz(kind, "Limit"));
+    assert_true(kl_policy_is_param(definition, group, kind));
+    assert_false(kl_policy_is_param(definition, group, KL_STR("limits")));
+    assert_int_equal(kl_policy_typecheck(&a, policy, &definition, 1, 7, &got), 0);
+    assert_string_equal(shown(&a, &got, true).p, *want);
+    assert_int_equal(kl_policy_typecheck(&a, policy, NULL, 0, 7, &got), 0);
+    assert_int_equal(kl_len(&got), 0); // nobody knows the kind: any field will do
+    kl_arena_fini(&a);
+}
+
+static void test_custom_params(void **state)
+{
+    static const char *const found =
+        "spec.validations[1].expression\n"
+        "apps/v1, Kind=Deployment: ERROR: <input>:1:7: undefined field 'least'\n"
+        " | params.least == 1\n | ......^\n\n"
+        "spec.validations[2].expression\n"
+        "apps/v1, Kind=Deployment: ERROR: <input>:1:13: found no matching overload for '_==_' "
+        "applied to '(int, string)'\n"
+        " | params.most == params.metadata.name\n | ............^\n\n";
+    static const char *const nothing = "";
+    check_params("example.com/v1", &found);
+    check_params("example.com/v2", &nothing); // which is not served
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_vectors),
-                                       cmocka_unit_test(test_custom)};
+                                       cmocka_unit_test(test_custom),
+                                       cmocka_unit_test(test_custom_params)};
     path = argc > 1 ? argv[1] : "typecheck_vectors.txt";
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
