@@ -202,18 +202,21 @@ static void say_outcome(struct kl_str key, bool adopted)
 int kl_k3s_identity(struct kl_store *s, struct kl_str token, bool given, struct kl_buf *out,
                     struct kl_error *err)
 {
-    struct kl_kine_record v[KL_K3S_RECORDS];
     struct kl_op get = {
         .kind = KL_OP_GET, .key = KL_STR("/bootstrap/"), .end = KL_STR("/bootstrap0")};
     struct kl_txn txn = {.body = {.then = &get, .nthen = 1}};
-    size_t n = 0;
     int rc = kl_store_run_txn(s, &txn, WAIT_MS, err);
-    for (; !rc && n < get.nkvs && n < KL_COUNT(v); n++)
-        v[n] = (struct kl_kine_record){kl_kv_key(get.kvs[n]), kl_kv_value(get.kvs[n])};
+    size_t n = rc ? 0 : get.nkvs;
+    struct kl_kine_record *v = calloc(n + 1, sizeof(*v));
+    for (size_t i = 0; v && i < n; i++)
+        v[i] = (struct kl_kine_record){kl_kv_key(get.kvs[i]), kl_kv_value(get.kvs[i])};
+    if (!rc && !v)
+        rc = kl_error_set(err, KL_ENOMEM, "out of memory");
     rc = rc ? kl_error_wrap(err, "K3s' certificates in the datastore")
             : kl_k3s_open(v, n, token, given, out, err);
     if (!rc)
         say_outcome(k3s_key(v, n), out->n > 0);
+    free(v);
     kl_txn_fini(&txn);
     return rc;
 }

@@ -6,8 +6,6 @@
 #include "base/err.h"
 #include "store/store.h"
 
-enum { KL_K3S_RECORDS = 64 };
-
 // Appends what is there as an identity (apiserver/identity.h) without what K3s has none of: peers'
 // CA and the cluster's id. Nothing when there is none. `token` is a whole one or its secret. When
 // it was not `given`, but is only what the data directory has, one that does not fit is as good as

@@ -5,6 +5,39 @@
 #include "store/store.h"
 #include "base/str.h"
 #include <stdio.h>
+#include <stdlib.h>
+
+enum { MAX_RECORDS = 16 << 20 };
+
+void kl_kine_records_init(struct kl_kine_records *r)
+{
+    *r = (struct kl_kine_records){.n = 0};
+    kl_arena_init(&r->arena, MAX_RECORDS);
+}
+
+int kl_kine_records_add(struct kl_kine_records *r, struct kl_str key, struct kl_str value)
+{
+    if (r->n == r->cap) {
+        size_t cap = r->cap ? r->cap * 2 : 16;
+        struct kl_kine_record *v = realloc(r->v, cap * sizeof(*v));
+        if (!v)
+            return KL_ENOMEM;
+        r->v = v;
+        r->cap = cap;
+    }
+    struct kl_kine_record *rec = &r->v[r->n];
+    *rec = (struct kl_kine_record){kl_arena_dup(&r->arena, key), kl_arena_dup(&r->arena, value)};
+    if (!rec->key.p || !rec->value.p)
+        return KL_ENOMEM;
+    r->n++;
+    return 0;
+}
+
+void kl_kine_records_fini(struct kl_kine_records *r)
+{
+    free(r->v);
+    kl_arena_fini(&r->arena);
+}
 
 static int give_back_sql(const struct kl_sql_driver *d, struct kl_str rest,
                          const struct kl_store_options *o, struct kl_error *err)

@@ -2,8 +2,8 @@
 // kine's tables become ours, and ours kine's again. Revisions, keys and values stay as they are.
 // Everything blocks.
 #pragma once
-#include "base/err.h"
-#include <stdbool.h>
+#include "store/store.h"
+#include "base/arena.h"
 
 // Of the sentence that says what would change, before K3s' key.
 #define KL_KINE_BOOTSTRAP                                                                          \
@@ -12,7 +12,6 @@
 
 struct kl_endpoint;
 struct kl_sql_driver;
-struct kl_store_options;
 struct sqlite3;
 
 // Turns a datastore of ours, in place, back into one that kine and K3s open: predecessors, previous
@@ -20,8 +19,16 @@ struct sqlite3;
 // database. KL_EUNAVAILABLE: somebody uses it; KL_EINVALID: a key that kine's tables cannot hold.
 int kl_kine_give_back(const char *url, const struct kl_store_options *o, struct kl_error *err);
 
-// Records of K3s' and of ours that the take-over's check is shown, at most.
-enum { KL_KINE_RECORDS = 16 };
+// What the take-over's check is shown: all records of K3s' and of ours, 16 MiB at most.
+struct kl_kine_records {
+    struct kl_kine_record *v;
+    size_t n, cap;
+    struct kl_arena arena;
+};
+void kl_kine_records_init(struct kl_kine_records *r);
+int kl_kine_records_add(struct kl_kine_records *r, struct kl_str key,
+                        struct kl_str value); // copies
+void kl_kine_records_fini(struct kl_kine_records *r);
 
 // ---- of one kind of database each
 

@@ -14,7 +14,7 @@
 #include <poll.h>
 #include <stdio.h>
 
-enum { WAIT_MS = 15000, LOOK_MS = 250, MAX_RECORDS = 16 << 20 };
+enum { WAIT_MS = 15000, LOOK_MS = 250 };
 
 static const struct kl_kine_sql *dialect(const struct kl_sql_driver *d)
 {
@@ -76,26 +76,23 @@ static int check(struct kl_sql_conn *c, const struct kl_store_options *o, struct
         "SELECT k.name, k.value FROM kine k WHERE k.id IN (SELECT max(id) FROM kine WHERE name LIKE"
         " '/bootstrap/%' GROUP BY name) AND k.deleted = 0");
     struct kl_sql_value cells[KL_SQL_MAX_COLUMNS];
-    struct kl_kine_record v[KL_KINE_RECORDS];
-    struct kl_arena a; // a row is gone with the next
-    size_t n = 0;
+    struct kl_kine_records all; // a row is gone with the next
     if (!o->take_over_check)
         return 0;
     int r = c->driver->look(c, sql, err);
     if (r)
         return r;
-    kl_arena_init(&a, MAX_RECORDS);
-    while (n < KL_KINE_RECORDS && (r = c->driver->fetch(c, cells, err)) == 1) {
-        v[n].key = kl_arena_dup(&a, cells[0].s);
-        v[n].value = kl_arena_dup(&a, cells[1].type == KL_SQL_BYTES ? cells[1].s : KL_STR(""));
-        if (!v[n].key.p || !v[n++].value.p) {
+    kl_kine_records_init(&all);
+    while ((r = c->driver->fetch(c, cells, err)) == 1) {
+        struct kl_str value = cells[1].type == KL_SQL_BYTES ? cells[1].s : KL_STR("");
+        if (kl_kine_records_add(&all, cells[0].s, value)) {
             r = kl_error_set(err, KL_ENOMEM, "datastore %s: K3s' records: out of memory", c->name);
             break;
         }
     }
     c->driver->finish(c);
-    r = r < 0 ? r : o->take_over_check(o->take_over_arg, v, n, err);
-    kl_arena_fini(&a);
+    r = r < 0 ? r : o->take_over_check(o->take_over_arg, all.v, all.n, err);
+    kl_kine_records_fini(&all);
     return r;
 }
 

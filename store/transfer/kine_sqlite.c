@@ -16,8 +16,6 @@
 // Rows of kine's own: where compaction stands, and revisions that it filled.
 #define OWN_ROWS "(name = 'compact_rev_key' OR (name GLOB 'gap-[0-9]*' AND value IS NULL))"
 
-enum { MAX_RECORDS = 16 << 20 };
-
 struct found {
     int64_t rows, keys, leases, rev, compact_rev;
     char bootstrap[256];
@@ -118,41 +116,35 @@ static int keep_copy(sqlite3 *db, const char *path, char *ret, size_t n, struct 
     return r;
 }
 
+static struct kl_str cell(sqlite3_stmt *st, int i)
+{
+    const void *p = sqlite3_column_blob(st, i);
+    return (struct kl_str){p ? p : "", (size_t)sqlite3_column_bytes(st, i)};
+}
+
 static int check(sqlite3 *db, const char *path, const struct kl_store_options *o,
                  struct kl_error *err)
 {
-    struct kl_kine_record v[KL_KINE_RECORDS];
-    struct kl_buf texts; // all of them, as a row is gone with the next
+    struct kl_kine_records all; // a row is gone with the next
     sqlite3_stmt *st = NULL;
-    size_t n = 0, at = 0;
     int r, rc = 0;
     if (!o->take_over_check)
         return 0;
-    kl_buf_init(&texts, MAX_RECORDS);
+    kl_kine_records_init(&all);
     r = sqlite3_prepare_v2(db,
                            "SELECT name, value FROM kine WHERE id IN (SELECT MAX(id) FROM kine"
                            " WHERE name GLOB '/bootstrap/*' GROUP BY name) AND deleted = 0",
                            -1, &st, NULL);
-    while (!r && n < KL_KINE_RECORDS && (r = sqlite3_step(st)) == SQLITE_ROW) {
-        v[n].key.n = (size_t)sqlite3_column_bytes(st, 0);
-        kl_buf_append(&texts, sqlite3_column_blob(st, 0), v[n].key.n);
-        v[n].value.n = (size_t)sqlite3_column_bytes(st, 1);
-        kl_buf_append(&texts, sqlite3_column_blob(st, 1), v[n++].value.n);
+    while (!r && !rc && (r = sqlite3_step(st)) == SQLITE_ROW) {
         r = 0;
+        if (kl_kine_records_add(&all, cell(st, 0), cell(st, 1)))
+            rc = kl_error_set(err, KL_ENOMEM, "datastore %s: K3s' records: out of memory", path);
     }
     if (r && r != SQLITE_DONE)
         rc = fail(db, path, err, "kine's table");
     sqlite3_finalize(st);
-    if (!rc && texts.err)
-        rc = kl_error_set(err, texts.err, "datastore %s: K3s' records: %s", path,
-                          kl_err_text(texts.err));
-    for (size_t i = 0; i < n && !rc; i++) {
-        v[i].key.p = texts.p + at;
-        v[i].value.p = v[i].key.p + v[i].key.n;
-        at += v[i].key.n + v[i].value.n;
-    }
-    rc = rc ? rc : o->take_over_check(o->take_over_arg, v, n, err);
-    kl_buf_fini(&texts);
+    rc = rc ? rc : o->take_over_check(o->take_over_arg, all.v, all.n, err);
+    kl_kine_records_fini(&all);
     return rc;
 }
 
