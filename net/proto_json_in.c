@@ -35,6 +35,47 @@ static bool decode_base64(struct kl_str s, struct kl_buf *out)
     return true;
 }
 
+static size_t count_digits(struct kl_str s, size_t at)
+{
+    size_t n = 0;
+    while (at + n < s.n && s.p[at + n] >= '0' && s.p[at + n] <= '9')
+        n++;
+    return n;
+}
+
+// How much of `s` is a number as JSON writes it, up to something else that could end one; 0: none.
+static size_t number_length(struct kl_str s)
+{
+    size_t i = s.n && s.p[0] == '-', n = count_digits(s, i), k;
+    if (!n || (n > 1 && s.p[i] == '0'))
+        return 0;
+    i += n;
+    if (i < s.n && s.p[i] == '.' && (n = count_digits(s, i + 1)))
+        i += 1 + n;
+    if (i < s.n && (s.p[i] == 'e' || s.p[i] == 'E')) {
+        k = i + 1 + (i + 1 < s.n && (s.p[i + 1] == '-' || s.p[i + 1] == '+'));
+        if (!(n = count_digits(s, k)))
+            return 0;
+        i = k + n;
+    }
+    bool more = i < s.n && (strchr("-+._", s.p[i]) || (s.p[i] >= '0' && s.p[i] <= '9') ||
+                            ((s.p[i] | 32) >= 'a' && (s.p[i] | 32) <= 'z'));
+    return more && s.p[i] ? 0 : i;
+}
+
+// As Go's unicode.IsSpace.
+static bool ends_in_space(struct kl_str s)
+{
+    static const char *const spaces[] = {
+        "\t",     "\n",     "\v",     "\f",     "\r",     " ",      "\xc2\x85", "\u00a0", "\u1680",
+        "\u2000", "\u2001", "\u2002", "\u2003", "\u2004", "\u2005", "\u2006",   "\u2007", "\u2008",
+        "\u2009", "\u200a", "\u2028", "\u2029", "\u202f", "\u205f", "\u3000"};
+    for (size_t i = 0; i < KL_COUNT(spaces); i++)
+        if (kl_str_ends(s, kl_str(spaces[i])))
+            return true;
+    return false;
+}
+
 // A number as JSON writes it, which must be whole: "1.50e2" is 150. Negative ones by *ret_minus.
 static bool whole_number(struct kl_str s, uint64_t *ret, bool *ret_minus)
 {
@@ -61,9 +102,10 @@ static bool whole_number(struct kl_str s, uint64_t *ret, bool *ret_minus)
     if (i < s.n && ++i < s.n && (s.p[i] == '-' || s.p[i] == '+'))
         minus_exponent = s.p[i++] == '-';
     for (; i < s.n; i++) {
-        if (s.p[i] < '0' || s.p[i] > '9' || exponent > 10000)
+        if (s.p[i] < '0' || s.p[i] > '9')
             return false;
-        exponent = exponent * 10 + (s.p[i] - '0');
+        if (exponent < 10000) // with more no number but 0 fits
+            exponent = exponent * 10 + (s.p[i] - '0');
     }
     long zeros = (minus_exponent ? -exponent : exponent) - point;
     for (; zeros < 0 && n && digits[n - 1] == '0'; zeros++)
@@ -88,9 +130,12 @@ static bool number_of(const struct kl_proto_field *f, struct kl_str s, uint64_t 
                     : f->flags & KL_PROTO_UNSIGNED ? UINT64_MAX
                                                    : INT64_MAX;
     bool can_minus = f->kind != KL_PROTO_UINT32 && !(f->flags & KL_PROTO_UNSIGNED);
-    // encoding/json's rules hold inside of quotes too
-    if (s.n > 1 && s.p[0] == '0' && s.p[1] >= '0' && s.p[1] <= '9')
+    // Of what is in quotes protojson reads the first token: what follows is not looked at, but no
+    // space may stand around it all.
+    size_t n = number_length(s);
+    if (n < s.n && ends_in_space(s))
         return false;
+    s.n = n;
     if (!whole_number(s, ret, &minus) || *ret > most + (minus && can_minus) ||
         (minus && *ret && !can_minus))
         return false;

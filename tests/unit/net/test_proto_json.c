@@ -107,6 +107,88 @@ static void test_round_trips(void **state)
     }
 }
 
+// Of a string protojson takes the first token, when that is a number: its answers (v1.36.11).
+static void test_quoted_numbers(void **state)
+{
+    // The string as JSON writes it; NULL: refused.
+    static const struct {
+        const char *text, *n;
+    } cases[] = {
+        {"1e", NULL},
+        {"1e+", NULL},
+        {"1e-", NULL},
+        {"1E", NULL},
+        {"1e1", "10"},
+        {"1e+1", "10"},
+        {"1e-1", NULL},
+        {"10e-1", "1"},
+        {"1.", NULL},
+        {"1.0", "1"},
+        {".5", NULL},
+        {".5e1", NULL},
+        {".", NULL},
+        {"-", NULL},
+        {"-.", NULL},
+        {"-0", "0"},
+        {"-01", NULL},
+        {"01", NULL},
+        {"00", NULL},
+        {"0", "0"},
+        {"+1", NULL},
+        {"1 2", "1"},
+        {"1 ", NULL},
+        {" 1", NULL},
+        {"1,", "1"},
+        {"1]", "1"},
+        {"1}x", "1"},
+        {"1:", "1"},
+        {"1x", NULL},
+        {"1_", NULL},
+        {"1-", NULL},
+        {"1+", NULL},
+        {"1.0.0", NULL},
+        {"1e1.0", NULL},
+        {"1e1e1", NULL},
+        {"", NULL},
+        {"null", NULL},
+        {"1\\n2", "1"},
+        {"1\\u00e92", "1"},
+        {"1\\t", NULL},
+        {"0e99999999999", "0"},
+        {"0.0e5", "0"},
+        {"1e2147483648", NULL},
+        {"1e18", "1000000000000000000"},
+        {"1e19", NULL},
+        {"9223372036854775807", "9223372036854775807"},
+        {"9223372036854775808", NULL},
+        {"-9223372036854775808", "-9223372036854775808"},
+        {"12e-1", NULL},
+        {"120e-1", "12"},
+        {"1.50e2", "150"},
+        {"0x1", NULL},
+        {"1\\\"", "1"},
+        {"\\\"1\\\"", NULL},
+        {"1\\u0000", "1"},
+        {"1/", "1"},
+        {"{", NULL},
+        {"1e5,", "100000"},
+    };
+    for (size_t i = 0; i < KL_COUNT(cases); i++) {
+        char json[64], back[64];
+        struct kl_buf wire;
+        struct kl_error err = {0};
+        snprintf(json, sizeof(json), "{\"n\":\"%s\"}", cases[i].text);
+        int r = wire_of(&wire, json, &err);
+        if (!cases[i].n != (r == KL_EBADREQUEST))
+            fail_msg("%s: %d %s", json, r, err.msg);
+        bool zero = cases[i].n && strcmp(cases[i].n, "0") == 0;
+        snprintf(back, sizeof(back), zero ? "{}" : "{\"n\":\"%s\"}", cases[i].n);
+        if (!r)
+            check_json(kl_buf_str(&wire), back);
+        kl_buf_fini(&wire);
+    }
+}
+
 // The words are protojson's and encoding/json's.
 static void test_refusals(void **state)
 {
@@ -235,9 +317,10 @@ static void test_edges(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trips), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_depth),       cmocka_unit_test(test_bad_wire),
-        cmocka_unit_test(test_edges),       cmocka_unit_test(test_room),
+        cmocka_unit_test(test_round_trips), cmocka_unit_test(test_quoted_numbers),
+        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_bad_wire),    cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
