@@ -3,6 +3,7 @@
 // node. Upgrades (WebSocket and SPDY alike) are passed through byte by byte.
 #include "apiserver/connect.h"
 #include "apiserver/auth/auth.h"
+#include "apiserver/proxy/proxy.h"
 #include "apiserver/relay.h"
 
 enum { ERROR_BODY_MAX = 64 * 1024, MAX_FORWARDED = 48 };
@@ -265,15 +266,8 @@ void kl_connect_run(struct kl_api_call *c, const struct kl_value *options)
 {
     struct kl_req *r = &c->req;
     struct kl_value own;
-    if (r->info.res->index != KL_RES_core_v1_pods || kl_str_eqz(r->info.sub, "proxy")) {
-        if (!kl_api_object(r->al, r->arena, r->info.res->index, r->info.ns, r->info.name)) {
-            kl_fail_not_found(r);
-            kl_req_fail(r);
-            return;
-        }
-        kl_fail_set(r, 503, "ServiceUnavailable", "no endpoints available for service \"%.*s\"",
-                    KL_PRI(r->info.name));
-        kl_req_fail(r);
+    if (kl_is_proxy(&r->info)) {
+        kl_proxy_run(c, options);
         return;
     }
     struct kl_object *pod =

@@ -173,6 +173,7 @@ void kl_req_info_parse(struct kl_arena *a, struct kl_str method, struct kl_str p
     } else {
         ret->verb = KL_STR("");
         ret->op = KL_VERB_COUNT;
+        ret->is_options = kl_str_eqz(method, "OPTIONS");
     }
     if (kl_str_eqz(parts[at], "namespaces") && n - at > 1) {
         ret->ns = parts[at + 1];

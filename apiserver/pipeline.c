@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From an authenticated request to what answers it.
 #include "apiserver/auth/auth.h"
+#include "apiserver/proxy/proxy.h"
 #include "apiserver/strategy.h"
 #include "object/names.h"
 
@@ -35,7 +36,8 @@ static int check_target(struct kl_req *r)
         !(i->res->index == KL_RES_core_v1_namespaces && kl_str_eq(i->ns, i->name)))
         return no_such_path(r);
     uint32_t verbs = i->subres ? i->subres->verbs : i->res->verbs;
-    if (i->op == KL_VERB_COUNT || !(verbs & KL_VERB_BIT(i->op)))
+    bool passed_on = i->is_options && kl_is_proxy(i);
+    if (!passed_on && (i->op == KL_VERB_COUNT || !(verbs & KL_VERB_BIT(i->op))))
         return kl_fail_method(r), KL_EMETHOD;
     if (i->res->namespaced && !in_ns && i->name.n)
         return no_such_path(r);

@@ -28,7 +28,8 @@ struct kl_req_info {
     bool is_resource;
     struct kl_str path; // percent-decoded, for non-resource requests
     struct kl_str verb; // "get", "list", ... or the lower-case method of non-resources
-    enum kl_verb op;    // of a resource request
+    enum kl_verb op;    // of a resource request; KL_VERB_COUNT: of none of them
+    bool is_options;    // OPTIONS, which only proxies pass on
     struct kl_str prefix, group, version, plural, sub, ns, name;
     struct kl_str rest;                  // path behind the subresource (proxy)
     const struct kl_resource *res;       // NULL: no such resource

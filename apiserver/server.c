@@ -105,6 +105,8 @@ static void loop_end(struct kl_task *t)
     kl_deadline_loop_fini(al);
     if (al->http)
         kl_http_client_close(al->http);
+    kl_tls_ctx_unref(al->proxy_tls);
+    al->proxy_tls = NULL;
     kl_aggregate_loop_fini(al);
     kl_fair_loop_fini(al);
     kl_hooks_loop_fini(al);

@@ -45,6 +45,7 @@ struct kl_api_loop {
     struct kl_ask_loop *asks;            // webhook calls of both; made on first use
     struct kl_revocations *revoked;      // auth/revoke.c
     struct kl_http_client *http;         // to kubelets; made on first use
+    struct kl_tls_ctx *proxy_tls;        // proxy/locate.c; made on first use
     struct kl_aggregate_loop *aggregate; // aggregate/remote.c; made on first use
     struct kl_webhook_loop *webhooks;    // webhook.c; made on first use
     struct kl_hooks *hooks;              // admission/hooks.c: policies and webhooks

@@ -27,3 +27,9 @@ struct kl_service_end {
 // KL_EUNAVAILABLE with upstream's words; KL_ENOMEM. *ret says as much as is known in any case.
 int kl_service_find(struct kl_api_loop *al, struct kl_arena *a, struct kl_str ns,
                     struct kl_str name, int port, struct kl_service_end *ret, struct kl_error *err);
+// The same for a port by its name or number ("": the one without a name), at an address of a pod
+// that is there and has it (registry/core/service ResourceLocation). A Service is looked for only
+// where its port is a number.
+int kl_service_find_pod(struct kl_api_loop *al, struct kl_arena *a, struct kl_str ns,
+                        struct kl_str name, struct kl_str port, struct kl_service_end *ret,
+                        struct kl_error *err);

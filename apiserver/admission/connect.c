@@ -3,6 +3,8 @@
 // before anything is connected (handlers.ConnectResource).
 #include "apiserver/admission/chain_int.h"
 #include "apiserver/connect.h"
+#include "apiserver/info.h"
+#include "apiserver/proxy/proxy.h"
 
 struct connecting {
     struct kl_admit ad;
@@ -36,10 +38,12 @@ static const struct form *form_of(const struct kl_req *r)
 static int read_options(struct kl_api_call *c, const struct form *f, struct kl_value *ret)
 {
     struct kl_req *r = &c->req;
-    int rc = kl_connect_options(r, kl_http_query(c->hr), kl_type(f->type), ret);
-    if (rc || strcmp(f->sub, "proxy") != 0)
-        return rc;
-    if (kl_set(r->arena, ret, KL_F_path, kl_string(r->info.rest))) {
+    if (strcmp(f->sub, "proxy") != 0)
+        return kl_connect_options(r, kl_http_query(c->hr), kl_type(f->type), ret);
+    // The query is for the program that is reached.
+    struct kl_str path = kl_proxy_path(r);
+    *ret = kl_new_struct();
+    if (!path.p || (path.n && kl_set(r->arena, ret, KL_F_path, kl_string(path)))) {
         kl_fail_oom(r);
         return KL_ENOMEM;
     }
@@ -68,6 +72,11 @@ void kl_admit_connect(struct kl_api_call *c)
     const struct form *f = form_of(r);
     if (!f) { // log: a GET
         kl_connect_run(c, NULL);
+        return;
+    }
+    if (kl_query_has(kl_http_query(c->hr), KL_STR("dryRun"))) {
+        kl_fail_bad(r, "dryRun is not supported");
+        kl_req_fail(r);
         return;
     }
     struct connecting *x = KL_ARENA_NEW(r->arena, struct connecting);

@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Streams of pods on their way to the kubelet, which is a small one of this program: who may open
-them, and that the kubelet is told what admission saw and nothing else."""
+them, and that the kubelet is told what admission saw and nothing else. And what goes through the
+proxies of pods, services and nodes to a program that is none of the cluster's."""
 import base64
+import gzip
+import http.client
 import json
 import os
 import socket
 import ssl
 import subprocess
 import threading
-from lib import KINGLET, Server, check, equal, holds, run, temp_dir, wait_for
+from lib import KINGLET, Server, check, equal, holds, own_address, run, temp_dir, wait_for
 
 server = Server()
 PODS = "/api/v1/namespaces/default/pods"
@@ -20,9 +23,10 @@ TOKEN_PREFIX = "base64url.bearer.authorization.k8s.io."
 class Kubelet:
     """Answers every upgrade with 101 and an open connection, everything else with a log."""
 
-    def __init__(self):
+    def __init__(self, address):
         self.seen = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = address
+        self.listener = socket.create_server((address, 0))
         self.port = self.listener.getsockname()[1]
 
     def start(self, tls):
@@ -30,7 +34,7 @@ class Kubelet:
         d = temp_dir()
         key, csr, crt, ext = (os.path.join(d, f) for f in ("key", "csr", "crt", "ext"))
         with open(ext, "w") as f:
-            f.write("subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\n")
+            f.write(f"subjectAltName=IP:{self.address}\nextendedKeyUsage=serverAuth\n")
         for args in (["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
                       "-keyout", key, "-out", csr, "-subj", "/O=system:nodes/CN=system:node:n"],
                      ["x509", "-req", "-in", csr, "-CA", f"{tls}/server-ca.crt", "-CAkey",
@@ -67,7 +71,7 @@ class Kubelet:
             f.read()  # until the other side ends
 
 
-kubelet = Kubelet()
+kubelet = Kubelet("127.0.0.1")
 
 
 def opened(path, user=None, token=None, protocols=PROTOCOL, method="GET"):
@@ -207,6 +211,359 @@ def test_revocation_ends_it():
     except ConnectionError:
         pass
     c.close()
+
+
+# ---- proxies
+
+ADDRESS = own_address()  # proxies refuse the loopback's
+PROXY = f"{PODS}/web/proxy"
+PAGE = ('<html><A HREF="/x?a=1&amp;b=2#f">x</a><img src=rel.png><a href="http://%s/y/">y</a>'
+        '<a href="https://elsewhere/z">z</a><script>"</a href=/no>"</script></html>')
+PAGE_SEEN = (f'<html><a href="{PROXY}/x?a=1&amp;b=2#f">x</a><img src="rel.png"><a href="{PROXY}/y/">y</a>'
+             '<a href="https://elsewhere/z">z</a><script>"</a href=/no>"</script></html>')
+
+
+class Program:
+    """What listens in a pod: it tells what it was asked, or does what the path says."""
+
+    def __init__(self, tls=None):
+        self.listener = socket.create_server((ADDRESS, 0))
+        self.port = self.listener.getsockname()[1]
+        self.tls = tls
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            s = self.listener.accept()[0]
+            threading.Thread(target=self.serve, args=(s,), daemon=True).start()
+
+    def serve(self, s):
+        try:
+            if self.tls:
+                s = self.tls.wrap_socket(s, server_side=True)
+            with s, s.makefile("rwb") as f:
+                while self.answer(f):
+                    f.flush()
+        except OSError:
+            pass  # the other side went away
+
+    @staticmethod
+    def piece(f):
+        data = f.read(int(f.readline(), 16))
+        f.readline()
+        return data
+
+    def answer(self, f):
+        line = f.readline().decode().split()
+        if not line:
+            return False
+        headers = {}
+        while head := f.readline().decode().strip():
+            name, value = head.split(":", 1)
+            headers[name.lower()] = value.strip()
+        path = line[1].split("?")[0]
+        chunked = headers.get("transfer-encoding") == "chunked"
+
+        def say(status, extra, body):
+            f.write(f"HTTP/1.1 {status} OK\r\n{extra}Content-Length: {len(body)}\r\n\r\n".encode())
+            f.write(b"" if line[0] == "HEAD" else body)
+            return True
+        if path == "/back":  # each piece as it comes
+            f.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n")
+            f.flush()
+            while data := self.piece(f):
+                f.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+                f.flush()
+            f.write(b"0\r\nX-Sum: 42\r\n\r\n")
+            return True
+        if path == "/full":  # nobody reads what follows
+            say(413, "Connection: close\r\n", b"too much")
+            f.flush()
+            return False
+        if path == "/join" and "upgrade" in headers:
+            f.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n"
+                    b"X-Asked: " + line[1].encode() + b"\r\n\r\nhello")
+            f.flush()
+            f.write(f.readline())
+            f.flush()
+            return False
+        if path == "/stay" and "upgrade" in headers:
+            return say(403, "", b"not here")
+        if path == "/ignore" and "upgrade" in headers:
+            return say(200, "", b"what?")
+        body = b"".join(iter(lambda: self.piece(f), b"")) if chunked else \
+            f.read(int(headers.get("content-length", 0)))
+        page = (PAGE % f"{ADDRESS}:{self.port}").encode()
+        if path == "/page":
+            return say(200, "Content-Type: text/html; charset=utf-8\r\n"
+                       "Access-Control-Allow-Origin: *\r\nX-Own: 1\r\n", page)
+        if path == "/packed":
+            return say(200, "Content-Type: text/html\r\nContent-Encoding: gzip\r\n", gzip.compress(page))
+        if path == "/text":
+            return say(200, "Content-Type: text/plain\r\n", page)
+        if path == "/moved":
+            return say(302, "Location: /there?x=1\r\n", b"")
+        if path == "/lost":
+            return say(302, "Location: http://[x/\r\n", b"")
+        if path == "/cut":
+            f.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort")
+            f.flush()
+            return False
+        told = {"asked": line[:2], "headers": headers, "bytes": len(body), "body": body[:100].decode()}
+        return say(200, "Content-Type: application/json\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n"
+                   "Connection: X-Hop\r\nX-Hop: 1\r\n", json.dumps(told).encode())
+
+
+def with_status(path, status):
+    server.api("PATCH", f"{path}/status", json.dumps({"status": status}),
+               headers={"Content-Type": "application/merge-patch+json"})
+
+
+def told(path, method="GET", body=None, headers=None):
+    status, _, text = server.raw(method, path, body, headers)
+    equal(status, 200, f"{method} {path}: {text}")
+    return json.loads(text)
+
+
+def refused(path, method="GET", **more):
+    status, _, text = server.raw(method, path, **more)
+    said = json.loads(text)
+    return status, said.get("reason"), said["message"]
+
+
+def test_proxies_have_programs():
+    if not ADDRESS:
+        print("     no address but the loopback's: proxies are left out")
+        return
+    global program, secret
+    program = Program()
+    secret = Program(tls=kubelet.context)
+    server.api("POST", PODS, {"metadata": {"name": "web", "labels": {"app": "web"}}, "spec": {
+        "nodeName": "n", "containers": [{"name": "a", "image": "i", "ports": [
+            {"name": "http", "containerPort": program.port},
+            {"name": "https", "containerPort": secret.port}]}]}})
+    with_status(f"{PODS}/web", {"podIP": ADDRESS, "podIPs": [{"ip": ADDRESS}], "phase": "Running", "conditions": [
+        {"type": "Ready", "status": "True"}]})
+
+
+def of_proxies(test):
+    def left_out():
+        if ADDRESS:
+            test()
+    return left_out
+
+
+@of_proxies
+def test_proxy_passes_on():
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+        body = None if method in ("GET", "OPTIONS") else "some words"
+        got = told(f"{PROXY}/a%20b/../c//d%2Fe/?q=%2F&dry=1&limit=many&watch=1", method, body, {
+            "Content-Type": "text/x", "X-Mine": "1", "Connection": "X-Gone", "X-Gone": "1", "TE": "trailers",
+            "Cookie": "c=1", "X-Forwarded-For": "192.0.2.7", "X-Remote-User": "me", "Proxy-Authorization": "no"})
+        equal(got["asked"], [method, "/c/d/e/?q=%2F&dry=1&limit=many&watch=1"])
+        equal(got["body"], body or "")
+        h = got["headers"]
+        equal({n: h.get(n) for n in ("x-mine", "x-gone", "cookie", "x-remote-user", "proxy-authorization",
+                                     "authorization", "x-forwarded-host", "x-forwarded-proto", "content-type")},
+              {"x-mine": "1", "x-gone": None, "cookie": "c=1", "x-remote-user": None,
+               "proxy-authorization": None, "authorization": None, "x-forwarded-host": None,
+               "x-forwarded-proto": None, "content-type": "text/x"})
+        equal(h["x-forwarded-for"], "192.0.2.7, 127.0.0.1")
+        check(h["host"].startswith("127.0.0.1:"), h["host"])
+    h = told(f"{PROXY}/a/b/")["headers"]
+    equal(h["x-forwarded-uri"], f"{PROXY}/a/b/")
+    equal(told(PROXY, "POST")["asked"], ["POST", "/"])
+    equal(told(f"{PROXY}/")["asked"], ["GET", "/"])
+    equal(told(f"{PODS}/web:{program.port}/proxy/p")["asked"][1], "/p")
+    equal(told(f"{PODS}/http:web:/proxy/p")["asked"][1], "/p")
+    equal(told(f"{PODS}/https:web:{secret.port}/proxy/p")["asked"][1], "/p")
+    equal(json.loads(server.kubectl("get", "--raw", f"{PROXY}/k?x=1"))["asked"], ["GET", "/k?x=1"])
+
+
+@of_proxies
+def test_proxy_passes_back():
+    status, headers, text = server.raw("GET", f"{PROXY}/x")
+    equal((headers.get("content-type"), headers.get("x-hop"), headers.get("cache-control")),
+          ("application/json", None, "no-cache, private"))
+    status, headers, text = server.raw("GET", f"{PROXY}?a=1&b=%2F")
+    equal((status, headers.get("location"), text), (301, f"{PROXY}/?a=1&b=%2F", b""))
+    equal(server.raw("HEAD", PROXY)[0], 301)
+    status, headers, text = server.raw("HEAD", f"{PROXY}/text")
+    equal((status, headers.get("content-type"), text), (200, "text/plain", b""))
+    status, headers, text = server.raw("GET", f"{PROXY}/moved")
+    equal((status, headers.get("location")), (302, f"{PROXY}/there?x=1"))
+    equal(refused(f"{PROXY}/lost")[:2], (500, "InternalError"))
+    try:
+        server.raw("GET", f"{PROXY}/cut")
+        check(False, "half an answer looks whole")
+    except (OSError, http.client.HTTPException):
+        pass
+
+
+@of_proxies
+def test_proxy_changes_pages():
+    status, headers, text = server.raw("GET", f"{PROXY}/page")
+    equal((status, text.decode()), (200, PAGE_SEEN))
+    equal((headers.get("x-own"), headers.get("access-control-allow-origin")), ("1", None))
+    text = server.raw("GET", f"{PROXY}/packed", headers={"Accept-Encoding": "gzip"})[2]
+    equal(gzip.decompress(text).decode(), PAGE_SEEN)
+    equal(server.raw("GET", f"{PROXY}/text")[2].decode(), PAGE % f"{ADDRESS}:{program.port}")
+
+
+@of_proxies
+def test_proxy_keeps_nothing_back():
+    c = server.connect()
+    c.connect()
+    c.sock.sendall((f"POST {PROXY}/back HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+                    "TE: trailers\r\n\r\n").encode())
+    f = c.sock.makefile("rb")
+    for i in range(5):  # the answer comes while the request goes on
+        c.sock.sendall(f"3\r\nn{i}\n\r\n".encode())
+        if not i:
+            equal(f.readline().split()[1], b"200")
+            headers = {}
+            while line := f.readline().decode().strip():
+                name, value = line.lower().split(": ", 1)
+                headers[name] = value
+            equal((headers.get("trailer"), headers.get("transfer-encoding")), ("x-sum", "chunked"))
+        equal(Program.piece(f), f"n{i}\n".encode())
+    c.sock.sendall(b"0\r\n\r\n")
+    equal(f.readline(), b"0\r\n")
+    equal(f.readline().lower(), b"x-sum: 42\r\n")
+    c.close()
+    big = "x" * 9000000  # more than a body for this server may have
+    equal(told(f"{PROXY}/x", "POST", big)["bytes"], len(big))
+    equal(told(f"{PODS}/https:web:{secret.port}/proxy/x", "PUT", big)["bytes"], len(big))
+    status, _, text = server.raw("POST", f"{PROXY}/full", "a few words")
+    equal((status, text), (413, b"too much"))
+
+
+def joined(path, user=None):
+    """(status, headers, what was said before the end) of an upgrade."""
+    c = server.connect()
+    c.connect()
+    c.sock.sendall((f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: x\r\nConnection: Upgrade\r\n"
+                    + (f"Impersonate-User: {user}\r\n" if user else "") + "\r\n").encode())
+    with c.sock.makefile("rb") as f:
+        status = int(f.readline().split()[1])
+        headers = {}
+        while line := f.readline().decode().strip():
+            name, value = line.split(": ", 1)
+            headers[name.lower()] = value
+        if status == 101:
+            c.sock.sendall(b"word\n")
+            text = f.read()
+        else:
+            text = f.read(int(headers["content-length"]))
+    c.close()
+    return status, headers, text
+
+
+@of_proxies
+def test_proxy_joins_upgrades():
+    status, headers, text = joined(f"{PROXY}/join?q=1")
+    equal((status, headers.get("x-asked"), text), (101, "/join", b"helloword\n"))
+    status, _, text = joined(f"{PROXY}/stay")
+    equal((status, text), (403, b"not here"))
+    status, _, text = joined(f"{PROXY}/ignore")
+    equal((status, json.loads(text)["message"]), (500, "invalid upgrade response: status code 200"))
+
+
+@of_proxies
+def test_proxy_says_why_not():
+    server.api("POST", PODS, {"metadata": {"name": "bare"}, "spec": {"containers": [{"name": "a", "image": "i"}]}})
+    server.api("POST", PODS, {"metadata": {"name": "here"}, "spec": {"containers": [{"name": "a", "image": "i"}]}})
+    with_status(f"{PODS}/here", {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]})
+    held = socket.socket()  # a port that is taken, and refuses
+    held.bind((ADDRESS, 0))
+    closed = held.getsockname()[1]
+    for path, want in (
+            ("bare/proxy/", (400, "BadRequest", "address not allowed")),
+            ("here/proxy/", (400, "BadRequest", "address not allowed")),
+            ("nosuch:80/proxy/", (404, "NotFound", 'pods "nosuch" not found')),
+            ("ftp:web:80/proxy/", (400, "BadRequest", 'invalid pod request "ftp:web:80"')),
+            ("a:b:c:d/proxy/", (400, "BadRequest", 'invalid pod request "a:b:c:d"')),
+            (f"web:{closed}/proxy/", (503, "ServiceUnavailable", "error trying to reach service: dial tcp "
+                                      f"{ADDRESS}:{closed}: connect: connection refused")),
+            ("web/proxy/?dryRun=All", (400, "BadRequest", "dryRun is not supported"))):
+        equal(refused(f"{PODS}/{path}"), want, path)
+    equal(joined(f"{PODS}/web:{closed}/proxy/x")[0], 500)
+    held.close()
+    equal(refused("/api/v1/nodes/n/proxy/"), (400, "BadRequest", "address not allowed"))
+    equal(refused("/api/v1/nodes/nosuch/proxy/"), (404, "NotFound", 'nodes "nosuch" not found'))
+    equal(server.raw("GET", f"/api/v1/proxy/namespaces/default/pods/web/")[0], 404)
+
+
+@of_proxies
+def test_proxy_of_services():
+    services = "/api/v1/namespaces/default/services"
+    server.api("POST", services, {"metadata": {"name": "web"}, "spec": {
+        "selector": {"app": "web"}, "publishNotReadyAddresses": True, "ports": [{"name": "plain", "port": 80, "targetPort": "http"}, {"name": "tls", "port": 443, "targetPort": "https"}]}})
+    server.api("POST", services, {"metadata": {"name": "alone"}, "spec": {"selector": {"app": "none"}, "ports": [
+        {"port": 80}]}})
+    server.api("POST", services, {"metadata": {"name": "open"}, "spec": {"ports": [{"port": 80}]}})
+    wait_for(lambda: server.raw("GET", f"{services}/web:plain/proxy/")[0] == 200, "its endpoints")
+    for name in ("web:plain", "web:80", "http:web:plain", "https:web:tls", "https:web:443"):
+        equal(told(f"{services}/{name}/proxy/s")["asked"][1], "/s", name)
+    for name, want in (
+            ("web:81", (503, "ServiceUnavailable", 'no service port 81 found for service "web"')),
+            ("web", (503, "ServiceUnavailable", 'no endpoints available for service "web"')),
+            ("web:none", (503, "ServiceUnavailable", 'no endpoints available for service "web:none"')),
+            ("nosuch", (404, "NotFound", 'endpoints "nosuch" not found')),
+            ("nosuch:80", (404, "NotFound", 'services "nosuch" not found')),
+            ("open", (404, "NotFound", 'endpoints "open" not found')),
+            ("ftp:web:80", (400, "BadRequest", 'invalid service request "ftp:web:80"'))):
+        equal(refused(f"{services}/{name}/proxy/"), want, name)
+    status, reason, said = refused(f"{services}/alone/proxy/")
+    equal((status, reason), (503, "ServiceUnavailable"))
+    holds(said, 'no endpoints available for service "alone"')
+
+
+@of_proxies
+def test_proxy_of_nodes():
+    own = Kubelet(ADDRESS)
+    own.start(os.path.join(server.data, "server/tls"))
+    server.api("POST", "/api/v1/nodes", {"metadata": {"name": "m"}})
+    equal(refused("/api/v1/nodes/m/proxy/")[2], "no preferred addresses found; known addresses: []")
+    with_status("/api/v1/nodes/m", {"addresses": [{"type": "InternalIP", "address": ADDRESS}],
+                                    "daemonEndpoints": {"kubeletEndpoint": {"Port": own.port}}})
+    for name in ("m", f"m:{own.port}", f"http:m:{own.port}", "https:m:"):
+        own.seen.clear()
+        status, _, text = server.raw("GET", f"/api/v1/nodes/{name}/proxy/logs/?x=1")
+        equal((status, text, own.seen[0][0]), (200, b"line\n", "/logs/?x=1"), name)
+    equal(told(f"/api/v1/nodes/m:{program.port}/proxy/n")["asked"][1], "/n")
+
+
+@of_proxies
+def test_proxy_asks_first():
+    server.kubectl("create", "role", "looker", "--verb=get", "--resource=pods/proxy", "--resource-name=web")
+    server.kubectl("create", "rolebinding", "looker", "--role=looker", "--user=looker")
+    as_looker = {"Impersonate-User": "looker"}
+    wait_for(lambda: server.raw("GET", f"{PROXY}/x", headers=as_looker)[0] == 200, "its role")
+    check("impersonate-user" not in told(f"{PROXY}/x", headers=as_looker)["headers"], "it went on")
+    equal(joined(f"{PROXY}/join", "looker")[0], 101)
+    for method, verb in (("POST", "create"), ("PUT", "update"), ("PATCH", "patch"), ("DELETE", "delete")):
+        status, reason, said = refused(f"{PROXY}/x", method, headers=as_looker)
+        equal((status, reason), (403, "Forbidden"))
+        holds(said, f'cannot {verb} resource "pods/proxy"')
+    equal(server.raw("OPTIONS", f"{PROXY}/x", headers=as_looker)[0], 403)
+    equal(server.raw("GET", f"{PODS}/web:{program.port}/proxy/x", headers=as_looker)[0], 403)
+    server.apply({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+                  "metadata": {"name": "paths"}, "spec": {
+                      "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"],
+                                                              "operations": ["CONNECT"], "resources": ["pods/proxy"]}]},
+                      "validations": [{"expression": "object.kind == 'PodProxyOptions' && object.path != '/closed'",
+                                       "message": "closed"}]}},
+                 {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+                  "metadata": {"name": "paths"}, "spec": {"policyName": "paths", "validationActions": ["Deny"]}})
+    status, _, said = refused(f"{PROXY}/closed?path=/open")
+    equal(status, 422)
+    holds(said, "closed")
+    equal(told(f"{PROXY}/open?path=/closed")["asked"][1], "/open?path=/closed")
+    resources = {r["name"]: r for r in server.get("/api/v1")["resources"]}
+    for name, kind in (("pods", "PodProxyOptions"), ("services", "ServiceProxyOptions"), ("nodes", "NodeProxyOptions")):
+        r = resources[f"{name}/proxy"]
+        equal((r["kind"], r["verbs"]), (kind, ["create", "delete", "get", "patch", "update"]), name)
 
 
 if __name__ == "__main__":
