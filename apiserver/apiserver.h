@@ -38,6 +38,8 @@ int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver
 int kl_apiserver_renew(struct kl_apiserver *s, const struct kl_pki *fresh, struct kl_error *err);
 int kl_apiserver_port(const struct kl_apiserver *s);
 bool kl_apiserver_ready(const struct kl_apiserver *s); // any thread
+// Whether a row of kl_resources is served, by default or by --runtime-config. Any thread.
+bool kl_apiserver_serves(const struct kl_apiserver *s, const struct kl_resource *res);
 // Calls cb once on loops[0] when it is ready.
 void kl_apiserver_on_ready(struct kl_apiserver *s, void (*cb)(void *arg), void *arg);
 // Ends watches, lets requests in flight end (up to 2 s), closes; `done` runs on loops[0].

@@ -172,6 +172,35 @@ static void add_client_ca(struct kl_apiserver *s, struct kl_arena *a, struct kl_
     kl_buf_fini(&b);
 }
 
+// The role of a controller that runs behind the gate GenericWorkload (rbac/bootstrappolicy).
+static void add_group_roles(struct kl_apiserver *s, struct kl_arena *a,
+                            struct kl_bootstrap_row *rows, size_t *n)
+{
+    static const char meta[] =
+        "{\"metadata\":{\"name\":\"system:controller:podgroup-protection-controller\","
+        "\"labels\":{\"kubernetes.io/bootstrapping\":\"rbac-defaults\"},"
+        "\"annotations\":{\"rbac.authorization.kubernetes.io/autoupdate\":\"true\"}},";
+    if (!kl_gate_named_on(&s->gates, "GenericWorkload"))
+        return;
+    add(rows, n, KL_RES_rbac_v1_clusterroles, KL_BOOT_ROLE,
+        kl_arena_printf(a,
+                        "%s\"rules\":[{\"apiGroups\":[\"scheduling.k8s.io\"],"
+                        "\"resources\":[\"podgroups\"],"
+                        "\"verbs\":[\"get\",\"list\",\"update\",\"watch\"]},"
+                        "{\"apiGroups\":[\"\"],\"resources\":[\"pods\"],"
+                        "\"verbs\":[\"get\",\"list\",\"watch\"]}]}",
+                        meta));
+    add(rows, n, KL_RES_rbac_v1_clusterrolebindings, KL_BOOT_BINDING,
+        kl_arena_printf(a,
+                        "%s\"roleRef\":{\"apiGroup\":\"rbac.authorization.k8s.io\","
+                        "\"kind\":\"ClusterRole\","
+                        "\"name\":\"system:controller:podgroup-protection-controller\"},"
+                        "\"subjects\":[{\"kind\":\"ServiceAccount\","
+                        "\"name\":\"podgroup-protection-controller\","
+                        "\"namespace\":\"kube-system\"}]}",
+                        meta));
+}
+
 size_t kl_bootstrap_own_rows(struct kl_apiserver *s, struct kl_arena *a,
                              struct kl_bootstrap_row ret[KL_BOOT_MAX_OWN])
 {
@@ -181,5 +210,6 @@ size_t kl_bootstrap_own_rows(struct kl_apiserver *s, struct kl_arena *a,
         add_endpoints(s, a, ret, &n);
     if (s->o.pki)
         add_client_ca(s, a, ret, &n);
+    add_group_roles(s, a, ret, &n);
     return n;
 }

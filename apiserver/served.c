@@ -287,6 +287,11 @@ bool kl_is_served(const struct kl_apiserver *s, const struct kl_resource *r)
     return s->served && built_in ? s->served->on[r - kl_resources] : r->enabled;
 }
 
+bool kl_apiserver_serves(const struct kl_apiserver *s, const struct kl_resource *res)
+{
+    return kl_is_served(s, res);
+}
+
 static bool version_served(const struct kl_apiserver *s, const char *group, const char *version)
 {
     for (uint16_t i = 0; i < kl_nresources; i++)

@@ -36,6 +36,12 @@ static struct kl_client *client_for(void *arg, const char *user, const char *age
                                agent);
 }
 
+static bool serves(void *arg, const struct kl_resource *res)
+{
+    const struct kl_alone *x = arg;
+    return kl_apiserver_serves(x->api, res);
+}
+
 static void run_control(struct kl_task *t)
 {
     struct kl_alone *x = KL_CONTAINER_OF(t, struct kl_alone, start_control);
@@ -44,6 +50,7 @@ static void run_control(struct kl_task *t)
                                    .scheduler = x->o.scheduler,
                                    .identity = x->o.name,
                                    .client_for = client_for,
+                                   .serves = serves,
                                    .arg = x,
                                    .root_ca_pem = x->o.pki->server_ca,
                                    .signing = {.client_ca = x->o.pki->client_ca,

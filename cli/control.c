@@ -37,6 +37,12 @@ static struct kl_client *controller_client(void *arg, const char *user)
     return c->o.client_for(c->o.arg, user, "kube-controller-manager");
 }
 
+static bool controllers_serves(void *arg, const struct kl_resource *res)
+{
+    struct kl_control *c = arg;
+    return c->o.serves(c->o.arg, res);
+}
+
 static void start_controllers(struct kl_control *c)
 {
     struct kl_error err = {0};
@@ -46,6 +52,7 @@ static void start_controllers(struct kl_control *c)
         kl_log(KL_LOG_ERROR, "server", "controllers: %s", err.msg);
     struct kl_controllers_options o = {.loop = c->o.loop,
                                        .client_for = controller_client,
+                                       .serves = controllers_serves,
                                        .arg = c,
                                        .root_ca_pem = c->o.root_ca_pem,
                                        .signing = &c->o.signing,

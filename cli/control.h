@@ -14,6 +14,7 @@ struct kl_control_options {
     const char *identity;        // of this server in Leases; borrowed for the start
     // A client that acts as this user, owned by the caller of it. NULL: failed.
     struct kl_client *(*client_for)(void *arg, const char *user, const char *agent);
+    bool (*serves)(void *arg, const struct kl_resource *res); // what the API server serves
     void *arg;
     struct kl_str root_ca_pem;        // borrowed to the end
     struct kl_signing signing;        // likewise; without keys no certificates are signed

@@ -42,6 +42,12 @@ static struct kl_client *client_for(void *arg, const char *user, const char *age
     return make_client(s, s->controllers_loop, user, account ? account_groups : NULL, agent);
 }
 
+static bool serves(void *arg, const struct kl_resource *res)
+{
+    const struct kl_server *s = arg;
+    return kl_apiserver_serves(s->api, res);
+}
+
 static void run_controllers(struct kl_task *t)
 {
     struct kl_server *s = KL_CONTAINER_OF(t, struct kl_server, start_controllers);
@@ -51,6 +57,7 @@ static void run_controllers(struct kl_task *t)
                                    .elect = kl_store_is_shared(s->store),
                                    .identity = s->o.node_name,
                                    .client_for = client_for,
+                                   .serves = serves,
                                    .arg = s,
                                    .root_ca_pem = s->pki->server_ca,
                                    .signing = {.client_ca = s->pki->client_ca,

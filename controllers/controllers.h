@@ -22,6 +22,8 @@ struct kl_controllers_options {
     // "system:serviceaccount:kube-system:NAME" for what each controller writes). The controllers
     // own it and free it. NULL: failed.
     struct kl_client *(*client_for)(void *arg, const char *user);
+    // Whether the API server serves a row of kl_resources. NULL: what it serves by default.
+    bool (*serves)(void *arg, const struct kl_resource *res);
     void *arg;
     struct kl_str root_ca_pem; // of kube-root-ca.crt; empty: no publisher. Borrowed for the start.
     const struct kl_signing *signing; // NULL: no certificates are signed. Borrowed for the start.

@@ -13,12 +13,15 @@ struct kl_controller_env {
     struct kl_recorder *recorder;   // its component is the controller's
     struct kl_str root_ca_pem;
     const struct kl_signing *signing; // for the start only
+    bool (*serves)(void *arg, const struct kl_resource *res); // controllers.h; deletable.h uses it
+    void *serves_arg;
 };
 
 struct kl_controller {
     const char *name;      // as upstream's --controllers names it
     const char *user;      // the service account in kube-system
     const char *component; // of its Events
+    bool (*is_wanted)(const struct kl_controller_env *env); // NULL: always
     // Makes the controller: asks for informers, adds indexes and handlers. *ret is its own.
     int (*start)(const struct kl_controller_env *env, void **ret, struct kl_error *err);
     void (*stop)(void *self);
@@ -49,3 +52,4 @@ extern const struct kl_controller kl_policy_status_controller;
 extern const struct kl_controller kl_endpointslice_controller;
 extern const struct kl_controller kl_job_controller;
 extern const struct kl_controller kl_job_ttl_controller;
+extern const struct kl_controller kl_podgroup_protection_controller;

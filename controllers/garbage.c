@@ -587,11 +587,13 @@ static void on_kinds_synced(void *arg)
         kl_reconciler_start(c->reconciler);
 }
 
-static const struct kl_resource *custom_kind(void *arg, struct kl_str group, struct kl_str version,
-                                             struct kl_str kind)
+// What is not served by default.
+static const struct kl_resource *find_kind(void *arg, struct kl_str group, struct kl_str version,
+                                           struct kl_str kind)
 {
     struct collector *c = arg;
-    return c->kinds ? kl_kinds_find(c->kinds, group, version, kind) : NULL;
+    const struct kl_resource *res = kl_optional_kind(&c->env, group, version, kind);
+    return res || !c->kinds ? res : kl_kinds_find(c->kinds, group, version, kind);
 }
 
 static int start_monitors(struct collector *c)
@@ -600,7 +602,7 @@ static int start_monitors(struct collector *c)
         KL_VERB_BIT(KL_VERB_DELETE) | KL_VERB_BIT(KL_VERB_LIST) | KL_VERB_BIT(KL_VERB_WATCH);
     const struct kl_resource *res;
     uint16_t it = 0;
-    while ((res = kl_deletable_next(&it, verbs))) {
+    while ((res = kl_deletable_next(&c->env, &it, verbs))) {
         // Events own nothing and expire by themselves.
         if (res == kl_res(KL_RES_core_v1_events))
             continue;
@@ -626,7 +628,7 @@ static int start(const struct kl_controller_env *env, void **ret, struct kl_erro
     c->graph.attempt = on_attempt;
     c->graph.orphan = on_orphan;
     c->graph.misplaced = on_misplaced;
-    c->graph.kind = custom_kind;
+    c->graph.kind = find_kind;
     c->graph.arg = c;
     c->reconciler = kl_reconciler_new(&(struct kl_reconciler_opts){
         .name = "garbage-collector",

@@ -351,11 +351,11 @@ static void plan_rest(struct kl_plan *p, struct sweep *s)
         return;
     }
     const uint32_t verbs = KL_VERB_BIT(KL_VERB_DELETE) | KL_VERB_BIT(KL_VERB_LIST);
-    uint16_t it = 0, optional = 0;
+    uint16_t it = 0;
     const struct kl_resource *res;
     custom = 0;
-    while ((res = kl_deletable_next(&it, verbs)) || (res = kl_kinds_next(c->kinds, &custom)) ||
-           (res = kl_deletable_optional(&optional, verbs))) {
+    while ((res = kl_deletable_next(&c->env, &it, verbs)) ||
+           (res = kl_kinds_next(c->kinds, &custom))) {
         if (!res->namespaced || res == pods_res())
             continue;
         if (s->n % LISTS_AT_ONCE == 0)

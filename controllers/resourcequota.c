@@ -376,7 +376,7 @@ static int start(const struct kl_controller_env *env, void **ret, struct kl_erro
         (c->by_namespace = kl_informer_add_index(c->quotas, kl_index_namespace)) < 0 ||
         kl_reconciler_needs(c->reconciler, c->quotas) < 0)
         rc = KL_ENOMEM;
-    while (!rc && (res = kl_deletable_next(&it, verbs)))
+    while (!rc && (res = kl_deletable_next(&c->env, &it, verbs)))
         rc = add_measured(c, res);
     if (!rc)
         c->kinds = kl_kinds_new(&(struct kl_kinds_opts){

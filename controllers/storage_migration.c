@@ -11,6 +11,7 @@
 // resourceVersion alone: it changes nothing either, conflicts alike, and needs no apiVersion.
 #include "base/map.h"
 #include "controllers/controllers_int.h"
+#include "controllers/deletable.h"
 #include "controllers/kinds.h"
 #include <stdlib.h>
 
@@ -126,7 +127,7 @@ static const struct kl_resource *find_resource(const struct migrator *c, const s
     const uint32_t needed = KL_VERB_BIT(KL_VERB_LIST) | KL_VERB_BIT(KL_VERB_PATCH);
     for (uint16_t i = 0; i < kl_nresources; i++) {
         const struct kl_resource *r = &kl_resources[i];
-        if (r->etcd_prefix && r->enabled && (r->verbs & needed) == needed &&
+        if (r->etcd_prefix && (r->verbs & needed) == needed && kl_is_served_kind(&c->env, r) &&
             kl_str_eqz(group, r->group) && kl_str_eqz(plural, r->plural))
             return r;
     }

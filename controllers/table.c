@@ -3,14 +3,31 @@
 #include <stdlib.h>
 
 static const struct kl_controller *const table[] = {
-    &kl_serviceaccount_controller, &kl_root_ca_controller,       &kl_replicaset_controller,
-    &kl_replication_controller,    &kl_deployment_controller,    &kl_namespace_controller,
-    &kl_garbage_controller,        &kl_node_controller,          &kl_taint_eviction_controller,
-    &kl_pod_gc_controller,         &kl_resourcequota_controller, &kl_service_cidr_controller,
-    &kl_cronjob_controller,        &kl_disruption_controller,    &kl_csr_approving_controller,
-    &kl_csr_signing_controller,    &kl_csr_cleaner_controller,   &kl_pvc_protection_controller,
-    &kl_pv_protection_controller,  &kl_policy_status_controller, &kl_svm_controller,
-    &kl_endpointslice_controller,  &kl_job_controller,           &kl_job_ttl_controller,
+    &kl_serviceaccount_controller,
+    &kl_root_ca_controller,
+    &kl_replicaset_controller,
+    &kl_replication_controller,
+    &kl_deployment_controller,
+    &kl_namespace_controller,
+    &kl_garbage_controller,
+    &kl_node_controller,
+    &kl_taint_eviction_controller,
+    &kl_pod_gc_controller,
+    &kl_resourcequota_controller,
+    &kl_service_cidr_controller,
+    &kl_cronjob_controller,
+    &kl_disruption_controller,
+    &kl_csr_approving_controller,
+    &kl_csr_signing_controller,
+    &kl_csr_cleaner_controller,
+    &kl_pvc_protection_controller,
+    &kl_pv_protection_controller,
+    &kl_policy_status_controller,
+    &kl_svm_controller,
+    &kl_endpointslice_controller,
+    &kl_job_controller,
+    &kl_job_ttl_controller,
+    &kl_podgroup_protection_controller,
 };
 
 #define INFORMER_USER "system:kube-controller-manager"
@@ -88,6 +105,17 @@ static int start_one(struct kl_controllers *c, const struct kl_controllers_optio
                      const struct kl_controller *def, struct kl_str root_ca, struct kl_error *err)
 {
     struct running *r = &c->running[c->n];
+    struct kl_controller_env env = {
+        .timers = c->timers,
+        .informers = c->informers,
+        .lister = c->client,
+        .root_ca_pem = root_ca,
+        .signing = o->signing,
+        .serves = o->serves,
+        .serves_arg = o->arg,
+    };
+    if (def->is_wanted && !def->is_wanted(&env))
+        return 0;
     r->def = def;
     r->client = o->client_for(o->arg, def->user);
     if (!r->client)
@@ -96,15 +124,8 @@ static int start_one(struct kl_controllers *c, const struct kl_controllers_optio
     r->recorder = kl_recorder_new(r->client, c->timers, kl_str(def->component), KL_STR(""));
     if (!r->recorder)
         return kl_error_set(err, KL_ENOMEM, "controller %s: out of memory", def->name);
-    struct kl_controller_env env = {
-        .timers = c->timers,
-        .informers = c->informers,
-        .client = r->client,
-        .lister = c->client,
-        .recorder = r->recorder,
-        .root_ca_pem = root_ca,
-        .signing = o->signing,
-    };
+    env.client = r->client;
+    env.recorder = r->recorder;
     return def->start(&env, &r->self, err);
 }
 

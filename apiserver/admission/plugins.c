@@ -22,23 +22,34 @@ static int taint_new_node(struct kl_admit *ad)
     return !list || kl_append(a, list, t) ? kl_admit_oom(ad) : 0;
 }
 
-// ---- StorageObjectInUseProtection
+// ---- StorageObjectInUseProtection, PodGroupProtection
 
-static int protect_volumes(struct kl_admit *ad)
+static int add_finalizer(struct kl_admit *ad, const char *f)
 {
     struct kl_arena *a = ad->r->arena;
-    const char *f =
-        kl_admit_is(ad, KL_RES_core_v1_persistentvolumeclaims) ? "kubernetes.io/pvc-protection"
-        : kl_admit_is(ad, KL_RES_core_v1_persistentvolumes)    ? "kubernetes.io/pv-protection"
-                                                               : NULL;
-    if (!f)
-        return 0;
     struct kl_value *m = kl_edit(a, ad->draft, KL_F_metadata, KL_STRUCT);
     for (KL_EACH(x, kl_get(m, KL_F_finalizers)))
         if (kl_str_eqz(kl_text(x), f))
             return 0;
     struct kl_value *list = m ? kl_edit(a, m, KL_F_finalizers, KL_ARRAY) : NULL;
     return !list || kl_append(a, list, kl_stringz(f)) ? kl_admit_oom(ad) : 0;
+}
+
+static int protect_groups(struct kl_admit *ad)
+{
+    return kl_admit_is(ad, KL_RES_scheduling_v1alpha2_podgroups) &&
+                   kl_gate_named_on(&ad->r->srv->gates, "GenericWorkload")
+               ? add_finalizer(ad, "scheduling.k8s.io/podgroup-protection")
+               : 0;
+}
+
+static int protect_volumes(struct kl_admit *ad)
+{
+    const char *f =
+        kl_admit_is(ad, KL_RES_core_v1_persistentvolumeclaims) ? "kubernetes.io/pvc-protection"
+        : kl_admit_is(ad, KL_RES_core_v1_persistentvolumes)    ? "kubernetes.io/pv-protection"
+                                                               : NULL;
+    return f ? add_finalizer(ad, f) : 0;
 }
 
 // ---- DenyServiceExternalIPs
@@ -70,7 +81,6 @@ static int always_deny(struct kl_admit *ad)
     return kl_admit_forbid(ad, "admission control is denying all modifications");
 }
 
-// PodGroupProtection's row has no function: nothing here would take its finalizer off again.
 // clang-format off
 #define C KL_ADMIT_CREATE
 #define U KL_ADMIT_UPDATE
@@ -101,7 +111,7 @@ const struct kl_plugin kl_plugins[] = {
     {"ExtendedResourceToleration", kl_extended_toleration_mutate, NULL, C | U, OFF},
     {"DefaultStorageClass", kl_default_storage_class_mutate, NULL, C, ON},
     {"StorageObjectInUseProtection", protect_volumes, NULL, C, ON},
-    {"PodGroupProtection", NULL, NULL, C, ON},
+    {"PodGroupProtection", protect_groups, NULL, C, ON},
     {"OwnerReferencesPermissionEnforcement", NULL, kl_owners_validate, C | U, OFF},
     {"PersistentVolumeClaimResize", NULL, kl_claim_resize_validate, U, ON},
     {"RuntimeClass", kl_runtime_class_mutate, kl_runtime_class_validate, C, ON},

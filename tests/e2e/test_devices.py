@@ -265,6 +265,43 @@ def test_namespaces_end_with_what_is_optional_in_them():
     equal(s.get(path)["items"], [], "pod groups")
 
 
+def test_controllers_see_what_is_switched_on():
+    """Protection, quotas, garbage collection and migration of a kind that is not served by default."""
+    path, v1alpha2 = "/apis/scheduling.k8s.io/v1alpha2/namespaces/seen/podgroups", "scheduling.k8s.io/v1alpha2"
+    core = "/api/v1/namespaces/seen"
+    s.kubectl("create", "namespace", "seen")
+    s.api("POST", f"{core}/resourcequotas", {
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"},
+        "spec": {"hard": {"count/podgroups.scheduling.k8s.io": "2"}}})
+
+    def used():
+        return s.get(f"{core}/resourcequotas/q").get("status", {}).get("used", {}).get(
+            "count/podgroups.scheduling.k8s.io")
+    wait_for(lambda: used() == "0", "the quota is counted")
+    held = s.api("POST", path, {"apiVersion": v1alpha2, "kind": "PodGroup", "metadata": {"name": "held"},
+                                "spec": {"schedulingPolicy": {"basic": {}}}})
+    equal((held["metadata"]["finalizers"], used()), (["scheduling.k8s.io/podgroup-protection"], "1"))
+    s.api("POST", f"{core}/configmaps", {
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owned", "ownerReferences": [
+            {"apiVersion": v1alpha2, "kind": "PodGroup", "name": "held", "uid": held["metadata"]["uid"]}]}})
+    wait_for(lambda: s.raw("GET", f"{core}/serviceaccounts/default")[0] == 200, "the account is there")
+    s.api("POST", f"{core}/pods", {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {
+            "schedulingGroup": {"podGroupName": "held"}, "containers": [{"name": "c", "image": "i"}]}})
+    migrations = "/apis/storagemigration.k8s.io/v1beta1/storageversionmigrations"
+    s.api("POST", migrations, {
+        "apiVersion": "storagemigration.k8s.io/v1beta1", "kind": "StorageVersionMigration",
+        "metadata": {"name": "groups"}, "spec": {"resource": {"group": "scheduling.k8s.io", "resource": "podgroups"}}})
+    wait_for(lambda: any(c["type"] == "Succeeded" and c["status"] == "True" for c in
+                         s.get(f"{migrations}/groups").get("status", {}).get("conditions", [])), "it is migrated", 60)
+    s.api("DELETE", f"{path}/held")
+    equal("deletionTimestamp" in s.get(f"{path}/held")["metadata"], True, "a pod holds it")
+    s.api("DELETE", f"{core}/pods/p?gracePeriodSeconds=0")
+    wait_for(lambda: s.raw("GET", f"{path}/held")[0] == 404, "nobody holds it")
+    wait_for(lambda: s.raw("GET", f"{core}/configmaps/owned")[0] == 404, "what it owned is collected", 60)
+    wait_for(lambda: used() == "0", "the quota has it back", 60)
+
+
 def test_questions_about_pools():
     path = "/apis/resource.k8s.io/v1alpha3/resourcepoolstatusrequests"
     made = s.api("POST", path, {

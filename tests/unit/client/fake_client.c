@@ -726,6 +726,9 @@ struct kl_object *fake_apply(struct fake_cluster *f, const char *json)
         version = kl_str_from(api_version, (size_t)slash + 1);
     }
     const struct kl_resource *res = kl_resource_by_kind(group, version, kind);
+    for (uint16_t i = 0; !res && i < kl_nresources; i++) // what is not served by default
+        if (kl_str_eqz(api_version, kl_res(i)->api_version) && kl_str_eqz(kind, kl_res(i)->kind))
+            res = kl_res(i);
     if (!res)
         fail_msg("no resource %.*s %.*s", KL_PRI(api_version), KL_PRI(kind));
     struct kl_value draft;

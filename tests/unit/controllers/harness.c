@@ -20,6 +20,7 @@ static const char *const all[] = {
     "resourcequota",
     "replicationcontroller",
     "disruption",
+    "podgroup-protection",
     "cronjob",
     "persistentvolumeclaim-protection",
     "persistentvolume-protection",
@@ -29,6 +30,12 @@ static const char *const all[] = {
 };
 
 void harness_start(const char *only)
+{
+    harness_start_serving(only, NULL);
+}
+
+void harness_start_serving(const char *only,
+                           bool (*serves)(void *arg, const struct kl_resource *res))
 {
     h = (struct harness){.ready_ms = 1000, .stop_ms = 1000};
     h.ts = kl_timers_new_virtual((int64_t)1700000000 * 1000000);
@@ -47,6 +54,7 @@ void harness_start(const char *only)
     struct kl_controllers_options o = {
         .timers = h.ts,
         .client_for = fake_client_for,
+        .serves = serves,
         .arg = h.f,
         .root_ca_pem = KL_STR("the CA"),
         .disable = disable,

@@ -24,6 +24,9 @@ extern struct harness h;
 
 // `only`: comma separated names of controllers to run; NULL: all.
 void harness_start(const char *only);
+// The server serves what this says (NULL: what it serves by default).
+void harness_start_serving(const char *only,
+                           bool (*serves)(void *arg, const struct kl_resource *res));
 int harness_stop(void **state);
 void harness_run(int64_t ms); // lets time pass, the kubelet at work every 100 ms
 

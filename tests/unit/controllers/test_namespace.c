@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "controllers/deletable.h"
 #include "harness.h"
 #include <stdio.h>
 
@@ -6,9 +7,8 @@
 #define SERVICES kl_res(KL_RES_core_v1_services)
 #define GROUPS kl_res(KL_RES_scheduling_v1alpha2_podgroups)
 
-static int set_up(void **state)
+static void fill(void)
 {
-    harness_start("namespace");
     fake_apply(h.f, "{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{\"name\":\"a\"}}");
     fake_apply(h.f, "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"m\","
                     "\"namespace\":\"a\"}}");
@@ -19,6 +19,12 @@ static int set_up(void **state)
     fake_apply(h.f, "{\"apiVersion\":\"v1\",\"kind\":\"Event\",\"metadata\":{\"name\":\"e\","
                     "\"namespace\":\"a\"},\"involvedObject\":{}}");
     harness_run(1000);
+}
+
+static int set_up(void **state)
+{
+    harness_start("namespace");
+    fill();
     return 0;
 }
 
@@ -105,22 +111,60 @@ static void failures_are_told_and_tried_again(void **state)
     assert_null(fake_get(h.f, NAMESPACES, "", "a"));
 }
 
-static int no_groups(void *arg, const char *user, const struct kl_call *call, struct kl_error *err)
+static void what_is_not_served_is_not_asked_for(void **state)
 {
-    if (call->res == GROUPS)
-        return kl_error_set(err, KL_ENOTFOUND, "the server could not find the requested resource");
-    return 0;
-}
-
-static void what_is_not_served_is_asked_for_once(void **state)
-{
-    fake_on_call(h.f, no_groups, NULL);
     fake_delete(h.f, NAMESPACES, "", "a", KL_PROPAGATE_DEFAULT);
     harness_run(1000);
     assert_null(fake_get(h.f, NAMESPACES, "", "a"));
-    assert_int_equal(fake_calls(h.f, KL_VERB_LIST, GROUPS, ""), 1);
-    assert_int_equal(fake_calls(h.f, KL_VERB_DELETECOLLECTION, GROUPS, ""), 0);
-    fake_on_call(h.f, NULL, NULL);
+    assert_int_equal(fake_calls(h.f, KL_VERB_LIST, GROUPS, ""), 0);
+}
+
+static bool serves_all(void *arg, const struct kl_resource *res)
+{
+    return true;
+}
+
+static int set_up_all(void **state)
+{
+    harness_start_serving("namespace", serves_all);
+    fill();
+    return 0;
+}
+
+static void what_a_flag_has_switched_on_is_emptied(void **state)
+{
+    fake_apply(h.f, "{\"apiVersion\":\"scheduling.k8s.io/v1alpha2\",\"kind\":\"PodGroup\","
+                    "\"metadata\":{\"name\":\"g\",\"namespace\":\"a\"},\"spec\":{}}");
+    fake_delete(h.f, NAMESPACES, "", "a", KL_PROPAGATE_DEFAULT);
+    harness_run(1000);
+    assert_null(fake_get(h.f, GROUPS, "a", "g"));
+    assert_null(fake_get(h.f, NAMESPACES, "", "a"));
+}
+
+// Each stored kind once, whichever versions there are.
+static void every_kind_is_looked_at_once(void **state)
+{
+    const struct kl_controller_env env[] = {{.serves = NULL}, {.serves = serves_all}};
+    for (size_t e = 0; e < KL_COUNT(env); e++) {
+        const struct kl_resource *seen[512], *r;
+        size_t n = 0;
+        uint16_t it = 0;
+        while ((r = kl_deletable_next(&env[e], &it, KL_VERB_BIT(KL_VERB_LIST)))) {
+            for (size_t i = 0; i < n; i++)
+                assert_string_not_equal(seen[i]->etcd_prefix, r->etcd_prefix);
+            seen[n++] = r;
+        }
+        for (uint16_t i = 0; i < kl_nresources; i++) {
+            bool found = false;
+            r = kl_res(i);
+            for (size_t k = 0; k < n && r->etcd_prefix; k++)
+                found |= !strcmp(seen[k]->etcd_prefix, r->etcd_prefix);
+            bool wanted = r->etcd_prefix && r->type && r->verbs & KL_VERB_BIT(KL_VERB_LIST) &&
+                          (e || r->enabled);
+            if (wanted && !found)
+                fail_msg("%s %s", r->api_version, r->plural);
+        }
+    }
 }
 
 int main(void)
@@ -131,7 +175,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(pods_end_first, set_up, harness_stop),
         cmocka_unit_test_setup_teardown(what_a_finalizer_holds_is_named, set_up, harness_stop),
         cmocka_unit_test_setup_teardown(failures_are_told_and_tried_again, set_up, harness_stop),
-        cmocka_unit_test_setup_teardown(what_is_not_served_is_asked_for_once, set_up, harness_stop),
+        cmocka_unit_test_setup_teardown(what_is_not_served_is_not_asked_for, set_up, harness_stop),
+        cmocka_unit_test_setup_teardown(what_a_flag_has_switched_on_is_emptied, set_up_all,
+                                        harness_stop),
+        cmocka_unit_test(every_kind_is_looked_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

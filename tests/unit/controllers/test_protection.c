@@ -119,6 +119,65 @@ static void a_bound_volume_stays(void **state)
     assert_false(is_there(VOLUMES, "", "pv"));
 }
 
+static bool serves_all(void *arg, const struct kl_resource *res)
+{
+    return true;
+}
+
+static int set_up_groups(void **state)
+{
+    harness_start_serving("podgroup-protection", serves_all);
+    h.no_kubelet = true;
+    return 0;
+}
+
+static void apply_member(const char *name, const char *group)
+{
+    char json[400];
+    snprintf(json, sizeof(json),
+             "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"%s\",\"namespace\":"
+             "\"ns\"},\"spec\":{\"schedulingGroup\":{\"podGroupName\":\"%s\"},\"containers\":[{"
+             "\"name\":\"c\",\"image\":\"i\"}]}}",
+             name, group);
+    fake_apply(h.f, json);
+}
+
+static void a_group_stays_until_its_pods_have_ended(void **state)
+{
+    const struct kl_resource *groups = kl_res(KL_RES_scheduling_v1alpha2_podgroups);
+    fake_apply(h.f, "{\"apiVersion\":\"scheduling.k8s.io/v1alpha2\",\"kind\":\"PodGroup\","
+                    "\"metadata\":{\"name\":\"g\",\"namespace\":\"ns\",\"finalizers\":["
+                    "\"scheduling.k8s.io/podgroup-protection\"]},\"spec\":{}}");
+    apply_member("a", "g");
+    apply_member("b", "g");
+    apply_member("c", "other");
+    harness_run(1000);
+    fake_delete(h.f, groups, "ns", "g", KL_PROPAGATE_DEFAULT);
+    fake_patch(h.f, PODS, "ns", "a", "status", "{\"status\":{\"phase\":\"Succeeded\"}}");
+    harness_run(60000);
+    assert_true(is_there(groups, "ns", "g")); // b may run
+    fake_patch(h.f, PODS, "ns", "b", "status", "{\"status\":{\"phase\":\"Failed\"}}");
+    harness_run(1000);
+    assert_false(is_there(groups, "ns", "g"));
+}
+
+static void a_pod_that_goes_frees_its_group(void **state)
+{
+    const struct kl_resource *groups = kl_res(KL_RES_scheduling_v1alpha2_podgroups);
+    fake_apply(h.f, "{\"apiVersion\":\"scheduling.k8s.io/v1alpha2\",\"kind\":\"PodGroup\","
+                    "\"metadata\":{\"name\":\"g\",\"namespace\":\"ns\",\"finalizers\":["
+                    "\"a.b/c\",\"scheduling.k8s.io/podgroup-protection\"]},\"spec\":{}}");
+    apply_member("a", "g");
+    harness_run(1000);
+    fake_delete(h.f, groups, "ns", "g", KL_PROPAGATE_DEFAULT);
+    harness_run(1000);
+    fake_remove(h.f, PODS, "ns", "a");
+    harness_run(1000);
+    const struct kl_value *group = &fake_get(h.f, groups, "ns", "g")->root;
+    assert_false(kl_has_finalizer(group, "scheduling.k8s.io/podgroup-protection"));
+    assert_true(kl_has_finalizer(group, "a.b/c")); // which is not ours
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -128,6 +187,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_ephemeral_volume_uses_the_claim_made_for_it, set_up,
                                         harness_stop),
         cmocka_unit_test_setup_teardown(a_bound_volume_stays, set_up, harness_stop),
+        cmocka_unit_test_setup_teardown(a_group_stays_until_its_pods_have_ended, set_up_groups,
+                                        harness_stop),
+        cmocka_unit_test_setup_teardown(a_pod_that_goes_frees_its_group, set_up_groups,
+                                        harness_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
