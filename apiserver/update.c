@@ -513,7 +513,7 @@ static void judge_operations(struct kl_req *r, const struct kl_value *patch)
     for (size_t k = 0; k < s->n; k++)
         s->messages[k] = kl_arena_printf(r->arena, "json patch %.*s", KL_PRI(s->messages[k]));
     for (KL_EACH(op, patch)) {
-        for (KL_MAP_EACH_KEY(kv, op)) {
+        for (KL_MAP_EACH_KEY(kv, kl_is(op, KL_MAP) ? op : NULL)) {
             bool found = false;
             for (size_t k = 0; k < KL_COUNT(known); k++)
                 found |= kl_str_eqz(kl_text(kv), known[k]);

@@ -100,6 +100,8 @@ static int apply_file(struct kl_flag_run *p, const char *path)
         return rc;
     if ((rc = kl_yaml_parse(p->o->arena, text, NULL, &v, p->err)))
         return kl_error_wrap(p->err, "config file %s", path);
+    if (!kl_is(&v, KL_MAP) && !kl_is(&v, KL_NULL))
+        return kl_error_set(p->err, KL_EINVALID, "config file %s: not a map of flags", path);
     for (KL_MAP_EACH_KEY(kv, &v)) {
         struct kl_flag_at at = find_flag(p, kl_text(kv), true);
         if (!at.flag)

@@ -103,7 +103,7 @@ void kl_pull_auths(struct kl_arena *a, const struct kl_value *secret, struct kl_
     if (!text.n || kl_json_parse(a, text, NULL, &root, NULL))
         return;
     const struct kl_value *auths = wrapped ? kl_map_value(&root, KL_STR("auths")) : &root;
-    for (KL_MAP_EACH_KEY(key, auths)) {
+    for (KL_MAP_EACH_KEY(key, kl_is(auths, KL_MAP) ? auths : NULL)) {
         if (*n == max || !key_matches(kl_text(key), image))
             continue;
         struct kl_cri_auth_config c = {.username = member(key + 1, "username"),

@@ -149,7 +149,8 @@ static int act(struct kl_admit *ad, const struct kl_reply *reply)
     struct kl_req *r = ad->r;
     if (reply->code)
         return failed(ad, reply->text);
-    for (KL_MAP_EACH_KEY(kv, kl_map_value(reply->thing, KL_STR("auditAnnotations"))))
+    const struct kl_value *notes = kl_map_value(reply->thing, KL_STR("auditAnnotations"));
+    for (KL_MAP_EACH_KEY(kv, kl_is(notes, KL_MAP) ? notes : NULL))
         kl_req_note(r, kl_arena_printf(r->arena, NOTE "%.*s", KL_PRI(kl_text(kv))),
                     kl_arena_dup(r->arena, kl_text(kv + 1)), false);
     if (reply->decision == KL_ALLOW)

@@ -82,7 +82,7 @@ bool kl_up_is_extension(struct kl_str name)
 
 void kl_up_extensions(struct kl_up *u, bool *some, const struct kl_value *v)
 {
-    for (KL_MAP_EACH_KEY(k, v))
+    for (KL_MAP_EACH_KEY(k, kl_is(v, KL_MAP) ? v : NULL))
         if (kl_up_is_extension(kl_text(k))) {
             kl_up_name(u, some, kl_text(k));
             kl_json_write(u->b, &k[1]);

@@ -19,6 +19,7 @@ struct kl_user *kl_user_from(struct kl_arena *a, const struct kl_value *v)
 {
     const struct kl_value *groups = kl_map_value(v, KL_STR("groups")),
                           *extra = kl_map_value(v, KL_STR("extra"));
+    extra = kl_is(extra, KL_MAP) ? extra : NULL;
     size_t n = kl_len(groups), nx = kl_len(extra);
     struct kl_str *g = kl_arena_alloc(a, (n + 1) * sizeof *g);
     struct kl_user_extra *x = kl_arena_alloc(a, (nx + 1) * sizeof *x);

@@ -385,6 +385,13 @@ static void put_scalar(struct kl_buf *b, unsigned number, const struct kl_value 
     wrap(b, from, number);
 }
 
+static int64_t whole_of(const struct kl_value *v)
+{
+    if (v->kind != KL_FLOAT)
+        return kl_int_or(v, 0);
+    return v->d >= -0x1p63 && v->d < 0x1p63 ? (int64_t)v->d : INT64_MIN;
+}
+
 static void put_field(struct kl_buf *b, const struct field *f, const struct kl_value *v, int depth)
 {
     switch ((enum kind)f->kind) {
@@ -400,7 +407,7 @@ static void put_field(struct kl_buf *b, const struct field *f, const struct kl_v
         break;
     case INT:
         put_tag(b, f->number, WIRE_VARINT);
-        kl_pb_put_varint(b, (uint64_t)(v->kind == KL_FLOAT ? (int64_t)v->d : kl_int_or(v, 0)));
+        kl_pb_put_varint(b, (uint64_t)whole_of(v));
         break;
     case DOUBLE:
         put_double(b, f->number, v);
@@ -441,7 +448,7 @@ static void put_extension(struct kl_buf *b, unsigned number, struct kl_str name,
 static void put_fields(struct kl_buf *b, const struct field *fields, const struct kl_value *v,
                        int depth)
 {
-    for (KL_MAP_EACH_KEY(k, v)) {
+    for (KL_MAP_EACH_KEY(k, kl_is(v, KL_MAP) ? v : NULL)) {
         struct kl_str name = kl_text(&k[0]);
         const struct field *f = fields;
         while (f->name && !kl_str_eqz(name, f->name))
@@ -478,7 +485,7 @@ static void put_message(struct kl_buf *b, enum msg m, const struct kl_value *v, 
         put_fields(b, x->fields, v, depth);
         break;
     case NAMED:
-        for (KL_MAP_EACH_KEY(k, v)) {
+        for (KL_MAP_EACH_KEY(k, kl_is(v, KL_MAP) ? v : NULL)) {
             size_t from = b->n;
             put_text(b, 1, kl_text(&k[0]));
             put_nested(b, 2, x->value, &k[1], depth);

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What programs that a server asks answer; the first byte says which: M and V a mutating and a
 // validating webhook's AdmissionReview (m and v: v1beta1), S any failed call's body, D an
-// aggregated server's APIResourceList, O its index of OpenAPI documents.
+// aggregated server's APIResourceList, O its index of OpenAPI documents, T the user of a
+// TokenReview.
 #include "fuzz.h"
 #include "apiserver/admission/hooks_int.h"
 #include "apiserver/aggregate/aggregate_int.h"
+#include "apiserver/auth/authn_int.h"
 #include "object/json.h"
 
 static volatile unsigned sum;
@@ -54,6 +56,22 @@ static void try_openapi(struct kl_arena *a, struct kl_str body)
     kl_bytes_unref(b);
 }
 
+static void try_user(struct kl_arena *a, struct kl_str body)
+{
+    struct kl_value v;
+    struct kl_error err = {0};
+    if (kl_json_parse(a, body, NULL, &v, &err))
+        return;
+    struct kl_user *u = kl_user_from(a, &v);
+    for (size_t i = 0; u && i < u->ngroups; i++)
+        for (size_t k = 0; k < u->groups[i].n; k++)
+            sum += (uint8_t)u->groups[i].p[k];
+    for (size_t i = 0; u && i < u->nextra; i++)
+        for (size_t k = 0; k < u->extra[i].nvalues; k++)
+            sum += (unsigned)u->extra[i].key.n + (unsigned)u->extra[i].values[k].n;
+    kl_user_unref(u);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct kl_arena a;
@@ -76,6 +94,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         break;
     case 'O':
         try_openapi(&a, body);
+        break;
+    case 'T':
+        try_user(&a, body);
         break;
     default:
         break;

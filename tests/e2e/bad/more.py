@@ -283,6 +283,7 @@ LISTS = [
 PATCHES = [
     ("json patch null", "PATCH", THERE, JSONPATCH, "null"),
     ("json patch of numbers", "PATCH", THERE, JSONPATCH, "[1]"),
+    ("json patch of lists", "PATCH", THERE, JSONPATCH, '[["op","add","path","/data/x"],["a","b"]]'),
     ("json patch empty operation", "PATCH", THERE, JSONPATCH, "[{}]"),
     ("json patch no path", "PATCH", THERE, JSONPATCH, '[{"op":"add","value":1}]'),
     ("json patch no value", "PATCH", THERE, JSONPATCH, '[{"op":"add","path":"/data/x"}]'),

@@ -262,8 +262,34 @@ static void test_https(void **state)
     fixture_run(body_https);
 }
 
+// What a webhook says of a user, in shapes that upstream's types do not have.
+static void users_of_other_shapes(void **state)
+{
+    static const char *const texts[] = {
+        "{\"username\":\"u\",\"extra\":[\"a\",[\"b\"]]}",
+        "{\"username\":\"u\",\"extra\":[\"a\",[\"b\"],\"c\"],\"groups\":{}}",
+        "{\"username\":\"u\",\"extra\":\"a\",\"groups\":\"g\"}",
+        "[\"username\",\"u\"]",
+        "null",
+    };
+    for (size_t i = 0; i < KL_COUNT(texts); i++) {
+        struct kl_arena a;
+        struct kl_value v;
+        kl_arena_init(&a, 1 << 20);
+        assert_int_equal(kl_json_parse(&a, kl_str(texts[i]), NULL, &v, NULL), 0);
+        struct kl_user *u = kl_user_from(&a, &v);
+        assert_non_null(u);
+        assert_int_equal(u->nextra, 0);
+        kl_user_unref(u);
+        kl_arena_fini(&a);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_https)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_https),
+        cmocka_unit_test(users_of_other_shapes),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -435,6 +435,32 @@ static void pull_credentials(void **state)
     }
 }
 
+// Whatever a user puts into a secret of the kind.
+static void pull_credentials_of_no_map(void **state)
+{
+    static const char *const configs[] = {
+        "{\"auths\":[\"quay.io\",{\"auth\":\"dTpwOnc=\"}]}",
+        "{\"auths\":\"quay.io\"}",
+        "[\"auths\",{\"quay.io\":{\"auth\":\"dTpwOnc=\"}}]",
+        "{\"auths\":{\"quay.io\":[\"auth\",\"dTpwOnc=\"]}}",
+        "7",
+    };
+    for (size_t i = 0; i < KL_COUNT(configs); i++) {
+        struct kl_arena a;
+        struct kl_cri_auth_config list[2];
+        size_t n = 0;
+        kl_arena_init(&a, 0);
+        struct kl_value secret = kl_new_struct();
+        struct kl_value *data = kl_edit(&a, &secret, KL_F_data, KL_MAP);
+        kl_map_set_value(&a, data, KL_STR(".dockerconfigjson"), kl_string(kl_str(configs[i])));
+        kl_pull_auths(&a, &secret, KL_STR("quay.io/a/b"), list, &n, KL_COUNT(list));
+        for (size_t k = 0; k < n; k++)
+            if (list[k].username.n || list[k].password.n)
+                fail_msg("%s: %.*s", configs[i], KL_PRI(list[k].username));
+        kl_arena_fini(&a);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -452,6 +478,7 @@ int main(void)
         cmocka_unit_test(volumes_of_the_api_are_read_only),
         cmocka_unit_test(sandbox_labels_are_ours),
         cmocka_unit_test(pull_credentials),
+        cmocka_unit_test(pull_credentials_of_no_map),
     };
     return cmocka_run_group_tests_name("kubelet/parts", tests, NULL, NULL);
 }
