@@ -215,13 +215,18 @@ static int beat(struct kl_backend *b, struct kl_sql_conn *c, struct kl_error *er
     return r;
 }
 
+enum { BEAT_TRIES = 4 };
+
 static void run_beat(uv_timer_t *t)
 {
     struct kl_backend *b = t->data;
     struct kl_sql_conn *c;
     struct kl_error err;
     int r = kl_sql_session_get(&b->reader, kl_mono_ms(), &c, &err);
-    if (!r && (r = beat(b, c, &err)) != 0 && r != KL_EUNAVAILABLE && !kl_sql_closing(b))
+    bool got = !r;
+    for (int i = 0; got && (!i || (r == KL_EAGAIN && i < BEAT_TRIES)); i++)
+        r = beat(b, c, &err); // it may meet other servers' batches and heartbeats
+    if (got && r && r != KL_EUNAVAILABLE && !kl_sql_closing(b))
         kl_log(KL_LOG_WARN, "store", "heartbeat: %s", err.msg);
     if (r == KL_EUNAVAILABLE)
         kl_sql_session_drop(&b->reader);

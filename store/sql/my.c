@@ -30,19 +30,26 @@ static int exec(struct kl_sql_conn *conn, enum kl_sql_stmt which, const struct k
 
 static int begin(struct kl_sql_conn *conn, bool snapshot, struct kl_error *err)
 {
-    return kl_my_run((struct kl_my *)conn,
+    struct kl_my *c = (struct kl_my *)conn;
+    if (!snapshot && !c->mariadb)
+        return kl_my_run(c, KL_STR(KL_MY_IMPATIENT "BEGIN"), NULL, err);
+    return kl_my_run(c,
                      snapshot ? KL_STR("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;"
                                        "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
                               : KL_STR("BEGIN"),
                      NULL, err);
 }
 
-#define LOCK_NAME "CONCAT('kinglet.try.',MD5(DATABASE()))"
+#define LOCK_NAME "CONCAT('kinglet.try.',LEFT(SHA2(DATABASE(),256),40))"
 
 static int end(struct kl_sql_conn *conn, bool commit, struct kl_error *err)
 {
     struct kl_my *c = (struct kl_my *)conn;
-    int r = kl_my_run(c, commit ? KL_STR("COMMIT") : KL_STR("ROLLBACK"), NULL, err);
+    int r = kl_my_run(c,
+                      c->mariadb ? commit ? KL_STR("COMMIT") : KL_STR("ROLLBACK")
+                      : commit ? KL_STR("COMMIT" KL_MY_PATIENT)
+                                 : KL_STR("ROLLBACK" KL_MY_PATIENT),
+                      NULL, err);
     if (!c->locked)
         return r;
     c->locked = false;
@@ -52,11 +59,16 @@ static int end(struct kl_sql_conn *conn, bool commit, struct kl_error *err)
                                          "datastore %s: a lock was not released", conn->name);
 }
 
-// The session's, not the transaction's: end gives it back.
+// The session's, not the transaction's: end gives it back. In a cluster it would keep nobody out:
+// who deletes the same rows is refused when it commits.
 static int try_lock(struct kl_sql_conn *conn, bool *ret_got, struct kl_error *err)
 {
     struct kl_my *c = (struct kl_my *)conn;
     int64_t got = 0;
+    if (c->galera) {
+        *ret_got = true;
+        return 0;
+    }
     int r = kl_my_query_ints(c, "SELECT GET_LOCK(" LOCK_NAME ",0)", &got, 1, err);
     if (!r)
         *ret_got = c->locked = got == 1;

@@ -1,15 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 // A batch as one packet of statements, from BEGIN to COMMIT: one round trip. The server stops at
 // the first that fails, so the check of kv_meta's row comes first and is a failure when it does not
-// hold; whoever waits for the row's lock compares when it has it.
+// hold; whoever waits for the row's lock compares when it has it. In a Galera cluster each
+// statement is a packet (my_int.h).
 #include "store/sql/my_int.h"
 #include "base/fault.h"
 
-// k is not nullable and the mode is strict, on every version, with or without CHECK constraints.
-static void put_meta(struct kl_buf *b, const struct kl_sql_commit *m)
+static int send_packet(struct kl_my *c, struct kl_error *err)
 {
+    struct kl_buf *b = &c->buf;
+    if (b->err)
+        return kl_error_set(err, b->err, "datastore %s: %s", c->conn.name, kl_err_text(b->err));
+    if (b->n > c->packet_bytes)
+        return kl_error_set(err, KL_ETOOLARGE,
+                            "datastore %s: a write of %zu bytes; the server's max_allowed_packet "
+                            "allows about %zu: raise it",
+                            c->conn.name, b->n, c->packet_bytes);
+    if (b->n && b->p[b->n - 1] == ';')
+        b->n--;
+    int r = kl_my_run(c, kl_buf_str(b), NULL, err);
+    if (b->cap > 4u << 20)
+        kl_buf_fini(b); // larger than usual
+    kl_buf_clear(b);
+    return r;
+}
+
+static int end_statement(struct kl_my *c, struct kl_error *err)
+{
+    kl_buf_putc(&c->buf, ';');
+    return c->galera ? send_packet(c, err) : 0;
+}
+
+// k is not nullable and the mode is strict, on every version, with or without CHECK constraints.
+static void put_meta(struct kl_my *c, const struct kl_sql_commit *m)
+{
+    struct kl_buf *b = &c->buf;
     const struct kl_batch *batch = m->batch;
-    kl_my_put_str(b, "BEGIN;UPDATE kv_meta SET k=IF(batch_seq=");
+    kl_my_put_str(b, c->mariadb ? "BEGIN;" : KL_MY_IMPATIENT "BEGIN;");
+    kl_my_put_str(b, "UPDATE kv_meta SET k=IF(batch_seq=");
     kl_my_put_int(b, m->seq - 1);
     kl_my_put_str(b, " AND epoch=");
     kl_my_put_int(b, m->epoch);
@@ -28,7 +56,7 @@ static void put_meta(struct kl_buf *b, const struct kl_sql_commit *m)
         kl_my_put_int(b, batch->compact_rev);
         kl_buf_putc(b, ')');
     }
-    kl_my_put_str(b, " WHERE k=1;");
+    kl_my_put_str(b, " WHERE k=1");
 }
 
 static void put_record(struct kl_buf *b, const struct kl_sql_commit *m)
@@ -52,7 +80,7 @@ static void put_record(struct kl_buf *b, const struct kl_sql_commit *m)
         kl_my_put_bytes(b, m->extra);
     else
         kl_my_put_str(b, "NULL");
-    kl_my_put_str(b, ");");
+    kl_buf_putc(b, ')');
 }
 
 static void put_int_or_null(struct kl_buf *b, int64_t v)
@@ -111,25 +139,6 @@ static bool fits_row(const struct kl_my *c, const struct kl_kv *kv)
     return fits(c, 2 * n + 512) || fits(c, n + count_escapes(key) + count_escapes(value) + 512);
 }
 
-static int send_packet(struct kl_my *c, struct kl_error *err)
-{
-    struct kl_buf *b = &c->buf;
-    if (b->err)
-        return kl_error_set(err, b->err, "datastore %s: %s", c->conn.name, kl_err_text(b->err));
-    if (b->n > c->packet_bytes)
-        return kl_error_set(err, KL_ETOOLARGE,
-                            "datastore %s: a write of %zu bytes; the server's max_allowed_packet "
-                            "allows about %zu: raise it",
-                            c->conn.name, b->n, c->packet_bytes);
-    if (b->n && b->p[b->n - 1] == ';')
-        b->n--;
-    int r = kl_my_run(c, kl_buf_str(b), NULL, err);
-    if (b->cap > 4u << 20)
-        kl_buf_fini(b); // larger than usual
-    kl_buf_clear(b);
-    return r;
-}
-
 static int put_rows(struct kl_my *c, const struct kl_row *rows, size_t n, struct kl_error *err)
 {
     struct kl_buf *b = &c->buf;
@@ -149,9 +158,7 @@ static int put_rows(struct kl_my *c, const struct kl_row *rows, size_t n, struct
         open = true;
         put_row(b, c, &rows[i]);
     }
-    if (open)
-        kl_buf_putc(b, ';');
-    return r;
+    return open ? end_statement(c, err) : r;
 }
 
 // In their order: of several operations on a lease the last one counts.
@@ -176,8 +183,10 @@ static int put_leases(struct kl_my *c, const struct kl_lease_op *ops, size_t n,
                 kl_buf_putc(b, ')');
             }
         }
-        kl_my_put_str(b, put ? ";" : ");");
-        if (!fits(c, 1024))
+        if (!put)
+            kl_buf_putc(b, ')');
+        r = end_statement(c, err);
+        if (!r && !fits(c, 1024))
             r = send_packet(c, err);
     }
     return r;
@@ -188,7 +197,8 @@ static int put_leases(struct kl_my *c, const struct kl_lease_op *ops, size_t n,
 static void roll_back(struct kl_my *c, int why)
 {
     if (why != KL_EUNAVAILABLE)
-        kl_my_run(c, KL_STR("ROLLBACK"), NULL, NULL);
+        kl_my_run(c, c->mariadb ? KL_STR("ROLLBACK") : KL_STR("ROLLBACK" KL_MY_PATIENT), NULL,
+                  NULL);
 }
 
 int kl_my_commit(struct kl_sql_conn *conn, const struct kl_sql_commit *m, struct kl_error *err)
@@ -196,15 +206,20 @@ int kl_my_commit(struct kl_sql_conn *conn, const struct kl_sql_commit *m, struct
     struct kl_my *c = (struct kl_my *)conn;
     const struct kl_batch *batch = m->batch;
     kl_buf_clear(&c->buf);
-    put_meta(&c->buf, m);
-    int r = put_rows(c, batch->rows, batch->nrows, err);
+    put_meta(c, m);
+    int r = end_statement(c, err);
+    if (!r)
+        r = put_rows(c, batch->rows, batch->nrows, err);
     if (!r)
         r = put_leases(c, batch->leases, batch->nleases, err);
     if (!r && c->buf.n && !fits(c, m->extra.n + m->extra.n / 8 + 512))
         r = send_packet(c, err);
     if (!r) {
         put_record(&c->buf, m);
-        kl_my_put_str(&c->buf, "COMMIT");
+        r = end_statement(c, err);
+    }
+    if (!r) {
+        kl_my_put_str(&c->buf, c->mariadb ? "COMMIT" : "COMMIT" KL_MY_PATIENT);
         kl_fault_crash("my.commit");
         r = send_packet(c, err);
     }

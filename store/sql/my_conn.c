@@ -64,14 +64,18 @@ static const struct {
     {1836, KL_EUNAVAILABLE}, // ER_READ_ONLY_MODE
     {1927, KL_EUNAVAILABLE}, // MariaDB: ER_CONNECTION_KILLED
     {3032, KL_EUNAVAILABLE}, // MySQL: ER_SERVER_OFFLINE_MODE
+    {3100, KL_EUNAVAILABLE}, // MySQL: ER_RUN_HOOK_ERROR, a group that is cut off
+    {3169, KL_EUNAVAILABLE}, // MySQL: ER_SESSION_WAS_KILLED
+    {4031, KL_EUNAVAILABLE}, // MySQL: ER_CLIENT_INTERACTION_TIMEOUT, KL_MY_IMPATIENT's
+    {1180, KL_EUNAVAILABLE}, // ER_ERROR_DURING_COMMIT: Galera's node was cut off, the binary log
     // Nothing happened, and the same may succeed now.
     {ER_CHECKREAD, KL_EAGAIN}, // 1020: innodb_snapshot_isolation
     {ER_LOCK_WAIT_TIMEOUT, KL_EAGAIN},
     {ER_LOCK_DEADLOCK, KL_EAGAIN},
-    {1180, KL_EAGAIN}, // ER_ERROR_DURING_COMMIT: Galera's certification
     {ER_TOO_MANY_CONCURRENT_TRXS, KL_EAGAIN},
     {1969, KL_EAGAIN}, // MariaDB: ER_STATEMENT_TIMEOUT
     {3024, KL_EAGAIN}, // MySQL: ER_QUERY_TIMEOUT
+    {3101, KL_EAGAIN}, // MySQL: ER_TRANSACTION_ROLLBACK_DURING_COMMIT, a group's certification
     // Who asks.
     {ER_ACCESS_DENIED_ERROR, KL_EUNAUTHORIZED},
     {1698, KL_EUNAUTHORIZED}, // ER_ACCESS_DENIED_NO_PASSWORD_ERROR
@@ -356,7 +360,7 @@ static int set_session(struct kl_my *c, const struct kl_endpoint *e, struct kl_e
         kl_buf_printf(b, "SET SESSION %s = %s;", e->params[i].name, e->params[i].value);
     // Strict, so that what does not fit is refused; a time zone without folds, for now(). A server
     // that stands still in the middle of a batch does not hold kv_meta's row for ever (MySQL has no
-    // such setting: there it does, until the connection breaks).
+    // such setting: KL_MY_IMPATIENT).
     kl_buf_printf(b,
                   "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', autocommit ="
                   " 1, time_zone = '+00:00', innodb_lock_wait_timeout = %d, wait_timeout = 2147483,"
@@ -405,6 +409,21 @@ static int read_server(struct kl_my *c, struct kl_error *err)
     return r < 0 ? r : 0;
 }
 
+static int read_galera(struct kl_my *c, struct kl_error *err)
+{
+    struct kl_sql_value v[KL_SQL_MAX_COLUMNS];
+    int r =
+        kl_my_query(c, KL_STR("SHOW VARIABLES WHERE Variable_name='wsrep_on' AND Value='ON'"), err);
+    if (r)
+        return r;
+    r = kl_my_fetch(&c->conn, v, err);
+    c->galera = r == 1;
+    kl_my_finish(&c->conn);
+    if (r == 1)
+        r = kl_my_run(c, KL_STR("SET SESSION wsrep_sync_wait = 1"), NULL, err);
+    return r;
+}
+
 static int connect_endpoint(const struct kl_endpoint *e, int timeout_ms, bool with_db,
                             struct kl_my **ret_c, struct kl_error *err)
 {
@@ -425,6 +444,8 @@ static int connect_endpoint(const struct kl_endpoint *e, int timeout_ms, bool wi
         r = set_session(c, e, err);
     if (!r)
         r = read_server(c, err);
+    if (!r)
+        r = read_galera(c, err);
     if (r) {
         kl_my_close(&c->conn);
         return r;

@@ -53,6 +53,12 @@ struct kl_my {
     size_t packet_bytes; // at most, of one statement or several
     int64_t page_bytes;  // of InnoDB
     bool mariadb, read_only;
+    // A node of a Galera cluster. A write of another node that comes first may roll our transaction
+    // back between two statements of one packet; the server then goes on with the next as if none
+    // had been open. So statements of a transaction go one by one there. What was committed by
+    // another node may not be here yet: reads wait for it (wsrep_sync_wait). Named locks are the
+    // node's own, so that nothing may rest on them.
+    bool galera;
     bool name_text;  // kine.name is text
     bool locked;     // kl_my_try_lock's, until end
     MYSQL_RES *rows; // that are being fetched
@@ -78,6 +84,11 @@ void kl_my_finish(struct kl_sql_conn *c);
 // The one row of numbers that a query gives; KL_ENOTFOUND without one. NULL is 0.
 int kl_my_query_ints(struct kl_my *c, const char *sql, int64_t *ret, int n, struct kl_error *err);
 
+// Around a transaction: a server of ours that stands still in it does not hold kv_meta's row for
+// ever. MariaDB has idle_transaction_timeout; on MySQL a session that is silent is ended.
+#define KL_MY_IMPATIENT "SET SESSION wait_timeout = 3;"
+#define KL_MY_PATIENT ";SET SESSION wait_timeout = 2147483"
+
 // my_text.c: literals. A failed append is remembered by the buffer.
 void kl_my_put_str(struct kl_buf *b, const char *s);
 void kl_my_put_int(struct kl_buf *b, int64_t v);
@@ -96,7 +107,8 @@ int kl_my_delete_rows(struct kl_sql_conn *c, const kl_rev *ids, size_t n, int64_
                       struct kl_error *err);
 
 // my_schema.c: parts of it for the take-over of kine's tables (store/transfer/kine_my.c) too
-#define KL_MY_LOCK_NAME "CONCAT('kinglet.',MD5(DATABASE()))" // who changes tables has it
+// Who changes tables has it. A name is at most 64 bytes; MySQL 9 has no MD5() any more.
+#define KL_MY_LOCK_NAME "CONCAT('kinglet.',LEFT(SHA2(DATABASE(),256),40))"
 #define KL_MY_TABLE                                                                                \
     " ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
 #define KL_MY_META_COLUMNS                                                                         \

@@ -131,12 +131,16 @@ static int name_bytes(const struct kl_my *c)
     return c->page_bytes >= 16384 ? KL_MY_NAME_BYTES : c->page_bytes >= 8192 ? 1024 : 640;
 }
 
+enum { CREATE_TRIES = 10 };
+
 int kl_my_create_tables(struct kl_sql_conn *conn, const struct kl_sql_new *n, struct kl_error *err)
 {
     struct kl_my *c = (struct kl_my *)conn;
     char sql[sizeof(tables_sql) + 128];
-    int64_t got = 0;
-    int r = kl_my_query_ints(c, "SELECT GET_LOCK(" KL_MY_LOCK_NAME ",60)", &got, 1, err);
+    int64_t got = c->galera; // definitions are in one order there, and what is there stays
+    int r = 0;
+    if (!c->galera)
+        r = kl_my_query_ints(c, "SELECT GET_LOCK(" KL_MY_LOCK_NAME ",60)", &got, 1, err);
     if (r)
         return r;
     if (got != 1)
@@ -146,7 +150,11 @@ int kl_my_create_tables(struct kl_sql_conn *conn, const struct kl_sql_new *n, st
              name_bytes(c));
     kl_fault_crash("my.schema");
     r = kl_my_run(c, kl_str(sql), NULL, err);
+    for (int i = 0; r == KL_EAGAIN && i < CREATE_TRIES; i++)
+        r = kl_my_run(c, kl_str(sql), NULL, err);
     kl_fault_crash("my.schema.made");
+    if (c->galera)
+        return r;
     int released =
         kl_my_run(c, KL_STR("DO RELEASE_LOCK(" KL_MY_LOCK_NAME ")"), NULL, r ? NULL : err);
     return r ? r : released;

@@ -30,10 +30,9 @@ static int commit(struct kl_backend *b, struct kl_sql_conn *c, const struct kl_s
     return r;
 }
 
-// What kv_batch says of the batch in doubt. A row that is gone again (this server stood still for
-// longer than they are kept), or one of another history, leaves nothing to say.
-static int judge_nonce(struct kl_backend *b, struct kl_sql_conn *c, const struct kl_sql_head *head,
-                       bool *ret_stored, struct kl_error *err)
+// Whose row of kv_batch has the batch's number: ours, another batch's, or nobody's.
+static int read_nonce(struct kl_backend *b, struct kl_sql_conn *c, bool *ret_ours, bool *ret_other,
+                      struct kl_error *err)
 {
     const struct kl_sql_write *w = &b->write;
     struct kl_sql_value v[KL_SQL_MAX_COLUMNS];
@@ -41,10 +40,21 @@ static int judge_nonce(struct kl_backend *b, struct kl_sql_conn *c, const struct
     if (r)
         return r;
     r = b->d->fetch(c, v, err);
-    bool ours = r == 1 && v[0].i == w->nonce && v[1].i == b->id;
-    bool other = r == 1 && !ours;
+    *ret_ours = r == 1 && v[0].i == w->nonce && v[1].i == b->id;
+    *ret_other = r == 1 && !*ret_ours;
     b->d->finish(c);
-    if (r < 0)
+    return r < 0 ? r : 0;
+}
+
+// What kv_batch says of the batch in doubt. A row that is gone again (this server stood still for
+// longer than they are kept), or one of another history, leaves nothing to say.
+static int judge_nonce(struct kl_backend *b, struct kl_sql_conn *c, const struct kl_sql_head *head,
+                       bool *ret_stored, struct kl_error *err)
+{
+    const struct kl_sql_write *w = &b->write;
+    bool ours = false, other = false;
+    int r = read_nonce(b, c, &ours, &other, err);
+    if (r)
         return r;
     *ret_stored = ours;
     bool known =
@@ -103,7 +113,20 @@ static int find_conflict(struct kl_backend *b, struct kl_sql_conn *c, struct kl_
 struct attempt {
     int64_t deadline_ms;
     bool doubt;
+    bool again; // the database said that nothing was stored, and to try again
 };
+
+// The compare failed. A cluster of databases may have said that a batch was not stored which it
+// had passed on already: then it is our own that we find.
+static int settle_conflict(struct kl_backend *b, struct kl_sql_conn *c, const struct attempt *a,
+                           bool *ret_stored, struct kl_error *err)
+{
+    bool other;
+    int r = a->again ? read_nonce(b, c, ret_stored, &other, err) : 0;
+    if (r || *ret_stored)
+        return r;
+    return find_conflict(b, c, err) ? err->code : KL_EAGAIN;
+}
 
 // One round. KL_EAGAIN: another one is worth it.
 static int try_write(struct kl_backend *b, struct attempt *a, struct kl_sql_commit *m,
@@ -126,8 +149,9 @@ static int try_write(struct kl_backend *b, struct attempt *a, struct kl_sql_comm
         m->now_ms = kl_sql_now_ms(b);
         r = commit(b, c, m, err);
         a->doubt = r == KL_EUNAVAILABLE;
+        a->again |= r == KL_EAGAIN;
         if (r == KL_ECONFLICT)
-            r = find_conflict(b, c, err) ? err->code : KL_EAGAIN;
+            r = settle_conflict(b, c, a, &stored, err);
         else if (r == KL_EEXISTS || r == KL_ENOTFOUND || r == KL_EFORBIDDEN)
             r = err->code = KL_EIO; // the database's, not the client's
     }

@@ -50,8 +50,12 @@ static void open_stores(struct hs_store *hs)
         fail_msg("open %s: %s", hs->url, err.msg);
     hs->other = NULL;
     bool two = strcmp(hs->backend, "shared") == 0 || kl_str_ends(kl_str(hs->backend), KL_STR("2"));
-    if (two && kl_store_open(hs->url, &hs->o, &hs->other, &err))
-        fail_msg("open %s: %s", hs->url, err.msg);
+    char url[sizeof(hs->url)];
+    snprintf(url, sizeof(url), "%s", hs->url);
+    if (hs->server)
+        ts_url_node(hs->server, 1, hs->db, url, sizeof(url));
+    if (two && kl_store_open(url, &hs->o, &hs->other, &err))
+        fail_msg("open %s: %s", url, err.msg);
 }
 
 bool hs_is_sql(const char *backend)

@@ -28,7 +28,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-enum { SERVERS_MAX = 16, READY_S = 180, ARGS_MAX = 64 };
+enum { SERVERS_MAX = 16, READY_S = 180, ARGS_MAX = 64, NOT_ALLOWED = 1130 };
 
 // What the janitor knows: it outlives the test, however that ends.
 struct janitor {
@@ -43,11 +43,17 @@ struct ts_server {
     enum ts_kind kind;
     enum ts_tls tls;
     bool durable;
+    bool mysql; // not MariaDB
     const char *const *args;
     int at; // in the janitor's table
     int port, nfresh;
     pid_t pid;
-    char dir[96], bin[128];
+    char dir[96], bin[256];
+    // Galera: two nodes. The first is its own server in everything, and outweighs the second, which
+    // is the one that is killed, paused and started again.
+    const char *provider;
+    struct ts_server *second, *first;
+    int group_port, transfer_port, state_port;
 };
 
 static struct janitor *janitor;
@@ -248,8 +254,34 @@ static void run(const struct ts_server *s, const char *log, const char *const *a
 
 // ---- finding things ----
 
+// STORE_MYSQLD: another server than the distribution's MariaDB, maybe MySQL; it says which it is.
+static void ask_mysqld(struct ts_server *s, const char *bin)
+{
+    const char *const argv[] = {s->bin, "--no-defaults", "--version", NULL};
+    char text[512];
+    int out[2], status;
+    size_t have = 0;
+    snprintf(s->bin, sizeof(s->bin), "%s", bin);
+    assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+    pid_t pid = spawn(s, "init.log", -1, out[1], argv);
+    close(out[1]);
+    for (ssize_t n; (n = read(out[0], text + have, sizeof(text) - 1 - have)) > 0;)
+        have += (size_t)n;
+    text[have] = 0;
+    close(out[0]);
+    waitpid(pid, &status, 0);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) || !have)
+        fail_msg("STORE_MYSQLD: %s --version: status %d", bin, status);
+    s->mysql = !strstr(text, "MariaDB");
+}
+
 static void find_bin(struct ts_server *s)
 {
+    const char *mysqld = getenv("STORE_MYSQLD");
+    if (s->kind == TS_MARIADB && mysqld && *mysqld) {
+        ask_mysqld(s, mysqld);
+        return;
+    }
     if (s->kind == TS_MARIADB) {
         static const char *const places[] = {"/usr/sbin", "/usr/local/sbin", "/usr/bin",
                                              "/usr/libexec"};
@@ -331,7 +363,7 @@ static void make_certs(struct ts_server *s)
 
 static void make_postgres(struct ts_server *s)
 {
-    char initdb[160], text[1024];
+    char initdb[320], text[1024];
     snprintf(initdb, sizeof(initdb), "%s/initdb", s->bin);
     // postgres, whose password kine takes by default, and kine, who may make databases.
     write_file(s, "pw", 0600, "postgres\n");
@@ -387,6 +419,21 @@ static void make_mariadb(struct ts_server *s)
     run(s, "init.log", argv);
 }
 
+static void make_mysql(struct ts_server *s)
+{
+    char data[160], tmpdir[160];
+    snprintf(data, sizeof(data), "--datadir=%s/data", s->dir);
+    snprintf(tmpdir, sizeof(tmpdir), "--tmpdir=%s", s->dir);
+    const char *const argv[] = {s->bin,
+                                "--no-defaults",
+                                "--initialize-insecure",
+                                "--innodb-flush-log-at-trx-commit=2",
+                                data,
+                                tmpdir,
+                                NULL};
+    run(s, "init.log", argv);
+}
+
 static void add_user(struct ts_server *s)
 {
     if (s->kind == TS_POSTGRES)
@@ -417,23 +464,25 @@ static bool is_ready_postgres(const struct ts_server *s)
     return strtol(buf, NULL, 10) == s->pid && strstr(buf, "\nready");
 }
 
-// Its greeting is the first packet.
+// Its greeting is the first packet; MySQL refuses hosts from which nobody may come, as long as
+// there is no user for them.
 static bool is_ready_mariadb(const struct ts_server *s)
 {
     struct sockaddr_in a = {.sin_family = AF_INET,
                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
                             .sin_port = htons((uint16_t)s->port)};
-    char buf[5];
+    unsigned char buf[7];
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     bool ok = connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0 &&
-              recv(fd, buf, sizeof(buf), MSG_WAITALL) == sizeof(buf) && buf[4] == 10;
+              recv(fd, buf, sizeof(buf), MSG_WAITALL) == sizeof(buf) &&
+              (buf[4] == 10 || (buf[4] == 0xff && (buf[5] | buf[6] << 8) == NOT_ALLOWED));
     close(fd);
     return ok;
 }
 
 static void spawn_postgres(struct ts_server *s)
 {
-    char bin[160], port[16];
+    char bin[320], port[16];
     const char *argv[ARGS_MAX] = {bin, "-D", "data", "-p", port};
     size_t n = 5;
     snprintf(bin, sizeof(bin), "%s/postgres", s->bin);
@@ -443,9 +492,79 @@ static void spawn_postgres(struct ts_server *s)
     s->pid = spawn(s, "server.log", -1, -1, argv);
 }
 
+// ---- Galera ----
+
+struct galera_args {
+    char provider[160], name[160], address[64], options[400], receive[64];
+};
+
+static size_t add_galera(const struct ts_server *s, struct galera_args *a, const char **argv,
+                         size_t n)
+{
+    if (!s->provider)
+        return n;
+    snprintf(a->provider, sizeof(a->provider), "--wsrep-provider=%s", s->provider);
+    snprintf(a->name, sizeof(a->name), "--wsrep-cluster-name=%s",
+             s->first ? s->first->dir : s->dir);
+    if (s->first)
+        snprintf(a->address, sizeof(a->address), "--wsrep-cluster-address=gcomm://127.0.0.1:%d",
+                 s->first->group_port);
+    else
+        snprintf(a->address, sizeof(a->address), "--wsrep-cluster-address=gcomm://");
+    snprintf(a->options, sizeof(a->options),
+             "--wsrep-provider-options=gmcast.listen_addr=tcp://127.0.0.1:%d;ist.recv_addr="
+             "127.0.0.1:%d;gcache.size=32M;pc.weight=%d;evs.suspect_timeout=PT1S;"
+             "evs.inactive_timeout=PT2S;evs.keepalive_period=PT0.3S;"
+             "evs.inactive_check_period=PT0.2S",
+             s->group_port, s->transfer_port, s->first ? 1 : 2);
+    snprintf(a->receive, sizeof(a->receive), "--wsrep-sst-receive-address=127.0.0.1:%d",
+             s->state_port);
+    const char *const all[] = {"--wsrep-on=ON",
+                               "--binlog-format=ROW",
+                               "--innodb-autoinc-lock-mode=2",
+                               "--wsrep-node-address=127.0.0.1",
+                               "--wsrep-sst-method=rsync",
+                               a->provider,
+                               a->name,
+                               a->address,
+                               a->options,
+                               a->receive};
+    for (size_t i = 0; i < KL_COUNT(all) && n + 1 < ARGS_MAX; i++)
+        argv[n++] = all[i];
+    return n;
+}
+
+// It answers before it takes part.
+static bool is_member(struct ts_server *s)
+{
+    char out[64];
+    if (!s->provider)
+        return true;
+    ts_sql(s, NULL, "SHOW STATUS LIKE 'wsrep_ready'", out, sizeof(out));
+    return strstr(out, "ON");
+}
+
+static struct ts_server *node_that_fails(struct ts_server *s)
+{
+    return s->second ? s->second : s;
+}
+
+// What only one of the two knows.
+static const char *const mariadb_args[] = {"--innodb-log-file-size=48M", NULL};
+static const char *const mysql_args[] = {"--innodb-redo-log-capacity=96M", "--loose-mysqlx=OFF",
+                                         "--secure-file-priv=NULL", NULL};
+
+static size_t add_args(const char **argv, size_t n, const char *const *more)
+{
+    while (more && *more && n + 1 < ARGS_MAX)
+        argv[n++] = *more++;
+    return n;
+}
+
 static void spawn_mariadb(struct ts_server *s)
 {
     char data[160], tmp[160], sock[160], port[32], ca[160], cert[160], key[160];
+    struct galera_args galera;
     const char *argv[ARGS_MAX] = {s->bin,
                                   "--no-defaults",
                                   data,
@@ -455,10 +574,9 @@ static void spawn_mariadb(struct ts_server *s)
                                   "--bind-address=127.0.0.1",
                                   "--skip-name-resolve",
                                   "--innodb-buffer-pool-size=64M",
-                                  "--innodb-log-file-size=48M",
                                   "--performance-schema=off",
                                   "--max-connections=100"};
-    size_t n = 12;
+    size_t n = add_args(argv, 11, s->mysql ? mysql_args : mariadb_args);
     snprintf(data, sizeof(data), "--datadir=%s/data", s->dir);
     snprintf(tmp, sizeof(tmp), "--tmpdir=%s", s->dir);
     snprintf(sock, sizeof(sock), "--socket=%s/mysqld.sock", s->dir);
@@ -470,15 +588,19 @@ static void spawn_mariadb(struct ts_server *s)
         argv[n++] = ca;
         argv[n++] = cert;
         argv[n++] = key;
+    } else if (s->mysql) {
+        argv[n++] = "--tls-version="; // it makes itself a certificate otherwise
     }
-    if (!s->durable)
+    if (!s->durable) {
         argv[n++] = "--innodb-flush-log-at-trx-commit=2";
-    for (const char *const *a = s->args; a && *a && n + 1 < ARGS_MAX; a++)
-        argv[n++] = *a;
+        argv[n++] = "--sync-binlog=0";
+    }
+    n = add_galera(s, &galera, argv, n);
+    add_args(argv, n, s->args);
     s->pid = spawn(s, "server.log", -1, -1, argv);
 }
 
-void ts_up(struct ts_server *s)
+static void up(struct ts_server *s)
 {
     int64_t until = kl_mono_ms() + READY_S * 1000;
     int status;
@@ -501,6 +623,18 @@ void ts_up(struct ts_server *s)
         }
         poll(NULL, 0, 10);
     }
+    while (!is_member(s)) {
+        if (kl_mono_ms() > until) {
+            show_log(s, "server.log");
+            fail_msg("the node does not get into its cluster");
+        }
+        poll(NULL, 0, 50);
+    }
+}
+
+void ts_up(struct ts_server *s)
+{
+    up(node_that_fails(s));
 }
 
 static void wait_gone(struct ts_server *s)
@@ -511,7 +645,7 @@ static void wait_gone(struct ts_server *s)
     atomic_store(&janitor->server[s->at].pid, -1);
 }
 
-void ts_kill(struct ts_server *s)
+static void kill_one(struct ts_server *s)
 {
     if (!s->pid)
         return;
@@ -519,8 +653,14 @@ void ts_kill(struct ts_server *s)
     wait_gone(s);
 }
 
+void ts_kill(struct ts_server *s)
+{
+    kill_one(node_that_fails(s));
+}
+
 void ts_down(struct ts_server *s)
 {
+    s = node_that_fails(s);
     if (!s->pid)
         return;
     kill(s->pid, s->kind == TS_POSTGRES ? SIGINT : SIGTERM); // PostgreSQL: fast
@@ -531,6 +671,7 @@ void ts_pause(struct ts_server *s)
 {
     pid_t pids[512];
     long long field[16];
+    s = node_that_fails(s);
     signal_tree(s->pid, SIGSTOP);
     int n = find_tree(s->pid, pids, 512);
     for (int i = 0; i < n; i++) { // it takes effect later
@@ -541,52 +682,96 @@ void ts_pause(struct ts_server *s)
 
 void ts_resume(struct ts_server *s)
 {
-    signal_tree(s->pid, SIGCONT);
+    signal_tree(node_that_fails(s)->pid, SIGCONT);
 }
 
-struct ts_server *ts_start(enum ts_kind kind, const struct ts_options *o)
+// A directory and a place in the janitor's table.
+static void make_place(struct ts_server *s)
 {
     const char *base = getenv("STORE_DIR");
-    struct ts_server *s = calloc(1, sizeof(*s));
-    assert_non_null(s);
-    start_janitor();
-    s->kind = kind;
-    if (o) {
-        s->tls = o->tls;
-        s->durable = o->durable;
-        s->args = o->args;
-    }
     while (s->at < SERVERS_MAX && atomic_load(&janitor->server[s->at].pid))
         s->at++;
     assert_true(s->at < SERVERS_MAX);
-    find_bin(s);
     snprintf(s->dir, sizeof(s->dir), "%.64s/kl-%s-XXXXXX", base ? base : "/tmp",
-             kind == TS_POSTGRES ? "postgres" : "mariadb");
+             s->kind == TS_POSTGRES ? "postgres" : "mariadb");
     assert_non_null(mkdtemp(s->dir));
     snprintf(janitor->server[s->at].dir, sizeof(s->dir), "%s", s->dir);
     atomic_store(&janitor->server[s->at].pid, -1);
     give_to_user(s, s->dir);
     chmod(s->dir, 0755);
+    s->port = ts_free_port();
+    if (s->provider) {
+        s->group_port = ts_free_port();
+        s->transfer_port = ts_free_port();
+        s->state_port = ts_free_port();
+    }
+}
+
+// It gets everything from the first.
+static void start_second(struct ts_server *s)
+{
+    struct ts_server *t = calloc(1, sizeof(*t));
+    char data[128];
+    assert_non_null(t);
+    *t = *s;
+    t->second = NULL;
+    t->first = s;
+    t->at = 0;
+    t->pid = 0;
+    make_place(t);
+    snprintf(data, sizeof(data), "%s/data", t->dir);
+    assert_int_equal(mkdir(data, 0755), 0);
+    give_to_user(t, data);
+    s->second = t;
+    up(t);
+}
+
+struct ts_server *ts_start(enum ts_kind kind, const struct ts_options *o)
+{
+    struct ts_server *s = calloc(1, sizeof(*s));
+    const char *provider = getenv("STORE_GALERA");
+    assert_non_null(s);
+    start_janitor();
+    s->kind = kind;
+    if (kind == TS_MARIADB && provider && *provider)
+        s->provider = provider;
+    if (o) {
+        s->tls = o->tls;
+        s->durable = o->durable;
+        s->args = o->args;
+    }
+    make_place(s);
+    find_bin(s);
     if (s->tls)
         make_certs(s);
-    s->port = ts_free_port();
     if (kind == TS_POSTGRES)
         make_postgres(s);
+    else if (s->mysql)
+        make_mysql(s);
     else
         make_mariadb(s);
-    ts_up(s);
+    up(s);
     add_user(s);
+    if (s->provider && !s->tls)
+        start_second(s);
     return s;
+}
+
+static void stop_one(struct ts_server *s)
+{
+    kill_one(s);
+    remove_dir(s->dir);
+    atomic_store(&janitor->server[s->at].pid, 0);
+    free(s);
 }
 
 void ts_stop(struct ts_server *s)
 {
     if (!s)
         return;
-    ts_kill(s);
-    remove_dir(s->dir);
-    atomic_store(&janitor->server[s->at].pid, 0);
-    free(s);
+    if (s->second)
+        stop_one(s->second);
+    stop_one(s);
 }
 
 struct ts_server *ts_shared(enum ts_kind kind)
@@ -613,6 +798,11 @@ pid_t ts_pid(const struct ts_server *s)
     return s->pid;
 }
 
+bool ts_is_mysql(const struct ts_server *s)
+{
+    return s->mysql;
+}
+
 const char *ts_url(const struct ts_server *s, const char *db, const char *query, char *ret,
                    size_t cap)
 {
@@ -623,6 +813,11 @@ const char *ts_url(const struct ts_server *s, const char *db, const char *query,
         snprintf(ret, cap, "mysql://kine:" TS_PASSWORD "@tcp(127.0.0.1:%d)/%s%s%s", s->port, db,
                  query ? "?" : "", query ? query : "");
     return ret;
+}
+
+const char *ts_url_node(const struct ts_server *s, int node, const char *db, char *ret, size_t cap)
+{
+    return ts_url(node % 2 && s->second ? s->second : s, db, NULL, ret, cap);
 }
 
 const char *ts_url_socket(const struct ts_server *s, const char *db, char *ret, size_t cap)
@@ -642,7 +837,7 @@ const char *ts_fresh(struct ts_server *s, char ret[32])
 
 void ts_sql(struct ts_server *s, const char *db, const char *sql, char *ret, size_t cap)
 {
-    char bin[160], port[16], sock[160], buf[4096];
+    char bin[320], port[16], sock[160], buf[4096];
     int in[2], out[2], status;
     snprintf(bin, sizeof(bin), "%s/psql", s->bin);
     snprintf(port, sizeof(port), "%d", s->port);
@@ -672,6 +867,8 @@ void ts_sql(struct ts_server *s, const char *db, const char *sql, char *ret, siz
                               "--delimiter=$$", // compound statements too
                               sock,
                               "--user=root",
+                              s->provider ? "--init-command=SET SESSION wsrep_sync_wait=7"
+                                          : "--init-command=DO 0",
                               db,
                               NULL};
     assert_int_equal(pipe2(in, O_CLOEXEC), 0);

@@ -2,6 +2,9 @@
 // Real database servers for tests: started from the distribution's packages under a user that is
 // not root, in a temporary directory, on free ports of the loopback interface, and gone with it
 // when the test ends or dies. A missing package fails the test (deploy/packages-test.txt).
+// STORE_MYSQLD=/path/to/mysqld is used instead of the distribution's MariaDB; MySQL too.
+// STORE_GALERA=/path/to/libgalera_smm.so makes every MariaDB a cluster of two nodes (rsync and ss
+// are needed): kill, down, up, pause and resume are then the second one's, and the first goes on.
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -38,11 +41,14 @@ void ts_resume(struct ts_server *s);
 int ts_port(const struct ts_server *s);
 const char *ts_dir(const struct ts_server *s); // ca.crt, client.crt and client.key are in it
 pid_t ts_pid(const struct ts_server *s);
+bool ts_is_mysql(const struct ts_server *s); // MySQL itself, not MariaDB
 // A database's URL over TCP as user kine with a password, or over the server's socket as its
 // administrator. `query` may be NULL ("sslmode=..."). Returns ret.
 #define TS_PASSWORD "s3cr3t/w@rd"
 const char *ts_url(const struct ts_server *s, const char *db, const char *query, char *ret,
                    size_t cap);
+// Of one of the nodes, in turn; without Galera there is one.
+const char *ts_url_node(const struct ts_server *s, int node, const char *db, char *ret, size_t cap);
 const char *ts_url_socket(const struct ts_server *s, const char *db, char *ret, size_t cap);
 // A database name that was not given out before.
 const char *ts_fresh(struct ts_server *s, char ret[32]);

@@ -246,7 +246,8 @@ static void start_child(struct fleet *f, int i)
         }
         close(to[1]);
         close(from[0]);
-        run_worker(i, f->url, f->peers, to[0], from[1]);
+        char url[192];
+        run_worker(i, ts_url_node(f->server, i, f->db, url, sizeof(url)), f->peers, to[0], from[1]);
     }
     close(to[0]);
     close(from[1]);
@@ -376,9 +377,11 @@ static void check(struct fleet *f, const struct report *sum)
     }
     hs_client_close(&c);
     kl_store_stop(hs.s);
-    print_message("creates %lld, increments %lld, lost races %lld, refused %lld, maybe %lld\n",
-                  (long long)sum->creates, (long long)sum->increments, (long long)sum->lost_races,
-                  (long long)sum->refused, (long long)sum->maybe);
+    print_message(
+        "creates %lld, increments %lld, lost races %lld, refused %lld, maybe %lld; there: "
+        "creates %lld, increments %lld, rows %lld\n",
+        (long long)sum->creates, (long long)sum->increments, (long long)sum->lost_races,
+        (long long)sum->refused, (long long)sum->maybe, (long long)created, (long long)counted, n);
     int64_t acked = sum->creates + sum->increments, have = created + counted;
     assert_true(created >= sum->creates);
     assert_true(counted >= sum->increments);
@@ -453,19 +456,30 @@ static void cut_connections(bool peers)
     start_fleet(&f, ts_shared(kind), peers);
     hs_pulse_start(&pulse);
     for (int i = 0; i < hs_scale(20); i++) {
-        char sql[256];
+        char sql[640];
         let_run(&f, 30, 1);
         if (kind == TS_POSTGRES)
             snprintf(sql, sizeof(sql),
                      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '%s'"
                      " AND application_name = 'kinglet' AND random() < 0.5",
                      f.db);
+        else if (ts_is_mysql(f.server))
+            snprintf(sql, sizeof(sql),
+                     "CREATE PROCEDURE IF NOT EXISTS kill_half() BEGIN DECLARE ended INT DEFAULT 0;"
+                     " DECLARE i BIGINT; DECLARE c CURSOR FOR SELECT id FROM"
+                     " information_schema.processlist WHERE db = '%s' AND command <> 'Killed' AND"
+                     " rand() < 0.5; DECLARE CONTINUE HANDLER FOR NOT FOUND SET ended = 1;"
+                     " DECLARE EXIT HANDLER FOR 3854 SET @bytes = 1;" // in a statement that runs
+                     " DECLARE CONTINUE HANDLER FOR 1094 SET @gone = 1; OPEN c; l: LOOP FETCH c"
+                     " INTO i; IF ended THEN LEAVE l; END IF; IF i <> CONNECTION_ID() THEN KILL i;"
+                     " END IF; END LOOP; END$$CALL kill_half()",
+                     f.db);
         else
             snprintf(sql, sizeof(sql),
                      "BEGIN NOT ATOMIC FOR p IN (SELECT id FROM information_schema.processlist"
                      " WHERE db = '%s' AND rand() < 0.5) DO KILL p.id; END FOR; END",
                      f.db);
-        ts_sql(f.server, NULL, sql, NULL, 0);
+        ts_sql(f.server, ts_is_mysql(f.server) ? f.db : NULL, sql, NULL, 0);
     }
     let_run(&f, 100, 50);
     stop_fleet(&f, &sum);
@@ -535,11 +549,13 @@ struct pair {
     struct kl_peers *peers[2];
 };
 
-static void open_pair(struct pair *p, const char *url, bool peers)
+static void open_pair(struct pair *p, const struct ts_server *s, const char *db, bool peers)
 {
     struct kl_error err = {0};
+    char url[192];
     memset(p, 0, sizeof(*p));
     for (int i = 0; i < 2; i++) {
+        ts_url_node(s, i, db, url, sizeof(url));
         struct kl_peers_options po = {.id = (uint64_t)i + 1, .insecure_loopback = true};
         if (peers && kl_peers_open(&po, &p->peers[i], &err))
             fail_msg("%s", err.msg);
@@ -597,7 +613,7 @@ static int compare_us(const void *a, const void *b)
 // that the news arrive in the middle of a question.
 static bool in_time(bool peers, bool reads)
 {
-    char db[32], url[192];
+    char db[32];
     struct ts_server *s = ts_shared(kind);
     struct pair p;
     struct confirmed r = {.done = true};
@@ -605,8 +621,7 @@ static bool in_time(bool peers, bool reads)
     int64_t *us = calloc((size_t)n, sizeof(*us)), late = 0;
     uint64_t seed = hs_seed();
     ts_fresh(s, db);
-    ts_url(s, db, NULL, url, sizeof(url));
-    open_pair(&p, url, peers);
+    open_pair(&p, s, db, peers);
     for (int i = 0; i < n; i++) {
         char key[32];
         snprintf(key, sizeof(key), "/delay/%d", i);

@@ -449,13 +449,14 @@ static void odd_keys(void **state)
 {
     char key[2049];
     size_t max = is_pg ? 2048 : 630;
+    bool bytes = ts_is_mysql(server); // its column becomes one of bytes, which holds any
     struct kl_store *s = take_over();
     work_on(s);
     memset(key, 'k', sizeof(key));
     kl_rev before = hs_rev(&client);
     assert_int_equal(put((struct kl_str){key, max + 1}), KL_ETOOLARGE);
-    assert_int_equal(put(KL_STR("/odd/\xff")), KL_EBADREQUEST);
-    assert_int_equal(put(KL_STR("/odd/\xc3")), KL_EBADREQUEST);
+    assert_true(bytes || put(KL_STR("/odd/\xff")) == KL_EBADREQUEST);
+    assert_true(bytes || put(KL_STR("/odd/\xc3")) == KL_EBADREQUEST);
     assert_int_equal(hs_rev(&client), before);
     assert_true(put((struct kl_str){key, max}) > 0);
     if (is_pg) {
@@ -463,7 +464,7 @@ static void odd_keys(void **state)
         assert_true(put(KL_STR("/odd/\xc3\xa4")) > 0);
     } else {
         assert_true(put(KL_STR("/odd/\0nul")) > 0);
-        assert_int_equal(put(KL_STR("/odd/\xc3\xa4")), KL_EBADREQUEST);
+        assert_true(bytes || put(KL_STR("/odd/\xc3\xa4")) == KL_EBADREQUEST);
     }
     // Letters and spaces at the end count.
     assert_true(hs_put(&client, "/odd/Foo", "1", 0) > 0);
