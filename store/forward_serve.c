@@ -198,6 +198,7 @@ static void start_lease(struct kl_forward_work *w, const struct kl_wire_ask *a)
     w->lease = (struct kl_lease_req){.kind = kinds[a->kind],
                                      .id = a->id,
                                      .ttl_s = a->num,
+                                     .alarm = true, // it was looked at there
                                      .cb = lease_done,
                                      .loop = s->loop,
                                      .store = s,

@@ -20,7 +20,7 @@ struct kl_lease *kl_lease_find(struct kl_store *s, int64_t id)
 bool kl_lease_usable(struct kl_store *s, int64_t id)
 {
     const struct kl_lease *l = kl_lease_find(s, id);
-    return s->ops->lease || (l && !l->pending && !l->revoking);
+    return s->ops->lease || (l && !l->pending && !l->revoking && !kl_lease_is_alarm(l));
 }
 
 // ---- the heap ----
@@ -199,7 +199,7 @@ int kl_leases_load(struct kl_store *s, struct kl_lease_op op)
     if (kl_lease_reserve(s, &op))
         return KL_ENOMEM;
     op.deadline_mono_ms = 0;
-    if (op.ttl_ms > KL_LEASE_MAX_TTL * 1000 || op.ttl_ms < 0)
+    if (op.ttl_ms > KL_LEASE_MAX_STORED_MS || op.ttl_ms < 0)
         op.ttl_ms = KL_LEASE_MAX_TTL * 1000;
     set_deadline(s, kl_lease_find(s, op.id), &op, true);
     return 0;
@@ -245,14 +245,38 @@ void kl_lease_row_applied(struct kl_store *s, const struct kl_row *row)
     l->nkeys++;
 }
 
+void kl_lease_count_alarms(struct kl_store *s)
+{
+    unsigned bits = 0;
+    KL_MAP_EACH (&s->leases.by_id, e) {
+        const struct kl_lease *l = e->value;
+        if (kl_lease_is_alarm(l) && !l->pending)
+            bits |= 1u << (l->ttl_ms / 1000 - KL_LEASE_MAX_TTL);
+    }
+    atomic_store_explicit(&s->stat.alarms, bits, memory_order_release);
+}
+
+bool kl_store_keeps_alarms(const struct kl_store *s)
+{
+    return !s->ops->lease;
+}
+
+unsigned kl_store_alarms(struct kl_store *s)
+{
+    return atomic_load_explicit(&s->stat.alarms, memory_order_acquire);
+}
+
 void kl_lease_op_applied(struct kl_store *s, const struct kl_lease_op *op)
 {
     struct kl_lease *l = kl_lease_find(s, op->id);
+    bool alarm = l && kl_lease_is_alarm(l);
     if (op->ttl_ms && l) {
         set_deadline(s, l, op, false);
     } else if (l) {
         kl_lease_drop(s, l);
     }
+    if (alarm || op->ttl_ms > KL_LEASE_MAX_TTL * 1000)
+        kl_lease_count_alarms(s);
     atomic_store_explicit(&s->stat.leases, (long long)s->leases.by_id.n, memory_order_relaxed);
 }
 

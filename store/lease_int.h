@@ -14,6 +14,10 @@ enum {
     DUE_MAX = 500,         // in one batch
 };
 
+static inline bool kl_lease_is_alarm(const struct kl_lease *l)
+{
+    return l->ttl_ms > KL_LEASE_MAX_TTL * 1000;
+}
 struct kl_lease *kl_lease_find(struct kl_store *s, int64_t id);
 struct kl_lease *kl_lease_add(struct kl_store *s, int64_t id); // pending; NULL: no memory
 void kl_lease_drop(struct kl_store *s, struct kl_lease *l);

@@ -360,7 +360,7 @@ static void answer_list(struct kl_store *s, struct kl_lease_req *q)
     q->lefts_ms = q->ttls_ms + cap;
     KL_MAP_EACH (&s->leases.by_id, e) {
         const struct kl_lease *l = e->value;
-        if (l->pending)
+        if (l->pending || kl_lease_is_alarm(l) != q->alarm)
             continue;
         q->ids[q->n] = l->id;
         q->ttls_ms[q->n] = l->ttl_ms;
@@ -420,6 +420,13 @@ void kl_lease_start(struct kl_store *s, struct kl_lease_req *q)
         ask_backend(s, q);
         return;
     }
+    const struct kl_lease *l = kl_lease_find(s, q->id);
+    if (l && kl_lease_is_alarm(l) && !q->alarm && q->kind != KL_LEASE_GRANT &&
+        q->kind != KL_LEASE_LIST) {
+        q->code = kl_error_set(&q->err, KL_ENOTFOUND, "etcdserver: requested lease not found");
+        answer_req(q);
+        return;
+    }
     switch (q->kind) {
     case KL_LEASE_TTL:
         if (s->forward && !s->o.read_only) { // it would not be let out
@@ -446,7 +453,7 @@ static void run_req(struct kl_task *t)
 
 int kl_store_lease(struct kl_store *s, struct kl_lease_req *q, struct kl_error *err)
 {
-    if (q->kind == KL_LEASE_GRANT && q->ttl_s > KL_LEASE_MAX_TTL)
+    if (q->kind == KL_LEASE_GRANT && q->ttl_s > KL_LEASE_MAX_TTL && !q->alarm)
         return kl_error_set(err, KL_EINVALID, "etcdserver: too large lease TTL");
     if (atomic_load_explicit(&s->refuse, memory_order_acquire))
         return kl_error_set(err, KL_EUNAVAILABLE, "the store is stopping");

@@ -56,6 +56,7 @@ static void take_loaded(struct kl_store *s, const struct kl_loaded *l, const str
     atomic_store(&s->stat.physical_rev, l->physical_rev);
     atomic_store(&s->stat.keys, v->root ? v->root->count : 0);
     atomic_store(&s->stat.leases, (long long)s->leases.by_id.n);
+    kl_lease_count_alarms(s);
     atomic_store(&s->stat.ring_bytes, 0);
 }
 

@@ -167,6 +167,7 @@ struct kl_store {
         atomic_llong keys, leases, ring_bytes, rev, compact_rev, physical_rev;
         atomic_llong txns, batches, rows, last_error, longest_turn;
         atomic_bool full;
+        atomic_uint alarms;
     } stat;
     pthread_mutex_t text_mu;
     char last_error_text[256];
@@ -293,6 +294,7 @@ void kl_lease_op_applied(struct kl_store *s, const struct kl_lease_op *op);
 int kl_lease_reserve(struct kl_store *s, const struct kl_lease_op *op); // for an outside batch
 void kl_lease_batch_undone(struct kl_store *s, struct kl_batch *b);
 bool kl_lease_usable(struct kl_store *s, int64_t id);
+void kl_lease_count_alarms(struct kl_store *s); // for any thread
 void kl_lease_start(struct kl_store *s, struct kl_lease_req *q);
 void kl_lease_leader_changed(struct kl_store *s);
 void kl_lease_add_due(struct kl_store *s, struct kl_batch *b);

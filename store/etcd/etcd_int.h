@@ -43,7 +43,7 @@ struct kl_etcd {
     uint64_t cluster_id, member_id;
     bool confirms; // the back end: what is in memory may be old; ask before a linearizable read
     atomic_bool snapshotting; // one at a time
-    atomic_uint alarms;       // bit 1 << enum kl_etcd_alarm_type, set by clients
+    atomic_uint alarms;       // bits 1 << KL_ALARM_X, where the store keeps none
     // Of the cluster; kl_etcd_cluster_refresh.
     atomic_ullong raft_term, raft_index, raft_applied, leader; // leader 0: none known
     atomic_bool is_learner;
@@ -75,6 +75,16 @@ struct kl_etcd_loop *kl_etcd_loop_of(struct kl_grpc_rpc *c);
 // Decodes into the call's arena; strings refer to `msg`, which is borrowed: copy what is kept.
 // NULL: the call was finished as grpc-go does (INTERNAL).
 void *kl_etcd_decode(struct kl_grpc_rpc *c, const struct kl_proto_desc *d, struct kl_str msg);
+
+// ---- alarms (store/etcd/alarm.c)
+
+unsigned kl_etcd_alarms(const struct kl_etcd *e); // that stand: bits 1 << KL_ALARM_X
+void kl_etcd_alarm(struct kl_grpc_rpc *c, struct kl_str msg);
+// Tells all of them, and whose they are, later or at once; the members are the call's arena's.
+// Fails the call when it cannot.
+void kl_etcd_alarms_list(struct kl_grpc_rpc *c, struct kl_etcd_loop *l, bool confirmed,
+                         void (*done)(struct kl_grpc_rpc *c, struct kl_etcd_loop *l,
+                                      const struct kl_etcd_alarm_member *v, size_t n));
 
 // ---- answers
 

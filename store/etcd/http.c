@@ -19,9 +19,9 @@ static const char *unhealthy_reason(struct kl_etcd *e)
     kl_store_status(e->store, &st);
     if (atomic_load(&e->stopping))
         return "SERVER STOPPED";
-    if (st.disk_full || atomic_load(&e->alarms) & 1u << KL_ETCD_ALARM_TYPE_NOSPACE)
+    if (st.disk_full || kl_etcd_alarms(e) & 1u << KL_ALARM_NOSPACE)
         return "ALARM NOSPACE";
-    if (atomic_load(&e->alarms) & 1u << KL_ETCD_ALARM_TYPE_CORRUPT)
+    if (kl_etcd_alarms(e) & 1u << KL_ALARM_CORRUPT)
         return "ALARM CORRUPT";
     kl_etcd_cluster_refresh(e);
     if (!atomic_load(&e->leader))

@@ -15,41 +15,6 @@ struct kv_call {
     struct kl_error read_err;
 };
 
-bool kl_etcd_is_corrupt(struct kl_grpc_rpc *c)
-{
-    struct kl_etcd *e = kl_etcd_of(c);
-    if (!(atomic_load_explicit(&e->alarms, memory_order_relaxed) &
-          1u << KL_ETCD_ALARM_TYPE_CORRUPT))
-        return false;
-    kl_etcd_fail(c, KL_ECORRUPT, NULL);
-    return true;
-}
-
-bool kl_etcd_is_capped(struct kl_grpc_rpc *c)
-{
-    struct kl_etcd *e = kl_etcd_of(c);
-    if (!(atomic_load_explicit(&e->alarms, memory_order_relaxed) &
-          1u << KL_ETCD_ALARM_TYPE_NOSPACE))
-        return false;
-    kl_etcd_fail(c, KL_ENOSPC, NULL);
-    return true;
-}
-
-// As etcd's quotaKVServer. Whoever was refused leaves the alarm, which stands until it is disarmed.
-bool kl_etcd_is_over_quota(struct kl_grpc_rpc *c, size_t cost)
-{
-    struct kl_etcd *e = kl_etcd_of(c);
-    struct kl_store_status st;
-    if (!e->o.quota_bytes || !cost)
-        return false;
-    kl_store_status(e->store, &st);
-    if (st.db_bytes + (int64_t)cost < e->o.quota_bytes)
-        return false;
-    atomic_fetch_or_explicit(&e->alarms, 1u << KL_ETCD_ALARM_TYPE_NOSPACE, memory_order_relaxed);
-    kl_etcd_fail(c, KL_ENOSPC, NULL);
-    return true;
-}
-
 static size_t cost_of_put(const struct kl_etcd_put_request *rq)
 {
     return KL_ETCD_KV_COST + rq->key.n + rq->value.n;

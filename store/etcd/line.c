@@ -14,11 +14,11 @@ void kl_etcd_line_fail(struct kl_grpc_rpc *c, int code, const struct kl_error *e
 bool kl_etcd_line_refuses(struct kl_grpc_rpc *c, size_t n)
 {
     const struct kl_etcd *e = kl_etcd_of(c);
-    unsigned alarms = atomic_load_explicit(&e->alarms, memory_order_relaxed);
-    int code = n > e->o.max_request_bytes                  ? KL_ETOOLARGE
-               : alarms & 1u << KL_ETCD_ALARM_TYPE_CORRUPT ? KL_ECORRUPT
-               : alarms & 1u << KL_ETCD_ALARM_TYPE_NOSPACE ? KL_ENOSPC
-                                                           : 0;
+    unsigned alarms = kl_etcd_alarms(e);
+    int code = n > e->o.max_request_bytes        ? KL_ETOOLARGE
+               : alarms & 1u << KL_ALARM_CORRUPT ? KL_ECORRUPT
+               : alarms & 1u << KL_ALARM_NOSPACE ? KL_ENOSPC
+                                                 : 0;
     if (code)
         kl_etcd_line_fail(c, code, NULL);
     return code;

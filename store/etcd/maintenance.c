@@ -10,59 +10,14 @@ static void defragment(struct kl_grpc_rpc *c, struct kl_str msg)
     kl_etcd_reply(c, &kl_etcd_defragment_response_desc, &(struct kl_etcd_defragment_response){0});
 }
 
-// ---- alarms: what clients activated, and the store's own
-
-static unsigned alarms_of(struct kl_etcd *e)
-{
-    struct kl_store_status st;
-    kl_store_status(e->store, &st);
-    return atomic_load(&e->alarms) | (st.disk_full ? 1u << KL_ETCD_ALARM_TYPE_NOSPACE : 0);
-}
-
-static void alarm_call(struct kl_grpc_rpc *c, struct kl_str msg)
-{
-    struct kl_etcd *e = kl_etcd_of(c);
-    struct kl_etcd_loop *l = kl_etcd_loop_of(c);
-    const struct kl_etcd_alarm_request *rq =
-        l ? kl_etcd_decode(c, &kl_etcd_alarm_request_desc, msg) : NULL;
-    if (!rq)
-        return;
-    bool known = rq->alarm == KL_ETCD_ALARM_TYPE_NOSPACE || rq->alarm == KL_ETCD_ALARM_TYPE_CORRUPT;
-    bool ours = !rq->member_id || rq->member_id == e->member_id;
-    unsigned bit = known ? 1u << rq->alarm : 0, shown = 0;
-    struct kl_etcd_response_header h = kl_etcd_header(e, kl_etcd_rev(l));
-    struct kl_etcd_alarm_member v[2];
-    struct kl_etcd_alarm_response r = {.header = &h, .alarms = v};
-    switch (rq->action) {
-    case KL_ETCD_ALARM_REQUEST_ALARM_ACTION_GET:
-        shown = alarms_of(e);
-        shown &= rq->alarm ? bit : ~0u;
-        break;
-    case KL_ETCD_ALARM_REQUEST_ALARM_ACTION_ACTIVATE:
-        if (ours)
-            atomic_fetch_or(&e->alarms, bit);
-        shown = ours ? bit : 0;
-        break;
-    case KL_ETCD_ALARM_REQUEST_ALARM_ACTION_DEACTIVATE:
-        shown = ours ? atomic_fetch_and(&e->alarms, ~bit) & bit : 0;
-        break;
-    default:
-        break;
-    }
-    for (int t = KL_ETCD_ALARM_TYPE_NOSPACE; t <= KL_ETCD_ALARM_TYPE_CORRUPT; t++)
-        if (shown & 1u << t)
-            v[r.n_alarms++] = (struct kl_etcd_alarm_member){.member_id = e->member_id, .alarm = t};
-    kl_etcd_reply(c, &kl_etcd_alarm_response_desc, &r);
-}
-
 // ---- status
 
-static void status(struct kl_grpc_rpc *c, struct kl_str msg)
+static void answer_status(struct kl_grpc_rpc *c, struct kl_etcd_loop *l,
+                          const struct kl_etcd_alarm_member *alarms, size_t nalarms)
 {
+    static const char *const names[] = {
+        [KL_ALARM_NOSPACE] = "NOSPACE", [KL_ALARM_CORRUPT] = "CORRUPT"};
     struct kl_etcd *e = kl_etcd_of(c);
-    struct kl_etcd_loop *l = kl_etcd_loop_of(c);
-    if (!l)
-        return;
     struct kl_arena *a = kl_grpc_rpc_arena(c);
     struct kl_store_status st;
     kl_store_status(e->store, &st);
@@ -70,7 +25,11 @@ static void status(struct kl_grpc_rpc *c, struct kl_str msg)
     uint64_t index = atomic_load(&e->raft_index), leader = atomic_load(&e->leader);
     struct kl_etcd_response_header h = kl_etcd_header(e, kl_etcd_rev(l));
     struct kl_etcd_downgrade_info down = {0};
-    struct kl_str errors[4];
+    struct kl_str *errors = kl_arena_alloc(a, (nalarms + 2) * sizeof(*errors));
+    if (!errors) {
+        kl_etcd_fail(c, KL_ENOMEM, NULL);
+        return;
+    }
     struct kl_etcd_status_response r = {
         .header = &h,
         .version = KL_STR(KL_ETCD_VERSION),
@@ -86,18 +45,22 @@ static void status(struct kl_grpc_rpc *c, struct kl_str msg)
         .downgrade_info = &down,
         .errors = errors,
     };
-    unsigned alarms = alarms_of(e);
     if (!leader)
         errors[r.n_errors++] = KL_STR("etcdserver: no leader");
-    static const char *const names[] = {
-        [KL_ETCD_ALARM_TYPE_NOSPACE] = "NOSPACE", [KL_ETCD_ALARM_TYPE_CORRUPT] = "CORRUPT"};
-    for (int t = KL_ETCD_ALARM_TYPE_NOSPACE; t <= KL_ETCD_ALARM_TYPE_CORRUPT; t++)
-        if (alarms & 1u << t)
-            errors[r.n_errors++] = kl_arena_printf(a, "memberID:%llu alarm:%s ",
-                                                   (unsigned long long)e->member_id, names[t]);
+    for (size_t i = 0; i < nalarms; i++)
+        errors[r.n_errors++] =
+            kl_arena_printf(a, "memberID:%llu alarm:%s ", (unsigned long long)alarms[i].member_id,
+                            names[alarms[i].alarm]);
     if (st.last_error)
         errors[r.n_errors++] = kl_arena_dup(a, kl_str(st.last_error_text));
     kl_etcd_reply(c, &kl_etcd_status_response_desc, &r);
+}
+
+static void status(struct kl_grpc_rpc *c, struct kl_str msg)
+{
+    struct kl_etcd_loop *l = kl_etcd_loop_of(c);
+    if (l)
+        kl_etcd_alarms_list(c, l, false, answer_status);
 }
 
 // MAJOR.MINOR or MAJOR.MINOR.PATCH; *ret_previous: the one before ours.
@@ -142,7 +105,7 @@ static void downgrade(struct kl_grpc_rpc *c, struct kl_str msg)
 }
 
 const struct kl_grpc_method kl_etcd_maintenance_methods[] = {
-    {.path = "/etcdserverpb.Maintenance/Alarm", .message = alarm_call},
+    {.path = "/etcdserverpb.Maintenance/Alarm", .message = kl_etcd_alarm},
     {.path = "/etcdserverpb.Maintenance/Status", .message = status},
     {.path = "/etcdserverpb.Maintenance/Defragment", .message = defragment},
     {.path = "/etcdserverpb.Maintenance/Hash", .message = kl_etcd_hash},

@@ -251,7 +251,7 @@ static int take_tail(struct kl_cursor *c, struct kl_batch *b, uint32_t nleases, 
         struct kl_lease_op op = {.id = (int64_t)kl_take_var(c)};
         op.ttl_ms = (int64_t)kl_take_var(c);
         op.deadline_wall_ms = (int64_t)kl_take_var(c);
-        if (c->bad || op.ttl_ms < 0 || op.ttl_ms > KL_LEASE_MAX_TTL * 1000 ||
+        if (c->bad || op.ttl_ms < 0 || op.ttl_ms > KL_LEASE_MAX_STORED_MS ||
             op.deadline_wall_ms < 0)
             return KL_ECORRUPT;
         r = kl_batch_add_lease(b, op);

@@ -116,7 +116,7 @@ static int load_leases(struct kl_backend *b, struct kl_sql_conn *c, struct kl_lo
     while ((r = b->d->fetch(c, v, err)) == 1) {
         struct kl_lease_op op = {.id = v[0].i, .ttl_ms = v[1].i};
         op.deadline_wall_ms = kl_sql_deadline_from_db(b, v[2].i);
-        if (op.ttl_ms <= 0 || op.ttl_ms > KL_LEASE_MAX_TTL * 1000)
+        if (op.ttl_ms <= 0 || op.ttl_ms > KL_LEASE_MAX_STORED_MS)
             r = kl_error_set(err, KL_ECORRUPT, "datastore %s is damaged: lease %llx lasts %lld ms",
                              b->name, (unsigned long long)op.id, (long long)op.ttl_ms);
         else if (l->lease(l->arg, op))

@@ -191,7 +191,7 @@ static int load_leases(struct kl_backend *b, struct kl_loaded *l, struct kl_erro
     while (!r && (rc = sqlite3_step(st)) == SQLITE_ROW) {
         struct kl_lease_op op = {sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1),
                                  sqlite3_column_int64(st, 2)};
-        if (op.ttl_ms <= 0 || op.ttl_ms > KL_LEASE_MAX_TTL * 1000)
+        if (op.ttl_ms <= 0 || op.ttl_ms > KL_LEASE_MAX_STORED_MS)
             r = kl_error_set(err, KL_ECORRUPT, "datastore %s is damaged: lease %llx lasts %lld ms",
                              b->path, (unsigned long long)op.id, (long long)op.ttl_ms);
         else if (l->lease(l->arg, op))

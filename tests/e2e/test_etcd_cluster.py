@@ -91,6 +91,11 @@ class Member:
                                     context=self.tls.context() if self.tls else None) as r:
             return r.read().decode()
 
+    def call(self, path, **body):
+        rq = urllib.request.Request(self.url + "/v3/" + path, json.dumps(body).encode())
+        with urllib.request.urlopen(rq, timeout=240, context=self.tls.context() if self.tls else None) as r:
+            return json.load(r)
+
     def healthy(self):
         if self.process.poll() is not None:
             fail(f"{self.name} ended with {self.process.returncode}: {self.text()[-800:]}")
@@ -98,6 +103,14 @@ class Member:
             return json.loads(self.get("/health"))["health"] == "true"
         except (OSError, urllib.error.HTTPError):
             return False
+
+    def health(self):
+        try:
+            return self.get("/health")
+        except urllib.error.HTTPError as e:
+            return e.read().decode()
+        except OSError:
+            return ""
 
     def ctl(self, *args, refused=None):
         tls = ["--cacert", self.tls.path("ca.crt"), "--cert", self.tls.path("any.crt"), "--key",
@@ -200,6 +213,27 @@ def test_what_dashboards_read():
     m.ctl("get", "a", "--rev=999999", refused="future revision")
     holds(m.get("/metrics"), 'grpc_server_handled_total{grpc_code="OutOfRange",grpc_method="Range",'
                              'grpc_service="etcdserverpb.KV",grpc_type="unary"} 1')
+
+
+def test_an_alarm_is_all_members():
+    """Raised at one, it caps all; each has it when it comes back; it is disarmed at any."""
+    cluster = trio()
+    one, two, three = cluster
+    mine = {"memberID": str(one.id()), "alarm": "NOSPACE"}
+    equal(one.call("maintenance/alarm", action="ACTIVATE", **mine)["alarms"], [mine])
+    for m in cluster:
+        equal(m.call("maintenance/alarm")["alarms"], [mine], m.name)
+        m.ctl("put", "capped", "x", refused="mvcc: database space exceeded")
+    two.stop()
+    two.start(cluster)
+    wait_for(lambda: "ALARM NOSPACE" in two.health(), "it is back, with the alarm", 60)
+    two.ctl("put", "capped", "x", refused="mvcc: database space exceeded")
+    holds(three.ctl("alarm", "disarm"), f"memberID:{mine['memberID']} alarm:NOSPACE")
+    for m in cluster:
+        equal(m.ctl("alarm", "list"), "", m.name)
+    for m in cluster:
+        wait_for(m.healthy, f"{m.name} is healthy", 60)
+        m.ctl("put", "capped no more", m.name)
 
 
 def test_a_member_dies_and_comes_back():

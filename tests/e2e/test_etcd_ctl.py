@@ -27,11 +27,11 @@ class Etcd:
         self.process = None
         atexit.register(self.close)
 
-    def start(self):
+    def start(self, healthy=(200, )):
         with open(self.log, "a", encoding="utf-8") as log:
             self.process = subprocess.Popen([KINGLET, "etcd", "--listen-client-urls", self.url,
                                              "--datastore-endpoint", self.datastore, *self.flags], stderr=log, stdout=log)
-        wait_for(lambda: self.healthy() or self.process.poll() is not None, "healthy")
+        wait_for(lambda: self.healthy(healthy) or self.process.poll() is not None, "healthy")
         if self.process.poll() is not None:
             with open(self.log, encoding="utf-8") as log:
                 fail("kinglet etcd ended: " + log.read()[-500:])
@@ -61,9 +61,9 @@ class Etcd:
         except urllib.error.HTTPError as e:
             return e.code, json.load(e)
 
-    def healthy(self):
+    def healthy(self, statuses=(200, )):
         try:
-            return self.http("/health")[0] == 200
+            return self.http("/health")[0] in statuses
         except OSError:
             return False
 
@@ -289,8 +289,27 @@ def test_quota():
     equal(e.call("kv/compaction", revision=str(e.revision()), physical=True)[0], 200)
     wait_for(lambda: size() < quota // 2, "the space goes back", 120)
     e.refuses(full["message"], "put", "small", "x")  # the alarm stands
+    equal(e.stop(), 0, "exit status")
+    e.start(healthy=(503, ))  # and is not forgotten
+    e.refuses(full["message"], "put", "small", "x")
+    holds(e("alarm", "list"), "^memberID:[0-9]+ +alarm:NOSPACE *\n$")
+    equal(e.call("lease/leases")[1].get("leases", []), [])  # as which it is kept
+    revision = e.revision()
+    # Another member's, of another kind: any member's counts. None has a revision.
+    corrupt = {"memberID": "77", "alarm": "CORRUPT"}
+    for _ in range(2):
+        equal(e.call("maintenance/alarm", action="ACTIVATE", **corrupt)[1]["alarms"], [corrupt])
+    equal(e.call("maintenance/alarm", alarm="CORRUPT")[1]["alarms"], [corrupt])
+    equal(len(e.call("maintenance/alarm")[1]["alarms"]), 2)
+    equal(len(e.call("maintenance/status")[1]["errors"]), 2)
+    holds(str(e.call("maintenance/status")[1]["errors"]), "memberID:77 alarm:CORRUPT ")
+    e.refuses("etcdserver: corrupt cluster", "get", "small")
+    for left in ([corrupt], None):
+        equal(e.call("maintenance/alarm", action="DEACTIVATE", **corrupt)[1].get("alarms"), left)
+    equal(e("get", "small"), "")
     holds(e("alarm", "disarm"), "alarm:NOSPACE")
     equal(e("alarm", "list"), "")
+    equal(e.revision(), revision)
     e("put", "small", "x")
     e("lease", "grant", "10")
     equal(e.stop(), 0, "exit status")
