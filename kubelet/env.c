@@ -64,6 +64,7 @@ static struct kl_str expand_with(struct kl_arena *a, struct kl_str text,
         return text;
     struct kl_buf b;
     kl_buf_init(&b, 4 * 1024 * 1024);
+    const char *last = memrchr(text.p, ')', text.n); // behind it nobody need look
     for (size_t i = 0; i < text.n; i++) {
         char c = text.p[i];
         if (c != '$' || i + 1 == text.n) {
@@ -72,7 +73,7 @@ static struct kl_str expand_with(struct kl_arena *a, struct kl_str text,
         }
         char next = text.p[++i];
         struct kl_str rest = kl_str_from(text, i + 1);
-        ptrdiff_t end = next == '(' ? kl_str_chr(rest, ')') : -1;
+        ptrdiff_t end = next == '(' && last && rest.p <= last ? kl_str_chr(rest, ')') : -1;
         if (next == '$') {
             kl_buf_putc(&b, '$'); // an escaped operator
         } else if (next != '(') {
