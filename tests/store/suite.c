@@ -1089,6 +1089,7 @@ int main(int argc, char **argv)
         CASE(compact_rules),
         CASE(compact_races),
         CASE(lease_life),
+        CASE(alarms),
         cmocka_unit_test(lease_expiry),
         cmocka_unit_test(lease_renewal),
         cmocka_unit_test(lease_kept_by_another),

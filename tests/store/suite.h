@@ -18,6 +18,7 @@ static inline bool on(const char *name)
 
 // suite_lease.c
 void lease_life(void **state);
+void alarms(void **state);
 void lease_expiry(void **state);
 void lease_renewal(void **state);
 void lease_kept_by_another(void **state);

@@ -49,6 +49,64 @@ void lease_life(void **state)
     assert_int_equal(hs_lease(c, &big), KL_EINVALID);
 }
 
+// What is written now both stores see, when there are two.
+static void meet(struct hs_client *c)
+{
+    assert_true(hs_put(c, "met", "", -1) > 0);
+    assert_true(hs_put(c, "met", "", -1) > 0);
+}
+
+// An alarm is kept as a lease is, but only who asks for alarms finds it; it has no revision.
+void alarms(void **state)
+{
+    struct fix *f = *state;
+    struct hs_client *c = &f->c;
+    if (hs_is_remote(suite_backend)) {
+        assert_false(kl_store_keeps_alarms(f->hs.s));
+        return;
+    }
+    const int64_t id = -7;
+    struct kl_lease_req g = {.kind = KL_LEASE_GRANT,
+                             .alarm = true,
+                             .id = id,
+                             .ttl_s = KL_LEASE_MAX_TTL + KL_ALARM_CORRUPT};
+    assert_int_equal(kl_store_alarms(f->hs.s), 0);
+    meet(c);
+    kl_rev rev = hs_rev(c);
+    assert_int_equal(hs_lease(c, &g), 0);
+    assert_int_equal(hs_rev(c), rev);
+    meet(c);
+    assert_int_equal(kl_store_alarms(f->hs.s), 1u << KL_ALARM_CORRUPT);
+    assert_int_equal(hs_lease(c, &g), KL_EEXISTS);
+    struct kl_lease_req list = {.kind = KL_LEASE_LIST};
+    assert_int_equal(hs_lease(c, &list), 0);
+    assert_int_equal(list.n, 0);
+    kl_lease_req_fini(&list);
+    const enum kl_lease_kind hidden[] = {KL_LEASE_REVOKE, KL_LEASE_KEEPALIVE, KL_LEASE_TTL};
+    for (size_t i = 0; i < KL_COUNT(hidden); i++) {
+        struct kl_lease_req q = {.kind = hidden[i], .id = id};
+        assert_int_equal(hs_lease(c, &q), KL_ENOTFOUND);
+    }
+    assert_int_equal(hs_put_lease(c, "l/a", "v", id), KL_ENOTFOUND);
+    if (!on("memory") && !on("shared")) {
+        hs_client_close(c);
+        hs_reopen(&f->hs);
+        hs_client_open(c, &f->hs);
+        assert_int_equal(kl_store_alarms(f->hs.s), 1u << KL_ALARM_CORRUPT);
+    }
+    list = (struct kl_lease_req){.kind = KL_LEASE_LIST, .alarm = true};
+    assert_int_equal(hs_lease(c, &list), 0);
+    assert_int_equal(list.n, 1);
+    assert_int_equal(list.ids[0], id);
+    assert_int_equal(list.ttls_ms[0], (KL_LEASE_MAX_TTL + KL_ALARM_CORRUPT) * 1000);
+    kl_lease_req_fini(&list);
+    struct kl_lease_req v = {.kind = KL_LEASE_REVOKE, .alarm = true, .id = id};
+    assert_int_equal(hs_lease(c, &v), 0);
+    meet(c);
+    assert_int_equal(kl_store_alarms(f->hs.s), 0);
+    assert_int_equal(hs_lease(c, &v), KL_ENOTFOUND);
+}
+
 static void wait_gone(struct hs_client *c, const char *key)
 {
     int64_t until = kl_mono_ms() + 120000;
