@@ -409,16 +409,26 @@ static int read_server(struct kl_my *c, struct kl_error *err)
     return r < 0 ? r : 0;
 }
 
-static int read_galera(struct kl_my *c, struct kl_error *err)
+// Several servers that take writes: Galera's cluster is served, MySQL's group is not, for it lets
+// one of its members write unless it is told otherwise.
+static int read_cluster(struct kl_my *c, struct kl_error *err)
 {
     struct kl_sql_value v[KL_SQL_MAX_COLUMNS];
-    int r =
-        kl_my_query(c, KL_STR("SHOW VARIABLES WHERE Variable_name='wsrep_on' AND Value='ON'"), err);
+    int r = kl_my_query(c,
+                        KL_STR("SHOW VARIABLES WHERE (Variable_name='wsrep_on' AND Value='ON') OR"
+                               " (Variable_name='group_replication_single_primary_mode' AND"
+                               " Value='OFF')"),
+                        err);
     if (r)
         return r;
     r = kl_my_fetch(&c->conn, v, err);
-    c->galera = r == 1;
+    c->galera = r == 1 && kl_str_eqz(v[0].s, "wsrep_on");
     kl_my_finish(&c->conn);
+    if (r == 1 && !c->galera)
+        return kl_error_set(err, KL_EUNSUPPORTED,
+                            "datastore %s: group_replication_single_primary_mode is OFF; kinglet "
+                            "needs a group with one primary",
+                            c->conn.name);
     if (r == 1)
         r = kl_my_run(c, KL_STR("SET SESSION wsrep_sync_wait = 1"), NULL, err);
     return r;
@@ -445,7 +455,7 @@ static int connect_endpoint(const struct kl_endpoint *e, int timeout_ms, bool wi
     if (!r)
         r = read_server(c, err);
     if (!r)
-        r = read_galera(c, err);
+        r = read_cluster(c, err);
     if (r) {
         kl_my_close(&c->conn);
         return r;

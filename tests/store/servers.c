@@ -522,6 +522,7 @@ static size_t add_galera(const struct ts_server *s, struct galera_args *a, const
     const char *const all[] = {"--wsrep-on=ON",
                                "--binlog-format=ROW",
                                "--innodb-autoinc-lock-mode=2",
+                               "--wsrep-auto-increment-control=OFF", // kine counts by ones
                                "--wsrep-node-address=127.0.0.1",
                                "--wsrep-sst-method=rsync",
                                a->provider,

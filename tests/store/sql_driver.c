@@ -238,12 +238,15 @@ static void free_rows(struct kl_kv **kvs, size_t n)
         kl_kv_unref(kvs[i]);
 }
 
-static void batches(void **state)
+// galera: a packet for each statement, as on a node of such a cluster.
+static void check_batches(bool galera)
 {
     struct session s;
     struct log l;
     struct kl_kv *kv[8];
     open_session(&s);
+    if (galera)
+        ((struct kl_my *)s.c)->galera = true;
     begin_log(&l);
     kv[0] = add(&l, "/a", "one", NULL);
     kv[1] = add(&l, "/b", "", NULL); // empty is not deleted
@@ -1147,6 +1150,16 @@ static void tls(void **state)
     ts_stop(server);
 }
 
+static void batches(void **state)
+{
+    check_batches(false);
+}
+
+static void mysql_batches_one_by_one(void **state)
+{
+    check_batches(true);
+}
+
 int main(int argc, char **argv)
 {
     kind = argc > 1 && strcmp(argv[1], "postgres") == 0 ? TS_POSTGRES : TS_MARIADB;
@@ -1159,6 +1172,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(tls),        cmocka_unit_test(settings),    cmocka_unit_test(waiting),
     };
     const struct CMUnitTest mysql_tests[] = {cmocka_unit_test(mysql_plans),
+                                             cmocka_unit_test(mysql_batches_one_by_one),
                                              cmocka_unit_test(mysql_small_packets)};
     if (argc > 2)
         cmocka_set_test_filter(argv[2]);
