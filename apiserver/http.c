@@ -485,8 +485,11 @@ void kl_http_handle(void *arg, struct kl_http_req *hr)
     if (s->served)
         kl_served_fix(r);
     kl_api_metrics_enter(r);
-    if (kl_deadline_enter(c))
+    if (kl_deadline_enter(c)) {
+        if (s->audit)
+            kl_audit_begin(r, hr);
         kl_req_fail(r);
-    else
+    } else {
         authenticate(c);
+    }
 }

@@ -217,24 +217,11 @@ struct kl_str kl_audit_id(struct kl_req *r)
     return (struct kl_str){p, 36};
 }
 
-static struct kl_str attempted(struct kl_req *r, struct kl_http_req *hr)
+// Who asks is not known and what is asked was refused: one event says so.
+static void note_stranger(struct kl_audit_event *e)
 {
-    struct kl_str h = hr ? kl_http_header(hr, KL_STR("authorization")) : KL_STR(""), kind;
-    if (!h.n || !kl_str_split(&h, ' ', &kind))
-        return KL_STR("Authentication failed, no credentials provided");
-    bool basic = kl_str_ieq(kind, KL_STR("basic"));
-    return kl_arena_printf(r->arena, "Authentication failed, attempted: %s",
-                           basic ? "basic" : "bearer");
-}
-
-// Nobody: one event says so.
-static void note_stranger(struct kl_req *r, struct kl_http_req *hr)
-{
-    struct kl_audit_event *e = r->audit;
     e->omit |= 1u << KL_AUDIT_RECEIVED | 1u << KL_AUDIT_COMPLETE;
     e->long_running = true;
-    e->status = kl_arena_printf(r->arena, "{\"metadata\":{},\"message\":\"%.*s\",\"code\":401}",
-                                KL_PRI(attempted(r, hr)));
 }
 
 bool kl_audit_begin(struct kl_req *r, struct kl_http_req *hr)
@@ -277,7 +264,7 @@ bool kl_audit_begin(struct kl_req *r, struct kl_http_req *hr)
     note_caller(e, r, hr);
     r->audit = e;
     if (!r->user)
-        note_stranger(r, hr);
+        note_stranger(e);
     if (emit(r, KL_AUDIT_RECEIVED))
         return true;
     atomic_fetch_add_explicit(&a->rejected, 1, memory_order_relaxed);
@@ -345,7 +332,7 @@ void kl_audit_result(struct kl_req *r)
     const struct kl_type *type;
     const struct kl_value *root;
     struct kl_error err = {0};
-    if (!e || !e->user)
+    if (!e)
         return;
     if (r->result == KL_RESULT_FAIL) {
         take_failure(r);

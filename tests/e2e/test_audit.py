@@ -188,6 +188,22 @@ def test_failures():
     equal(e["responseStatus"]["code"], 403)
 
 
+def test_refused_before_anybody_is_known():
+    """One event each, as WithFailedAuthenticationAudit and withFailedRequestAudit write."""
+    for audit_id, query, headers, status, message, reason in (
+            ("stranger", "", {"Authorization": "Bearer nonsense"}, 401, "Unauthorized", "Unauthorized"),
+            ("bad-timeout", "?timeout=x", {}, 400, "invalid timeout specified in the request URL - "
+             'time: invalid duration "x"', "BadRequest")):
+        c = server.connect(anonymous=True)
+        got = server.raw("GET", "/api/v1/pods" + query, None, {"Audit-ID": audit_id, **headers}, c)
+        c.close()
+        equal((got[0], got[1]["audit-id"]), (status, audit_id))
+        events = find(auditID=audit_id)
+        equal([(e["stage"], e["verb"], e["user"]) for e in events], [("ResponseStarted", "list", {})])
+        equal(events[0]["responseStatus"], {"metadata": {}, "status": "Failure", "message": message,
+                                            "reason": reason, "code": status})
+
+
 def test_allowed_reason():
     server.kubectl("create", "clusterrolebinding", "view-jane", "--clusterrole=view", "--user=jane")
     server.kubectl("get", "services", "--as", "jane")
