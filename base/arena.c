@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/arena.h"
+#include "base/arena_wipe.h"
 #include <stdio.h>
 #include <stdlib.h>
 #ifdef __SANITIZE_ADDRESS__
@@ -47,6 +48,14 @@ void kl_arena_fini(struct kl_arena *a)
         free_chunk(c);
     }
     *a = (struct kl_arena){.max_bytes = a->max_bytes};
+}
+
+void kl_arena_wipe(struct kl_arena *a)
+{
+    for (struct kl_arena_chunk *c = a->chunk; c; c = c->older) {
+        ASAN_UNPOISON_MEMORY_REGION(c->data, c->cap);
+        explicit_bzero(c->data, c->cap);
+    }
 }
 
 void kl_arena_reset(struct kl_arena *a)

@@ -578,14 +578,25 @@ void kl_http_client_close(struct kl_http_client *c)
     kl_hc_client_unref(c);
 }
 
+static void drop_of(struct kl_hc_target *t)
+{
+    for (struct kl_hc_conn *hc = t->conns, *next; hc; hc = next) {
+        next = hc->next;
+        hc->draining = hc->open;
+        if (hc->open && hc->ncalls == 0)
+            kl_hc_conn_close(hc);
+    }
+}
+
 void kl_http_client_drop_idle(struct kl_http_client *c)
 {
-    for (struct kl_hc_target *t = c->targets; t; t = t->next) {
-        for (struct kl_hc_conn *hc = t->conns, *next; hc; hc = next) {
-            next = hc->next;
-            hc->draining = hc->open;
-            if (hc->open && hc->ncalls == 0)
-                kl_hc_conn_close(hc);
-        }
-    }
+    for (struct kl_hc_target *t = c->targets; t; t = t->next)
+        drop_of(t);
+}
+
+void kl_http_client_drop_tls(struct kl_http_client *c, const struct kl_tls_ctx *tls)
+{
+    for (struct kl_hc_target *t = c->targets; t; t = t->next)
+        if (t->tls == tls)
+            drop_of(t);
 }

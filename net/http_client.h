@@ -39,6 +39,8 @@ int kl_http_client_new(const struct kl_http_client_opts *o, struct kl_http_clien
 void kl_http_client_close(struct kl_http_client *c);
 // Drops kept connections (a new certificate); calls in flight go on.
 void kl_http_client_drop_idle(struct kl_http_client *c);
+// Likewise those that were made with this context.
+void kl_http_client_drop_tls(struct kl_http_client *c, const struct kl_tls_ctx *tls);
 
 // All is borrowed for the call of kl_http_call_start, but body (referenced) and tls (referenced).
 struct kl_http_call_spec {

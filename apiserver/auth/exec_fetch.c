@@ -5,6 +5,8 @@
 
 // ---- TLS
 
+enum { CLIENTS_MAX = 64 }; // one of a loop
+
 struct kl_exec_tls {
     atomic_uint refs;
     struct kl_arena arena;
@@ -12,6 +14,11 @@ struct kl_exec_tls {
     pthread_mutex_t mu;
     struct kl_tls_ctx *ctx;    // with the certificate of these
     struct kl_exec_cred *cred; // NULL: none yet
+    struct {
+        const struct kl_http_client *client; // compared and nothing else
+        struct kl_tls_ctx *ctx;              // that it was given last
+    } given[CLIENTS_MAX];
+    size_t ngiven;
 };
 
 static int copy_opts(struct kl_exec_tls *t, const struct kl_tls_client_opts *o)
@@ -52,6 +59,8 @@ void kl_exec_tls_unref(struct kl_exec_tls *t)
     if (!t || atomic_fetch_sub_explicit(&t->refs, 1, memory_order_acq_rel) != 1)
         return;
     kl_tls_ctx_unref(t->ctx);
+    for (size_t i = 0; i < t->ngiven; i++)
+        kl_tls_ctx_unref(t->given[i].ctx);
     kl_exec_cred_unref(t->cred);
     pthread_mutex_destroy(&t->mu);
     kl_arena_fini(&t->arena);
@@ -63,10 +72,33 @@ static bool same_text(const char *a, const char *b)
     return a && b ? !strcmp(a, b) : !a && !b;
 }
 
-// A new certificate is a new context, and so new connections; a new token is not. Referenced.
-static int tls_of(struct kl_exec_tls *t, struct kl_exec_cred *cred, struct kl_tls_ctx **ret,
-                  struct kl_error *err)
+// Under the lock: notes what the client gets. The reference to what it had before, if that is
+// another one.
+static struct kl_tls_ctx *give(struct kl_exec_tls *t, const struct kl_http_client *client)
 {
+    struct kl_tls_ctx *old = NULL;
+    size_t i = 0;
+    while (i < t->ngiven && t->given[i].client != client)
+        i++;
+    if (i == CLIENTS_MAX)
+        return NULL;
+    if (i == t->ngiven) {
+        t->given[t->ngiven++].client = client;
+    } else if (t->given[i].ctx == t->ctx) {
+        return NULL;
+    } else {
+        old = t->given[i].ctx;
+    }
+    t->given[i].ctx = kl_tls_ctx_ref(t->ctx);
+    return old;
+}
+
+// A new certificate is a new context, and so new connections; those with the old one are closed, as
+// client-go does, here with the client's next call. A new token is not. Referenced.
+static int tls_of(struct kl_exec_tls *t, struct kl_exec_cred *cred, struct kl_http_client *client,
+                  struct kl_tls_ctx **ret, struct kl_error *err)
+{
+    struct kl_tls_ctx *old = NULL;
     int rc = 0;
     pthread_mutex_lock(&t->mu);
     if (!same_text(t->cred ? t->cred->cert : NULL, cred->cert) ||
@@ -82,9 +114,14 @@ static int tls_of(struct kl_exec_tls *t, struct kl_exec_cred *cred, struct kl_tl
             t->cred = kl_exec_cred_ref(cred);
         }
     }
-    if (!rc)
+    if (!rc) {
         *ret = kl_tls_ctx_ref(t->ctx);
+        old = give(t, client);
+    }
     pthread_mutex_unlock(&t->mu);
+    if (old)
+        kl_http_client_drop_tls(client, old);
+    kl_tls_ctx_unref(old);
     return rc;
 }
 
@@ -136,7 +173,7 @@ static int call(struct kl_exec_fetch *f, struct kl_exec_cred *cred, struct kl_er
 {
     struct kl_tls_ctx *tls = NULL;
     struct kl_http_call_spec spec = f->spec;
-    int rc = f->tls ? tls_of(f->tls, cred, &tls, err) : 0;
+    int rc = f->tls ? tls_of(f->tls, cred, f->client, &tls, err) : 0;
     if (rc)
         return rc;
     spec.tls = tls;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // One run of a program that makes credentials, and what its output says.
 #include "apiserver/auth/exec_int.h"
+#include "base/arena_wipe.h"
 #include "base/clock.h"
+#include "object/json.h"
 #include "object/timestamp.h"
 #include "object/yaml.h"
 #include <ctype.h>
@@ -250,7 +252,9 @@ static int read_output(const struct kl_exec *x, struct kl_arena *a, struct kl_st
 {
     struct kl_value v = {0};
     struct kl_error hidden = {0}; // it may quote what it does not understand
-    if (kl_yaml_parse(a, text, NULL, &v, &hidden) || v.kind != KL_MAP)
+    // JSON is not given to the library for YAML, whose buffers are its own.
+    if ((kl_json_parse(a, text, NULL, &v, &hidden) && kl_yaml_parse(a, text, NULL, &v, &hidden)) ||
+        v.kind != KL_MAP)
         return bad(err, "decoding stdout: it is neither JSON nor YAML of an object");
     struct kl_str kind = member(&v, "kind"), version = member(&v, "apiVersion");
     if (!kind.n || !version.n)
@@ -291,6 +295,7 @@ int kl_exec_run(struct kl_exec *x, struct kl_exec_cred **ret, struct kl_error *e
     if (out.n)
         OPENSSL_cleanse(out.p, out.n);
     kl_buf_fini(&out);
+    kl_arena_wipe(&a);
     kl_arena_fini(&a);
     if (rc)
         kl_exec_cred_unref(c);

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "base/arena.h"
+#include "base/arena_wipe.h"
 #include <stdlib.h>
 
 static void test_alloc(void **state)
@@ -55,6 +56,21 @@ static void test_zalloc_and_reset(void **state)
     kl_arena_fini(&a);
 }
 
+static void test_wipe(void **state)
+{
+    struct kl_arena a;
+    char *p[8];
+    kl_arena_init(&a, 0);
+    for (size_t i = 0; i < KL_COUNT(p); i++) // chunks of all sizes, and big ones of their own
+        memset(p[i] = kl_arena_alloc(&a, 100 << (2 * i)), 's', 100 << (2 * i));
+    kl_arena_wipe(&a);
+    for (size_t i = 0; i < KL_COUNT(p); i++)
+        for (size_t k = 0; k < (size_t)100 << (2 * i); k++)
+            assert_int_equal(p[i][k], 0);
+    kl_arena_fini(&a);
+    kl_arena_wipe(&a); // has nothing
+}
+
 static void test_bound(void **state)
 {
     struct kl_arena a;
@@ -95,9 +111,8 @@ static void test_strings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_alloc),
-        cmocka_unit_test(test_zalloc_and_reset),
-        cmocka_unit_test(test_bound),
+        cmocka_unit_test(test_alloc),   cmocka_unit_test(test_zalloc_and_reset),
+        cmocka_unit_test(test_wipe),    cmocka_unit_test(test_bound),
         cmocka_unit_test(test_strings),
     };
     return cmocka_run_group_tests_name("base arena", tests, NULL, NULL);

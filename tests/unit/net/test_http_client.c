@@ -337,6 +337,49 @@ static void test_server_closes_idle(void **state)
     stop(&cl);
 }
 
+static void drop_tls(void *arg)
+{
+    struct client *cl = arg;
+    kl_http_client_drop_tls(cl->c, cl->f.client_tls);
+}
+
+// Kept connections of one context go, others' stay.
+static void test_drop_tls(void **state)
+{
+    struct client cl = {0};
+    struct kl_http_server_stats st;
+    start(&cl, true, NULL);
+    for (int i = 0; i < 4; i++) {
+        struct reply r = {0};
+        struct kl_http_call_spec spec = make_spec(&cl, i % 2 ? TLS_H1 : TLS_H2, "/hello");
+        if (i >= 2)
+            spec.tls = cl.f.client_tls_cert;
+        send_spec(&cl, spec, &r);
+        await(&r);
+        assert_int_equal(r.status, 200);
+        reply_free(&r);
+    }
+    kl_http_server_get_stats(cl.f.server, &st);
+    assert_int_equal(st.connections, 4);
+    on_loop(cl.loop, drop_tls, &cl);
+    for (int k = 0; k < 60000 && st.connections > 2; k++) {
+        struct timespec ms = {0, 1000000};
+        nanosleep(&ms, NULL);
+        kl_http_server_get_stats(cl.f.server, &st);
+    }
+    assert_int_equal(st.connections, 2);
+    struct reply r = {0};
+    struct kl_http_call_spec spec = make_spec(&cl, TLS_H1, "/cert");
+    spec.tls = cl.f.client_tls_cert;
+    send_spec(&cl, spec, &r);
+    await(&r);
+    assert_int_equal(r.status, 200);
+    kl_http_server_get_stats(cl.f.server, &st);
+    assert_int_equal(st.accepted, 4); // it was there
+    reply_free(&r);
+    stop(&cl);
+}
+
 static void test_client_certificates(void **state)
 {
     struct client cl = {0};
@@ -819,6 +862,7 @@ int main(void)
         cmocka_unit_test(test_many_streams),
         cmocka_unit_test(test_reuse),
         cmocka_unit_test(test_server_closes_idle),
+        cmocka_unit_test(test_drop_tls),
         cmocka_unit_test(test_client_certificates),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_pause),
