@@ -87,6 +87,7 @@ struct formats {
     struct kl_arena *a;
     struct kl_str *list;
     size_t n, cap;
+    int rc; // KL_ENOMEM: not all of them are there
 };
 
 static bool note_format(const struct kl_value *s, void *ctx)
@@ -99,8 +100,10 @@ static bool note_format(const struct kl_value *s, void *ctx)
     if (x->n == x->cap) {
         size_t cap = x->cap ? 2 * x->cap : 8;
         struct kl_str *more = kl_arena_alloc(x->a, cap * sizeof *more);
-        if (!more)
-            return true; // ends the walk: what was found is told
+        if (!more) {
+            x->rc = KL_ENOMEM;
+            return true; // ends the walk
+        }
         if (x->n)
             memcpy(more, x->list, x->n * sizeof *more);
         x->list = more;
@@ -120,7 +123,7 @@ static struct formats unknown_formats(struct kl_arena *a, const struct kl_value 
         same &= kl_value_equal(first, crd_version_schema(v));
     for (KL_EACH(v, versions)) {
         crd_schema_has(crd_version_schema(v), note_format, &x);
-        if (same) // upstream's internal form has it once
+        if (same || x.rc) // upstream's internal form has it once
             break;
     }
     return x;
@@ -131,6 +134,8 @@ int kl_crd_definition_warnings(struct kl_arena *a, const struct kl_value *now,
 {
     struct formats is = unknown_formats(a, now), was = unknown_formats(a, old);
     size_t n = 0;
+    if (is.rc || was.rc)
+        return KL_ENOMEM;
     for (size_t i = 0; i < is.n; i++) {
         bool known = false;
         for (size_t k = 0; k < was.n && !known; k++)
