@@ -4,6 +4,7 @@
 #include "harness.h"
 #include "store/peer/peers.h"
 #include "store/raft/members.h"
+#include "store/store_int.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/rand.h"
@@ -339,6 +340,103 @@ static void fails_over(void **state)
     end(&c);
 }
 
+enum { MANY = 20000, MANY_TXN = 1000 };
+
+static void put_range(struct server *s)
+{
+    static char name[MANY_TXN][16];
+    struct kl_op *ops = calloc(MANY_TXN, sizeof(*ops));
+    struct kl_bytes *v = kl_bytes_new(KL_STR("many"));
+    for (int at = 0; at < MANY; at += MANY_TXN) {
+        struct kl_txn txn = {.body = {.then = ops, .nthen = MANY_TXN}};
+        for (int i = 0; i < MANY_TXN; i++) {
+            snprintf(name[i], sizeof(name[i]), "/m/%05d", at + i);
+            ops[i] =
+                (struct kl_op){.kind = KL_OP_PUT, .key = kl_str(name[i]), .value = kl_bytes_ref(v)};
+        }
+        assert_int_equal(hs_txn(&s->c, &txn), 0);
+        kl_txn_fini(&txn);
+        for (int i = 0; i < MANY_TXN; i++)
+            kl_bytes_unref(v);
+    }
+    kl_bytes_unref(v);
+    free(ops);
+}
+
+struct onlooker {
+    pthread_t thread;
+    struct server *s;
+    atomic_bool stop;
+    int64_t torn; // or written
+};
+
+static void *look_on(void *arg)
+{
+    struct onlooker *o = arg;
+    for (unsigned looks = 1; !atomic_load(&o->stop); looks++) {
+        int64_t n = count(o->s, "m");
+        o->torn += n != MANY && n != 0;
+        hs_breathe(looks);
+    }
+    return NULL;
+}
+
+// Entries behind it, while it is taken.
+static void *write_on(void *arg)
+{
+    struct onlooker *o = arg;
+    char key[32];
+    for (unsigned i = 1; !atomic_load(&o->stop); i++) {
+        snprintf(key, sizeof(key), "/w/%05u", i);
+        if (hs_put(&o->s->c, key, "v", 0) > 0)
+            o->torn++;
+        hs_breathe(i);
+    }
+    return NULL;
+}
+
+// One entry of very many rows: each server that did not evaluate it takes it in turns, shows all of
+// it or nothing, and what is written behind it comes after it.
+static void many_rows(void **state)
+{
+    struct cluster c;
+    begin(&c);
+    make_three(&c);
+    int leader = wait_leader(&c), other = (leader + 1) % SERVERS;
+    put_range(&c.s[leader]);
+    struct onlooker o[SERVERS] = {0}, writer = {.s = &c.s[leader]};
+    for (int i = 0; i < SERVERS; i++) {
+        wait_count(&c.s[i], "m", MANY);
+        o[i].s = &c.s[i];
+        assert_int_equal(pthread_create(&o[i].thread, NULL, look_on, &o[i]), 0);
+    }
+    assert_int_equal(pthread_create(&writer.thread, NULL, write_on, &writer), 0);
+    struct kl_op del = {.kind = KL_OP_DELETE, .key = KL_STR("/m/"), .end = KL_STR("/m0")};
+    struct kl_txn txn = {.body = {.then = &del, .nthen = 1}};
+    assert_int_equal(hs_txn(&c.s[other].c, &txn), 0); // forwarded: its results are made there
+    assert_int_equal(del.count, MANY);
+    assert_int_equal(del.nkvs, MANY);
+    assert_string_equal(del.kvs[MANY - 1]->key, "/m/19999");
+    kl_txn_fini(&txn);
+    atomic_store(&writer.stop, true);
+    pthread_join(writer.thread, NULL);
+    put_many(&c.s[other], "after", 5, 10);
+    for (int i = 0; i < SERVERS; i++) {
+        struct kl_store_status st;
+        wait_count(&c.s[i], "after", 5);
+        assert_int_equal(count(&c.s[i], "m"), 0);
+        assert_int_equal(count(&c.s[i], "w"), writer.torn);
+        atomic_store(&o[i].stop, true);
+        pthread_join(o[i].thread, NULL);
+        assert_int_equal(o[i].torn, 0);
+        kl_store_status(c.s[i].hs.s, &st);
+        print_message("longest turn: %lld rows\n", (long long)st.longest_turn);
+        assert_in_range(st.longest_turn, 1, KL_TURN_ROWS + KL_BIG_ROWS + 2 * KL_RING_CHUNK);
+    }
+    wait_same(&c);
+    end(&c);
+}
+
 // A follower that was away while the log was cut gets the state, and its watchers every event.
 static void installs(void **state)
 {
@@ -574,9 +672,11 @@ static void recovery_cut(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(grows),         cmocka_unit_test(fails_over),   cmocka_unit_test(installs),
-        cmocka_unit_test(diverged),      cmocka_unit_test(damaged_log),  cmocka_unit_test(recovers),
+        cmocka_unit_test(grows),         cmocka_unit_test(fails_over),
+        cmocka_unit_test(installs),      cmocka_unit_test(diverged),
+        cmocka_unit_test(damaged_log),   cmocka_unit_test(recovers),
         cmocka_unit_test(stale_answers), cmocka_unit_test(recovery_cut),
+        cmocka_unit_test(many_rows),
     };
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
