@@ -108,7 +108,7 @@ static int fill_plain(struct kl_req *r, const struct asked *q, struct kl_str ip,
     for (size_t i = 0; i < q->port.n; i++)
         if (q->port.p[i] < '0' || q->port.p[i] > '9')
             return fail_request(r, what);
-    if (q->port.n && (!kl_str_to_u64(q->port, &port) || !port || port > UINT16_MAX)) {
+    if (q->port.n && (!kl_str_to_u64(q->port, &port) || port > UINT16_MAX)) {
         kl_fail_set(r, 503, "ServiceUnavailable",
                     "error trying to reach service: dial tcp: address %.*s: invalid port",
                     KL_PRI(q->port));
@@ -163,20 +163,19 @@ static int locate_service(struct kl_req *r, struct kl_proxy_target *ret)
     int64_t number = 0;
     if (!split(r->info.name, &q))
         return fail_request(r, "service");
-    bool numbered = kl_str_to_i64(q.port, &number);
+    if (q.port.n > 1 && q.port.p[0] == '+' && q.port.p[1] != '-') // a number to Go
+        q.port = kl_str_from(q.port, 1);
+    kl_str_to_i64(q.port, &number);
     int rc = kl_service_find_pod(r->al, r->arena, r->info.ns, q.name, q.port, &e, &err);
     if (rc == KL_ENOMEM) {
         kl_fail_oom(r);
         return rc;
     }
-    if (e.state == KL_SERVICE_ABSENT) {
-        kl_fail_not_found_of(r, KL_STR(""), numbered ? KL_STR("services") : KL_STR("endpoints"),
-                             q.name);
-        return KL_ENOTFOUND;
-    }
-    bool selects = kl_len(kl_path(&e.service->root, KL_F_spec, KL_F_selector)) > 0;
-    if (e.state == KL_SERVICE_NO_SLICES && !selects) { // nobody has said where it is
-        kl_fail_not_found_of(r, KL_STR(""), KL_STR("endpoints"), q.name);
+    // Nobody has said where it is; upstream says of the Endpoints that it looks for what was asked
+    // for, a service.
+    bool selects = kl_len(kl_path(e.service ? &e.service->root : NULL, KL_F_spec, KL_F_selector));
+    if (e.state == KL_SERVICE_ABSENT || (e.state == KL_SERVICE_NO_SLICES && !selects)) {
+        kl_fail_not_found_of(r, KL_STR(""), KL_STR("services"), q.name);
         return KL_ENOTFOUND;
     }
     if (e.state == KL_SERVICE_NO_PORT)

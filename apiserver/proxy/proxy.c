@@ -14,7 +14,9 @@ struct proxy {
     struct kl_proxy_target to;
     struct kl_link_rule rule;
     bool upgrade, gone;
+    int status;               // of the answer
     const char *why;          // the answer cannot be given: what is said instead, as a 500
+    bool internal;            // in the words of an InternalError
     struct kl_rewrite *pages; // in the arena; NULL: the body goes on as it is
     struct kl_http_header up_headers[MAX_FORWARDED];
     size_t nup;
@@ -60,10 +62,16 @@ static void refuse(struct proxy *p, int status, const struct kl_error *err)
 {
     struct kl_req *r = &p->relay.call->req;
     struct kl_str text = shown_error(r->arena, status, err);
-    if (p->why)
-        kl_fail_set(r, 500, p->upgrade ? "" : "InternalError", "%s", p->why);
+    if (p->why && p->internal)
+        kl_fail_internal(r, "%s", p->why);
+    else if (p->why)
+        kl_fail_set(r, 500, "", "%s", p->why);
     else if (p->upgrade)
-        kl_fail_set(r, 500, "", "error dialing backend: %.*s", KL_PRI(text));
+        kl_fail_set(r, 500, "", "%s%.*s",
+                    status == KL_EUNAVAILABLE || status == KL_EUNAUTHORIZED
+                        ? "error dialing backend: "
+                        : "",
+                    KL_PRI(text));
     else
         kl_fail_set(r, 503, "ServiceUnavailable", "error trying to reach service: %.*s",
                     KL_PRI(text));
@@ -110,7 +118,7 @@ static bool is_ours(struct kl_str name)
 {
     static const char *const names[] = {"authorization",     "host",   "content-length",
                                         "transfer-encoding", "expect", "trailer",
-                                        "x-forwarded-for",   "cookie"};
+                                        "x-forwarded-for"};
     for (size_t i = 0; i < KL_COUNT(names); i++)
         if (kl_str_eqz(name, names[i]))
             return true;
@@ -148,9 +156,9 @@ static struct kl_str joined(struct kl_arena *a, const struct kl_http_header *h, 
 // X-Forwarded-Uri is where the client would find what it asked for.
 static struct kl_str forwarded_uri(struct kl_arena *a, struct kl_str prepend, struct kl_str path)
 {
-    struct kl_str escaped = kl_path_escape(a, path);
+    struct kl_str escaped = path.n ? kl_path_escape(a, path) : KL_STR("/");
     struct kl_str s = escaped.p ? kl_path_join(a, prepend, escaped) : escaped;
-    return s.p && kl_str_ends(path, KL_STR("/")) ? kl_arena_printf(a, "%.*s/", KL_PRI(s)) : s;
+    return s.p && kl_str_ends(escaped, KL_STR("/")) ? kl_arena_printf(a, "%.*s/", KL_PRI(s)) : s;
 }
 
 static void add(struct kl_http_header *h, size_t *n, const char *name, struct kl_str value)
@@ -165,15 +173,19 @@ static size_t make_headers(struct proxy *p, struct kl_str path, struct kl_http_h
     struct kl_arena *a = c->req.arena;
     size_t n = 0, nh;
     const struct kl_http_header *in = kl_http_headers(c->hr, &nh);
+    bool one_cookie = kl_http_version(c->hr) == 20; // where it comes crumbled
     for (size_t i = 0; i < nh && n < MAX_FORWARDED - HEADERS_OF_OURS; i++) {
-        bool anew = is_ours(in[i].name) ||
+        bool anew = is_ours(in[i].name) || (one_cookie && kl_str_eqz(in[i].name, "cookie")) ||
                     (!p->upgrade &&
                      (is_of_hop(in, nh, in[i].name) || kl_str_eqz(in[i].name, "x-forwarded-uri")));
         if (!anew)
             n += kl_relay_header(a, &in[i], &h[n]);
     }
     add(h, &n, "host", p->rule.asked);
-    add(h, &n, "cookie", joined(a, in, nh, "cookie", "; ", KL_STR("")));
+    if (one_cookie)
+        add(h, &n, "cookie", joined(a, in, nh, "cookie", "; ", KL_STR("")));
+    if (!p->upgrade && kl_http_header_has_token(c->hr, KL_STR("te"), KL_STR("trailers")))
+        add(h, &n, "te", KL_STR("trailers"));
     add(h, &n, "x-forwarded-for",
         joined(a, in, nh, "x-forwarded-for", ", ", kl_http_peer_ip(c->hr)));
     if (!p->upgrade)
@@ -214,11 +226,10 @@ static bool look_at_answer(struct proxy *p, const struct kl_http_header *h, size
             *location = kl_link_rewrite(a, &p->rule, &u);
             return location->p || (p->why = "out of memory", false);
         }
-        p->why = kl_arena_printf(a,
-                                 "Internal error occurred: error trying to parse Location header: "
-                                 "parse \"%.*s\": %s",
+        p->why = kl_arena_printf(a, "error trying to parse Location header: parse \"%.*s\": %s",
                                  KL_PRI(at), why)
                      .p;
+        p->internal = true;
         return false;
     }
     if (!is_page(up_header(h, nh, "content-type")) ||
@@ -260,6 +271,14 @@ static void take_headers(struct proxy *p, const struct kl_http_header *h, size_t
         take_header(p, "trailer", kl_arena_dup(a, trailers));
 }
 
+static void answer(struct proxy *p)
+{
+    kl_api_metrics_request(&p->relay.call->req, p->status);
+    if (p->upgrade)
+        kl_http_close_after(p->relay.call->hr);
+    kl_relay_answer(&p->relay, p->status, p->up_headers, p->nup);
+}
+
 static void on_headers(void *arg, struct kl_http_call *up, int status,
                        const struct kl_http_header *h, size_t nh)
 {
@@ -282,15 +301,12 @@ static void on_headers(void *arg, struct kl_http_call *up, int status,
             p->up_headers[p->nup++] = ours[i];
     }
     take_headers(p, h, nh, location);
-    if (status == 101) // the tunnel is opened in on_upgrade
-        return;
-    kl_api_metrics_request(r, status);
-    if (p->upgrade)
-        kl_http_close_after(p->relay.call->hr);
-    kl_relay_answer(&p->relay, status, p->up_headers, p->nup);
+    p->status = status;
+    if (status != 101 && !p->pages) // else the tunnel is opened in on_upgrade
+        answer(p);
 }
 
-// A page that is not what it says is cut off.
+// A page is answered when it is one; later it is cut off.
 static void on_data(void *arg, struct kl_http_call *up, struct kl_str data)
 {
     struct proxy *p = arg;
@@ -299,13 +315,19 @@ static void on_data(void *arg, struct kl_http_call *up, struct kl_str data)
         kl_relay_data(&p->relay, data);
         return;
     }
+    struct kl_http_req *hr = kl_http_req_ref(p->relay.call->hr); // an answer may be the end of p
     kl_buf_init(&out, 256 << 20);
     int rc = kl_rewrite_feed(p->pages, data, &out);
-    if (!rc && out.n)
+    if (rc && !p->relay.answered)
+        p->why = "the page is not packed as it says";
+    else if (!rc && !p->relay.answered)
+        answer(p);
+    if (!rc && out.n && !p->gone)
         kl_relay_data(&p->relay, kl_buf_str(&out));
     kl_buf_fini(&out);
     if (rc)
         kl_http_call_cancel(up);
+    kl_http_req_unref(hr);
 }
 
 static void on_upgrade(void *arg, struct kl_http_call *up, struct kl_duplex *d)
@@ -326,6 +348,10 @@ static int end_body(struct proxy *p, const struct kl_http_call *up)
     if (p->pages) {
         kl_buf_init(&out, 256 << 20);
         rc = kl_rewrite_end(p->pages, &out);
+        if (rc && !p->relay.answered)
+            p->why = "unexpected EOF";
+        else if (!p->relay.answered)
+            answer(p);
         if (!rc && out.n)
             kl_relay_data(&p->relay, kl_buf_str(&out));
         kl_buf_fini(&out);
@@ -339,7 +365,7 @@ static int end_body(struct proxy *p, const struct kl_http_call *up)
 static void on_end(void *arg, struct kl_http_call *up, int status, const struct kl_error *err)
 {
     struct proxy *p = arg;
-    if (!status && p->relay.answered && !p->relay.upgraded && !p->relay.closed)
+    if (!status && !p->relay.upgraded && !p->relay.closed)
         status = end_body(p, up);
     if (kl_relay_end(&p->relay, status))
         refuse(p, status, err);

@@ -299,6 +299,8 @@ class Program:
                        "Access-Control-Allow-Origin: *\r\nX-Own: 1\r\n", page)
         if path == "/packed":
             return say(200, "Content-Type: text/html\r\nContent-Encoding: gzip\r\n", gzip.compress(page))
+        if path == "/unpacked":
+            return say(200, "Content-Type: text/html\r\nContent-Encoding: gzip\r\n", page)
         if path == "/text":
             return say(200, "Content-Type: text/plain\r\n", page)
         if path == "/moved":
@@ -363,16 +365,17 @@ def test_proxy_passes_on():
         equal(got["asked"], [method, "/c/d/e/?q=%2F&dry=1&limit=many&watch=1"])
         equal(got["body"], body or "")
         h = got["headers"]
-        equal({n: h.get(n) for n in ("x-mine", "x-gone", "cookie", "x-remote-user", "proxy-authorization",
+        equal({n: h.get(n) for n in ("x-mine", "x-gone", "cookie", "x-remote-user", "te", "proxy-authorization",
                                      "authorization", "x-forwarded-host", "x-forwarded-proto", "content-type")},
               {"x-mine": "1", "x-gone": None, "cookie": "c=1", "x-remote-user": None,
-               "proxy-authorization": None, "authorization": None, "x-forwarded-host": None,
+               "te": "trailers", "proxy-authorization": None, "authorization": None, "x-forwarded-host": None,
                "x-forwarded-proto": None, "content-type": "text/x"})
         equal(h["x-forwarded-for"], "192.0.2.7, 127.0.0.1")
         check(h["host"].startswith("127.0.0.1:"), h["host"])
     h = told(f"{PROXY}/a/b/")["headers"]
     equal(h["x-forwarded-uri"], f"{PROXY}/a/b/")
-    equal(told(PROXY, "POST")["asked"], ["POST", "/"])
+    got = told(PROXY, "POST")
+    equal((got["asked"], got["headers"]["x-forwarded-uri"]), (["POST", "/"], f"{PROXY}/"))
     equal(told(f"{PROXY}/")["asked"], ["GET", "/"])
     equal(told(f"{PODS}/web:{program.port}/proxy/p")["asked"][1], "/p")
     equal(told(f"{PODS}/http:web:/proxy/p")["asked"][1], "/p")
@@ -407,6 +410,7 @@ def test_proxy_changes_pages():
     equal((headers.get("x-own"), headers.get("access-control-allow-origin")), ("1", None))
     text = server.raw("GET", f"{PROXY}/packed", headers={"Accept-Encoding": "gzip"})[2]
     equal(gzip.decompress(text).decode(), PAGE_SEEN)
+    equal(refused(f"{PROXY}/unpacked"), (500, None, "the page is not packed as it says"))
     equal(server.raw("GET", f"{PROXY}/text")[2].decode(), PAGE % f"{ADDRESS}:{program.port}")
 
 
@@ -509,9 +513,9 @@ def test_proxy_of_services():
             ("web:81", (503, "ServiceUnavailable", 'no service port 81 found for service "web"')),
             ("web", (503, "ServiceUnavailable", 'no endpoints available for service "web"')),
             ("web:none", (503, "ServiceUnavailable", 'no endpoints available for service "web:none"')),
-            ("nosuch", (404, "NotFound", 'endpoints "nosuch" not found')),
+            ("nosuch", (404, "NotFound", 'services "nosuch" not found')),
             ("nosuch:80", (404, "NotFound", 'services "nosuch" not found')),
-            ("open", (404, "NotFound", 'endpoints "open" not found')),
+            ("open", (404, "NotFound", 'services "open" not found')),
             ("ftp:web:80", (400, "BadRequest", 'invalid service request "ftp:web:80"'))):
         equal(refused(f"{services}/{name}/proxy/"), want, name)
     status, reason, said = refused(f"{services}/alone/proxy/")

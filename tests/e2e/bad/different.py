@@ -3,7 +3,6 @@
 harm; what is here and could be answered as there is work that waits."""
 
 DIFFERENT = {
-    "proxy to a pod without an address": "pods, services and nodes have no proxy yet",
     "lower case method": "the parser of HTTP/1.1 knows methods by name and answers 400",
     "quota negative": "findings come in the order of a Go map there, which is none",
 }
