@@ -4,7 +4,7 @@
 // credential is revoked.
 //
 // Embedded by who asks the other server (connect.c the kubelet, aggregate/proxy.c the aggregated
-// API server), in the request's arena, zeroed, with `call` and `fini` set. It starts the call,
+// API server, proxy/ a program), in the request's arena, zeroed, with `call` and `fini` set. It starts the call,
 // `up`, and passes on what the call says. All on the request's loop.
 #pragma once
 #include "apiserver/auth/revoke.h"
