@@ -153,11 +153,11 @@ static void end_rest(struct kl_conn *c)
     kl_conn_update_events(c);
 }
 
-void kl_conn_rest(struct kl_conn *c, unsigned ms)
+void kl_conn_rest(struct kl_conn *c)
 {
     if (c->state != KL_CONN_OPEN || c->rest_until)
         return;
-    c->rest_until = kl_conn_now(c) + ms;
+    c->rest_until = kl_conn_now(c) + KL_CONN_REST_MS;
     kl_conn_arm_timer(c);
     kl_conn_update_events(c);
 }

@@ -19,7 +19,7 @@ enum {
     KL_CONN_OUT_LOW = 128 * 1024,   // below this on_fill is asked for more
     KL_CONN_OUT_HIGH = 256 * 1024,  // on_fill stops here
     KL_CONN_OUT_MAX = 1024 * 1024,  // never more than about this (one source's last slice may pass)
-    KL_CONN_REST_MS = 1,            // see kl_conn_rest: a moment
+    KL_CONN_REST_MS = 1,            // see kl_conn_rest
 };
 
 // After each callback the connection may be closed; its memory stays until the loop's iteration
@@ -53,9 +53,9 @@ struct kl_outq *kl_conn_queue(struct kl_conn *c); // what waits to be written
 SSL *kl_conn_ssl(const struct kl_conn *c);        // NULL: plain, or closed
 void kl_conn_flush_soon(struct kl_conn *c);       // write in this iteration, after the callbacks
 void kl_conn_pause(struct kl_conn *c, bool paused);
-// What comes next can wait for so long (KL_CONN_REST_MS, or a few of them): it is read together
-// then, instead of with a wake-up for each packet.
-void kl_conn_rest(struct kl_conn *c, unsigned ms);
+// What comes next can wait for a moment (KL_CONN_REST_MS): it is read together then, instead of
+// with a wake-up for each packet.
+void kl_conn_rest(struct kl_conn *c);
 // Once, at an absolute uv_now; 0: none. The callee sets the next.
 void kl_conn_set_deadline(struct kl_conn *c, uint64_t at_ms);
 bool kl_conn_is_h2(const struct kl_conn *c); // ALPN chose h2

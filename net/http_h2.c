@@ -8,9 +8,6 @@
 enum {
     CONN_WINDOW = 1024 * 1024,
     RESET_BURST_S = 30,
-    REST_MAX_MS = 4,
-    REST_LAG = 64 * 1024, // that a client with work to do on events consumes in a millisecond
-    REST_NARROW_MS = 100, // after a window that was nearly shut
 };
 
 // Resets by the client: a bucket that is refilled every second, as nghttp2 has one too.
@@ -190,19 +187,6 @@ static void fill(void *arg)
         kl_http_conn_drain(c);
 }
 
-// Longer while the client has much of what it was sent still before it (its window says how much):
-// that keeps it busy for longer than the rest.
-static unsigned rest_ms(struct kl_h2 *h, uint64_t now)
-{
-    int32_t window = nghttp2_session_get_remote_window_size(h->session);
-    if (window > h->window_top)
-        h->window_top = window;
-    unsigned ms = (unsigned)(h->window_top - window) / REST_LAG * KL_CONN_REST_MS;
-    if (ms <= KL_CONN_REST_MS || now < h->narrow_at_ms + REST_NARROW_MS)
-        return KL_CONN_REST_MS;
-    return ms < REST_MAX_MS ? ms : REST_MAX_MS;
-}
-
 // A client that is sent many events (50 watches on one connection, say) answers each few KiB with
 // WINDOW_UPDATEs in packets of their own. While nothing waits for them there is no hurry: reading
 // them one by one would cost more than sending the events. The second in a row starts it, so that
@@ -210,13 +194,12 @@ static unsigned rest_ms(struct kl_h2 *h, uint64_t now)
 static void rest_after_windows(struct kl_h2 *h)
 {
     uint64_t now = kl_h2_now(h);
-    bool again = now <= h->windows_until_ms;
+    bool again = h->window_at_ms + 2 * KL_CONN_REST_MS >= now;
     if (!h->saw_window || h->saw_other)
         return;
-    unsigned ms = rest_ms(h, now);
-    h->windows_until_ms = now + 2 * ms;
+    h->window_at_ms = now;
     if (again)
-        kl_conn_rest(h->conn->c, ms);
+        kl_conn_rest(h->conn->c);
 }
 
 static void on_read(void *arg, struct kl_str data)

@@ -13,9 +13,7 @@ struct kl_h2 {
     bool goaway;
     // Of the current read: WINDOW_UPDATE, and any other frame. When only the first came last.
     bool saw_window, saw_other;
-    uint64_t windows_until_ms; // another such read until then is in a row with the last
-    int32_t window_top;        // the most that the connection's window was
-    uint64_t narrow_at_ms;     // a window was nearly shut: what opens it is waited for
+    uint64_t window_at_ms;
 };
 
 static inline uint64_t kl_h2_now(const struct kl_h2 *h)

@@ -21,10 +21,7 @@ static ssize_t send_cb(nghttp2_session *s, const uint8_t *p, size_t n, int flags
 static ssize_t frame_length(nghttp2_session *s, uint8_t frame_type, int32_t id, int32_t conn_window,
                             int32_t stream_window, uint32_t max_frame, void *arg)
 {
-    struct kl_h2 *h = arg;
     int64_t n = conn_window < stream_window ? conn_window : stream_window;
-    if (n <= FRAME_MAX && h->conn->c)
-        h->narrow_at_ms = kl_h2_now(h);
     n = n < (int64_t)max_frame ? n : (int64_t)max_frame;
     return (ssize_t)(n < FRAME_MAX ? n : FRAME_MAX);
 }
