@@ -29,11 +29,8 @@ static inline const char *kl_json_space(const char *p, const char *end)
     return p < end && (unsigned char)*p > ' ' ? p : kl_json_skip_spaces(p, end);
 }
 
-// From a byte that is no plain ASCII of a string: handles escapes and UTF-8 up to the closing
-// quote.
-const char *kl_json_string_rest(const char *p, const char *end, unsigned *flags);
-// p stands behind the opening quote; answers where the closing one is.
-static inline const char *kl_json_string_end(const char *p, const char *end, unsigned *flags)
+// The first byte from p on that is no plain ASCII of a string.
+static inline const char *kl_json_plain_end(const char *p, const char *end)
 {
 #ifdef __SSE2__
     while (end - p >= 16) {
@@ -43,19 +40,25 @@ static inline const char *kl_json_string_end(const char *p, const char *end, uns
                                    _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')),
                                                 _mm_cmpeq_epi8(v, _mm_set1_epi8('\\'))));
         unsigned mask = (unsigned)_mm_movemask_epi8(odd);
-        if (mask) {
-            p += __builtin_ctz(mask);
-            return *p == '"' ? p : kl_json_string_rest(p, end, flags);
-        }
+        if (mask)
+            return p + __builtin_ctz(mask);
         p += 16;
     }
 #endif
     while (p < end && (unsigned char)*p >= 0x20 && (unsigned char)*p < 0x80 && *p != '"' &&
            *p != '\\')
         p++;
-    if (p == end)
-        return NULL;
-    return *p == '"' ? p : kl_json_string_rest(p, end, flags);
+    return p;
+}
+
+// From a byte that is no plain ASCII of a string: handles escapes and UTF-8 up to the closing
+// quote. A loop: a string has as many escapes as a client likes.
+const char *kl_json_string_rest(const char *p, const char *end, unsigned *flags);
+// p stands behind the opening quote; answers where the closing one is.
+static inline const char *kl_json_string_end(const char *p, const char *end, unsigned *flags)
+{
+    p = kl_json_plain_end(p, end);
+    return p < end && *p == '"' ? p : kl_json_string_rest(p, end, flags);
 }
 
 // Bytes of the UTF-8 sequence at p, 0 when there is no valid one.

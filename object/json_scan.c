@@ -88,7 +88,7 @@ const char *kl_json_string_rest(const char *p, const char *end, unsigned *flags)
         } else if (c < 0x20) {
             return NULL;
         } else if (c < 0x80) {
-            return kl_json_string_end(p, end, flags);
+            p = kl_json_plain_end(p, end);
         } else {
             size_t n = kl_json_utf8_len(p, end);
             if (n == 0)

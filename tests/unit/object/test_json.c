@@ -446,15 +446,38 @@ static void test_empty_objects(void **state)
     }
 }
 
+// A client may send as many as a request holds: the stack does not know of them.
+static void test_very_many_escapes(void **state)
+{
+    enum { N = 400000 };
+    struct kl_arena a;
+    struct kl_value v;
+    struct kl_error err = {0};
+    char *text = malloc(3 * N + 2);
+    assert_non_null(text);
+    text[0] = '"';
+    for (size_t i = 0; i < N; i++)
+        memcpy(text + 1 + 3 * i, "\\nx", 3);
+    text[3 * N + 1] = '"';
+    kl_arena_init(&a, 0);
+    if (kl_json_parse(&a, (struct kl_str){text, 3 * N + 2}, NULL, &v, &err))
+        fail_msg("%s", err.msg);
+    assert_int_equal(kl_text(&v).n, 2 * N);
+    assert_memory_equal(kl_text(&v).p + 2 * N - 2, "\nx", 2);
+    kl_arena_fini(&a);
+    free(text);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dynamic_type), cmocka_unit_test(test_hostile),
-        cmocka_unit_test(test_cases),        cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_truncation),   cmocka_unit_test(test_bad_utf8),
-        cmocka_unit_test(test_write),        cmocka_unit_test(test_full_buffer),
-        cmocka_unit_test(test_small_arena),  cmocka_unit_test(test_peek),
-        cmocka_unit_test(test_format),       cmocka_unit_test(test_empty_objects),
+        cmocka_unit_test(test_dynamic_type),  cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_cases),         cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_truncation),    cmocka_unit_test(test_bad_utf8),
+        cmocka_unit_test(test_write),         cmocka_unit_test(test_full_buffer),
+        cmocka_unit_test(test_small_arena),   cmocka_unit_test(test_peek),
+        cmocka_unit_test(test_format),        cmocka_unit_test(test_very_many_escapes),
+        cmocka_unit_test(test_empty_objects),
     };
     if (argc != 2)
         return 2;
