@@ -217,11 +217,16 @@ static QUIET bool is_new(void)
     return found;
 }
 
-static uint64_t now_us(void)
+static uint64_t clock_us(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+static uint64_t now_us(void)
+{
+    return clock_us(CLOCK_MONOTONIC);
 }
 
 static uint32_t run(const uint8_t *data, size_t n)
@@ -343,15 +348,24 @@ static size_t change(uint8_t *data, size_t n, size_t most)
     }
 }
 
-static void keep_input(const char *dir, const uint8_t *data, size_t n)
+static void keep_input(const char *dir, const char *what, const uint8_t *data, size_t n)
 {
     char name[512];
-    snprintf(name, sizeof(name), "%s/%06zu", dir, npool);
+    snprintf(name, sizeof(name), "%s/%s", dir, what);
     FILE *f = fopen(name, "wb");
     if (!f || fwrite(data, 1, n, f) != n)
         fprintf(stderr, "cannot write %s\n", name);
     if (f)
         fclose(f);
+}
+
+// What an input costs by itself: others may have had the processor meanwhile.
+static uint64_t cost_us(const uint8_t *data, size_t n)
+{
+    uint64_t began = clock_us(CLOCK_THREAD_CPUTIME_ID);
+    run(data, n);
+    is_new();
+    return clock_us(CLOCK_THREAD_CPUTIME_ID) - began;
 }
 
 void fuzz_guided(uint64_t inputs, uint64_t random_seed, const char *keep, char *const *paths,
@@ -380,11 +394,18 @@ void fuzz_guided(uint64_t inputs, uint64_t random_seed, const char *keep, char *
         for (size_t k = (size_t)1 << fuzz_below(4); k > 0; k--)
             n = change(data, n, most);
         uint32_t us = run(data, n);
-        slowest = us > slowest ? us : slowest;
         if (is_new()) {
+            char name[32];
+            snprintf(name, sizeof(name), "%06zu", npool);
             add(data, n, us);
             if (keep)
-                keep_input(keep, data, n);
+                keep_input(keep, name, data, n);
+        }
+        uint64_t cost = us > slowest ? cost_us(data, n) : 0;
+        if (cost > slowest) {
+            slowest = cost;
+            if (keep)
+                keep_input(keep, "slowest", data, n);
         }
         if (!(done & 1023) && now_us() - shown > 30000000) {
             shown = now_us();
