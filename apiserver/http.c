@@ -280,8 +280,7 @@ static void run_resource(void *arg)
         return;
     }
     // A stream has options of its own, and a proxied request's query is not for this server.
-    bool own_options = kl_is_connect(&r->info) && !kl_str_eqz(r->info.sub, "log");
-    if (c->bad_opts && !own_options) {
+    if (c->bad_opts && (!kl_is_connect(&r->info) || kl_str_eqz(r->info.sub, "log"))) {
         r->fail = c->opts_fail;
         kl_req_fail(r);
         return;
