@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controllers/kinds.h"
 #include "base/log.h"
+#include "base/map.h"
 #include "object/custom.h"
 #include <stdlib.h>
 
@@ -14,15 +15,16 @@ struct kind {
     struct kl_arena arena;
     bool served;
     uint32_t generation;
-    struct kind *next;
+    struct kind *before; // what the definition meant earlier
 };
 
 struct kl_kinds {
     struct kl_kinds_opts o;
     struct kl_reflector *reflector;
-    struct kind *first, **end; // in the order they came
+    struct kind **all; // in the order they came
+    uint32_t n, cap;
+    struct kl_map last; // by the definition's name: its last form
     uint32_t generation;
-    uint32_t n;
     bool synced;
 };
 
@@ -84,7 +86,7 @@ static void free_kind(struct kind *k)
 
 static bool is_same(const struct kind *a, const struct kind *b)
 {
-    return kl_str_eq(a->name, b->name) && strcmp(a->row.api_version, b->row.api_version) == 0 &&
+    return strcmp(a->row.api_version, b->row.api_version) == 0 &&
            strcmp(a->row.plural, b->row.plural) == 0 && strcmp(a->row.kind, b->row.kind) == 0 &&
            a->row.namespaced == b->row.namespaced && kl_str_eq(a->versions, b->versions);
 }
@@ -100,9 +102,30 @@ static void set_served(struct kl_kinds *s, struct kind *k, bool served)
 
 static void end_others(struct kl_kinds *s, struct kl_str name, const struct kind *but)
 {
-    for (struct kind *k = s->first; k; k = k->next)
-        if (k != but && kl_str_eq(k->name, name))
+    for (struct kind *k = kl_map_get(&s->last, name); k; k = k->before)
+        if (k != but)
             set_served(s, k, false);
+}
+
+// False: there is no room for it.
+static bool add_kind(struct kl_kinds *s, struct kind *k)
+{
+    void *before;
+    if (s->n == KL_KINDS_MAX)
+        return false;
+    if (s->n == s->cap) {
+        uint32_t cap = s->cap ? 2 * s->cap : 64;
+        struct kind **all = realloc(s->all, cap * sizeof(struct kind *));
+        if (!all)
+            return false;
+        s->all = all;
+        s->cap = cap;
+    }
+    if (kl_map_set(&s->last, k->name, k, &before))
+        return false;
+    k->before = before;
+    s->all[s->n++] = k;
+    return true;
 }
 
 static void on_begin(void *arg)
@@ -115,23 +138,21 @@ static void on_upsert(void *arg, struct kl_object *object)
 {
     struct kl_kinds *s = arg;
     struct kind *k = is_established(&object->root) ? make_kind(&object->root) : NULL;
-    if (k && (!k->row.api_version || !k->row.etcd_prefix || !*k->row.plural)) {
+    if (k && (!k->name.p || !k->row.api_version || !k->row.etcd_prefix || !*k->row.plural)) {
         free_kind(k);
         k = NULL;
     }
     struct kind *at = NULL;
-    for (struct kind *x = s->first; k && x && !at; x = x->next)
+    for (struct kind *x = k ? kl_map_get(&s->last, k->name) : NULL; x && !at; x = x->before)
         at = is_same(x, k) ? x : NULL;
     if (at) {
         free_kind(k);
-    } else if (k && s->n == KL_KINDS_MAX) {
+    } else if (k && add_kind(s, k)) {
+        at = k;
+    } else if (k) {
         kl_log(KL_LOG_ERROR, "kinds", "definition=%.*s is not looked after: there were too many",
                KL_PRI(k->name));
         free_kind(k);
-    } else if (k) {
-        s->n++;
-        *s->end = at = k;
-        s->end = &k->next;
     }
     end_others(s, kl_meta_name(&object->root), at);
     if (at) {
@@ -148,9 +169,9 @@ static void on_remove(void *arg, struct kl_object *last)
 static void on_end(void *arg)
 {
     struct kl_kinds *s = arg;
-    for (struct kind *k = s->first; k; k = k->next)
-        if (k->generation != s->generation)
-            set_served(s, k, false);
+    for (uint32_t i = 0; i < s->n; i++)
+        if (s->all[i]->generation != s->generation)
+            set_served(s, s->all[i], false);
     if (s->synced)
         return;
     s->synced = true;
@@ -164,7 +185,7 @@ struct kl_kinds *kl_kinds_new(const struct kl_kinds_opts *o)
     if (!s)
         return NULL;
     s->o = *o;
-    s->end = &s->first;
+    kl_map_init(&s->last);
     s->reflector = kl_reflector_new(&(struct kl_reflector_opts){
         .client = o->client,
         .timers = o->timers,
@@ -186,10 +207,10 @@ void kl_kinds_free(struct kl_kinds *s)
     if (!s)
         return;
     kl_reflector_free(s->reflector);
-    for (struct kind *k = s->first, *next; k; k = next) {
-        next = k->next;
-        free_kind(k);
-    }
+    for (uint32_t i = 0; i < s->n; i++)
+        free_kind(s->all[i]);
+    free(s->all);
+    kl_map_fini(&s->last);
     free(s);
 }
 
@@ -200,12 +221,10 @@ bool kl_kinds_synced(const struct kl_kinds *s)
 
 const struct kl_resource *kl_kinds_next(const struct kl_kinds *s, size_t *it)
 {
-    size_t i = 0;
-    for (const struct kind *k = s->first; k; k = k->next, i++) {
-        if (i < *it || !k->served)
-            continue;
-        *it = i + 1;
-        return &k->row;
+    while (*it < s->n) {
+        const struct kind *k = s->all[(*it)++];
+        if (k->served)
+            return &k->row;
     }
     return NULL;
 }
@@ -213,7 +232,8 @@ const struct kl_resource *kl_kinds_next(const struct kl_kinds *s, size_t *it)
 const struct kl_resource *kl_kinds_find(const struct kl_kinds *s, struct kl_str group,
                                         struct kl_str version, struct kl_str kind)
 {
-    for (const struct kind *k = s->first; k; k = k->next) {
+    for (uint32_t i = 0; i < s->n; i++) {
+        const struct kind *k = s->all[i];
         if (!k->served || !kl_str_eqz(kind, k->row.kind) || !kl_str_eqz(group, k->row.group))
             continue;
         struct kl_str rest = k->versions, one;
