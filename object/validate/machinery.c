@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "object/schema.h"
 #include "object/types_gen.h"
+#include "object/validate/earlier_int.h"
 #include "object/validate/pod_int.h"
 #include "object/cel/cel.h"
 
@@ -287,14 +288,6 @@ static void check_api_version(struct kl_v *c, struct kl_str s, const struct kl_v
         kl_v_invalid_str(c, p, s, why);
 }
 
-static bool has_text(const struct kl_value *list, struct kl_str s)
-{
-    for (KL_EACH(x, list))
-        if (kl_str_eq(kl_text(x), s))
-            return true;
-    return false;
-}
-
 // fmt's %s of a []string
 static const char *go_list(struct kl_v *c, const struct kl_value *list)
 {
@@ -313,11 +306,15 @@ static void check_server(struct kl_v *c, const struct kl_value *v, const struct 
     struct kl_str encoding = kl_text(kl_get(v, KL_F_encodingVersion));
     const struct kl_value *decodable = kl_get(v, KL_F_decodableVersions);
     const struct kl_value *served = kl_get(v, KL_F_servedVersions);
+    const char *all = NULL; // of them, once somebody is to be told
+    struct kl_v_texts known;
+    if (!kl_v_texts_init(c, &known, decodable))
+        return;
     kl_v_format(c, F(p, apiServerID), kl_text(kl_get(v, KL_F_apiServerID)), KL_V_SUBDOMAIN);
     check_api_version(c, encoding, F(p, encodingVersion));
     for (size_t i = 0; i < kl_len(decodable); i++)
         check_api_version(c, kl_text(kl_at(decodable, i)), I(F(p, decodableVersions), i));
-    if (!has_text(decodable, encoding))
+    if (!kl_v_texts_has(&known, encoding))
         kl_v_invalid_json(
             c, F(p, decodableVersions), kl_type_field(t, KL_F_decodableVersions)->type, decodable,
             false,
@@ -325,12 +322,15 @@ static void check_server(struct kl_v *c, const struct kl_value *v, const struct 
     for (size_t i = 0; i < kl_len(served); i++) {
         struct kl_str s = kl_text(kl_at(served, i));
         check_api_version(c, s, I(F(p, servedVersions), i));
-        if (!has_text(decodable, s))
+        bool is_known = kl_v_texts_has(&known, s);
+        if (!is_known && !all)
+            all = go_list(c, decodable);
+        if (!is_known)
             kl_v_invalid_str(c, I(F(p, servedVersions), i), s,
                              kl_v_text(c,
                                        "individual served version : %.*s must be included in "
                                        "decodableVersions : %s",
-                                       KL_PRI(s), go_list(c, decodable)));
+                                       KL_PRI(s), all));
     }
 }
 
@@ -355,39 +355,30 @@ static void check_common_version(struct kl_v *c, const struct kl_value *status)
                      kl_v_text(c, "the actual common encoding version is %.*s", KL_PRI(first)));
 }
 
-// The last one before i with this text; -1: none.
-static ptrdiff_t earlier(const struct kl_value *list, size_t i, kl_sym field)
-{
-    struct kl_str s = kl_text(kl_get(kl_at(list, i), field));
-    while (i-- > 0)
-        if (kl_str_eq(kl_text(kl_get(kl_at(list, i), field)), s))
-            return (ptrdiff_t)i;
-    return -1;
-}
-
 static void status_storage_version(struct kl_v *c)
 {
     const struct kl_value *status = kl_get(c->now, KL_F_status);
     const struct kl_value *list = kl_get(status, KL_F_storageVersions);
     const struct kl_vpath *p = F(&c->status, storageVersions);
-    for (size_t i = 0; i < kl_len(list); i++) {
-        if (earlier(list, i, KL_F_apiServerID) >= 0)
+    const uint32_t *ids = kl_v_earlier(c, list, (const kl_sym[]){KL_F_apiServerID}, 1);
+    for (size_t i = 0; ids && i < kl_len(list); i++) {
+        if (ids[i] != KL_V_NONE)
             kl_v_duplicate(c, F(I(p, i), apiServerID),
                            kl_text(kl_get(kl_at(list, i), KL_F_apiServerID)));
         check_server(c, kl_at(list, i), I(p, i));
     }
     check_common_version(c, status);
     list = kl_get(status, KL_F_conditions);
-    for (size_t i = 0; i < kl_len(list); i++) {
+    const uint32_t *types = kl_v_earlier(c, list, (const kl_sym[]){KL_F_type}, 1);
+    for (size_t i = 0; types && i < kl_len(list); i++) {
         const struct kl_value *v = kl_at(list, i);
         const struct kl_vpath *at = I(&c->status, i); // upstream leaves "conditions" out
-        ptrdiff_t twin = earlier(list, i, KL_F_type);
-        if (twin >= 0)
+        if (types[i] != KL_V_NONE)
             kl_v_invalid(c, F(at, type), kl_get(v, KL_F_type),
                          kl_v_text(c,
                                    "the type of the condition is not unique, it also appears in "
-                                   "conditions[%td]",
-                                   twin));
+                                   "conditions[%u]",
+                                   types[i]));
         kl_v_format(c, F(at, type), kl_text(kl_get(v, KL_F_type)), KL_V_QUALIFIED);
         kl_v_format(c, F(at, status), kl_text(kl_get(v, KL_F_status)), KL_V_QUALIFIED);
         if (!kl_text(kl_get(v, KL_F_reason)).n)

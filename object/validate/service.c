@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Services and Endpoints.
+#include "object/validate/earlier_int.h"
 #include "object/validate/pod_int.h"
 
 static const char *const protocols[] = {"SCTP", "TCP", "UDP", NULL};
@@ -36,7 +37,7 @@ static void check_type(struct kl_v *c, const struct kl_value *spec, struct kl_st
         kl_v_required(c, F(p, externalName), "");
 }
 
-static void check_port(struct kl_v *c, const struct kl_value *ports, size_t i,
+static void check_port(struct kl_v *c, const struct kl_value *ports, size_t i, bool is_repeated,
                        const struct kl_vpath *p)
 {
     const struct kl_value *v = kl_at(ports, i), *app = kl_get(v, KL_F_appProtocol);
@@ -46,11 +47,8 @@ static void check_port(struct kl_v *c, const struct kl_value *ports, size_t i,
         kl_v_required(c, F(p, name), "");
     } else if (name.n) {
         kl_v_format(c, F(p, name), name, KL_V_LABEL);
-        for (size_t k = 0; k < i; k++)
-            if (kl_str_eq(kl_text(kl_get(kl_at(ports, k), KL_F_name)), name)) {
-                kl_v_duplicate(c, F(p, name), name);
-                break;
-            }
+        if (is_repeated)
+            kl_v_duplicate(c, F(p, name), name);
     }
     kl_v_port(c, F(p, port), kl_int_at(v, 0, KL_F_port));
     if (!protocol.n)
@@ -161,18 +159,6 @@ static void check_cluster_ips(struct kl_v *c, const struct kl_value *spec)
     }
 }
 
-static bool seen_port(const struct kl_value *ports, size_t i, kl_sym f)
-{
-    const struct kl_value *v = kl_at(ports, i);
-    for (size_t k = 0; k < i; k++) {
-        const struct kl_value *o = kl_at(ports, k);
-        if (kl_int_at(o, 0, f) == kl_int_at(v, 0, f) &&
-            kl_str_eq(kl_text(kl_get(o, KL_F_protocol)), kl_text(kl_get(v, KL_F_protocol))))
-            return true;
-    }
-    return false;
-}
-
 static void check_port_clashes(struct kl_v *c, const struct kl_value *spec, struct kl_str type)
 {
     const struct kl_value *ports = kl_get(spec, KL_F_ports);
@@ -180,16 +166,22 @@ static void check_port_clashes(struct kl_v *c, const struct kl_value *spec, stru
     for (size_t i = 0; kl_str_eqz(type, "ClusterIP") && i < kl_len(ports); i++)
         if (kl_int_at(kl_at(ports, i), 0, KL_F_nodePort))
             kl_v_forbidden(c, F(I(p, i), nodePort), "may not be used when `type` is 'ClusterIP'");
+    static const kl_sym by_node_port[] = {KL_F_nodePort, KL_F_protocol},
+                        by_port[] = {KL_F_port, KL_F_protocol};
+    const uint32_t *node_ports = kl_v_earlier(c, ports, by_node_port, KL_COUNT(by_node_port)),
+                   *numbers = kl_v_earlier(c, ports, by_port, KL_COUNT(by_port));
+    if (!node_ports || !numbers)
+        return;
     for (size_t i = 0; i < kl_len(ports); i++) {
         int64_t port = kl_int_at(kl_at(ports, i), 0, KL_F_nodePort);
-        if (port && seen_port(ports, i, KL_F_nodePort))
+        if (port && node_ports[i] != KL_V_NONE)
             kl_v_duplicate_text(c, F(I(p, i), nodePort),
                                 kl_str(kl_v_text(c, "%lld", (long long)port)));
     }
     for (size_t i = 0; i < kl_len(ports); i++) {
         const struct kl_value *v = kl_at(ports, i);
         // Upstream shows a ServicePort of which only these two are set.
-        if (seen_port(ports, i, KL_F_port))
+        if (numbers[i] != KL_V_NONE)
             kl_v_duplicate_text(
                 c, I(p, i),
                 kl_str(kl_v_text(c,
@@ -313,8 +305,9 @@ static void check_service(struct kl_v *c)
     if (!kl_len(ports) && !is_headless(spec) && !kl_str_eqz(type, "ExternalName"))
         kl_v_required(c, F(&c->spec, ports), "");
     check_type(c, spec, type);
-    for (size_t i = 0; i < kl_len(ports); i++)
-        check_port(c, ports, i, I(F(&c->spec, ports), i));
+    const uint32_t *names = kl_v_earlier(c, ports, (const kl_sym[]){KL_F_name}, 1);
+    for (size_t i = 0; names && i < kl_len(ports); i++)
+        check_port(c, ports, i, names[i] != KL_V_NONE, I(F(&c->spec, ports), i));
     kl_v_labels(c, F(&c->spec, selector), kl_get(spec, KL_F_selector));
     check_affinity(c, spec);
     if (!kl_str_eqz(type, "ExternalName"))

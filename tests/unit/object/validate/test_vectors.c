@@ -13,7 +13,7 @@
 #include "base/buf.h"
 #include "object/defaults.h"
 #include "object/json.h"
-#include "object/validate/validate.h"
+#include "object/validate/earlier_int.h"
 
 // Where the canonical form does not tell an empty map from none, and upstream does.
 static const struct {
@@ -441,10 +441,47 @@ static void test_no_memory(void **state)
     }
 }
 
+// Against the plain search, on lists in which much is said again.
+static void test_earlier(void **state)
+{
+    static const kl_sym fields[] = {KL_F_port, KL_F_protocol};
+    static const char *const protocols[] = {"TCP", "UDP", ""};
+    (void)state;
+    for (unsigned n = 0; n < 60; n++) {
+        struct kl_arena a;
+        struct kl_value list = kl_new_array();
+        kl_arena_init(&a, 1 << 20);
+        struct kl_findings f = {.arena = &a};
+        struct kl_v c = {.f = &f};
+        for (unsigned i = 0; i < n; i++) {
+            struct kl_value v = kl_new_struct();
+            unsigned x = (i + 1) * (n + 7) * 2654435761u >> 20;
+            kl_set(&a, &v, KL_F_protocol, kl_stringz(protocols[x % 3]));
+            if (x % 5)
+                kl_set(&a, &v, KL_F_port, kl_int(x % 7));
+            kl_append(&a, &list, v);
+        }
+        const uint32_t *is = kl_v_earlier(&c, &list, fields, KL_COUNT(fields));
+        assert_non_null(is);
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t want = KL_V_NONE;
+            for (uint32_t k = 0; k < i; k++)
+                if (kl_int_at(kl_at(&list, k), 0, KL_F_port) ==
+                        kl_int_at(kl_at(&list, i), 0, KL_F_port) &&
+                    kl_str_eq(kl_text(kl_get(kl_at(&list, k), KL_F_protocol)),
+                              kl_text(kl_get(kl_at(&list, i), KL_F_protocol))))
+                    want = k;
+            assert_int_equal(is[i], want);
+        }
+        kl_arena_fini(&a);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_vectors),
-                                       cmocka_unit_test(test_no_memory)};
+                                       cmocka_unit_test(test_no_memory),
+                                       cmocka_unit_test(test_earlier)};
     if (argc < 2)
         return 2;
     for (npaths = 0, paths = argv + 1; paths[npaths] && strcmp(paths[npaths], "--") != 0;)
