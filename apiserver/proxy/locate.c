@@ -2,6 +2,7 @@
 // [SCHEME:]NAME[:PORT] to an address: registry/core/{pod,service,node} ResourceLocation.
 #include "apiserver/proxy/proxy_int.h"
 #include "apiserver/service.h"
+#include "apiserver/settings.h"
 #include <arpa/inet.h>
 #include <inttypes.h>
 
@@ -41,25 +42,32 @@ static int fail_request(struct kl_req *r, const char *what)
     return KL_EBADREQUEST;
 }
 
+// IPv4 is mapped.
+static bool read_ip(struct kl_str ip, struct in6_addr *ret)
+{
+    char text[INET6_ADDRSTRLEN] = "";
+    if (!ip.n || ip.n >= sizeof text)
+        return false;
+    memcpy(text, ip.p, ip.n);
+    if (inet_pton(AF_INET6, text, ret) == 1)
+        return true;
+    memset(ret, 0, 10);
+    memset(ret->s6_addr + 10, 0xff, 2);
+    return inet_pton(AF_INET, text, ret->s6_addr + 12) == 1;
+}
+
 // net.IP.IsGlobalUnicast: what is nobody's own and nobody's group.
 static bool is_global_unicast(struct kl_str ip)
 {
-    char text[INET6_ADDRSTRLEN];
-    struct in6_addr a6;
-    struct in_addr a4;
-    if (ip.n >= sizeof text)
+    struct in6_addr a;
+    uint32_t v;
+    if (!read_ip(ip, &a))
         return false;
-    memcpy(text, ip.p, ip.n);
-    text[ip.n] = 0;
-    if (inet_pton(AF_INET6, text, &a6) == 1) {
-        if (!IN6_IS_ADDR_V4MAPPED(&a6))
-            return !IN6_IS_ADDR_UNSPECIFIED(&a6) && !IN6_IS_ADDR_LOOPBACK(&a6) &&
-                   !IN6_IS_ADDR_MULTICAST(&a6) && !IN6_IS_ADDR_LINKLOCAL(&a6);
-        memcpy(&a4, a6.s6_addr + 12, sizeof a4);
-    } else if (inet_pton(AF_INET, text, &a4) != 1) {
-        return false;
-    }
-    uint32_t v = ntohl(a4.s_addr);
+    if (!IN6_IS_ADDR_V4MAPPED(&a))
+        return !IN6_IS_ADDR_UNSPECIFIED(&a) && !IN6_IS_ADDR_LOOPBACK(&a) &&
+               !IN6_IS_ADDR_MULTICAST(&a) && !IN6_IS_ADDR_LINKLOCAL(&a);
+    memcpy(&v, a.s6_addr + 12, sizeof v);
+    v = ntohl(v);
     return v && v != UINT32_MAX && v >> 24 != 127 && v >> 28 != 14 && v >> 16 != 0xa9fe;
 }
 
@@ -193,13 +201,18 @@ static int locate_service(struct kl_req *r, struct kl_proxy_target *ret)
 
 // ---- nodes
 
-static struct kl_str node_address(const struct kl_value *node)
+// The first of the types that are preferred. Names are passed over: nothing here looks them up.
+static struct kl_str node_address(struct kl_req *r, const struct kl_value *node)
 {
-    static const char *const types[] = {"InternalIP", "ExternalIP"};
-    for (size_t i = 0; i < KL_COUNT(types); i++)
-        for (KL_EACH(x, kl_path(node, KL_F_status, KL_F_addresses)))
-            if (kl_str_eqz(kl_text(kl_get(x, KL_F_type)), types[i]))
-                return kl_text(kl_get(x, KL_F_address));
+    const char *const *type = r->srv->o.settings->kubelet_preferred_address_types;
+    struct in6_addr ip;
+    for (; type && *type; type++) {
+        for (KL_EACH(x, kl_path(node, KL_F_status, KL_F_addresses))) {
+            struct kl_str address = kl_text(kl_get(x, KL_F_address));
+            if (kl_str_eqz(kl_text(kl_get(x, KL_F_type)), *type) && read_ip(address, &ip))
+                return address;
+        }
+    }
     return KL_STR("");
 }
 
@@ -233,7 +246,7 @@ static int locate_node(struct kl_req *r, struct kl_proxy_target *ret)
         kl_fail_not_found_of(r, KL_STR(""), KL_STR("nodes"), q.name);
         return KL_ENOTFOUND;
     }
-    struct kl_str ip = node_address(&node->root);
+    struct kl_str ip = node_address(r, &node->root);
     if (!ip.n)
         return fail_no_address(r, &node->root);
     if ((rc = check_address(r, ip)))

@@ -529,7 +529,8 @@ def test_proxy_of_nodes():
     own.start(os.path.join(server.data, "server/tls"))
     server.api("POST", "/api/v1/nodes", {"metadata": {"name": "m"}})
     equal(refused("/api/v1/nodes/m/proxy/")[2], "no preferred addresses found; known addresses: []")
-    with_status("/api/v1/nodes/m", {"addresses": [{"type": "InternalIP", "address": ADDRESS}],
+    with_status("/api/v1/nodes/m", {"addresses": [{"type": "ExternalIP", "address": "127.0.0.1"},
+                                                  {"type": "InternalIP", "address": ADDRESS}],
                                     "daemonEndpoints": {"kubeletEndpoint": {"Port": own.port}}})
     for name in ("m", f"m:{own.port}", f"http:m:{own.port}", "https:m:"):
         own.seen.clear()
