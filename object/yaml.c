@@ -11,6 +11,7 @@
 
 // While reading, a key's sym is the line of its value, and its spare bits say what it was.
 enum { NOT_STRING = 1 };
+enum { TAGS_MAX = 256 };
 
 struct anchor {
     struct kl_value value;
@@ -364,10 +365,32 @@ static int read_all(struct reader *r)
     return 0;
 }
 
+// libyaml compares each %TAG with all before it: hundreds of thousands of them would take minutes.
+// Counted as they may stand in UTF-8 (behind a line break of YAML's) and UTF-16.
+static bool has_too_many_tags(struct kl_str text)
+{
+    static const struct kl_str forms[] = {KL_STR_INIT("%TAG"), KL_STR_INIT("%\0T\0A\0G"),
+                                          KL_STR_INIT("\0%\0T\0A\0G")};
+    static const char breaks[] = "\n\r\x85\xa8\xa9\xbf"; // the last bytes of them, and of a mark
+    for (size_t i = 0; i < KL_COUNT(forms); i++) {
+        size_t n = 0;
+        const char *p = text.p, *end = text.p + text.n;
+        while (p < end && (p = memmem(p, (size_t)(end - p), forms[i].p, forms[i].n))) {
+            n += i || p == text.p || memchr(breaks, p[-1], sizeof(breaks) - 1);
+            if (n > TAGS_MAX)
+                return true;
+            p += forms[i].n;
+        }
+    }
+    return false;
+}
+
 int kl_yaml_parse(struct kl_arena *a, struct kl_str text, struct kl_strict *strict,
                   struct kl_value *ret_untyped, struct kl_error *err)
 {
     struct reader r = {.arena = a, .strict = strict, .err = err};
+    if (has_too_many_tags(text))
+        return fail(&r, "too many %TAG directives");
     if (!yaml_parser_initialize(&r.parser))
         return out_of_memory(&r);
     kl_map_init(&r.anchors);

@@ -140,12 +140,49 @@ static void test_documents(void **state)
     assert_false(kl_yaml_next_document(&rest, &doc));
 }
 
+// The time that the library takes for them grows with the square of their number.
+static void test_tag_directives(void **state)
+{
+    static const struct {
+        size_t n;
+        const char *format, *end;
+        int rc;
+    } rows[] = {
+        {200, "%%TAG !a%zu! x\n", "---\na", 0},
+        {300, "%%TAG !a%zu! x\n", "---\na", KL_EBADREQUEST},
+        {300, "%%TAG !a%zu! x\xe2\x80\xa8", "---\na", KL_EBADREQUEST},
+        {300, "- '%%TAG !a%zu! x'\n", "", 0},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct kl_arena a;
+        struct kl_buf text;
+        struct kl_value v;
+        struct kl_error err = {0};
+        kl_buf_init(&text, 1 << 20);
+        for (size_t k = 0; k < rows[i].n; k++) {
+            char line[64];
+            snprintf(line, sizeof(line), rows[i].format, k);
+            kl_buf_puts(&text, kl_str(line));
+        }
+        kl_buf_puts(&text, kl_str(rows[i].end));
+        kl_arena_init(&a, 0);
+        int rc = kl_yaml_parse(&a, kl_buf_str(&text), NULL, &v, &err);
+        if (rc != rows[i].rc)
+            fail_msg("row %zu: %d %s", i, rc, err.msg);
+        if (rc)
+            assert_string_equal(err.msg, "yaml: too many %TAG directives");
+        kl_arena_fini(&a);
+        kl_buf_fini(&text);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cases),
         cmocka_unit_test(test_depth),
         cmocka_unit_test(test_documents),
+        cmocka_unit_test(test_tag_directives),
     };
     if (argc != 2)
         return 2;
