@@ -275,6 +275,38 @@ def test_owners_and_namespaces():
     equal(server.get(GROUP + "v1/namespaces/ends/widgets")["items"], [])
 
 
+def test_owners_of_a_definition_that_changes():
+    one = server.connect()  # what it has seen once, it goes on seeing
+
+    def turns(version):
+        return definition("turns", "Turn", versions=[
+            {"name": v, "served": v == version, "storage": v == "v1", "schema": schema(LOOSE)}
+            for v in ("v1", "v2")])
+
+    def collects(version):
+        path = f"{GROUP}{version}/namespaces/default/turns"
+        wait_for(lambda: server.raw("GET", path, connection=one)[0] == 200, version + " is served")
+        owner = {"apiVersion": "example.com/" + version, "kind": "Turn", "metadata": {"name": "o"}}
+        meta = server.api("POST", path, body=owner, connection=one)["metadata"]
+        server.api("POST", "/api/v1/namespaces/default/configmaps", body=config_map(
+            "turned", ownerReferences=[{"apiVersion": "example.com/" + version, "kind": "Turn",
+                                        "name": "o", "uid": meta["uid"]}]))
+        server.api("DELETE", path + "/o", connection=one)
+        wait_for(lambda: gone("/api/v1/namespaces/default/configmaps/turned"),
+                 f"the ConfigMap of an owner in {version} is collected")
+
+    created(turns("v1"))
+    collects("v1")
+    for version in ("v2", "v1"):
+        server.api("PATCH", CRDS + "/turns.example.com", body={"spec": turns(version)["spec"]},
+                   headers={"Content-Type": "application/merge-patch+json"})
+        collects(version)
+    k("delete", "crd", "turns.example.com")
+    created(turns("v2"))
+    collects("v2")
+    k("delete", "crd", "turns.example.com")
+
+
 def test_end():
     created(definition("shorts", "Short", group="end.example.com"))
     path = "/apis/end.example.com/v1/namespaces/default/shorts"
