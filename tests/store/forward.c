@@ -470,9 +470,9 @@ static void many_rows_in_doubt(void **state)
     struct cluster *k = start(true);
     uint64_t seed = hs_seed();
     elect(k, 0);
-    for (int round = 0; round < hs_scale(12); round++) {
+    for (int round = 0; round < hs_scale(9); round++) {
         struct late l = {.op = del("m/", "m0")};
-        put_range(&k->c[0], 8 * MANY_TXN);
+        put_range(&k->c[0], MANY);
         hs_run(&k->c[1], submit_late, &l);
         for (uint64_t n = hs_rand(&seed) % 4000; n && !atomic_load(&l.done); n--)
             sched_yield();

@@ -455,13 +455,13 @@ static int load_shared(struct kl_backend *b, struct kl_loaded *l, struct kl_erro
         for (size_t k = 0; k < b->log->entries[i].nleases; k++)
             l->lease(l->arg, b->log->entries[i].leases[k]);
     }
-    size_t n = 0;
-    struct kl_kv **kvs = NULL;
+    size_t n = 0, cap = 0;
+    for (size_t i = 0; i < b->seen; i++)
+        cap += b->log->entries[i].nrows;
+    struct kl_kv **kvs = cap ? malloc(cap * sizeof(*kvs)) : NULL;
     for (size_t i = 0; i < b->seen; i++) {
-        for (size_t k = 0; k < b->log->entries[i].nrows; k++) {
-            kvs = realloc(kvs, (n + 1) * sizeof(*kvs));
+        for (size_t k = 0; k < b->log->entries[i].nrows; k++)
             kvs[n++] = b->log->entries[i].rows[k].kv;
-        }
     }
     if (n)
         qsort(kvs, n, sizeof(*kvs), cmp_version);
