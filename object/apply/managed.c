@@ -253,11 +253,60 @@ static int cmp_age(const void *a, const void *b)
     return c ? c : kl_str_cmp(x->subresource, y->subresource);
 }
 
+// Sets that become one: part[i] is the union of 2^i of them, so that many cost little more than all
+// their paths, not each time those of all before.
+struct pile {
+    struct pile *next;
+    struct kl_manager *bucket;
+    const struct kl_fieldset *part[32];
+};
+
+static bool pile_add(struct kl_arena *a, struct pile *p, const struct kl_fieldset *set)
+{
+    size_t i = 0;
+    if (!set) // nothing
+        return true;
+    for (; set && i + 1 < KL_COUNT(p->part) && p->part[i]; i++) {
+        set = kl_fieldset_union(a, set, p->part[i]);
+        p->part[i] = NULL;
+    }
+    if (set)
+        p->part[i] = set;
+    return set != NULL;
+}
+
+static struct pile *pile_of(struct kl_arena *a, struct pile **all, struct kl_manager *bucket)
+{
+    struct pile *p = *all;
+    while (p && p->bucket != bucket)
+        p = p->next;
+    if (p || !(p = KL_ARENA_NEW(a, struct pile)))
+        return p;
+    p->bucket = bucket;
+    p->next = *all;
+    if (!pile_add(a, p, bucket->set))
+        return NULL;
+    return *all = p;
+}
+
+static int close_piles(struct kl_arena *a, struct pile *p)
+{
+    for (; p; p = p->next) {
+        const struct kl_fieldset *all = NULL;
+        for (size_t i = 0; i < KL_COUNT(p->part); i++)
+            if (p->part[i] && !(all = all ? kl_fieldset_union(a, p->part[i], all) : p->part[i]))
+                return KL_ENOMEM;
+        kl_manager_set(p->bucket, all);
+    }
+    return 0;
+}
+
 // Joins the oldest updaters of one version until few enough are left: the first of a version waits
 // for a second one, and then both go into the bucket.
 static int join(struct kl_managed *x, struct kl_manager **old, size_t n)
 {
     struct kl_error ignored;
+    struct pile *piles = NULL;
     size_t left = n;
     for (size_t i = 0; i < n && left > KL_MANAGERS_UPDATE_MAX; i++) {
         struct kl_manager *m = old[i], *first = NULL;
@@ -278,14 +327,16 @@ static int join(struct kl_managed *x, struct kl_manager **old, size_t n)
         if (bucket != m) {
             if (kl_managed_read(x, bucket, &ignored))
                 return KL_ENOMEM;
-            kl_manager_set(bucket, kl_fieldset_union(x->arena, m->set, bucket->set));
+            struct pile *pile = pile_of(x->arena, &piles, bucket);
+            if (!pile || !pile_add(x->arena, pile, m->set))
+                return KL_ENOMEM;
             m->gone = true;
         }
         left--;
         bucket->has_time = m->has_time;
         bucket->time_us = m->time_us;
     }
-    return 0;
+    return close_piles(x->arena, piles);
 }
 
 int kl_managed_cap(struct kl_managed *x)

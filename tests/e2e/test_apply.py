@@ -197,6 +197,18 @@ def test_entries_are_reset_or_kept():
                                ("kubectl", "Apply", ""): data(b=1)}, "owners")
 
 
+def test_very_many_entries():
+    """The oldest become one, in memory that goes with what they say and not with its square."""
+    n = 3000
+    entries = [{"manager": f"m{i}", "operation": "Update", "apiVersion": "v1",
+                "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {f"f:k{i}": {}}}}
+               for i in range(n)]
+    made = server.api("POST", MAPS[:-1] + "?dryRun=All", config_map(
+        "many", {f"k{i}": "" for i in range(n)}, managedFields=entries))
+    got = [(m["manager"], len(m["fieldsV1"]["f:data"])) for m in made["metadata"]["managedFields"]]
+    equal(got, [("unknown", n + 1)], "managers and their fields")
+
+
 def test_manager_of_the_agent():
     for agent, manager in (("curl/8.0 (x)", "curl"), ("a b", "a b"), ("x" * 200, "x" * 128),
                            ("", "unknown")):
