@@ -513,9 +513,8 @@ static size_t add_galera(const struct ts_server *s, struct galera_args *a, const
         snprintf(a->address, sizeof(a->address), "--wsrep-cluster-address=gcomm://");
     snprintf(a->options, sizeof(a->options),
              "--wsrep-provider-options=gmcast.listen_addr=tcp://127.0.0.1:%d;ist.recv_addr="
-             "127.0.0.1:%d;gcache.size=32M;pc.weight=%d;evs.suspect_timeout=PT1S;"
-             "evs.inactive_timeout=PT2S;evs.keepalive_period=PT0.3S;"
-             "evs.inactive_check_period=PT0.2S",
+             "127.0.0.1:%d;gcache.size=32M;pc.weight=%d;pc.recovery=FALSE;"
+             "evs.suspect_timeout=PT3S;evs.inactive_timeout=PT6S",
              s->group_port, s->transfer_port, s->first ? 1 : 2);
     snprintf(a->receive, sizeof(a->receive), "--wsrep-sst-receive-address=127.0.0.1:%d",
              s->state_port);
