@@ -76,7 +76,31 @@ void kl_deadline_leave(struct kl_api_call *c)
         unlink_call(c->req.al->deadlines, c);
 }
 
+int64_t kl_deadline_left_ms(const struct kl_req *r)
+{
+    if (r->overdue)
+        return 0;
+    if (r->done != kl_http_answer)
+        return INT64_MAX;
+    const struct kl_api_call *c = kl_api_call_of((struct kl_req *)r);
+    uint64_t now = uv_now(kl_loop_uv(r->al->loop));
+    return !c->due_pprev ? INT64_MAX : c->due_ms > now ? (int64_t)(c->due_ms - now) : 0;
+}
+
 // ---- too late
+
+static void fail_late(struct kl_req *r)
+{
+    kl_fail_set(r, 504, "Timeout", "Timeout: request did not complete within the allotted timeout")
+        ->bare_details = true;
+}
+
+bool kl_deadline_passed(struct kl_req *r)
+{
+    if (r->overdue)
+        fail_late(r);
+    return r->overdue;
+}
 
 static void answer_late(struct kl_api_call *c)
 {
@@ -87,8 +111,7 @@ static void answer_late(struct kl_api_call *c)
     struct kl_http_header h[2 + KL_COMMON_HEADERS] = {
         KL_HTTP_HEADER("cache-control", "no-cache, private"),
         {KL_STR("content-type"), kl_str(kl_spec_content_type(&c->spec, false))}};
-    kl_fail_set(r, 504, "Timeout", "Timeout: request did not complete within the allotted timeout")
-        ->bare_details = true;
+    fail_late(r);
     r->result = KL_RESULT_FAIL;
     r->http = 504;
     if (r->audit)

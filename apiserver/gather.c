@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apiserver/gather.h"
 #include "apiserver/crd/convert.h"
+#include "apiserver/deadline.h"
 #include "base/clock.h"
 #include <stdlib.h>
 
@@ -208,6 +209,10 @@ static void slice(struct kl_gather *g)
     int64_t limit = g->r->opts.limit;
     struct kl_kv *kv;
     int more;
+    if (kl_deadline_passed(g->r)) {
+        finish(g, KL_ECANCELED);
+        return;
+    }
     for (unsigned i = 1; (more = next_version(g, &kv)); i++) {
         if (more == LATER)
             return;
@@ -276,6 +281,10 @@ static void take_history(struct kl_gather *g);
 static void on_history(struct kl_range_at *q)
 {
     struct kl_gather *g = KL_CONTAINER_OF(q, struct kl_gather, at);
+    if (kl_deadline_passed(g->r)) {
+        finish(g, KL_ECANCELED);
+        return;
+    }
     if (q->code == KL_ECOMPACTED) {
         expired(g);
         return;

@@ -2,12 +2,13 @@
 #include "apiserver/webhook.h"
 #include "apiserver/auth/ask.h"
 #include "apiserver/auth/exec.h"
+#include "apiserver/deadline.h"
 #include "apiserver/service.h"
 #include "apiserver/trace/trace.h"
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { MAX_URL = 2048, DEFAULT_PORT = 443 };
+enum { MAX_URL = 2048, DEFAULT_PORT = 443, AFTER_DEADLINE_MS = 1000 };
 
 struct kl_webhook_loop {
     struct kl_http_client *http;
@@ -337,6 +338,15 @@ int kl_webhook_post(struct kl_webhook *w, struct kl_bytes *body, uint32_t timeou
                                err);
 }
 
+// The request's 504 comes first.
+static uint32_t within_deadline(const struct kl_req *r, uint32_t timeout_ms)
+{
+    int64_t left = kl_deadline_left_ms(r);
+    return left < INT64_MAX - AFTER_DEADLINE_MS && left + AFTER_DEADLINE_MS < timeout_ms
+               ? (uint32_t)(left + AFTER_DEADLINE_MS)
+               : timeout_ms;
+}
+
 int kl_webhook_post_for(struct kl_req *r, struct kl_span *parent, struct kl_webhook *w,
                         struct kl_bytes *body, uint32_t timeout_ms, bool timeout_query,
                         kl_webhook_cb cb, void *arg, struct kl_webhook_call **ret_or_null,
@@ -368,6 +378,9 @@ int kl_webhook_post_for(struct kl_req *r, struct kl_span *parent, struct kl_webh
         kl_error_wrap(err, "Post \"%s\"", c->url);
     if (!rc && r && r->trace)
         c->span = kl_span_client(r, parent, KL_STR("POST"), kl_str(c->url));
+    // A conversion may be for others too; a review is for this request alone.
+    if (r && timeout_query)
+        timeout_ms = within_deadline(r, timeout_ms);
     if (!rc && !(rc = start(w, c, r, to.host, to.port, body, timeout_ms, err)))
         wl->flying++;
     kl_arena_fini(&a);

@@ -4,6 +4,7 @@
 // that compares the revision read → on a lost race again with what the transaction found. One round
 // trip each time. Admission may wait for webhooks; without any it is all one straight run.
 #include "apiserver/audit/audit.h"
+#include "apiserver/deadline.h"
 #include "apiserver/series.h"
 #include "apiserver/encryption/encryption.h"
 #include "apiserver/strategy.h"
@@ -436,6 +437,10 @@ static const struct kl_resource *row_in_store(struct kl_write *w)
 static void commit(struct kl_write *w)
 {
     struct kl_req *r = w->r;
+    if (kl_deadline_passed(r)) {
+        fail(w);
+        return;
+    }
     if (w->fresh && w->stored) {
         kl_fail_exists(r, kl_meta_name(&w->draft));
         fail(w);
