@@ -12,15 +12,15 @@ struct kl_controller_env {
     struct kl_client *lister;       // the informers': may list anything
     struct kl_recorder *recorder;   // its component is the controller's
     struct kl_str root_ca_pem;
-    const struct kl_signing *signing; // for the start only
+    const struct kl_signing *signing;                         // for the start only
     bool (*serves)(void *arg, const struct kl_resource *res); // controllers.h; deletable.h uses it
     void *serves_arg;
 };
 
 struct kl_controller {
-    const char *name;      // as upstream's --controllers names it
-    const char *user;      // the service account in kube-system
-    const char *component; // of its Events
+    const char *name;                                       // as upstream's --controllers names it
+    const char *user;                                       // the service account in kube-system
+    const char *component;                                  // of its Events
     bool (*is_wanted)(const struct kl_controller_env *env); // NULL: always
     // Makes the controller: asks for informers, adds indexes and handlers. *ret is its own.
     int (*start)(const struct kl_controller_env *env, void **ret, struct kl_error *err);

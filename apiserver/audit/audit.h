@@ -17,9 +17,9 @@ struct kl_audit;
 int kl_audit_new(const struct kl_api_settings *o, struct kl_audit **ret, struct kl_error *err);
 void kl_audit_free(struct kl_audit *a); // writes what is queued; accepts NULL
 
-// The request has a user (or none: it is refused, 401 or 400) and what it asks is known: the policy decides whether
-// r->audit is made, and RequestReceived is written. `hr` NULL: it came from within the process.
-// False: it must be refused with 500 (blocking-strict).
+// The request has a user (or none: it is refused, 401 or 400) and what it asks is known: the policy
+// decides whether r->audit is made, and RequestReceived is written. `hr` NULL: it came from within
+// the process. False: it must be refused with 500 (blocking-strict).
 bool kl_audit_begin(struct kl_req *r, struct kl_http_req *hr);
 
 // The rest does nothing without r->audit.
