@@ -153,6 +153,7 @@ static struct kl_batch *copy_batch(const struct kl_batch *from)
     c->base_rev = from->base_rev;
     c->last_rev = from->last_rev;
     c->compact_rev = from->compact_rev;
+    c->at_once = true; // who stores it as its own does not offer it again
     return c;
 }
 

@@ -104,6 +104,36 @@ static void one_read(void **state)
     close_faulty(&hs, &c);
 }
 
+// A deletion of very many rows of which nobody knows: it was stored, and comes from outside.
+static void many_rows(void **state)
+{
+    enum { TXNS = 3, KEYS = 1000 };
+    static char name[KEYS][16];
+    struct hs_store hs;
+    struct hs_client c;
+    struct kl_op *ops = calloc(KEYS, sizeof(*ops)), del = {.kind = KL_OP_DELETE};
+    open_faulty(&hs, &c, "maybe:@4");
+    for (int at = 0; at < TXNS * KEYS; at += KEYS) {
+        struct kl_txn txn = {.body = {.then = ops, .nthen = KEYS}};
+        for (int i = 0; i < KEYS; i++) {
+            snprintf(name[i], sizeof(name[i]), "m/%05d", at + i);
+            ops[i] = (struct kl_op){.kind = KL_OP_PUT, .key = kl_str(name[i])};
+        }
+        assert_int_equal(hs_txn(&c, &txn), 0);
+        kl_txn_fini(&txn);
+    }
+    free(ops);
+    del.key = KL_STR("m/");
+    del.end = KL_STR("m0");
+    struct kl_txn txn = {.body = {.then = &del, .nthen = 1}};
+    assert_int_equal(hs_txn(&c, &txn), KL_EMAYBE);
+    kl_txn_fini(&txn);
+    kl_rev rev = hs_put(&c, "after", "", -1);
+    assert_true(rev > 0);
+    assert_int_equal(hs_count(&c, "m/", "m0"), 0);
+    close_faulty(&hs, &c);
+}
+
 // ---- the queue is bounded by bytes ----
 
 struct big {
@@ -199,9 +229,8 @@ int main(int argc, char **argv)
 {
     backend = argc > 1 ? argv[1] : "faulty+memory";
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(model),
-        cmocka_unit_test(one_read),
-        cmocka_unit_test(bounded_queue),
+        cmocka_unit_test(model),        cmocka_unit_test(one_read),
+        cmocka_unit_test(many_rows),    cmocka_unit_test(bounded_queue),
         cmocka_unit_test(wrong_faults),
     };
     return cmocka_run_group_tests_name(backend, tests, NULL, NULL);
