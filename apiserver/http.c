@@ -44,6 +44,39 @@ static struct kl_str warning_text(struct kl_arena *a, struct kl_str w)
     return (struct kl_str){p, n};
 }
 
+static size_t count_runes(struct kl_str s)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s.n; i++)
+        n += ((unsigned char)s.p[i] & 0xc0) != 0x80;
+    return n;
+}
+
+static struct kl_str cut(struct kl_str s, size_t runes)
+{
+    size_t i = 0;
+    for (; i < s.n; i++)
+        if (((unsigned char)s.p[i] & 0xc0) != 0x80 && runes-- == 0)
+            break;
+    return (struct kl_str){s.p, i};
+}
+
+// As upstream's recorder: when all are too long, each is cut, and what then is too much is left
+// out.
+static void put_warnings(const struct kl_req *r, struct kl_http_header *h, size_t *n)
+{
+    enum { ALL_RUNES = 4096, ITEM_RUNES = 256 };
+    size_t shown = r->nwarnings < KL_WARNINGS_SHOWN ? r->nwarnings : KL_WARNINGS_SHOWN, fit = 0;
+    for (size_t runes = 0; fit < shown; fit++)
+        if ((runes += count_runes(r->warnings[fit])) > ALL_RUNES)
+            break;
+    for (size_t i = 0, written = 0; i < shown && (i <= fit || written < ALL_RUNES); i++) {
+        struct kl_str w = fit < shown ? cut(r->warnings[i], ITEM_RUNES) : r->warnings[i];
+        written += count_runes(w);
+        put_header(h, n, "warning", warning_text(r->arena, w));
+    }
+}
+
 static size_t common_headers(struct kl_req *r, struct kl_http_header *h, const char *content_type)
 {
     size_t n = 0;
@@ -58,8 +91,8 @@ size_t kl_http_common_headers(const struct kl_req *r, struct kl_http_header *h)
     struct kl_str schema, level, id = kl_audit_id((struct kl_req *)r);
     if (id.n)
         put_header(h, &n, "audit-id", id);
-    for (size_t i = 0; i < r->nwarnings && i < KL_WARNINGS_SHOWN; i++)
-        put_header(h, &n, "warning", warning_text(r->arena, r->warnings[i]));
+    if (r->nwarnings)
+        put_warnings(r, h, &n);
     if (!r->ticket)
         return n;
     kl_fair_uids(r, &schema, &level);

@@ -210,6 +210,18 @@ def test_http_errors():
     check(is_served(), "server is there")
 
 
+def test_long_warnings_are_cut():
+    """As upstream's recorder does once they have more than 4096 characters: each to 256."""
+    def warnings(length):
+        code, headers, _ = server.raw("POST", "/api/v1/namespaces/default/configmaps?dryRun=All", {
+            **config_map("w"), **{f"k{i:02}" + "a" * length: "" for i in range(20)}})
+        equal(code, 201)
+        return headers.get_all("Warning")
+
+    equal([len(w) for w in warnings(100)], [len('299 - "unknown field \\"k00\\""') + 100] * 20)
+    equal([len(w) for w in warnings(300)], [len('299 - "\\"') + 256] * 16)
+
+
 def test_size_of_chunked_body():
     """The limit counts what comes, not only what is announced."""
     def pieces():
