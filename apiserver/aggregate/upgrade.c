@@ -34,6 +34,8 @@ static const struct kl_up_member flow_members[] = {
     {"authorizationUrl", TEXT}, {"tokenUrl", TEXT}, {"scopes", NAMED_TEXTS}, {0}};
 static const struct kl_up_member document_members[] = {{"externalDocs", DOCS3}, {0}};
 
+enum { MEDIA_MAX = 256 }; // of an operation
+
 // ---- operations
 
 // A schema for each of the media types.
@@ -43,10 +45,11 @@ static void put_content(struct kl_up *u, bool *some, const struct kl_value *sche
     bool within = false;
     if (!kl_up_is(u, media, KL_ARRAY) || !media->n)
         return;
+    u->bad |= media->n > MEDIA_MAX;
     kl_up_check_texts(u, media);
     kl_up_name(u, some, KL_STR("content"));
     kl_buf_putc(u->b, '{');
-    for (uint32_t i = 0; i < media->n && !u->b->err; i++) {
+    for (uint32_t i = 0; i < media->n && !u->b->err && !u->bad; i++) {
         const struct kl_value *type = kl_at(media, i);
         bool twice = false;
         for (uint32_t k = 0; k < i && !twice; k++)
