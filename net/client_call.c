@@ -245,7 +245,7 @@ bool kl_hc_call_data(struct kl_http_call *call, struct kl_str data)
     struct kl_hc_conn *hc = call->conn;
     WITH_CALL(call, call->cbs->on_data(call->arg, call, data));
     if (call->state == KL_HC_ACTIVE && hc && hc == call->conn && hc->h2)
-        kl_hc_h2_consumed(hc, call, data.n);
+        kl_hc_h2_consumed(hc, call, data.n - call->backlog.n); // but what was put back
     return alive(call);
 }
 
@@ -284,9 +284,11 @@ static void run_task(struct kl_task *t)
     kl_buf_fini(&late);
     if (!go_on)
         return;
-    if (call->end_pending && !call->paused)
+    if (call->paused || call->backlog.n)
+        return;
+    if (call->end_pending)
         kl_hc_call_end(call, 0, NULL);
-    else if (call->conn && !call->conn->h2 && !call->paused && !call->end_pending)
+    else if (call->conn && !call->conn->h2)
         kl_conn_pause(call->conn->c, false);
 }
 
@@ -299,11 +301,31 @@ static void task_soon(struct kl_http_call *call)
     kl_loop_defer(call->client->loop, &call->task);
 }
 
+static void stop_reading(struct kl_http_call *call)
+{
+    if (call->state == KL_HC_ACTIVE && call->conn && !call->conn->h2)
+        kl_conn_pause(call->conn->c, true);
+}
+
 void kl_http_call_pause(struct kl_http_call *call)
 {
     call->paused = true;
-    if (call->state == KL_HC_ACTIVE && call->conn && !call->conn->h2)
-        kl_conn_pause(call->conn->c, true);
+    stop_reading(call);
+}
+
+int kl_http_call_put_back(struct kl_http_call *call, struct kl_str data)
+{
+    if (call->state == KL_HC_ENDED || !data.n)
+        return 0;
+    if (kl_buf_append(&call->backlog, data.p, data.n))
+        return KL_ENOMEM;
+    stop_reading(call);
+    if (!call->task_queued) {
+        call->task_queued = true;
+        call->task.run = run_task;
+        kl_loop_post(call->client->loop, &call->task); // I/O of others comes first
+    }
+    return 0;
 }
 
 void kl_http_call_resume(struct kl_http_call *call)

@@ -266,7 +266,8 @@ static void on_eof(void *arg)
 {
     struct kl_hc_conn *hc = arg;
     struct kl_error err;
-    if (hc->calls && !hc->complete && hc->calls->paused && hc->c->hup && !hc->c->eof)
+    bool held = hc->calls && (hc->calls->paused || hc->calls->backlog.n);
+    if (held && !hc->complete && hc->c->hup && !hc->c->eof)
         return; // bytes still wait to be read
     if (hc->calls && hc->got_bytes) {
         http_parser_execute(&hc->parser, &settings, NULL, 0); // a body that ends here

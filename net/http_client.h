@@ -90,6 +90,9 @@ void kl_http_call_cancel(struct kl_http_call *call);
 // Stops on_data; the server is slowed down by flow control. Resumed data comes later.
 void kl_http_call_pause(struct kl_http_call *call);
 void kl_http_call_resume(struct kl_http_call *call);
+// In on_data: its end, which comes again in a later turn of the loop, before anything else does.
+// For what costs much time; the server is slowed down meanwhile. KL_ENOMEM.
+int kl_http_call_put_back(struct kl_http_call *call, struct kl_str data);
 struct kl_str kl_http_call_header(const struct kl_http_call *call, struct kl_str name);
 struct kl_str kl_http_call_trailer(const struct kl_http_call *call,
                                    struct kl_str name); // in on_end

@@ -317,7 +317,9 @@ static void on_data(void *arg, struct kl_http_call *up, struct kl_str data)
     }
     struct kl_http_req *hr = kl_http_req_ref(p->relay.call->hr); // an answer may be the end of p
     kl_buf_init(&out, 256 << 20);
-    int rc = kl_rewrite_feed(p->pages, data, &out);
+    int rc = kl_rewrite_feed(p->pages, &data, &out);
+    if (!rc)
+        rc = kl_http_call_put_back(up, data);
     if (rc && !p->relay.answered)
         p->why = "the page is not packed as it says";
     else if (!rc && !p->relay.answered)

@@ -3,7 +3,13 @@
 #include "base/err.h"
 
 // "deflate" is a bare stream, without zlib's header, as upstream takes it.
-enum { WINDOW_GZIP = 15 + 16, WINDOW_BARE = -15, MEM_LEVEL = 8, PIECE = 32 << 10 };
+enum {
+    WINDOW_GZIP = 15 + 16,
+    WINDOW_BARE = -15,
+    MEM_LEVEL = 8,
+    PIECE = 32 << 10,
+    EMPTY_STREAM = 1 << 10
+};
 
 bool kl_rewrite_coding(struct kl_str content_encoding, enum kl_coding *ret)
 {
@@ -60,12 +66,15 @@ static int pack(struct kl_rewrite *x, bool last, struct kl_buf *out)
     return 0;
 }
 
-static int unpack(struct kl_rewrite *x, struct kl_str data, struct kl_buf *out)
+static int unpack(struct kl_rewrite *x, struct kl_str *data, struct kl_buf *out)
 {
     char piece[PIECE];
-    x->in.next_in = (Bytef *)(uintptr_t)data.p;
-    x->in.avail_in = (uInt)data.n;
-    x->began |= data.n > 0;
+    struct kl_str all = *data;
+    size_t made = 0;
+    x->in.next_in = (Bytef *)(uintptr_t)all.p;
+    x->in.avail_in = (uInt)all.n;
+    x->began |= all.n > 0;
+    *data = KL_STR("");
     do {
         // gzip: one stream may follow another.
         if (x->ended && x->in.avail_in &&
@@ -82,15 +91,24 @@ static int unpack(struct kl_rewrite *x, struct kl_str data, struct kl_buf *out)
         kl_html_feed(&x->html, (struct kl_str){piece, n}, &x->plain);
         if ((rc = pack(x, false, out)))
             return rc;
+        made += n;
+        // Streams of nothing count too. Without input zlib has but the rest of a word.
+        if (x->ended)
+            made += EMPTY_STREAM;
+        if (made >= KL_REWRITE_TURN && x->in.avail_in) {
+            *data = kl_str_from(all, all.n - x->in.avail_in);
+            return 0;
+        }
     } while (x->in.avail_in || !x->in.avail_out);
     return 0;
 }
 
-int kl_rewrite_feed(struct kl_rewrite *x, struct kl_str data, struct kl_buf *out)
+int kl_rewrite_feed(struct kl_rewrite *x, struct kl_str *data, struct kl_buf *out)
 {
     if (x->coding)
         return unpack(x, data, out);
-    kl_html_feed(&x->html, data, out);
+    kl_html_feed(&x->html, *data, out);
+    *data = KL_STR("");
     return out->err;
 }
 

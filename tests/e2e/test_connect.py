@@ -217,6 +217,7 @@ def test_revocation_ends_it():
 
 ADDRESS = own_address()  # proxies refuse the loopback's
 PROXY = f"{PODS}/web/proxy"
+BOMB = 20000000
 PAGE = ('<html><A HREF="/x?a=1&amp;b=2#f">x</a><img src=rel.png><a href="http://%s/y/">y</a>'
         '<a href="https://elsewhere/z">z</a><script>"</a href=/no>"</script></html>')
 PAGE_SEEN = (f'<html><a href="{PROXY}/x?a=1&amp;b=2#f">x</a><img src="rel.png"><a href="{PROXY}/y/">y</a>'
@@ -300,6 +301,9 @@ class Program:
                        "Access-Control-Allow-Origin: *\r\nX-Own: 1\r\n", page)
         if path == "/packed":
             return say(200, "Content-Type: text/html\r\nContent-Encoding: gzip\r\n", gzip.compress(page))
+        if path == "/bomb":  # much in little
+            return say(200, "Content-Type: text/html\r\nContent-Encoding: gzip\r\n",
+                       gzip.compress(b"x" * BOMB + page))
         if path == "/unpacked":
             return say(200, "Content-Type: text/html\r\nContent-Encoding: gzip\r\n", page)
         if path == "/text":
@@ -411,6 +415,9 @@ def test_proxy_changes_pages():
     equal((headers.get("x-own"), headers.get("access-control-allow-origin")), ("1", None))
     text = server.raw("GET", f"{PROXY}/packed", headers={"Accept-Encoding": "gzip"})[2]
     equal(gzip.decompress(text).decode(), PAGE_SEEN)
+    text = gzip.decompress(server.raw("GET", f"{PROXY}/bomb", headers={"Accept-Encoding": "gzip"})[2])
+    equal(text.lstrip(b"x").decode(), PAGE_SEEN)
+    equal(len(text), BOMB + len(PAGE_SEEN))
     equal(refused(f"{PROXY}/unpacked"), (500, None, "the page is not packed as it says"))
     equal(server.raw("GET", f"{PROXY}/text")[2].decode(), PAGE % f"{ADDRESS}:{program.port}")
 

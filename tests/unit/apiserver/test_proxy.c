@@ -192,9 +192,11 @@ static int rewrite(enum kl_coding coding, struct kl_str in, size_t piece, struct
     struct kl_rewrite x;
     int rc = kl_rewrite_init(&x, coding, &own);
     assert_int_equal(rc, 0);
-    for (size_t at = 0; !rc && at < in.n; at += piece)
-        rc = kl_rewrite_feed(&x, (struct kl_str){in.p + at, in.n - at < piece ? in.n - at : piece},
-                             out);
+    for (size_t at = 0; !rc && at < in.n; at += piece) {
+        struct kl_str data = {in.p + at, in.n - at < piece ? in.n - at : piece};
+        while (!rc && data.n)
+            rc = kl_rewrite_feed(&x, &data, out);
+    }
     if (!rc)
         rc = kl_rewrite_end(&x, out);
     kl_rewrite_fini(&x);
@@ -248,13 +250,47 @@ static void test_packed(void **state)
     kl_buf_fini(&seen);
 }
 
+// What is packed a thousand to one is unpacked a little at a time, and so are streams of nothing.
+static void test_bomb(void **state)
+{
+    enum { PAGE = 8 << 20 };
+    struct kl_buf page, packed, out;
+    kl_buf_init(&page, PAGE);
+    kl_buf_init(&out, 8 << 20);
+    for (size_t i = 0; i < PAGE; i++)
+        kl_buf_putc(&page, 'x');
+    for (int empty = 0; empty < 2; empty++) {
+        struct kl_rewrite x;
+        kl_buf_init(&packed, 4 << 20);
+        if (empty)
+            for (int i = 0; i < 1000; i++)
+                pack(KL_CODING_GZIP, KL_STR(""), &packed);
+        else
+            pack(KL_CODING_GZIP, kl_buf_str(&page), &packed);
+        assert_int_equal(kl_rewrite_init(&x, KL_CODING_GZIP, &own), 0);
+        struct kl_str data = kl_buf_str(&packed);
+        size_t turns = 0, before = 0;
+        for (; data.n; turns++) {
+            assert_int_equal(kl_rewrite_feed(&x, &data, &out), 0);
+            assert_true(x.out.total_in - before <= KL_REWRITE_TURN + (64 << 10));
+            before = x.out.total_in;
+        }
+        assert_int_equal(before, empty ? 0 : PAGE);
+        assert_true(turns >= (empty ? 3 : PAGE / (KL_REWRITE_TURN + (64 << 10))));
+        assert_int_equal(kl_rewrite_end(&x, &out), 0);
+        kl_rewrite_fini(&x);
+        kl_buf_fini(&packed);
+    }
+    kl_buf_fini(&out);
+    kl_buf_fini(&page);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vectors),
-        cmocka_unit_test(test_join),
-        cmocka_unit_test(test_long_tag),
-        cmocka_unit_test(test_packed),
+        cmocka_unit_test(test_vectors),  cmocka_unit_test(test_join),
+        cmocka_unit_test(test_long_tag), cmocka_unit_test(test_packed),
+        cmocka_unit_test(test_bomb),
     };
     vectors = argc > 1 ? argv[1] : "proxy_vectors.txt";
     return cmocka_run_group_tests(tests, NULL, NULL);

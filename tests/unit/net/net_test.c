@@ -499,17 +499,32 @@ static void reply_headers(void *arg, struct kl_http_call *call, int status,
     r->version = kl_http_call_version(call);
 }
 
+static void take_some(struct reply *r, struct kl_http_call *call, struct kl_str *data)
+{
+    struct kl_loop_stalls loop;
+    kl_loop_get_stalls(kl_loop_current(), &loop);
+    assert_int_not_equal(r->turn, loop.turns);
+    if (data->n <= r->take)
+        return;
+    r->turn = loop.turns;
+    assert_int_equal(kl_http_call_put_back(call, kl_str_from(*data, r->take)), 0);
+    data->n = r->take;
+}
+
 static void reply_data(void *arg, struct kl_http_call *call, struct kl_str data)
 {
     struct reply *r = arg;
     size_t before = r->pause_every ? r->body_n / r->pause_every : 0;
     assert_false(r->paused);
+    if (r->take)
+        take_some(r, call, &data);
     r->body = realloc(r->body, r->body_n + data.n + 1);
     memcpy(r->body + r->body_n, data.p, data.n);
     r->body_n += data.n;
     r->body[r->body_n] = 0;
     if (r->pause_every && r->body_n / r->pause_every > before) {
         r->paused = true;
+        r->turn = -1; // whoever resumes it may do so in this turn
         kl_http_call_pause(call);
         event_add(&r->done, 1);
     }

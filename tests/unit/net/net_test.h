@@ -78,6 +78,8 @@ struct reply {
     char *body;
     size_t body_n;
     size_t pause_every; // pauses after each so many bytes; the test resumes
+    size_t take;        // so many bytes at once, the rest is put back; 0: all
+    int64_t turn;       // of the loop, when something was put back
     bool cancel_in_data, paused;
     struct kl_http_call *call;
     struct kl_duplex *tunnel;

@@ -544,6 +544,38 @@ static void test_pause(void **state)
     }
 }
 
+// What is put back comes again, once and in order, in a later turn; pauses hold meanwhile.
+static void test_put_back(void **state)
+{
+    struct client cl = {0};
+    for (enum mode m = H1; m < NMODES; m++) {
+        start(&cl, m >= TLS_H1, NULL);
+        struct reply whole = {0}, r = {.take = 5000, .turn = -1, .pause_every = 300 * 1000};
+        get(&cl, m, "/list?500", &whole);
+        await(&whole);
+        get(&cl, m, "/list?500", &r);
+        for (long i = 1; i <= 500 * 2048 / (300 * 1000); i++) {
+            event_wait(&r.done, i);
+            on_loop(cl.loop, resume_call, &r);
+        }
+        await(&r);
+        assert_int_equal(r.end_status, 0);
+        assert_int_equal(r.body_n, whole.body_n);
+        assert_memory_equal(r.body, whole.body, r.body_n);
+        // Ended while something is put back.
+        struct reply cut = {.take = 1, .turn = -1, .pause_every = 3};
+        get(&cl, m, "/list?500", &cut);
+        event_wait(&cut.done, 1);
+        on_loop(cl.loop, cancel_call, &cut);
+        await(&cut);
+        assert_int_equal(cut.end_status, KL_ECANCELED);
+        reply_free(&whole);
+        reply_free(&r);
+        reply_free(&cut);
+        stop(&cl);
+    }
+}
+
 // A stream whose reader stands still is reset after the progress time-out; the others go on.
 static void test_stalled_stream(void **state)
 {
@@ -856,23 +888,15 @@ static void test_close_with_calls(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_basics),
-        cmocka_unit_test(test_upload),
-        cmocka_unit_test(test_body_limit),
-        cmocka_unit_test(test_many_streams),
-        cmocka_unit_test(test_reuse),
-        cmocka_unit_test(test_server_closes_idle),
-        cmocka_unit_test(test_drop_tls),
-        cmocka_unit_test(test_client_certificates),
-        cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_pause),
-        cmocka_unit_test(test_stalled_stream),
-        cmocka_unit_test(test_no_server),
-        cmocka_unit_test(test_unix_socket),
-        cmocka_unit_test(test_bodiless),
-        cmocka_unit_test(test_upgrade),
-        cmocka_unit_test(test_splice),
-        cmocka_unit_test(test_close_with_calls),
+        cmocka_unit_test(test_basics),     cmocka_unit_test(test_upload),
+        cmocka_unit_test(test_body_limit), cmocka_unit_test(test_many_streams),
+        cmocka_unit_test(test_reuse),      cmocka_unit_test(test_server_closes_idle),
+        cmocka_unit_test(test_drop_tls),   cmocka_unit_test(test_client_certificates),
+        cmocka_unit_test(test_cancel),     cmocka_unit_test(test_pause),
+        cmocka_unit_test(test_put_back),   cmocka_unit_test(test_stalled_stream),
+        cmocka_unit_test(test_no_server),  cmocka_unit_test(test_unix_socket),
+        cmocka_unit_test(test_bodiless),   cmocka_unit_test(test_upgrade),
+        cmocka_unit_test(test_splice),     cmocka_unit_test(test_close_with_calls),
     };
     if (getenv("KL_TEST_FILTER"))
         cmocka_set_test_filter(getenv("KL_TEST_FILTER"));
