@@ -317,10 +317,11 @@ static void lease_storm(void **state)
     struct hs_client c;
     struct hs_clock clock;
     hs_clock_init(&clock);
-    struct kl_store_options o = {.clock = &clock.clock};
+    struct storm s = {.n = hs_scale(20000), .ttl_s = 1000};
+    // All are asked for at once: at a larger size more than the queue takes by itself.
+    struct kl_store_options o = {.clock = &clock.clock, .max_queue = 65536 + (size_t)s.n};
     hs_open(&hs, backend, &o);
     hs_client_open(&c, &hs);
-    struct storm s = {.n = hs_scale(20000), .ttl_s = 1000};
     s.g = calloc((size_t)s.n, sizeof(*s.g));
     hs_run(&c, start_storm, &s);
     for (int64_t until = kl_mono_ms() + 120000; atomic_load(&s.left); usleep(1000))
