@@ -88,6 +88,16 @@ static void append_part(struct kl_buf *b, struct kl_str s)
         append_query(b, kl_str_from(s, n));
 }
 
+// What follows a mask within a query: the rest of that parameter is masked with it.
+static void append_parameters(struct kl_buf *b, struct kl_str rest)
+{
+    ptrdiff_t next = kl_str_chr(rest, '&');
+    if (next < 0)
+        return;
+    kl_buf_putc(b, '&');
+    append_query(b, kl_str_from(rest, (size_t)next + 1));
+}
+
 static bool is_path(struct kl_str scheme)
 {
     static const char *const paths[] = {"sqlite", "memory", "raft", "shared"};
@@ -112,10 +122,14 @@ const char *kl_endpoint_redact(const char *url, char *ret, size_t cap)
     } else {
         size_t from, to;
         find_password(rest, &from, &to);
-        append_part(&b, (struct kl_str){rest.p, from});
+        struct kl_str before = {rest.p, from}, after = kl_str_from(rest, to);
+        append_part(&b, before);
         if (to > from)
             kl_buf_puts(&b, KL_STR("xxxxx"));
-        append_part(&b, kl_str_from(rest, to));
+        if (kl_str_chr(before, '?') < 0)
+            append_part(&b, after);
+        else
+            append_parameters(&b, after);
     }
     for (size_t i = 0; i < b.n; i++) {
         if ((unsigned char)b.p[i] < ' ' || b.p[i] == 0x7f)

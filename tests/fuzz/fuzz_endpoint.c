@@ -11,6 +11,13 @@ static bool has(const char *s)
     return s && strstr(s, secret);
 }
 
+// Twice, one may be a user that another one replaces: nobody could tell which was shown.
+static bool has_once(const char *s)
+{
+    const char *p = strstr(s, secret);
+    return p && !strstr(p + 1, secret);
+}
+
 static bool has_elsewhere(const struct kl_endpoint *e)
 {
     bool r = has(e->user) || has(e->host) || has(e->db) || has(e->socket) || has(e->cafile) ||
@@ -47,7 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (e.port)
         check_ports(e.port);
     // Of a password in the query only the last is the password, but all are masked.
-    FUZZ_CHECK(!has(e.password) || has_elsewhere(&e) || !has(shown), "%s", shown);
+    FUZZ_CHECK(!has(e.password) || !has_once(url) || has_elsewhere(&e) || !has(shown), "%s", shown);
     FUZZ_CHECK(strlen(kl_endpoint_name(&e, url, sizeof(url))) > 0, "no name");
     kl_endpoint_fini(&e);
     return 0;

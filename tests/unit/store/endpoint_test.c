@@ -262,6 +262,8 @@ static void shown(void **state)
         {"u:p@tcp(h)/db", "u:xxxxx@tcp(h)/db"},
         {"postgres://", "postgres://"},
         {"", ""},
+        {"postgres:///db?a=b:c@d&password=e", "postgres:///db?a=b:xxxxx&password=xxxxx"},
+        {"postgres:///db?password=a:b@c", "postgres:///db?password=xxxxxxxxxx"},
     };
     for (size_t i = 0; i < KL_COUNT(rows); i++) {
         char b[128];
