@@ -126,7 +126,7 @@ const char *kl_endpoint_redact(const char *url, char *ret, size_t cap)
         append_part(&b, before);
         if (to > from)
             kl_buf_puts(&b, KL_STR("xxxxx"));
-        if (kl_str_chr(before, '?') < 0)
+        if (kl_str_chr((struct kl_str){rest.p, to}, '?') < 0)
             append_part(&b, after);
         else
             append_parameters(&b, after);
