@@ -126,9 +126,12 @@ const char *kl_endpoint_redact(const char *url, char *ret, size_t cap)
         append_part(&b, before);
         if (to > from)
             kl_buf_puts(&b, KL_STR("xxxxx"));
-        if (kl_str_chr((struct kl_str){rest.p, to}, '?') < 0)
-            append_part(&b, after);
-        else
+        struct kl_str mask = {rest.p + from, to - from};
+        bool in_query = kl_str_chr(before, '?') >= 0, begins = kl_str_chr(mask, '?') >= 0;
+        ptrdiff_t next = begins ? kl_str_chr(after, '&') : -1;
+        if (!in_query && !(begins && kl_str_chr(mask, '=') >= 0))
+            append_part(&b, next < 0 ? after : (struct kl_str){after.p, (size_t)next});
+        if (in_query || begins)
             append_parameters(&b, after);
     }
     for (size_t i = 0; i < b.n; i++) {
