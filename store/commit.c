@@ -551,7 +551,8 @@ static int apply_outside(struct kl_store *s, struct kl_batch *b)
     }
     if (!v || kl_ring_reserve(&room, need) || (!big && kl_replay_batch(s, b, &replay))) {
         kl_node_unref(replay.x.root);
-        kl_big_free(b);
+        if (big)
+            kl_outside_undone(b);
         free(v);
         kl_ring_room_fini(&room);
         return KL_ENOMEM;
@@ -594,7 +595,7 @@ int kl_core_stored(struct kl_store *s, struct kl_batch *own, struct kl_batch *as
     t->rev = s->view->rev;
     kl_commit_answer(s, t);
     prepend_list(&s->queue, rest);
-    kl_batch_free(own);
+    kl_grave_batch(s, own);
     kl_compact_run(s);
     kl_store_arm_timer(s);
     kl_commit_pump(s);

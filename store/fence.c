@@ -30,9 +30,14 @@ static struct kl_kv *find_fence(struct kl_store *s)
     return kv;
 }
 
+bool kl_fence_is(const struct kl_kv *kv)
+{
+    return kl_str_eq(kl_kv_key(kv), fence_key());
+}
+
 void kl_fence_note(struct kl_store *s, const struct kl_kv *kv)
 {
-    if (kl_str_eq(kl_kv_key(kv), fence_key()))
+    if (kl_fence_is(kv))
         s->may_be_fenced = true;
 }
 

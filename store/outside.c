@@ -7,14 +7,11 @@
 #include <stdlib.h>
 
 // What hangs on the state that it was begun on, or on transactions that may be gone.
-static void begin_anew(struct kl_store *s, struct kl_batch *b)
+void kl_outside_undone(struct kl_batch *b)
 {
-    bool moved = b->big->view != s->view;
     kl_big_free(b);
     for (size_t i = 0; i < b->nrows; i++) {
         b->rows[i].op = NULL;
-        if (!moved)
-            continue;
         kl_kv_unref(b->rows[i].prev);
         b->rows[i].prev = NULL;
     }
@@ -38,7 +35,7 @@ int kl_outside_prepare(struct kl_store *s, struct kl_batch *b)
         kl_commit_moved(s); // soon
     }
     if (b->big && (b->big->view != s->view || s->replay_again))
-        begin_anew(s, b);
+        kl_outside_undone(b);
     int r = b->big ? 0 : begin(s, b);
     if (!r) {
         b->big->replay.sliced = !b->at_once;
@@ -47,6 +44,6 @@ int kl_outside_prepare(struct kl_store *s, struct kl_batch *b)
     if (!r)
         r = kl_big_prepare(s, b);
     if (r == KL_ENOMEM)
-        kl_big_free(b);
+        kl_outside_undone(b);
     return r;
 }

@@ -32,7 +32,6 @@ static int index_row(const struct replay *p, struct kl_row *row)
     bool found;
     if (!row->prev)
         row->prev = kl_kv_ref(kl_node_get(x->root, kl_kv_key(kv)));
-    kl_fence_note(p->s, kv);
     if (!kv->home) { // else it begins anew
         kv->hooks = p->s->o.hooks;
         kl_kv_charge(kv, p->s->evict.home);

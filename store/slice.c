@@ -94,7 +94,7 @@ static int mark_row(struct kl_big *g, size_t i)
 
 static bool is_marked(const struct kl_row *row)
 {
-    if (row->kv->lease || (row->prev && row->prev->lease))
+    if (row->kv->lease || (row->prev && row->prev->lease) || kl_fence_is(row->kv))
         return true;
     for (int k = 0; row->op && k < KL_KV_ATTACH; k++) {
         if (row->op->attach[k])

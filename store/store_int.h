@@ -240,6 +240,7 @@ int kl_replay_batch(struct kl_store *s, struct kl_batch *b, struct kl_replay *r)
 // outside.c: all that publishing an outside batch of many rows needs. KL_EAGAIN: more of it in the
 // next turn, when it is offered again; KL_ENOMEM: it begins anew then.
 int kl_outside_prepare(struct kl_store *s, struct kl_batch *b);
+void kl_outside_undone(struct kl_batch *b); // as if it had never been offered
 
 // The revision of a transaction of this batch that saw, or wrote up to, its first n rows.
 static inline kl_rev kl_batch_rev_at(const struct kl_batch *b, uint32_t n)
@@ -311,6 +312,7 @@ void kl_lease_expire(struct kl_store *s);
 // fence.c
 bool kl_store_fenced(struct kl_store *s);                       // or open for reading only
 int64_t kl_fence_lease(struct kl_store *s);                     // 0: none, or there is no fence
+bool kl_fence_is(const struct kl_kv *kv);
 void kl_fence_note(struct kl_store *s, const struct kl_kv *kv); // that there may be one now
 void kl_fence_start(struct kl_store *s);
 bool kl_fence_refuses(struct kl_store *s, struct kl_txn *txn); // sets txn->code

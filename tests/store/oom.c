@@ -292,6 +292,67 @@ static void sweep_shared(void **state)
     sweep("shared", false, 5);
 }
 
+// A deletion of very many rows, which the store that is watched takes from outside, in turns.
+static bool run_many(long n)
+{
+    enum { TXNS = 3, TXN_KEYS = 1000 };
+    static char name[TXN_KEYS][16];
+    static struct kl_op ops[TXN_KEYS];
+    struct run r = {.n = n};
+    hs_open(&r.hs, "shared", NULL);
+    hs_client_open(&r.c, &r.hs);
+    for (int at = 0; at < TXNS * TXN_KEYS; at += TXN_KEYS) {
+        struct kl_txn txn = {.body = {.then = ops, .nthen = TXN_KEYS}};
+        for (int i = 0; i < TXN_KEYS; i++) {
+            snprintf(name[i], sizeof(name[i]), "m/%05d", at + i);
+            ops[i] = (struct kl_op){.kind = KL_OP_PUT, .key = kl_str(name[i])};
+        }
+        assert_int_equal(hs_txn(&r.c, &txn), 0);
+        kl_txn_fini(&txn);
+    }
+    struct hs_watch w = {0};
+    assert_int_equal(hs_watch_start(&w, &r.c, "m/", "m0", 0), 0);
+    atomic_store(&failed, false);
+    atomic_store(&in_sqlite, false);
+    bool gone = false;
+    for (int i = 0; !gone; i++) {
+        struct kl_op del = {.kind = KL_OP_DELETE, .key = KL_STR("m/"), .end = KL_STR("m0")};
+        struct kl_txn txn = {.body = {.then = &del, .nthen = 1}};
+        atomic_store(&left, i ? 0 : n);
+        gone = check_code(&r, hs_txn(&r.c, &txn), "deletion of very many");
+        if (gone)
+            assert_int_equal(del.count, TXNS * TXN_KEYS);
+        kl_txn_fini(&txn);
+    }
+    atomic_store(&left, 0);
+    hs_watch_wait(&w, TXNS * TXN_KEYS);
+    check_code(&r, w.code, "watch");
+    for (int i = 0; !w.code && i < TXNS * TXN_KEYS; i++) {
+        char key[16];
+        snprintf(key, sizeof(key), "m/%05d", i);
+        assert_string_equal(w.ev[i].key, key);
+        assert_null(w.ev[i].value);
+    }
+    hs_watch_fini(&w);
+    for (int i = 0; i < 2; i++) // through both
+        assert_true(hs_put(&r.c, "after", "", -1) > 0);
+    assert_int_equal(hs_count(&r.c, "m/", "m0"), 0);
+    hs_client_close(&r.c);
+    hs_close(&r.hs);
+    return atomic_load(&failed);
+}
+
+static void sweep_many(void **state)
+{
+    uint64_t seed = hs_seed();
+    int stride = hs_scale(1) >= 10 ? 20 : 150;
+    long n = 1 + (long)(hs_rand(&seed) % (unsigned)stride), runs = 0;
+    for (; run_many(n); n += stride)
+        runs++;
+    print_message("%ld allocations failed in turn\n", runs);
+    assert_true(runs > 5);
+}
+
 static void sweep_inside_sqlite(void **state)
 {
     sweep("sqlite", true, 41);
@@ -309,9 +370,8 @@ int main(int argc, char **argv)
     m.xRealloc = sq_realloc;
     sqlite3_config(SQLITE_CONFIG_MALLOC, &m);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sweep_memory),
-        cmocka_unit_test(sweep_sqlite),
-        cmocka_unit_test(sweep_shared),
+        cmocka_unit_test(sweep_memory),        cmocka_unit_test(sweep_sqlite),
+        cmocka_unit_test(sweep_shared),        cmocka_unit_test(sweep_many),
         cmocka_unit_test(sweep_inside_sqlite),
     };
     if (argc > 1)

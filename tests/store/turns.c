@@ -261,6 +261,29 @@ static void delete_range_counted(void **state)
     delete_all(true);
 }
 
+// A fence among very many rows is seen by every store.
+static void with_a_fence(void **state)
+{
+    fill(3 * TXN_KEYS, 0);
+    struct kl_op ops[] = {
+        {.kind = KL_OP_DELETE, .key = KL_STR("/registry/x/"), .end = KL_STR("/registry/x0")},
+        {.kind = KL_OP_PUT, .key = KL_STR(KL_FENCE_KEY), .value = kl_bytes_new(KL_STR("moved"))}};
+    struct kl_op open = {.kind = KL_OP_DELETE, .key = KL_STR(KL_FENCE_KEY)};
+    struct kl_txn txn = {.body = {.then = ops, .nthen = 2}};
+    assert_int_equal(hs_txn(&c, &txn), 0);
+    kl_txn_fini(&txn);
+    kl_bytes_unref(ops[1].value);
+    for (int i = 0; i < 2; i++) // through both
+        assert_int_equal(hs_put(&c, "/registry/y", "", -1), KL_EUNAVAILABLE);
+    txn = (struct kl_txn){.body = {.then = &open, .nthen = 1}};
+    assert_int_equal(hs_txn(&c, &txn), 0);
+    kl_txn_fini(&txn);
+    kl_rev rev;
+    while ((rev = hs_put(&c, "/registry/y", "", -1)) == KL_EUNAVAILABLE)
+        sched_yield(); // who has not seen yet that it is gone
+    assert_true(rev > 0);
+}
+
 // What the other store on the same log deletes comes as an outside batch.
 static void delete_outside(void **state)
 {
@@ -308,7 +331,8 @@ int main(int argc, char **argv)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(delete_range), CASE(delete_range_counted), CASE(in_a_transaction),
+        CASE(delete_range),     CASE(delete_range_counted),
+        CASE(in_a_transaction), CASE(with_a_fence),
         CASE(delete_outside), // of two stores
     };
     backend = argc > 1 ? argv[1] : "memory";
