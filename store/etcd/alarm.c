@@ -160,7 +160,7 @@ void kl_etcd_alarms_list(struct kl_grpc_rpc *c, struct kl_etcd_loop *l, bool con
 {
     struct kl_etcd *e = l->etcd;
     struct kl_error err = {0};
-    if (!confirmed && !kl_store_alarms(e->store)) {
+    if (!kl_store_keeps_alarms(e->store) || (!confirmed && !kl_store_alarms(e->store))) {
         tell(c, l, NULL, listed);
         return;
     }

@@ -249,6 +249,21 @@ def test_maintenance():
     etcd.refuses("etcdserver: not capable|can only", "member", "add", "x", "--peer-urls=http://127.0.0.1:1")
 
 
+def test_alarms_of_a_remote_etcd():
+    """They are the process's own: the remote's leases are none."""
+    front = Etcd(etcd.url.replace("http://", "etcd://"))
+    front.start()
+    lease = front.json("lease", "grant", "1000")["ID"]
+    equal(front("alarm", "list"), "")
+    mine = front.call("maintenance/alarm", action="ACTIVATE", alarm="CORRUPT")[1]["alarms"]
+    equal(front.call("maintenance/alarm")[1]["alarms"], mine)
+    equal(etcd("alarm", "list"), "")
+    holds(front("alarm", "disarm"), "alarm:CORRUPT")
+    equal(front("alarm", "list"), "")
+    front("lease", "revoke", f"{lease:x}")
+    front.close()
+
+
 def test_downgrade():
     """No older etcd opens what is stored: there is never a job."""
     for action, version, status, code, message in (
