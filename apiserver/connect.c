@@ -3,15 +3,18 @@
 // node. Upgrades (WebSocket and SPDY alike) are passed through byte by byte.
 #include "apiserver/connect.h"
 #include "apiserver/auth/auth.h"
+#include "apiserver/metrics.h"
 #include "apiserver/proxy/proxy.h"
 #include "apiserver/relay.h"
+#include "apiserver/webhook.h"
 
 enum { ERROR_BODY_MAX = 64 * 1024, MAX_FORWARDED = 48 };
 
 struct stream {
     struct kl_relay relay;
     bool is_log;
-    int status; // of the kubelet's answer
+    struct kl_str url; // of a log
+    int status;        // of the kubelet's answer
     struct kl_buf error_body;
     struct kl_http_header up_headers[MAX_FORWARDED];
     size_t nup;
@@ -28,21 +31,44 @@ static void fail_stream(struct stream *s)
     kl_req_fail(&s->relay.call->req);
 }
 
+// What a kubelet says to an upgrade that it refuses goes on as it is.
+static void pass_refusal(struct stream *s)
+{
+    static const char *const of_hop[] = {"connection",        "keep-alive", "trailer",
+                                         "transfer-encoding", "upgrade",    "date"};
+    struct kl_http_header out[MAX_FORWARDED];
+    size_t n = 0;
+    for (size_t i = 0; i < s->nup; i++) {
+        bool skip = false;
+        for (size_t k = 0; k < KL_COUNT(of_hop); k++)
+            skip |= kl_str_eqz(s->up_headers[i].name, of_hop[k]);
+        if (!skip)
+            out[n++] = s->up_headers[i];
+    }
+    kl_api_metrics_request(&s->relay.call->req, s->status);
+    kl_http_close_after(s->relay.call->hr);
+    kl_relay_answer(&s->relay, s->status, out, n);
+}
+
 static void on_headers(void *arg, struct kl_http_call *up, int status,
                        const struct kl_http_header *h, size_t nh)
 {
     struct stream *s = arg;
     struct kl_arena *a = s->relay.call->req.arena;
-    (void)up;
     s->status = status;
     for (size_t i = 0; i < nh && s->nup < MAX_FORWARDED; i++)
         s->up_headers[s->nup++] =
             (struct kl_http_header){kl_arena_dup(a, h[i].name), kl_arena_dup(a, h[i].value)};
-    if (!s->is_log || status != 200)
-        return;
     struct kl_http_header out[] = {KL_HTTP_HEADER("content-type", "text/plain"),
                                    KL_HTTP_HEADER("cache-control", "no-cache, private")};
-    kl_relay_answer(&s->relay, 200, out, KL_COUNT(out));
+    if (s->is_log && status >= 200 && status <= 206) {
+        kl_api_metrics_request(&s->relay.call->req, 200);
+        kl_relay_answer(&s->relay, 200, out, KL_COUNT(out));
+    } else if (!s->is_log && status >= 400) {
+        pass_refusal(s);
+    } else if (!s->is_log && status != 101) {
+        kl_http_call_cancel(up); // on_end runs inside, and refuses
+    }
 }
 
 static void on_data(void *arg, struct kl_http_call *up, struct kl_str data)
@@ -69,26 +95,54 @@ static void on_upgrade(void *arg, struct kl_http_call *up, struct kl_duplex *d)
     for (size_t i = 0; i < s->nup && n < KL_COUNT(out); i++)
         if (is_handshake_header(s->up_headers[i].name))
             out[n++] = s->up_headers[i];
+    kl_api_metrics_request(&s->relay.call->req, 101);
     kl_relay_upgrade(&s->relay, kl_http_header(s->relay.call->hr, KL_STR("upgrade")), out, n, d);
 }
 
-// What the kubelet said instead, as a Status (rest.GenericHttpResponseChecker).
+// What the kubelet said instead of a log, as a Status (rest.GenericHttpResponseChecker).
+static void fail_log(struct stream *s)
+{
+    static const struct {
+        int status;
+        const char *reason;
+    } known[] = {{401, "Unauthorized"},         {403, "Forbidden"},     {404, "NotFound"},
+                 {405, "MethodNotAllowed"},     {406, "NotAcceptable"}, {409, "Conflict"},
+                 {415, "UnsupportedMediaType"}, {422, "Invalid"},       {429, "TooManyRequests"},
+                 {503, "ServiceUnavailable"},   {504, "Timeout"}};
+    struct kl_req *r = &s->relay.call->req;
+    struct kl_str text = kl_str_trim(kl_buf_str(&s->error_body));
+    const char *reason = s->status < 500 ? "" : "InternalError";
+    if (s->status == 500) {
+        kl_fail_internal(r, "%.*s", KL_PRI(text));
+        return;
+    }
+    if (s->status == 400) {
+        kl_fail_bad(r, "%.*s", KL_PRI(text));
+        return;
+    }
+    for (size_t i = 0; i < KL_COUNT(known); i++)
+        reason = known[i].status == s->status ? known[i].reason : reason;
+    struct kl_str said = kl_webhook_status_text(r->arena, s->status, text);
+    struct kl_fail *f = kl_fail_set(r, s->status, reason, "%.*s ( pods/log %.*s)", KL_PRI(said),
+                                    KL_PRI(r->info.name));
+    f->kind = KL_STR("pods/log");
+    f->name = r->info.name;
+}
+
 static void refuse(struct stream *s, int status, const struct kl_error *err)
 {
     struct kl_req *r = &s->relay.call->req;
-    struct kl_str text = kl_str_trim(kl_buf_str(&s->error_body));
-    if (status < 0) {
-        kl_fail_set(r, 500, "InternalError", "Internal error occurred: error dialing backend: %s",
-                    err->msg);
-    } else if (s->status == 404) {
-        kl_fail_set(r, 404, "NotFound", "%.*s", KL_PRI(text));
-    } else if (s->status >= 400 && s->status < 500) {
-        kl_fail_set(r, s->status, s->status == 403 ? "Forbidden" : "BadRequest", "%.*s",
-                    KL_PRI(text));
-    } else {
-        kl_fail_internal(r, "%.*s",
-                         KL_PRI(text.n ? text : KL_STR("unexpected answer of the node")));
-    }
+    struct kl_str text = kl_relay_error(r->arena, status, err);
+    if (s->is_log && status < 0 && s->status) // broken off
+        kl_fail_internal(r, "%.*s", KL_PRI(text));
+    else if (s->is_log && status < 0)
+        kl_fail_set(r, 500, "", "Get \"%.*s\": %.*s", KL_PRI(s->url), KL_PRI(text));
+    else if (s->is_log)
+        fail_log(s);
+    else if (s->status && s->status != 101)
+        kl_fail_set(r, 500, "", "invalid upgrade response: status code %d", s->status);
+    else
+        kl_relay_fail_upgrade(r, status, err);
     fail_stream(s);
 }
 
@@ -105,23 +159,15 @@ static const struct kl_http_call_cbs up_cbs = {
 
 // ---- where to
 
+static const kl_sym lists[] = {KL_F_initContainers, KL_F_containers, KL_F_ephemeralContainers};
+
 static bool names_container(const struct kl_value *pod, struct kl_str name)
 {
-    static const kl_sym lists[] = {KL_F_containers, KL_F_initContainers, KL_F_ephemeralContainers};
     for (size_t l = 0; l < KL_COUNT(lists); l++)
         for (KL_EACH(c, kl_path(pod, KL_F_spec, lists[l])))
             if (kl_str_eq(kl_text(kl_get(c, KL_F_name)), name))
                 return true;
     return false;
-}
-
-static void list_names(struct kl_buf *b, const struct kl_value *list)
-{
-    bool first = true;
-    for (KL_EACH(c, list)) {
-        kl_buf_printf(b, "%s%.*s", first ? "" : " ", KL_PRI(kl_text(kl_get(c, KL_F_name))));
-        first = false;
-    }
 }
 
 // The container asked for, or the only one (registry/core/pod LogLocation, streamLocation).
@@ -135,39 +181,19 @@ static int choose_container(struct kl_req *r, const struct kl_value *pod, struct
                     KL_PRI(r->info.name));
         return KL_EBADREQUEST;
     }
-    struct kl_str by_note = kl_text(
-        kl_map_value(kl_meta_annotations(pod), KL_STR("kubectl.kubernetes.io/default-container")));
-    if (by_note.n && names_container(pod, by_note)) {
-        *name = by_note;
-        return 0;
-    }
     if (kl_len(all) == 1) {
         *name = kl_text(kl_get(kl_at(all, 0), KL_F_name));
         return 0;
     }
     struct kl_buf b;
-    const struct kl_value *init = kl_path(pod, KL_F_spec, KL_F_initContainers);
     kl_buf_init(&b, 64 * 1024);
-    kl_buf_printf(&b, "a container name must be specified for pod %.*s, choose one of: [",
-                  KL_PRI(r->info.name));
-    list_names(&b, all);
-    kl_buf_putc(&b, ']');
-    if (kl_len(init)) {
-        kl_buf_puts(&b, KL_STR(" or one of the init containers: ["));
-        list_names(&b, init);
-        kl_buf_putc(&b, ']');
-    }
-    kl_fail_bad(r, "%.*s", KL_PRI(kl_buf_str(&b)));
+    for (size_t l = 0; l < KL_COUNT(lists); l++)
+        for (KL_EACH(x, kl_path(pod, KL_F_spec, lists[l])))
+            kl_buf_printf(&b, "%s%.*s", b.n ? " " : "", KL_PRI(kl_text(kl_get(x, KL_F_name))));
+    kl_fail_bad(r, "a container name must be specified for pod %.*s, choose one of: [%.*s]",
+                KL_PRI(r->info.name), KL_PRI(kl_buf_str(&b)));
     kl_buf_fini(&b);
     return KL_EBADREQUEST;
-}
-
-static struct kl_str node_address(const struct kl_value *node)
-{
-    for (KL_EACH(x, kl_path(node, KL_F_status, KL_F_addresses)))
-        if (kl_str_eqz(kl_text(kl_get(x, KL_F_type)), "InternalIP"))
-            return kl_text(kl_get(x, KL_F_address));
-    return KL_STR("");
 }
 
 static const char *kubelet_path(struct kl_str sub)
@@ -178,7 +204,7 @@ static const char *kubelet_path(struct kl_str sub)
                                        : "portForward";
 }
 
-static void start(struct kl_api_call *c, const struct kl_value *node, struct kl_str target)
+static void start(struct kl_api_call *c, struct kl_str address, int port, struct kl_str target)
 {
     struct kl_req *r = &c->req;
     struct kl_api_loop *al = r->al;
@@ -201,7 +227,8 @@ static void start(struct kl_api_call *c, const struct kl_value *node, struct kl_
         kl_req_fail(r);
         return;
     }
-    if (!s) {
+    struct kl_str host = kl_arena_dup(r->arena, address);
+    if (!s || !host.p) {
         kl_fail_oom(r);
         kl_req_fail(r);
         return;
@@ -214,17 +241,17 @@ static void start(struct kl_api_call *c, const struct kl_value *node, struct kl_
         if (is_handshake_header(in[i].name) || kl_str_eqz(in[i].name, "upgrade") ||
             kl_str_eqz(in[i].name, "connection"))
             n += kl_relay_header(r->arena, &in[i], &h[n]);
-    int64_t port =
-        kl_int_at(node, 10250, KL_F_status, KL_F_daemonEndpoints, KL_F_kubeletEndpoint, KL_F_Port);
-    struct kl_http_call_spec spec = {.host = kl_arena_dup(r->arena, node_address(node)).p,
-                                     .port = (int)port,
+    const char *around =
+        kl_str_chr(address, ':') < 0 ? "https://%.*s:%d%.*s" : "https://[%.*s]:%d%.*s";
+    s->url = kl_arena_printf(r->arena, around, KL_PRI(address), port, KL_PRI(target));
+    struct kl_http_call_spec spec = {.host = host.p,
+                                     .port = port,
                                      .tls = r->srv->kubelet_tls,
                                      .proto = KL_HTTP_1,
                                      .method = kl_http_method(c->hr),
                                      .target = target,
                                      .headers = h,
                                      .nheaders = n,
-                                     .header_timeout_ms = 30000,
                                      .upgrade = !log};
     if (kl_http_call_start(al->http, &spec, &up_cbs, s, &s->relay.up, &err)) {
         kl_fail_err(r, &err);
@@ -306,8 +333,11 @@ void kl_connect_run(struct kl_api_call *c, const struct kl_value *options)
         return;
     }
     struct kl_object *node = kl_api_object(r->al, r->arena, KL_RES_core_v1_nodes, KL_STR(""), on);
-    if (!node || !node_address(&node->root).n) {
+    struct kl_str address;
+    int port;
+    if (!node)
         kl_fail_not_found_of(r, KL_STR(""), KL_STR("nodes"), on);
+    if (!node || kl_node_kubelet(r, &node->root, &address, &port)) {
         kl_req_fail(r);
         return;
     }
@@ -325,5 +355,5 @@ void kl_connect_run(struct kl_api_call *c, const struct kl_value *options)
         kl_req_fail(r);
         return;
     }
-    start(c, &node->root, target);
+    start(c, address, port, target);
 }

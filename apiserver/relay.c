@@ -193,6 +193,24 @@ bool kl_relay_end(struct kl_relay *x, int status)
     return false;
 }
 
+// ---- why not
+
+struct kl_str kl_relay_error(struct kl_arena *a, int status, const struct kl_error *err)
+{
+    struct kl_str s = kl_arena_dup(a, kl_str(err && *err->msg ? err->msg : kl_err_text(status)));
+    char *at = s.p ? strstr((char *)s.p, "connect: ") : NULL;
+    if (at && at[9] >= 'A' && at[9] <= 'Z') // "Connection refused"
+        at[9] = (char)(at[9] + 32);
+    return s;
+}
+
+void kl_relay_fail_upgrade(struct kl_req *r, int status, const struct kl_error *err)
+{
+    bool dialing = status == KL_EUNAVAILABLE || status == KL_EUNAUTHORIZED;
+    struct kl_str text = kl_relay_error(r->arena, status, err);
+    kl_fail_set(r, 500, "", "%s%.*s", dialing ? "error dialing backend: " : "", KL_PRI(text));
+}
+
 // ---- what goes on
 
 bool kl_relay_header(struct kl_arena *a, const struct kl_http_header *in,

@@ -4,8 +4,8 @@
 // credential is revoked.
 //
 // Embedded by who asks the other server (connect.c the kubelet, aggregate/proxy.c the aggregated
-// API server, proxy/ a program), in the request's arena, zeroed, with `call` and `fini` set. It starts the call,
-// `up`, and passes on what the call says. All on the request's loop.
+// API server, proxy/ a program), in the request's arena, zeroed, with `call` and `fini` set. It
+// starts the call, `up`, and passes on what the call says. All on the request's loop.
 #pragma once
 #include "apiserver/auth/revoke.h"
 #include "apiserver/server_int.h"
@@ -35,6 +35,10 @@ void kl_relay_upgrade(struct kl_relay *x, struct kl_str protocol, const struct k
 bool kl_relay_end(struct kl_relay *x, int status);
 // Lets go of all but the request.
 void kl_relay_drop(struct kl_relay *x);
+// Why a call failed, as Go words it. In the arena; p is NULL: out of memory.
+struct kl_str kl_relay_error(struct kl_arena *a, int status, const struct kl_error *err);
+// Upstream's UpgradeAwareHandler had no answer for an upgrade: fills r->fail.
+void kl_relay_fail_upgrade(struct kl_req *r, int status, const struct kl_error *err);
 
 // A header as it may go on: without the token that is among WebSocket protocols, which is for this
 // server. False: nothing is left of it.

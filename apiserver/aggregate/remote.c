@@ -3,6 +3,7 @@
 // proxy's certificate.
 #include "apiserver/aggregate/aggregate_int.h"
 #include "apiserver/pki.h"
+#include "apiserver/relay.h"
 #include "apiserver/service.h"
 #include "apiserver/settings.h"
 #include <stdlib.h>
@@ -208,10 +209,7 @@ int kl_extension_find(struct kl_api_loop *al, struct kl_arena *a, struct kl_obje
 
 struct kl_str kl_extension_error(struct kl_arena *a, int status, const struct kl_error *err)
 {
-    struct kl_str s = kl_arena_dup(a, kl_str(err && *err->msg ? err->msg : kl_err_text(status)));
-    char *at = s.p ? strstr((char *)s.p, "connect: ") : NULL;
-    if (at && at[9] >= 'A' && at[9] <= 'Z')
-        at[9] = (char)(at[9] + 32);
+    struct kl_str s = kl_relay_error(a, status, err);
     return s.p ? s : KL_STR("service unavailable");
 }
 

@@ -233,11 +233,25 @@ static int fail_no_address(struct kl_req *r, const struct kl_value *node)
     return KL_EINTERNAL;
 }
 
+int kl_node_kubelet(struct kl_req *r, const struct kl_value *node, struct kl_str *ret_address,
+                    int *ret_port)
+{
+    struct kl_str address = node_address(r, node);
+    int64_t port =
+        kl_int_at(node, 0, KL_F_status, KL_F_daemonEndpoints, KL_F_kubeletEndpoint, KL_F_Port);
+    if (!address.n)
+        return fail_no_address(r, node);
+    *ret_address = address;
+    *ret_port = port > 0 ? (int)port : KUBELET_PORT;
+    return 0;
+}
+
 static int locate_node(struct kl_req *r, struct kl_proxy_target *ret)
 {
     struct asked q;
+    struct kl_str ip;
     uint64_t asked = 0;
-    int rc;
+    int rc, port;
     if (!split(r->info.name, &q))
         return fail_request(r, "node");
     struct kl_object *node =
@@ -246,19 +260,13 @@ static int locate_node(struct kl_req *r, struct kl_proxy_target *ret)
         kl_fail_not_found_of(r, KL_STR(""), KL_STR("nodes"), q.name);
         return KL_ENOTFOUND;
     }
-    struct kl_str ip = node_address(r, &node->root);
-    if (!ip.n)
-        return fail_no_address(r, &node->root);
-    if ((rc = check_address(r, ip)))
+    if ((rc = kl_node_kubelet(r, &node->root, &ip, &port)) || (rc = check_address(r, ip)))
         return rc;
-    int64_t port = kl_int_at(&node->root, 0, KL_F_status, KL_F_daemonEndpoints,
-                             KL_F_kubeletEndpoint, KL_F_Port);
-    port = port > 0 ? port : KUBELET_PORT;
     if (q.port.n && !(kl_str_to_u64(q.port, &asked) && asked == (uint64_t)port))
         return fill_plain(r, &q, ip, "node", ret);
     // The kubelet itself, whichever scheme was said.
-    q.port = kl_arena_printf(r->arena, "%d", (int)port);
-    ret->port = (int)port;
+    q.port = kl_arena_printf(r->arena, "%d", port);
+    ret->port = port;
     ret->tls = r->srv->kubelet_tls;
     return fill(r, &q, ip, ret);
 }

@@ -48,30 +48,16 @@ struct kl_str kl_proxy_path(struct kl_req *r)
 
 // ---- failing
 
-// As Go words a refused connection.
-static struct kl_str shown_error(struct kl_arena *a, int status, const struct kl_error *err)
-{
-    struct kl_str s = kl_arena_dup(a, kl_str(err && *err->msg ? err->msg : kl_err_text(status)));
-    char *at = s.p ? strstr((char *)s.p, "connect: ") : NULL;
-    if (at && at[9] >= 'A' && at[9] <= 'Z')
-        at[9] = (char)(at[9] + 32);
-    return s;
-}
-
 static void refuse(struct proxy *p, int status, const struct kl_error *err)
 {
     struct kl_req *r = &p->relay.call->req;
-    struct kl_str text = shown_error(r->arena, status, err);
+    struct kl_str text = kl_relay_error(r->arena, status, err);
     if (p->why && p->internal)
         kl_fail_internal(r, "%s", p->why);
     else if (p->why)
         kl_fail_set(r, 500, "", "%s", p->why);
     else if (p->upgrade)
-        kl_fail_set(r, 500, "", "%s%.*s",
-                    status == KL_EUNAVAILABLE || status == KL_EUNAUTHORIZED
-                        ? "error dialing backend: "
-                        : "",
-                    KL_PRI(text));
+        kl_relay_fail_upgrade(r, status, err);
     else
         kl_fail_set(r, 503, "ServiceUnavailable", "error trying to reach service: %.*s",
                     KL_PRI(text));

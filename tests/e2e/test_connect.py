@@ -25,6 +25,7 @@ class Kubelet:
 
     def __init__(self, address):
         self.seen = []
+        self.refuses = 0  # with what
         self.address = address
         self.listener = socket.create_server((address, 0))
         self.port = self.listener.getsockname()[1]
@@ -58,6 +59,12 @@ class Kubelet:
                 name, value = line.split(":", 1)
                 headers.append((name.lower(), value.strip()))
             self.seen.append((target, dict(headers)))
+            if self.refuses:
+                text = b"no such thing\n"
+                f.write(f"HTTP/1.1 {self.refuses} No\r\nContent-Type: text/own\r\n"
+                        f"Content-Length: {len(text)}\r\n\r\n".encode() + text)
+                f.flush()
+                return
             if "upgrade" in dict(headers):
                 f.write(f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
                         f"Connection: Upgrade\r\nSec-WebSocket-Protocol: {PROTOCOL}\r\n\r\n"
@@ -91,7 +98,8 @@ def opened(path, user=None, token=None, protocols=PROTOCOL, method="GET"):
         if line.startswith("content-length:"):
             length = int(line.split(":")[1])
     if status != 101:
-        return status, json.loads(f.read(length))
+        text = f.read(length)
+        return status, json.loads(text) if text.startswith(b"{") else text
     equal(f.read(5), b"hello")
     return status, (c, f)
 
@@ -183,6 +191,58 @@ def test_logs():
     equal((status, text), (200, b"line\n"))
     equal(kubelet.seen[0][0], "/containerLogs/default/p/b?follow=true&tailLines=3"
           "&sinceTime=2026-01-01T00%3A00%3A00%2B01%3A00")
+
+
+def test_refusals():
+    log = f"{PODS}/p/log?container=a"
+    for status, want in (
+            (400, (400, "BadRequest", "no such thing")),
+            (403, (403, "Forbidden", "no such thing ( pods/log p)")),
+            (404, (404, "NotFound", "the server could not find the requested resource ( pods/log p)")),
+            (418, (418, None, "the server responded with the status code 418 but did not return more "
+                              "information ( pods/log p)")),
+            (500, (500, "InternalError", "Internal error occurred: no such thing")),
+            (502, (502, "InternalError", 'an error on the server ("no such thing") has prevented the '
+                                         'request from succeeding ( pods/log p)'))):
+        kubelet.refuses = status
+        equal(refused(log), want)
+        equal(opened(f"{PODS}/p/exec?container=a&command=x"), (status, b"no such thing\n"))
+    kubelet.refuses = 202
+    status, said = opened(f"{PODS}/p/exec?container=a&command=x")
+    equal((status, said.get("reason"), said["message"]),
+          (500, None, "invalid upgrade response: status code 202"))
+    kubelet.refuses = 0
+    equal(refused(f"{PODS}/p/log"), (400, "BadRequest",
+                                     "a container name must be specified for pod p, choose one of: [a b]"))
+
+
+def test_streams_are_counted():
+    text = server.raw("GET", "/metrics")[2].decode()
+    for sub, code in (("exec", 101), ("exec", 404), ("log", 200), ("log", 404), ("portforward", 101)):
+        check(any(line.startswith("apiserver_request_total{") and f'code="{code}"' in line
+                  and f'subresource="{sub}"' in line for line in text.splitlines()), f"{sub} {code}")
+
+
+def test_a_kubelet_is_gone():
+    held = socket.socket()  # a port that is taken, and refuses
+    held.bind(("127.0.0.1", 0))
+    port = held.getsockname()[1]
+    server.api("POST", "/api/v1/nodes", {"metadata": {"name": "gone"}})
+    server.api("POST", PODS, {"metadata": {"name": "lost"}, "spec": {
+        "nodeName": "gone", "containers": [{"name": "a", "image": "i"}]}})
+    equal(refused(f"{PODS}/lost/log"),
+          (500, None, "no preferred addresses found; known addresses: []"))
+    # A name is preferred, but only an address can be one's.
+    with_status("/api/v1/nodes/gone", {
+        "addresses": [{"type": "Hostname", "address": "gone"}, {"type": "ExternalIP", "address": "127.0.0.1"}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}}})
+    why = f"dial tcp 127.0.0.1:{port}: connect: connection refused"
+    equal(refused(f"{PODS}/lost/log?tailLines=2"), (
+        500, None, f'Get "https://127.0.0.1:{port}/containerLogs/default/lost/a?tailLines=2": {why}'))
+    for path in ("exec?command=x", "attach", "portforward?ports=80"):
+        status, said = opened(f"{PODS}/lost/{path}")
+        equal((status, said.get("reason"), said["message"]), (500, None, f"error dialing backend: {why}"))
+    held.close()
 
 
 def test_tokens_stay_here():
