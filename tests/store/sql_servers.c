@@ -221,6 +221,35 @@ struct fleet {
     struct child c[WORKERS];
 };
 
+// What a test that fails leaves behind.
+static pid_t running[WORKERS];
+static struct hs_pulse pulse;
+static bool pulsing;
+
+static void start_pulse(void)
+{
+    hs_pulse_start(&pulse);
+    pulsing = true;
+}
+
+static int64_t stop_pulse(void)
+{
+    pulsing = false;
+    return hs_pulse_stop(&pulse);
+}
+
+static int teardown(void **state)
+{
+    for (int i = 0; i < WORKERS; i++) {
+        if (running[i] && !kill(running[i], SIGKILL))
+            waitpid(running[i], NULL, 0);
+        running[i] = 0;
+    }
+    if (pulsing)
+        stop_pulse();
+    return 0;
+}
+
 static void read_all(int fd, void *p, size_t n)
 {
     for (size_t have = 0; have < n;) {
@@ -249,6 +278,7 @@ static void start_child(struct fleet *f, int i)
         char url[192];
         run_worker(i, ts_url_node(f->server, i, f->db, url, sizeof(url)), f->peers, to[0], from[1]);
     }
+    running[i] = c->pid;
     close(to[0]);
     close(from[1]);
     c->to = to[1];
@@ -334,6 +364,7 @@ static void stop_fleet(struct fleet *f, struct report *sum)
         int status;
         read_all(f->c[i].from, r, sizeof(*r));
         assert_int_equal(waitpid(f->c[i].pid, &status, 0), f->c[i].pid);
+        running[i] = 0;
         assert_int_equal(status, 0);
         close(f->c[i].to);
         close(f->c[i].from);
@@ -397,14 +428,13 @@ static void gapless(bool peers)
 {
     struct fleet f;
     struct report sum;
-    struct hs_pulse pulse;
     start_fleet(&f, ts_shared(kind), peers);
-    hs_pulse_start(&pulse); // behind the forks
+    start_pulse(); // behind the forks
     kl_rev want = hs_scale(GAPLESS_WRITES);
     while (db_rev(&f) < want)
         let_run(&f, 500, 500);
     stop_fleet(&f, &sum);
-    int64_t still_ms = hs_pulse_stop(&pulse);
+    int64_t still_ms = stop_pulse();
     check(&f, &sum);
     if (still_ms <= HS_PULSE_STILL_MS) { // check() knows of the others
         assert_true(sum.creates + sum.increments >= want - 1);
@@ -452,9 +482,8 @@ static void cut_connections(bool peers)
 {
     struct fleet f;
     struct report sum;
-    struct hs_pulse pulse;
     start_fleet(&f, ts_shared(kind), peers);
-    hs_pulse_start(&pulse);
+    start_pulse();
     for (int i = 0; i < hs_scale(20); i++) {
         char sql[640];
         let_run(&f, 30, 1);
@@ -483,7 +512,7 @@ static void cut_connections(bool peers)
     }
     let_run(&f, 100, 50);
     stop_fleet(&f, &sum);
-    int64_t still_ms = hs_pulse_stop(&pulse);
+    int64_t still_ms = stop_pulse();
     check(&f, &sum);
     if (still_ms <= HS_PULSE_STILL_MS) {
         assert_int_equal(sum.maybe, 0);
@@ -496,10 +525,9 @@ static void restarted_database(bool peers)
     struct fleet f;
     struct report sum;
     struct ts_server *s = ts_start(kind, NULL);
-    struct hs_pulse pulse;
     int64_t away_ms = 0;
     start_fleet(&f, s, peers);
-    hs_pulse_start(&pulse);
+    start_pulse();
     for (int i = 0; i < hs_scale(2); i++) {
         let_run(&f, 200, 200);
         int64_t since = kl_mono_ms();
@@ -512,7 +540,7 @@ static void restarted_database(bool peers)
     }
     let_run(&f, 200, 200);
     stop_fleet(&f, &sum);
-    int64_t still_ms = hs_pulse_stop(&pulse);
+    int64_t still_ms = stop_pulse();
     check(&f, &sum);
     print_message("the database was away for %lld ms at most\n", (long long)away_ms);
     if (still_ms <= HS_PULSE_STILL_MS && away_ms < SHORT_MS) { // less than writes wait
@@ -690,19 +718,20 @@ int main(int argc, char **argv)
 {
     backend = argc > 1 ? argv[1] : "postgres";
     kind = backend[0] == 'p' ? TS_POSTGRES : TS_MARIADB;
+#define CASE(f) cmocka_unit_test_teardown(f, teardown)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gapless_alone),
-        cmocka_unit_test(gapless_led),
-        cmocka_unit_test(paused_servers_alone),
-        cmocka_unit_test(paused_servers_led),
-        cmocka_unit_test(cut_connections_alone),
-        cmocka_unit_test(cut_connections_led),
-        cmocka_unit_test(restarted_database_alone),
-        cmocka_unit_test(restarted_database_led),
-        cmocka_unit_test(hung_database),
-        cmocka_unit_test(delay_alone),
-        cmocka_unit_test(delay_led),
-        cmocka_unit_test(delay_reads),
+        CASE(gapless_alone),
+        CASE(gapless_led),
+        CASE(paused_servers_alone),
+        CASE(paused_servers_led),
+        CASE(cut_connections_alone),
+        CASE(cut_connections_led),
+        CASE(restarted_database_alone),
+        CASE(restarted_database_led),
+        CASE(hung_database),
+        CASE(delay_alone),
+        CASE(delay_led),
+        CASE(delay_reads),
     };
     cmocka_set_message_output(CM_OUTPUT_STDOUT);
     signal(SIGPIPE, SIG_IGN);
