@@ -310,8 +310,8 @@ int64_t kl_lease_next_ms(struct kl_store *s); // mono time of the first deadline
 void kl_lease_expire(struct kl_store *s);
 
 // fence.c
-bool kl_store_fenced(struct kl_store *s);                       // or open for reading only
-int64_t kl_fence_lease(struct kl_store *s);                     // 0: none, or there is no fence
+bool kl_store_fenced(struct kl_store *s);   // or open for reading only
+int64_t kl_fence_lease(struct kl_store *s); // 0: none, or there is no fence
 bool kl_fence_is(const struct kl_kv *kv);
 void kl_fence_note(struct kl_store *s, const struct kl_kv *kv); // that there may be one now
 void kl_fence_start(struct kl_store *s);
