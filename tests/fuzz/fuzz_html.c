@@ -47,8 +47,10 @@ static void try_link(struct kl_str text)
     kl_arena_init(&a, 32 << 20);
     if (!kl_link_parse(&a, text, &u)) {
         struct kl_str printed = kl_link_text(&a, &u);
+        // Go prints such a path as it is, and reads the beginning as a host: "/%2Fb\xff".
+        bool as_host = !u.host.n && !u.has_user && kl_str_starts(u.path, KL_STR("//"));
         FUZZ_CHECK(printed.p, "out of memory");
-        if (!kl_link_parse(&a, printed, &again))
+        if (!as_host && !kl_link_parse(&a, printed, &again))
             FUZZ_CHECK(kl_str_eq(printed, kl_link_text(&a, &again)), "%.*s", KL_PRI(printed));
         FUZZ_CHECK(kl_link_rewrite(&a, &rule, &u).p, "%.*s", KL_PRI(printed));
     }
