@@ -453,6 +453,8 @@ void kl_req_note(struct kl_req *r, struct kl_str key, struct kl_str value, bool 
 
 void kl_req_warn(struct kl_req *r, struct kl_str text)
 {
+    if (r->nwarnings >= KL_WARNINGS_SHOWN) // it would not be shown
+        return;
     for (size_t i = 0; i < r->nwarnings; i++)
         if (kl_str_eq(r->warnings[i], text))
             return;

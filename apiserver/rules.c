@@ -6,6 +6,24 @@
 #include "object/crd/definition.h"
 #include "object/validate/validate.h"
 
+static int check_definition(struct kl_req *r, struct kl_findings *f, const struct kl_value *now,
+                            const struct kl_value *old)
+{
+    struct kl_str *warnings = NULL;
+    size_t n = 0;
+    int rc = r->info.sub.n ? kl_crd_definition_validate_status(f, now, old)
+                           : kl_crd_definition_validate(f, now, old);
+    if (!rc && !f->n && !r->info.sub.n)
+        rc = kl_crd_definition_warnings(r->arena, now, old, &warnings, &n);
+    for (size_t i = 0; i < n; i++)
+        kl_req_warn(r, warnings[i]);
+    if (rc == KL_ENOMEM)
+        kl_fail_oom(r);
+    else if (rc) // KL_ELIMIT: nobody can say what else is wrong with it
+        kl_fail_set(r, 413, "RequestEntityTooLarge", "the schema is too large");
+    return rc;
+}
+
 int kl_rules_check(struct kl_req *r, const struct kl_strategy *s, const struct kl_value *now,
                    const struct kl_value *old, struct kl_field_errors *e)
 {
@@ -14,14 +32,9 @@ int kl_rules_check(struct kl_req *r, const struct kl_strategy *s, const struct k
     if (st->custom)
         return kl_custom_check(r, now, old, e);
     if (st->index == KL_RES_apiextensions_v1_customresourcedefinitions) {
-        int rc = r->info.sub.n ? kl_crd_definition_validate_status(&f, now, old)
-                               : kl_crd_definition_validate(&f, now, old);
-        if (rc == KL_ENOMEM)
-            return kl_fail_oom(r), rc;
-        if (rc) { // KL_ELIMIT: nobody can say what else is wrong with it
-            kl_fail_set(r, 413, "RequestEntityTooLarge", "the schema is too large");
+        int rc = check_definition(r, &f, now, old);
+        if (rc)
             return rc;
-        }
     } else if (!kl_validate_knows(st)) {
         kl_meta_validate(r, s, now, old, e);
         return 0;

@@ -50,6 +50,7 @@ struct kl_aggregate_item {
     struct kl_remote_doc *document; // version 2; the last that was right
     uint64_t document_stamp;        // of the last that came
     struct kl_upgraded *upgraded;   // version 3 of it, when the server has none
+    uint64_t upgraded_stamp;        // of what it was last made of, or could not be
 };
 
 struct kl_aggregate {

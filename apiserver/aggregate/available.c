@@ -156,7 +156,8 @@ struct question {
         uv_work_t work;
         struct kl_bytes *body;
         char group[256], version[64];
-        uint64_t known, stamp; // of the version 2 document that is there; of this one
+        uint64_t known, stamp;   // of the version 2 document that is there; of this one
+        uint64_t known_upgraded; // of the one that version 3 was made of
         bool upgrades;
         struct kl_bytes *text; // what is kept of it
         struct kl_remote_doc *document;
@@ -224,6 +225,7 @@ static void put_upgraded(struct kl_aggregate *g, struct kl_aggregate_item *x,
 static void take_upgraded(struct kl_aggregate *g, struct kl_aggregate_item *x, struct reading *d)
 {
     struct kl_upgraded *fresh = d->upgraded;
+    x->upgraded_stamp = d->stamp;
     if (fresh && document_bytes(g, x->upgraded) + fresh->bytes > KL_AGGREGATE_MAX_DOCUMENTS) {
         fresh = NULL;
         kl_error_set(&d->upgrade_err, KL_ETOOLARGE,
@@ -286,6 +288,7 @@ static void read_body(uv_work_t *work)
         d->stamp = kl_remote_stamp(body);
         if (d->stamp != d->known)
             kl_remote_doc_new(body, d->group, d->version, &d->document, &d->err);
+        d->upgrades = q->legacy && d->stamp != d->known_upgraded;
         if (d->upgrades)
             kl_upgraded_new(body, &d->upgraded, &d->upgrade_err);
         break;
@@ -302,6 +305,7 @@ static void take_reading(struct question *q, struct kl_aggregate_item *x)
         take_document(g, x, d);
     } else if (q->about == ABOUT_OPENAPI_V3) {
         put_upgraded(g, x, NULL);
+        x->upgraded_stamp = 0;
         take(g, &x->openapi, kl_bytes_ref(d->text));
     } else {
         if (d->text)
@@ -344,7 +348,7 @@ static void begin_reading(struct question *q, struct kl_aggregate_item *x, struc
     struct kl_aggregate *g = q->g;
     struct reading *d = &q->reading;
     *d = (struct reading){.body = kl_bytes_new(body), .known = x->document_stamp};
-    d->upgrades = q->legacy && (!x->upgraded || kl_remote_stamp(body) != x->document_stamp);
+    d->known_upgraded = x->upgraded_stamp;
     memcpy(d->group, x->group, sizeof d->group);
     memcpy(d->version, x->version, sizeof d->version);
     g->flying++;

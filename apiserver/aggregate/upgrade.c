@@ -193,7 +193,7 @@ static void put_path(struct kl_up *u, const struct kl_value *v)
     bool some = false;
     kl_buf_putc(u->b, '{');
     v = kl_up_is(u, v, KL_MAP) ? v : NULL;
-    put_refable(u, &some, v, KL_STR("\n"), KL_STR(""));
+    put_refable(u, &some, v, KL_STR(""), KL_STR(""));
     for (size_t i = 0; i < KL_COUNT(methods); i++) {
         const struct kl_value *op = kl_map_value(v, kl_str(methods[i]));
         if (!kl_up_is(u, op, KL_MAP))
@@ -265,6 +265,8 @@ static int make_part(struct work *w, enum kl_upgraded_part part, const struct kl
         if (u.bad || w->text.err)
             return u.bad ? KL_EINVALID : w->text.err;
         kl_packed_put_text(&w->plain, name, kl_buf_str(&w->text));
+        if (w->plain.err)
+            return w->plain.err;
     }
     EVP_DigestUpdate(w->sum, w->plain.p, w->plain.n);
     int rc = kl_packed_close(&w->plain, &w->ret->packed[part]);

@@ -49,7 +49,8 @@ void kl_up_extensions(struct kl_up *u, bool *some, const struct kl_value *v);
 void kl_up_members(struct kl_up *u, bool *some, const struct kl_value *v,
                    const struct kl_up_member *m);
 void kl_up_check_texts(struct kl_up *u, const struct kl_value *list);
-// The reference with `from` in it replaced, once; with what stands before it or without.
+// The reference with `from` in it replaced, once; with what stands before it or without. As it is
+// when that is not there, or empty.
 void kl_up_ref(struct kl_up *u, struct kl_str ref, struct kl_str from, struct kl_str to,
                bool drops_front);
 // `converts`: references in it get their new place.

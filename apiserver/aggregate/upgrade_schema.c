@@ -67,7 +67,6 @@ void kl_up_item(struct kl_up *u, bool *some)
     *some = true;
 }
 
-// Whether there is something of the kind; another kind is an error, null is nothing.
 bool kl_up_is(struct kl_up *u, const struct kl_value *v, enum kl_value_kind kind)
 {
     bool nothing = !v || v->kind == KL_NULL;
@@ -292,11 +291,10 @@ void kl_up_members(struct kl_up *u, bool *some, const struct kl_value *v,
         put_member(u, some, m, kl_map_value(v, kl_str(m->name)));
 }
 
-// The reference with one part of it replaced, once; as it is when that part is not there.
 void kl_up_ref(struct kl_up *u, struct kl_str ref, struct kl_str from, struct kl_str to,
                bool drops_front)
 {
-    const char *at = memmem(ref.p, ref.n, from.p, from.n);
+    const char *at = from.n ? memmem(ref.p, ref.n, from.p, from.n) : NULL;
     struct kl_buf text;
     if (!at) {
         kl_json_write_string(u->b, ref);
@@ -361,7 +359,7 @@ void kl_up_schema(struct kl_up *u, const struct kl_value *v, bool converts)
         if (ref.n) {
             kl_up_item(u, &some);
             kl_buf_puts(u->b, wraps ? KL_STR("\"allOf\":[{\"$ref\":") : KL_STR("\"$ref\":"));
-            kl_up_ref(u, ref, converts ? KL_STR("#/definitions/") : KL_STR("\n"),
+            kl_up_ref(u, ref, converts ? KL_STR("#/definitions/") : KL_STR(""),
                       KL_STR("#/components/schemas/"), true);
             kl_buf_puts(u->b, wraps ? KL_STR("}]") : KL_STR(""));
         }

@@ -2,6 +2,7 @@
 // Findings of definitions, and walks over their schemas.
 #include "object/crd/definition_int.h"
 #include "object/validate/validate_int.h"
+#include <stdlib.h>
 
 void crd_required(struct kl_findings *f, const struct crd_path *p, const char *detail)
 {
@@ -136,11 +137,10 @@ int kl_crd_definition_warnings(struct kl_arena *a, const struct kl_value *now,
     size_t n = 0;
     if (is.rc || was.rc)
         return KL_ENOMEM;
+    if (was.n) // there may be as many as a definition holds
+        qsort(was.list, was.n, sizeof *was.list, kl_str_order);
     for (size_t i = 0; i < is.n; i++) {
-        bool known = false;
-        for (size_t k = 0; k < was.n && !known; k++)
-            known = kl_str_eq(is.list[i], was.list[k]);
-        if (known)
+        if (was.n && bsearch(&is.list[i], was.list, was.n, sizeof *was.list, kl_str_order))
             continue;
         is.list[n] =
             kl_arena_printf(a, "unrecognized format %.*s", KL_PRI(crd_quote(a, is.list[i])));

@@ -257,6 +257,27 @@ def test_bad_definitions():
     holds(why, r"properties\[spec\].type: Required value: must not be empty for specified object")
 
 
+def test_unknown_formats_are_warned_of():
+    def spec(*formats):
+        return schema({"type": "object", "properties": {
+            f"f{i}": {"type": "string", "format": f} for i, f in enumerate(formats)}})
+
+    def warnings(method, path, *formats, headers=None):
+        body = definition("formals", "Formal", versions=[
+            {"name": "v1", "served": True, "storage": True, "schema": spec(*formats)}])
+        code, got, text = server.raw(method, path, json.dumps(body), headers)
+        check(code in (200, 201), text)
+        return got.get_all("Warning") or []
+    one, two = '299 - "unrecognized format \\"one\\""', '299 - "unrecognized format \\"two\\""'
+    equal(warnings("POST", CRDS, "one", "date", "one"), [one])
+    merge = {"Content-Type": "application/merge-patch+json"}
+    equal(warnings("PATCH", CRDS + "/formals.example.com", "two", "one", headers=merge), [two])
+    many = [f"x{i}" for i in range(8000)]  # all are looked up among all that there were
+    equal(len(warnings("PATCH", CRDS + "/formals.example.com", *many, headers=merge)), 32)
+    equal(warnings("PATCH", CRDS + "/formals.example.com", *many[1:], headers=merge), [])
+    k("delete", "crd", "formals.example.com")
+
+
 def test_owners_and_namespaces():
     k("create", "namespace", "ends")
     owner = server.api("POST", GROUP + "v1/namespaces/ends/widgets", body=widget("o", color="red"))
