@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "servers.h"
+#include "servers_int.h"
 #include "free_port.h"
 #include "base/clock.h"
 #include "base/str.h"
@@ -7,9 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <glob.h>
 #include <grp.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <pwd.h>
 #include <sched.h>
@@ -22,13 +20,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
-enum { SERVERS_MAX = 16, READY_S = 180, ARGS_MAX = 64, NOT_ALLOWED = 1130 };
+enum { SERVERS_MAX = 16, READY_S = 180 };
 
 // What the janitor knows: it outlives the test, however that ends.
 struct janitor {
@@ -37,23 +34,6 @@ struct janitor {
         atomic_int pid;
         char dir[96];
     } server[SERVERS_MAX];
-};
-
-struct ts_server {
-    enum ts_kind kind;
-    enum ts_tls tls;
-    bool durable;
-    bool mysql; // not MariaDB
-    const char *const *args;
-    int at; // in the janitor's table
-    int port, nfresh;
-    pid_t pid;
-    char dir[96], bin[256];
-    // Galera: two nodes. The first is its own server in everything, and outweighs the second, which
-    // is the one that is killed, paused and started again.
-    const char *provider;
-    struct ts_server *second, *first;
-    int group_port, transfer_port, state_port;
 };
 
 static struct janitor *janitor;
@@ -197,9 +177,7 @@ static void give_to_user(const struct ts_server *s, const char *path)
         fail_msg("chown %s: %s", path, strerror(errno));
 }
 
-// Output goes to DIR/NAME.log, input comes from `in` (>= 0).
-static pid_t spawn(const struct ts_server *s, const char *log, int in, int out,
-                   const char *const *argv)
+pid_t ts_spawn(const struct ts_server *s, const char *log, int in, int out, const char *const *argv)
 {
     char path[160];
     pid_t parent = getpid();
@@ -241,10 +219,10 @@ static void show_log(const struct ts_server *s, const char *log)
         fclose(f);
 }
 
-static void run(const struct ts_server *s, const char *log, const char *const *argv)
+void ts_run(const struct ts_server *s, const char *log, const char *const *argv)
 {
     int status;
-    pid_t pid = spawn(s, log, -1, -1, argv);
+    pid_t pid = ts_spawn(s, log, -1, -1, argv);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     if (!WIFEXITED(status) || WEXITSTATUS(status)) {
         show_log(s, log);
@@ -252,58 +230,7 @@ static void run(const struct ts_server *s, const char *log, const char *const *a
     }
 }
 
-// ---- finding things ----
-
-// STORE_MYSQLD: another server than the distribution's MariaDB, maybe MySQL; it says which it is.
-static void ask_mysqld(struct ts_server *s, const char *bin)
-{
-    const char *const argv[] = {s->bin, "--no-defaults", "--version", NULL};
-    char text[512];
-    int out[2], status;
-    size_t have = 0;
-    snprintf(s->bin, sizeof(s->bin), "%s", bin);
-    assert_int_equal(pipe2(out, O_CLOEXEC), 0);
-    pid_t pid = spawn(s, "init.log", -1, out[1], argv);
-    close(out[1]);
-    for (ssize_t n; (n = read(out[0], text + have, sizeof(text) - 1 - have)) > 0;)
-        have += (size_t)n;
-    text[have] = 0;
-    close(out[0]);
-    waitpid(pid, &status, 0);
-    if (!WIFEXITED(status) || WEXITSTATUS(status) || !have)
-        fail_msg("STORE_MYSQLD: %s --version: status %d", bin, status);
-    s->mysql = !strstr(text, "MariaDB");
-}
-
-static void find_bin(struct ts_server *s)
-{
-    const char *mysqld = getenv("STORE_MYSQLD");
-    if (s->kind == TS_MARIADB && mysqld && *mysqld) {
-        ask_mysqld(s, mysqld);
-        return;
-    }
-    if (s->kind == TS_MARIADB) {
-        static const char *const places[] = {"/usr/sbin", "/usr/local/sbin", "/usr/bin",
-                                             "/usr/libexec"};
-        for (size_t i = 0; i < KL_COUNT(places); i++) {
-            snprintf(s->bin, sizeof(s->bin), "%s/mariadbd", places[i]);
-            if (access(s->bin, X_OK) == 0)
-                return;
-        }
-        fail_msg("mariadbd is not installed (deploy/packages-test.txt: mariadb-server)");
-    }
-    glob_t g;
-    int r = glob("/usr/lib/postgresql/*/bin/postgres", 0, NULL, &g);
-    if (!r)
-        snprintf(s->bin, sizeof(s->bin), "%.*s",
-                 (int)(strlen(g.gl_pathv[g.gl_pathc - 1]) - strlen("/postgres")),
-                 g.gl_pathv[g.gl_pathc - 1]);
-    globfree(&g);
-    if (r)
-        fail_msg("PostgreSQL is not installed (deploy/packages-test.txt: postgresql)");
-}
-
-static void write_file(const struct ts_server *s, const char *name, int mode, const char *text)
+void ts_write_file(const struct ts_server *s, const char *name, int mode, const char *text)
 {
     char path[160];
     snprintf(path, sizeof(path), "%s/%s", s->dir, name);
@@ -323,7 +250,7 @@ static void sign(struct ts_server *s, const char *name, const char *subject, con
     snprintf(csr, sizeof(csr), "%s.csr", name);
     snprintf(crt, sizeof(crt), "%s.crt", name);
     snprintf(cnf, sizeof(cnf), "%s.ext", name);
-    write_file(s, cnf, 0644, ext);
+    ts_write_file(s, cnf, 0644, ext);
     const char *const req[] = {
         "openssl", "req",     "-newkey", "ec",   "-pkeyopt", "ec_paramgen_curve:P-256",
         "-nodes",  "-keyout", key,       "-out", csr,        "-subj",
@@ -331,8 +258,8 @@ static void sign(struct ts_server *s, const char *name, const char *subject, con
     const char *const x509[] = {
         "openssl",         "x509",  "-req", "-in",      csr, "-CA",  "ca.crt", "-CAkey", "ca.key",
         "-CAcreateserial", "-days", "30",   "-extfile", cnf, "-out", crt,      NULL};
-    run(s, "openssl.log", req);
-    run(s, "openssl.log", x509);
+    ts_run(s, "openssl.log", req);
+    ts_run(s, "openssl.log", x509);
 }
 
 static void make_certs(struct ts_server *s)
@@ -354,85 +281,12 @@ static void make_certs(struct ts_server *s)
                               "-subj",
                               "/CN=test CA",
                               NULL};
-    run(s, "openssl.log", ca);
+    ts_run(s, "openssl.log", ca);
     sign(s, "server", "/CN=localhost", "subjectAltName=DNS:localhost,IP:127.0.0.1\n");
     sign(s, "client", "/CN=kine", "extendedKeyUsage=clientAuth\n");
 }
 
 // ---- making a server ----
-
-static void make_postgres(struct ts_server *s)
-{
-    char initdb[320], text[1024];
-    snprintf(initdb, sizeof(initdb), "%s/initdb", s->bin);
-    // postgres, whose password kine takes by default, and kine, who may make databases.
-    write_file(s, "pw", 0600, "postgres\n");
-    const char *const argv[] = {initdb,
-                                "-D",
-                                "data",
-                                "--no-sync",
-                                "-U",
-                                "postgres",
-                                "-E",
-                                "UTF8",
-                                "--locale=C",
-                                "--pwfile=pw",
-                                "--auth-local=trust",
-                                "--auth-host=scram-sha-256",
-                                NULL};
-    run(s, "init.log", argv);
-    const char *host = s->tls == TS_TLS_CLIENT_CERT ? "hostssl all all 127.0.0.1/32 scram-sha-256 "
-                                                      "clientcert=verify-ca"
-                                                    : "host all all 127.0.0.1/32 scram-sha-256";
-    snprintf(text, sizeof(text), "local all all trust\n%s\n", host);
-    write_file(s, "data/pg_hba.conf", 0600, text);
-    snprintf(text, sizeof(text),
-             "listen_addresses = '127.0.0.1'\nunix_socket_directories = '%s'\n"
-             "max_connections = 100\nshared_buffers = 32MB\ndynamic_shared_memory_type = mmap\n"
-             "fsync = %s\nlog_min_messages = warning\n",
-             s->dir, s->durable ? "on" : "off");
-    size_t n = strlen(text);
-    if (s->tls)
-        snprintf(text + n, sizeof(text) - n,
-                 "ssl = on\nssl_cert_file = '%s/server.crt'\nssl_key_file = '%s/server.key'\n"
-                 "ssl_ca_file = '%s/ca.crt'\n",
-                 s->dir, s->dir, s->dir);
-    write_file(s, "data/postgresql.conf", 0600, text);
-}
-
-static void make_mariadb(struct ts_server *s)
-{
-    // Another one that starts would remove its temporary tables from a directory that both have.
-    char data[160], tmpdir[160];
-    snprintf(data, sizeof(data), "--datadir=%s/data", s->dir);
-    snprintf(tmpdir, sizeof(tmpdir), "--tmpdir=%s", s->dir);
-    const char *const argv[] = {"mariadb-install-db",
-                                "--no-defaults",
-                                data,
-                                "--auth-root-authentication-method=normal",
-                                "--skip-test-db",
-                                "--skip-name-resolve",
-                                "--innodb-log-file-size=48M",
-                                "--innodb-flush-log-at-trx-commit=2",
-                                tmpdir,
-                                NULL};
-    run(s, "init.log", argv);
-}
-
-static void make_mysql(struct ts_server *s)
-{
-    char data[160], tmpdir[160];
-    snprintf(data, sizeof(data), "--datadir=%s/data", s->dir);
-    snprintf(tmpdir, sizeof(tmpdir), "--tmpdir=%s", s->dir);
-    const char *const argv[] = {s->bin,
-                                "--no-defaults",
-                                "--initialize-insecure",
-                                "--innodb-flush-log-at-trx-commit=2",
-                                data,
-                                tmpdir,
-                                NULL};
-    run(s, "init.log", argv);
-}
 
 static void add_user(struct ts_server *s)
 {
@@ -452,152 +306,9 @@ static void add_user(struct ts_server *s)
 
 // ---- up and down ----
 
-static bool is_ready_postgres(const struct ts_server *s)
-{
-    char path[160], buf[512];
-    snprintf(path, sizeof(path), "%s/data/postmaster.pid", s->dir);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, buf, sizeof(buf) - 1) : -1;
-    if (fd >= 0)
-        close(fd);
-    buf[n > 0 ? n : 0] = 0;
-    return strtol(buf, NULL, 10) == s->pid && strstr(buf, "\nready");
-}
-
-// Its greeting is the first packet; MySQL refuses hosts from which nobody may come, as long as
-// there is no user for them.
-static bool is_ready_mariadb(const struct ts_server *s)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET,
-                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-                            .sin_port = htons((uint16_t)s->port)};
-    unsigned char buf[7];
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool ok = connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0 &&
-              recv(fd, buf, sizeof(buf), MSG_WAITALL) == sizeof(buf) &&
-              (buf[4] == 10 || (buf[4] == 0xff && (buf[5] | buf[6] << 8) == NOT_ALLOWED));
-    close(fd);
-    return ok;
-}
-
-static void spawn_postgres(struct ts_server *s)
-{
-    char bin[320], port[16];
-    const char *argv[ARGS_MAX] = {bin, "-D", "data", "-p", port};
-    size_t n = 5;
-    snprintf(bin, sizeof(bin), "%s/postgres", s->bin);
-    snprintf(port, sizeof(port), "%d", s->port);
-    for (const char *const *a = s->args; a && *a && n + 1 < ARGS_MAX; a++)
-        argv[n++] = *a;
-    s->pid = spawn(s, "server.log", -1, -1, argv);
-}
-
-// ---- Galera ----
-
-struct galera_args {
-    char provider[160], name[160], address[64], options[400], receive[64];
-};
-
-static size_t add_galera(const struct ts_server *s, struct galera_args *a, const char **argv,
-                         size_t n)
-{
-    if (!s->provider)
-        return n;
-    snprintf(a->provider, sizeof(a->provider), "--wsrep-provider=%s", s->provider);
-    snprintf(a->name, sizeof(a->name), "--wsrep-cluster-name=%s",
-             s->first ? s->first->dir : s->dir);
-    if (s->first)
-        snprintf(a->address, sizeof(a->address), "--wsrep-cluster-address=gcomm://127.0.0.1:%d",
-                 s->first->group_port);
-    else
-        snprintf(a->address, sizeof(a->address), "--wsrep-cluster-address=gcomm://");
-    snprintf(a->options, sizeof(a->options),
-             "--wsrep-provider-options=gmcast.listen_addr=tcp://127.0.0.1:%d;ist.recv_addr="
-             "127.0.0.1:%d;gcache.size=32M;pc.weight=%d;pc.recovery=FALSE;"
-             "evs.suspect_timeout=PT3S;evs.inactive_timeout=PT6S",
-             s->group_port, s->transfer_port, s->first ? 1 : 2);
-    snprintf(a->receive, sizeof(a->receive), "--wsrep-sst-receive-address=127.0.0.1:%d",
-             s->state_port);
-    const char *const all[] = {"--wsrep-on=ON",
-                               "--binlog-format=ROW",
-                               "--innodb-autoinc-lock-mode=2",
-                               "--wsrep-auto-increment-control=OFF", // kine counts by ones
-                               "--wsrep-node-address=127.0.0.1",
-                               "--wsrep-sst-method=rsync",
-                               a->provider,
-                               a->name,
-                               a->address,
-                               a->options,
-                               a->receive};
-    for (size_t i = 0; i < KL_COUNT(all) && n + 1 < ARGS_MAX; i++)
-        argv[n++] = all[i];
-    return n;
-}
-
-// It answers before it takes part.
-static bool is_member(struct ts_server *s)
-{
-    char out[64];
-    if (!s->provider)
-        return true;
-    ts_sql(s, NULL, "SHOW STATUS LIKE 'wsrep_ready'", out, sizeof(out));
-    return strstr(out, "ON");
-}
-
 static struct ts_server *node_that_fails(struct ts_server *s)
 {
     return s->second ? s->second : s;
-}
-
-// What only one of the two knows.
-static const char *const mariadb_args[] = {"--innodb-log-file-size=48M", NULL};
-static const char *const mysql_args[] = {"--innodb-redo-log-capacity=96M", "--loose-mysqlx=OFF",
-                                         "--secure-file-priv=NULL", NULL};
-
-static size_t add_args(const char **argv, size_t n, const char *const *more)
-{
-    while (more && *more && n + 1 < ARGS_MAX)
-        argv[n++] = *more++;
-    return n;
-}
-
-static void spawn_mariadb(struct ts_server *s)
-{
-    char data[160], tmp[160], sock[160], port[32], ca[160], cert[160], key[160];
-    struct galera_args galera;
-    const char *argv[ARGS_MAX] = {s->bin,
-                                  "--no-defaults",
-                                  data,
-                                  tmp,
-                                  sock,
-                                  port,
-                                  "--bind-address=127.0.0.1",
-                                  "--skip-name-resolve",
-                                  "--innodb-buffer-pool-size=64M",
-                                  "--performance-schema=off",
-                                  "--max-connections=100"};
-    size_t n = add_args(argv, 11, s->mysql ? mysql_args : mariadb_args);
-    snprintf(data, sizeof(data), "--datadir=%s/data", s->dir);
-    snprintf(tmp, sizeof(tmp), "--tmpdir=%s", s->dir);
-    snprintf(sock, sizeof(sock), "--socket=%s/mysqld.sock", s->dir);
-    snprintf(port, sizeof(port), "--port=%d", s->port);
-    snprintf(ca, sizeof(ca), "--ssl-ca=%s/ca.crt", s->dir);
-    snprintf(cert, sizeof(cert), "--ssl-cert=%s/server.crt", s->dir);
-    snprintf(key, sizeof(key), "--ssl-key=%s/server.key", s->dir);
-    if (s->tls) {
-        argv[n++] = ca;
-        argv[n++] = cert;
-        argv[n++] = key;
-    } else if (s->mysql) {
-        argv[n++] = "--tls-version="; // it makes itself a certificate otherwise
-    }
-    if (!s->durable) {
-        argv[n++] = "--innodb-flush-log-at-trx-commit=2";
-        argv[n++] = "--sync-binlog=0";
-    }
-    n = add_galera(s, &galera, argv, n);
-    add_args(argv, n, s->args);
-    s->pid = spawn(s, "server.log", -1, -1, argv);
 }
 
 static void up(struct ts_server *s)
@@ -605,15 +316,15 @@ static void up(struct ts_server *s)
     int64_t until = kl_mono_ms() + READY_S * 1000;
     int status;
     if (s->kind == TS_POSTGRES)
-        spawn_postgres(s);
+        ts_postgres_spawn(s);
     else
-        spawn_mariadb(s);
+        ts_mysql_spawn(s);
     atomic_store(&janitor->server[s->at].pid, s->pid);
-    while (!(s->kind == TS_POSTGRES ? is_ready_postgres(s) : is_ready_mariadb(s))) {
+    while (!(s->kind == TS_POSTGRES ? ts_postgres_is_ready(s) : ts_mysql_is_ready(s))) {
         bool gone = waitpid(s->pid, &status, WNOHANG) == s->pid;
         if (gone && s->kind == TS_POSTGRES && kl_mono_ms() <= until) {
             poll(NULL, 0, 50); // children of one that was killed may still have its memory
-            spawn_postgres(s);
+            ts_postgres_spawn(s);
             atomic_store(&janitor->server[s->at].pid, s->pid);
             continue;
         }
@@ -623,7 +334,7 @@ static void up(struct ts_server *s)
         }
         poll(NULL, 0, 10);
     }
-    while (!is_member(s)) {
+    while (!ts_mysql_is_member(s)) {
         if (kl_mono_ms() > until) {
             show_log(s, "server.log");
             fail_msg("the node does not get into its cluster");
@@ -741,15 +452,16 @@ struct ts_server *ts_start(enum ts_kind kind, const struct ts_options *o)
         s->args = o->args;
     }
     make_place(s);
-    find_bin(s);
+    if (kind == TS_POSTGRES)
+        ts_postgres_find(s);
+    else
+        ts_mysql_find(s);
     if (s->tls)
         make_certs(s);
     if (kind == TS_POSTGRES)
-        make_postgres(s);
-    else if (s->mysql)
-        make_mysql(s);
+        ts_postgres_make(s);
     else
-        make_mariadb(s);
+        ts_mysql_make(s);
     up(s);
     add_user(s);
     if (s->provider && !s->tls)
@@ -873,7 +585,7 @@ void ts_sql(struct ts_server *s, const char *db, const char *sql, char *ret, siz
                               NULL};
     assert_int_equal(pipe2(in, O_CLOEXEC), 0);
     assert_int_equal(pipe2(out, O_CLOEXEC), 0);
-    pid_t pid = spawn(s, "client.log", in[0], out[1], s->kind == TS_POSTGRES ? pg : my);
+    pid_t pid = ts_spawn(s, "client.log", in[0], out[1], s->kind == TS_POSTGRES ? pg : my);
     close(in[0]);
     close(out[1]);
     bool written = write(in[1], sql, strlen(sql)) == (ssize_t)strlen(sql);
