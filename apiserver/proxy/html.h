@@ -15,7 +15,7 @@ struct kl_html_attr {
 
 struct kl_html {
     const struct kl_link_rule *rule;
-    struct kl_arena arena; // of one tag
+    struct kl_arena arena; // of one attribute
     int state, back;
     struct kl_buf held; // from "<" until it is known what it begins
     bool is_end, beginning;

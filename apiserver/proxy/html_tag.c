@@ -3,8 +3,9 @@
 #include "apiserver/proxy/html_int.h"
 
 // Which attributes of which elements are links (proxy/transport.go, atomsToAttrs).
+enum { MAX_LINKS = 4 };
 static const struct {
-    const char *tag, *attrs[4];
+    const char *tag, *attrs[MAX_LINKS];
 } links[] = {
     {"a", {"href"}},
     {"applet", {"codebase"}},
@@ -33,12 +34,20 @@ static const struct {
     {"video", {"poster", "src"}},
 };
 
-static bool is_link(struct kl_str tag, struct kl_str attr)
+// Those of the element; NULL: it has none.
+static const char *const *links_of(struct kl_str tag)
 {
     for (size_t i = 0; i < KL_COUNT(links); i++)
-        for (size_t k = 0; kl_str_eqz(tag, links[i].tag) && k < 4 && links[i].attrs[k]; k++)
-            if (kl_str_eqz(attr, links[i].attrs[k]))
-                return true;
+        if (kl_str_eqz(tag, links[i].tag))
+            return links[i].attrs;
+    return NULL;
+}
+
+static bool is_link(const char *const *of, struct kl_str attr)
+{
+    for (size_t k = 0; of && k < MAX_LINKS && of[k]; k++)
+        if (kl_str_eqz(attr, of[k]))
+            return true;
     return false;
 }
 
@@ -66,11 +75,13 @@ static void put_value(struct kl_html *h, bool link, struct kl_str raw, struct kl
     kl_html_escape(value, out);
     out->err = out->err ? out->err : b.err;
     kl_buf_fini(&b);
+    kl_arena_reset(&h->arena);
 }
 
 void kl_html_put_tag(struct kl_html *h, struct kl_buf *out)
 {
     struct kl_str tag = make_lower(h, 1, h->name_end);
+    const char *const *of = links_of(tag);
     size_t n = h->held.n;
     bool closed = n >= 2 && h->held.p[n - 2] == '/' &&
                   (!h->nattrs || n - 1 != h->attrs[h->nattrs - 1].value_end);
@@ -82,10 +93,9 @@ void kl_html_put_tag(struct kl_html *h, struct kl_buf *out)
         kl_buf_putc(out, ' ');
         kl_buf_puts(out, key);
         kl_buf_puts(out, KL_STR("=\""));
-        put_value(h, is_link(tag, key),
+        put_value(h, is_link(of, key),
                   (struct kl_str){h->held.p + at->value, at->value_end - at->value}, out);
         kl_buf_putc(out, '"');
     }
     kl_buf_puts(out, closed ? KL_STR("/>") : KL_STR(">"));
-    kl_arena_reset(&h->arena);
 }

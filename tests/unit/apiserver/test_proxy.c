@@ -156,6 +156,27 @@ static void test_long_tag(void **state)
     kl_buf_fini(&in);
 }
 
+// As many links in one tag as there is room for: none is left as it was.
+static void test_many_links(void **state)
+{
+    enum { LINKS = (KL_HTML_TAG_MAX - 16) / 8 };
+    struct kl_html h;
+    struct kl_buf out, in;
+    kl_buf_init(&out, 16 << 20);
+    kl_buf_init(&in, KL_HTML_TAG_MAX);
+    kl_buf_puts(&in, KL_STR("<a"));
+    for (int i = 0; i < LINKS; i++)
+        kl_buf_puts(&in, KL_STR(" href=/x"));
+    kl_buf_putc(&in, '>');
+    kl_html_init(&h, &own);
+    kl_html_feed(&h, kl_buf_str(&in), &out);
+    kl_html_end(&h, &out);
+    kl_html_fini(&h);
+    assert_int_equal(out.n, strlen("<a>") + LINKS * strlen(" href=\"/proxy/x\""));
+    kl_buf_fini(&out);
+    kl_buf_fini(&in);
+}
+
 static void pack(enum kl_coding coding, struct kl_str s, struct kl_buf *out)
 {
     z_stream z = {0};
@@ -289,8 +310,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_vectors),  cmocka_unit_test(test_join),
-        cmocka_unit_test(test_long_tag), cmocka_unit_test(test_packed),
-        cmocka_unit_test(test_bomb),
+        cmocka_unit_test(test_long_tag), cmocka_unit_test(test_many_links),
+        cmocka_unit_test(test_packed),   cmocka_unit_test(test_bomb),
     };
     vectors = argc > 1 ? argv[1] : "proxy_vectors.txt";
     return cmocka_run_group_tests(tests, NULL, NULL);
