@@ -256,7 +256,7 @@ void kl_h1_update_reading(struct kl_h1 *h)
         size_t limit = r->body_mode == KL_BODY_UNCLAIMED ? KL_HTTP_UNCLAIMED : KL_HTTP_BODY_WINDOW;
         bool full = kl_http_body_backlog(r) >= limit;
         pause |= full;
-        bool waiting = !h->msg_complete && !full &&
+        bool waiting = !h->msg_complete && !full && !r->body_patient &&
                        (r->body_mode == KL_BODY_WHOLE || r->body_mode == KL_BODY_STREAM);
         kl_conn_set_deadline(
             c->c, waiting ? r->body_at_ms + kl_http_conn_limits(c)->progress_timeout_ms : 0);

@@ -386,7 +386,10 @@ static void handle(void *arg, struct kl_http_req *r)
         kl_http_read_body(r, KL_HTTP_MAX_BODY, answer_echo, f);
     } else if (kl_str_eqz(path, "/stream-echo")) {
         kl_http_req_set_data(r, calloc(1, sizeof(size_t)));
+        if (kl_str_eqz(kl_http_query(r), "patient"))
+            kl_http_body_patient(r);
         kl_http_read_stream(r, on_piece, f);
+        event_add(&f->watch_started, 1);
     } else if (kl_str_eqz(path, "/list")) {
         kl_str_to_i64(kl_http_query(r), &n);
         kl_http_respond_stream(r, 200, text, 1, &list_source, new_list((int)n, NULL));

@@ -269,6 +269,27 @@ static void test_half_sent_requests(void **state)
     fixture_stop(&f);
 }
 
+// A body that is a stream of messages may stand still for longer than another one that began later.
+static void test_patience(void **state)
+{
+    struct fixture f;
+    struct kl_http_server_opts o = {.progress_timeout_ms = 300};
+    fixture_start(&f, 1, false, &o);
+    int patient = raw_connect(f.port), other;
+    raw_puts(patient,
+             "POST /stream-echo?patient HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab");
+    event_wait(&f.watch_started, 1);
+    other = raw_connect(f.port);
+    raw_puts(other, "POST /stream-echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab");
+    assert_true(raw_at_end(other));
+    raw_puts(patient, "cd");
+    raw_read_until(patient, buf, sizeof(buf), "\r\n\r\n");
+    assert_non_null(strstr(buf, "200 OK"));
+    close(patient);
+    close(other);
+    fixture_stop(&f);
+}
+
 static void test_slow_reader(void **state)
 {
     struct fixture f;
@@ -590,6 +611,7 @@ int main(void)
         cmocka_unit_test(test_bad_requests),
         cmocka_unit_test(test_big_headers),
         cmocka_unit_test(test_half_sent_requests),
+        cmocka_unit_test(test_patience),
         cmocka_unit_test(test_slow_reader),
         cmocka_unit_test(test_client_goes_away),
         cmocka_unit_test(test_watch_frames),
