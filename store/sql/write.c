@@ -118,11 +118,12 @@ struct attempt {
 
 // The compare failed. A cluster of databases may have said that a batch was not stored which it
 // had passed on already: then it is our own that we find.
-static int settle_conflict(struct kl_backend *b, struct kl_sql_conn *c, const struct attempt *a,
+static int settle_conflict(struct kl_backend *b, struct kl_sql_conn *c, struct attempt *a,
                            bool *ret_stored, struct kl_error *err)
 {
     bool other;
     int r = a->again ? read_nonce(b, c, ret_stored, &other, err) : 0;
+    a->doubt = r;
     if (r || *ret_stored)
         return r;
     return find_conflict(b, c, err) ? err->code : KL_EAGAIN;
