@@ -505,7 +505,9 @@ static void cut_connections(bool peers)
                      f.db);
         else
             snprintf(sql, sizeof(sql),
-                     "BEGIN NOT ATOMIC FOR p IN (SELECT id FROM information_schema.processlist"
+                     "BEGIN NOT ATOMIC" // gone meanwhile, or Galera's own
+                     " DECLARE CONTINUE HANDLER FOR 1094, 1095 SET @gone = 1;"
+                     " FOR p IN (SELECT id FROM information_schema.processlist"
                      " WHERE db = '%s' AND rand() < 0.5) DO KILL p.id; END FOR; END",
                      f.db);
         ts_sql(f.server, ts_is_mysql(f.server) ? f.db : NULL, sql, NULL, 0);
