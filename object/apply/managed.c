@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The list of entries: reading, identity, order, the bound on updaters.
 #include "object/apply/managed_int.h"
+#include "base/map.h"
 #include "object/json.h"
 #include <stdlib.h>
 
@@ -78,21 +79,59 @@ struct kl_manager *kl_managed_add(struct kl_managed *x, const struct kl_manager 
     return &x->m[x->n++];
 }
 
+// Those that are the same stand together, as they stood.
+static int by_identity(const void *a, const void *b)
+{
+    const struct kl_manager *x = *(struct kl_manager *const *)a,
+                            *y = *(struct kl_manager *const *)b;
+    int c = x->applied - y->applied;
+    c = c ? c : kl_str_cmp(x->name, y->name);
+    c = c ? c : kl_str_cmp(x->subresource, y->subresource);
+    if (!c && !x->applied)
+        c = kl_str_cmp(x->api_version, y->api_version);
+    return c ? c : x < y ? -1 : x > y;
+}
+
+// Of those that are the same the last counts, where the first stood. A list is as long as a client
+// likes, so they are sorted rather than each looked for.
+static int drop_repeated(struct kl_managed *x)
+{
+    struct kl_manager **order = kl_arena_alloc(x->arena, (x->n + 1) * sizeof *order);
+    size_t n = 0;
+    if (!order)
+        return KL_ENOMEM;
+    for (size_t i = 0; i < x->n; i++)
+        order[i] = &x->m[i];
+    if (x->n)
+        qsort(order, x->n, sizeof *order, by_identity);
+    for (size_t i = 1, first = 0; i < x->n; i++) {
+        if (is_same(order[first], order[i])) {
+            *order[first] = *order[i];
+            order[i]->gone = true;
+        } else {
+            first = i;
+        }
+    }
+    for (size_t i = 0; i < x->n; i++)
+        if (!x->m[i].gone)
+            x->m[n++] = x->m[i];
+    x->n = n;
+    return 0;
+}
+
 int kl_managed_open(struct kl_arena *a, const struct kl_value *entries, struct kl_managed *ret,
                     struct kl_error *err)
 {
     *ret = (struct kl_managed){.arena = a};
     for (size_t i = 0; i < kl_len(entries); i++) {
-        struct kl_manager m, *same;
+        struct kl_manager m;
         int rc = open_entry(&entries->items[i], i, &m, err);
         if (rc)
             return rc;
-        if ((same = kl_managed_find(ret, &m)))
-            *same = m; // of two that are the same, the last counts
-        else if (!kl_managed_add(ret, &m))
+        if (!kl_managed_add(ret, &m))
             return kl_error_set(err, KL_ENOMEM, "out of memory");
     }
-    return 0;
+    return drop_repeated(ret) ? kl_error_set(err, KL_ENOMEM, "out of memory") : 0;
 }
 
 int kl_managed_read(struct kl_managed *x, struct kl_manager *m, struct kl_error *err)
@@ -253,12 +292,18 @@ static int cmp_age(const void *a, const void *b)
     return c ? c : kl_str_cmp(x->subresource, y->subresource);
 }
 
-// Sets that become one: part[i] is the union of 2^i of them, so that many cost little more than all
-// their paths, not each time those of all before.
+// What is known of a version's updaters. The sets that become one: part[i] is the union of 2^i of
+// them, so that many cost little more than all their paths, not each time those of all before.
 struct pile {
     struct pile *next;
-    struct kl_manager *bucket;
+    struct kl_manager *first, *bucket; // NULL: none yet
+    bool joins;
     const struct kl_fieldset *part[32];
+};
+
+struct piles {
+    struct pile *all;
+    struct kl_map by_version;
 };
 
 static bool pile_add(struct kl_arena *a, struct pile *p, const struct kl_fieldset *set)
@@ -275,24 +320,12 @@ static bool pile_add(struct kl_arena *a, struct pile *p, const struct kl_fieldse
     return set != NULL;
 }
 
-static struct pile *pile_of(struct kl_arena *a, struct pile **all, struct kl_manager *bucket)
-{
-    struct pile *p = *all;
-    while (p && p->bucket != bucket)
-        p = p->next;
-    if (p || !(p = KL_ARENA_NEW(a, struct pile)))
-        return p;
-    p->bucket = bucket;
-    p->next = *all;
-    if (!pile_add(a, p, bucket->set))
-        return NULL;
-    return *all = p;
-}
-
 static int close_piles(struct kl_arena *a, struct pile *p)
 {
     for (; p; p = p->next) {
         const struct kl_fieldset *all = NULL;
+        if (!p->joins)
+            continue;
         for (size_t i = 0; i < KL_COUNT(p->part); i++)
             if (p->part[i] && !(all = all ? kl_fieldset_union(a, p->part[i], all) : p->part[i]))
                 return KL_ENOMEM;
@@ -301,42 +334,67 @@ static int close_piles(struct kl_arena *a, struct pile *p)
     return 0;
 }
 
+static const struct kl_str ancient = KL_STR_INIT("ancient-changes");
+
+// A pile for each version, with the bucket that there may be from before.
+static int make_piles(struct kl_arena *a, struct piles *piles, struct kl_manager **old, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct pile *p = kl_map_get(&piles->by_version, old[i]->api_version);
+        if (!p) {
+            if (!(p = KL_ARENA_NEW(a, struct pile)) ||
+                kl_map_set(&piles->by_version, old[i]->api_version, p, NULL))
+                return KL_ENOMEM;
+            p->next = piles->all;
+            piles->all = p;
+        }
+        if (kl_str_eq(old[i]->name, ancient) && !old[i]->subresource.n)
+            p->bucket = old[i];
+    }
+    return 0;
+}
+
+static int join_one(struct kl_managed *x, struct pile *p, struct kl_manager *m)
+{
+    struct kl_error ignored;
+    if (kl_managed_read(x, m, &ignored) || kl_managed_read(x, p->first, &ignored))
+        return KL_ENOMEM;
+    if (!p->bucket) { // the first becomes it
+        p->first->name = ancient;
+        p->first->subresource = KL_STR("");
+        p->bucket = p->first;
+    }
+    if (p->bucket != m) {
+        if (kl_managed_read(x, p->bucket, &ignored) ||
+            (!p->joins && !pile_add(x->arena, p, p->bucket->set)) || !pile_add(x->arena, p, m->set))
+            return KL_ENOMEM;
+        p->joins = true;
+        m->gone = true;
+    }
+    p->bucket->has_time = m->has_time;
+    p->bucket->time_us = m->time_us;
+    return 0;
+}
+
 // Joins the oldest updaters of one version until few enough are left: the first of a version waits
 // for a second one, and then both go into the bucket.
 static int join(struct kl_managed *x, struct kl_manager **old, size_t n)
 {
-    struct kl_error ignored;
-    struct pile *piles = NULL;
+    struct piles piles = {0};
     size_t left = n;
-    for (size_t i = 0; i < n && left > KL_MANAGERS_UPDATE_MAX; i++) {
-        struct kl_manager *m = old[i], *first = NULL;
-        for (size_t k = 0; k < i && !first; k++)
-            if (kl_str_eq(old[k]->api_version, m->api_version))
-                first = old[k];
-        if (!first)
-            continue;
-        struct kl_manager who = {.name = KL_STR("ancient-changes"), .api_version = m->api_version};
-        struct kl_manager *bucket = kl_managed_find(x, &who);
-        if (kl_managed_read(x, m, &ignored) || kl_managed_read(x, first, &ignored))
-            return KL_ENOMEM;
-        if (!bucket) { // the first becomes it
-            first->name = who.name;
-            first->subresource = who.subresource;
-            bucket = first;
+    kl_map_init(&piles.by_version);
+    int rc = make_piles(x->arena, &piles, old, n);
+    for (size_t i = 0; i < n && left > KL_MANAGERS_UPDATE_MAX && !rc; i++) {
+        struct pile *p = kl_map_get(&piles.by_version, old[i]->api_version);
+        if (p->first) {
+            rc = join_one(x, p, old[i]);
+            left--;
+        } else {
+            p->first = old[i];
         }
-        if (bucket != m) {
-            if (kl_managed_read(x, bucket, &ignored))
-                return KL_ENOMEM;
-            struct pile *pile = pile_of(x->arena, &piles, bucket);
-            if (!pile || !pile_add(x->arena, pile, m->set))
-                return KL_ENOMEM;
-            m->gone = true;
-        }
-        left--;
-        bucket->has_time = m->has_time;
-        bucket->time_us = m->time_us;
     }
-    return close_piles(x->arena, piles);
+    kl_map_fini(&piles.by_version);
+    return rc ? rc : close_piles(x->arena, piles.all);
 }
 
 int kl_managed_cap(struct kl_managed *x)

@@ -207,6 +207,24 @@ def test_very_many_entries():
         "many", {f"k{i}": "" for i in range(n)}, managedFields=entries))
     got = [(m["manager"], len(m["fieldsV1"]["f:data"])) for m in made["metadata"]["managedFields"]]
     equal(got, [("unknown", n + 1)], "managers and their fields")
+    # Nor with its time: all of these are looked up among all.
+    made = server.api("POST", MAPS[:-1] + "?dryRun=All", config_map("many", {"a": ""}, managedFields=[
+        {"manager": f"m{i}", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1"}
+        for i in range(20000)]))
+    equal([m["manager"] for m in made["metadata"]["managedFields"]],
+          [f"m{i}" for i in range(9992, 10000)] + ["unknown"])
+
+
+def test_repeated_entries():
+    """The last of them counts, where the first stood."""
+    server.api("POST", MAPS[:-1], config_map("again", {"a": "", "b": "", "c": ""}))
+    made = server.api("PUT", MAPS + "again?dryRun=All", config_map(
+        "again", {"a": "", "b": "", "c": ""}, managedFields=[
+            {"manager": m, "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
+             "fieldsV1": {"f:data": {f: {}}}} for m, f in (("x", "f:a"), ("y", "f:b"), ("x", "f:c"))]))
+    equal([(m["manager"], m["fieldsV1"]) for m in made["metadata"]["managedFields"]],
+          [("x", data(c=1)), ("y", data(b=1))])
+    k("delete", "cm", "again")
 
 
 def test_manager_of_the_agent():
