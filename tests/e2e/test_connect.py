@@ -364,6 +364,10 @@ class Program:
         if path == "/bomb":  # much in little
             return say(200, "Content-Type: text/html\r\nContent-Encoding: gzip\r\n",
                        gzip.compress(b"x" * BOMB + page))
+        if path == "/last":  # and its end is the connection's
+            f.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Encoding: gzip\r\n\r\n"
+                    + gzip.compress(b"x" * BOMB + page))
+            return False
         if path == "/unpacked":
             return say(200, "Content-Type: text/html\r\nContent-Encoding: gzip\r\n", page)
         if path == "/text":
@@ -475,9 +479,10 @@ def test_proxy_changes_pages():
     equal((headers.get("x-own"), headers.get("access-control-allow-origin")), ("1", None))
     text = server.raw("GET", f"{PROXY}/packed", headers={"Accept-Encoding": "gzip"})[2]
     equal(gzip.decompress(text).decode(), PAGE_SEEN)
-    text = gzip.decompress(server.raw("GET", f"{PROXY}/bomb", headers={"Accept-Encoding": "gzip"})[2])
-    equal(text.lstrip(b"x").decode(), PAGE_SEEN)
-    equal(len(text), BOMB + len(PAGE_SEEN))
+    for path in ("bomb", "last"):
+        text = gzip.decompress(server.raw("GET", f"{PROXY}/{path}", headers={"Accept-Encoding": "gzip"})[2])
+        equal(text.lstrip(b"x").decode(), PAGE_SEEN)
+        equal(len(text), BOMB + len(PAGE_SEEN))
     equal(refused(f"{PROXY}/unpacked"), (500, None, "the page is not packed as it says"))
     equal(server.raw("GET", f"{PROXY}/text")[2].decode(), PAGE % f"{ADDRESS}:{program.port}")
 
