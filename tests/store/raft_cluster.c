@@ -342,7 +342,8 @@ static void fails_over(void **state)
 
 enum { MANY = 20000, MANY_TXN = 1000 };
 
-static void put_range(struct server *s)
+// None takes several of the transactions in one turn, as they are not many.
+static void put_range(struct cluster *c, struct server *s)
 {
     static char name[MANY_TXN][16];
     struct kl_op *ops = calloc(MANY_TXN, sizeof(*ops));
@@ -358,6 +359,8 @@ static void put_range(struct server *s)
         kl_txn_fini(&txn);
         for (int i = 0; i < MANY_TXN; i++)
             kl_bytes_unref(v);
+        for (int i = 0; i < SERVERS; i++)
+            wait_count(&c->s[i], "m", at + MANY_TXN);
     }
     kl_bytes_unref(v);
     free(ops);
@@ -368,6 +371,7 @@ struct onlooker {
     struct server *s;
     atomic_bool stop;
     int64_t torn; // or written
+    int64_t unsure;
 };
 
 static void *look_on(void *arg)
@@ -388,8 +392,9 @@ static void *write_on(void *arg)
     char key[32];
     for (unsigned i = 1; !atomic_load(&o->stop); i++) {
         snprintf(key, sizeof(key), "/w/%05u", i);
-        if (hs_put(&o->s->c, key, "v", 0) > 0)
-            o->torn++;
+        kl_rev rev = hs_put(&o->s->c, key, "v", 0);
+        o->torn += rev > 0;
+        o->unsure += rev == KL_EMAYBE;
         hs_breathe(i);
     }
     return NULL;
@@ -403,10 +408,9 @@ static void many_rows(void **state)
     begin(&c);
     make_three(&c);
     int leader = wait_leader(&c), other = (leader + 1) % SERVERS;
-    put_range(&c.s[leader]);
+    put_range(&c, &c.s[leader]);
     struct onlooker o[SERVERS] = {0}, writer = {.s = &c.s[leader]};
     for (int i = 0; i < SERVERS; i++) {
-        wait_count(&c.s[i], "m", MANY);
         o[i].s = &c.s[i];
         assert_int_equal(pthread_create(&o[i].thread, NULL, look_on, &o[i]), 0);
     }
@@ -425,7 +429,7 @@ static void many_rows(void **state)
         struct kl_store_status st;
         wait_count(&c.s[i], "after", 5);
         assert_int_equal(count(&c.s[i], "m"), 0);
-        assert_int_equal(count(&c.s[i], "w"), writer.torn);
+        assert_in_range(count(&c.s[i], "w"), writer.torn, writer.torn + writer.unsure);
         atomic_store(&o[i].stop, true);
         pthread_join(o[i].thread, NULL);
         assert_int_equal(o[i].torn, 0);
