@@ -80,7 +80,8 @@ int64_t kl_deadline_left_ms(const struct kl_req *r)
 {
     if (r->overdue)
         return 0;
-    if (r->done != kl_http_answer)
+    // Stages put their own `done` before that of the call.
+    if ((r->dispatched ? r->asked_done : r->done) != kl_http_answer)
         return INT64_MAX;
     const struct kl_api_call *c = kl_api_call_of((struct kl_req *)r);
     uint64_t now = uv_now(kl_loop_uv(r->al->loop));
