@@ -87,13 +87,13 @@ static inline bool kl_is(const struct kl_value *v, enum kl_value_kind kind)
 #define kl_true_at(v, ...) kl_is_true(kl_path((v), __VA_ARGS__))
 
 // for (KL_EACH(item, list)): elements of an array, members of a struct, values of a map are walked
-// by the three macros below; a NULL list has none.
+// by the three macros below; a NULL list has none, and what is no map has no keys.
 #define KL_EACH(item, list)                                                                        \
     const struct kl_value *item = kl_len(list) ? (list)->items : NULL;                             \
     (item != NULL) && (item < (list)->items + (list)->n);                                          \
     item++
 #define KL_MAP_EACH_KEY(key, map) /* key[0] is the key, key[1] the value */                        \
-    const struct kl_value *key = kl_len(map) ? (map)->items : NULL;                                \
+    const struct kl_value *key = kl_is(map, KL_MAP) ? (map)->items : NULL;                         \
     (key != NULL) && (key < (map)->items + 2 * (size_t)(map)->n);                                  \
     key += 2
 
