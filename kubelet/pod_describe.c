@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads the state of containers and sandboxes from the runtime into a pod.
+#include "kubelet/log_reader.h"
 #include "kubelet/pods_int.h"
 #include "kubelet/probes.h"
 #include <fcntl.h>
@@ -125,21 +126,18 @@ static void read_tail(const char *path, struct kl_buf *out)
         raw.n = n > 0 ? (size_t)n : 0;
     }
     close(fd);
-    // "TIME STREAM TAG text": the last lines' texts.
     size_t start = raw.n;
     for (int lines = 0; start > 0 && lines <= LOG_TAIL_LINES; start--)
         if (raw.p[start - 1] == '\n' && start != raw.n && ++lines == LOG_TAIL_LINES)
             break;
     struct kl_str rest = kl_str_from(kl_buf_str(&raw), start), line;
     while (kl_str_split(&rest, '\n', &line)) {
-        for (int i = 0; i < 3; i++) {
-            ptrdiff_t at = kl_str_chr(line, ' ');
-            line = at < 0 ? KL_STR("") : kl_str_from(line, (size_t)at + 1);
-        }
-        if (line.n) {
-            kl_buf_puts(out, line);
+        struct kl_log_line l;
+        if (!kl_log_parse(line, &l))
+            continue;
+        kl_buf_puts(out, l.text);
+        if (!l.partial)
             kl_buf_putc(out, '\n');
-        }
     }
     if (out->n > LOG_TAIL_BYTES)
         kl_buf_consume(out, out->n - LOG_TAIL_BYTES);

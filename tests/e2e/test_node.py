@@ -362,12 +362,14 @@ def test_restart_policies():
     retry = main_pod("retry", "[ -e /d/again ] && exit 0; touch /d/again; exit 1",
                      restartPolicy="OnFailure", volumes=[{"name": "d", "emptyDir": {}}])
     retry["spec"]["containers"][0]["volumeMounts"] = [{"name": "d", "mountPath": "/d"}]
-    server.apply(main_pod("once", "exit 0", restartPolicy="Never"),
-                 main_pod("fails", "exit 3", restartPolicy="Never"),
+    fails = main_pod("fails", "echo first; echo; echo -n last; exit 3", restartPolicy="Never")
+    fails["spec"]["containers"][0]["terminationMessagePolicy"] = "FallbackToLogsOnError"
+    server.apply(main_pod("once", "exit 0", restartPolicy="Never"), fails,
                  retry, main_pod("crash", "exit 1"))
     wait_phase("once", "Succeeded")
     wait_phase("fails", "Failed")
-    equal(status("fails")["containerStatuses"][0]["state"]["terminated"]["exitCode"], 3)
+    ended = status("fails")["containerStatuses"][0]["state"]["terminated"]
+    equal((ended["exitCode"], ended["message"]), (3, "first\n\nlast"))
     wait_phase("retry", "Succeeded")
     equal(status("retry")["containerStatuses"][0]["restartCount"], 1)
     holds(k("get", "pod", "once", "fails"), r"^once +0/1 +Completed +0 ", r"^fails +0/1 +Error +0 ")
