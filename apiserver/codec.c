@@ -223,7 +223,7 @@ static int report_strict(struct kl_req *r, const struct kl_type *type,
         return 0;
     }
     struct kl_buf b;
-    kl_buf_init(&b, sizeof err->msg);
+    kl_buf_init(&b, KL_ERROR_TEXT_MAX);
     kl_buf_puts(&b, KL_STR("strict decoding error: "));
     for (size_t i = 0; i < s->n && !b.err; i++)
         kl_buf_printf(&b, "%s%.*s", i ? ", " : "", KL_PRI(s->messages[i]));

@@ -261,7 +261,7 @@ int kl_field_aggregate(const struct kl_field_errors *e, struct kl_error *err)
     struct kl_buf b;
     if (!e->n)
         return 0;
-    kl_buf_init(&b, sizeof err->msg - 1);
+    kl_buf_init(&b, KL_ERROR_TEXT_MAX);
     for (size_t i = 0; i < e->n; i++)
         kl_buf_printf(&b, "%s%.*s: %.*s",
                       i          ? ", "

@@ -167,7 +167,7 @@ static int unknown_groups(const char *const *list, struct kl_error *err)
 {
     struct kl_str last = {"", 0};
     struct kl_buf text;
-    kl_buf_init(&text, sizeof err->msg);
+    kl_buf_init(&text, KL_ERROR_TEXT_MAX);
     for (;;) {
         struct kl_str next = {NULL, 0};
         for (const char *const *p = list; *p; p++) {

@@ -51,6 +51,10 @@ struct kl_error {
     char msg[1020];
 };
 
+// What a message is made of may be longer than it: a buffer for it takes this much, so that the
+// text is cut when the error is set and not left out where it was to be appended.
+enum { KL_ERROR_TEXT_MAX = 4 << 20 };
+
 // Fills `err` (may be NULL) and returns `code`, so that `return kl_error_set(...)` reads well.
 int kl_error_set(struct kl_error *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

@@ -368,7 +368,7 @@ int kl_conf_check_authz(struct kl_conf_reader *r, struct kl_error *err)
     struct kl_buf b;
     unsigned has = 0;
     size_t n = 0;
-    kl_buf_init(&b, sizeof err->msg - 3);
+    kl_buf_init(&b, KL_ERROR_TEXT_MAX);
     for (size_t i = 0; i < r->conf->nauthz; i++) {
         has |= 1u << r->conf->authz[i].kind;
         check_name(r, &r->conf->authz[i], &b, &n);

@@ -216,7 +216,7 @@ int kl_typed_validate(struct kl_arena *a, const struct kl_type *type, const stru
 {
     struct walk w = {.a = a, .allow_duplicates = allow_duplicates};
     kl_buf_init(&w.path, 1 << 20);
-    kl_buf_init(&w.text, sizeof err->msg);
+    kl_buf_init(&w.text, KL_ERROR_TEXT_MAX);
     check(&w, kl_shape_of(type), v);
     if (w.rc)
         kl_error_set(err, w.rc, "out of memory");

@@ -99,6 +99,10 @@ static void test_authentication(void **state)
     kl_auth_conf_unref(c);
 }
 
+#define LONG_64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define LONG_512 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64
+#define LONG_1536 LONG_512 LONG_512 LONG_512
+
 static void test_authorization(void **state)
 {
     static const struct {
@@ -113,6 +117,9 @@ static void test_authorization(void **state)
         {AUTHZ "authorizers: [{type: RBAC, name: a}, {type: Node, name: a}]\n",
          "authorizers[1].name: Duplicate value: \"a\""},
         {AUTHZ "authorizers: [{type: RBAC, name: A_}]\n", "authorizer name is invalid"},
+        // What is longer than a message is cut, not left out.
+        {AUTHZ "authorizers: [{type: " LONG_1536 ", name: a}]\n",
+         "authorizers[0].type: Unsupported value: \"0123456789"},
         {AUTHZ "authorizers: [{type: Webhook, name: a}]\n",
          "authorizers[0].webhook: Required value: required when type=Webhook"},
         {HOOK(""),
