@@ -4,6 +4,8 @@
 #include "store/transfer/access.h"
 #include <stdio.h>
 
+enum { OLD = 100 };
+
 void kine_fill(const struct kine_table *t, int keys)
 {
     char name[64], value[64];
@@ -59,4 +61,39 @@ void kine_same_rows(const struct kine_row *have, const struct kine_row *want, si
         assert_int_equal(have[i].id, want[i].id);
         assert_int_equal(have[i].create, want[i].create);
     }
+}
+
+void kine_old_tokens(const struct kine_table *t)
+{
+    for (int i = 0; i < OLD; i++) {
+        char name[32];
+        snprintf(name, sizeof(name), "/bootstrap/old%03d", i);
+        t->write(t->arg, name, "sealed", 0);
+    }
+}
+
+static int count_records(void *arg, const struct kl_kine_record *v, size_t n, struct kl_error *err)
+{
+    bool *seen = arg;
+    for (size_t i = 0; i < n; i++) {
+        char key[32];
+        int k;
+        snprintf(key, sizeof(key), "%.*s", KL_PRI(v[i].key));
+        if (sscanf(key, "/bootstrap/old%03d", &k) == 1 && kl_str_eqz(v[i].value, "sealed"))
+            seen[k] = true;
+    }
+    return kl_error_set(err, KL_EUNAUTHORIZED, "the check says no");
+}
+
+void kine_check_sees_all(const char *url)
+{
+    bool seen[OLD] = {false};
+    struct kl_store_options o = {
+        .take_over = true, .take_over_check = count_records, .take_over_arg = seen};
+    struct kl_store *s = NULL;
+    struct kl_error err = {0};
+    assert_int_equal(kl_store_open(url, &o, &s, &err), KL_EUNAUTHORIZED);
+    assert_string_equal(err.msg, "the check says no");
+    for (int i = 0; i < OLD; i++)
+        assert_true(seen[i]);
 }

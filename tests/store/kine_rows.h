@@ -19,6 +19,10 @@ struct kine_table {
 // Creations, updates, deletions, keys that come back, gaps, leases (two times to live), K3s'
 // bootstrap key.
 void kine_fill(const struct kine_table *t, int keys);
+// However many tokens a cluster has had, what is checked before the table is taken is all that K3s
+// keeps: records under many tokens, and that a check which says no has seen each of them.
+void kine_old_tokens(const struct kine_table *t);
+void kine_check_sees_all(const char *url);
 // The store has these keys, in order, and no others; versions fit revisions.
 void kine_same_keys(struct kl_store *s, const struct kine_row *w, size_t n);
 void kine_same_rows(const struct kine_row *have, const struct kine_row *want, size_t n);

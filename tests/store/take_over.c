@@ -91,7 +91,7 @@ static int64_t write_key(sqlite3 *db, const char *name, const char *value, int l
     return sqlite3_last_insert_rowid(db);
 }
 
-enum { KEYS = 300, OLD = 100 };
+enum { KEYS = 300 };
 
 static void write_row(void *db, const char *name, const char *value, int lease)
 {
@@ -199,38 +199,12 @@ static void refused_without_the_flag(void **state)
     sqlite3_close(db);
 }
 
-// However many tokens a cluster has had: what is checked is all that K3s keeps.
-static int count_records(void *arg, const struct kl_kine_record *v, size_t n, struct kl_error *err)
-{
-    bool *seen = arg;
-    for (size_t i = 0; i < n; i++) {
-        char key[32];
-        int k;
-        snprintf(key, sizeof(key), "%.*s", KL_PRI(v[i].key));
-        if (sscanf(key, "/bootstrap/old%03d", &k) == 1 && kl_str_eqz(v[i].value, "sealed"))
-            seen[k] = true;
-    }
-    return kl_error_set(err, KL_EUNAUTHORIZED, "the check says no");
-}
-
 static void checks_all_records(void **state)
 {
-    bool seen[OLD] = {false};
-    struct kl_store_options o = {
-        .take_over = true, .take_over_check = count_records, .take_over_arg = seen};
-    struct kl_store *s = NULL;
-    struct kl_error err = {0};
     sqlite3 *db = open_db();
-    for (int i = 0; i < OLD; i++) {
-        char name[32];
-        snprintf(name, sizeof(name), "/bootstrap/old%03d", i);
-        write_key(db, name, "sealed", 0);
-    }
+    kine_old_tokens(&(struct kine_table){write_row, write_gap, db});
     sqlite3_close(db);
-    assert_int_equal(kl_store_open(url, &o, &s, &err), KL_EUNAUTHORIZED);
-    assert_string_equal(err.msg, "the check says no");
-    for (int i = 0; i < OLD; i++)
-        assert_true(seen[i]);
+    kine_check_sees_all(url);
     db = open_db();
     assert_int_equal(number(db, "SELECT COUNT(*) FROM sqlite_master WHERE name GLOB 'k[lv]_*'"), 0);
     sqlite3_close(db);
