@@ -28,17 +28,18 @@ struct kl_repair {
     struct kl_port_range range;
     uint8_t *leaks;        // for each port: rounds that it was seen unused
     struct kl_arena arena; // of a round
+    // Of a round: one for all that it reads, as a Service comes and goes together with its
+    // addresses and the reader's newest view moves on meanwhile.
+    struct kl_view *view;
 };
-
-static struct kl_view *view_of(struct kl_repair *r)
-{
-    return kl_reader_view(r->srv->loops[0].reader);
-}
 
 static struct kl_object *get(struct kl_repair *r, uint16_t res, struct kl_str ns,
                              struct kl_str name)
 {
-    return kl_api_object(&r->srv->loops[0], &r->arena, res, ns, name);
+    struct kl_error err;
+    struct kl_str key = kl_object_key(&r->arena, kl_res(res), ns, name);
+    struct kl_kv *kv = key.p ? kl_view_get(r->view, key) : NULL;
+    return kv ? kl_cache_object(kv, kl_res(res), &err) : NULL;
 }
 
 // ---- writes
@@ -46,10 +47,10 @@ static struct kl_object *get(struct kl_repair *r, uint16_t res, struct kl_str ns
 struct write {
     struct kl_repair *r;
     struct kl_txn txn;
-    struct kl_compare cmp;
+    struct kl_compare cmp[2];
     struct kl_op op;
     struct kl_bytes *value;
-    char key[400];
+    char key[400], with[700];
 };
 
 static void on_written(struct kl_txn *t)
@@ -62,10 +63,15 @@ static void on_written(struct kl_txn *t)
     free(w);
 }
 
-// Puts the value (taken over; NULL: deletes) if the key is still at `was`. False: another time.
-static bool submit(struct kl_repair *r, struct kl_str key, kl_rev was, struct kl_bytes *value)
+// Puts the value (taken over; NULL: deletes) if the key is still at `was`, and `with` (NULL: none)
+// as it is. False: another time.
+static bool submit(struct kl_repair *r, struct kl_str key, kl_rev was, const struct kl_kv *with,
+                   struct kl_bytes *value)
 {
-    struct write *w = r->flying < MAX_FLYING && key.n < sizeof w->key ? calloc(1, sizeof *w) : NULL;
+    struct kl_str other = with ? kl_kv_key(with) : KL_STR("");
+    struct write *w = NULL;
+    if (r->flying < MAX_FLYING && key.n < sizeof w->key && other.n < sizeof w->with)
+        w = calloc(1, sizeof *w);
     struct kl_error err = {0};
     if (!w) {
         kl_bytes_unref(value);
@@ -76,13 +82,19 @@ static bool submit(struct kl_repair *r, struct kl_str key, kl_rev was, struct kl
     w->value = value;
     memcpy(w->key, key.p, key.n);
     key.p = w->key;
-    w->cmp = (struct kl_compare){
+    w->cmp[0] = (struct kl_compare){
         .key = key, .target = KL_COMPARE_MOD, .result = KL_COMPARE_EQ, .num = was};
+    if (with) {
+        memcpy(w->with, other.p, other.n);
+        w->cmp[1] = w->cmp[0];
+        w->cmp[1].key = (struct kl_str){w->with, other.n};
+        w->cmp[1].num = with->mod_rev;
+    }
     w->op = value ? (struct kl_op){.kind = KL_OP_PUT, .key = key, .value = value}
                   : (struct kl_op){.kind = KL_OP_DELETE, .key = key};
     w->txn = (struct kl_txn){.cb = on_written};
-    w->txn.body =
-        (struct kl_txn_body){.compares = &w->cmp, .ncompares = 1, .then = &w->op, .nthen = 1};
+    w->txn.body = (struct kl_txn_body){
+        .compares = w->cmp, .ncompares = with ? 2 : 1, .then = &w->op, .nthen = 1};
     if (kl_store_submit(r->srv->o.store, &w->txn, &err)) {
         kl_bytes_unref(value);
         free(w);
@@ -139,22 +151,24 @@ static bool is_labelled(const struct kl_value *address, bool v6)
                       v6 ? "IPv6" : "IPv4");
 }
 
-static void claim_for(struct kl_repair *r, const struct kl_value *service, struct kl_str ip,
-                      bool v6)
+// of: the Service's version that has the address; the claim is not made for one that went.
+static void claim_for(struct kl_repair *r, const struct kl_kv *of, const struct kl_value *service,
+                      struct kl_str ip, bool v6)
 {
     struct kl_arena *a = &r->arena;
     struct kl_str key = kl_ip_key(a, ip);
-    struct kl_kv *kv = key.p ? kl_view_get(view_of(r), key) : NULL;
+    struct kl_kv *kv = key.p ? kl_view_get(r->view, key) : NULL;
     struct kl_error err = {0};
     struct kl_bytes *b = kl_ip_object(r->srv->o.encryption, a, ip, v6, kl_meta_namespace(service),
                                       kl_meta_name(service), kl_wall_ms() / 1000 * 1000000, &err);
     if (b)
-        submit(r, key, kv ? kv->mod_rev : 0, b);
+        submit(r, key, kv ? kv->mod_rev : 0, of, b);
     else
         kl_log(KL_LOG_WARN, "allocate", "%.*s is not repaired: %s", KL_PRI(ip), err.msg);
 }
 
-static void check_address(struct kl_repair *r, const struct kl_value *service, struct kl_str text,
+static void check_address(struct kl_repair *r, const struct kl_kv *of,
+                          const struct kl_value *service, struct kl_str text,
                           const struct kl_ip_range *ranges, size_t nranges)
 {
     const uint16_t res = KL_RES_core_v1_services;
@@ -180,12 +194,12 @@ static void check_address(struct kl_repair *r, const struct kl_value *service, s
     if (!o) {
         tell(r, res, service, "ClusterIPNotAllocated",
              "Cluster IP [%s]: %.*s is not allocated; repairing", family, KL_PRI(ip));
-        claim_for(r, service, ip, v6);
+        claim_for(r, of, service, ip, v6);
         return;
     }
     if (is_claimed_by(&o->root, service)) {
         if (!is_labelled(&o->root, v6))
-            claim_for(r, service, ip, v6);
+            claim_for(r, of, service, ip, v6);
         return;
     }
     const struct kl_value *ref = kl_path(&o->root, KL_F_spec, KL_F_parentRef);
@@ -202,7 +216,7 @@ static void check_address(struct kl_repair *r, const struct kl_value *service, s
     tell(r, res, service, "ClusterIPNotAllocated",
          "the ClusterIP [%s]: %.*s for Service %.*s/%.*s has a wrong reference; repairing", family,
          KL_PRI(ip), KL_PRI(kl_meta_namespace(service)), KL_PRI(kl_meta_name(service)));
-    claim_for(r, service, ip, v6);
+    claim_for(r, of, service, ip, v6);
 }
 
 // An address that the allocator made and no Service has.
@@ -237,7 +251,7 @@ static void check_claim(struct kl_repair *r, struct kl_kv *kv, const struct kl_v
              KL_PRI(ip), KL_PRI(ns), KL_PRI(name));
     struct kl_str key = kl_ip_key(&r->arena, ip);
     if (key.p)
-        submit(r, key, kv->mod_rev, NULL);
+        submit(r, key, kv->mod_rev, NULL, NULL);
 }
 
 // ---- node ports
@@ -308,7 +322,7 @@ static void write_ports(struct kl_repair *r, struct ports *p, kl_rev was)
         return;
     struct kl_bytes *b = kl_ports_write(&r->range, p->rebuilt);
     if (b)
-        submit(r, KL_NODE_PORTS_KEY, was, b);
+        submit(r, KL_NODE_PORTS_KEY, was, NULL, b);
 }
 
 // ---- a round
@@ -316,7 +330,7 @@ static void write_ports(struct kl_repair *r, struct ports *p, kl_rev was)
 static void begin_walk(struct kl_repair *r, uint16_t res, struct kl_iter *it, char end[128])
 {
     struct kl_str prefix = kl_arena_printf(&r->arena, "%s/", kl_res(res)->etcd_prefix);
-    kl_iter_init(it, view_of(r), prefix, kl_prefix_end(prefix, end));
+    kl_iter_init(it, r->view, prefix, kl_prefix_end(prefix, end));
 }
 
 static void walk_services(struct kl_repair *r, struct ports *p)
@@ -336,7 +350,7 @@ static void walk_services(struct kl_repair *r, struct ports *p)
             continue;
         for (KL_EACH(x, kl_path(&o->root, KL_F_spec, KL_F_clusterIPs)))
             if (kl_text(x).n && !kl_str_eqz(kl_text(x), "None"))
-                check_address(r, &o->root, kl_text(x), ranges, n);
+                check_address(r, kv, &o->root, kl_text(x), ranges, n);
     }
 }
 
@@ -360,7 +374,8 @@ static void round_of(uv_timer_t *t)
     struct ports p = {0};
     if (r->stopping || !r->srv->loops[0].reader || r->flying)
         return;
-    struct kl_kv *kv = kl_view_get(view_of(r), KL_NODE_PORTS_KEY);
+    r->view = kl_reader_view(r->srv->loops[0].reader);
+    struct kl_kv *kv = kl_view_get(r->view, KL_NODE_PORTS_KEY);
     kl_arena_reset(&r->arena);
     p.stored = kl_arena_alloc(&r->arena, kl_port_bytes(&r->range));
     p.rebuilt = kl_arena_zalloc(&r->arena, kl_port_bytes(&r->range));
