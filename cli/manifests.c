@@ -43,6 +43,7 @@ struct kl_manifests {
     struct item *again;  // waiting for their kind
     struct kl_call list; // of definitions, for the kinds of custom objects
     bool custom;         // there are objects of custom kinds
+    bool only_crds;      // what is read now holds definitions; other documents are left out
     bool listing, listed;
     struct kl_custom_family **families; // kept to the end: calls use their rows
     size_t nfamilies;
@@ -87,6 +88,10 @@ static int add_object(struct kl_manifests *m, const char *file, const struct kl_
     struct kl_str version = member(v, "apiVersion"), kind = member(v, "kind");
     const struct kl_value *meta = kl_map_value(v, KL_STR("metadata"));
     int rc = 0;
+    // A folder of definitions has a kustomization.yaml or values of a patch beside them.
+    if (m->only_crds && !kl_str_ends(kind, KL_STR("List")) &&
+        !kl_str_eqz(kind, "CustomResourceDefinition"))
+        return 0;
     if (!version.n || !kind.n)
         return kl_error_set(err, KL_EINVALID, "%s: an object has no apiVersion or no kind", file);
     if (kl_str_ends(kind, KL_STR("List"))) {
@@ -173,7 +178,8 @@ static int add_path(struct kl_manifests *m, const char *path, struct kl_error *e
     return rc;
 }
 
-int kl_manifests_read(const char *const *paths, struct kl_manifests **ret, struct kl_error *err)
+int kl_manifests_read(const char *const *crds, const char *const *paths, struct kl_manifests **ret,
+                      struct kl_error *err)
 {
     struct kl_manifests *m = calloc(1, sizeof *m);
     int rc = 0;
@@ -181,6 +187,10 @@ int kl_manifests_read(const char *const *paths, struct kl_manifests **ret, struc
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     kl_arena_init(&m->arena, ARENA_MAX_BYTES);
     m->end = &m->first;
+    m->only_crds = true;
+    for (; crds && *crds && !rc; crds++)
+        rc = add_path(m, *crds, err);
+    m->only_crds = false;
     for (; paths && *paths && !rc; paths++)
         rc = add_path(m, *paths, err);
     if (rc)

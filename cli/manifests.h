@@ -7,8 +7,10 @@
 struct kl_manifests;
 
 // Reads the files, and of directories those that end with .yaml, .yml or .json, sorted by name.
+// Of crds only CustomResourceDefinitions are taken, as envtest does it. Either list may be NULL.
 // Blocking. An error names the file.
-int kl_manifests_read(const char *const *paths, struct kl_manifests **ret, struct kl_error *err);
+int kl_manifests_read(const char *const *crds, const char *const *paths, struct kl_manifests **ret,
+                      struct kl_error *err);
 size_t kl_manifests_count(const struct kl_manifests *m);
 // Applies them as the client's user, on its loop; then done comes, once: code 0, or what failed.
 // The client is borrowed until then.

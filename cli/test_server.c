@@ -180,17 +180,9 @@ static int on_ready(void *arg, struct kl_alone *x, struct kl_error *err)
 
 static int read_manifests(struct server *s, struct kl_error *err)
 {
-    const char *paths[64];
-    size_t n = 0;
-    const char *const *lists[] = {s->o.crds, s->o.manifests};
-    for (size_t k = 0; k < KL_COUNT(lists); k++)
-        for (const char *const *p = lists[k]; p && *p; p++) {
-            if (n + 1 == KL_COUNT(paths))
-                return kl_error_set(err, KL_ELIMIT, "more than %zu paths", KL_COUNT(paths) - 1);
-            paths[n++] = *p;
-        }
-    paths[n] = NULL;
-    return n ? kl_manifests_read(paths, &s->manifests, err) : 0;
+    return s->o.crds || s->o.manifests
+               ? kl_manifests_read(s->o.crds, s->o.manifests, &s->manifests, err)
+               : 0;
 }
 
 static int choose_kubeconfig(struct server *s, struct kl_error *err)

@@ -89,7 +89,11 @@ spec:
   - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {size: {type: integer, default: 3}}}}}}}
 """)
     mine = write("widget.yaml", "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: w}\nspec: {}\n")
-    with TestServer("--crds", path, "--manifests", mine) as s:
+    # What lies beside definitions is no definition, and no fault.
+    with open(os.path.join(os.path.dirname(path), "kustomization.yaml"), "w", encoding="utf-8") as f:
+        f.write("resources: [crd.yaml]\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: beside}\n")
+    with TestServer("--crds", os.path.dirname(path), "--manifests", mine) as s:
+        holds(s.kubectl("get", "ns", "beside", fails=True), "NotFound")
         equal(s.kubectl("get", "widget", "w", "-o", "jsonpath={.spec.size}"), "3", "a defaulted custom object")
 
 
