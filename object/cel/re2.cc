@@ -95,6 +95,7 @@ extern "C" void *cel_re2_new(const char *pattern, size_t n, bool *ret_ok,
         RE2::ErrorCode code = re->error_code();
         ret_error->words = words(code);
         ret_error->whole = code == RE2::ErrorMissingParen || code == RE2::ErrorUnexpectedParen;
+        ret_error->too_large = code == RE2::ErrorPatternTooLarge;
         ret_error->piece = re->error_arg().data();
         ret_error->piece_n = code == RE2::ErrorTrailingBackslash ? 0 : re->error_arg().size();
     }

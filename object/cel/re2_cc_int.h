@@ -11,6 +11,7 @@ extern "C" {
 struct cel_re2_error {
     const char *words; // Go's; NULL: the library is missing or memory ran out
     bool whole;        // Go shows the whole pattern
+    bool too_large;
     const char *piece; // as long as the pattern is not freed
     size_t piece_n;
 };

@@ -9,6 +9,10 @@ void *cel_regex_new(struct kl_str pattern, struct kl_arena *a, struct kl_str *re
     struct kl_str shown = pattern;
     bool ok;
     void *re = cel_re2_new(pattern.p, pattern.n, &ok, &error);
+    if ((ok || (error.words && error.too_large)) && cel_regex_is_deep(pattern)) {
+        ok = false;
+        error = (struct cel_re2_error){.words = "expression nests too deeply", .whole = true};
+    }
     if (ok)
         return re;
     if (!error.words) {

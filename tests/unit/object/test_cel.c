@@ -11,6 +11,7 @@
 #include <pthread.h>
 
 #include "object/cel/cel.h"
+#include "object/cel/re2_int.h"
 #include "object/json.h"
 #include "object/schema.h"
 
@@ -477,6 +478,63 @@ static void deep_trees_are_no_trap(void **state)
     free_bench(b);
 }
 
+static struct kl_str repeated(struct kl_arena *a, const char *head, const char *middle,
+                              const char *tail, int n)
+{
+    struct kl_buf b;
+    kl_buf_init(&b, 1 << 20);
+    for (int i = 0; i < n; i++)
+        kl_buf_puts(&b, kl_str(head));
+    kl_buf_puts(&b, kl_str(middle));
+    for (int i = 0; i < n; i++)
+        kl_buf_puts(&b, kl_str(tail));
+    struct kl_str text = kl_arena_dup(a, kl_buf_str(&b));
+    kl_buf_fini(&b);
+    return text;
+}
+
+// regexp.Compile of Go 1.26: `least` repetitions are too deep, one less is not.
+static void patterns_are_as_deep_as_in_go(void **state)
+{
+    static const struct {
+        const char *head, *middle, *tail;
+        int least; // 0: none of 4,000
+    } shapes[] = {{"(", "a", ")", 1000},
+                  {"(?:", "a", ")*", 1000},
+                  {"(?:", "a", ")", 0},
+                  {"(x", "", ")", 501},
+                  {"(?:x|", "yz", ")", 0},
+                  {"(?:x|", "y", ")+", 501},
+                  {"(?:(?:", "a", "*)+)", 500},
+                  {"[(]", "", "", 0},
+                  {"[]([:alpha:]*)]", "", "", 0},
+                  {"\\Q(((\\E", "", "", 0},
+                  {"\\(\\x{28}\\050\\x28\\pL", "", "", 0},
+                  {"(?i:", "a", "b)?", 501},
+                  {"(?P<n>", "a", ")", 1000},
+                  {"(?:", "\\d", "){1}", 1000},
+                  {"((x)", "y", "|z)", 333}};
+    struct kl_arena a;
+    struct kl_str why;
+    kl_arena_init(&a, 0);
+    for (size_t i = 0; i < KL_COUNT(shapes); i++) {
+        int n = shapes[i].least ? shapes[i].least : 4000;
+        for (int k = n - 1; k <= n; k++) {
+            struct kl_str p = repeated(&a, shapes[i].head, shapes[i].middle, shapes[i].tail, k);
+            if (cel_regex_is_deep(p) != (shapes[i].least && k == n))
+                fail_msg("%s * %d", shapes[i].head, k);
+        }
+    }
+    struct kl_str deep = repeated(&a, "(", "a", ")", 1000);
+    assert_null(cel_regex_new(deep, &a, &why));
+    assert_true(
+        kl_str_starts(why, KL_STR("error parsing regexp: expression nests too deeply: `((")));
+    void *re = cel_regex_new(repeated(&a, "(", "a", ")", 999), &a, &why);
+    assert_non_null(re);
+    cel_regex_free(re);
+    kl_arena_fini(&a);
+}
+
 static const struct kl_cel_program *shared;
 
 static void *evaluate_often(void *arg)
@@ -561,6 +619,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(typed_trees_read_as_json),
         cmocka_unit_test(limits_hold),
         cmocka_unit_test(deep_trees_are_no_trap),
+        cmocka_unit_test(patterns_are_as_deep_as_in_go),
         cmocka_unit_test(threads_share_a_program),
         cmocka_unit_test(programs_know_their_variables),
     };
