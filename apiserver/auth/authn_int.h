@@ -148,6 +148,8 @@ int kl_account_token(struct kl_token_ask *t, struct kl_user **ret, struct kl_err
 int kl_bootstrap_token(struct kl_token_ask *t, struct kl_user **ret, struct kl_error *err);
 int kl_oidc_token(struct kl_token_ask *t, struct kl_user **ret, struct kl_error *err);
 int kl_webhook_token(struct kl_token_ask *t, struct kl_user **ret, struct kl_error *err);
+// A TokenReview that the webhook answered with; out->code when it is none.
+void kl_token_review_read(struct kl_reply *out, struct kl_str body, int64_t ttl_ms);
 void kl_oidc_loop_fini(struct kl_api_loop *al);
 // All of them in upstream's order. `audiences` NULL: the server's. *ret_audiences (may be NULL):
 // those of them that the token has, in the arena. KL_EUNAUTHORIZED with upstream's words; ask as

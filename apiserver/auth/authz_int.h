@@ -69,6 +69,8 @@ bool kl_authorize_explain(struct kl_api_loop *al, struct kl_arena *a, const stru
 enum kl_decision kl_webhook_authorize(struct kl_api_loop *al, struct kl_arena *a,
                                       const struct kl_authorizer *z, const struct kl_attrs *t,
                                       struct kl_verdict *v);
+// A SubjectAccessReview that a webhook answered with; out->code when it is none.
+void kl_access_review_read(const struct kl_authorizer *z, struct kl_reply *out, struct kl_str body);
 
 // As Go's %q for what is printable; the rest is escaped.
 struct kl_str kl_quoted(struct kl_arena *a, struct kl_str s);

@@ -243,11 +243,25 @@ static void read_status(const struct kl_authorizer *z, const struct kl_value *st
     out->until_ms = ttl > 0 ? kl_mono_ms() + ttl : 0;
 }
 
+void kl_access_review_read(const struct kl_authorizer *z, struct kl_reply *out, struct kl_str body)
+{
+    struct kl_value root;
+    struct kl_error why;
+    struct kl_str copy = kl_arena_dup(&out->arena, body);
+    const struct kl_value *status = copy.p && !kl_json_parse(&out->arena, copy, NULL, &root, &why)
+                                        ? kl_map_value(&root, KL_STR("status"))
+                                        : NULL;
+    out->decision = z->deny_on_failure ? KL_DENY : KL_NO_OPINION;
+    if (!kl_is(status, KL_MAP))
+        fail(out, KL_EPROTO, "webhook's answer is no SubjectAccessReview");
+    else
+        read_status(z, status, out);
+}
+
 static void read_answer(struct kl_query *q, int http, struct kl_str body,
                         const struct kl_error *err, struct kl_reply *out)
 {
     const struct question *x = kl_query_arg(q);
-    struct kl_value root;
     struct kl_error why;
     out->decision = x->z->deny_on_failure ? KL_DENY : KL_NO_OPINION;
     if (http < 0) {
@@ -256,15 +270,7 @@ static void read_answer(struct kl_query *q, int http, struct kl_str body,
         kl_error_set(&why, KL_EUNAVAILABLE, "webhook %.*s answered %d", KL_PRI(x->z->name), http);
         fail(out, why.code, why.msg);
     } else {
-        struct kl_str copy = kl_arena_dup(&out->arena, body);
-        const struct kl_value *status =
-            copy.p && !kl_json_parse(&out->arena, copy, NULL, &root, &why)
-                ? kl_map_value(&root, KL_STR("status"))
-                : NULL;
-        if (!kl_is(status, KL_MAP))
-            fail(out, KL_EPROTO, "webhook's answer is no SubjectAccessReview");
-        else
-            read_status(x->z, status, out);
+        kl_access_review_read(x->z, out, body);
     }
     if (out->code)
         kl_log(KL_LOG_WARN, "apiserver", "authorization webhook=%.*s: %.*s", KL_PRI(x->z->name),

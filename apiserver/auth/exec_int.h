@@ -60,3 +60,6 @@ void kl_exec_refresh(struct kl_exec *x, const struct kl_exec_cred *refused);
 
 // ---- exec_run.c, on the thread: one run, and what its output says. Negative: nothing was got.
 int kl_exec_run(struct kl_exec *x, struct kl_exec_cred **ret, struct kl_error *err);
+// An ExecCredential of that version into `c`, which is empty; on failure some of it may be there.
+int kl_exec_read_output(struct kl_arena *a, struct kl_str text, const char *api_version,
+                        struct kl_exec_cred *c, struct kl_error *err);

@@ -247,8 +247,8 @@ static int read_status(const struct kl_value *status, struct kl_exec_cred *c, st
     return 0;
 }
 
-static int read_output(const struct kl_exec *x, struct kl_arena *a, struct kl_str text,
-                       struct kl_exec_cred *c, struct kl_error *err)
+int kl_exec_read_output(struct kl_arena *a, struct kl_str text, const char *api_version,
+                        struct kl_exec_cred *c, struct kl_error *err)
 {
     struct kl_value v = {0};
     struct kl_error hidden = {0}; // it may quote what it does not understand
@@ -267,11 +267,11 @@ static int read_output(const struct kl_exec *x, struct kl_arena *a, struct kl_st
                             "decoding stdout: no kind \"%.*s\" is registered for version \"%.*s\"",
                             kind.n > 64 ? 64 : (int)kind.n, kind.p,
                             version.n > 64 ? 64 : (int)version.n, version.p);
-    if (!kl_str_eqz(version, x->api_version))
+    if (!kl_str_eqz(version, api_version))
         return kl_error_set(err, KL_EUNAVAILABLE,
                             "exec plugin is configured to use API version %s, plugin returned "
                             "version %.*s",
-                            x->api_version, KL_PRI(version));
+                            api_version, KL_PRI(version));
     return read_status(kl_map_value(&v, KL_STR("status")), c, err);
 }
 
@@ -291,7 +291,7 @@ int kl_exec_run(struct kl_exec *x, struct kl_exec_cred **ret, struct kl_error *e
     kl_arena_init(&a, 16 * (size_t)OUTPUT_MAX_BYTES);
     int rc = run(x, terminal, &out, err);
     if (!rc)
-        rc = read_output(x, &a, kl_buf_str(&out), c, err);
+        rc = kl_exec_read_output(&a, kl_buf_str(&out), x->api_version, c, err);
     if (out.n)
         OPENSSL_cleanse(out.p, out.n);
     kl_buf_fini(&out);

@@ -31,6 +31,9 @@ int kl_oidc_verify(struct kl_token_ask *t, struct kl_authn_cache *c, size_t i, s
 int kl_oidc_check_signature(struct kl_token_ask *t, struct kl_authn_cache *c, size_t i,
                             struct kl_str issuer, const struct kl_jwt *jwt, struct kl_error *err);
 void kl_oidc_keys_drop(struct kl_oidc_loop *l);
+// An issuer's discovery document (OpenID Connect Discovery 1.0, 4.2). KL_EPROTO.
+int kl_oidc_discovery_read(struct kl_arena *a, struct kl_str body, struct kl_str issuer,
+                           struct kl_str *ret_jwks_uri, struct kl_error *err);
 
 // ---- oidc_distributed.c: puts the claim of groups in `claims` when the token says that it is
 // elsewhere. 0, KL_EUNAUTHORIZED or KL_EAGAIN.

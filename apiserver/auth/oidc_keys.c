@@ -95,13 +95,12 @@ static void fail(struct fetch *f, struct kl_reply *out, const struct kl_error *e
     out->until_ms = kl_mono_ms() + KEEP_FAILED_MS;
 }
 
-// What discovery says; the keys are elsewhere.
-static int read_discovery(struct fetch *f, struct kl_query *q, struct kl_str body,
-                          struct kl_reply *out, struct kl_error *err)
+int kl_oidc_discovery_read(struct kl_arena *a, struct kl_str body, struct kl_str want,
+                           struct kl_str *ret_jwks_uri, struct kl_error *err)
 {
     struct kl_value root;
-    struct kl_str copy = kl_arena_dup(&out->arena, body), want = issuer_of(f);
-    if (!copy.p || kl_json_parse(&out->arena, copy, NULL, &root, err) || root.kind != KL_MAP)
+    struct kl_str copy = kl_arena_dup(a, body);
+    if (!copy.p || kl_json_parse(a, copy, NULL, &root, err) || root.kind != KL_MAP)
         return kl_error_set(err, KL_EPROTO, "discovery: the answer is not JSON");
     struct kl_str issuer = kl_text(kl_map_value(&root, KL_STR("issuer"))),
                   uri = kl_text(kl_map_value(&root, KL_STR("jwks_uri")));
@@ -112,7 +111,19 @@ static int read_discovery(struct fetch *f, struct kl_query *q, struct kl_str bod
                             KL_PRI(want), KL_PRI(issuer));
     if (!uri.n)
         return kl_error_set(err, KL_EPROTO, "provider did not return JWKS URL");
-    int rc = kl_remote_beside(f->conf->jwt[f->i].discovery, uri, (struct kl_str){0}, &f->jwks, err);
+    *ret_jwks_uri = uri;
+    return 0;
+}
+
+// What discovery says; the keys are elsewhere.
+static int read_discovery(struct fetch *f, struct kl_query *q, struct kl_str body,
+                          struct kl_reply *out, struct kl_error *err)
+{
+    struct kl_str uri;
+    int rc = kl_oidc_discovery_read(&out->arena, body, issuer_of(f), &uri, err);
+    if (rc)
+        return rc;
+    rc = kl_remote_beside(f->conf->jwt[f->i].discovery, uri, (struct kl_str){0}, &f->jwks, err);
     if (!rc && (rc = kl_query_follow(q, f->jwks)))
         kl_error_set(err, rc, "discovery goes in circles");
     return rc;

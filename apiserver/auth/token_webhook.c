@@ -72,11 +72,24 @@ static void read_status(struct kl_reply *out, const struct kl_value *status, int
     out->known = true;
 }
 
+void kl_token_review_read(struct kl_reply *out, struct kl_str body, int64_t ttl_ms)
+{
+    struct kl_value root;
+    struct kl_error why;
+    struct kl_str copy = kl_arena_dup(&out->arena, body);
+    const struct kl_value *status = copy.p && !kl_json_parse(&out->arena, copy, NULL, &root, &why)
+                                        ? kl_map_value(&root, KL_STR("status"))
+                                        : NULL;
+    if (!kl_is(status, KL_MAP))
+        fail(out, KL_EPROTO, KL_STR("webhook's answer is no TokenReview"));
+    else
+        read_status(out, status, ttl_ms);
+}
+
 static void read_answer(struct kl_query *q, int http, struct kl_str body,
                         const struct kl_error *err, struct kl_reply *out)
 {
     struct kl_api_loop *al = kl_query_loop(q);
-    struct kl_value root;
     struct kl_error why;
     if (http < 0) {
         fail(out, http, kl_str(err->msg));
@@ -84,15 +97,7 @@ static void read_answer(struct kl_query *q, int http, struct kl_str body,
         kl_error_set(&why, KL_EUNAVAILABLE, "webhook answered %d", http);
         fail(out, why.code, kl_str(why.msg));
     } else {
-        struct kl_str copy = kl_arena_dup(&out->arena, body);
-        const struct kl_value *status =
-            copy.p && !kl_json_parse(&out->arena, copy, NULL, &root, &why)
-                ? kl_map_value(&root, KL_STR("status"))
-                : NULL;
-        if (!copy.p || !kl_is(status, KL_MAP))
-            fail(out, KL_EPROTO, KL_STR("webhook's answer is no TokenReview"));
-        else
-            read_status(out, status, al->srv->authn->settings->token_webhook_cache_ttl_ms);
+        kl_token_review_read(out, body, al->srv->authn->settings->token_webhook_cache_ttl_ms);
     }
     if (out->code)
         kl_log(KL_LOG_WARN, "apiserver", "token webhook: %.*s", KL_PRI(out->text));

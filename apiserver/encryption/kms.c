@@ -4,6 +4,7 @@
 // else waits for answers on a condition.
 #include "apiserver/encryption/kms.h"
 #include "apiserver/encryption/box.h"
+#include "apiserver/encryption/kms_message.h"
 #include "base/clock.h"
 #include "base/cond.h"
 #include "base/log.h"
@@ -11,9 +12,7 @@
 #include "base/map.h"
 #include "base/rand.h"
 #include "net/grpc.h"
-#include "net/proto.h"
 #include <openssl/crypto.h>
-#include <openssl/sha.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,83 +22,9 @@ enum {
     PROBE_BAD_MS = 10 * 1000,
     GOOD_FOR_MS = 3 * 60 * 1000, // a seed may seal for that long after the last good Status
     MAX_SEEDS = 1024,
-    MAX_KEY_ID = 1024,
-    MAX_SOURCE = 1024,
-    MAX_ANNOTATIONS = 32 * 1024,
-    MAX_REPLY = 1 << 20,
     REFUSE_MS = 10 * 1000, // what could not be opened is not asked for again that long
     MAX_FAILED = 64,
 };
-
-// ---- messages (kms/apis/v2, kmsv2/v2)
-
-#define FIELD(n, kind, type, member)                                                               \
-    {                                                                                              \
-        n, kind, 0, offsetof(struct type, member), 0, 0, NULL                                      \
-    }
-#define FIELD_MAP(n, type, member)                                                                 \
-    {                                                                                              \
-        n, KL_PROTO_MAP, 0, offsetof(struct type, member), offsetof(struct type, n_##member),      \
-            sizeof(struct kl_proto_kv), NULL                                                       \
-    }
-#define MESSAGE(type, fields, repeated)                                                            \
-    static const struct kl_proto_desc type##_desc = {                                              \
-        #type, fields, sizeof fields / sizeof fields[0], sizeof(struct type), repeated, 0}
-
-struct status {
-    struct kl_str version, healthz, key_id;
-};
-static const struct kl_proto_field status_fields[] = {FIELD(1, KL_PROTO_STRING, status, version),
-                                                      FIELD(2, KL_PROTO_STRING, status, healthz),
-                                                      FIELD(3, KL_PROTO_STRING, status, key_id)};
-MESSAGE(status, status_fields, 0);
-
-struct encrypt {
-    struct kl_str plaintext, uid;
-};
-static const struct kl_proto_field encrypt_fields[] = {
-    FIELD(1, KL_PROTO_STRING, encrypt, plaintext), FIELD(2, KL_PROTO_STRING, encrypt, uid)};
-MESSAGE(encrypt, encrypt_fields, 0);
-
-struct encrypted {
-    struct kl_str ciphertext, key_id;
-    struct kl_proto_kv *annotations;
-    size_t n_annotations;
-};
-static const struct kl_proto_field encrypted_fields[] = {
-    FIELD(1, KL_PROTO_STRING, encrypted, ciphertext), FIELD(2, KL_PROTO_STRING, encrypted, key_id),
-    FIELD_MAP(3, encrypted, annotations)};
-MESSAGE(encrypted, encrypted_fields, 1);
-
-struct decrypt {
-    struct kl_str ciphertext, uid, key_id;
-    struct kl_proto_kv *annotations;
-    size_t n_annotations;
-};
-static const struct kl_proto_field decrypt_fields[] = {
-    FIELD(1, KL_PROTO_STRING, decrypt, ciphertext), FIELD(2, KL_PROTO_STRING, decrypt, uid),
-    FIELD(3, KL_PROTO_STRING, decrypt, key_id), FIELD_MAP(4, decrypt, annotations)};
-MESSAGE(decrypt, decrypt_fields, 1);
-
-struct decrypted {
-    struct kl_str plaintext;
-};
-static const struct kl_proto_field decrypted_fields[] = {
-    FIELD(1, KL_PROTO_STRING, decrypted, plaintext)};
-MESSAGE(decrypted, decrypted_fields, 0);
-
-enum { SOURCE_KEY = 0, SOURCE_SEED = 1 };
-struct object {
-    struct kl_str data, key_id, source;
-    struct kl_proto_kv *annotations;
-    size_t n_annotations;
-    int32_t source_type;
-};
-static const struct kl_proto_field object_fields[] = {
-    FIELD(1, KL_PROTO_STRING, object, data), FIELD(2, KL_PROTO_STRING, object, key_id),
-    FIELD(3, KL_PROTO_STRING, object, source), FIELD_MAP(4, object, annotations),
-    FIELD(5, KL_PROTO_INT32, object, source_type)};
-MESSAGE(object, object_fields, 1);
 
 // ---- the channel
 
@@ -110,7 +35,7 @@ struct seed {
 
 // A seed that the plug-in would not open.
 struct failed {
-    unsigned char id[SHA256_DIGEST_LENGTH];
+    unsigned char id[KL_KMS_ID_BYTES];
     int64_t until_ms;
     int code;
     char why[200];
@@ -135,7 +60,7 @@ struct kl_kms {
     bool has_state;
     unsigned char seed[32];
     struct kl_buf head; // EncryptedObject without its data, encoded
-    char key_id[MAX_KEY_ID + 1];
+    char key_id[KL_KMS_KEY_ID_MAX + 1];
     int64_t good_until_ms;
     struct kl_error err;              // of the last probe
     struct failed failed[MAX_FAILED]; // a ring
@@ -148,41 +73,10 @@ bool kl_kms_is(const struct kl_kms *k, struct kl_str name, struct kl_str endpoin
     return kl_str_eqz(name, k->name) && kl_str_eqz(endpoint, k->endpoint);
 }
 
-static struct kl_bytes *encode(const struct kl_proto_desc *d, const void *m)
-{
-    struct kl_buf b;
-    kl_buf_init(&b, MAX_REPLY);
-    kl_proto_encode(&b, d, m);
-    struct kl_bytes *out = kl_bytes_from_buf(&b);
-    if (b.p)
-        OPENSSL_cleanse(b.p, b.n);
-    kl_buf_fini(&b);
-    return out;
-}
-
-static void make_uid(char uid[37])
-{
-    kl_uuid(uid);
-}
-
-static bool source_key(const struct object *o, unsigned char ret[SHA256_DIGEST_LENGTH])
-{
-    struct kl_buf b;
-    struct object bare = *o;
-    bare.data = KL_STR("");
-    kl_buf_init(&b, 1 << 20);
-    kl_proto_encode(&b, &object_desc, &bare);
-    bool ok = !b.err;
-    SHA256((const unsigned char *)(b.p ? b.p : ""), b.n, ret);
-    kl_buf_fini(&b);
-    return ok;
-}
-
 // With mu held.
-static void remember(struct kl_kms *k, const unsigned char id[SHA256_DIGEST_LENGTH],
-                     struct kl_str key)
+static void remember(struct kl_kms *k, const unsigned char id[KL_KMS_ID_BYTES], struct kl_str key)
 {
-    struct kl_str at = {(const char *)id, SHA256_DIGEST_LENGTH};
+    struct kl_str at = {(const char *)id, KL_KMS_ID_BYTES};
     if (k->seeds.n >= MAX_SEEDS) { // more servers have started than are worth keeping
         KL_MAP_EACH (&k->seeds, e) {
             OPENSSL_cleanse(e->value, sizeof(struct seed));
@@ -210,7 +104,7 @@ static void remember(struct kl_kms *k, const unsigned char id[SHA256_DIGEST_LENG
 
 // Who asks is a server's loop, and waits: so a plug-in that is known to be away, or that just would
 // not open this seed, is not asked. With mu held.
-static int refuse(const struct kl_kms *k, const unsigned char id[SHA256_DIGEST_LENGTH],
+static int refuse(const struct kl_kms *k, const unsigned char id[KL_KMS_ID_BYTES],
                   struct kl_error *err)
 {
     int64_t now = kl_mono_ms();
@@ -219,14 +113,14 @@ static int refuse(const struct kl_kms *k, const unsigned char id[SHA256_DIGEST_L
     if (now < k->silent.until_ms)
         return kl_error_set(err, k->silent.code, "%s", k->silent.why);
     for (size_t i = 0; i < MAX_FAILED; i++)
-        if (now < k->failed[i].until_ms && !memcmp(k->failed[i].id, id, SHA256_DIGEST_LENGTH))
+        if (now < k->failed[i].until_ms && !memcmp(k->failed[i].id, id, KL_KMS_ID_BYTES))
             return kl_error_set(err, k->failed[i].code, "%s", k->failed[i].why);
     return 0;
 }
 
 // With mu held.
-static void remember_failure(struct kl_kms *k, const unsigned char id[SHA256_DIGEST_LENGTH],
-                             bool silent, const struct kl_error *err)
+static void remember_failure(struct kl_kms *k, const unsigned char id[KL_KMS_ID_BYTES], bool silent,
+                             const struct kl_error *err)
 {
     struct failed *f = silent ? &k->silent : &k->failed[k->next_failed++ % MAX_FAILED];
     memcpy(f->id, id, sizeof f->id);
@@ -264,12 +158,20 @@ static void fail_probe(struct kl_kms *k, const char *why)
     end_probe(k, &err);
 }
 
-static bool annotations_fit(const struct kl_proto_kv *kv, size_t n)
+// With the plug-in's answer the seed may seal.
+static void take_seed(struct kl_kms *k, const struct kl_kms_object *o,
+                      const unsigned char id[KL_KMS_ID_BYTES])
 {
-    size_t total = 0;
-    for (size_t i = 0; i < n; i++)
-        total += kv[i].key.n + kv[i].value.n;
-    return total <= MAX_ANNOTATIONS;
+    pthread_mutex_lock(&k->mu);
+    kl_buf_clear(&k->head);
+    kl_kms_object_write(&k->head, o);
+    memcpy(k->seed, k->next_seed, sizeof k->seed);
+    memcpy(k->key_id, o->key_id.p, o->key_id.n);
+    k->key_id[o->key_id.n] = 0;
+    remember(k, id, (struct kl_str){(char *)k->seed, sizeof k->seed});
+    k->good_until_ms = kl_mono_ms() + GOOD_FOR_MS;
+    k->has_state = true;
+    pthread_mutex_unlock(&k->mu);
 }
 
 static void on_encrypted(void *arg, enum kl_grpc_code code, struct kl_str reply,
@@ -278,40 +180,14 @@ static void on_encrypted(void *arg, enum kl_grpc_code code, struct kl_str reply,
     struct kl_kms *k = arg;
     struct kl_arena a;
     struct kl_error bad = {0};
-    void *m;
-    unsigned char id[SHA256_DIGEST_LENGTH];
-    kl_arena_init(&a, MAX_REPLY);
+    struct kl_kms_object o;
+    unsigned char id[KL_KMS_ID_BYTES];
+    kl_arena_init(&a, KL_KMS_REPLY_MAX);
     const char *why = code ? err->msg : NULL;
-    if (!why && kl_proto_decode(&a, &encrypted_desc, reply, &m, &bad))
+    if (!why && kl_kms_read_encrypted(&a, reply, &o, id, &bad))
         why = bad.msg;
-    if (!why) {
-        const struct encrypted *e = m;
-        struct object o = {.key_id = e->key_id,
-                           .source = e->ciphertext,
-                           .annotations = e->annotations,
-                           .n_annotations = e->n_annotations,
-                           .source_type = SOURCE_SEED};
-        if (!o.source.n || o.source.n > MAX_SOURCE)
-            why = "failed to validate encrypted DEK source: it is empty or too long";
-        else if (!o.key_id.n || o.key_id.n > MAX_KEY_ID)
-            why = "failed to validate key id: it is empty or too long";
-        else if (!annotations_fit(o.annotations, o.n_annotations))
-            why = "failed to validate annotations: they are too long";
-        else if (!source_key(&o, id))
-            why = "out of memory";
-        if (!why) {
-            pthread_mutex_lock(&k->mu);
-            kl_buf_clear(&k->head);
-            kl_proto_encode(&k->head, &object_desc, &o);
-            memcpy(k->seed, k->next_seed, sizeof k->seed);
-            memcpy(k->key_id, o.key_id.p, o.key_id.n);
-            k->key_id[o.key_id.n] = 0;
-            remember(k, id, (struct kl_str){(char *)k->seed, sizeof k->seed});
-            k->good_until_ms = kl_mono_ms() + GOOD_FOR_MS;
-            k->has_state = true;
-            pthread_mutex_unlock(&k->mu);
-        }
-    }
+    if (!why)
+        take_seed(k, &o, id);
     OPENSSL_cleanse(k->next_seed, sizeof k->next_seed);
     if (why)
         fail_probe(k, why);
@@ -320,15 +196,14 @@ static void on_encrypted(void *arg, enum kl_grpc_code code, struct kl_str reply,
     kl_arena_fini(&a);
 }
 
-static void call(struct kl_kms *k, const char *method, const struct kl_proto_desc *d, const void *m,
+// Takes the request; NULL: an empty one.
+static void call(struct kl_kms *k, const char *method, struct kl_bytes *request,
                  kl_grpc_done_cb done)
 {
     struct kl_error err = {0};
     struct kl_grpc_call *c;
-    struct kl_bytes *b = d ? encode(d, m) : NULL;
-    int rc = d && !b ? kl_error_set(&err, KL_ENOMEM, "out of memory")
-                     : kl_grpc_unary(k->grpc, method, b, k->timeout_ms, done, k, &c, &err);
-    kl_bytes_unref(b);
+    int rc = kl_grpc_unary(k->grpc, method, request, k->timeout_ms, done, k, &c, &err);
+    kl_bytes_unref(request);
     if (rc)
         fail_probe(k, err.msg);
 }
@@ -339,26 +214,18 @@ static void on_status(void *arg, enum kl_grpc_code code, struct kl_str reply,
     struct kl_kms *k = arg;
     struct kl_arena a;
     struct kl_error bad = {0};
-    void *m;
-    char uid[37];
-    kl_arena_init(&a, MAX_REPLY);
+    struct kl_str key_id;
+    kl_arena_init(&a, KL_KMS_REPLY_MAX);
     const char *why = code ? err->msg : NULL;
-    if (!why && kl_proto_decode(&a, &status_desc, reply, &m, &bad))
+    if (!why && kl_kms_read_status(&a, reply, &key_id, &bad))
         why = bad.msg;
-    const struct status *s = why ? NULL : m;
-    if (s && !kl_str_eqz(s->healthz, "ok"))
-        why = kl_arena_printf(&a, "got unexpected healthz status: %.*s", KL_PRI(s->healthz)).p;
-    else if (s && !kl_str_eqz(s->version, "v2") && !kl_str_eqz(s->version, "v2beta1"))
-        why = kl_arena_printf(&a, "expected KMSv2 API version v2, got %.*s", KL_PRI(s->version)).p;
-    else if (s && (!s->key_id.n || s->key_id.n > MAX_KEY_ID))
-        why = "got an empty key_id, or one that is too long";
     if (why) {
         fail_probe(k, why);
         kl_arena_fini(&a);
         return;
     }
     pthread_mutex_lock(&k->mu);
-    bool same = k->has_state && kl_str_eqz(s->key_id, k->key_id);
+    bool same = k->has_state && kl_str_eqz(key_id, k->key_id);
     if (same)
         k->good_until_ms = kl_mono_ms() + GOOD_FOR_MS;
     pthread_mutex_unlock(&k->mu);
@@ -368,10 +235,12 @@ static void on_status(void *arg, enum kl_grpc_code code, struct kl_str reply,
         return;
     }
     kl_rand_bytes(k->next_seed, sizeof k->next_seed);
-    make_uid(uid);
-    struct encrypt e = {.plaintext = {(char *)k->next_seed, sizeof k->next_seed},
-                        .uid = kl_str(uid)};
-    call(k, "/v2.KeyManagementService/Encrypt", &encrypt_desc, &e, on_encrypted);
+    struct kl_bytes *request =
+        kl_kms_write_encrypt((struct kl_str){(char *)k->next_seed, sizeof k->next_seed});
+    if (request)
+        call(k, "/v2.KeyManagementService/Encrypt", request, on_encrypted);
+    else
+        fail_probe(k, "out of memory");
 }
 
 static void probe(struct kl_kms *k)
@@ -380,7 +249,7 @@ static void probe(struct kl_kms *k)
         return;
     k->probing = true;
     kl_grpc_reset_backoff(k->grpc);
-    call(k, "/v2.KeyManagementService/Status", NULL, NULL, on_status);
+    call(k, "/v2.KeyManagementService/Status", NULL, on_status);
 }
 
 static void on_timer(uv_timer_t *t)
@@ -407,8 +276,7 @@ struct ask {
     bool done, silent;
     int code;
     struct kl_error err;
-    unsigned char key[32];
-    size_t n;
+    unsigned char key[KL_KMS_SEED_BYTES];
 };
 
 static void answer(struct ask *q, int code, const struct kl_error *err)
@@ -428,22 +296,13 @@ static void on_decrypted(void *arg, enum kl_grpc_code code, struct kl_str reply,
     struct ask *q = arg;
     struct kl_arena a;
     struct kl_error bad = {0};
-    void *m;
     if (code) {
         q->silent = code == KL_GRPC_DEADLINE_EXCEEDED || code == KL_GRPC_UNAVAILABLE;
         answer(q, KL_EUNAVAILABLE, err);
         return;
     }
-    kl_arena_init(&a, MAX_REPLY);
-    int rc = kl_proto_decode(&a, &decrypted_desc, reply, &m, &bad);
-    if (!rc) {
-        struct kl_str p = ((struct decrypted *)m)->plaintext;
-        if (p.n != 32)
-            rc = kl_error_set(&bad, KL_ECORRUPT, "invalid seed length %zu used for key generation",
-                              p.n);
-        else
-            memcpy(q->key, p.p, q->n = p.n);
-    }
+    kl_arena_init(&a, KL_KMS_REPLY_MAX);
+    int rc = kl_kms_read_decrypted(&a, reply, q->key, &bad);
     kl_arena_fini(&a);
     answer(q, rc, &bad);
 }
@@ -459,18 +318,11 @@ static void run_ask(struct kl_task *t)
         answer(q, rc, &err);
 }
 
-static int decrypt_source(struct kl_kms *k, const struct object *o,
-                          const unsigned char id[SHA256_DIGEST_LENGTH], struct seed *ret,
+static int decrypt_source(struct kl_kms *k, const struct kl_kms_object *o,
+                          const unsigned char id[KL_KMS_ID_BYTES], struct seed *ret,
                           struct kl_error *err)
 {
-    char uid[37];
-    make_uid(uid);
-    struct decrypt d = {.ciphertext = o->source,
-                        .uid = kl_str(uid),
-                        .key_id = o->key_id,
-                        .annotations = o->annotations,
-                        .n_annotations = o->n_annotations};
-    struct ask q = {.task.run = run_ask, .k = k, .request = encode(&decrypt_desc, &d)};
+    struct ask q = {.task.run = run_ask, .k = k, .request = kl_kms_write_decrypt(o)};
     if (!q.request)
         return kl_error_set(err, KL_ENOMEM, "out of memory");
     pthread_mutex_lock(&k->mu);
@@ -490,8 +342,8 @@ static int decrypt_source(struct kl_kms *k, const struct object *o,
     kl_bytes_unref(q.request);
     if (rc)
         return rc;
-    memcpy(ret->key, q.key, q.n);
-    ret->n = q.n;
+    memcpy(ret->key, q.key, sizeof q.key);
+    ret->n = sizeof q.key;
     OPENSSL_cleanse(q.key, sizeof q.key);
     return 0;
 }
@@ -500,34 +352,29 @@ int kl_kms_open(struct kl_kms *k, struct kl_str context, struct kl_str sealed, s
                 bool *ret_stale, struct kl_error *err)
 {
     struct kl_arena a;
-    void *m;
-    unsigned char id[SHA256_DIGEST_LENGTH];
+    struct kl_kms_object o;
+    unsigned char id[KL_KMS_ID_BYTES];
     struct seed seed = {.n = 0};
     kl_arena_init(&a, 1 << 20);
-    int rc = kl_proto_decode(&a, &object_desc, sealed, &m, err);
-    const struct object *o = m;
-    if (!rc && (!o->data.n || !o->source.n || o->source.n > MAX_SOURCE || !o->key_id.n ||
-                o->key_id.n > MAX_KEY_ID || o->source_type < SOURCE_KEY ||
-                o->source_type > SOURCE_SEED || !source_key(o, id)))
-        rc = kl_error_set(err, KL_ECORRUPT, "the encrypted object is damaged");
+    int rc = kl_kms_object_read(&a, sealed, &o, id, err);
     if (!rc) {
         pthread_mutex_lock(&k->mu);
         const struct seed *have =
             kl_map_get(&k->seeds, (struct kl_str){(const char *)id, sizeof id});
         if (have)
             seed = *have;
-        *ret_stale =
-            k->has_state && (!kl_str_eqz(o->key_id, k->key_id) || o->source_type != SOURCE_SEED);
+        *ret_stale = k->has_state &&
+                     (!kl_str_eqz(o.key_id, k->key_id) || o.source_type != KL_KMS_SOURCE_SEED);
         pthread_mutex_unlock(&k->mu);
-        if (!have && !(rc = decrypt_source(k, o, id, &seed, err))) {
+        if (!have && !(rc = decrypt_source(k, &o, id, &seed, err))) {
             pthread_mutex_lock(&k->mu);
             remember(k, id, (struct kl_str){(char *)seed.key, seed.n});
             pthread_mutex_unlock(&k->mu);
         }
     }
     if (!rc)
-        rc = kl_box_open(o->source_type == SOURCE_SEED ? KL_BOX_SEED : KL_BOX_AESGCM,
-                         (struct kl_str){(char *)seed.key, seed.n}, context, o->data, out, err);
+        rc = kl_box_open(o.source_type == KL_KMS_SOURCE_SEED ? KL_BOX_SEED : KL_BOX_AESGCM,
+                         (struct kl_str){(char *)seed.key, seed.n}, context, o.data, out, err);
     OPENSSL_cleanse(&seed, sizeof seed);
     kl_arena_fini(&a);
     return rc;
@@ -572,8 +419,8 @@ int kl_kms_seal(struct kl_kms *k, struct kl_str context, struct kl_str plain, st
                      err);
     OPENSSL_cleanse(seed, sizeof seed);
     if (!rc) { // fields of a message may stand in any order: the data behind the rest
-        struct object o = {.data = kl_buf_str(&data)};
-        kl_proto_encode(out, &object_desc, &o);
+        struct kl_kms_object o = {.data = kl_buf_str(&data)};
+        kl_kms_object_write(out, &o);
     }
     kl_buf_fini(&data);
     return rc;
@@ -596,7 +443,7 @@ static void run_begin(struct kl_task *t)
     struct kl_kms *k = KL_CONTAINER_OF(t, struct kl_kms, begin);
     struct kl_error err = {0};
     struct kl_grpc_opts o = {
-        .loop = k->loop, .target = k->endpoint, .max_message_bytes = MAX_REPLY};
+        .loop = k->loop, .target = k->endpoint, .max_message_bytes = KL_KMS_REPLY_MAX};
     uv_timer_init(kl_loop_uv(k->loop), &k->timer);
     k->timer.data = k;
     if (kl_grpc_new(&o, &k->grpc, &err)) {
