@@ -106,23 +106,38 @@ static int cmp_lease(const void *x, const void *y)
     return (a > b) - (a < b);
 }
 
+static int add_leases(struct kl_access *a, bool alarms, struct kl_access_lease **l, size_t *n,
+                      struct kl_error *err)
+{
+    struct kl_lease_req q = {.kind = KL_LEASE_LIST, .alarm = alarms};
+    int r = kl_store_run_lease(a->store, &q, err);
+    struct kl_access_lease *p = r ? NULL : realloc(*l, (*n + q.n + 1) * sizeof(*p));
+    if (!r && !p)
+        r = kl_error_set(err, KL_ENOMEM, "out of memory");
+    if (p)
+        *l = p;
+    for (size_t i = 0; p && i < q.n; i++)
+        p[(*n)++] = (struct kl_access_lease){q.ids[i], q.ttls_ms[i], q.lefts_ms[i]};
+    kl_lease_req_fini(&q);
+    return r;
+}
+
 int kl_access_leases(struct kl_access *a, struct kl_access_lease **ret, size_t *ret_n,
                      struct kl_error *err)
 {
-    struct kl_lease_req q = {.kind = KL_LEASE_LIST};
-    int r = kl_store_run_lease(a->store, &q, err);
-    struct kl_access_lease *l = r ? NULL : malloc((q.n + 1) * sizeof(*l));
-    if (!r && !l)
-        r = kl_error_set(err, KL_ENOMEM, "out of memory");
-    for (size_t i = 0; l && i < q.n; i++)
-        l[i] = (struct kl_access_lease){q.ids[i], q.ttls_ms[i], q.lefts_ms[i]};
-    if (l) {
-        qsort(l, q.n, sizeof(*l), cmp_lease);
-        *ret = l;
-        *ret_n = q.n;
+    struct kl_access_lease *l = NULL;
+    size_t n = 0;
+    int r = add_leases(a, false, &l, &n, err);
+    if (!r && kl_store_keeps_alarms(a->store))
+        r = add_leases(a, true, &l, &n, err);
+    if (r) {
+        free(l);
+        return r;
     }
-    kl_lease_req_fini(&q);
-    return r;
+    qsort(l, n, sizeof(*l), cmp_lease);
+    *ret = l;
+    *ret_n = n;
+    return 0;
 }
 
 int kl_access_head(struct kl_access *a, kl_rev *ret_rev, struct kl_error *err)

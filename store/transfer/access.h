@@ -28,7 +28,7 @@ int kl_access_view(struct kl_access *a, struct kl_view **ret_v, struct kl_error 
 struct kl_access_lease {
     int64_t id, ttl_ms, remaining_ms;
 };
-// All leases there are, by id; the caller frees.
+// All leases there are, alarms too (store/lease.h), by id; the caller frees.
 int kl_access_leases(struct kl_access *a, struct kl_access_lease **ret, size_t *ret_n,
                      struct kl_error *err);
 // The newest revision that anybody had written when this was called: an empty transaction.

@@ -66,6 +66,7 @@ static void whole_to(const char *to)
     ts_fill(from, 500, 3);
     ts_lease(from, 77, 100);
     ts_put(from, "/leased", "x", 77);
+    ts_lease(from, -9, KL_LEASE_MAX_TTL + KL_ALARM_CORRUPT); // an alarm
     ts_put_many(from, keys, 3, "together");
     ts_put_many(from, keys, 2, "again");
     ts_put(from, "/empty", "", 0);
@@ -78,6 +79,7 @@ static void whole_to(const char *to)
     assert_false(r.resumed);
     int64_t left = ts_lease_left(s, 77);
     assert_true(left > 90000 && left <= 100000);
+    assert_int_equal(kl_store_alarms(s), 1u << KL_ALARM_CORRUPT);
     kl_store_stop(s);
     kl_store_stop(from);
 }

@@ -59,6 +59,7 @@ static void restored(void **state)
     ts_fill(s, 3000, 2);
     ts_lease(s, 3, 500);
     ts_put(s, "/leased", "x", 3);
+    ts_lease(s, -4, KL_LEASE_MAX_TTL + KL_ALARM_NOSPACE); // an alarm
     write_snapshot(s, path, &info);
     assert_int_equal(info.rev, ts_rev(s));
     assert_string_equal(info.backend, "sqlite");
@@ -78,6 +79,7 @@ static void restored(void **state)
     kl_store_status(t, &status);
     assert_int_equal(status.compact_rev, status.rev); // every watch there was relists
     assert_true(ts_lease_left(t, 3) > 490000);
+    assert_int_equal(kl_store_alarms(t), 1u << KL_ALARM_NOSPACE);
     kl_store_stop(t);
     kl_store_stop(s);
 }

@@ -149,7 +149,8 @@ static void run_lease(struct kl_store *s, struct kl_lease_req *q)
 
 void ts_lease(struct kl_store *s, int64_t id, int64_t ttl_s)
 {
-    struct kl_lease_req q = {.kind = KL_LEASE_GRANT, .id = id, .ttl_s = ttl_s};
+    struct kl_lease_req q = {
+        .kind = KL_LEASE_GRANT, .id = id, .ttl_s = ttl_s, .alarm = ttl_s > KL_LEASE_MAX_TTL};
     run_lease(s, &q);
     assert_int_equal(q.code, 0);
 }
