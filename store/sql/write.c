@@ -25,6 +25,8 @@ static int commit(struct kl_backend *b, struct kl_sql_conn *c, const struct kl_s
     kl_fault_crash("sql.commit");
     int r = b->d->commit(c, m, err);
     kl_fault_crash("sql.committed");
+    if (!r && kl_fault_point("sql.commit.again"))
+        return kl_error_set(err, KL_EAGAIN, "injected: a commit is said to have failed");
     if (!r && kl_fault_point("sql.commit.after"))
         return kl_error_set(err, KL_EUNAVAILABLE, "injected: the answer to a commit was lost");
     return r;
@@ -113,7 +115,7 @@ static int find_conflict(struct kl_backend *b, struct kl_sql_conn *c, struct kl_
 struct attempt {
     int64_t deadline_ms;
     bool doubt;
-    bool again; // the database said that nothing was stored, and to try again
+    bool again; // the database said that nothing was stored, and to try again; not yet looked at
 };
 
 // The compare failed. A cluster of databases may have said that a batch was not stored which it
@@ -126,7 +128,10 @@ static int settle_conflict(struct kl_backend *b, struct kl_sql_conn *c, struct a
     a->doubt = r;
     if (r || *ret_stored)
         return r;
-    return find_conflict(b, c, err) ? err->code : KL_EAGAIN;
+    r = find_conflict(b, c, err) ? err->code : KL_EAGAIN;
+    if (r == KL_ECONFLICT)
+        a->again = false; // another batch has its place
+    return r;
 }
 
 // One round. KL_EAGAIN: another one is worth it.
@@ -143,7 +148,7 @@ static int try_write(struct kl_backend *b, struct attempt *a, struct kl_sql_comm
         if (!r && stored)
             return 0;
         if (!r)
-            a->doubt = false; // and never will be
+            a->doubt = a->again = false; // and never will be
     }
     if (!r) {
         m->epoch = atomic_load(&b->epoch);
@@ -170,11 +175,14 @@ static int write_until(struct kl_backend *b, struct kl_sql_commit *m, struct kl_
     bool extended = false;
     for (;;) {
         int r = try_write(b, &a, m, err);
+        bool late = kl_mono_ms() >= a.deadline_ms || kl_fault_point("sql.commit.late");
+        if (late || r != KL_EAGAIN)
+            a.doubt |= a.again; // it may have been wrong
         if (r == 0 || r == KL_EMAYBE || (r != KL_EAGAIN && !a.doubt))
             return r;
         if (r == KL_ECANCELED)
             return KL_EMAYBE;
-        if (kl_mono_ms() >= a.deadline_ms) {
+        if (late) {
             if (!a.doubt)
                 return KL_EUNAVAILABLE;
             if (extended)

@@ -225,9 +225,33 @@ static void lost_answers(void **state)
     hs_close(&hs);
 }
 
+// "Try again" was wrong, as a cluster's may be, and there is no time to try: what was stored is
+// found, and told as such.
+static void wrong_again(void **state)
+{
+    struct hs_store hs;
+    struct hs_client c;
+    hs_open(&hs, backend, NULL);
+    hs_client_open(&c, &hs);
+    kl_rev first = hs_rev(&c);
+    for (int late = 0; late < 2; late++) {
+        kl_fault_set("sql.commit.again", 1, 1);
+        kl_fault_set("sql.commit.late", 1, late);
+        assert_int_equal(hs_put(&c, "/again", "v", late ? first + 1 : 0), first + 1 + late);
+        assert_int_equal(kl_fault_hits("sql.commit.again"), 1);
+        assert_int_equal(kl_fault_hits("sql.commit.late"), late);
+        kl_fault_clear();
+    }
+    struct kl_kv *kv = hs_get(&c, "/again");
+    assert_int_equal(kv->version, 2);
+    kl_kv_unref(kv);
+    hs_client_close(&c);
+    hs_close(&hs);
+}
+
 // An answer is lost, and what would tell is gone too: this server may have slept for longer than
 // kv_batch is kept. To run it again could be to run it twice.
-static void nobody_knows(void **state)
+static void nobody_knows_after(const char *site, long late)
 {
     struct hs_store hs;
     struct hs_client c;
@@ -240,9 +264,10 @@ static void nobody_knows(void **state)
            "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
            "CREATE TRIGGER lose BEFORE INSERT ON kv_batch FOR EACH ROW EXECUTE FUNCTION lose()",
            NULL, 0);
-    kl_fault_set("sql.commit.after", 1, 1);
+    kl_fault_set(site, 1, 1);
+    kl_fault_set("sql.commit.late", 1, late);
     assert_int_equal(hs_put(&c, "/maybe", "1", -1), KL_EMAYBE);
-    assert_int_equal(kl_fault_hits("sql.commit.after"), 1);
+    assert_int_equal(kl_fault_hits(site), 1);
     kl_fault_clear();
     ts_sql(hs.server, hs.db, "DROP TRIGGER lose ON kv_batch", NULL, 0);
     struct kl_kv *kv = NULL;
@@ -254,6 +279,12 @@ static void nobody_knows(void **state)
     assert_true(hs_put(&c, "/known", "2", -1) > 0);
     hs_client_close(&c);
     hs_close(&hs);
+}
+
+static void nobody_knows(void **state)
+{
+    nobody_knows_after("sql.commit.after", 0);
+    nobody_knows_after("sql.commit.again", 1);
 }
 
 // ---- T22 ----
@@ -529,6 +560,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(not_to_be_filled),
         // The last: what needs PostgreSQL. MariaDB's plans are the driver's tests' (sql_driver.c).
         cmocka_unit_test(nobody_knows),
+        cmocka_unit_test(wrong_again),
         cmocka_unit_test(poolers),
         cmocka_unit_test(plans),
     };
