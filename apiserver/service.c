@@ -10,8 +10,8 @@ struct search {
     struct kl_str service, port_name, family; // "IPv4"; empty: whichever
     bool pods;                                // only addresses of pods that have them
     size_t slices;
-    uint64_t seen; // addresses that could have been chosen
-    bool at_home;  // they are of that family
+    bool found, at_home; // an address; it is of that family
+    uint64_t lot;        // the one that was drawn for it: the lowest wins
     struct kl_str ip;
     int port;
 };
@@ -53,23 +53,23 @@ static void look_at_slice(struct search *s, const struct kl_value *slice)
     int port = port_in_slice(slice, s->port_name);
     bool at_home = !s->family.n || kl_str_eq(kl_text(kl_get(slice, KL_F_addressType)), s->family);
     s->slices++;
-    if (!port || (s->at_home && !at_home))
+    if (!port)
         return;
     for (KL_EACH(e, kl_get(slice, KL_F_endpoints))) {
         const struct kl_value *ready = kl_path(e, KL_F_conditions, KL_F_ready);
         struct kl_str ip = kl_text(kl_at(kl_get(e, KL_F_addresses), 0));
-        if (!ip.n || (ready && !kl_is_true(ready)))
+        if (!ip.n || (ready && !kl_is_true(ready)) || (s->at_home && !at_home))
             continue;
-        if (at_home && !s->at_home) { // what was seen so far was only better than nothing
-            s->at_home = true;
-            s->seen = 0;
-        }
-        if (kl_rand_u64() % ++s->seen)
+        // What was found so far was only better than nothing where this one is at home. Pods are
+        // asked of those that would be taken only; who draws does not depend on their answers.
+        uint64_t lot = kl_rand_u64();
+        if (s->found && at_home == s->at_home && lot >= s->lot)
             continue;
-        if (s->pods && !is_of_pod(s, e, ip)) { // asked of those that would be taken only
-            s->seen--;
+        if (s->pods && !is_of_pod(s, e, ip))
             continue;
-        }
+        s->found = true;
+        s->at_home = at_home;
+        s->lot = lot;
         s->ip = ip;
         s->port = port;
     }
@@ -105,7 +105,7 @@ static int find_address(struct search *s, struct kl_service_end *ret)
     if (!s->slices)
         return 0;
     ret->state = KL_SERVICE_NO_ADDRESS;
-    if (!s->seen)
+    if (!s->found)
         return 0;
     ret->state = KL_SERVICE_READY;
     ret->port = s->port;

@@ -136,7 +136,8 @@ static bool had_port(const struct kl_value *old, int64_t port)
     return kl_int_at(old, 0, KL_F_healthCheckNodePort) == port;
 }
 
-// NULL, or why not. A port may serve several protocols of one Service.
+// NULL, or why not. A port may serve several protocols of one Service; whether what it asks for
+// twice is one claim differs between a new Service and another (initNodePorts, updateNodePorts).
 static const char *claim_port(struct kl_req *r, struct ports *p, int64_t port)
 {
     size_t n = (size_t)(port - p->range.first);
@@ -150,7 +151,8 @@ static const char *claim_port(struct kl_req *r, struct ports *p, int64_t port)
                : why.p                ? why.p
                                       : "provided port is not in the valid range";
     }
-    if (bit(p->bits, (uint32_t)n) && !bit(p->mine, (uint32_t)n) && !bit(p->was, (uint32_t)n))
+    bool own = p->old && (bit(p->mine, (uint32_t)n) || bit(p->was, (uint32_t)n));
+    if (bit(p->bits, (uint32_t)n) && !own)
         return "provided port is already allocated";
     p->bits[n / 8] |= (uint8_t)(1u << (n % 8));
     p->mine[n / 8] |= (uint8_t)(1u << (n % 8));
@@ -204,21 +206,6 @@ static int no_port(struct kl_req *r)
     return KL_EINTERNAL;
 }
 
-// initNodePorts: what a new Service names twice for ports of different numbers it asks for twice.
-static bool named_before(const struct kl_value *spec, size_t i, int64_t port)
-{
-    bool before = false;
-    const struct kl_value *list = kl_get(spec, KL_F_ports);
-    int64_t number = kl_int_at(kl_at(list, i), 0, KL_F_port);
-    for (size_t k = 0; k < i; k++) {
-        bool same = kl_int_at(kl_at(list, k), 0, KL_F_nodePort) == port;
-        if (same && kl_int_at(kl_at(list, k), 0, KL_F_port) == number)
-            return false;
-        before |= same;
-    }
-    return before;
-}
-
 static int claim_ports(struct kl_req *r, struct ports *p, struct kl_value *spec,
                        const struct kl_value *old_spec)
 {
@@ -231,13 +218,13 @@ static int claim_ports(struct kl_req *r, struct ports *p, struct kl_value *spec,
         if (!port)
             port = port_had(p, sp);
         struct place *head = find_number(&p->now, kl_int_at(sp, 0, KL_F_port));
-        if (!port && head)
+        if (!port)
             port = head->first_port;
         if (!port && !(port = free_port(p)))
             return no_port(r);
-        const char *why = !old_spec && named_before(spec, i, port)
-                              ? "provided port is already allocated"
-                              : claim_port(r, p, port);
+        // Of a new Service the first of a number has claimed for those behind it.
+        bool claimed = !old_spec && head->first < i && port == head->first_port;
+        const char *why = claimed ? NULL : claim_port(r, p, port);
         if (why) {
             struct kl_field_errors e = {.arena = r->arena};
             kl_field_error(&e, "FieldValueInvalid",
@@ -249,8 +236,7 @@ static int claim_ports(struct kl_req *r, struct ports *p, struct kl_value *spec,
         int rc = kl_set_node_port(r, spec, i, port);
         if (rc)
             return rc;
-        if (head)
-            note_port(head, i, port);
+        note_port(head, i, port);
     }
     return 0;
 }

@@ -183,6 +183,17 @@ def test_node_ports():
     equal(s["ports"][0]["nodePort"], 30001)
     holds(refused("np3", type="NodePort", ports=[{"port": 80, "nodePort": 30001}])["message"],
           r"spec.ports\[0\].nodePort: Invalid value: 30001: provided port is already allocated")
+    # What is named twice is one claim for ports of one number, if it is that number's first.
+    two = [{"name": "a", "port": 80, "nodePort": 30002, "protocol": "UDP"},
+           {"name": "b", "port": 80, "nodePort": 30002, "protocol": "TCP"}]
+    equal([p["nodePort"] for p in create("twice", type="NodePort", ports=two)["ports"]],
+          [30002, 30002])
+    for ports, at in (([(80, 30003), (81, 30003)], 1), ([(80, 30003), (80, 30004), (80, 30004)], 2)):
+        ports = [{"name": f"p{i}", "port": a, "nodePort": b, "protocol": ("TCP", "UDP", "SCTP")[i]}
+                 for i, (a, b) in enumerate(ports)]
+        holds(refused("np4", type="NodePort", ports=ports)["message"],
+              rf"spec.ports\[{at}\].nodePort: Invalid value: {ports[at]['nodePort']}: "
+              "provided port is already allocated")
     s = create("lb", type="LoadBalancer", externalTrafficPolicy="Local")
     check(s["healthCheckNodePort"] >= 30086, s)
     server.api("DELETE", SERVICES + "/np2")
