@@ -145,6 +145,28 @@ static void adopt_conditions(struct kl_node *n, const struct kl_value *root)
     n->was_ready = n->conditions[KL_NODE_READY].status;
 }
 
+// What somebody else has written over our conditions is written anew: the node lifecycle controller
+// says Unknown of a node whose lease was late (kubelet_node_status.go, tryUpdateNodeStatus).
+static void compare_conditions(struct kl_node *n, const struct kl_value *root)
+{
+    const struct kl_value *list = kl_path(root, KL_F_status, KL_F_conditions);
+    uint64_t rv = 0;
+    // A copy older than our last write says nothing.
+    if (!kl_str_to_u64(kl_meta_rv(root), &rv) || rv < n->written_rv)
+        return;
+    for (int i = 0; i < KL_NODE_CONDITIONS; i++) {
+        struct kl_node_cond *c = &n->conditions[i];
+        const struct kl_value *seen = kl_condition_find(list, kl_node_condition_names[i]);
+        bool same = kl_str_eqz(kl_text_at(seen, KL_F_status), c->status ? "True" : "False");
+        n->changed |= !same || !kl_str_eqz(kl_text_at(seen, KL_F_reason), c->reason) ||
+                      !kl_str_eqz(kl_text_at(seen, KL_F_message), c->message);
+        if (same)
+            continue;
+        c->since_s = kl_timers_wall_us(n->k->timers) / 1000000;
+        c->told = c->status ? 1 : 2;
+    }
+}
+
 const char *const kl_node_condition_names[] = {"MemoryPressure", "DiskPressure", "PIDPressure",
                                                "Ready"};
 
@@ -197,6 +219,8 @@ static void on_status_written(struct kl_call *call)
             kl_timer_after(k->timers, &n->timer, RETRY_MS);
     } else {
         n->written_ms = kl_timers_now_ms(k->timers);
+        if (call->object)
+            kl_str_to_u64(kl_meta_rv(&call->object->root), &n->written_rv);
         if (!k->stopping)
             tell_changes(n);
         if (!k->ready_told && n->conditions[KL_NODE_READY].status) {
@@ -368,6 +392,8 @@ static void on_timer(struct kl_timer *t)
     if (is_warming_up(n))
         return;
     compute_conditions(n);
+    if (root && n->written_ms)
+        compare_conditions(n, root);
     refresh_qos(n);
     struct kl_str images = kl_images_status_json(k->images);
     uint64_t hash = kl_str_hash(images);

@@ -28,6 +28,7 @@ struct kl_node {
     bool was_ready, seen_ready; // by the stored Node; in this process
     int64_t begun_ms;
     int64_t written_ms, burstable_milli;
+    uint64_t written_rv; // what our last write of the status made
     uint64_t images_hash;
     struct kl_timer timer;
     // node_lease.c

@@ -39,6 +39,8 @@ static void on_done(struct kl_call *call)
     if (!k->stopping) {
         if (verb == KL_VERB_GET && (!code || code == KL_ENOTFOUND))
             send_lease(n, code ? KL_VERB_CREATE : KL_VERB_UPDATE);
+        else if (verb == KL_VERB_UPDATE && code == KL_ENOTFOUND) // deleted: made anew at once
+            send_lease(n, KL_VERB_GET);
         else if (code == KL_ECONFLICT || code == KL_EEXISTS)
             kl_timer_after(k->timers, &n->lease_timer, LEASE_RETRY_MS);
         else
