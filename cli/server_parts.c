@@ -75,9 +75,9 @@ static void run_kubelet(struct kl_task *t)
     static const char *const groups[] = {"system:nodes", NULL};
     struct kl_error err = {0};
     struct kl_arena *a = &s->arena;
-    s->kubelet_client = kl_apiserver_client(s->api, s->kubelet_loop,
-                                            kl_arena_printf(a, "system:node:%s", s->o.node_name).p,
-                                            groups, "kubelet");
+    s->kubelet_client =
+        make_client(s, s->kubelet_loop, kl_arena_printf(a, "system:node:%s", s->o.node_name).p,
+                    groups, "kubelet");
     struct kl_kubelet_options o = {.client = s->kubelet_client,
                                    .node_name = s->o.node_name,
                                    .data_dir = s->o.data_dir,
