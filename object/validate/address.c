@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // IP addresses and CIDRs as upstream's legacy and strict checks take them.
-#include "object/validate/validate_int.h"
+#include "object/validate/warn_int.h"
 #include <arpa/inet.h>
 #include <stdio.h>
 
@@ -55,8 +55,12 @@ static bool parse_ip(struct kl_str s, struct address *a)
 
 static void print_ip(const struct address *a, char out[INET6_ADDRSTRLEN])
 {
+    static const uint8_t zero[12] = {0};
+    const uint8_t *q = a->b + 12;
     if (a->v4 || a->mapped)
-        inet_ntop(AF_INET, a->b + 12, out, INET6_ADDRSTRLEN);
+        inet_ntop(AF_INET, q, out, INET6_ADDRSTRLEN);
+    else if (!memcmp(a->b, zero, 12) && (q[0] || q[1])) // dotted there, not in Go
+        snprintf(out, INET6_ADDRSTRLEN, "::%x:%x", q[0] << 8 | q[1], q[2] << 8 | q[3]);
     else
         inet_ntop(AF_INET6, a->b, out, INET6_ADDRSTRLEN);
 }
@@ -139,6 +143,55 @@ bool kl_v_cidr(struct kl_v *c, const struct kl_vpath *p, struct kl_str s, bool c
         return true;
     kl_v_invalid_str(c, p, s, kl_v_text(c, "must be in canonical form (\"%s\")", is));
     return false;
+}
+
+void kl_warn_ip(struct kl_v *c, const struct kl_vpath *p, struct kl_str s)
+{
+    struct address a;
+    char is[INET6_ADDRSTRLEN];
+    if (!parse_ip(s, &a) || (a.v4 && !a.zeros))
+        return;
+    print_ip(&a, is);
+    if (a.zeros || a.mapped)
+        kl_warn(c, p, "non-standard IP address %.*s is invalid: use \"%s\"",
+                KL_PRI(kl_v_quoted(c, s)), is);
+    else if (!kl_str_eqz(s, is))
+        kl_warn(c, p, "IPv6 address %.*s should be in RFC 5952 canonical format (\"%s\")",
+                KL_PRI(kl_v_quoted(c, s)), is);
+}
+
+// net.IPNet.String: a mapped network is one of IPv4, if all of the prefix is in its mask.
+static const char *network_text(struct kl_v *c, struct address a, unsigned bits)
+{
+    char is[INET6_ADDRSTRLEN];
+    mask(&a, bits);
+    a.mapped = a.mapped && bits >= 96;
+    print_ip(&a, is);
+    return kl_v_text(c, "%s/%u", is, a.mapped ? bits - 96 : bits);
+}
+
+void kl_warn_cidr(struct kl_v *c, const struct kl_vpath *p, struct kl_str s)
+{
+    struct address a, whole;
+    unsigned bits;
+    char is[INET6_ADDRSTRLEN];
+    if (!parse_cidr(s, &a, &bits))
+        return;
+    whole = a;
+    bool more = mask(&whole, bits);
+    if (!more && a.v4 && !a.zeros)
+        return;
+    print_ip(&a, is);
+    if (more)
+        kl_warn(c, p,
+                "CIDR value %.*s is ambiguous in this context (should be \"%s\" or \"%s/%d\"?)",
+                KL_PRI(kl_v_quoted(c, s)), network_text(c, a, bits), is, a.v4 ? 32 : 128);
+    if (a.zeros || a.mapped)
+        kl_warn(c, p, "non-standard CIDR value %.*s is invalid: use \"%s\"",
+                KL_PRI(kl_v_quoted(c, s)), network_text(c, a, bits));
+    else if (!more && !kl_str_eqz(s, kl_v_text(c, "%s/%u", is, bits)))
+        kl_warn(c, p, "IPv6 CIDR value %.*s should be in RFC 5952 canonical format (\"%s/%u\")",
+                KL_PRI(kl_v_quoted(c, s)), is, bits);
 }
 
 // IsValidInterfaceAddress: an address and the length of its network's prefix

@@ -7,7 +7,7 @@
 
 enum { PATH_DEPTH_MAX = 64, PATH_MAX_BYTES = 64 * 1024, SHOWN_MAX_BYTES = 4 << 20 };
 
-static struct kl_str path_text(struct kl_arena *a, const struct kl_vpath *p)
+struct kl_str kl_v_path_text(struct kl_arena *a, const struct kl_vpath *p)
 {
     const struct kl_vpath *chain[PATH_DEPTH_MAX];
     size_t n = 0;
@@ -57,7 +57,7 @@ static void add(struct kl_v *c, const char *reason, const char *title, const str
     struct kl_str text = shown ? kl_arena_printf(a, "%s: %.*s%s%s", title, KL_PRI(*shown),
                                                  *detail ? ": " : "", detail)
                                : kl_arena_printf(a, "%s%s%s", title, *detail ? ": " : "", detail);
-    struct kl_str field = path_text(a, p);
+    struct kl_str field = kl_v_path_text(a, p);
     f->list[f->n++] = (struct kl_field_finding){reason, field, text.p ? text : kl_str(title)};
 }
 
@@ -70,7 +70,7 @@ const char *kl_v_text(struct kl_v *c, const char *fmt, ...)
     return s.p ? s.p : "";
 }
 
-static struct kl_str quoted(struct kl_v *c, struct kl_str s)
+struct kl_str kl_v_quoted(struct kl_v *c, struct kl_str s)
 {
     struct kl_buf b;
     kl_buf_init(&b, SHOWN_MAX_BYTES);
@@ -88,7 +88,7 @@ void kl_v_required(struct kl_v *c, const struct kl_vpath *p, const char *detail)
 void kl_v_claim_missing(struct kl_v *c, const struct kl_vpath *p, struct kl_str name,
                         const struct kl_value *spec)
 {
-    struct kl_str shown = quoted(c, name);
+    struct kl_str shown = kl_v_quoted(c, name);
     struct kl_buf b;
     struct kl_str last = {0};
     size_t n = 0;
@@ -131,7 +131,7 @@ void kl_v_invalid_omitted(struct kl_v *c, const struct kl_vpath *p, const char *
 
 void kl_v_invalid_str(struct kl_v *c, const struct kl_vpath *p, struct kl_str s, const char *detail)
 {
-    kl_v_invalid_text(c, p, quoted(c, s), detail);
+    kl_v_invalid_text(c, p, kl_v_quoted(c, s), detail);
 }
 
 void kl_v_invalid_int(struct kl_v *c, const struct kl_vpath *p, int64_t i, const char *detail)
@@ -157,7 +157,7 @@ void kl_v_invalid_json(struct kl_v *c, const struct kl_vpath *p, const struct kl
 void kl_v_unsupported(struct kl_v *c, const struct kl_vpath *p, struct kl_str s,
                       const char *const *supported)
 {
-    kl_v_unsupported_text(c, p, quoted(c, s), supported);
+    kl_v_unsupported_text(c, p, kl_v_quoted(c, s), supported);
 }
 
 void kl_v_unsupported_text(struct kl_v *c, const struct kl_vpath *p, struct kl_str shown,
@@ -179,12 +179,12 @@ void kl_v_duplicate_text(struct kl_v *c, const struct kl_vpath *p, struct kl_str
 
 void kl_v_duplicate(struct kl_v *c, const struct kl_vpath *p, struct kl_str s)
 {
-    kl_v_duplicate_text(c, p, quoted(c, s));
+    kl_v_duplicate_text(c, p, kl_v_quoted(c, s));
 }
 
 void kl_v_not_found(struct kl_v *c, const struct kl_vpath *p, struct kl_str s)
 {
-    struct kl_str shown = quoted(c, s);
+    struct kl_str shown = kl_v_quoted(c, s);
     add(c, "FieldValueNotFound", "Not found", p, &shown, "");
 }
 

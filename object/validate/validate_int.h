@@ -29,6 +29,7 @@ struct kl_v {
     const struct kl_value *now, *old; // roots; old NULL on create
     const struct kl_pod_ctx *pod;     // of the pod (template) that is being walked
     struct kl_cel_env *device_env;    // made with the first selector of devices
+    struct kl_warnings *warnings;     // of warn.h; NULL when the object is validated
     size_t (*name_rule)(struct kl_v *c, struct kl_str name, const char *ret[]); // KL_V_MESSAGES
     struct kl_vpath meta, spec, status;
 };
@@ -59,6 +60,8 @@ void kl_v_too_long(struct kl_v *c, const struct kl_vpath *p, int64_t max);
 void kl_v_too_many(struct kl_v *c, const struct kl_vpath *p, size_t is, size_t max);
 // For details that are put together; lives in the arena.
 const char *kl_v_text(struct kl_v *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+struct kl_str kl_v_quoted(struct kl_v *c, struct kl_str s); // Go's %q
+struct kl_str kl_v_path_text(struct kl_arena *a, const struct kl_vpath *p);
 // What encoding/json makes of upstream's value.
 struct kl_str kl_v_json(struct kl_v *c, const struct kl_type *type, const struct kl_value *v,
                         bool internal);
@@ -110,6 +113,9 @@ void kl_v_conditions(struct kl_v *c, const struct kl_vpath *p, const struct kl_v
 bool kl_v_ip(struct kl_v *c, const struct kl_vpath *p, struct kl_str s, bool canonical);
 bool kl_v_cidr(struct kl_v *c, const struct kl_vpath *p, struct kl_str s, bool canonical);
 void kl_v_interface_address(struct kl_v *c, const struct kl_vpath *p, struct kl_str s);
+// GetWarningsForIP, GetWarningsForCIDR (warn_int.h): of what is read but not written so.
+void kl_warn_ip(struct kl_v *c, const struct kl_vpath *p, struct kl_str s);
+void kl_warn_cidr(struct kl_v *c, const struct kl_vpath *p, struct kl_str s);
 int kl_v_ip_family(struct kl_str s); // 4, 6 or 0
 int kl_v_cidr_family(struct kl_str s);
 bool kl_v_cidr_contains(struct kl_str outer, struct kl_str inner, bool strictly);

@@ -3,6 +3,7 @@
 // Records what upstream's own validation says of mutated sample objects, for
 // tests/unit/object/validate: the strategies of the real API server are called as its registry
 // calls them. Usage: vectors samples.yaml [GATE=BOOL,...] >vectors.txt
+// or vectors -warnings samples... >warnings.txt (warnings.go)
 //
 // Lines: `G gates` what was switched on; `S kind-index apiVersion kind json` a sample; `M text` a message, numbered from 0;
 // `P pointer` the place that the following cases change; `<op><mutation>{TAB field TAB type#message}`
@@ -488,6 +489,12 @@ func result(err error) (string, bool) {
 }
 
 func main() {
+	if len(os.Args) > 2 && os.Args[1] == "-warnings" {
+		defer out.Flush()
+		capabilities.Initialize(capabilities.Capabilities{AllowPrivileged: true})
+		recordWarnings(os.Args[2:])
+		return
+	}
 	data, err := os.ReadFile(os.Args[1])
 	if err != nil {
 		panic(err)
