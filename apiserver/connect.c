@@ -204,7 +204,8 @@ static const char *kubelet_path(struct kl_str sub)
                                        : "portForward";
 }
 
-static void start(struct kl_api_call *c, struct kl_str address, int port, struct kl_str target)
+static void start(struct kl_api_call *c, struct kl_str address, int port, struct kl_tls_ctx *tls,
+                  struct kl_str target)
 {
     struct kl_req *r = &c->req;
     struct kl_api_loop *al = r->al;
@@ -246,7 +247,7 @@ static void start(struct kl_api_call *c, struct kl_str address, int port, struct
     s->url = kl_arena_printf(r->arena, around, KL_PRI(address), port, KL_PRI(target));
     struct kl_http_call_spec spec = {.host = host.p,
                                      .port = port,
-                                     .tls = r->srv->kubelet_tls,
+                                     .tls = tls,
                                      .proto = KL_HTTP_1,
                                      .method = kl_http_method(c->hr),
                                      .target = target,
@@ -355,5 +356,7 @@ void kl_connect_run(struct kl_api_call *c, const struct kl_value *options)
         kl_req_fail(r);
         return;
     }
-    start(c, address, port, target);
+    bool unverified = kl_is_true(kl_get(options, KL_F_insecureSkipTLSVerifyBackend));
+    start(c, address, port, unverified ? r->srv->kubelet_tls_unverified : r->srv->kubelet_tls,
+          target);
 }

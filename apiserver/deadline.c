@@ -17,7 +17,8 @@ struct kl_deadlines {
     uint64_t armed_ms; // what it was set for
     // Those that have the server's limit, in the order they came: the first is due first.
     struct kl_api_call *usual, **usual_end;
-    struct kl_api_call *own; // those with less
+    struct kl_api_call **own; // those with less: a binary heap from 1 on
+    uint32_t nown, cap;
 };
 
 static struct kl_deadlines *deadlines_of(struct kl_api_loop *al)
@@ -36,7 +37,9 @@ static struct kl_deadlines *deadlines_of(struct kl_api_loop *al)
 
 static void free_deadlines(uv_handle_t *h)
 {
-    free(h->data);
+    struct kl_deadlines *d = h->data;
+    free(d->own);
+    free(d);
 }
 
 void kl_deadline_loop_fini(struct kl_api_loop *al)
@@ -46,18 +49,14 @@ void kl_deadline_loop_fini(struct kl_api_loop *al)
     al->deadlines = NULL;
 }
 
-// ---- the lists
+// ---- those with the server's limit
 
-static void push(struct kl_deadlines *d, struct kl_api_call *c, bool usual)
+static void push(struct kl_deadlines *d, struct kl_api_call *c)
 {
-    struct kl_api_call **at = usual ? d->usual_end : &d->own;
-    c->due_next = *at;
-    c->due_pprev = at;
-    if (*at)
-        (*at)->due_pprev = &c->due_next;
-    *at = c;
-    if (usual)
-        d->usual_end = &c->due_next;
+    c->due_next = NULL;
+    c->due_pprev = d->usual_end;
+    *d->usual_end = c;
+    d->usual_end = &c->due_next;
 }
 
 static void unlink_call(struct kl_deadlines *d, struct kl_api_call *c)
@@ -65,15 +64,82 @@ static void unlink_call(struct kl_deadlines *d, struct kl_api_call *c)
     *c->due_pprev = c->due_next;
     if (c->due_next)
         c->due_next->due_pprev = c->due_pprev;
-    else if (d->usual_end == &c->due_next)
+    else
         d->usual_end = c->due_pprev;
     c->due_pprev = NULL;
 }
 
+// ---- those with less
+
+static void put_at(struct kl_deadlines *d, uint32_t i, struct kl_api_call *c)
+{
+    d->own[i] = c;
+    c->due_at = i;
+}
+
+static void rise(struct kl_deadlines *d, uint32_t i, struct kl_api_call *c)
+{
+    for (; i > 1 && c->due_ms < d->own[i / 2]->due_ms; i /= 2)
+        put_at(d, i, d->own[i / 2]);
+    put_at(d, i, c);
+}
+
+static void sink(struct kl_deadlines *d, uint32_t i, struct kl_api_call *c)
+{
+    for (uint32_t k; (k = 2 * i) <= d->nown; i = k) {
+        if (k < d->nown && d->own[k + 1]->due_ms < d->own[k]->due_ms)
+            k++;
+        if (c->due_ms <= d->own[k]->due_ms)
+            break;
+        put_at(d, i, d->own[k]);
+    }
+    put_at(d, i, c);
+}
+
+static int heap_push(struct kl_deadlines *d, struct kl_api_call *c)
+{
+    if (d->nown + 1 >= d->cap) {
+        uint32_t cap = d->cap ? d->cap * 2 : 64;
+        struct kl_api_call **more = realloc(d->own, cap * sizeof(struct kl_api_call *));
+        if (!more)
+            return KL_ENOMEM;
+        d->own = more;
+        d->cap = cap;
+    }
+    rise(d, ++d->nown, c);
+    return 0;
+}
+
+static void heap_take(struct kl_deadlines *d, struct kl_api_call *c)
+{
+    uint32_t i = c->due_at;
+    struct kl_api_call *last = d->own[d->nown--];
+    c->due_at = 0;
+    if (last == c)
+        return;
+    if (i > 1 && last->due_ms < d->own[i / 2]->due_ms)
+        rise(d, i, last);
+    else
+        sink(d, i, last);
+}
+
+static void leave(struct kl_deadlines *d, struct kl_api_call *c)
+{
+    if (c->due_at)
+        heap_take(d, c);
+    else
+        unlink_call(d, c);
+}
+
+static bool is_counted(const struct kl_api_call *c)
+{
+    return c->due_pprev || c->due_at;
+}
+
 void kl_deadline_leave(struct kl_api_call *c)
 {
-    if (c->due_pprev)
-        unlink_call(c->req.al->deadlines, c);
+    if (is_counted(c))
+        leave(c->req.al->deadlines, c);
 }
 
 int64_t kl_deadline_left_ms(const struct kl_req *r)
@@ -85,7 +151,7 @@ int64_t kl_deadline_left_ms(const struct kl_req *r)
         return INT64_MAX;
     const struct kl_api_call *c = kl_api_call_of((struct kl_req *)r);
     uint64_t now = uv_now(kl_loop_uv(r->al->loop));
-    return !c->due_pprev ? INT64_MAX : c->due_ms > now ? (int64_t)(c->due_ms - now) : 0;
+    return !is_counted(c) ? INT64_MAX : c->due_ms > now ? (int64_t)(c->due_ms - now) : 0;
 }
 
 // ---- too late
@@ -133,7 +199,7 @@ static void answer_late(struct kl_api_call *c)
 static void expire(struct kl_deadlines *d, struct kl_api_call *c)
 {
     struct kl_http_req *hr = kl_http_req_ref(c->hr);
-    unlink_call(d, c);
+    leave(d, c);
     if (!kl_http_is_answered(hr))
         answer_late(c);
     kl_http_req_unref(hr);
@@ -147,12 +213,10 @@ static struct kl_api_call *next_due(const struct kl_deadlines *d, uint64_t now, 
         return d->usual;
     if (d->usual)
         *ret_then = d->usual->due_ms;
-    for (struct kl_api_call *c = d->own; c; c = c->due_next) {
-        if (c->due_ms <= now)
-            return c;
-        if (c->due_ms < *ret_then)
-            *ret_then = c->due_ms;
-    }
+    if (d->nown && d->own[1]->due_ms <= now)
+        return d->own[1];
+    if (d->nown && d->own[1]->due_ms < *ret_then)
+        *ret_then = d->own[1]->due_ms;
     return NULL;
 }
 
@@ -216,7 +280,10 @@ int kl_deadline_enter(struct kl_api_call *c)
         return 0;
     c->limit_ms = ms;
     c->due_ms = uv_now(d->timer.loop) + (uint64_t)ms;
-    push(d, c, ms == most);
+    if (ms == most)
+        push(d, c);
+    else if (heap_push(d, c))
+        return 0;
     if (!uv_is_active((uv_handle_t *)&d->timer) ||
         (ms != most && uv_timer_get_due_in(&d->timer) > (uint64_t)ms))
         arm(d, (uint64_t)ms);

@@ -219,12 +219,23 @@ static struct kl_tls_client_opts kubelet_tls(const struct kl_pki *p)
                                        .no_http2 = true};
 }
 
+// MakeInsecureTransport: for a log whose reader said insecureSkipTLSVerifyBackend.
+static struct kl_tls_client_opts kubelet_tls_unverified(const struct kl_pki *p)
+{
+    struct kl_tls_client_opts o = kubelet_tls(p);
+    o.ca.pem = KL_STR("");
+    o.insecure_skip_verify = true;
+    return o;
+}
+
 int kl_apiserver_renew(struct kl_apiserver *s, const struct kl_pki *fresh, struct kl_error *err)
 {
     struct kl_tls_server_opts t = serving_tls(fresh);
-    struct kl_tls_client_opts k = kubelet_tls(fresh);
+    struct kl_tls_client_opts k = kubelet_tls(fresh), u = kubelet_tls_unverified(fresh);
     int rc = kl_tls_ctx_reload_server(s->tls, &t, err);
-    return rc ? rc : kl_tls_ctx_reload_client(s->kubelet_tls, &k, err);
+    if (!rc)
+        rc = kl_tls_ctx_reload_client(s->kubelet_tls, &k, err);
+    return rc ? rc : kl_tls_ctx_reload_client(s->kubelet_tls_unverified, &u, err);
 }
 
 int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver **ret,
@@ -247,7 +258,7 @@ int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver
         s->loops[s->nloops++] = (struct kl_api_loop){
             .srv = s, .loop = i < o->nloops ? o->loops[i] : o->client_loops[i - o->nloops]};
     struct kl_tls_server_opts t = serving_tls(p);
-    struct kl_tls_client_opts k = kubelet_tls(p);
+    struct kl_tls_client_opts k = kubelet_tls(p), u = kubelet_tls_unverified(p);
     kl_gate_set_default(&s->gates);
     int rc = kl_gate_set_parse(&s->gates, s->o.settings->feature_gates, err);
     if (!rc)
@@ -265,6 +276,8 @@ int kl_apiserver_start(const struct kl_apiserver_options *o, struct kl_apiserver
         rc = kl_tls_server_new(&t, &s->tls, err);
     if (!rc)
         rc = kl_tls_client_new(&k, &s->kubelet_tls, err);
+    if (!rc)
+        rc = kl_tls_client_new(&u, &s->kubelet_tls_unverified, err);
     if (!rc && !(s->authn = kl_authn_new(p, s->o.settings, err)))
         rc = err->code ? err->code : KL_ENOMEM;
     const struct kl_fair_options fo = {.max_inflight = s->o.settings->max_requests_inflight,
@@ -362,6 +375,7 @@ void kl_apiserver_free(struct kl_apiserver *s)
         return;
     kl_tls_ctx_unref(s->tls);
     kl_tls_ctx_unref(s->kubelet_tls);
+    kl_tls_ctx_unref(s->kubelet_tls_unverified);
     kl_authn_free(s->authn);
     kl_served_free(s->served);
     for (int i = 0; i < s->nloops; i++)

@@ -88,7 +88,8 @@ struct kl_apiserver {
     bool endpoints_busy, endpoints_again, flow_control_busy; // bootstrap.c
     struct kl_http_server *http;
     struct kl_tls_ctx *tls;
-    struct kl_tls_ctx *kubelet_tls; // client side, to kubelets
+    struct kl_tls_ctx *kubelet_tls;            // client side, to kubelets
+    struct kl_tls_ctx *kubelet_tls_unverified; // the same, whatever certificate they show
     struct kl_api_loop loops[KL_MAX_API_LOOPS];
     int nloops;
     atomic_bool ready; // bootstrap objects are written
@@ -153,6 +154,7 @@ struct kl_api_call {
     int64_t limit_ms; // how long it may take; 0: as long as it likes (deadline.h)
     uint64_t due_ms;
     struct kl_api_call *due_next, **due_pprev; // NULL: in no list
+    uint32_t due_at;                           // its place in the heap, from 1; 0: not there
 };
 static inline struct kl_api_call *kl_api_call_of(struct kl_req *r)
 {
@@ -161,7 +163,7 @@ static inline struct kl_api_call *kl_api_call_of(struct kl_req *r)
 // The server's handler.
 void kl_http_handle(void *arg, struct kl_http_req *hr);
 // Headers that every answer has; at most KL_COMMON_HEADERS.
-#define KL_WARNINGS_SHOWN 32
+#define KL_WARNINGS_SHOWN 128 // their texts are longer than 32 runes
 #define KL_COMMON_HEADERS (4 + KL_WARNINGS_SHOWN)
 size_t kl_http_common_headers(const struct kl_req *r, struct kl_http_header *ret);
 // Everything was answered: lets go of the request.

@@ -52,7 +52,11 @@ class Kubelet:
             threading.Thread(target=self.serve, args=(s,), daemon=True).start()
 
     def serve(self, raw):
-        with self.context.wrap_socket(raw, server_side=True) as s, s.makefile("rwb") as f:
+        try:
+            s = self.context.wrap_socket(raw, server_side=True)
+        except OSError:
+            return  # it does not trust our certificate
+        with s, s.makefile("rwb") as f:
             target = f.readline().decode().split()[1]
             headers = []
             while line := f.readline().decode().strip():
@@ -243,6 +247,32 @@ def test_a_kubelet_is_gone():
         status, said = opened(f"{PODS}/lost/{path}")
         equal((status, said.get("reason"), said["message"]), (500, None, f"error dialing backend: {why}"))
     held.close()
+
+
+def test_a_kubelet_of_nobody():
+    """Its certificate is its own: only a log is read from it, and only if the reader says so."""
+    tls = temp_dir()
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                    "-nodes", "-keyout", f"{tls}/server-ca.key", "-out", f"{tls}/server-ca.crt",
+                    "-subj", "/CN=somebody"], check=True, capture_output=True)
+    stranger = Kubelet("127.0.0.1")
+    stranger.start(tls)
+    server.api("POST", "/api/v1/nodes", {"metadata": {"name": "strange"}})
+    server.api("POST", PODS, {"metadata": {"name": "strange"}, "spec": {
+        "nodeName": "strange", "containers": [{"name": "a", "image": "i"}]}})
+    with_status("/api/v1/nodes/strange", {
+        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": stranger.port}}})
+    unverified = "insecureSkipTLSVerifyBackend=true"
+    for _ in range(2):  # a connection that was opened for one is not used for the other
+        code, _, why = refused(f"{PODS}/strange/log")
+        equal(code, 500)
+        holds(why, r"^Get \"https://127.0.0.1:\d+/containerLogs/default/strange/a\": .*certificate")
+        status, _, text = server.raw("GET", f"{PODS}/strange/log?{unverified}")
+        equal((status, text), (200, b"line\n"))
+    equal([target for target, _ in stranger.seen], ["/containerLogs/default/strange/a"] * 2)
+    equal(opened(f"{PODS}/strange/exec?command=x&{unverified}")[0], 500)
+    equal(len(stranger.seen), 2)
 
 
 def test_tokens_stay_here():
