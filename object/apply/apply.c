@@ -35,9 +35,15 @@ static int add_back_version(struct kl_apply *p, struct kl_str api_version,
 {
     struct kl_arena *a = p->env->arena;
     struct kl_tree m, q;
-    int rc;
-    if ((rc = kl_tree_convert(p->env, merged, api_version, &m, p->err)) ||
-        (rc = kl_tree_convert(p->env, pruned, api_version, &q, p->err)))
+    const char *what = "merged";
+    int rc = kl_tree_convert(p->env, merged, api_version, &m, p->err);
+    if (!rc && (rc = kl_tree_convert(p->env, pruned, api_version, &q, p->err)))
+        what = "pruned";
+    if (rc == KL_EINVALID)
+        kl_error_wrap(p->err,
+                      "failed add back owned items: failed to convert %s object at version %.*s",
+                      what, KL_PRI(api_version));
+    if (rc)
         return rc;
     const struct kl_fieldset *kept =
         kl_fieldset_union(a, named_set(a, &q), kl_typed_name_members(a, q.type, managed));
@@ -84,7 +90,9 @@ static int add_back_dangling(struct kl_apply *p, const struct kl_tree *merged,
     int rc;
     if ((rc = kl_tree_convert(p->env, pruned, last->api_version, &q, p->err)) ||
         (rc = kl_tree_convert(p->env, merged, last->api_version, &m, p->err)))
-        return rc;
+        return kl_tree_wrap(rc, p->err,
+                            "failed add back dangling items: failed to convert pruned object to "
+                            "last applied version");
     const struct kl_fieldset *gone = kl_fieldset_difference(a, named_set(a, &m), named_set(a, &q));
     return without(
         a, &m, kl_fieldset_intersection(a, gone, kl_typed_name_members(a, m.type, last->set)), ret);
@@ -97,6 +105,7 @@ static int prune(struct kl_apply *p, const struct kl_manager *last, struct kl_tr
     int rc = kl_tree_convert(p->env, tree, last->api_version, &merged, p->err);
     if (rc == KL_ENOTFOUND)
         return 0;
+    kl_tree_wrap(rc, p->err, "failed to convert merged object to last applied version");
     if (rc || (rc = without(a, &merged, kl_typed_name_members(a, merged.type, last->set), &pruned)))
         return rc;
     struct kl_tree all = merged;
@@ -128,11 +137,6 @@ static int reconcile_all(struct kl_apply *p)
     return 0;
 }
 
-static int wrap(int rc, struct kl_error *err, const char *what)
-{
-    return rc == KL_EINVALID ? kl_error_wrap(err, "%s", what) : rc;
-}
-
 int kl_apply_step(struct kl_apply *p)
 {
     struct kl_arena *a = p->env->arena;
@@ -140,10 +144,11 @@ int kl_apply_step(struct kl_apply *p)
     struct kl_tree is = p->live;
     struct kl_manager last = {0};
     const struct kl_fieldset *set;
-    int rc = reconcile_all(p);
+    int rc = kl_managed_check_live(p->env, x, &is, p->err);
+    rc = rc ? rc : reconcile_all(p);
     rc = rc ? rc
-            : wrap(kl_typed_merge(a, is.type, &p->live.v, &p->config, &is.v, p->err), p->err,
-                   "failed to merge config");
+            : kl_tree_wrap(kl_typed_merge(a, is.type, &p->live.v, &p->config, &is.v, p->err),
+                           p->err, "failed to merge config");
     if (rc)
         return rc;
     if (kl_typed_fieldset(a, is.type, &p->config, &set))
@@ -157,7 +162,7 @@ int kl_apply_step(struct kl_apply *p)
     kl_manager_set(own, set);
     own->gone = false;
     own->api_version = p->who.api_version;
-    if (last.set && (rc = wrap(prune(p, &last, &is), p->err, "failed to prune fields")))
+    if (last.set && (rc = kl_tree_wrap(prune(p, &last, &is), p->err, "failed to prune fields")))
         return rc == KL_ENOMEM ? no_memory(p->err) : rc;
     struct kl_managed_change c = {
         .was = &p->live, .is = &is, .self = own, .force = p->force, .conflicts = &p->conflicts};

@@ -47,12 +47,21 @@ struct kl_tree {
     struct kl_value v; // untyped, or typed and canonical
 };
 struct kl_tree kl_tree_of(const struct kl_managed_env *env, const struct kl_value *v);
-// 0; KL_ENOTFOUND: there is no such version; or a failure.
+// 0; KL_ENOTFOUND: there is no such version; KL_EINVALID: that version does not know a field of it;
+// or a failure.
 int kl_tree_convert(const struct kl_managed_env *env, const struct kl_tree *t,
                     struct kl_str api_version, struct kl_tree *ret, struct kl_error *err);
 // The type that sets of this version are about; NULL: no such version.
 const struct kl_type *kl_tree_type(const struct kl_managed_env *env, struct kl_str api_version,
                                    const struct kl_resource **ret_res);
+
+// A failure of a conversion, with what was converted before it. Returns rc.
+int kl_tree_wrap(int rc, struct kl_error *err, const char *what);
+// Whether a live custom resource can be shown in the versions of all managers (upstream reconciles
+// their sets with it there, at each write): KL_EINVALID where a version lacks a field of it. Those
+// that a webhook converts are not asked for.
+int kl_managed_check_live(const struct kl_managed_env *env, const struct kl_managed *x,
+                          const struct kl_tree *live, struct kl_error *err);
 
 // What no manager owns of the object's head (StripMeta).
 const struct kl_fieldset *kl_managed_stripped(struct kl_arena *a);

@@ -159,6 +159,21 @@ static int convert_by_webhook(const struct kl_managed_env *env, const struct kl_
     return rc;
 }
 
+// Another version of a custom resource may not know what this one has. Upstream does not prune
+// here: what it has no schema for fails the write of a set.
+static int convert_custom(const struct kl_managed_env *env, const struct kl_tree *t,
+                          struct kl_tree *ret, struct kl_error *err)
+{
+    int rc;
+    if (env->convert && t->res->custom->family->webhook && !is_bare(&t->v)) {
+        rc = convert_by_webhook(env, t, ret, err);
+    } else {
+        ret->v.owned = 0;
+        rc = set_head(env->arena, &ret->v, ret->res);
+    }
+    return rc ? rc : kl_typed_validate(env->arena, ret->type, &ret->v, false, err);
+}
+
 int kl_tree_convert(const struct kl_managed_env *env, const struct kl_tree *t,
                     struct kl_str api_version, struct kl_tree *ret, struct kl_error *err)
 {
@@ -174,8 +189,10 @@ int kl_tree_convert(const struct kl_managed_env *env, const struct kl_tree *t,
     ret->res = to;
     ret->type = type;
     ret->api_version = kl_str(to->api_version);
-    if (env->convert && t->res->custom && t->res->custom->family->webhook && !is_bare(&t->v))
-        return convert_by_webhook(env, t, ret, err);
+    if (t->res->custom && t->v.kind != KL_STRUCT) {
+        rc = convert_custom(env, t, ret, err);
+        return rc == KL_ENOMEM ? kl_error_set(err, rc, "out of memory") : rc;
+    }
     if (t->v.kind == KL_STRUCT) {
         if (!kl_convert_needed(t->res, to))
             return 0; // the fields are the same
@@ -190,6 +207,34 @@ int kl_tree_convert(const struct kl_managed_env *env, const struct kl_tree *t,
         rc = set_head(env->arena, &ret->v, to);
     }
     return rc == KL_ENOMEM ? kl_error_set(err, rc, "out of memory") : rc;
+}
+
+int kl_tree_wrap(int rc, struct kl_error *err, const char *what)
+{
+    return rc == KL_EINVALID ? kl_error_wrap(err, "%s", what) : rc;
+}
+
+static bool seen_before(const struct kl_managed *x, size_t i)
+{
+    for (size_t j = 0; j < i; j++)
+        if (!x->m[j].gone && kl_str_eq(x->m[j].api_version, x->m[i].api_version))
+            return true;
+    return false;
+}
+
+int kl_managed_check_live(const struct kl_managed_env *env, const struct kl_managed *x,
+                          const struct kl_tree *live, struct kl_error *err)
+{
+    struct kl_tree ignored;
+    int rc = 0;
+    if (!live->res->custom || live->v.kind == KL_STRUCT || live->res->custom->family->webhook)
+        return 0;
+    for (size_t i = 0; i < x->n && !rc; i++)
+        if (!x->m[i].gone && !kl_str_eq(x->m[i].api_version, live->api_version) &&
+            !seen_before(x, i) &&
+            (rc = kl_tree_convert(env, live, x->m[i].api_version, &ignored, err)) == KL_ENOTFOUND)
+            rc = 0; // to be forgotten
+    return rc;
 }
 
 // ---- what changed, in each version that managers have
@@ -222,9 +267,11 @@ static int compare_in(struct taking *t, struct kl_str api_version, struct kl_com
     struct kl_tree was, is;
     struct kl_arena *a = t->env->arena;
     int rc;
-    if ((rc = kl_tree_convert(t->env, t->c->was, api_version, &was, err)) ||
-        (rc = kl_tree_convert(t->env, t->c->is, api_version, &is, err)) ||
-        (rc = kl_typed_compare(a, is.type, &was.v, &is.v, ret, err)))
+    if ((rc = kl_tree_convert(t->env, t->c->was, api_version, &was, err)))
+        return kl_tree_wrap(rc, err, "failed to convert old object");
+    if ((rc = kl_tree_convert(t->env, t->c->is, api_version, &is, err)))
+        return kl_tree_wrap(rc, err, "failed to convert new object");
+    if ((rc = kl_typed_compare(a, is.type, &was.v, &is.v, ret, err)))
         return rc;
     t->same = is_empty(ret);
     ret->added = kl_fieldset_recursive_difference(a, ret->added, t->reset);
@@ -377,8 +424,8 @@ int kl_managed_step(const struct kl_managed_env *env, struct kl_managed *x,
     size_t at = own ? (size_t)(own - x->m) : 0;
     if (own)
         before = *own;
-    int rc = kl_managed_take(env, x, &c, err);
-    if (rc)
+    int rc = kl_managed_check_live(env, x, &was, err);
+    if (rc || (rc = kl_managed_take(env, x, &c, err)))
         return rc;
     if (own && x->m[at].read && !before.read) { // what was read on the way
         struct kl_error ignored;

@@ -236,6 +236,39 @@ def test_manager_of_the_agent():
         equal(list(owners(f"cm/{name}")), [(manager, "Update", "")], agent)
 
 
+def test_version_without_the_field():
+    """Managers of a version that lacks a field of the object fail an apply, and an update forgets all
+    of them: upstream shows the object to each manager in the manager's version, unpruned."""
+    def version(name, storage, **fields):
+        spec = {"type": "object", "properties": fields}
+        return {"name": name, "served": True, "storage": storage,
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}}
+    text, more = {"type": "string"}, {"type": "object", "properties": {"x": {"type": "string"}}}
+    k("apply", "-f", "-", stdin=json.dumps({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "olds.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"plural": "olds", "kind": "Old"},
+                 "versions": [version("v1", True, a=text, m=more), version("v1beta1", False, a=text)]}}))
+    k("wait", "--for=condition=Established", "crd/olds.example.com", "--timeout=120s")
+
+    def send(v, query, spec, headers=None):
+        body = {"apiVersion": f"example.com/{v}", "kind": "Old", "metadata": {"name": "o"}, "spec": spec}
+        code, _, out = server.raw("PATCH", f"/apis/example.com/{v}/namespaces/default/olds/o?fieldManager={query}",
+                                  body=json.dumps(body), headers=headers or APPLY)
+        return code, json.loads(out)
+
+    def managers(obj):
+        return [(m["manager"], m["apiVersion"]) for m in obj["metadata"].get("managedFields", [])]
+    equal(send("v1beta1", "old", {"a": "1"})[0], 201, "created")
+    code, out = send("v1", "new", {"m": {"x": "1"}})
+    equal((code, out.get("message")), (500, "failed to convert new object: .spec.m: field not declared in schema"),
+          "an apply of what the older version has not")
+    code, out = send("v1", "new", {"a": "1"})
+    equal((code, managers(out)), (200, [("new", "example.com/v1"), ("old", "example.com/v1beta1")]), "both know a")
+    code, out = send("v1", "upd", {"m": {"x": "1"}}, MERGE)
+    equal((code, out["spec"], managers(out)), (200, {"a": "1", "m": {"x": "1"}}, []), "an update forgets")
+
+
 def test_refusals():
     def refused(body, code, message, **args):
         got, status = patch("bad", body, **args)
