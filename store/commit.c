@@ -183,7 +183,7 @@ static void drop_fill(struct kl_store *s)
     struct kl_txn *part = s->slice.txn;
     s->fill = NULL;
     s->slice.txn = NULL;
-    s->slice.preparing = false;
+    s->slice.preparing = s->slice.choosing = false;
     if (part) {
         if (!part->matched)
             kl_txn_reset(part);
@@ -531,31 +531,46 @@ void kl_commit_moved(struct kl_store *s)
     }
 }
 
+// KL_EAGAIN: one of its transactions reads many keys. KL_ENOMEM. Then nothing is left of it.
+static int prepare_small(struct kl_store *s, struct kl_batch *b, struct kl_replay *replay,
+                         struct kl_ring_room *room)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < b->nrows; i++)
+        bytes += kl_event_bytes(&(struct kl_event){b->rows[i].kv, NULL});
+    int r = kl_ring_reserve(room, kl_ring_need(room, b->nrows, bytes));
+    if (!r)
+        r = kl_replay_batch(s, b, replay);
+    if (!r)
+        return 0;
+    kl_node_unref(replay->x.root);
+    replay->x.root = NULL;
+    kl_outside_undone(b);
+    return r;
+}
+
 static int apply_outside(struct kl_store *s, struct kl_batch *b)
 {
     assert(b->base_rev >= s->view->rev);
-    bool big = kl_batch_is_big(b);
-    struct kl_replay replay = {.sliced = false};
+    bool big = b->big || kl_batch_is_big(b);
+    struct kl_replay replay = {.at_once = b->at_once};
     struct kl_ring_room room;
-    size_t need = 0;
-    int r = big ? kl_outside_prepare(s, b) : 0;
-    if (r)
-        return r;
-    struct kl_view *v = calloc(1, sizeof(*v));
     kl_ring_room_init(&room, s->o.ring_bytes);
-    if (!big) {
-        size_t bytes = 0;
-        for (size_t i = 0; i < b->nrows; i++)
-            bytes += kl_event_bytes(&(struct kl_event){b->rows[i].kv, NULL});
-        need = kl_ring_need(&room, b->nrows, bytes);
+    int r = big ? KL_EAGAIN : prepare_small(s, b, &replay, &room);
+    if (r == KL_EAGAIN) {
+        big = true;
+        r = kl_outside_prepare(s, b);
+        if (!r)
+            r = kl_ring_reserve(&room, 0);
     }
-    if (!v || kl_ring_reserve(&room, need) || (!big && kl_replay_batch(s, b, &replay))) {
-        kl_node_unref(replay.x.root);
-        if (big)
+    struct kl_view *v = r ? NULL : calloc(1, sizeof(*v));
+    if (!v) {
+        if (r != KL_EAGAIN) {
+            kl_node_unref(replay.x.root);
             kl_outside_undone(b);
-        free(v);
+        }
         kl_ring_room_fini(&room);
-        return KL_ENOMEM;
+        return r ? r : KL_ENOMEM;
     }
     for (size_t i = 0; i < b->nleases; i++)
         b->leases[i].deadline_mono_ms = 0; // another process's clock

@@ -66,39 +66,89 @@ static bool compare_kv(const struct kl_compare *c, const struct kl_kv *kv)
     }
 }
 
-static bool compare_holds(struct eval *e, const struct kl_compare *c)
+// How many of `rows` more there is time for.
+static int64_t take_turn(struct eval *e, int64_t rows)
 {
-    if (!c->end.n)
-        return compare_kv(c, read_key(e, c->key));
-    struct kl_iter it;
-    read_range(e, &it, c->key, c->end);
-    if (!it.left)
-        return compare_kv(c, NULL);
-    for (struct kl_kv *kv; (kv = kl_iter_next(&it));) {
-        if (!compare_kv(c, kv))
-            return false;
-    }
-    return true;
+    int64_t left = (int64_t)kl_turn_left(e->s);
+    if (e->sliced && rows > left)
+        rows = left;
+    kl_turn_take(e->s, (size_t)rows);
+    return rows;
 }
 
-static void choose_sides(struct eval *e, struct kl_txn_body *body)
+// From where the last slice ended.
+static int compare_range(struct eval *e, const struct kl_compare *c, struct kl_txn_body *body)
+{
+    struct kl_iter it;
+    int64_t first, all;
+    read_range(e, &it, c->key, c->end);
+    if (!it.left) {
+        body->succeeded = compare_kv(c, NULL);
+        return 0;
+    }
+    int64_t left = it.left - body->compared_keys, n = take_turn(e, left);
+    kl_node_range(e->x->root, c->key, c->end, &first, &all);
+    kl_iter_init_rank(&it, e->x->root, first + body->compared_keys, n);
+    body->compared_keys += n;
+    for (struct kl_kv *kv; body->succeeded && (kv = kl_iter_next(&it));)
+        body->succeeded = compare_kv(c, kv);
+    if (body->succeeded && n < left)
+        return KL_EAGAIN;
+    body->compared_keys = 0;
+    return 0;
+}
+
+// What is to be chosen for the first time, or anew.
+static void begin_body(struct kl_txn_body *body)
 {
     body->succeeded = true;
-    for (size_t i = 0; i < body->ncompares && body->succeeded; i++)
-        body->succeeded = compare_holds(e, &body->compares[i]);
+    body->chosen = false;
+    body->compared = 0;
+    body->compared_keys = 0;
+}
+
+static int choose_side(struct eval *e, struct kl_txn_body *body)
+{
+    while (body->compared < body->ncompares && body->succeeded) {
+        const struct kl_compare *c = &body->compares[body->compared];
+        if (!c->end.n)
+            body->succeeded = compare_kv(c, read_key(e, c->key));
+        else if (compare_range(e, c, body))
+            return KL_EAGAIN;
+        body->compared++;
+    }
+    body->chosen = true;
     struct kl_op *ops = body->succeeded ? body->then : body->els;
     size_t n = body->succeeded ? body->nthen : body->nels;
     for (size_t i = 0; i < n; i++) {
         ops[i].done = 0;
         if (ops[i].kind == KL_OP_TXN)
-            choose_sides(e, ops[i].txn);
+            begin_body(ops[i].txn);
     }
+    return 0;
 }
 
-void kl_eval_sides(struct kl_store *s, const struct kl_index *x, struct kl_txn_body *body)
+// KL_EAGAIN: the rest in the next turn, on the same state.
+static int choose_sides(struct eval *e, struct kl_txn_body *body)
 {
-    struct eval e = {.s = s, .x = x};
-    choose_sides(&e, body);
+    int r = body->chosen ? 0 : choose_side(e, body);
+    struct kl_op *ops = body->succeeded ? body->then : body->els;
+    size_t n = body->succeeded ? body->nthen : body->nels;
+    for (size_t i = 0; !r && i < n; i++)
+        r = ops[i].kind == KL_OP_TXN ? choose_sides(e, ops[i].txn) : 0;
+    return r;
+}
+
+void kl_eval_begin(struct kl_txn_body *body)
+{
+    begin_body(body);
+}
+
+int kl_eval_sides(struct kl_store *s, const struct kl_index *x, bool sliced,
+                  struct kl_txn_body *body)
+{
+    struct eval e = {.s = s, .x = x, .sliced = sliced};
+    return choose_sides(&e, body);
 }
 
 // Whether the sides that were chosen change anything.
@@ -183,16 +233,6 @@ static int need_batch(struct eval *e)
         return KL_ENOMEM;
     e->b = s->fill;
     return 0;
-}
-
-// How many of `rows` more there is time for.
-static int64_t take_turn(struct eval *e, int64_t rows)
-{
-    int64_t left = (int64_t)kl_turn_left(e->s);
-    if (e->sliced && rows > left)
-        rows = left;
-    kl_turn_take(e->s, (size_t)rows);
-    return rows;
 }
 
 // Takes kv's reference.
@@ -325,10 +365,9 @@ static int run_get(struct eval *e, struct kl_op *op)
     return 0;
 }
 
-int kl_eval_get(struct kl_store *s, const struct kl_index *x, struct kl_op *op)
+int kl_eval_get(struct kl_store *s, const struct kl_index *x, bool sliced, struct kl_op *op)
 {
-    struct eval e = {.s = s, .x = x};
-    op->done = 0;
+    struct eval e = {.s = s, .x = x, .sliced = sliced};
     return run_get(&e, op);
 }
 
@@ -419,6 +458,23 @@ static enum kl_eval run_txn(struct eval *e, struct kl_txn *txn)
     return certain ? KL_EVAL_ANSWER : KL_EVAL_HEAD;
 }
 
+// Chooses sides, then runs it.
+static enum kl_eval begin_txn(struct eval *e, struct kl_txn *txn)
+{
+    struct kl_store *s = e->s;
+    if (choose_sides(e, &txn->body)) {
+        s->slice.depends = e->depends;
+        return KL_EVAL_MORE;
+    }
+    s->slice.choosing = false;
+    if (txn->read_here && would_write(e, &txn->body))
+        return KL_EVAL_ELSEWHERE;
+    txn->code = admit_body(e, &txn->body, &txn->err);
+    txn->row_at = s->fill ? (uint32_t)s->fill->nrows : 0;
+    s->slice.at = 0;
+    return run_txn(e, txn);
+}
+
 enum kl_eval kl_eval_txn(struct kl_store *s, struct kl_txn *txn)
 {
     struct eval e = {.s = s, .x = &s->spec, .sliced = txn->internal == KL_WORK_TXN};
@@ -426,18 +482,16 @@ enum kl_eval kl_eval_txn(struct kl_store *s, struct kl_txn *txn)
         kl_txn_reset(txn);
     txn->code = 0;
     txn->row_n = 0;
-    choose_sides(&e, &txn->body);
-    if (txn->read_here && would_write(&e, &txn->body))
-        return KL_EVAL_ELSEWHERE;
-    txn->code = admit_body(&e, &txn->body, &txn->err);
-    txn->row_at = s->fill ? (uint32_t)s->fill->nrows : 0;
-    s->slice.at = 0;
-    return run_txn(&e, txn);
+    begin_body(&txn->body);
+    s->slice.choosing = true;
+    return begin_txn(&e, txn);
 }
 
 enum kl_eval kl_eval_go_on(struct kl_store *s, struct kl_txn *txn)
 {
     struct eval e = {.s = s, .x = &s->spec, .sliced = true, .depends = s->slice.depends};
+    if (s->slice.choosing)
+        return begin_txn(&e, txn);
     e.b = s->fill;
     e.wrote = e.b && e.b->nrows > txn->row_at;
     return run_txn(&e, txn);

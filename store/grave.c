@@ -164,7 +164,7 @@ void kl_grave_run(struct kl_store *s)
 
 void kl_grave_batch(struct kl_store *s, struct kl_batch *b)
 {
-    if (!b || !kl_batch_is_big(b) || (!b->big && !(b->big = calloc(1, sizeof(*b->big))))) {
+    if (!b || (!b->big && (!kl_batch_is_big(b) || !(b->big = calloc(1, sizeof(*b->big)))))) {
         kl_batch_free(b);
         return;
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// An outside batch of many rows: its index, results and events are made in turns, while its back
-// end offers it again and again; then it is published at once. Nothing is evaluated meanwhile, for
-// it would stand on a state that is gone.
+// An outside batch of many rows, or whose transactions read many keys: its index, results and
+// events are made in turns, while its back end offers it again and again; then it is published at
+// once. Nothing is evaluated meanwhile, for it would stand on a state that is gone.
 #include "store/big.h"
 #include "store/view_int.h"
 #include <stdlib.h>
@@ -23,7 +23,6 @@ static int begin(struct kl_store *s, struct kl_batch *b)
     if (!g)
         return KL_ENOMEM;
     g->view = kl_view_ref(s->view);
-    g->replay.sliced = !b->at_once;
     s->replay_again = false;
     return 0;
 }
@@ -39,6 +38,7 @@ int kl_outside_prepare(struct kl_store *s, struct kl_batch *b)
     int r = b->big ? 0 : begin(s, b);
     if (!r) {
         b->big->replay.sliced = !b->at_once;
+        b->big->replay.at_once = b->at_once;
         r = kl_replay_batch(s, b, &b->big->replay);
     }
     if (!r)

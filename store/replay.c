@@ -129,7 +129,7 @@ static int replay_body(const struct replay *p, struct kl_txn_body *body);
 
 static int replay_op(const struct replay *p, struct kl_op *op)
 {
-    bool many = op->kind == KL_OP_TXN || (op->kind == KL_OP_DELETE && op->end.n);
+    bool many = op->kind == KL_OP_TXN || op->end.n;
     if (!many && !take_turn(p))
         return KL_EAGAIN;
     switch (op->kind) {
@@ -138,7 +138,7 @@ static int replay_op(const struct replay *p, struct kl_op *op)
     case KL_OP_DELETE:
         return replay_delete(p, op);
     case KL_OP_GET:
-        return kl_eval_get(p->s, &p->r->x, op);
+        return kl_eval_get(p->s, &p->r->x, !p->r->at_once, op);
     case KL_OP_TXN:
         return replay_body(p, op->txn);
     }
@@ -176,8 +176,8 @@ static void begin_txn(const struct replay *p, const struct kl_forwarded *f, stru
     r->end = f->row_at + f->row_n;
     r->differs = false;
     r->in_txn = true;
-    t->replayed = r->sliced;
-    kl_eval_sides(p->s, &r->x, &t->body);
+    t->replayed = true;
+    kl_eval_begin(&t->body);
 }
 
 static int replay_txn(const struct replay *p, const struct kl_forwarded *f, struct kl_txn *t)
@@ -187,7 +187,9 @@ static int replay_txn(const struct replay *p, const struct kl_forwarded *f, stru
         begin_txn(p, f, t);
     if (!r->in_txn)
         return 0;
-    int code = replay_body(p, &t->body);
+    int code = kl_eval_sides(p->s, &r->x, !r->at_once, &t->body);
+    if (!code)
+        code = replay_body(p, &t->body);
     if (code)
         return code;
     r->in_txn = false;
@@ -198,7 +200,7 @@ static int replay_txn(const struct replay *p, const struct kl_forwarded *f, stru
            (unsigned long long)f->server, (unsigned long long)f->seq);
     reset_txn(t);
     t->code = kl_error_set(&t->err, KL_EMAYBE, "etcdserver: request timed out");
-    t->replayed = r->sliced;
+    t->replayed = true;
     for (size_t i = f->row_at; i < f->row_at + f->row_n; i++)
         p->b->rows[i].op = NULL;
     return 0;

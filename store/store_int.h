@@ -45,6 +45,7 @@ struct kl_queue {
 struct kl_slice {
     struct kl_txn *txn; // being evaluated; nothing else is meanwhile
     bool depends;       // it does, on what is not durable
+    bool choosing;      // its compares are not all evaluated yet
     size_t at;          // rows numbered
     bool preparing;     // what fills is whole and made ready to be proposed
     bool posted;
@@ -213,8 +214,12 @@ enum kl_eval {
 };
 enum kl_eval kl_eval_txn(struct kl_store *s, struct kl_txn *txn);
 enum kl_eval kl_eval_go_on(struct kl_store *s, struct kl_txn *txn);
-void kl_eval_sides(struct kl_store *s, const struct kl_index *x, struct kl_txn_body *body);
-int kl_eval_get(struct kl_store *s, const struct kl_index *x, struct kl_op *op);
+// Of another state: which sides run, a read. Sliced, they may be KL_EAGAIN: the rest in the next
+// turn.
+void kl_eval_begin(struct kl_txn_body *body);
+int kl_eval_sides(struct kl_store *s, const struct kl_index *x, bool sliced,
+                  struct kl_txn_body *body);
+int kl_eval_get(struct kl_store *s, const struct kl_index *x, bool sliced, struct kl_op *op);
 void kl_txn_reset(struct kl_txn *txn); // drops results before another evaluation
 int kl_batch_row(struct kl_batch *b, struct kl_row **ret_row);
 
@@ -232,6 +237,7 @@ struct kl_replay {
     size_t at, end;   // rows; of the transaction
     size_t forwarded; // entries that are gone through
     bool sliced;      // as much as the turn has left: KL_EAGAIN, and it goes on from there
+    bool at_once;     // else KL_EAGAIN also when transactions read more than that
     bool in_txn, own_done, differs;
 };
 // KL_ENOMEM, after which r->x is of no use.

@@ -62,6 +62,10 @@ struct kl_txn_body {
     struct kl_op *els;
     size_t nels;
     bool succeeded; // result: which side ran
+    // The store's: how far the compares are evaluated, and the keys of a range of the next one.
+    uint32_t compared;
+    int64_t compared_keys;
+    bool chosen; // which side runs
 };
 
 // Embedded by the caller, zeroed, filled, submitted once.
@@ -90,7 +94,7 @@ struct kl_txn {
     // Of transactions between servers (store/forward.c).
     bool again;           // may have been evaluated elsewhere before: look in the log first
     bool matched;         // found in the log, with its results
-    bool replayed;        // in a batch of many rows that is not published yet
+    bool replayed;        // its results are of an outside batch that is not published yet
     bool read_here;       // the leader says that it writes nothing: evaluate it here
     bool jumped;          // it may be in the log where nobody here saw it
     uint8_t where;        // enum kl_forward_where

@@ -327,12 +327,58 @@ static void in_a_transaction(void **state)
     check_turns();
 }
 
+// Compares of all keys, that hold and that fail at the last one, of the transaction and of a nested
+// one; and what it reads.
+static void compares(void **state)
+{
+    int n = keys();
+    char last[32];
+    fill(n, 0);
+    make_key(last, n - 1);
+    const struct kl_str from = KL_STR("/registry/x/"), end = KL_STR("/registry/x0");
+    for (int broken = 0; broken < 2; broken++) {
+        if (broken)
+            assert_true(hs_put(&c, last, "another", -1) > 0); // its second version
+        const struct kl_compare once = {
+            .key = from, .end = end, .target = KL_COMPARE_VERSION, .num = 1};
+        const struct kl_compare there = {
+            .key = from, .end = end, .target = KL_COMPARE_VERSION, .result = KL_COMPARE_GT};
+        struct kl_bytes *value = kl_bytes_new(KL_STR("v"));
+        struct kl_op yes = {.kind = KL_OP_PUT, .key = KL_STR("/registry/a"), .value = value},
+                     no = {.kind = KL_OP_PUT, .key = KL_STR("/registry/b"), .value = value};
+        struct kl_txn_body inner = {
+            .compares = &once, .ncompares = 1, .then = &yes, .nthen = 1, .els = &no, .nels = 1};
+        struct kl_op ops[] = {{.kind = KL_OP_TXN, .txn = &inner},
+                              {.kind = KL_OP_GET, .key = from, .end = end}};
+        struct kl_txn txn = {
+            .body = {.compares = &there, .ncompares = 1, .then = ops, .nthen = KL_COUNT(ops)}};
+        for (int i = 0; i < 2; i++) { // through both
+            assert_int_equal(hs_txn(&c, &txn), 0);
+            assert_true(txn.body.succeeded);
+            assert_int_equal(inner.succeeded, !broken);
+            assert_int_equal(ops[1].nkvs, n);
+            for (int k = 0; k < n; k++) {
+                char key[32];
+                make_key(key, k);
+                assert_string_equal(ops[1].kvs[k]->key, key);
+            }
+            assert_non_null(broken ? no.kv : yes.kv);
+            kl_txn_fini(&txn);
+            txn = (struct kl_txn){.body = txn.body};
+        }
+        kl_bytes_unref(value);
+    }
+    assert_int_equal(hs_count(&c, "/registry/", "/registry/x/"), 2); // of both sides
+    check_turns();
+}
+
 int main(int argc, char **argv)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         CASE(delete_range),     CASE(delete_range_counted),
         CASE(in_a_transaction), CASE(with_a_fence),
+        CASE(compares),
         CASE(delete_outside), // of two stores
     };
     backend = argc > 1 ? argv[1] : "memory";
