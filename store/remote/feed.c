@@ -213,14 +213,15 @@ bool kl_remote_check_header(struct kl_remote_call *c, const struct kl_etcd_respo
 static int add_event(struct kl_backend *b, const struct kl_etcd_event *e)
 {
     kl_rev rev = e->kv->mod_revision;
-    if (b->part && b->part->batch->last_rev != rev)
+    if (rev > KL_REMOTE_REV_MAX || (b->part && b->part->batch->last_rev != rev))
         return KL_EPROTO;
     if (!b->part && !(b->part = kl_remote_rev_new(b, b->seen, rev)))
         return KL_ENOMEM;
     struct kl_batch *batch = b->part->batch;
-    struct kl_kv *kv = kl_remote_kv(e->kv, e->type == KL_ETCD_EVENT_EVENT_TYPE_DELETE);
-    if (!kv)
-        return KL_ENOMEM;
+    struct kl_kv *kv;
+    int rc = kl_remote_kv(e->kv, e->type == KL_ETCD_EVENT_EVENT_TYPE_DELETE, &kv);
+    if (rc)
+        return rc;
     kv->sub = (uint32_t)batch->nrows;
     if (batch->nrows)
         batch->rows[batch->nrows - 1].kv->more = true;
@@ -261,6 +262,8 @@ static int take_progress(struct kl_backend *b, const struct kl_etcd_watch_respon
     b->asked_progress = false;
     if (r->header->revision <= b->seen)
         return 0;
+    if (r->header->revision > KL_REMOTE_REV_MAX)
+        return KL_EPROTO;
     struct kl_remote_rev *rev = kl_remote_rev_new(b, r->header->revision, r->header->revision);
     if (!rev)
         return KL_ENOMEM;

@@ -102,6 +102,12 @@ static int not_found(struct kl_lease_req *q)
     return kl_error_set(&q->err, KL_ENOTFOUND, "etcdserver: requested lease not found");
 }
 
+// What no etcd grants is not believed.
+static int64_t to_ms(int64_t s)
+{
+    return (s < 0 ? 0 : s < KL_LEASE_MAX_TTL ? s : KL_LEASE_MAX_TTL) * 1000;
+}
+
 // ---- the kinds ----
 
 static void on_grant(struct kl_remote_call *c)
@@ -114,7 +120,7 @@ static void on_grant(struct kl_remote_call *c)
     } else {
         q->id = r->id;
         q->ttl_s = r->ttl;
-        q->remaining_ms = r->ttl * 1000;
+        q->remaining_ms = to_ms(r->ttl);
     }
     kl_remote_call_fini(c);
     end_lease(w);
@@ -136,7 +142,7 @@ static int take_ttl(struct kl_remote_lease *w, const struct kl_etcd_lease_time_t
     if (r->ttl < 0)
         return not_found(q);
     q->ttl_s = r->granted_ttl;
-    q->remaining_ms = r->ttl * 1000;
+    q->remaining_ms = to_ms(r->ttl);
     w->keys = kl_arena_alloc(&w->arena, (r->n_keys + 1) * sizeof(*w->keys));
     for (size_t i = 0; w->keys && i < r->n_keys; i++) {
         w->keys[i] = kl_arena_dup(&w->arena, r->keys[i]);
@@ -174,8 +180,8 @@ static void on_one(struct kl_remote_call *c)
         q->code = kl_remote_error(c, &q->err);
     } else if (!gone) {
         q->ids[q->n] = w->ids[w->at];
-        q->ttls_ms[q->n] = r->granted_ttl * 1000;
-        q->lefts_ms[q->n++] = r->ttl * 1000;
+        q->ttls_ms[q->n] = to_ms(r->granted_ttl);
+        q->lefts_ms[q->n++] = to_ms(r->ttl);
     }
     kl_remote_call_fini(c);
     w->at++;
@@ -243,7 +249,7 @@ static void on_renewed(void *arg, struct kl_grpc_call *call, struct kl_str messa
         q->code = not_found(q);
     } else if (r) {
         q->ttl_s = r->ttl;
-        q->remaining_ms = r->ttl * 1000;
+        q->remaining_ms = to_ms(r->ttl);
     }
     w->stream = NULL;
     kl_grpc_cancel(call); // on_ended ends it

@@ -42,13 +42,17 @@ int kl_remote_state_give(void *arg, struct kl_loaded *l)
     return 0;
 }
 
-struct kl_kv *kl_remote_kv(const struct kl_etcd_key_value *m, bool deleted)
+int kl_remote_kv(const struct kl_etcd_key_value *m, bool deleted, struct kl_kv **ret)
 {
+    if (!m->key.n || m->mod_revision < 1 || m->mod_revision > KL_REMOTE_REV_MAX ||
+        (!deleted &&
+         (m->version < 1 || m->create_revision < 1 || m->create_revision > m->mod_revision)))
+        return KL_EPROTO;
     struct kl_bytes *value = deleted ? NULL : kl_bytes_new(m->value);
     struct kl_kv *kv = deleted || value ? kl_kv_new(m->key, value) : NULL;
     kl_bytes_unref(value);
     if (!kv)
-        return NULL;
+        return KL_ENOMEM;
     kv->id = kv->mod_rev = m->mod_revision;
     kv->deleted = deleted;
     if (!deleted) {
@@ -56,7 +60,8 @@ struct kl_kv *kl_remote_kv(const struct kl_etcd_key_value *m, bool deleted)
         kv->version = m->version;
         kv->lease = m->lease;
     }
-    return kv;
+    *ret = kv;
+    return 0;
 }
 
 static void end_load(struct kl_remote_load *ld, int code, const struct kl_error *err)
@@ -90,10 +95,13 @@ static int add_kvs(struct kl_remote_state *st, const struct kl_etcd_range_respon
         st->cap = cap;
     }
     for (size_t i = 0; i < r->n_kvs; i++) {
-        struct kl_kv *kv = kl_remote_kv(&r->kvs[i], false);
-        if (!kv)
-            return KL_ENOMEM;
-        st->kvs[st->n++] = kv;
+        const struct kl_kv *last = st->n ? st->kvs[st->n - 1] : NULL;
+        if (last && kl_str_cmp(kl_kv_key(last), r->kvs[i].key) >= 0)
+            return KL_EPROTO;
+        int rc = kl_remote_kv(&r->kvs[i], false, &st->kvs[st->n]);
+        if (rc)
+            return rc;
+        st->n++;
     }
     return 0;
 }
@@ -125,8 +133,9 @@ static void took_page(struct kl_remote_load *ld, const struct kl_etcd_range_resp
     size_t bytes = 0;
     for (size_t i = 0; i < r->n_kvs; i++)
         bytes += r->kvs[i].key.n + r->kvs[i].value.n + 64;
-    if (add_kvs(st, r)) {
-        end_load(ld, kl_error_set(&err, KL_ENOMEM, "out of memory"), &err);
+    int rc = add_kvs(st, r);
+    if (rc) {
+        end_load(ld, kl_error_set(&err, rc, "%s", kl_err_text(rc)), &err);
         return;
     }
     if (!r->more || !r->n_kvs) {
@@ -166,7 +175,7 @@ static void on_range(struct kl_remote_call *c)
     } else if (got.code) {
         int code = kl_remote_error(&got, &err);
         end_load(ld, code, &err);
-    } else if (!r->header || r->header->revision < 1) {
+    } else if (!r->header || r->header->revision < 1 || r->header->revision > KL_REMOTE_REV_MAX) {
         end_load(ld, kl_error_set(&err, KL_EPROTO, "an answer without a revision"), &err);
     } else {
         took_page(ld, r);

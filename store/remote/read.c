@@ -29,6 +29,8 @@ static int apply_range(struct kl_remote_up *u)
 static int take_range(struct kl_range_req *q, const struct kl_etcd_range_response *r)
 {
     size_t bytes = 0;
+    if (r->count < 0)
+        return KL_EPROTO;
     q->kvs = malloc((r->n_kvs + 1) * sizeof(struct kl_kv *));
     if (!q->kvs)
         return KL_ENOMEM;
@@ -40,8 +42,12 @@ static int take_range(struct kl_range_req *q, const struct kl_etcd_range_respons
             q->more = true;
             break;
         }
-        if (!(q->kvs[i] = kl_remote_kv(&r->kvs[i], false)))
-            return KL_ENOMEM;
+        // Pages go on behind the last one.
+        if (kl_str_cmp(r->kvs[i].key, i ? r->kvs[i - 1].key : q->key) < (i ? 1 : 0))
+            return KL_EPROTO;
+        int rc = kl_remote_kv(&r->kvs[i], false, &q->kvs[i]);
+        if (rc)
+            return rc;
         q->nkvs++;
     }
     return 0;
@@ -52,10 +58,11 @@ static void on_range(struct kl_remote_call *c)
     struct range_work *w = KL_CONTAINER_OF(c, struct range_work, call);
     struct kl_range_req *q = w->q;
     struct kl_backend *b = c->b;
+    int rc = 0;
     if (c->code)
         q->code = kl_remote_error(c, &q->err);
-    else if (take_range(q, c->reply))
-        q->code = kl_error_set(&q->err, KL_ENOMEM, "out of memory");
+    else if ((rc = take_range(q, c->reply)))
+        q->code = kl_error_set(&q->err, rc, "%s", kl_err_text(rc));
     kl_remote_call_fini(c);
     kl_remote_post(b, &w->up);
 }
@@ -160,14 +167,16 @@ static int add_row(struct kl_remote_rows *w, const struct kl_etcd_event *e)
         q->rows = p;
         w->cap = cap;
     }
-    struct kl_kv *kv = kl_remote_kv(e->kv, e->type == KL_ETCD_EVENT_EVENT_TYPE_DELETE);
-    struct kl_kv *prev = e->prev_kv ? kl_remote_kv(e->prev_kv, false) : NULL;
-    if (!kv || (e->prev_kv && !prev)) {
+    struct kl_kv *kv = NULL, *prev = NULL, *last = q->nrows ? q->rows[q->nrows - 1].kv : NULL;
+    int rc = kl_remote_kv(e->kv, e->type == KL_ETCD_EVENT_EVENT_TYPE_DELETE, &kv);
+    if (!rc && (kv->id < w->start || (last && kv->id < last->id)))
+        rc = KL_EPROTO;
+    if (!rc && e->prev_kv)
+        rc = kl_remote_kv(e->prev_kv, false, &prev);
+    if (rc) {
         kl_kv_unref(kv);
-        kl_kv_unref(prev);
-        return KL_ENOMEM;
+        return rc;
     }
-    struct kl_kv *last = q->nrows ? q->rows[q->nrows - 1].kv : NULL;
     if (last && last->id == kv->id) {
         last->more = true;
         kv->sub = last->sub + 1;
@@ -183,14 +192,15 @@ static bool take_event(struct kl_remote_rows *w, const struct kl_etcd_event *e)
     struct kl_rows_req *q = w->q;
     kl_rev rev = e->kv ? e->kv->mod_revision : 0;
     kl_rev last = q->nrows ? q->rows[q->nrows - 1].kv->id : 0;
+    int rc;
     if (!rev)
         end_rows(w, kl_error_set(&q->err, KL_EPROTO, "an event without a key"), 0);
     else if (rev > w->target)
         end_rows(w, 0, w->target);
     else if (rev != last && (q->nrows >= q->max_rows || w->bytes >= q->max_bytes))
         end_rows(w, 0, last);
-    else if (add_row(w, e))
-        end_rows(w, kl_error_set(&q->err, KL_ENOMEM, "out of memory"), 0);
+    else if ((rc = add_row(w, e)))
+        end_rows(w, kl_error_set(&q->err, rc, "%s", kl_err_text(rc)), 0);
     else
         return false;
     return true;

@@ -30,6 +30,8 @@ enum {
     KL_REMOTE_FENCE_TTL_S = 600,
 };
 
+#define KL_REMOTE_REV_MAX (INT64_MAX / 2) // what is said to be more is not believed
+
 // ---- calls: on the network's loop ----
 
 // One unary call. Embedded or allocated; done exactly once, later; then kl_remote_call_fini.
@@ -106,7 +108,8 @@ typedef void (*kl_remote_loaded_cb)(struct kl_backend *b, struct kl_remote_state
 void kl_remote_load(struct kl_backend *b, kl_remote_loaded_cb done);
 void kl_remote_state_free(struct kl_remote_state *st);
 int kl_remote_state_give(void *arg, struct kl_loaded *l);
-struct kl_kv *kl_remote_kv(const struct kl_etcd_key_value *m, bool deleted); // NULL: no memory
+// KL_EPROTO: no etcd says that. KL_ENOMEM.
+int kl_remote_kv(const struct kl_etcd_key_value *m, bool deleted, struct kl_kv **ret);
 
 // ---- the proposed batch ----
 
