@@ -102,35 +102,83 @@ static int make_group(const char *base, const char *path, bool v2, struct kl_err
     }
 }
 
+// On one hierarchy; `strict`: all of it counts.
+static int set_values(const struct hierarchies *h, int i, const char *dir,
+                      const struct kl_cgroup_values *v, bool strict, struct kl_error *err)
+{
+    struct kl_error *why = strict ? err : NULL;
+    int r = 0, quota = 0;
+    if (h->m[i].cpu) {
+        r = write_number(dir, "cpu.shares", v->cpu_shares, err);
+        write_number(dir, "cpu.cfs_period_us", v->cpu_period_us, NULL);
+        quota = write_number(dir, "cpu.cfs_quota_us", v->cpu_quota_us, why);
+    }
+    if (h->m[i].memory && v->memory_limit_bytes > 0)
+        r = write_number(dir, "memory.limit_in_bytes", v->memory_limit_bytes, err);
+    if (h->m[i].v2) {
+        char max[64];
+        write_number(dir, "cpu.weight", kl_cpu_weight(v->cpu_shares), NULL);
+        if (v->cpu_quota_us > 0) {
+            snprintf(max, sizeof(max), "%lld %lld", (long long)v->cpu_quota_us,
+                     (long long)v->cpu_period_us);
+            quota = write_value(dir, "cpu.max", max, why);
+        }
+        if (v->memory_limit_bytes > 0)
+            r = write_number(dir, "memory.max", v->memory_limit_bytes, err);
+    }
+    return r || !strict ? r : quota;
+}
+
+static bool is_used(const struct hierarchies *h, int i)
+{
+    return h->m[i].v2 ? h->pure_v2 : h->m[i].cpu || h->m[i].memory;
+}
+
 int kl_cgroup_make_pod(const char *path, const struct kl_cgroup_values *v, struct kl_error *err)
 {
     struct hierarchies h;
     find_hierarchies(&h);
     int r = 0;
     for (int i = 0; !r && i < h.n; i++) {
-        bool here = h.m[i].v2 ? h.pure_v2 : h.m[i].cpu || h.m[i].memory;
         struct kl_path dir;
-        if (!here || !kl_path_set(&dir, "%s%s", h.m[i].path, path) ||
+        if (!is_used(&h, i) || !kl_path_set(&dir, "%s%s", h.m[i].path, path) ||
             (r = make_group(h.m[i].path, path, h.m[i].v2, err)))
             continue;
-        if (h.m[i].cpu) {
-            r = write_number(dir.s, "cpu.shares", v->cpu_shares, err);
-            write_number(dir.s, "cpu.cfs_period_us", v->cpu_period_us, NULL);
-            write_number(dir.s, "cpu.cfs_quota_us", v->cpu_quota_us, NULL);
-        }
-        if (h.m[i].memory && v->memory_limit_bytes > 0)
-            r = write_number(dir.s, "memory.limit_in_bytes", v->memory_limit_bytes, err);
-        if (h.m[i].v2) {
-            char max[64];
-            write_number(dir.s, "cpu.weight", kl_cpu_weight(v->cpu_shares), NULL);
-            if (v->cpu_quota_us > 0) {
-                snprintf(max, sizeof(max), "%lld %lld", (long long)v->cpu_quota_us,
-                         (long long)v->cpu_period_us);
-                write_value(dir.s, "cpu.max", max, NULL);
-            }
-            if (v->memory_limit_bytes > 0)
-                r = write_number(dir.s, "memory.max", v->memory_limit_bytes, err);
-        }
+        r = set_values(&h, i, dir.s, v, false, err);
+    }
+    return r;
+}
+
+static int64_t memory_used(const char *dir, bool v2)
+{
+    struct kl_path p;
+    long long used = 0;
+    if (!kl_path_set(&p, "%s/%s", dir, v2 ? "memory.current" : "memory.usage_in_bytes"))
+        return 0;
+    FILE *f = fopen(p.s, "re");
+    if (f && fscanf(f, "%lld", &used) != 1)
+        used = 0;
+    if (f)
+        fclose(f);
+    return used;
+}
+
+int kl_cgroup_set_pod(const char *path, const struct kl_cgroup_values *v, struct kl_error *err)
+{
+    struct hierarchies h;
+    find_hierarchies(&h);
+    int r = 0;
+    for (int i = 0; !r && i < h.n; i++) {
+        struct kl_path dir;
+        if (!is_used(&h, i) || !kl_path_set(&dir, "%s%s", h.m[i].path, path))
+            continue;
+        int64_t used = h.m[i].v2 || h.m[i].memory ? memory_used(dir.s, h.m[i].v2) : 0;
+        if (v->memory_limit_bytes > 0 && used > v->memory_limit_bytes)
+            return kl_error_set(
+                err, KL_EINVALID,
+                "attempting to set pod memory limit (%lld) below current usage (%lld)",
+                (long long)v->memory_limit_bytes, (long long)used);
+        r = set_values(&h, i, dir.s, v, true, err);
     }
     return r;
 }

@@ -35,6 +35,9 @@ void kl_cgroup_pod_path(char *buf, size_t n, const char *root, enum kl_qos qos, 
 
 // Blocking. Makes the pod's group in every hierarchy that has limits, and sets them.
 int kl_cgroup_make_pod(const char *path, const struct kl_cgroup_values *v, struct kl_error *err);
+// Sets those of a group that is there, which may have others. A limit of memory below what is used
+// is refused: the kernel would kill for it.
+int kl_cgroup_set_pod(const char *path, const struct kl_cgroup_values *v, struct kl_error *err);
 // The same by the pod's uid, whatever its class.
 int kl_cgroup_remove_pod(const char *root, struct kl_str uid, struct kl_error *err);
 // Kills what is left in it and removes it everywhere. 0 when nothing is left.

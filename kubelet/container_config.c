@@ -241,15 +241,15 @@ static int put_security(struct kl_arena *a, const struct kl_value *pod,
     return 0;
 }
 
-static void put_resources(struct kl_arena *a, struct kl_pod *p, const struct kl_value *container,
-                          struct kl_cri_linux_container_config *l)
+struct kl_cri_linux_container_resources *
+kl_container_resources(struct kl_arena *a, struct kl_pod *p, const struct kl_value *container)
 {
     struct kl_cri_linux_container_resources *r =
         KL_ARENA_NEW(a, struct kl_cri_linux_container_resources);
     struct kl_cgroup_values v;
     int64_t milli, bytes, ephemeral;
     if (!r)
-        return;
+        return NULL;
     kl_node_allocatable(p->k, &milli, &bytes, &ephemeral);
     kl_cgroup_of_container(container, &v);
     r->cpu_shares = v.cpu_shares;
@@ -257,7 +257,7 @@ static void put_resources(struct kl_arena *a, struct kl_pod *p, const struct kl_
     r->cpu_quota = v.cpu_quota_us > 0 ? v.cpu_quota_us : 0;
     r->memory_limit_in_bytes = v.memory_limit_bytes > 0 ? v.memory_limit_bytes : 0;
     r->oom_score_adj = kl_oom_score_adj(kl_pod_root(p), container, bytes);
-    l->resources = r;
+    return r;
 }
 
 // ---- names
@@ -324,7 +324,7 @@ int kl_container_config(struct kl_arena *a, struct kl_pod *p, const struct kl_co
     c->stdin = kl_true_at(ctr, KL_F_stdin);
     c->stdin_once = kl_true_at(ctr, KL_F_stdinOnce);
     c->tty = kl_true_at(ctr, KL_F_tty);
-    put_resources(a, p, ctr, l);
+    l->resources = kl_container_resources(a, p, ctr);
     put_labels(a, p, in, c);
     *ret = c;
     return 0;

@@ -157,6 +157,29 @@ uint32_t kl_ctr_hash(const struct kl_value *c)
     return h;
 }
 
+static bool restarts_on_resize(const struct kl_value *container, const char *resource)
+{
+    for (KL_EACH(x, kl_get(container, KL_F_resizePolicy)))
+        if (kl_str_eqz(kl_text_at(x, KL_F_resourceName), resource))
+            return kl_str_eqz(kl_text_at(x, KL_F_restartPolicy), "RestartContainer");
+    return false;
+}
+
+enum kl_ctr_resize kl_ctr_resize(const struct kl_value *container, const struct kl_ctr *c)
+{
+    struct kl_cgroup_values want;
+    if (!c || c->state != KL_CTR_RUNNING || c->stopping || !c->has_limits)
+        return KL_RESIZE_NONE;
+    kl_cgroup_of_container(container, &want);
+    bool cpu =
+        want.cpu_shares != c->limits.cpu_shares || want.cpu_quota_us != c->limits.cpu_quota_us;
+    bool memory = want.memory_limit_bytes != c->limits.memory_limit_bytes;
+    if ((cpu && restarts_on_resize(container, "cpu")) ||
+        (memory && restarts_on_resize(container, "memory")))
+        return KL_RESIZE_RESTART;
+    return cpu || memory ? KL_RESIZE_UPDATE : KL_RESIZE_NONE;
+}
+
 void kl_ctr_adopt_probes(const struct kl_value *status, struct kl_ctr *c)
 {
     static const kl_sym lists[] = {KL_F_containerStatuses, KL_F_initContainerStatuses};
@@ -269,10 +292,17 @@ static void plan_new_sandbox(const struct kl_value *pod, const struct kl_pod_rt 
         plan_start(p, KL_CTR_INIT, 0);
 }
 
+// The resize of a container that it does not survive (or of none).
+static bool resizes_anew(const struct kl_pod_rt *rt, const struct kl_value *container,
+                         const struct kl_ctr *c)
+{
+    return rt->resizes && kl_ctr_resize(container, c) == KL_RESIZE_RESTART;
+}
+
 // One init container, looked at from the last to the first. Returns true when the pod is to end.
-static bool plan_init(const struct kl_value *pod, const struct kl_value *container, size_t i,
-                      size_t last, struct kl_ctr *c, bool was_initialized, bool *initialized,
-                      struct kl_pod_plan *p)
+static bool plan_init(const struct kl_value *pod, const struct kl_pod_rt *rt,
+                      const struct kl_value *container, size_t i, size_t last, struct kl_ctr *c,
+                      bool was_initialized, bool *initialized, struct kl_pod_plan *p)
 {
     bool sidecar = kl_ctr_is_sidecar(container);
     struct kl_str name = kl_text_at(container, KL_F_name);
@@ -300,6 +330,9 @@ static bool plan_init(const struct kl_value *pod, const struct kl_value *contain
             plan_start(p, KL_CTR_INIT, i);
         } else if (c->probe[KL_PROBE_LIVENESS] == KL_PROBE_FAILURE) {
             plan_kill(p, c, "Init container %.*s failed liveness probe", name);
+            plan_start(p, KL_CTR_INIT, i);
+        } else if (resizes_anew(rt, container, c)) {
+            plan_kill(p, c, "Container %.*s resize requires restart", name);
             plan_start(p, KL_CTR_INIT, i);
         }
         return false;
@@ -353,7 +386,7 @@ static bool plan_inits(const struct kl_value *pod, const struct kl_pod_rt *rt,
         }
         if (was && !sidecar)
             continue;
-        if (plan_init(pod, container, i, n - 1, c, was, &initialized, p)) {
+        if (plan_init(pod, rt, container, i, n - 1, c, was, &initialized, p)) {
             p->kill_pod = true;
             p->nstart = first;
             return false;
@@ -414,6 +447,9 @@ void kl_pod_compute(const struct kl_value *pod, const struct kl_pod_rt *rt, stru
         } else if (c->probe[KL_PROBE_STARTUP] == KL_PROBE_FAILURE) {
             why = again ? "Container %.*s failed startup probe, will be restarted"
                         : "Container %.*s failed startup probe";
+        } else if (resizes_anew(rt, m, c)) {
+            again = true;
+            why = "Container %.*s resize requires restart";
         } else {
             keep++;
             continue;

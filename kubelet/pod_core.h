@@ -2,7 +2,7 @@
 // The life of one pod as pure functions: what the API server wants, what the runtime has and the
 // time go in; what to do next comes out. Follows pkg/kubelet/kuberuntime (computePodActions).
 #pragma once
-#include "object/value.h"
+#include "kubelet/cgroup.h"
 
 enum kl_ctr_kind { KL_CTR_INIT, KL_CTR_MAIN, KL_CTR_EPHEMERAL };
 enum kl_ctr_state { KL_CTR_CREATED, KL_CTR_RUNNING, KL_CTR_EXITED, KL_CTR_UNKNOWN }; // as CRI's
@@ -25,6 +25,8 @@ struct kl_ctr {
     bool post_start_done;
     bool adopted; // found running: what its probes said is still to be taken from the Pod's status
     uint8_t probe[KL_PROBE_KINDS]; // enum kl_probe_result
+    bool has_limits;               // what the runtime holds it to is known
+    struct kl_cgroup_values limits;
 };
 
 struct kl_sandbox {
@@ -39,6 +41,7 @@ struct kl_sandbox {
 struct kl_pod_rt {
     struct kl_sandbox *sandboxes; // newest first
     struct kl_ctr *ctrs;          // newest first
+    bool resizes;                 // what the spec asks for otherwise than it is has been granted
 };
 struct kl_ctr *kl_rt_find(const struct kl_pod_rt *rt, struct kl_str name); // newest of the name
 struct kl_ctr *kl_rt_find_id(const struct kl_pod_rt *rt, struct kl_str id);
@@ -84,6 +87,9 @@ bool kl_ctr_is_sidecar(const struct kl_value *container);
 bool kl_ctr_restarts(const struct kl_value *pod, const struct kl_value *container, int exit_code);
 // Hash of the fields whose change restarts a container: name and image.
 uint32_t kl_ctr_hash(const struct kl_value *container);
+// What a running container needs in order to have what its spec asks for (computePodResizeAction).
+enum kl_ctr_resize { KL_RESIZE_NONE, KL_RESIZE_UPDATE, KL_RESIZE_RESTART };
+enum kl_ctr_resize kl_ctr_resize(const struct kl_value *container, const struct kl_ctr *c);
 // The spec's entry; NULL when there is none of the name. *ret_kind may be NULL.
 const struct kl_value *kl_pod_container(const struct kl_value *pod, struct kl_str name,
                                         enum kl_ctr_kind *ret_kind);

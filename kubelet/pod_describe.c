@@ -102,6 +102,15 @@ static void fill_ctr(struct kl_ctr *c, const struct kl_cri_container_status *s)
     c->attempt = kl_str_to_i64(attempt, &n) ? (uint32_t)n : s->metadata ? s->metadata->attempt : 0;
     c->has_hash = hash.n > 0;
     c->hash = parse_hash(hash);
+    const struct kl_cri_linux_container_resources *r = s->resources ? s->resources->linux_ : NULL;
+    if (!c->has_limits && r) { // of an earlier kubelet; ours are known
+        c->has_limits = true;
+        c->limits = (struct kl_cgroup_values){
+            .cpu_shares = r->cpu_shares,
+            .cpu_quota_us = r->cpu_quota > 0 ? r->cpu_quota : -1,
+            .cpu_period_us = r->cpu_period,
+            .memory_limit_bytes = r->memory_limit_in_bytes > 0 ? r->memory_limit_in_bytes : -1};
+    }
     set_string(&c->reason, s->reason);
     set_string(&c->message, s->message);
     set_string(&c->image, s->image ? s->image->image : KL_STR(""));

@@ -64,6 +64,7 @@ static void dirs_made(struct kl_job *job)
     } else {
         if (!p->volumes)
             p->volumes = kl_volumes_new(p);
+        p->cgroup = s->values;
         kl_volumes_setup(p->volumes, volumes_ready, p);
     }
     free(s);

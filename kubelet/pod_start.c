@@ -216,7 +216,8 @@ static void on_created(void *arg, enum kl_grpc_code code, const void *reply,
     c->state = KL_CTR_CREATED;
     c->attempt = op->attempt;
     c->hash = kl_ctr_hash(op->container);
-    c->has_hash = true;
+    c->has_hash = c->has_limits = true;
+    kl_cgroup_of_container(op->container, &c->limits);
     c->created_ns = kl_timers_wall_us(p->k->timers) * 1000;
     kl_rt_add_ctr(&p->rt, c);
     kl_ctr_event(p, ctr_name(op), "Normal", "Created", "Container created");

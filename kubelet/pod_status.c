@@ -96,8 +96,28 @@ static void put_mounts(struct kl_arena *a, struct kl_value *st, const struct kl_
 }
 
 // The state of the newest instance, and of the one before it as lastState.
+// What the container has: what its spec asks for, but for the time of a resize.
+static void put_resources(struct kl_arena *a, struct kl_value *st, const struct kl_status_input *in,
+                          const struct kl_value *container, const struct kl_ctr *c,
+                          const struct kl_value *old)
+{
+    const struct kl_value *res = kl_get(container, KL_F_resources);
+    const struct kl_value *has = res, *granted = kl_get(res, KL_F_requests);
+    bool pending = in->resize && in->resize->pending;
+    if (kl_ctr_resize(container, c) != KL_RESIZE_NONE && kl_get(old, KL_F_resources))
+        has = kl_get(old, KL_F_resources);
+    if (pending && old) {
+        has = kl_get(old, KL_F_resources);
+        granted = kl_get(old, KL_F_allocatedResources);
+    }
+    kl_set(a, st, KL_F_resources, has ? *has : kl_new_struct());
+    if (granted)
+        kl_set(a, st, KL_F_allocatedResources, *granted);
+}
+
 static void put_instances(struct kl_arena *a, struct kl_value *st, const struct kl_status_input *in,
-                          const struct kl_value *container, struct kl_ctr *c)
+                          const struct kl_value *container, struct kl_ctr *c,
+                          const struct kl_value *old)
 {
     kl_set_z(a, st, KL_F_containerID, container_id(a, c).s);
     kl_set_z(a, st, KL_F_image, c->image ? c->image : "");
@@ -112,10 +132,7 @@ static void put_instances(struct kl_arena *a, struct kl_value *st, const struct 
     } else {
         kl_set(a, st, KL_F_state, waiting(a, NULL, NULL));
     }
-    const struct kl_value *res = kl_get(container, KL_F_resources);
-    kl_set(a, st, KL_F_resources, res ? *res : kl_new_struct());
-    if (kl_get(res, KL_F_requests))
-        kl_set(a, st, KL_F_allocatedResources, *kl_get(res, KL_F_requests));
+    put_resources(a, st, in, container, c, old);
     for (struct kl_ctr *o = c->next; o; o = o->next)
         if (!strcmp(o->name, c->name)) {
             if (o->state == KL_CTR_EXITED)
@@ -181,7 +198,7 @@ static struct kl_value container_status(struct kl_arena *a, const struct kl_stat
            waiting(a, has_init ? "PodInitializing" : "ContainerCreating", NULL));
     put_mounts(a, &st, container);
     if (c)
-        put_instances(a, &st, in, container, c);
+        put_instances(a, &st, in, container, c, old);
     else if (old)
         put_missing(a, &st, old);
     put_reason(a, &st, in, container, c);
@@ -444,12 +461,35 @@ static struct verdict pod_ready(struct kl_arena *a, const struct kl_status_input
 
 static bool is_ours(struct kl_str type)
 {
-    static const char *const ours[] = {"PodScheduled", "Ready", "Initialized", "ContainersReady",
-                                       "PodReadyToStartContainers"};
+    static const char *const ours[] = {"PodScheduled",
+                                       "Ready",
+                                       "Initialized",
+                                       "ContainersReady",
+                                       "PodReadyToStartContainers",
+                                       "PodResizePending",
+                                       "PodResizeInProgress"};
     for (size_t i = 0; i < KL_COUNT(ours); i++)
         if (kl_str_eqz(type, ours[i]))
             return true;
     return false;
+}
+
+// Those of a resize are there as long as they are true.
+static void add_resize(struct kl_arena *a, struct kl_value *list, const struct kl_status_input *in)
+{
+    const struct kl_resize_state *z = in->resize;
+    struct kl_value *c;
+    if (z && z->pending) {
+        add_condition(a, list, in, "PodResizePending", true, "Deferred", kl_str(z->message));
+        if ((c = kl_edit_at(a, list, kl_len(list) - 1)))
+            kl_set_int(a, c, KL_F_observedGeneration, z->generation);
+    }
+    if (z && z->in_progress) {
+        add_condition(a, list, in, "PodResizeInProgress", true, *z->error ? "Error" : NULL,
+                      kl_str(z->error));
+        if ((c = kl_edit_at(a, list, kl_len(list) - 1)))
+            kl_set_int(a, c, KL_F_observedGeneration, z->granted_generation);
+    }
 }
 
 static void put_conditions(struct kl_arena *a, struct kl_value *st,
@@ -470,6 +510,7 @@ static void put_conditions(struct kl_arena *a, struct kl_value *st,
     add_condition(a, &list, in, "Ready", ready.ok, ready.reason, ready.message);
     add_condition(a, &list, in, "ContainersReady", ctrs.ok, ctrs.reason, ctrs.message);
     add_condition(a, &list, in, "PodScheduled", true, NULL, KL_STR(""));
+    add_resize(a, &list, in);
     kl_set(a, st, KL_F_conditions, list);
 }
 
@@ -576,6 +617,22 @@ static void replace_whole(struct kl_arena *a, struct kl_value *status, struct kl
     kl_append(a, kl_edit_map(a, status, key, KL_ARRAY), directive);
 }
 
+// Conditions that are no more are named, too.
+static void name_gone_conditions(struct kl_arena *a, struct kl_value *list,
+                                 const struct kl_value *old, const struct kl_value *now)
+{
+    static const char *const passing[] = {"PodResizePending", "PodResizeInProgress"};
+    for (size_t i = 0; i < KL_COUNT(passing); i++) {
+        if (!kl_condition_find(kl_get(old, KL_F_conditions), passing[i]) ||
+            kl_condition_find(kl_get(now, KL_F_conditions), passing[i]))
+            continue;
+        struct kl_value gone = kl_new_map();
+        kl_map_set_value(a, &gone, KL_STR("$patch"), kl_string(KL_STR("delete")));
+        kl_map_set_value(a, &gone, KL_STR("type"), kl_string(kl_str(passing[i])));
+        kl_append(a, list, gone);
+    }
+}
+
 int kl_pod_status_patch(struct kl_arena *a, struct kl_str uid, const struct kl_value *old,
                         const struct kl_object *now, struct kl_str *ret_json)
 {
@@ -591,6 +648,8 @@ int kl_pod_status_patch(struct kl_arena *a, struct kl_str uid, const struct kl_v
         name_gone(a, c, KL_STR("reason"));
         name_gone(a, c, KL_STR("message"));
     }
+    if (conditions)
+        name_gone_conditions(a, conditions, old, &now->root);
     name_gone(a, &status, KL_STR("reason"));
     name_gone(a, &status, KL_STR("message"));
     replace_whole(a, &status, KL_STR("podIPs"));

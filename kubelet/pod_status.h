@@ -14,11 +14,21 @@ struct kl_ctr_mem {
     char *reason, *message; // why it does not run (waiting state), or NULL
 };
 
+// How far a resize is (status_manager.go, podResizeConditions).
+struct kl_resize_state {
+    bool pending, in_progress; // not granted, granted and not yet so
+    int64_t generation;        // that is pending; that was granted
+    int64_t granted_generation;
+    char message[256]; // why it is pending
+    char error[1024];  // of the last attempt; "" for none
+};
+
 struct kl_status_input {
     const struct kl_value *pod;
     const struct kl_pod_rt *rt;
     const struct kl_ctr_mem *mem;
-    const struct kl_value *old; // PodStatus last written or the API's; may be NULL
+    const struct kl_resize_state *resize; // NULL: of none
+    const struct kl_value *old;           // PodStatus last written or the API's; may be NULL
     int64_t now_us;
     struct kl_str host_ip;
     bool terminal;                        // its containers will not be restarted any more

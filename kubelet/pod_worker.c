@@ -152,6 +152,7 @@ static struct kl_object *build_status(struct kl_pod *p)
                                  .rt = &p->rt,
                                  .mem = p->mem,
                                  .old = known_status(p),
+                                 .resize = &p->resize,
                                  .now_us = kl_timers_wall_us(p->k->timers),
                                  .host_ip = kl_str(p->k->conf.node_ip),
                                  .terminal = p->life > KL_POD_LIVE,
@@ -399,6 +400,7 @@ static void sync_live(struct kl_pod *p)
     struct kl_pod_plan plan;
     if (p->describing || past_deadline(p))
         return; // what is not known yet is not acted on
+    kl_pod_resize_check(p);
     kl_pod_compute(kl_pod_root(p), &p->rt, &plan);
     if (plan.kill_pod && !plan.create_sandbox) {
         begin_end(p);
@@ -435,6 +437,8 @@ static void sync_live(struct kl_pod *p)
     for (int i = 0; i < plan.nkill; i++)
         kl_pod_stop_ctr(p, plan.kill[i].ctr, kl_pod_grace_ms(p), plan.kill[i].message);
     start_next(p, &plan);
+    if (!p->busy)
+        kl_pod_resize(p);
     if (!p->busy) {
         kl_pod_gc_ctrs(p);
         kl_pod_gc_sandboxes(p);

@@ -46,6 +46,13 @@ struct kl_pod {
     struct kl_cri_call *pull; // cancelled when the pod is to end
     bool freed_wanted;
 
+    // pod_resize.c
+    bool admitted;                  // the next two are known
+    int64_t milli, bytes;           // requests that were granted; -1: none
+    struct kl_cgroup_values cgroup; // of the pod's group, once prepared
+    struct kl_resize_state resize;
+    int64_t resize_retry_ms;
+
     struct kl_object *status; // PodStatus last sent
     bool status_sending, status_stale, delete_sent;
     struct kl_timer status_retry;
@@ -114,6 +121,12 @@ void kl_pod_describe_sandbox(struct kl_pod *p, const char *id);
 void kl_pod_prepare(struct kl_pod *p);
 void kl_pod_create_sandbox(struct kl_pod *p, uint32_t attempt);
 void kl_pod_start_ctr(struct kl_pod *p, enum kl_ctr_kind kind, size_t index);
+
+// ---- pod_resize.c
+// Looks whether the spec asks for something else than it did, and whether the node has room for it;
+// p->rt.resizes says so.
+void kl_pod_resize_check(struct kl_pod *p);
+void kl_pod_resize(struct kl_pod *p); // a step, if there is something to do
 
 // ---- hooks.c: exec, HTTP and sleep handlers
 // cb exactly once: 0, or an error worded as upstream's event message.

@@ -104,6 +104,18 @@ def test_node_becomes_ready():
     equal(lease["spec"]["leaseDurationSeconds"], 40)
 
 
+def test_what_was_taken_comes_back():
+    """The Lease, and the node's own word for being ready."""
+    lease = ("-n", "kube-node-lease", "get", "lease", "one", "--ignore-not-found", "-o",
+             "jsonpath={.metadata.uid}")
+    before = k(*lease)
+    k("-n", "kube-node-lease", "delete", "lease", "one")
+    wait_for(lambda: k(*lease) not in ("", before), "a new lease", 60)
+    k("patch", "node", "one", "--subresource=status", "-p", json.dumps({"status": {"conditions": [
+        {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}]}}))
+    wait_for(lambda: node_ready() == "True", "ready again", 60)
+
+
 def test_deployment_becomes_ready():
     began = time.monotonic()
     server.apply(deployment("web", IMAGE, 3, ["httpd", "-f", "-v", "-p", "8080", "-h", "/www"]))
@@ -396,6 +408,43 @@ def test_limits():
     terminated = status("hungry")["containerStatuses"][0]["state"]["terminated"]
     print(f"    {terminated['reason']} {terminated['exitCode']}")
     remove("hungry")
+
+
+def test_resize_in_place():
+    """Two containers get more; one of them has to restart for memory."""
+    def asks(cpu, memory):
+        return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": cpu, "memory": memory}}
+
+    p = main_pod("grows", "exec sleep 1000")
+    first = p["spec"]["containers"][0]
+    first["resources"] = asks("100m", "32Mi")
+    p["spec"]["containers"].append({**first, "name": "anew", "resizePolicy": [
+        {"resourceName": "memory", "restartPolicy": "RestartContainer"}]})
+    server.apply(p)
+    wait_running("grows")
+    started = {c["name"]: c["containerID"] for c in status("grows")["containerStatuses"]}
+    o = json.loads(k("get", "pod", "grows", "-o", "json"))
+    for c in o["spec"]["containers"]:
+        c["resources"] = asks("200m", "64Mi")
+    k("replace", "--subresource=resize", "-f", "-", stdin=json.dumps(o))
+
+    def done():
+        s = status("grows")
+        return ("running" in s["containerStatuses"][1]["state"]
+                and all(c["resources"]["limits"] == {"cpu": "200m", "memory": "64Mi"}
+                        for c in s["containerStatuses"])
+                and not any("Resize" in c["type"] for c in s["conditions"]))
+    wait_for(done, "it has what it asks for", 60)
+    now = {c["name"]: (c["restartCount"], c["containerID"] == started[c["name"]])
+           for c in status("grows")["containerStatuses"]}
+    equal(now, {first["name"]: (0, True), "anew": (1, False)})
+    # What the kernel says: of version 1, or of 2 (where shares have another scale).
+    for files, want in (("cpu/cpu.shares", "204"), ("memory/memory.limit_in_bytes", str(64 << 20)),
+                        ("memory.max", str(64 << 20)), ("cpu.max", "20000 100000")):
+        has = k("exec", "grows", "-c", first["name"], "--", "sh", "-c",
+                f"cat /sys/fs/cgroup/{files} 2>/dev/null || true").strip()
+        check(has in ("", want), f"{files}: {has}")
+    remove("grows")
 
 
 def test_what_does_not_fit():

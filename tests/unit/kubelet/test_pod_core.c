@@ -292,6 +292,106 @@ static void status_words(void **state)
     end(&w);
 }
 
+static void resizes(void **state)
+{
+    struct world w;
+    begin(&w, "{\"containers\":[{\"name\":\"a\",\"image\":\"i\",\"resources\":{\"requests\":"
+              "{\"cpu\":\"200m\"}}},{\"name\":\"b\",\"image\":\"i\",\"resizePolicy\":[{"
+              "\"resourceName\":\"memory\",\"restartPolicy\":\"RestartContainer\"}],"
+              "\"resources\":{\"limits\":{\"cpu\":\"1\",\"memory\":\"64Mi\"}}}]}");
+    sandbox(&w, true);
+    struct kl_ctr *a = ctr(&w, "a", KL_CTR_RUNNING, 0), *b = ctr(&w, "b", KL_CTR_RUNNING, 0);
+    const struct kl_value *list = kl_pod_containers(&w.pod, KL_CTR_MAIN);
+    w.rt.resizes = true;
+    assert_int_equal(kl_ctr_resize(kl_at(list, 0), a), KL_RESIZE_NONE); // nobody knows
+    a->has_limits = b->has_limits = true;
+    a->limits = (struct kl_cgroup_values){204, -1, 100000, -1};
+    b->limits = (struct kl_cgroup_values){1024, 100000, 100000, 64 << 20};
+    assert_int_equal(kl_ctr_resize(kl_at(list, 0), a), KL_RESIZE_NONE);
+    assert_int_equal(kl_ctr_resize(kl_at(list, 1), b), KL_RESIZE_NONE);
+    a->limits.cpu_shares = 102;
+    b->limits.cpu_quota_us = 50000; // no restart for this one
+    assert_int_equal(kl_ctr_resize(kl_at(list, 0), a), KL_RESIZE_UPDATE);
+    assert_int_equal(kl_ctr_resize(kl_at(list, 1), b), KL_RESIZE_UPDATE);
+    compute(&w);
+    assert_starts(&w, "");
+    b->limits.memory_limit_bytes = 32 << 20;
+    assert_int_equal(kl_ctr_resize(kl_at(list, 1), b), KL_RESIZE_RESTART);
+    compute(&w);
+    assert_starts(&w, "m1");
+    assert_int_equal(w.plan.nkill, 1);
+    assert_string_equal(w.plan.kill[0].message, "Container b resize requires restart");
+    w.rt.resizes = false; // the node has no room for it
+    compute(&w);
+    assert_starts(&w, "");
+    assert_int_equal(w.plan.nkill, 0);
+    b->stopping = true;
+    assert_int_equal(kl_ctr_resize(kl_at(list, 1), b), KL_RESIZE_NONE);
+    end(&w);
+}
+
+// Says of its first container what it has, and which conditions there are.
+static struct kl_str resize_words(struct world *w, const struct kl_value *old,
+                                  const struct kl_resize_state *z, struct kl_value *ret)
+{
+    struct kl_status_input in = {.pod = &w->pod,
+                                 .rt = &w->rt,
+                                 .old = old,
+                                 .resize = z,
+                                 .now_us = w->clock_ns / 1000,
+                                 .host_ip = KL_STR("192.0.2.1")};
+    assert_int_equal(kl_pod_status_build(&w->a, &in, ret), 0);
+    const struct kl_value *c = kl_at(kl_get(ret, KL_F_containerStatuses), 0);
+    struct kl_buf b;
+    kl_buf_init(&b, 4096);
+    kl_buf_printf(
+        &b, "%.*s/%.*s",
+        KL_PRI(kl_text(kl_map_value(kl_path(c, KL_F_resources, KL_F_requests), KL_STR("cpu")))),
+        KL_PRI(kl_text(kl_map_value(kl_get(c, KL_F_allocatedResources), KL_STR("cpu")))));
+    for (KL_EACH(x, kl_get(ret, KL_F_conditions)))
+        if (kl_str_starts(kl_text_at(x, KL_F_type), KL_STR("PodResize")))
+            kl_buf_printf(&b, " %.*s:%.*s:%.*s:%lld", KL_PRI(kl_text_at(x, KL_F_type)),
+                          KL_PRI(kl_text_at(x, KL_F_reason)), KL_PRI(kl_text_at(x, KL_F_message)),
+                          (long long)kl_int_at(x, 0, KL_F_observedGeneration));
+    struct kl_str text = kl_arena_dup(&w->a, kl_buf_str(&b));
+    kl_buf_fini(&b);
+    return text;
+}
+
+static void resize_status(void **state)
+{
+    struct world w;
+    begin(&w, "{\"containers\":[{\"name\":\"a\",\"image\":\"i\",\"resources\":{\"requests\":"
+              "{\"cpu\":\"200m\"}}}]}");
+    sandbox(&w, true);
+    struct kl_ctr *a = ctr(&w, "a", KL_CTR_RUNNING, 0);
+    struct kl_value old = from_json(
+        &w.a, "io.k8s.api.core.v1.PodStatus",
+        "{\"containerStatuses\":[{\"name\":\"a\",\"resources\":{\"requests\":{\"cpu\":\"100m\"}},"
+        "\"allocatedResources\":{\"cpu\":\"100m\"}}]}");
+    struct kl_value st;
+    struct kl_resize_state z = {.pending = true, .generation = 3, .message = "no room"};
+    a->has_limits = true;
+    a->limits = (struct kl_cgroup_values){102, -1, 100000, -1};
+    assert_string_equal(resize_words(&w, &old, &z, &st).p,
+                        "100m/100m PodResizePending:Deferred:no room:3");
+    z = (struct kl_resize_state){.in_progress = true, .granted_generation = 2, .error = "bad"};
+    assert_string_equal(resize_words(&w, &old, &z, &st).p,
+                        "100m/200m PodResizeInProgress:Error:bad:2");
+    struct kl_value during = st;
+    a->limits.cpu_shares = 204;
+    z = (struct kl_resize_state){0};
+    assert_string_equal(resize_words(&w, &during, &z, &st).p, "200m/200m");
+    struct kl_object *now = kl_object_freeze(kl_pod_status_type(), &st);
+    struct kl_str json;
+    assert_non_null(now);
+    assert_int_equal(kl_pod_status_patch(&w.a, KL_STR("u"), &during, now, &json), 0);
+    assert_non_null(strstr(json.p, "{\"$patch\":\"delete\",\"type\":\"PodResizeInProgress\"}"));
+    assert_null(strstr(json.p, "PodResizePending"));
+    kl_object_unref(now);
+    end(&w);
+}
+
 static void patch_names_what_went(void **state)
 {
     struct world w;
@@ -347,6 +447,8 @@ int main(void)
         cmocka_unit_test(stops_sidecars_last),
         cmocka_unit_test(status_words),
         cmocka_unit_test(patch_names_what_went),
+        cmocka_unit_test(resizes),
+        cmocka_unit_test(resize_status),
     };
     return cmocka_run_group_tests_name("kubelet/pod_core", tests, NULL, NULL);
 }
