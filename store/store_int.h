@@ -254,21 +254,28 @@ static inline kl_rev kl_batch_rev_at(const struct kl_batch *b, uint32_t n)
     return n ? b->rows[n - 1].kv->mod_rev : b->base_rev;
 }
 
-// commit.c
+// submit.c
 void kl_queue_init(struct kl_queue *q);
 void kl_queue_push(struct kl_queue *q, struct kl_txn *t);
 void kl_queue_push_front(struct kl_queue *q, struct kl_txn *t);
 struct kl_txn *kl_queue_pop(struct kl_queue *q);
+// Puts all of `list`, as if it had never been evaluated, before what is in q.
+void kl_queue_prepend(struct kl_queue *q, struct kl_txn *list);
 int kl_commit_admit(struct kl_store *s, struct kl_txn *txn, size_t bytes, struct kl_error *err);
 void kl_commit_enqueue(struct kl_store *s, struct kl_txn *txn);
-void kl_commit_pump(struct kl_store *s); // soon, once for many calls
 void kl_commit_answer(struct kl_store *s, struct kl_txn *txn);
+void kl_commit_refuse(struct kl_store *s, struct kl_txn *txn, int code, const char *text);
+
+// commit.c
+void kl_commit_pump(struct kl_store *s); // soon, once for many calls
 void kl_commit_fini(struct kl_store *s);
 void kl_commit_cancel(struct kl_store *s); // answers what is only queued
 void kl_commit_set_full(struct kl_store *s, bool full);
 bool kl_commit_has_writes(const struct kl_batch *b);
 int kl_commit_need_fill(struct kl_store *s);                    // KL_ENOMEM
 void kl_commit_confirm(struct kl_store *s, struct kl_txn *txn); // back to the queue, confirmed
+void kl_commit_drop_fill(struct kl_store *s); // its transactions are at the head of the queue again
+void kl_commit_reset(struct kl_store *s, struct kl_node *root); // what is evaluated on
 void kl_commit_moved(struct kl_store *s); // a newer state was published: evaluate on that
 
 // slice.c
