@@ -62,7 +62,6 @@ static int check_repeated(struct kl_req *r, const struct apply *x)
         kl_fail_bad(r, "error strict decoding YAML: %.*s", KL_PRI(x->repeated));
         return KL_EBADREQUEST;
     }
-    r->nwarnings = 0; // of the last try
     kl_req_warn(r, x->repeated);
     return 0;
 }

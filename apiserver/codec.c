@@ -211,15 +211,8 @@ static int report_strict(struct kl_req *r, const struct kl_type *type,
     if (!s->n)
         return 0;
     if (r->opts.field_validation == KL_VALIDATE_WARN) {
-        struct kl_str *w = kl_arena_alloc(r->arena, (r->nwarnings + s->n) * sizeof *w);
-        if (!w)
-            return kl_error_set(err, KL_ENOMEM, "out of memory");
-        if (r->nwarnings)
-            memcpy(w, r->warnings, r->nwarnings * sizeof *w);
         for (size_t i = 0; i < s->n; i++)
-            w[r->nwarnings + i] = bare_warning(s->messages[i]);
-        r->warnings = w;
-        r->nwarnings += s->n;
+            kl_req_warn(r, bare_warning(s->messages[i]));
         return 0;
     }
     struct kl_buf b;

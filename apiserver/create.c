@@ -90,6 +90,8 @@ static int transform_create(struct kl_write *w, struct kl_object *stored, struct
     if (!now)
         return kl_fail_oom(r), KL_ENOMEM;
     rc = kl_rules_check(r, c->strategy, &now->root, NULL, &e);
+    if (!rc && !e.n)
+        kl_rules_warn(r, &now->root, NULL, false);
     kl_object_unref(now);
     if (rc)
         return rc;

@@ -458,13 +458,17 @@ void kl_req_warn(struct kl_req *r, struct kl_str text)
     for (size_t i = 0; i < r->nwarnings; i++)
         if (kl_str_eq(r->warnings[i], text))
             return;
-    struct kl_str *w = kl_arena_alloc(r->arena, (r->nwarnings + 1) * sizeof *w);
-    if (!w)
-        return;
-    if (r->nwarnings)
-        memcpy(w, r->warnings, r->nwarnings * sizeof *w);
-    w[r->nwarnings++] = text;
-    r->warnings = w;
+    // The room doubles: there is none left at every power of two.
+    if (!(r->nwarnings & (r->nwarnings - 1))) {
+        size_t room = r->nwarnings ? 2 * r->nwarnings : 1;
+        struct kl_str *w = kl_arena_alloc(r->arena, room * sizeof *w);
+        if (!w)
+            return;
+        if (r->nwarnings)
+            memcpy(w, r->warnings, r->nwarnings * sizeof *w);
+        r->warnings = w;
+    }
+    r->warnings[r->nwarnings++] = text;
 }
 
 void kl_req_keep_bytes(struct kl_req *r, struct kl_bytes *b)

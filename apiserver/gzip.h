@@ -11,7 +11,7 @@ bool kl_gzip_wanted(struct kl_http_req *hr);
 // kl_http_respond_stream, compressed when the client takes it and there is enough. What `src` gives
 // first is asked for at once to know. Takes over the answer as that does: when it fails, `close` is
 // not called. At most KL_GZIP_MAX_HEADERS headers.
-enum { KL_GZIP_MAX_HEADERS = 64 };
+enum { KL_GZIP_MAX_HEADERS = KL_COMMON_HEADERS + 16 };
 int kl_gzip_respond(struct kl_api_call *c, int status, const struct kl_http_header *h, size_t nh,
                     const struct kl_http_source *src, void *arg);
 // The same for a body that is there (of status 200): a compressed one (a new reference) and

@@ -18,7 +18,7 @@
 #include "base/log.h"
 #include <stdio.h>
 
-enum { MAX_HEADERS = 64 };
+enum { MAX_HEADERS = KL_COMMON_HEADERS + 16 };
 
 static void put_header(struct kl_http_header *h, size_t *n, const char *name, struct kl_str value)
 {

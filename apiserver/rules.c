@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where a write meets the rules of its kind (object/validate).
 #include "apiserver/auth/csr.h"
+#include "apiserver/auth/pair.h"
 #include "apiserver/crd/crd.h"
 #include "apiserver/strategy.h"
 #include "object/crd/definition.h"
 #include "object/validate/validate.h"
+#include "object/validate/warn.h"
 
 static int check_definition(struct kl_req *r, struct kl_findings *f, const struct kl_value *now,
                             const struct kl_value *old)
@@ -49,4 +51,20 @@ int kl_rules_check(struct kl_req *r, const struct kl_strategy *s, const struct k
     if (s->check_more)
         s->check_more(r, now, old, e);
     return 0;
+}
+
+void kl_rules_warn(struct kl_req *r, const struct kl_value *now, const struct kl_value *old,
+                   bool bumped)
+{
+    const struct kl_resource *st = kl_resource_storage(r->info.res);
+    if (!kl_warn_knows(st))
+        return;
+    struct kl_warnings w = {
+        .arena = r->arena, .gates = &r->srv->gates, .bad_pair = kl_tls_pair_bad};
+    if (old)
+        kl_warn_update(&w, st, r->info.sub, now, old, bumped);
+    else
+        kl_warn_create(&w, st, now);
+    for (size_t i = 0; i < w.n; i++)
+        kl_req_warn(r, w.list[i]);
 }

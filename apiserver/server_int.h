@@ -162,8 +162,8 @@ static inline struct kl_api_call *kl_api_call_of(struct kl_req *r)
 }
 // The server's handler.
 void kl_http_handle(void *arg, struct kl_http_req *hr);
+#define KL_WARNINGS_SHOWN 90 // there are clients that read no answer of more than 100 headers
 // Headers that every answer has; at most KL_COMMON_HEADERS.
-#define KL_WARNINGS_SHOWN 128 // their texts are longer than 32 runes
 #define KL_COMMON_HEADERS (4 + KL_WARNINGS_SHOWN)
 size_t kl_http_common_headers(const struct kl_req *r, struct kl_http_header *ret);
 // Everything was answered: lets go of the request.

@@ -53,6 +53,10 @@ void kl_meta_validate(struct kl_req *r, const struct kl_strategy *s, const struc
 // Negative: r->fail is set, nothing could be said.
 int kl_rules_check(struct kl_req *r, const struct kl_strategy *s, const struct kl_value *now,
                    const struct kl_value *old, struct kl_field_errors *e);
+// What an object that is well is warned of all the same (object/validate/warn.h). bumped: its
+// generation changes.
+void kl_rules_warn(struct kl_req *r, const struct kl_value *now, const struct kl_value *old,
+                   bool bumped);
 
 // A free name of a generateName prefix (names.SimpleNameGenerator).
 struct kl_str kl_generate_name(struct kl_arena *a, struct kl_str prefix);

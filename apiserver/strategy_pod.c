@@ -3,6 +3,76 @@
 #include "apiserver/strategy_int.h"
 #include "object/quota/amounts.h"
 
+// ---- AppArmor: annotations of old become fields (applyAppArmorVersionSkew)
+
+#define APPARMOR_CONTAINER "container.apparmor.security.beta.kubernetes.io/"
+enum { PROFILE_NAME_MAX = 4095 };
+
+// What the annotation means; false: no valid field can be made of it.
+static bool profile_of(struct kl_arena *a, struct kl_str s, struct kl_value *ret)
+{
+    struct kl_str local = KL_STR("localhost/");
+    *ret = kl_new_struct();
+    if (kl_str_eqz(s, "unconfined"))
+        return !kl_set(a, ret, KL_F_type, kl_stringz("Unconfined"));
+    if (kl_str_eqz(s, "runtime/default"))
+        return !kl_set(a, ret, KL_F_type, kl_stringz("RuntimeDefault"));
+    if (!kl_str_starts(s, local))
+        return false;
+    s = kl_str_from(s, local.n);
+    return s.n && s.n <= PROFILE_NAME_MAX && kl_str_eq(kl_str_trim(s), s) &&
+           !kl_set(a, ret, KL_F_type, kl_stringz("Localhost")) &&
+           !kl_set(a, ret, KL_F_localhostProfile, kl_string(s));
+}
+
+static bool same_profile(const struct kl_value *a, const struct kl_value *b)
+{
+    return b && kl_str_eq(kl_text(kl_get(a, KL_F_type)), kl_text(kl_get(b, KL_F_type))) &&
+           kl_value_equal(kl_get(a, KL_F_localhostProfile), kl_get(b, KL_F_localhostProfile));
+}
+
+static int take_profile(struct kl_req *r, struct kl_value *draft, kl_sym list, size_t i)
+{
+    struct kl_arena *a = r->arena;
+    const struct kl_value *c = kl_at(kl_path(draft, KL_F_spec, list), i);
+    const struct kl_value *whole =
+        kl_path(draft, KL_F_spec, KL_F_securityContext, KL_F_appArmorProfile);
+    struct kl_str key =
+        kl_arena_printf(a, APPARMOR_CONTAINER "%.*s", KL_PRI(kl_text(kl_get(c, KL_F_name))));
+    const struct kl_value *text = kl_map_value(kl_meta_annotations(draft), key);
+    struct kl_value profile;
+    if (!text || kl_path(c, KL_F_securityContext, KL_F_appArmorProfile))
+        return 0;
+    bool good = profile_of(a, kl_text(text), &profile);
+    if (good && same_profile(&profile, whole))
+        return 0;
+    kl_req_warn(r, kl_arena_printf(a,
+                                   "metadata.annotations[%.*s]: deprecated since v1.30; use the "
+                                   "\"appArmorProfile\" field instead",
+                                   KL_PRI(key)));
+    if (!good)
+        return 0;
+    struct kl_value *at =
+        kl_edit_at(a, kl_edit(a, kl_edit(a, draft, KL_F_spec, KL_STRUCT), list, KL_ARRAY), i);
+    struct kl_value *sc = at ? kl_edit(a, at, KL_F_securityContext, KL_STRUCT) : NULL;
+    return sc ? kl_set(a, sc, KL_F_appArmorProfile, profile) : KL_ENOMEM;
+}
+
+static int take_profiles(struct kl_req *r, struct kl_value *draft)
+{
+    static const kl_sym lists[] = {KL_F_initContainers, KL_F_containers, KL_F_ephemeralContainers};
+    bool any = false;
+    for (KL_MAP_EACH_KEY(kv, kl_meta_annotations(draft)))
+        any |= kl_str_starts(kl_text(kv), KL_STR(APPARMOR_CONTAINER));
+    if (!any || kl_str_eqz(kl_text_at(draft, KL_F_spec, KL_F_os, KL_F_name), "windows"))
+        return 0;
+    for (size_t l = 0; l < KL_COUNT(lists); l++)
+        for (size_t i = 0; i < kl_len(kl_path(draft, KL_F_spec, lists[l])); i++)
+            if (take_profile(r, draft, lists[l], i))
+                return kl_fail_oom(r), KL_ENOMEM;
+    return 0;
+}
+
 int kl_pod_prepare_create(struct kl_req *r, struct kl_value *draft)
 {
     struct kl_arena *a = r->arena;
@@ -23,7 +93,8 @@ int kl_pod_prepare_create(struct kl_req *r, struct kl_value *draft)
         kl_append(a, &list, c);
         kl_set(a, &st, KL_F_conditions, list);
     }
-    return kl_set(a, draft, KL_F_status, st);
+    int rc = take_profiles(r, draft);
+    return rc ? rc : kl_set(a, draft, KL_F_status, st);
 }
 
 static const struct kl_value *container_named(const struct kl_value *list, struct kl_str name)

@@ -172,7 +172,9 @@ int kl_update_settle(struct kl_write *w, struct kl_object *stored, struct kl_val
     struct kl_object *now = kl_object_freeze(st->type, draft);
     if (!now)
         return kl_fail_oom(r), KL_ENOMEM;
-    if ((s->flags & KL_STRAT_GENERATION) && !is_status(r) && spec_changed(s, st, &now->root, old)) {
+    bool bumped =
+        (s->flags & KL_STRAT_GENERATION) && !is_status(r) && spec_changed(s, st, &now->root, old);
+    if (bumped) {
         struct kl_value *m = kl_edit(r->arena, draft, KL_F_metadata, KL_STRUCT);
         kl_set(r->arena, m, KL_F_generation,
                kl_int(kl_int_at(old, 0, KL_F_metadata, KL_F_generation) + 1));
@@ -184,6 +186,8 @@ int kl_update_settle(struct kl_write *w, struct kl_object *stored, struct kl_val
     }
     if (e.n)
         kl_fail_invalid(r, kl_str(r->info.res->kind), r->info.group, r->info.name, &e);
+    else
+        kl_rules_warn(r, &now->root, old, bumped);
     bool gone = removed_by_update(r, &now->root);
     rc = e.n || gone ? 0 : kl_track_settle(r, old, &now->root, draft);
     kl_object_unref(now);
@@ -463,8 +467,8 @@ int kl_patch_retype(struct kl_req *r, const struct kl_type *type, const struct k
         return 0;
     if (r->opts.field_validation == KL_VALIDATE_STRICT)
         return refuse_patch(r, patch, patched, join_strict(r->arena, strict).p);
-    r->warnings = strict->messages; // of the last try
-    r->nwarnings = strict->n;
+    for (size_t i = 0; i < strict->n; i++)
+        kl_req_warn(r, strict->messages[i]);
     return 0;
 }
 

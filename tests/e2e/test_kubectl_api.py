@@ -285,6 +285,100 @@ def test_create():
           (201, "system:serviceaccount:create:sa"))
 
 
+def warned(result):
+    """What kubectl shows of the Warning headers of the answer."""
+    equal(result.code, 0, result.err)
+    check(all(w.startswith("Warning: ") for w in result.err.splitlines()), result.err)
+    return [w[len("Warning: "):] for w in result.err.splitlines()]
+
+
+def test_warnings():
+    """What the kinds themselves warn of, by every way that an object is written."""
+    n = namespace("warnings")
+    grace = ("spec.template.spec.terminationGracePeriodSeconds: must be >= 0; negative values are "
+             "invalid and will be treated as 1")
+    name = ("metadata.name: this is used in %s, which can result in surprising behavior; a DNS "
+            "label is recommended: [must not contain dots]")
+
+    def create(obj, *args, verb="create"):
+        return warned(server.try_kubectl(*n, verb, "-f", "-", *args, stdin=json.dumps(obj)))
+
+    clean = pod("clean")
+    equal(create(clean), [])
+    p = pod("a.b")
+    p["metadata"]["annotations"] = {
+        "container.apparmor.security.beta.kubernetes.io/" + p["spec"]["containers"][0]["name"]:
+            "runtime/default"}
+    p["spec"].update(nodeSelector={"beta.kubernetes.io/os": "linux"},
+                     imagePullSecrets=[{"name": "s"}, {"name": "s"}], wrong=1)
+    want = ['unknown field "spec.wrong"',
+            "metadata.annotations[container.apparmor.security.beta.kubernetes.io/"
+            f"{p['spec']['containers'][0]['name']}]: deprecated since v1.30; use the "
+            '"appArmorProfile" field instead',
+            name % "the Pod's hostname",
+            'spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use '
+            '"kubernetes.io/os" instead',
+            'spec.imagePullSecrets[1].name: duplicate name "s"']
+    equal(create(p, "--validate=warn", "--dry-run=server"), want)
+    equal(create(p, "--validate=warn"), want)
+    equal(k(*n, "get", "pod", "a.b", "-o",
+            "jsonpath={.spec.containers[0].securityContext.appArmorProfile.type}"),
+          "RuntimeDefault")
+    equal(warned(server.try_kubectl(*n, "label", "pod", "a.b", "x=y")), [])  # nothing on update
+
+    d = deployment("d.e", replicas=0)
+    d["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = -1
+    equal(create(d, verb="apply"), [name % "Pod names and hostnames", grace])
+    equal(warned(server.try_kubectl(*n, "label", "deployment", "d.e", "x=y")), [])
+    equal(warned(server.try_kubectl(*n, "annotate", "deployment", "d.e", "x=y")), [grace])
+    # An update of the whole through the subresource.
+    equal(warned(server.try_kubectl(*n, "scale", "deployment", "d.e", "--replicas=0")), [])
+    equal(warned(server.try_kubectl(*n, "scale", "deployment", "d.e", "--replicas=1")), [grace])
+    equal(warned(server.try_kubectl(*n, "patch", "deployment", "d.e", "-p",
+                                    '{"spec":{"replicas":0}}')), [grace])
+    equal(warned(server.try_kubectl(*n, "patch", "deployment", "d.e", "--subresource=status", "-p",
+                                    '{"status":{"replicas":0}}')), [])
+    d["spec"]["minReadySeconds"] = 1
+    equal(create(d, verb="replace"), [grace])
+    d["spec"]["minReadySeconds"] = 2
+    equal(create(d, "--server-side", "--force-conflicts", verb="apply"), [grace])
+    server.kubectl_fails(*n, "create", "-f", "-", stdin=json.dumps(d))
+
+    s = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
+         "spec": {"type": "LoadBalancer", "ports": [{"port": 80}], "externalIPs": ["2001:DB8::1"],
+                  "trafficDistribution": "PreferClose"}}
+    equal(create(s), ['spec.externalIPs[0]: IPv6 address "2001:DB8::1" should be in RFC 5952 '
+                      'canonical format ("2001:db8::1")',
+                      "spec.externalIPs is deprecated and may no longer be implemented in some "
+                      "clusters",
+                      'spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"'])
+    # A kind that is deprecated itself, and what a patch has too much.
+    e = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "e"}, "subsets": []}
+    old = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+    equal(create(e), [old])
+    r = server.raw("PATCH", "/api/v1/namespaces/warnings/endpoints/e?fieldValidation=Warn",
+                   {"subsets": [{"wrong": 1, "addresses": [{"ip": "2001:db8::0:1"}]}]},
+                   {"Content-Type": "application/merge-patch+json"})
+    equal((r[0], r[1].get_all("Warning")),
+          (200, [f'299 - "{old}"', '299 - "unknown field \\"subsets[0].wrong\\""',
+                 '299 - "subsets[0].addresses[0].ip: IPv6 address \\"2001:db8::0:1\\" should be in '
+                 'RFC 5952 canonical format (\\"2001:db8::1\\")"']))
+    equal(create({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"},
+                  "type": "kubernetes.io/tls", "data": {"tls.crt": "", "tls.key": ""}}),
+          ["tls: failed to find any PEM data in certificate input"])
+    # Beyond 4,096 characters each is cut to 256, and what then is too much is left out.
+    many = pod("many")
+    many["spec"]["imagePullSecrets"] = [{"name": "s"} for _ in range(200)]
+    texts = [f'spec.imagePullSecrets[{i}].name: duplicate name "s"' for i in range(1, 200)]
+    shown, length = [], 0
+    for text in texts:
+        if length >= 4096:
+            break
+        shown.append(text)
+        length += len(text)
+    equal(create(many), shown)
+
+
 def test_apply():
     n = namespace("apply")
     obj = config_map("a", {"one": "1", "two": "2"})

@@ -1,0 +1,3 @@
+module kinglet/pair-vectors
+
+go 1.26.0
