@@ -184,6 +184,9 @@ struct stream {
     struct kl_api_call *call;
     struct kl_oa_doc *doc; // one of the two
     struct kl_oa_upgraded *upgraded;
+    struct kl_task again; // goes on in the next iteration
+    bool yields, closed;  // the task is posted; nobody takes more, the task is the last of it
+    bool yielded;         // and the next piece is written, whatever else there is to do
 };
 
 static void stream_fini(struct stream *s)
@@ -192,11 +195,37 @@ static void stream_fini(struct stream *s)
     kl_oa_upgraded_free(s->upgraded);
 }
 
+static void go_on(struct kl_task *t)
+{
+    struct stream *s = KL_CONTAINER_OF(t, struct stream, again);
+    s->yields = false;
+    if (s->closed)
+        kl_api_call_release(s->call); // frees s
+    else
+        kl_http_resume(s->call->hr);
+}
+
+// Many who ask at once share the iterations with the others, a piece each at least.
+static bool yields(struct stream *s)
+{
+    struct kl_loop *l = s->call->req.al->loop;
+    // Before the answer begins it is being found out whether it is long enough to be compressed.
+    s->yielded = !s->yielded && kl_http_is_answered(s->call->hr) && kl_loop_is_late(l);
+    if (!s->yielded)
+        return false;
+    s->yields = true;
+    s->again.run = go_on;
+    kl_loop_post(l, &s->again);
+    return true;
+}
+
 static int pull_doc(void *arg, struct kl_http_chunk *chunks, int max, bool *ret_end)
 {
     struct stream *s = arg;
     struct kl_buf b;
     (void)max;
+    if (s->yields || yields(s))
+        return 0;
     kl_buf_init(&b, KL_MAX_ARENA_BYTES);
     int rc = s->doc ? kl_oa_doc_next(s->doc, &b) : kl_oa_upgraded_next(s->upgraded, &b);
     struct kl_bytes *out = rc < 0 ? NULL : kl_bytes_from_buf(&b);
@@ -212,7 +241,9 @@ static void close_doc(void *arg)
 {
     struct stream *s = arg;
     stream_fini(s);
-    kl_api_call_release(s->call); // frees s
+    s->closed = true;
+    if (!s->yields)
+        kl_api_call_release(s->call); // frees s
 }
 
 static const struct kl_http_source doc_source = {.pull = pull_doc, .close = close_doc};

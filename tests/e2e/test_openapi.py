@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import sys
+import threading
 from lib import Server, check, equal, holds, protobuf_fields, run
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -234,6 +235,25 @@ def test_hashes_and_tags():
     equal(server.raw("GET", "/openapi/v2", headers={"If-None-Match": h["etag"]})[0], 304)
     status, h, _ = server.raw("GET", "/openapi/v3")
     equal(server.raw("GET", "/openapi/v3", headers={"If-None-Match": h["etag"]})[0], 304)
+
+
+def test_many_at_once():
+    """Documents are written by turns: each comes whole, beside such as nobody reads to the end."""
+    whole = server.raw("GET", "/openapi/v2")[2]
+    same = []
+    gone = [server.connect() for _ in range(4)]
+    for c in gone:
+        c.request("GET", "/openapi/v2")
+    threads = [threading.Thread(target=lambda: same.append(
+        server.raw("GET", "/openapi/v2")[2] == whole)) for _ in range(12)]
+    for t in threads:
+        t.start()
+    for c in gone:
+        c.getresponse().read(1000)
+        c.close()
+    for t in threads:
+        t.join()
+    equal(same, [True] * 12)
 
 
 def test_negotiation():
