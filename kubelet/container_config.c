@@ -250,6 +250,7 @@ kl_container_resources(struct kl_arena *a, struct kl_pod *p, const struct kl_val
     int64_t milli, bytes, ephemeral;
     if (!r)
         return NULL;
+    container = kl_pod_granted(p, container);
     kl_node_allocatable(p->k, &milli, &bytes, &ephemeral);
     kl_cgroup_of_container(container, &v);
     r->cpu_shares = v.cpu_shares;

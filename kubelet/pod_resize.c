@@ -107,6 +107,14 @@ static const char *lacks(struct kl_pod *p, int64_t milli, int64_t bytes)
     return NULL;
 }
 
+const struct kl_value *kl_pod_granted(const struct kl_pod *p, const struct kl_value *container)
+{
+    const struct kl_value *was = NULL;
+    if (p->resize.pending && p->granted)
+        was = kl_pod_container(&p->granted->root, kl_text_at(container, KL_F_name), NULL);
+    return was ? was : container;
+}
+
 static enum kl_ctr_resize needs(const struct kl_pod *p, const struct kl_value *container)
 {
     return kl_ctr_resize(container, kl_rt_find(&p->rt, kl_text_at(container, KL_F_name)));
@@ -156,6 +164,10 @@ void kl_pod_resize_check(struct kl_pod *p)
         kl_pod_wake_in(p, RETRY_MS);
     } else {
         z->pending = false;
+        if (p->granted != p->object) {
+            kl_object_unref(p->granted);
+            p->granted = kl_object_ref(p->object);
+        }
         p->milli = milli;
         p->bytes = bytes;
         if (any_needs(p) && (!z->in_progress || z->granted_generation != generation_of(p)))

@@ -98,6 +98,7 @@ struct kl_start_op {
     size_t auth, nauths; // credentials of imagePullSecrets that were refused
     int64_t pull_started_ms;
     struct kl_start_files files;
+    struct kl_cgroup_values limits; // as it was asked for
 };
 
 static struct kl_str ctr_name(const struct kl_start_op *op)
@@ -217,7 +218,7 @@ static void on_created(void *arg, enum kl_grpc_code code, const void *reply,
     c->attempt = op->attempt;
     c->hash = kl_ctr_hash(op->container);
     c->has_hash = c->has_limits = true;
-    kl_cgroup_of_container(op->container, &c->limits);
+    c->limits = op->limits;
     c->created_ns = kl_timers_wall_us(p->k->timers) * 1000;
     kl_rt_add_ctr(&p->rt, c);
     kl_ctr_event(p, ctr_name(op), "Normal", "Created", "Container created");
@@ -233,6 +234,7 @@ static void create(struct kl_start_op *op)
     struct kl_cri_create_container_request req = {.pod_sandbox_id = kl_str(op->sandbox_id)};
     bool missing_dns;
     kl_arena_init(&a, ARENA_BYTES);
+    kl_cgroup_of_container(kl_pod_granted(p, op->container), &op->limits);
     struct kl_container_inputs in = {.container = op->container,
                                      .kind = op->kind,
                                      .attempt = op->attempt,

@@ -58,6 +58,7 @@ void kl_pod_unlink(struct kl_pod *p)
         free(m);
     }
     kl_object_unref(p->object);
+    kl_object_unref(p->granted);
     kl_object_unref(p->status);
     free(p->uid);
     free(p->ns);

@@ -48,6 +48,7 @@ struct kl_pod {
 
     // pod_resize.c
     bool admitted;                  // the next two are known
+    struct kl_object *granted;      // as it was when its requests were granted last; may be NULL
     int64_t milli, bytes;           // requests that were granted; -1: none
     struct kl_cgroup_values cgroup; // of the pod's group, once prepared
     struct kl_resize_state resize;
@@ -126,6 +127,8 @@ void kl_pod_start_ctr(struct kl_pod *p, enum kl_ctr_kind kind, size_t index);
 // Looks whether the spec asks for something else than it did, and whether the node has room for it;
 // p->rt.resizes says so.
 void kl_pod_resize_check(struct kl_pod *p);
+// The container as it was when its pod's requests were granted: what one that starts now gets.
+const struct kl_value *kl_pod_granted(const struct kl_pod *p, const struct kl_value *container);
 void kl_pod_resize(struct kl_pod *p); // a step, if there is something to do
 
 // ---- hooks.c: exec, HTTP and sleep handlers
