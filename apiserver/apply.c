@@ -4,6 +4,7 @@
 #include "apiserver/auth/auth.h"
 #include "apiserver/managed.h"
 #include "apiserver/strategy.h"
+#include "object/crd/crd.h"
 #include "object/defaults.h"
 #include "object/json_kind.h"
 #include "object/yaml.h"
@@ -91,6 +92,16 @@ int kl_apply_scale(struct kl_req *r, const struct kl_value *config, const struct
     return rc ? refuse(r, rc, &res, &err) : kl_track_put(r, draft, &entries);
 }
 
+// What was merged is not read again: a null that was applied to a custom resource is there to be
+// validated.
+static int to_typed(struct kl_req *r, const struct kl_value *merged, struct kl_value *draft,
+                    struct kl_error *err)
+{
+    const struct kl_type *type = r->info.res->type;
+    return type->custom ? kl_crd_typed(r->arena, kl_crd_of_type(type), merged, draft, err)
+                        : kl_typed_from_untyped(r->arena, type, merged, NULL, draft, err);
+}
+
 // The object as the configuration wants it, in the version of the request; live NULL: there is
 // none.
 static int run(struct kl_req *r, const struct apply *x, struct kl_object *live,
@@ -107,8 +118,7 @@ static int run(struct kl_req *r, const struct apply *x, struct kl_object *live,
         return rc;
     if (live && !res.changed) {
         *draft = kl_object_draft(live);
-    } else if ((rc = kl_typed_from_untyped(r->arena, r->info.res->type, &res.object, NULL, draft,
-                                           &err))) {
+    } else if ((rc = to_typed(r, &res.object, draft, &err))) {
         kl_error_wrap(&err,
                       "failed to convert new object (%.*s/%.*s; %s/%s, Kind=%s) to proper "
                       "version",

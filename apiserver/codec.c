@@ -258,8 +258,8 @@ static int check_custom_kind(struct kl_req *r, const struct kl_type *type,
     if (kl_str_eqz(d->kind, expect->kind))
         return 0;
     return kl_error_set(
-        err, KL_EINVALID, "%s.%s \"%.*s\" is invalid: kind: Invalid value: \"%.*s\": must be %s",
-        expect->kind, expect->group, KL_PRI(d->name), KL_PRI(d->kind), expect->kind);
+        err, KL_EINVALID, "%.*s.%s \"%.*s\" is invalid: kind: Invalid value: \"%.*s\": must be %s",
+        KL_PRI(d->kind), expect->group, KL_PRI(d->name), KL_PRI(d->kind), expect->kind);
 }
 
 // The Go package of upstream's internal types of a group.

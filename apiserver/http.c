@@ -210,8 +210,7 @@ static int take_media(struct kl_req *r, struct kl_str content_type)
         r->opts.patch_type = patch_type_of(content_type);
         r->body_media = KL_MEDIA_JSON;
         if (r->family &&
-            (r->opts.patch_type == KL_PATCH_NONE ||
-             (r->opts.patch_type == KL_PATCH_STRATEGIC && !kl_str_eqz(r->info.sub, "scale")))) {
+            (r->opts.patch_type == KL_PATCH_NONE || r->opts.patch_type == KL_PATCH_STRATEGIC)) {
             kl_fail_set(r, 415, "UnsupportedMediaType",
                         "the body of the request was in an unknown format - accepted media types "
                         "include: application/json-patch+json, application/merge-patch+json, "
@@ -286,7 +285,7 @@ static void run_resource(void *arg)
     if (kl_pipeline_check(r)) {
         if (kl_ask_wait(&r->ask, run_resource, c))
             return;
-        bool no_sub = r->info.res && r->info.sub.n && !r->info.subres;
+        bool no_sub = r->info.res && r->info.sub.n && !r->info.subres && kl_req_in_scope(&r->info);
         struct kl_object *remote = r->fail.http == 404 && !r->info.res
                                        ? kl_aggregate_find(r->al, r->info.group, r->info.version)
                                        : NULL;

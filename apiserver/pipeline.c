@@ -21,11 +21,27 @@ static int check_name(struct kl_req *r, const char *what, struct kl_str name)
     return KL_EBADREQUEST;
 }
 
+// A custom kind's handler names the verb; built-in routes have the path or have it not.
+static int no_such_method(struct kl_req *r)
+{
+    const struct kl_req_info *i = &r->info;
+    if (!i->res->custom || i->op >= KL_VERB_COUNT)
+        return kl_fail_method(r), KL_EMETHOD;
+    struct kl_fail *f = kl_fail_set(r, 405, "MethodNotAllowed",
+                                    "%s is not supported on resources of kind \"%s.%s\"",
+                                    kl_verb_names[i->op], i->res->plural, i->res->group);
+    f->group = kl_str(i->res->group);
+    f->kind = kl_str(i->res->plural);
+    return KL_EMETHOD;
+}
+
 // What the path names, or the refusal.
 static int check_target(struct kl_req *r)
 {
     const struct kl_req_info *i = &r->info;
     int rc;
+    if (i->res && i->res->custom && !kl_req_in_scope(i))
+        return no_such_path(r);
     if (i->res && i->res->custom && i->sub.n && !i->subres)
         return kl_fail_not_found(r), KL_ENOTFOUND;
     if (!i->res || (i->sub.n && !i->subres))
@@ -38,7 +54,7 @@ static int check_target(struct kl_req *r)
     uint32_t verbs = i->subres ? i->subres->verbs : i->res->verbs;
     bool passed_on = i->is_options && kl_is_proxy(i);
     if (!passed_on && (i->op == KL_VERB_COUNT || !(verbs & KL_VERB_BIT(i->op))))
-        return kl_fail_method(r), KL_EMETHOD;
+        return no_such_method(r);
     if (i->res->namespaced && !in_ns && i->name.n)
         return no_such_path(r);
     // Over all namespaces one can only list and watch.

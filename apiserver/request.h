@@ -36,6 +36,13 @@ struct kl_req_info {
     const struct kl_subresource *subres; // NULL: none asked, or no such
 };
 
+// Whether the path has a namespace where the kind has one; lists and watches go over all of them.
+static inline bool kl_req_in_scope(const struct kl_req_info *i)
+{
+    bool over_all = i->op == KL_VERB_LIST || i->op == KL_VERB_WATCH;
+    return i->res->namespaced ? i->ns.n || over_all : !i->ns.n;
+}
+
 enum kl_media { KL_MEDIA_NONE, KL_MEDIA_JSON, KL_MEDIA_YAML, KL_MEDIA_PROTOBUF };
 enum kl_form { KL_FORM_OBJECT, KL_FORM_TABLE, KL_FORM_PARTIAL, KL_FORM_PARTIAL_LIST };
 enum kl_include_object { KL_INCLUDE_METADATA, KL_INCLUDE_NONE, KL_INCLUDE_OBJECT };

@@ -242,7 +242,12 @@ static int decode(struct kl_arena *a, struct kl_kv *kv, const struct kl_resource
         kl_error_wrap(err, "unable to decode %s", kv->key);
         return err ? err->code = rc == KL_ENOMEM ? rc : KL_ECORRUPT : rc;
     }
-    if (kl_default_object(a, row->type, ret))
+    struct kl_value *meta = NULL;
+    // Written before there were generations: upstream says 1 of those.
+    bool ancient = kl_get(ret, KL_F_metadata) && !kl_int_at(ret, 0, KL_F_metadata, KL_F_generation);
+    if ((ancient && (!(meta = kl_edit(a, ret, KL_F_metadata, KL_STRUCT)) ||
+                     kl_set(a, meta, KL_F_generation, kl_int(1)))) ||
+        kl_default_object(a, row->type, ret))
         return kl_error_set(err, KL_ENOMEM, "out of memory decoding %s", kv->key);
     return 0;
 }

@@ -165,6 +165,22 @@ int kl_crd_default(struct kl_arena *a, const struct kl_crd_schema *s, struct kl_
     return r;
 }
 
+// A default that is an embedded object, or part of one, is read as one: its metadata is an
+// ObjectMeta's, without what that does not know (PruneDefaults). What is around it is so already.
+static int tidy_default(struct kl_arena *a, const struct kl_crd_schema *s, crd_ref node,
+                        struct kl_value *v)
+{
+    struct kl_value out;
+    struct kl_error ignored;
+    if (!(crd_flags(&s->words, node) & CRD_HAS_EMBEDDED))
+        return 0;
+    if (crd_coerce(a, &s->words, node, true, v, NULL, &out, &ignored) ||
+        (!s->preserve && crd_prune(a, &s->words, node, false, true, &out, NULL, &out)))
+        return KL_ENOMEM;
+    *v = out;
+    return 0;
+}
+
 int kl_crd_default_draft(struct kl_arena *a, const struct kl_crd_schema *s, struct kl_value *draft)
 {
     if (!s->root || !(crd_flags(&s->words, s->root) & CRD_HAS_DEFAULTS))
@@ -193,7 +209,8 @@ int kl_crd_default_draft(struct kl_arena *a, const struct kl_crd_schema *s, stru
         } else if (!is) {
             continue;
         }
-        if (crd_default(a, &s->words, node, &v, &filled, &deeper))
+        if (crd_default(a, &s->words, node, &v, &filled, &deeper) ||
+            ((changed || deeper) && tidy_default(a, s, node, &filled)))
             return KL_ENOMEM;
         filled.owned = 0;
         if ((changed || deeper) && kl_set(a, draft, sym, filled))

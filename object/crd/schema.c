@@ -86,12 +86,13 @@ static int make_fields(struct kl_crd_schema *s)
 {
     const struct kl_type *meta = kl_type(KL_TYPE_meta_v1_ObjectMeta);
     uint32_t nprops = s->root ? crd_nprops(&s->words, s->root) : 0;
-    struct kl_field *f = calloc(nprops + 4, sizeof *f);
+    struct kl_field *f = calloc(nprops + 5, sizeof *f);
+    bool has_status = false;
     uint32_t n = 0;
     if (!f)
         return KL_ENOMEM;
     s->fields = f;
-    s->bytes += (nprops + 4) * sizeof *f;
+    s->bytes += (nprops + 5) * sizeof *f;
     f[n++] = (struct kl_field){.type = &string_type, .sym = KL_F_apiVersion};
     f[n++] = (struct kl_field){.type = &string_type, .sym = KL_F_kind};
     f[n++] = (struct kl_field){.type = meta, .sym = KL_F_metadata};
@@ -102,9 +103,14 @@ static int make_fields(struct kl_crd_schema *s)
         uint32_t sym = kl_sym_intern(name);
         if (!sym)
             return KL_ENOMEM;
+        has_status |= sym == KL_F_status;
         f[n++] = (struct kl_field){
             .type = &any_type, .sym = sym, .flags = KL_FIELD_PTR | KL_FIELD_KEEP_NULL};
     }
+    // Not among the rest: a write of the object leaves it alone, and one of its status only that.
+    if (s->has_rest && !has_status)
+        f[n++] = (struct kl_field){
+            .type = &any_type, .sym = KL_F_status, .flags = KL_FIELD_PTR | KL_FIELD_KEEP_NULL};
     qsort(f, n, sizeof *f, by_field_name);
     if (s->has_rest) {
         uint32_t sym = kl_crd_rest_sym();

@@ -172,7 +172,7 @@ def test_subresources_without_fields():
           (405, "MethodNotAllowed", 'delete is not supported on resources of kind "anythings.example.com"'))
     for method, rest in (("PUT", "/a"), ("GET", "/a/status"), ("DELETE", ""), ("POST", "")):
         code, _, text = server.raw(method, GROUP + "v1/anythings" + rest, body=None if method == "GET" else "{}")
-        equal((code, text), (404, "404 page not found\n"), f"{method} {rest} without a namespace")
+        equal((code, text), (404, b"404 page not found\n"), f"{method} {rest} without a namespace")
 
 
 def test_defaults_of_embedded_objects():
