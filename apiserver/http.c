@@ -444,6 +444,14 @@ static void impersonate(void *arg)
     enter(c);
 }
 
+// Of somebody who is nobody now, perhaps for one space too many.
+static void warn_of_header(struct kl_api_call *c)
+{
+    if (kl_bearer_is_spaced(c->hr))
+        kl_req_warn(&c->req, KL_STR("the provided Authorization header contains extra space before "
+                                    "the bearer token, and is ignored"));
+}
+
 static void authenticate(void *arg)
 {
     struct kl_api_call *c = arg;
@@ -451,6 +459,7 @@ static void authenticate(void *arg)
     if (kl_authenticate(r->al, c->hr, &r->ask, &r->user)) {
         if (kl_ask_wait(&r->ask, authenticate, c))
             return;
+        warn_of_header(c);
         if (r->srv->audit)
             kl_audit_begin(r, c->hr);
         kl_fail_set(r, 401, "Unauthorized", "Unauthorized");
@@ -459,8 +468,11 @@ static void authenticate(void *arg)
         kl_req_fail(r);
         return;
     }
-    if (r->user->anonymous && kl_http_version(c->hr) == 20)
-        kl_http_close_after(c->hr);
+    if (r->user->anonymous) {
+        if (kl_http_version(c->hr) == 20)
+            kl_http_close_after(c->hr);
+        warn_of_header(c);
+    }
     if (r->srv->tracer)
         kl_trace_begin(r, c->hr);
     if (r->trace)

@@ -10,6 +10,8 @@
 // kl_ask_wait says whether that stands or an answer is on its way.
 int kl_authenticate(struct kl_api_loop *al, struct kl_http_req *hr, struct kl_ask *ask,
                     struct kl_user **ret);
+// Whether a token was sent behind more than one space, which nobody reads, upstream neither.
+bool kl_bearer_is_spaced(const struct kl_http_req *hr);
 // Impersonate-User, -Uid, -Group and -Extra-* headers: replaces r->user by whom the caller wants to
 // be, when they may. Without such headers nothing is done. KL_EFORBIDDEN, KL_EBADREQUEST: r->fail
 // is filled, and stands unless kl_ask_wait(&r->ask) says so.

@@ -125,6 +125,13 @@ static struct kl_str bearer_token(const struct kl_http_req *hr)
     return token;
 }
 
+bool kl_bearer_is_spaced(const struct kl_http_req *hr)
+{
+    struct kl_str rest = kl_str_trim(kl_http_header(hr, KL_STR("authorization"))), scheme, token;
+    return kl_str_split(&rest, ' ', &scheme) && kl_str_ieq(scheme, KL_STR("bearer")) &&
+           kl_str_split(&rest, ' ', &token) && !token.n;
+}
+
 static const struct kl_str PROTOCOL_PREFIX = KL_STR_INIT("base64url.bearer.authorization.k8s.io.");
 
 struct kl_str kl_authn_strip_protocols(struct kl_arena *a, struct kl_str value)

@@ -366,6 +366,11 @@ def test_warnings():
     equal(create({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"},
                   "type": "kubernetes.io/tls", "data": {"tls.crt": "", "tls.key": ""}}),
           ["tls: failed to find any PEM data in certificate input"])
+    spaced = server.raw("GET", "/readyz", None, {"Authorization": "Bearer  token"},
+                        server.connect(anonymous=True))
+    equal((spaced[0], spaced[1].get_all("Warning")),
+          (200, ['299 - "the provided Authorization header contains extra space before the bearer '
+                 'token, and is ignored"']))
     # Beyond 4,096 characters each is cut to 256, and what then is too much is left out.
     many = pod("many")
     many["spec"]["imagePullSecrets"] = [{"name": "s"} for _ in range(200)]
