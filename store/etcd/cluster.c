@@ -116,18 +116,16 @@ static void answer_list(struct kl_grpc_rpc *c)
 
 struct list_call {
     struct kl_grpc_rpc *rpc; // a reference
-    struct kl_txn confirm;
+    struct kl_etcd_confirm confirm;
     struct kl_etcd_waiting waiting;
 };
 
-static void confirmed(struct kl_txn *txn)
+static void confirmed(struct kl_etcd_confirm *c, int code, const struct kl_error *err)
 {
-    struct list_call *call = KL_CONTAINER_OF(txn, struct list_call, confirm);
-    int code = txn->code;
-    kl_txn_fini(txn);
+    struct list_call *call = KL_CONTAINER_OF(c, struct list_call, confirm);
     kl_etcd_waiting_end(&call->waiting);
     if (code)
-        kl_etcd_fail(call->rpc, code, &txn->err);
+        kl_etcd_fail(call->rpc, code, err);
     else
         answer_list(call->rpc);
     kl_grpc_rpc_unref(call->rpc);

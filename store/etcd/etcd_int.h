@@ -24,6 +24,7 @@ struct kl_etcd_loop {
     struct kl_task end_task, close_task;
     bool closing;
     struct kl_etcd_waiting *waiting, *last_waiting; // calls that wait for the store, oldest first
+    struct kl_etcd_confirming *confirming;          // of this iteration (confirm.c)
     struct kl_etcd_line *lines;                     // calls that wait for other clients (line.h)
     struct kl_etcd_observer *observers;             // of elections (leader.c)
     uv_timer_t timer;
@@ -152,11 +153,18 @@ void kl_etcd_read_fini(struct kl_etcd_read *rd);
 void kl_etcd_read_refine(const struct kl_etcd_range_request *rq, struct kl_kv **kvs, size_t *n,
                          bool *ret_more);
 bool kl_etcd_range_passes(const struct kl_etcd_range_request *rq, const struct kl_kv *kv);
-bool kl_etcd_range_is_plain(const struct kl_etcd_range_request *rq); // no filter, no order
-// The head is confirmed when this read-only transaction answers: then the reader's view is new
-// enough. The caller's cb; txn zeroed but for cb.
-int kl_etcd_confirm(struct kl_etcd_loop *l, struct kl_txn *txn);
+bool kl_etcd_range_is_plain(const struct kl_etcd_range_request *rq);  // no filter, no order
 size_t kl_etcd_kv_field_size(const struct kl_kv *kv, bool keys_only); // with tag and length
+
+// ---- confirming the head (store/etcd/confirm.c); the loop's own
+
+// Who wants to read what is no older than now, embedded. When cb comes with 0, later, the reader's
+// view is new enough. It comes exactly once; err may be NULL.
+struct kl_etcd_confirm {
+    void (*cb)(struct kl_etcd_confirm *c, int code, const struct kl_error *err);
+    struct kl_etcd_confirm *next;
+};
+int kl_etcd_confirm(struct kl_etcd_loop *l, struct kl_etcd_confirm *c); // KL_ENOMEM
 
 // ---- waiting (store/etcd/waiting.c); the loop's own
 

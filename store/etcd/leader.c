@@ -15,7 +15,7 @@ struct kl_etcd_observer {
     struct kl_etcd_loop *l;
     bool stays; // Observe
     struct kl_str prefix, end;
-    struct kl_txn confirm;
+    struct kl_etcd_confirm confirm;
     struct kl_etcd_waiting waiting;
     struct kl_etcd_range_request first;
     struct kl_etcd_read look;
@@ -166,14 +166,12 @@ static void look(struct kl_etcd_observer *ob)
     kl_etcd_read_start(&ob->look);
 }
 
-static void confirmed(struct kl_txn *txn)
+static void confirmed(struct kl_etcd_confirm *c, int code, const struct kl_error *err)
 {
-    struct kl_etcd_observer *ob = KL_CONTAINER_OF(txn, struct kl_etcd_observer, confirm);
-    int code = txn->code;
-    kl_txn_fini(txn);
+    struct kl_etcd_observer *ob = KL_CONTAINER_OF(c, struct kl_etcd_observer, confirm);
     kl_etcd_waiting_end(&ob->waiting);
     if (code || kl_grpc_rpc_closed(ob->rpc))
-        fail(ob, code ? code : KL_ECANCELED, &txn->err);
+        fail(ob, code ? code : KL_ECANCELED, err);
     else
         look(ob);
 }
@@ -184,7 +182,7 @@ static void find(struct kl_etcd_observer *ob)
         look(ob);
         return;
     }
-    ob->confirm = (struct kl_txn){.cb = confirmed};
+    ob->confirm = (struct kl_etcd_confirm){.cb = confirmed};
     int rc = kl_etcd_confirm(ob->l, &ob->confirm);
     if (rc)
         fail(ob, rc, NULL);

@@ -10,7 +10,7 @@ struct range_call {
     struct kl_grpc_rpc *rpc; // a reference
     struct kl_etcd_range_request rq;
     struct kl_etcd_read read;
-    struct kl_txn confirm;
+    struct kl_etcd_confirm confirm;
     struct kl_etcd_waiting waiting;
     // The answer, piece by piece.
     struct kl_iter it;
@@ -214,14 +214,12 @@ static struct range_call *new_call(struct kl_grpc_rpc *c, struct kl_etcd_loop *l
     return call;
 }
 
-static void confirmed(struct kl_txn *txn)
+static void confirmed(struct kl_etcd_confirm *c, int code, const struct kl_error *err)
 {
-    struct range_call *call = KL_CONTAINER_OF(txn, struct range_call, confirm);
-    int code = txn->code;
-    kl_txn_fini(txn);
+    struct range_call *call = KL_CONTAINER_OF(c, struct range_call, confirm);
     kl_etcd_waiting_end(&call->waiting);
     if (code || kl_grpc_rpc_closed(call->rpc)) {
-        kl_etcd_fail(call->rpc, code, &txn->err);
+        kl_etcd_fail(call->rpc, code, err);
         end_call(call);
     } else {
         kl_etcd_read_start(&call->read);

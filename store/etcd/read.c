@@ -381,8 +381,3 @@ void kl_etcd_read_fini(struct kl_etcd_read *rd)
     rd->view = NULL;
     rd->counted = rd->owned = false;
 }
-
-int kl_etcd_confirm(struct kl_etcd_loop *l, struct kl_txn *txn)
-{
-    return kl_store_submit(l->etcd->store, txn, NULL);
-}

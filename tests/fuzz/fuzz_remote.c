@@ -245,6 +245,8 @@ static void rows_done(struct kl_rows_req *q)
                    (long long)kv->id, (long long)q->through);
         check_kv(kv, q->through);
         FUZZ_CHECK(!i || kv->id >= q->rows[i - 1].kv->id, "order");
+    }
+    for (size_t i = 0; i < q->nrows; i++) {
         kl_kv_unref(q->rows[i].kv);
         kl_kv_unref(q->rows[i].prev);
     }
