@@ -332,13 +332,14 @@ int kl_body_decode(struct kl_req *r, const struct kl_type *type, const struct kl
     struct decoded d = {0};
     struct kl_strict *strict = NULL;
     int rc;
-    if (r->body_object) {
-        if (r->body_object->type == type) {
-            *ret = kl_object_draft(r->body_object);
+    struct kl_object *object = r->admitted ? r->admitted : r->body_object;
+    if (object) {
+        if (object->type == type) {
+            *ret = kl_object_draft(object);
             return 0;
         }
         return kl_error_set(err, KL_EBADREQUEST, "object of type %s where %s is expected",
-                            r->body_object->type->name, type->name);
+                            object->type->name, type->name);
     }
     *ret = kl_new_struct(); // of a kind that nobody knows nothing is decoded
     if (r->opts.field_validation != KL_VALIDATE_IGNORE &&

@@ -48,10 +48,12 @@ static void forget_run(struct kl_req *r)
         kl_bytes_unref(r->kept[i]);
     kl_kv_unref(r->kv);
     kl_object_unref(r->frozen);
-    r->nkept = r->nwarnings = 0;
+    r->nkept = 0;
+    r->nwarnings = r->asked_nwarnings;
     r->kv = NULL;
     r->frozen = NULL;
     r->work = NULL;
+    r->admitted = NULL;
     r->done = r->asked_done; // what a stage of the first run put before it is gone with its state
     r->write = NULL;
     r->patch_strict = NULL;

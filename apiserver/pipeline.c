@@ -87,8 +87,10 @@ static void get_newest(void *arg, int code)
 
 void kl_pipeline_dispatch(struct kl_req *r)
 {
-    if (!r->dispatched)
+    if (!r->dispatched) {
         r->asked_done = r->done;
+        r->asked_nwarnings = r->nwarnings;
+    }
     r->dispatched = true;
     if (!r->info.res->etcd_prefix) {
         if (!kl_virtual_run(r)) {

@@ -117,6 +117,7 @@ struct kl_req {
     struct kl_str body; // bytes of body_media
     enum kl_media body_media;
     struct kl_object *body_object; // in-process callers send this instead; borrowed
+    struct kl_object *admitted;    // what admission made of a review or token request; in kept
 
     // what came of it; valid when done is called
     enum kl_result_kind result;
@@ -136,6 +137,7 @@ struct kl_req {
     // Whose `done` it was when it was dispatched: stages put their own before it, and a run that
     // begins again begins with this one.
     void (*asked_done)(struct kl_req *);
+    size_t asked_nwarnings; // what it was warned of before it ran, which a second run leaves alone
     void (*done)(struct kl_req *); // exactly once, maybe from within the function that started it
     void *arg;
     bool canceled;   // the caller went away: the result is not wanted

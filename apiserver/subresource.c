@@ -438,7 +438,7 @@ static void admitted_answered(struct kl_admit *ad)
         return;
     }
     kl_req_keep_bytes(r, kept); // the result points into it, and may be taken later
-    r->body_object = o;
+    r->admitted = o;
     x->run(r);
 }
 

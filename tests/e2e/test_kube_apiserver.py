@@ -183,6 +183,12 @@ def test_refused_twice():
     equal(s.get(secrets, body={"metadata": {"generateName": "x"}, "type": "kubernetes.io/tls"})[0], 422, "a made-up name")
     equal(s.get(f"{pods}/none/binding",
                 body={"metadata": {"name": "none"}, "target": {"name": "n"}})[0], 404, "a binding of nothing")
+    reviews = "/apis/authorization.k8s.io/v1"
+    for kind in ("subjectaccessreviews", "selfsubjectaccessreviews"):
+        status, text = s.get(f"{reviews}/{kind}", body={})
+        equal(status, 422, f"an empty one of {kind}")
+        holds(text, "exactly one of nonResourceAttributes or resourceAttributes must be specified")
+    equal(s.get("/api/v1/namespaces/default/serviceaccounts/none/token", body={})[0], 404, "a token of nobody")
     equal(s.get("/readyz")[0], 200, "it lives")
 
 
