@@ -306,7 +306,10 @@ static void run_resource(void *arg)
         return;
     }
     // Built-in kinds have no such route; what is passed on and custom kinds take it for a GET.
-    if (!r->family && !kl_is_connect(&r->info) && kl_str_eqz(kl_http_method(c->hr), "HEAD")) {
+    struct kl_str method = kl_http_method(c->hr);
+    bool no_route = kl_str_eqz(method, "HEAD") ||
+                    (r->info.op == KL_VERB_WATCH && !kl_str_eqz(method, "GET")); // .../watch/...
+    if (!r->family && !kl_is_connect(&r->info) && no_route) {
         kl_fail_method(r);
         kl_req_fail(r);
         return;

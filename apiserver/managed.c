@@ -40,6 +40,14 @@ static const char *const whole_meta[] = {
     "storageversions",
 };
 
+bool kl_status_leaves_meta(const struct kl_resource *storage)
+{
+    for (size_t i = 0; i < KL_COUNT(whole_meta); i++)
+        if (strcmp(storage->plural, whole_meta[i]) == 0)
+            return true;
+    return false;
+}
+
 static const char *reset_paths(struct kl_req *r)
 {
     const struct kl_resource *st = kl_resource_storage(r->info.res);
@@ -52,12 +60,7 @@ static const char *reset_paths(struct kl_req *r)
         return "status";
     if (!kl_str_eqz(r->info.sub, "status"))
         return NULL;
-    if (st->custom)
-        return "spec metadata";
-    for (size_t i = 0; i < KL_COUNT(whole_meta); i++)
-        if (strcmp(st->plural, whole_meta[i]) == 0)
-            return "spec metadata";
-    return "spec";
+    return st->custom || kl_status_leaves_meta(st) ? "spec metadata" : "spec";
 }
 
 // prefixFromUserAgent: what stands before the first slash, as much of it as a manager may have.

@@ -18,6 +18,9 @@ int kl_track_settle(struct kl_req *r, const struct kl_value *old, const struct k
                     struct kl_value *draft);
 int kl_track_put(struct kl_req *r, struct kl_value *draft, const struct kl_value *entries);
 
+// Whether the status of a kind's objects is written without anything of their metadata.
+bool kl_status_leaves_meta(const struct kl_resource *storage);
+
 // ---- scale: spec.replicas written through autoscaling/v1 Scale. `old` is the object as stored,
 // `was` and `is` its Scale before and after. The draft (storage version) gets its entries.
 struct kl_managed_env kl_track_scale_env(struct kl_req *r);

@@ -66,6 +66,12 @@ static int prepare_job(struct kl_req *r, struct kl_value *draft)
     if (kl_true_at(draft, KL_F_spec, KL_F_manualSelector))
         return 0;
     struct kl_str uid = kl_meta_uid(draft), name = kl_meta_name(draft);
+    // Defaulting gave a Job without labels those of its template. That is one map there, and so the
+    // Job gets what the template gets.
+    const struct kl_value *own = kl_meta_labels(draft);
+    const struct kl_value *of_pods =
+        kl_path(draft, KL_F_spec, KL_F_template, KL_F_metadata, KL_F_labels);
+    bool one_map = kl_len(own) && kl_is(of_pods, KL_MAP) && own->items == of_pods->items;
     struct kl_value *spec = kl_edit(a, draft, KL_F_spec, KL_STRUCT);
     struct kl_value *tmpl = kl_edit(a, spec, KL_F_template, KL_STRUCT);
     struct kl_value *meta = kl_edit(a, tmpl, KL_F_metadata, KL_STRUCT);
@@ -76,6 +82,11 @@ static int prepare_job(struct kl_req *r, struct kl_value *draft)
     kl_map_set_value(a, labels, KL_STR("job-name"), kl_string(name));
     kl_map_set_value(a, labels, KL_STR("batch.kubernetes.io/controller-uid"), kl_string(uid));
     kl_map_set_value(a, labels, KL_STR("batch.kubernetes.io/job-name"), kl_string(name));
+    labels->owned = !one_map;
+    struct kl_value shared = *labels;
+    if (one_map && kl_set(a, kl_edit(a, draft, KL_F_metadata, KL_STRUCT), KL_F_labels, shared))
+        return kl_fail_oom(r), KL_ENOMEM;
+    spec = kl_edit(a, draft, KL_F_spec, KL_STRUCT);
     struct kl_value *sel = kl_edit(a, spec, KL_F_selector, KL_STRUCT);
     struct kl_value *match = kl_edit(a, sel, KL_F_matchLabels, KL_MAP);
     if (!match)
@@ -125,7 +136,7 @@ static const struct kl_strategy strategies[] = {
     {KL_RES_networking_v1_ingressclasses, GEN},
     {KL_RES_networking_v1_networkpolicies, GEN},
     {KL_RES_policy_v1_poddisruptionbudgets, GEN | RV},
-    {KL_RES_discovery_v1_endpointslices, GEN},
+    {KL_RES_discovery_v1_endpointslices, GEN | KL_STRAT_LABELLED},
     {KL_RES_flowcontrol_v1_flowschemas, GEN},
     {KL_RES_flowcontrol_v1_prioritylevelconfigurations, GEN},
     {KL_RES_admissionregistration_v1beta1_mutatingadmissionpolicies, GEN | RV},

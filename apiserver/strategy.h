@@ -13,6 +13,7 @@ enum {
     KL_STRAT_ORPHANS = 1 << 5,        // dependents stay unless the deletion says otherwise
     KL_STRAT_NO_GC = 1 << 6,          // has no dependents: propagation means nothing
     KL_STRAT_ANNOTATED = 1 << 7,      // annotations count for the generation too
+    KL_STRAT_LABELLED = 1 << 8,       // labels do
 };
 
 typedef void kl_check_fn(struct kl_req *r, const struct kl_value *now, const struct kl_value *old,

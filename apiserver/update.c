@@ -56,6 +56,8 @@ static bool spec_changed(const struct kl_strategy *s, const struct kl_resource *
     if ((s->flags & KL_STRAT_ANNOTATED) &&
         !kl_value_equal(kl_meta_annotations(now), kl_meta_annotations(old)))
         return true;
+    if ((s->flags & KL_STRAT_LABELLED) && !kl_value_equal(kl_meta_labels(now), kl_meta_labels(old)))
+        return true;
     for (uint16_t i = 0; i < t->nfields; i++) {
         kl_sym f = t->fields[i].sym;
         if (f == KL_F_metadata || (f == KL_F_status && !plain_status) || f == KL_F_apiVersion ||
@@ -96,14 +98,14 @@ static int before_update(struct kl_req *r, struct kl_value *draft, const struct 
                          KL_PRI(key), KL_PRI(uid), KL_PRI(is));
         return KL_ECONFLICT;
     }
-    static const kl_sym kept[] = {KL_F_uid,
-                                  KL_F_creationTimestamp,
-                                  KL_F_deletionTimestamp,
-                                  KL_F_deletionGracePeriodSeconds,
-                                  KL_F_generation,
-                                  KL_F_generateName};
+    static const kl_sym kept[] = {KL_F_uid, KL_F_creationTimestamp, KL_F_generation};
     for (size_t i = patch && uid.n; i < KL_COUNT(kept); i++)
         copy_meta(a, m, om, kept[i]);
+    // A deletion cannot be taken back; one that is claimed is for validation to refuse.
+    if (kl_get(om, KL_F_deletionTimestamp))
+        copy_meta(a, m, om, KL_F_deletionTimestamp);
+    if (!kl_get(m, KL_F_deletionGracePeriodSeconds))
+        copy_meta(a, m, om, KL_F_deletionGracePeriodSeconds);
     kl_unset(a, m, KL_F_selfLink);
     if (!kl_text(kl_get(m, KL_F_resourceVersion)).n)
         copy_meta(a, m, om, KL_F_resourceVersion); // an update without one is of the newest
@@ -113,6 +115,12 @@ static int before_update(struct kl_req *r, struct kl_value *draft, const struct 
         // Owners and finalizers are not a status writer's to change.
         copy_meta(a, m, om, KL_F_ownerReferences);
         copy_meta(a, m, om, KL_F_finalizers);
+        const struct kl_resource *st = kl_resource_storage(r->info.res);
+        bool whole = kl_status_leaves_meta(st);
+        if (whole || st->index == KL_RES_apps_v1_deployments)
+            copy_meta(a, m, om, KL_F_labels);
+        if (whole)
+            copy_meta(a, m, om, KL_F_annotations);
     }
     return 0;
 }

@@ -75,14 +75,6 @@ void kl_default_service(struct kl_default_node *n)
         kl_default_ptr(&spec, KL_F_internalTrafficPolicy, kl_stringz("Cluster"));
     if (balanced)
         service_balancer(n, &spec);
-    // one address given without the list: the list follows (the registry's NormalizeClusterIPs)
-    struct kl_str ip = kl_default_text(&spec, KL_F_clusterIP);
-    if (ip.n && kl_len(kl_get(spec.v, KL_F_clusterIPs)) == 0) {
-        struct kl_value list = kl_new_array();
-        if (kl_append(n->ctx->arena, &list, kl_string(ip)))
-            n->ctx->err = KL_ENOMEM;
-        kl_default_set(&spec, KL_F_clusterIPs, list);
-    }
 }
 
 void kl_default_endpoint_port(struct kl_default_node *n)

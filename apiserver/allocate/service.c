@@ -129,8 +129,11 @@ int kl_service_prepare_update(struct kl_req *r, struct kl_value *draft, const st
     if (rc)
         return rc;
     for (size_t i = 0; !external && i < KL_COUNT(kept); i++) {
-        const struct kl_value *v = kl_get(os, kept[i]);
-        if (v && kl_set_default(a, spec, kept[i], *v))
+        const struct kl_value *v = kl_get(os, kept[i]), *now = kl_get(spec, kept[i]);
+        bool empty = !now || (kept[i] == KL_F_clusterIP        ? !kl_text(now).n
+                              : kept[i] == KL_F_ipFamilyPolicy ? false
+                                                               : !kl_len(now));
+        if (v && empty && kl_set(a, spec, kept[i], *v))
             return kl_fail_oom(r), KL_ENOMEM;
     }
     if (external) {

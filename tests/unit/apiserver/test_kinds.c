@@ -343,9 +343,142 @@ static void test_services(void **state)
     RUN(rows);
 }
 
+// Answers as kube-apiserver 1.36.3 gave them to the same requests.
+static void test_recorded(void **state)
+{
+    static const struct rig_row rows[] = {
+        // A Pod can be changed after its service account is gone.
+        {"POST",
+         "/api/v1/namespaces/default/serviceaccounts",
+         "{\"metadata\":{\"name\":\"gone\"}}",
+         201,
+         {NULL}},
+        {"POST",
+         "/api/v1/namespaces/default/pods",
+         "{\"metadata\":{\"name\":\"of-gone\"},\"spec\":{\"serviceAccountName\":\"gone\","
+         "\"containers\":[{\"name\":\"c\",\"image\":\"i\"}]}}",
+         201,
+         {"\"mountPath\":\"/var/run/secrets/kubernetes.io/serviceaccount\""}},
+        {"DELETE", "/api/v1/namespaces/default/serviceaccounts/gone", NULL, 200, {NULL}},
+        {"PATCH",
+         "/api/v1/namespaces/default/pods/of-gone",
+         "{\"metadata\":{\"labels\":{\"l\":\"1\"}}}",
+         200,
+         {"\"l\":\"1\""},
+         MERGE},
+        {"PATCH",
+         "/api/v1/namespaces/default/pods/of-gone",
+         "{\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"i\"}]}}",
+         422,
+         {"pod updates may not change fields"},
+         MERGE},
+        // A Job without labels shares its template's map, the generated ones among them.
+        {"POST",
+         "/apis/batch/v1/namespaces/default/jobs",
+         "{\"metadata\":{\"name\":\"shared\"},\"spec\":{\"template\":{\"metadata\":{\"labels\":{"
+         "\"a\":\"b\"}},\"spec\":{\"restartPolicy\":\"Never\",\"containers\":[{\"name\":\"c\","
+         "\"image\":\"i\"}]}}}}",
+         201,
+         {"\"labels\":{\"a\":\"b\",\"batch.kubernetes.io/controller-uid\":\"",
+          "\"job-name\":\"shared\"},\""}},
+        {"POST",
+         "/apis/batch/v1/namespaces/default/jobs",
+         "{\"metadata\":{\"name\":\"own\",\"labels\":{\"a\":\"b\"}},\"spec\":{\"template\":{"
+         "\"metadata\":{\"labels\":{\"a\":\"b\"}},\"spec\":{\"restartPolicy\":\"Never\","
+         "\"containers\":[{\"name\":\"c\",\"image\":\"i\"}]}}}}",
+         201,
+         {"\"labels\":{\"a\":\"b\"},"}},
+        // What a registry adds to clusterIPs nobody owns; an address left out is the one it has.
+        {"POST",
+         "/api/v1/namespaces/default/services",
+         "{\"metadata\":{\"name\":\"none\"},\"spec\":{\"clusterIP\":\"None\",\"ports\":[{\"port\":"
+         "80}]}}",
+         201,
+         {"\"clusterIPs\":[\"None\"]", "\"f:clusterIP\":{}", "!f:clusterIPs"}},
+        {"PUT",
+         "/api/v1/namespaces/default/services/none",
+         "{\"metadata\":{\"name\":\"none\"},\"spec\":{\"clusterIP\":\"\",\"ipFamilies\":[],"
+         "\"ports\":[{\"port\":81}]}}",
+         200,
+         {"\"clusterIP\":\"None\""}},
+        // No update makes a deletion.
+        {"POST",
+         "/api/v1/namespaces/default/configmaps",
+         "{\"metadata\":{\"name\":\"alive\"}}",
+         201,
+         {NULL}},
+        {"PUT",
+         "/api/v1/namespaces/default/configmaps/alive",
+         "{\"metadata\":{\"name\":\"alive\",\"deletionTimestamp\":\"2001-01-01T00:00:00Z\","
+         "\"deletionGracePeriodSeconds\":5}}",
+         422,
+         {"metadata.deletionTimestamp: Invalid value: \\\"2001-01-01T00:00:00Z\\\": field is "
+          "immutable, metadata.deletionGracePeriodSeconds: Invalid value: 5: field is immutable"}},
+        {"PATCH",
+         "/api/v1/namespaces/default/configmaps/alive",
+         "{\"metadata\":{\"generateName\":\"x-\"}}",
+         200,
+         {"\"generateName\":\"x-\""},
+         MERGE},
+        {"PUT",
+         "/api/v1/namespaces/default/configmaps/alive",
+         "{\"metadata\":{\"name\":\"alive\"}}",
+         200,
+         {"!generateName"}},
+        // Labels are not a status writer's in some kinds, and count for a slice's generation.
+        {"POST",
+         "/apis/apps/v1/namespaces/default/deployments",
+         "{\"metadata\":{\"name\":\"rec\"},\"spec\":{\"selector\":{\"matchLabels\":{\"a\":\"b\"}},"
+         "\"template\":{\"metadata\":{\"labels\":{\"a\":\"b\"}},\"spec\":{\"containers\":[{"
+         "\"name\":\"c\",\"image\":\"i\"}]}}}}",
+         201,
+         {NULL}},
+        {"PATCH",
+         "/apis/apps/v1/namespaces/default/deployments/rec/status",
+         "{\"metadata\":{\"labels\":{\"l\":\"1\"},\"annotations\":{\"n\":\"1\"}}}",
+         200,
+         {"!\"l\":\"1\"", "\"n\":\"1\""},
+         MERGE},
+        {"POST",
+         "/apis/networking.k8s.io/v1/servicecidrs",
+         "{\"metadata\":{\"name\":\"rec\"},\"spec\":{\"cidrs\":[\"10.77.0.0/24\"]}}",
+         201,
+         {NULL}},
+        {"PATCH",
+         "/apis/networking.k8s.io/v1/servicecidrs/rec/status",
+         "{\"metadata\":{\"labels\":{\"l\":\"1\"},\"annotations\":{\"n\":\"1\"}}}",
+         200,
+         {"!\"l\":\"1\"", "!\"n\":\"1\""},
+         MERGE},
+        {"POST",
+         "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
+         "{\"metadata\":{\"name\":\"rec\"},\"addressType\":\"IPv4\",\"endpoints\":[]}",
+         201,
+         {"\"generation\":1"}},
+        {"PATCH",
+         "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/rec",
+         "{\"metadata\":{\"annotations\":{\"n\":\"1\"}}}",
+         200,
+         {"\"generation\":1"},
+         MERGE},
+        {"PATCH",
+         "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/rec",
+         "{\"metadata\":{\"labels\":{\"l\":\"1\"}}}",
+         200,
+         {"\"generation\":2"},
+         MERGE},
+        // The old paths of watches are for GET.
+        {"POST", "/api/v1/watch/pods", "{}", 405, {"MethodNotAllowed"}},
+        {"DELETE", "/api/v1/watch/namespaces/default/pods/x", NULL, 405, {"MethodNotAllowed"}},
+    };
+    (void)state;
+    RUN(rows);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_pods), cmocka_unit_test(test_scale),
-                                       cmocka_unit_test(test_services)};
+                                       cmocka_unit_test(test_services),
+                                       cmocka_unit_test(test_recorded)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -124,8 +124,6 @@ static void mirrored_fields(void **state)
          "\"podIP\":\"10.0.0.2\""},
         {KL_TYPE_core_v1_Node, "{\"spec\":{\"podCIDR\":\"10.0.0.0/24\"}}", "list",
          "\"podCIDRs\":[\"10.0.0.0/24\"]"},
-        {KL_TYPE_core_v1_Service, "{\"spec\":{\"clusterIP\":\"None\"}}", "list",
-         "\"clusterIPs\":[\"None\"]"},
         {KL_TYPE_core_v1_Secret, "{\"stringData\":{\"a\":\"b\"},\"data\":{\"a\":\"eA==\"}}", "data",
          "{\"metadata\":{},\"data\":{\"a\":\"Yg==\"},\"type\":\"Opaque\"}"},
     };
