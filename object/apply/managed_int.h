@@ -58,8 +58,8 @@ const struct kl_type *kl_tree_type(const struct kl_managed_env *env, struct kl_s
 // A failure of a conversion, with what was converted before it. Returns rc.
 int kl_tree_wrap(int rc, struct kl_error *err, const char *what);
 // Whether a live custom resource can be shown in the versions of all managers (upstream reconciles
-// their sets with it there, at each write): KL_EINVALID where a version lacks a field of it. Those
-// that a webhook converts are not asked for.
+// their sets with it there, at each write): KL_EINVALID where a version is gone or lacks a field of
+// it. A webhook is not asked for that.
 int kl_managed_check_live(const struct kl_managed_env *env, const struct kl_managed *x,
                           const struct kl_tree *live, struct kl_error *err);
 

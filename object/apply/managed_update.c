@@ -225,15 +225,22 @@ static bool seen_before(const struct kl_managed *x, size_t i)
 int kl_managed_check_live(const struct kl_managed_env *env, const struct kl_managed *x,
                           const struct kl_tree *live, struct kl_error *err)
 {
+    const struct kl_resource *ignored_res;
     struct kl_tree ignored;
     int rc = 0;
-    if (!live->res->custom || live->v.kind == KL_STRUCT || live->res->custom->family->webhook)
+    if (!live->res->custom || env->type || live->v.kind == KL_STRUCT)
         return 0;
-    for (size_t i = 0; i < x->n && !rc; i++)
-        if (!x->m[i].gone && !kl_str_eq(x->m[i].api_version, live->api_version) &&
-            !seen_before(x, i) &&
-            (rc = kl_tree_convert(env, live, x->m[i].api_version, &ignored, err)) == KL_ENOTFOUND)
-            rc = 0; // to be forgotten
+    for (size_t i = 0; i < x->n && !rc; i++) {
+        struct kl_str version = x->m[i].api_version;
+        if (x->m[i].gone || kl_str_eq(version, live->api_version) || seen_before(x, i))
+            continue;
+        if (!kl_tree_type(env, version, &ignored_res))
+            rc = kl_error_set(err, KL_EINVALID,
+                              "request to convert CR to an invalid group/version: %.*s",
+                              KL_PRI(version));
+        else if (!live->res->custom->family->webhook)
+            rc = kl_tree_convert(env, live, version, &ignored, err);
+    }
     return rc;
 }
 

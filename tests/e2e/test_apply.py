@@ -3,7 +3,7 @@
 """Server-side apply and managedFields, by an unmodified kubectl and by raw requests."""
 import json
 import subprocess
-from lib import KUBECTL, Server, check, config_map, deployment, equal, holds, run
+from lib import KUBECTL, Server, check, config_map, deployment, equal, holds, run, wait_for
 
 server = Server()
 k = server.kubectl
@@ -267,6 +267,16 @@ def test_version_without_the_field():
     equal((code, managers(out)), (200, [("new", "example.com/v1"), ("old", "example.com/v1beta1")]), "both know a")
     code, out = send("v1", "upd", {"m": {"x": "1"}}, MERGE)
     equal((code, out["spec"], managers(out)), (200, {"a": "1", "m": {"x": "1"}}, []), "an update forgets")
+    # The same once the version of a manager is gone.
+    server.api("DELETE", "/apis/example.com/v1/namespaces/default/olds/o")
+    equal(send("v1beta1", "old", {"a": "1"})[0], 201, "created")
+    k("patch", "crd", "olds.example.com", "--type=json", "-p", '[{"op":"remove","path":"/spec/versions/1"}]')
+    wait_for(lambda: server.raw("GET", "/apis/example.com/v1beta1/namespaces/default/olds")[0] == 404, "gone")
+    code, out = send("v1", "new", {"a": "1"})
+    equal((code, out.get("message")),
+          (500, "request to convert CR to an invalid group/version: example.com/v1beta1"), "an apply")
+    code, out = send("v1", "upd", {"m": {"x": "1"}}, MERGE)
+    equal((code, managers(out)), (200, []), "an update")
 
 
 def test_refusals():
