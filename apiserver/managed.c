@@ -3,6 +3,7 @@
 #include "apiserver/crd/convert.h"
 #include "apiserver/strategy.h"
 #include "base/clock.h"
+#include "object/freeze.h"
 
 enum { MANAGER_MAX = 128 };
 
@@ -121,15 +122,15 @@ int kl_track_put(struct kl_req *r, struct kl_value *draft, const struct kl_value
     return 0;
 }
 
-static int track(struct kl_req *r, const struct kl_value *live, struct kl_value *draft)
+static int track(struct kl_req *r, const struct kl_object *live, struct kl_value *draft)
 {
     struct kl_managed_env env = kl_track_env(r);
     struct kl_error err = {0};
-    struct kl_value entries = kl_null();
+    struct kl_value now, entries = kl_null();
     const struct kl_value *sent = kl_path(draft, KL_F_metadata, KL_F_managedFields);
-    struct kl_object *now = kl_object_freeze(r->info.res->type, draft);
-    int rc = now ? kl_managed_update(&env, live, &now->root, sent, &entries, &err) : KL_ENOMEM;
-    kl_object_unref(now);
+    int rc = kl_draft_canonical(r->arena, r->info.res->type, live, draft, &now);
+    if (!rc)
+        rc = kl_managed_update(&env, live ? &live->root : NULL, &now, sent, &entries, &err);
     if (rc == KL_ENOMEM)
         return kl_fail_oom(r), rc;
     if (rc == KL_EAGAIN) // the caller begins again: kl_req_convert_again
@@ -151,7 +152,7 @@ int kl_track_create(struct kl_req *r, struct kl_value *draft)
 
 int kl_track_update(struct kl_req *r, const struct kl_object *live, struct kl_value *draft)
 {
-    return track(r, &live->root, draft);
+    return track(r, live, draft);
 }
 
 static bool same_members(const struct kl_value *a, const struct kl_value *b, kl_sym but1,
@@ -176,7 +177,8 @@ int kl_track_settle(struct kl_req *r, const struct kl_value *old, const struct k
         !same_members(kl_get(old, KL_F_metadata), kl_get(now, KL_F_metadata), KL_F_managedFields,
                       KL_F_resourceVersion))
         return 0;
-    return kl_track_put(r, draft, was);
+    int rc = kl_track_put(r, draft, was);
+    return rc ? rc : 1;
 }
 
 // ---- scale

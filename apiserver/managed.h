@@ -13,7 +13,7 @@ int kl_track_create(struct kl_req *r, struct kl_value *draft);
 // The same for an update or patch of `live`, which is in the version of the request too.
 int kl_track_update(struct kl_req *r, const struct kl_object *live, struct kl_value *draft);
 // A draft that differs from what is stored only in the times of its entries gets those that are
-// stored, so that nothing is written. `now` is the draft, canonical.
+// stored, so that nothing is written: 1 when it did. `now` is the draft, canonical.
 int kl_track_settle(struct kl_req *r, const struct kl_value *old, const struct kl_value *now,
                     struct kl_value *draft);
 int kl_track_put(struct kl_req *r, struct kl_value *draft, const struct kl_value *entries);

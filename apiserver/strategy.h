@@ -112,6 +112,7 @@ struct kl_write {
     struct kl_compare cmp[2 + KL_WRITE_EXTRA];
     struct kl_op then[1 + KL_WRITE_EXTRA], els[1];
     struct kl_value draft;
+    struct kl_object *settled; // the draft as settle left it, if settle has frozen it
     struct kl_object *object;
     struct kl_object *in_store; // what a webhook made of it for the store
     struct kl_conversion conversion;

@@ -198,8 +198,10 @@ int kl_update_settle(struct kl_write *w, struct kl_object *stored, struct kl_val
         kl_rules_warn(r, &now->root, old, bumped);
     bool gone = removed_by_update(r, &now->root);
     rc = e.n || gone ? 0 : kl_track_settle(r, old, &now->root, draft);
+    if (!e.n && !gone && !rc && !bumped) // the draft is as it was frozen
+        w->settled = kl_object_ref(now);
     kl_object_unref(now);
-    if (rc)
+    if (rc < 0)
         return rc;
     return e.n ? KL_EINVALID : gone ? kl_release(r, old) : KL_WRITE_PUT;
 }
@@ -480,23 +482,38 @@ int kl_patch_retype(struct kl_req *r, const struct kl_type *type, const struct k
     return 0;
 }
 
+// Most patches name a few members and have nothing wrong with them.
+static bool patch_in_part(struct kl_req *r, const struct kl_object *shown,
+                          const struct kl_value *patch, struct kl_value *draft)
+{
+    bool strategic = r->opts.patch_type == KL_PATCH_STRATEGIC;
+    if ((r->patch_strict && r->patch_strict->n) || r->opts.patch_type == KL_PATCH_JSON)
+        return false;
+    return kl_patch_in_part(r->arena, r->info.res->type, strategic, &shown->root, patch, draft);
+}
+
+static int patch_whole(struct kl_req *r, struct kl_object *shown, const struct kl_value *patch,
+                       struct kl_value *draft)
+{
+    struct kl_value was, now;
+    int rc = whole_untyped(r, shown, &was);
+    rc = rc ? rc : kl_patch_run(r, r->info.res->type, &was, patch, &now);
+    return rc ? rc : kl_patch_retype(r, r->info.res->type, patch, &now, draft);
+}
+
 static int transform_patch(struct kl_write *w, struct kl_object *stored, struct kl_value *draft)
 {
     struct update *u = KL_CONTAINER_OF(w, struct update, w);
     struct kl_req *r = w->r;
-    struct kl_value was, now;
     struct kl_error err = {0};
-    int rc;
+    int rc = 0;
     if (!stored)
         return kl_fail_not_found(r), KL_ENOTFOUND;
     struct kl_object *shown = kl_object_in_version(r->info.res, stored, &err);
     if (!shown)
         return kl_fail_err(r, &err), err.code;
-    rc = whole_untyped(r, shown, &was);
-    if (!rc)
-        rc = kl_patch_run(r, r->info.res->type, &was, &u->patch, &now);
-    if (!rc)
-        rc = kl_patch_retype(r, r->info.res->type, &u->patch, &now, draft);
+    if (!patch_in_part(r, shown, &u->patch, draft))
+        rc = patch_whole(r, shown, &u->patch, draft);
     if (!rc && (rc = kl_update_check_identity(r, draft)) == 0 &&
         kl_default_object(r->arena, r->info.res->type, draft))
         rc = (kl_fail_oom(r), KL_ENOMEM);

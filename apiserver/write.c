@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rand.h"
+#include "object/freeze.h"
 
 enum { MAX_TRIES = 64, MAX_CHARGE_TRIES = 10000 };
 
@@ -38,10 +39,11 @@ static void drop_more(struct kl_write *w)
 static void drop(struct kl_write *w)
 {
     drop_more(w);
+    kl_object_unref(w->settled);
     kl_object_unref(w->object);
     kl_object_unref(w->in_store);
     kl_bytes_unref(w->bytes);
-    w->object = w->in_store = NULL;
+    w->settled = w->object = w->in_store = NULL;
     w->bytes = NULL;
 }
 
@@ -60,8 +62,9 @@ static struct held end(struct kl_write *w)
         kl_kv_unref(m->found);
     w->more = NULL;
     kl_bytes_unref(w->bytes);
+    kl_object_unref(w->settled);
     kl_object_unref(w->in_store);
-    w->in_store = NULL;
+    w->settled = w->in_store = NULL;
     w->stored = NULL;
     w->was = NULL;
     w->object = NULL;
@@ -482,11 +485,18 @@ static void on_validated(struct kl_admit *ad, int rc)
         commit(w);
 }
 
-// What the write would store, and whether validating admission lets it.
-static void validate(struct kl_write *w, const struct kl_object *stored)
+// The draft without a version (a dry run's: with that of what is stored), canonical.
+static struct kl_object *freeze_draft(struct kl_write *w, const struct kl_object *stored)
 {
     struct kl_req *r = w->r;
-    const struct kl_resource *st = kl_resource_storage(w->res);
+    struct kl_str rv = KL_STR("");
+    if (w->settled && !w->ownerless && w->verdict == KL_WRITE_PUT) {
+        if (r->opts.dry_run)
+            rv = kl_meta_rv(&stored->root);
+        struct kl_object *o = kl_object_restamp(w->settled, rv);
+        if (o)
+            return o;
+    }
     struct kl_value *meta = kl_edit(r->arena, &w->draft, KL_F_metadata, KL_STRUCT);
     if (meta && w->ownerless)
         kl_unset(r->arena, meta, KL_F_managedFields);
@@ -494,8 +504,14 @@ static void validate(struct kl_write *w, const struct kl_object *stored)
         kl_unset(r->arena, meta, KL_F_resourceVersion);
     else if (meta && r->opts.dry_run && stored)
         kl_set(r->arena, meta, KL_F_resourceVersion, kl_string(kl_meta_rv(&stored->root)));
-    if (!meta || !(w->object = kl_object_freeze(st->type, &w->draft))) {
-        kl_fail_oom(r);
+    return meta ? kl_object_freeze(kl_resource_storage(w->res)->type, &w->draft) : NULL;
+}
+
+// What the write would store, and whether validating admission lets it.
+static void validate(struct kl_write *w, const struct kl_object *stored)
+{
+    if (!(w->object = freeze_draft(w, stored))) {
+        kl_fail_oom(w->r);
         fail(w);
         return;
     }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Freezing: a draft becomes one block of memory in canonical form. One pass counts, one copies;
-// both ask keeps() which members canonical form has.
+// both ask keeps() which members canonical form has. kl_draft_canonical makes the same tree without
+// a block.
+#include "object/freeze.h"
 #include "object/schema.h"
-#include "object/value.h"
 #include <stdlib.h>
 
 // 0001-01-01T00:00:00Z, Go's zero time, which metav1.Time writes as null.
@@ -280,10 +281,15 @@ static void copy(const struct kl_type *t, struct kl_value *v, uint32_t skip1, ui
         copy_elements(t, v, at);
 }
 
+// The type of a root says its apiVersion and kind.
+static bool says_head(const struct kl_type *type)
+{
+    return type && type->has_type_meta && (type->custom || kl_type_is_builtin(type));
+}
+
 struct kl_object *kl_object_freeze(const struct kl_type *type, const struct kl_value *draft)
 {
-    // The type of a root says its apiVersion and kind.
-    bool head = type && type->has_type_meta && (type->custom || kl_type_is_builtin(type));
+    bool head = says_head(type);
     uint32_t skip1 = head ? KL_F_apiVersion : 0, skip2 = head ? KL_F_kind : 0;
     struct size size = {.canonical = true};
     count(type, draft, skip1, skip2, &size);
@@ -305,6 +311,79 @@ struct kl_object *kl_object_freeze(const struct kl_type *type, const struct kl_v
     if (type && type->custom)
         kl_custom_type_ref(type);
     return o;
+}
+
+// ---- the same without a block
+
+struct share {
+    struct kl_arena *arena;
+    uintptr_t from, size; // the block of the object that is shared
+};
+
+static int canonical(const struct share *s, const struct kl_type *t, struct kl_value *v);
+
+static int canonical_struct(const struct share *s, const struct kl_type *t, struct kl_value *v,
+                            bool head)
+{
+    struct kl_value *items = kl_arena_alloc(s->arena, v->n * sizeof *items);
+    const struct kl_field *f = t->fields;
+    bool sorted = true;
+    uint32_t n = 0;
+    int rc = items ? 0 : KL_ENOMEM;
+    for (uint32_t i = 0; i < v->n && !rc; i++) {
+        const struct kl_value *m = &v->items[i];
+        const struct kl_field *here = field_after(t, f, m->sym);
+        if (!here || !keeps(here, m) ||
+            (head && (m->sym == KL_F_apiVersion || m->sym == KL_F_kind)))
+            continue;
+        sorted &= here >= f;
+        f = here;
+        items[n] = *m;
+        rc = canonical(s, f->type, &items[n++]);
+    }
+    if (!rc && !sorted)
+        sort_members(t, items, n);
+    v->items = items;
+    v->n = n;
+    return rc;
+}
+
+static int canonical(const struct share *s, const struct kl_type *t, struct kl_value *v)
+{
+    v->owned = 0;
+    if (v->kind < KL_ARRAY || v->n == 0 || (uintptr_t)v->items - s->from < s->size)
+        return 0;
+    t = struct_type(t, v);
+    if (is_typed(t, v))
+        return canonical_struct(s, t, v, false);
+    size_t n = v->kind == KL_MAP ? 2 * (size_t)v->n : v->n;
+    struct kl_value *items = kl_arena_alloc(s->arena, n * sizeof *items);
+    int rc = items ? 0 : KL_ENOMEM;
+    if (rc)
+        return rc;
+    memcpy(items, v->items, n * sizeof *items);
+    v->items = items;
+    if (v->kind == KL_MAP && !keys_are_sorted(items, n))
+        qsort(items, v->n, 2 * sizeof *items, compare_keys);
+    t = elem_type(t, v);
+    for (size_t i = 0; i < n && !rc; i++) {
+        items[i].sym = 0;
+        rc = canonical(s, t, &items[i]);
+    }
+    return rc;
+}
+
+int kl_draft_canonical(struct kl_arena *a, const struct kl_type *type, const struct kl_object *base,
+                       const struct kl_value *draft, struct kl_value *ret)
+{
+    struct share s = {.arena = a, .from = (uintptr_t)base, .size = base ? base->size_bytes : 0};
+    struct kl_value v = *draft;
+    v.sym = 0;
+    int rc = is_typed(type, &v) && v.n ? canonical_struct(&s, type, &v, says_head(type))
+                                       : canonical(&s, type, &v);
+    if (!rc)
+        *ret = v;
+    return rc;
 }
 
 struct kl_object *kl_object_ref(struct kl_object *o)

@@ -3,6 +3,7 @@
 #include "object/defaults.h"
 #include "object/json.h"
 #include "object/protobuf.h"
+#include "object/freeze.h"
 #include "watchcache/cache_int.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -237,11 +238,15 @@ struct kl_bytes *kl_cache_protobuf(struct kl_kv *kv, const struct kl_resource *r
 struct kl_object *kl_object_with_rv(const struct kl_object *o, kl_rev rev)
 {
     struct kl_arena a;
-    char rv[24];
+    char rv[24] = "";
+    if (rev > 0)
+        snprintf(rv, sizeof rv, "%lld", (long long)rev);
+    struct kl_object *made = kl_object_restamp(o, kl_str(rv));
+    if (made)
+        return made;
     kl_arena_init(&a, MAX_OBJECT_BYTES);
     struct kl_value root = kl_object_draft(o);
-    struct kl_object *made =
-        kl_cache_set_rv(&a, &root, rev, rv) ? NULL : kl_object_freeze(o->type, &root);
+    made = kl_cache_set_rv(&a, &root, rev, rv) ? NULL : kl_object_freeze(o->type, &root);
     kl_arena_fini(&a);
     return made;
 }

@@ -432,6 +432,18 @@ static bool may_meet(const char **at, const char *end, const struct kl_fieldset 
     return false;
 }
 
+// Whether a character is written by its number.
+static bool has_code(struct kl_str text)
+{
+    const char *p = text.p, *end = text.p + text.n;
+    while (p < end && (p = memchr(p, '\\', (size_t)(end - p))) && end - p > 1) {
+        if (p[1] == 'u')
+            return true;
+        p += 2;
+    }
+    return false;
+}
+
 enum { NEEDLE_MAX = 64 };
 
 // Whether none of the set's first names stands anywhere in the text, which a plain search tells
@@ -452,7 +464,7 @@ static bool is_foreign(struct kl_str text, const struct kl_fieldset *t)
         if (memmem(text.p, text.n, needle, e->name.n + 4))
             return false;
     }
-    return !memmem(text.p, text.n, "\\u", 2);
+    return !has_code(text);
 }
 
 bool kl_fieldset_text_may_meet(struct kl_str text, const struct kl_fieldset *t)

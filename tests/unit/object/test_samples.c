@@ -13,6 +13,7 @@
 
 #include "object/json.h"
 #include "object/protobuf.h"
+#include "object/freeze.h"
 
 #define FILE_MAX (8 << 20)
 
@@ -106,6 +107,41 @@ static void check_message(struct sample *s, const char *way, const struct kl_val
     kl_buf_fini(&out);
 }
 
+// A block copied with another resourceVersion is what freezing such a draft gives.
+static void check_restamp(struct sample *s, const struct kl_object *o)
+{
+    static const char *const versions[] = {"7", "", "123456789012", "8"};
+    struct kl_object *now = NULL;
+    for (size_t i = 0; i < KL_COUNT(versions) && kl_get(&o->root, KL_F_metadata); i++) {
+        struct kl_value draft = kl_object_draft(o), *meta;
+        meta = kl_edit(&s->arena, &draft, KL_F_metadata, KL_STRUCT);
+        assert_non_null(meta);
+        struct kl_str rv = kl_str(versions[i]);
+        assert_int_equal(rv.n ? kl_set(&s->arena, meta, KL_F_resourceVersion, kl_string(rv))
+                              : kl_unset(&s->arena, meta, KL_F_resourceVersion),
+                         0);
+        struct kl_object *want = kl_object_freeze(s->type, &draft);
+        struct kl_object *made = kl_object_restamp(now ? now : o, rv);
+        kl_object_unref(now); // nothing of the copy lies in what it was copied from
+        now = made;
+        if (!now) { // a list's metadata, or one with nothing else in it
+            kl_object_unref(want);
+            break;
+        }
+        struct kl_buf x, y;
+        kl_buf_init(&x, FILE_MAX);
+        kl_buf_init(&y, FILE_MAX);
+        kl_json_encode(&x, s->type, &now->root, KL_STR(""));
+        kl_json_encode(&y, s->type, &want->root, KL_STR(""));
+        compare(s, "another version", kl_buf_str(&x), kl_buf_str(&y));
+        assert_true(kl_value_equal(&now->root, &want->root));
+        kl_buf_fini(&x);
+        kl_buf_fini(&y);
+        kl_object_unref(want);
+    }
+    kl_object_unref(now);
+}
+
 static void check_from_json(struct sample *s)
 {
     struct kl_error err = {0};
@@ -116,6 +152,7 @@ static void check_from_json(struct sample *s)
     }
     struct kl_object *o = kl_object_freeze(s->type, &draft);
     check_message(s, "JSON to protobuf", &o->root);
+    check_restamp(s, o);
     kl_object_unref(o);
 }
 
