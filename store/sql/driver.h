@@ -70,6 +70,8 @@ enum kl_sql_stmt {
     // base_rev, n, compact_rev, extra (NULL: empty), chain. Without such a row one row with NULLs.
     // All of one snapshot.
     KL_SQL_BATCHES,
+    // () -> the first four of KL_SQL_BATCHES, at half its cost. One row.
+    KL_SQL_TIP,
     // (seq) -> nonce, writer_id, chain of that row of kv_batch, or no row
     KL_SQL_BATCH,
     // (after_id, through_id) -> KL_SQL_KV of kine, in order of id, without joins

@@ -27,6 +27,24 @@ static bool is_done(struct kl_backend *b, int64_t own_seq, const struct meta *m)
            (m->writer_id == b->id && m->nonce == atomic_load(&b->inflight_nonce));
 }
 
+// Reads that ask for the head while nobody writes are told by one row. *ret_quiet: that nobody did.
+static int read_tip(struct kl_backend *b, struct kl_sql_conn *c, struct kl_sql_pos *ret_head,
+                    bool *ret_quiet, struct kl_error *err)
+{
+    struct kl_sql_value v[KL_SQL_MAX_COLUMNS];
+    int r = kl_sql_query(c, KL_SQL_TIP, NULL, 0, err);
+    if (r)
+        return r;
+    r = b->d->fetch(c, v, err);
+    if (r == 1) {
+        *ret_head = (struct kl_sql_pos){.history_id = v[0].i, .seq = v[1].i, .rev = v[2].i};
+        kl_sql_note_epoch(b, v[3].i);
+    }
+    *ret_quiet = r == 1 && ret_head->history_id == b->fed.history_id && ret_head->seq == b->fed.seq;
+    b->d->finish(c);
+    return r < 0 ? r : 0;
+}
+
 static int read_metas(struct kl_backend *b, struct kl_sql_conn *c, struct meta *metas,
                       size_t *ret_n, struct kl_sql_pos *ret_head, struct kl_error *err)
 {
@@ -207,7 +225,12 @@ static int read_log(struct kl_backend *b, struct kl_sql_conn *c, struct kl_sql_p
     int64_t own_seq = b->own_seq, own_nonce = b->own_nonce;
     pthread_mutex_unlock(&b->mu);
     int64_t known = own_seq > b->fed.seq ? own_seq : b->fed.seq;
-    int r = read_metas(b, c, metas, &n, &p->head, err);
+    bool same = false;
+    int r = b->quiet ? read_tip(b, c, &p->head, &same, err) : 0;
+    n = 0;
+    if (!r && !same)
+        r = read_metas(b, c, metas, &n, &p->head, err);
+    b->quiet = !r && !n;
     if (!r && (p->head.history_id != b->fed.history_id || p->head.seq < known))
         r = FEED_SET_BACK;
     else if (!r && !n && p->head.seq > b->fed.seq)

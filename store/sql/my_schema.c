@@ -56,6 +56,7 @@ const char *const kl_my_sql[KL_SQL_STMTS] = {
     "SELECT m.history_id,m.batch_seq,m.rev,m.epoch,b.batch_seq,b.writer_id,b.nonce,b.base_rev,"
     "b.n,b.compact_rev,b.extra,b.chain FROM kv_meta m LEFT JOIN kv_batch b FORCE INDEX(PRIMARY)"
     " ON b.batch_seq>$1 AND b.batch_seq<=$2 WHERE m.k=1",
+    [KL_SQL_TIP] = "SELECT history_id,batch_seq,rev,epoch FROM kv_meta WHERE k=1",
     [KL_SQL_BATCH] = "SELECT nonce,writer_id,chain FROM kv_batch WHERE batch_seq=$1",
     [KL_SQL_FEED] = "SELECT " KV(k) " FROM kine k WHERE k.id>$1 AND k.id<=$2 ORDER BY k.id",
     [KL_SQL_LOAD] = "SELECT MAX(id*2+(deleted=0)) DIV 2,name FROM kine FORCE INDEX(kl_cover) WHERE"

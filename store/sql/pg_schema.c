@@ -88,6 +88,7 @@ const char *const kl_pg_sql[KL_PG_STMTS] = {
         "SELECT m.history_id, m.batch_seq, m.rev, m.epoch, b.batch_seq, b.writer_id, b.nonce,"
         " b.base_rev, b.n, b.compact_rev, b.extra, b.chain FROM kv_meta m LEFT JOIN kv_batch b"
         " ON b.batch_seq > $1 AND b.batch_seq <= $2 WHERE m.k = 1 ORDER BY b.batch_seq",
+    [KL_SQL_TIP] = "SELECT history_id, batch_seq, rev, epoch FROM kv_meta WHERE k = 1",
     [KL_SQL_BATCH] = "SELECT nonce, writer_id, chain FROM kv_batch WHERE batch_seq = $1",
     [KL_SQL_FEED] =
         "SELECT " KV(k) ", k.value FROM kine k WHERE k.id > $1 AND k.id <= $2 ORDER BY k.id",

@@ -163,6 +163,7 @@ struct kl_backend {
     uv_poll_t *notify_poll; // closed with its connection
     struct kl_task feed_task, kick_task, stop_task;
     atomic_bool kicked, refeed, doubted;
+    bool quiet; // the last pass found nothing new
     bool complained;
     // The reader's loop.
     uv_timer_t beat_timer;

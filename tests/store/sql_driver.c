@@ -641,6 +641,7 @@ static void mysql_plans(void **state)
         struct kl_sql_value p[5];
     } rows[] = {
         {KL_SQL_HEAD},
+        {KL_SQL_TIP},
         {KL_SQL_BATCHES, 2, {KL_SQL_INT(5), KL_SQL_INT(9)}},
         {KL_SQL_BATCH, 1, {KL_SQL_INT(5)}},
         {KL_SQL_FEED, 2, {KL_SQL_INT(5), KL_SQL_INT(9)}},
