@@ -88,26 +88,27 @@ static void warn_pod_terms(struct kl_v *c, const struct kl_value *v, const struc
 
 // One list; `earlier` is made for a long one.
 struct twice {
-    const struct kl_value *list;
-    kl_sym field;
+    struct kl_str few[SHORT_LIST];
     const uint32_t *earlier;
 };
 
 static bool begin_twice(struct kl_v *c, struct twice *t, const struct kl_value *list, kl_sym field)
 {
-    *t = (struct twice){list, field, NULL};
-    if (kl_len(list) > SHORT_LIST)
-        t->earlier = kl_v_earlier(c, list, &t->field, 1);
-    return kl_len(list) > 1 && (t->earlier || kl_len(list) <= SHORT_LIST);
+    size_t n = kl_len(list);
+    t->earlier = NULL;
+    if (n > SHORT_LIST)
+        return (t->earlier = kl_v_earlier(c, list, &field, 1)) != NULL;
+    for (size_t i = 0; n > 1 && i < n; i++)
+        t->few[i] = kl_text(kl_get(&list->items[i], field));
+    return n > 1;
 }
 
 static bool is_twice(const struct twice *t, size_t i)
 {
-    struct kl_str s = kl_text(kl_get(kl_at(t->list, i), t->field));
     if (t->earlier)
         return t->earlier[i] != KL_V_NONE;
     for (size_t k = 0; k < i; k++)
-        if (kl_str_eq(kl_text(kl_get(kl_at(t->list, k), t->field)), s))
+        if (t->few[k].n == t->few[i].n && kl_str_eq(t->few[k], t->few[i]))
             return true;
     return false;
 }

@@ -18,10 +18,19 @@ static const struct {
     {KL_F_rbd, NULL, "deprecated in v1.28, non-functional in v1.31+"},
 };
 
+// A volume has a name and one source: that is looked through sooner than searched.
+static const struct kl_value *member(const struct kl_value *v, kl_sym field)
+{
+    for (KL_EACH(m, v))
+        if (m->sym == field)
+            return m;
+    return NULL;
+}
+
 static void warn_source(struct kl_v *c, const struct kl_value *v, const struct kl_vpath *p)
 {
     for (size_t i = 0; i < KL_COUNT(gone); i++) {
-        const struct kl_value *source = kl_get(v, gone[i].field);
+        const struct kl_value *source = member(v, gone[i].field);
         if (!source)
             continue;
         if (gone[i].text) {
@@ -170,10 +179,10 @@ static void warn_projected(struct files *s, const struct kl_value *v)
 
 static void warn_files(struct files *s, const struct kl_value *volume)
 {
-    const struct kl_value *map = kl_get(volume, KL_F_configMap);
-    const struct kl_value *secret = kl_get(volume, KL_F_secret);
-    const struct kl_value *downward = kl_get(volume, KL_F_downwardAPI);
-    const struct kl_value *projected = kl_get(volume, KL_F_projected);
+    const struct kl_value *map = member(volume, KL_F_configMap);
+    const struct kl_value *secret = member(volume, KL_F_secret);
+    const struct kl_value *downward = member(volume, KL_F_downwardAPI);
+    const struct kl_value *projected = member(volume, KL_F_projected);
     s->volume = kl_text(kl_get(volume, KL_F_name));
     if (map) {
         begin_files(s, "ConfigMap", named(map, KL_F_name));

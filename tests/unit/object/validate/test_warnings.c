@@ -130,7 +130,7 @@ static void run_line(struct kl_str line, struct kl_str *rest, size_t *all, size_
     if (!same)
         print_message("%.*s of %.*s\n", KL_PRI(op), KL_PRI(line));
     else
-        assert_true(w.n || w.cap == 0);
+        assert_true(w.n || !a.used_bytes);
     ++*all;
     *good += same;
     kl_arena_fini(&a);
