@@ -119,11 +119,17 @@ static int run(struct kl_req *r, const struct apply *x, struct kl_object *live,
     if (live && !res.changed) {
         *draft = kl_object_draft(live);
     } else if ((rc = to_typed(r, &res.object, draft, &err))) {
+        const struct kl_resource *res_of = r->info.res;
+        struct kl_str ns = kl_text(
+            kl_map_value(kl_map_value(&x->config, KL_STR("metadata")), KL_STR("namespace")));
+        if (!res_of->custom)
+            kl_error_wrap(&err, "unable to convert unstructured object to %s/%s, Kind=%s",
+                          res_of->group, res_of->version, res_of->kind);
         kl_error_wrap(&err,
                       "failed to convert new object (%.*s/%.*s; %s/%s, Kind=%s) to proper "
                       "version",
-                      KL_PRI(r->info.ns), KL_PRI(r->info.name), r->info.res->group,
-                      r->info.res->version, r->info.res->kind);
+                      KL_PRI(ns), KL_PRI(r->info.name), res_of->group, res_of->version,
+                      res_of->kind);
         return refuse(r, rc == KL_ENOMEM ? rc : KL_EINVALID, &res, &err);
     }
     return kl_track_put(r, draft, &res.entries);

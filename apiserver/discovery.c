@@ -293,9 +293,12 @@ static void put_group_list(struct kl_buf *b, const struct kinds *k)
 
 // ---- aggregated (apidiscovery.k8s.io)
 
-static void put_response_kind(struct kl_buf *b, const char *group, const char *version,
-                              const char *kind)
+// A built-in kind of the resource's own version is not told where it belongs.
+static void put_response_kind(struct kl_buf *b, const struct kl_resource *r, const char *group,
+                              const char *version, const char *kind)
 {
+    if (!r->custom && strcmp(r->group, group) == 0 && strcmp(r->version, version) == 0)
+        group = version = "";
     kl_buf_printf(b, "\"responseKind\":{\"group\":\"%s\",\"version\":\"%s\",\"kind\":\"%s\"}",
                   group, version, kind);
 }
@@ -304,7 +307,7 @@ static void put_aggregated_resource(struct kl_buf *b, const struct kl_resource *
                                     const struct kl_crd *crd)
 {
     kl_buf_printf(b, "{\"resource\":\"%s\",", r->plural);
-    put_response_kind(b, r->group, r->version, r->kind);
+    put_response_kind(b, r, r->group, r->version, r->kind);
     kl_buf_printf(b, ",\"scope\":\"%s\",\"singularResource\":\"%s\",\"verbs\":",
                   r->namespaced ? "Namespaced" : "Cluster", r->singular);
     put_verbs(b, verbs_of(r, crd));
@@ -321,7 +324,7 @@ static void put_aggregated_resource(struct kl_buf *b, const struct kl_resource *
         for (uint16_t k = 0; k < r->nsubresources; k++) {
             const struct kl_subresource *s = &r->subresources[k];
             kl_buf_printf(b, "%s{\"subresource\":\"%s\",", k ? "," : "", s->name);
-            put_response_kind(b, s->group, s->version, s->kind);
+            put_response_kind(b, r, s->group, s->version, s->kind);
             kl_buf_puts(b, KL_STR(",\"verbs\":"));
             put_verbs(b, s->verbs);
             kl_buf_putc(b, '}');
@@ -364,8 +367,8 @@ static void put_aggregated_group(struct kl_buf *b, const struct kinds *kinds, co
 {
     kl_buf_puts(b, KL_STR("{\"metadata\":{"));
     if (*name)
-        kl_buf_printf(b, "\"name\":\"%s\",", name);
-    kl_buf_puts(b, KL_STR("\"creationTimestamp\":null},\"versions\":["));
+        kl_buf_printf(b, "\"name\":\"%s\"", name);
+    kl_buf_puts(b, KL_STR("},\"versions\":["));
     for (size_t i = 0; i < n; i++) {
         if (i)
             kl_buf_putc(b, ',');

@@ -179,6 +179,8 @@ void kl_http_answer(struct kl_req *r)
         int k = snprintf(retry, sizeof retry, "%d", r->fail.retry_after_s);
         put_header(h, &n, "retry-after", (struct kl_str){retry, (size_t)k});
     }
+    if (r->result == KL_RESULT_FAIL && r->http == 403 && !r->dispatched) // authorisation's
+        put_header(h, &n, "x-content-type-options", KL_STR("nosniff"));
     kl_api_metrics_answer(r, r->http, (int64_t)body->n);
     struct kl_bytes *sent = kl_gzip_body(c->hr, body, h, &n, KL_COUNT(h));
     kl_http_respond_bytes(c->hr, r->http, h, n, sent);

@@ -470,6 +470,30 @@ static void test_recorded(void **state)
         // The old paths of watches are for GET.
         {"POST", "/api/v1/watch/pods", "{}", 405, {"MethodNotAllowed"}},
         {"DELETE", "/api/v1/watch/namespaces/default/pods/x", NULL, 405, {"MethodNotAllowed"}},
+        // Discovery names no group and version where they are the resource's own.
+        {"GET",
+         "/apis",
+         NULL,
+         200,
+         {"{\"name\":\"apps\"},\"versions\"",
+          "\"responseKind\":{\"group\":\"\",\"version\":\"\",\"kind\":\"Deployment\"}",
+          "\"responseKind\":{\"group\":\"autoscaling\",\"version\":\"v1\",\"kind\":\"Scale\"}"},
+         "accept: application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList\r\n"},
+        {"GET",
+         NS "/pods",
+         NULL,
+         403,
+         {"x-content-type-options: nosniff", "User \\\"nobody\\\" cannot list resource"},
+         "impersonate-user: nobody\r\n"},
+        {"PATCH",
+         NS "/limitranges/x?fieldManager=m",
+         "{\"apiVersion\":\"v1\",\"kind\":\"LimitRange\",\"metadata\":{\"name\":\"x\"},"
+         "\"spec\":{\"limits\":[{\"type\":\"Pod\",\"max\":{\"cpu\":\"q\"}}]}}",
+         500,
+         {"failed to convert new object (/x; /v1, Kind=LimitRange) to proper version: unable to "
+          "convert unstructured object to /v1, Kind=LimitRange: quantities must match the regular "
+          "expression"},
+         "content-type: application/apply-patch+yaml\r\n"},
     };
     (void)state;
     RUN(rows);
