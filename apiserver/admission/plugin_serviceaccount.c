@@ -242,7 +242,7 @@ int kl_service_account_mutate(struct kl_admit *ad)
     struct kl_arena *a = ad->r->arena;
     struct kl_object *account;
     int rc;
-    // What has its account keeps it, whatever became of that one: a Pod can be updated until it goes.
+    // A Pod keeps its account, whatever became of that one, and can be updated until it goes.
     if (!kl_admit_is(ad, KL_RES_core_v1_pods) || ad->op != KL_ADMIT_CREATE)
         return 0;
     if (kl_admit_mirror(ad->draft))
