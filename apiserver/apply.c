@@ -181,9 +181,9 @@ static int may_create(struct kl_req *r)
 static int make(struct kl_req *r, struct apply *x, struct kl_value *draft)
 {
     int rc = run(r, x, NULL, draft);
-    struct kl_str uid = kl_meta_uid(draft);
     if (rc)
-        return rc;
+        return rc; // and no draft
+    struct kl_str uid = kl_meta_uid(draft);
     if (uid.n) {
         kl_fail_conflict(r, r->info.name,
                          "uid mismatch: the provided object specified uid %.*s, and no existing "
