@@ -21,9 +21,10 @@ int kl_patch_strategic(struct kl_arena *a, const struct kl_type *type,
                        const struct kl_value *untyped, const struct kl_value *patch,
                        struct kl_value *ret, struct kl_error *err);
 // The same in a typed object, when that is certain to give what the whole would: only the members
-// that the patch names are taken to an untyped tree and back, the others are the object's. For merge
-// patches, and strategic ones without directives for structs. False when it is not, as for whatever
-// is wrong with the patch or its result, for unknown fields, and for custom kinds: then patch all.
+// that the patch names are taken to an untyped tree and back, the others are the object's. For
+// merge patches, and strategic ones without directives for structs. False when it is not, as for
+// whatever is wrong with the patch or its result, for unknown fields, and for custom kinds: then
+// patch all.
 bool kl_patch_in_part(struct kl_arena *a, const struct kl_type *type, bool strategic,
                       const struct kl_value *typed, const struct kl_value *patch,
                       struct kl_value *ret);
