@@ -14,8 +14,8 @@ enum { SOURCE_MAX = 1024, ANNOTATIONS_MAX = 32 * 1024, OBJECT_MAX = 1 << 20 };
     }
 #define FIELD_MAP(n, type, member)                                                                 \
     {                                                                                              \
-        n, KL_PROTO_MAP, 0, offsetof(struct type, member), offsetof(struct type, n_##member),      \
-            sizeof(struct kl_proto_kv), NULL                                                       \
+        n, KL_PROTO_MAP, KL_PROTO_REPEATED, offsetof(struct type, member),                         \
+            offsetof(struct type, n_##member), sizeof(struct kl_proto_kv), NULL                    \
     }
 #define MESSAGE(type, fields, repeated)                                                            \
     static const struct kl_proto_desc type##_desc = {                                              \

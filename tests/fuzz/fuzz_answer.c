@@ -171,6 +171,10 @@ static void check_object(struct kl_arena *a, struct kl_kms_object *o, const unsi
                    kl_str_eq(o->source, again.source) && kl_str_eq(o->key_id, again.key_id) &&
                    o->n_annotations == again.n_annotations,
                "another one");
+    for (size_t i = 0; i < o->n_annotations; i++)
+        FUZZ_CHECK(kl_str_eq(o->annotations[i].key, again.annotations[i].key) &&
+                       kl_str_eq(o->annotations[i].value, again.annotations[i].value),
+                   "annotation %zu", i);
     kl_buf_fini(&b);
 }
 
