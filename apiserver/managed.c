@@ -128,7 +128,7 @@ static int track(struct kl_req *r, const struct kl_object *live, struct kl_value
     struct kl_error err = {0};
     struct kl_value now, entries = kl_null();
     const struct kl_value *sent = kl_path(draft, KL_F_metadata, KL_F_managedFields);
-    int rc = kl_draft_canonical(r->arena, r->info.res->type, live, draft, &now);
+    int rc = kl_draft_as_sent(r->arena, r->info.res->type, live, draft, &now);
     if (!rc)
         rc = kl_managed_update(&env, live ? &live->root : NULL, &now, sent, &entries, &err);
     if (rc == KL_ENOMEM)

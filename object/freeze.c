@@ -318,7 +318,28 @@ struct kl_object *kl_object_freeze(const struct kl_type *type, const struct kl_v
 struct share {
     struct kl_arena *arena;
     uintptr_t from, size; // the block of the object that is shared
+    bool empties;
 };
+
+// Lists and maps without anything in them that Go writes as they came, and what holds such.
+static bool has_empties(const struct kl_type *t, const struct kl_value *v)
+{
+    const struct kl_field *f;
+    for (const struct kl_value *m = v->items, *end = m + v->n; m < end; m++)
+        if ((m->kind == KL_ARRAY || m->kind == KL_MAP || m->kind == KL_STRUCT) &&
+            (f = kl_type_field(t, m->sym)) && (f->flags & KL_FIELD_EMIT_ALWAYS) &&
+            (m->kind != KL_STRUCT ? m->n == 0 : is_typed(f->type, m) && has_empties(f->type, m)))
+            return true;
+    return false;
+}
+
+static bool keeps_empty(const struct kl_field *f, const struct kl_value *v)
+{
+    if (!(f->flags & KL_FIELD_EMIT_ALWAYS))
+        return false;
+    return v->kind == KL_ARRAY || v->kind == KL_MAP ||
+           (is_typed(f->type, v) && has_empties(f->type, v));
+}
 
 static int canonical(const struct share *s, const struct kl_type *t, struct kl_value *v);
 
@@ -333,7 +354,7 @@ static int canonical_struct(const struct share *s, const struct kl_type *t, stru
     for (uint32_t i = 0; i < v->n && !rc; i++) {
         const struct kl_value *m = &v->items[i];
         const struct kl_field *here = field_after(t, f, m->sym);
-        if (!here || !keeps(here, m) ||
+        if (!here || (!keeps(here, m) && !(s->empties && keeps_empty(here, m))) ||
             (head && (m->sym == KL_F_apiVersion || m->sym == KL_F_kind)))
             continue;
         sorted &= here >= f;
@@ -373,10 +394,14 @@ static int canonical(const struct share *s, const struct kl_type *t, struct kl_v
     return rc;
 }
 
-int kl_draft_canonical(struct kl_arena *a, const struct kl_type *type, const struct kl_object *base,
-                       const struct kl_value *draft, struct kl_value *ret)
+static int canonical_root(struct kl_arena *a, const struct kl_type *type,
+                          const struct kl_object *base, bool empties, const struct kl_value *draft,
+                          struct kl_value *ret)
 {
-    struct share s = {.arena = a, .from = (uintptr_t)base, .size = base ? base->size_bytes : 0};
+    struct share s = {.arena = a,
+                      .from = (uintptr_t)base,
+                      .size = base ? base->size_bytes : 0,
+                      .empties = empties};
     struct kl_value v = *draft;
     v.sym = 0;
     int rc = is_typed(type, &v) && v.n ? canonical_struct(&s, type, &v, says_head(type))
@@ -384,6 +409,18 @@ int kl_draft_canonical(struct kl_arena *a, const struct kl_type *type, const str
     if (!rc)
         *ret = v;
     return rc;
+}
+
+int kl_draft_canonical(struct kl_arena *a, const struct kl_type *type, const struct kl_object *base,
+                       const struct kl_value *draft, struct kl_value *ret)
+{
+    return canonical_root(a, type, base, false, draft, ret);
+}
+
+int kl_draft_as_sent(struct kl_arena *a, const struct kl_type *type, const struct kl_object *base,
+                     const struct kl_value *draft, struct kl_value *ret)
+{
+    return canonical_root(a, type, base, true, draft, ret);
 }
 
 struct kl_object *kl_object_ref(struct kl_object *o)

@@ -13,3 +13,9 @@ struct kl_object *kl_object_restamp(const struct kl_object *o, struct kl_str rv)
 // they are: both must live as long as the tree. KL_ENOMEM.
 int kl_draft_canonical(struct kl_arena *a, const struct kl_type *type, const struct kl_object *base,
                        const struct kl_value *draft, struct kl_value *ret);
+
+// The same but for lists and maps that Go always writes: those that are empty stay. That somebody
+// sent one makes a field its own (metadata.managedFields), though what is stored has none.
+// KL_ENOMEM.
+int kl_draft_as_sent(struct kl_arena *a, const struct kl_type *type, const struct kl_object *base,
+                     const struct kl_value *draft, struct kl_value *ret);

@@ -33,7 +33,8 @@ struct kl_managed_env {
 };
 
 // The entries after a create, an update or a patch. `live` is what was (NULL: nothing, a create),
-// `now` what the client wants, both canonical roots in the version of the request. `sent` is the
+// `now` what the client wants, both canonical roots in the version of the request (now's
+// with the empty lists that were sent: kl_draft_as_sent). `sent` is the
 // metadata.managedFields that came with `now`, as it came: it counts; an empty list or one empty
 // entry forgets all, anything that cannot be read is as if it were not there; through a subresource
 // only those of `live` count. An object that has none and is not new gets none. *ret is an array

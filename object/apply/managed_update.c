@@ -3,6 +3,7 @@
 #include "object/apply/managed_int.h"
 #include "object/custom.h"
 #include "object/convert.h"
+#include "object/freeze.h"
 #include "object/json.h"
 
 // ---- fixed sets
@@ -123,9 +124,7 @@ static int convert_typed(struct kl_arena *a, const struct kl_tree *t, const stru
         rc = kl_convert(a, hub, to, &v, &v, err);
     if (rc)
         return rc;
-    struct kl_object *o = kl_object_freeze(to->type, &v);
-    rc = o ? kl_copy(a, &o->root, ret) : KL_ENOMEM;
-    kl_object_unref(o);
+    rc = kl_draft_as_sent(a, to->type, NULL, &v, ret);
     return rc ? kl_error_set(err, KL_ENOMEM, "out of memory") : 0;
 }
 
