@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // GET of one object and CREATE (upstream's generic registry Store.Get and Store.Create).
+#include "apiserver/newer.h"
 #include "apiserver/crd/crd.h"
 #include "apiserver/lease.h"
 #include "apiserver/managed.h"
@@ -12,14 +13,9 @@
 
 enum { NAME_TRIES = 8 };
 
-void kl_registry_get(struct kl_req *r)
+static void get(struct kl_req *r)
 {
     struct kl_str key = kl_object_key(r->arena, r->info.res, r->info.ns, r->info.name);
-    kl_rev ignored;
-    if (kl_req_rv(r, r->opts.resource_version, &ignored)) {
-        kl_req_fail(r);
-        return;
-    }
     struct kl_span *span = kl_span_begin(r, "cacher.Get");
     struct kl_kv *kv = key.p ? kl_view_get(kl_req_view(r), key) : NULL;
     kl_span_text(span, "key", key);
@@ -30,6 +26,34 @@ void kl_registry_get(struct kl_req *r)
     }
     kl_fail_not_found(r);
     kl_req_fail(r);
+}
+
+static void on_newer(struct kl_newer *n, int code)
+{
+    if (code)
+        kl_req_fail(n->r);
+    else
+        get(n->r);
+}
+
+void kl_registry_get(struct kl_req *r)
+{
+    kl_rev rev;
+    if (kl_req_rv(r, r->opts.resource_version, &rev)) {
+        kl_req_fail(r);
+        return;
+    }
+    if (rev <= kl_view_rev(kl_req_view(r))) {
+        get(r);
+        return;
+    }
+    struct kl_newer *n = KL_ARENA_NEW(r->arena, struct kl_newer);
+    if (!n)
+        kl_fail_oom(r);
+    else
+        *n = (struct kl_newer){.r = r, .rev = rev, .done = on_newer};
+    if (!n || kl_newer_wait(n) < 0)
+        kl_req_fail(r);
 }
 
 struct create {
@@ -206,8 +230,7 @@ void kl_create_draft(struct kl_req *r, struct kl_value draft)
         kl_req_fail(r);
         return;
     }
-    if (kl_default_object(r->arena, r->info.res->type, &draft)) {
-        kl_fail_oom(r);
+    if (kl_draft_default(r, &draft)) {
         kl_req_fail(r);
         return;
     }

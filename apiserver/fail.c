@@ -174,9 +174,12 @@ struct kl_fail *kl_fail_err(struct kl_req *r, const struct kl_error *err)
 
 struct kl_fail *kl_fail_too_large(struct kl_req *r, kl_rev asked)
 {
+    struct kl_str text = r->opts.resource_version; // which may be larger than a kl_rev
+    if (!text.n)
+        text = kl_arena_printf(r->arena, "%lld", (long long)asked);
     struct kl_fail *f =
-        kl_fail_set(r, 504, "Timeout", "Too large resource version: %lld, current: %lld",
-                    (long long)asked, (long long)kl_view_rev(kl_req_view(r)));
+        kl_fail_set(r, 504, "Timeout", "Timeout: Too large resource version: %.*s, current: %lld",
+                    KL_PRI(text), (long long)kl_view_rev(kl_req_view(r)));
     f->retry_after_s = 1;
     f->causes = KL_ARENA_NEW(r->arena, struct kl_cause);
     if (f->causes) {

@@ -216,8 +216,10 @@ static void slice(struct kl_gather *g)
     for (unsigned i = 1; (more = next_version(g, &kv)); i++) {
         if (more == LATER)
             return;
-        int rc = wanted(g, kv);
-        if (rc > 0 && limit > 0 && (int64_t)g->n == limit) {
+        // What comes next need not match: upstream sees only that the list is not at its end.
+        bool full = limit > 0 && (int64_t)g->n == limit;
+        int rc = full ? 0 : wanted(g, kv);
+        if (full) {
             int64_t ahead = g->window ? (int64_t)(g->window->n - g->window->at)
                                       : (int64_t)(g->nahead - g->at_ahead);
             rc = page_full(g, g->it.left + ahead + 1);
@@ -308,12 +310,11 @@ static void take_history(struct kl_gather *g)
     struct kl_range_at *q = &g->at;
     int64_t limit = g->r->opts.limit;
     for (size_t i = 0; i < q->nkvs; i++) {
-        int rc = wanted(g, q->kvs[i]);
-        if (rc > 0 && limit > 0 && (int64_t)g->n == limit) {
-            rc = page_full(g, -1);
-            finish(g, rc);
+        if (limit > 0 && (int64_t)g->n == limit) {
+            finish(g, page_full(g, q->want_count ? q->count - (int64_t)i : -1));
             return;
         }
+        int rc = wanted(g, q->kvs[i]);
         if (rc > 0)
             rc = add(g, q->kvs[i]);
         if (rc < 0) {
@@ -350,8 +351,13 @@ static int64_t history_page(const struct kl_gather *g)
 static void ask_history(struct kl_gather *g)
 {
     struct kl_error err = {0};
-    g->at = (struct kl_range_at){
-        .key = g->from, .end = g->end, .rev = g->exact, .limit = history_page(g), .cb = on_history};
+    g->at =
+        (struct kl_range_at){.key = g->from,
+                             .end = g->end,
+                             .rev = g->exact,
+                             .limit = history_page(g),
+                             .want_count = g->r->opts.limit > 0 && kl_filter_is_open(&g->filter),
+                             .cb = on_history};
     g->rev = g->exact;
     if (kl_store_range_at(g->r->srv->o.store, &g->at, &err)) {
         if (err.code == KL_ECOMPACTED) {
@@ -363,44 +369,7 @@ static void ask_history(struct kl_gather *g)
     }
 }
 
-// ---- revisions still to come
-
-static void too_large(struct kl_gather *g)
-{
-    kl_fail_too_large(g->r, g->at_least);
-    finish(g, KL_ETIMEOUT);
-}
-
-static void free_timer(uv_handle_t *h)
-{
-    free(h);
-}
-
-static void stop_timer(struct kl_gather *g)
-{
-    if (g->timer)
-        uv_close((uv_handle_t *)g->timer, free_timer);
-    g->timer = NULL;
-}
-
-static void begin_walk(struct kl_gather *g);
-
-static void on_rev(struct kl_reader_wait *w)
-{
-    struct kl_gather *g = KL_CONTAINER_OF(w, struct kl_gather, wait);
-    stop_timer(g);
-    g->waiting = false;
-    begin_walk(g);
-}
-
-static void on_rev_timeout(uv_timer_t *t)
-{
-    struct kl_gather *g = t->data;
-    kl_reader_wait_cancel(&g->wait);
-    g->waiting = false;
-    stop_timer(g);
-    too_large(g);
-}
+// ---- the beginning
 
 static void begin_walk(struct kl_gather *g)
 {
@@ -423,6 +392,15 @@ static void begin_walk(struct kl_gather *g)
     }
 }
 
+static void on_newer(struct kl_newer *n, int code)
+{
+    struct kl_gather *g = KL_CONTAINER_OF(n, struct kl_gather, newer);
+    if (code)
+        finish(g, code);
+    else
+        begin_walk(g);
+}
+
 static void go_on(void *arg, int code)
 {
     struct kl_gather *g = arg;
@@ -440,6 +418,8 @@ void kl_gather_start(struct kl_gather *g)
     if (!o->resource_version.n && !o->cont.n && kl_req_confirm(r, go_on, g))
         return;
     g->remaining = -1;
+    if (kl_str_eqz(o->resource_version, "0"))
+        o->limit = 0; // upstream's watch cache does not look at it then
     if (kl_req_rv(r, o->resource_version, &rv)) {
         finish(g, KL_EBADREQUEST);
         return;
@@ -476,24 +456,16 @@ void kl_gather_start(struct kl_gather *g)
         memcpy(p + g->prefix.n, start.p, start.n);
         g->from = (struct kl_str){p, g->prefix.n + start.n};
     } else if (rv && (o->rv_match == KL_RV_MATCH_EXACT ||
-                      (o->rv_match == KL_RV_MATCH_UNSET && o->limit > 0))) {
+                      (o->rv_match == KL_RV_MATCH_UNSET && o->limit > 0 &&
+                       !o->name_from_fields.n))) { // one by its name: not a list for upstream
         g->exact = rv;
     }
-    g->at_least = g->exact ? g->exact : rv;
-    if (g->at_least > kl_view_rev(kl_req_view(r))) {
-        g->timer = calloc(1, sizeof *g->timer);
-        if (!g->timer) {
-            out_of_memory(g);
-            return;
-        }
-        uv_timer_init(kl_loop_uv(r->al->loop), g->timer);
-        g->timer->data = g;
-        uv_timer_start(g->timer, on_rev_timeout, KL_RV_WAIT_MS, 0);
-        g->wait = (struct kl_reader_wait){.cb = on_rev, .rev = g->at_least};
-        g->waiting = true;
-        kl_reader_wait_rev(r->al->reader, &g->wait);
+    g->newer = (struct kl_newer){.r = r, .rev = g->exact ? g->exact : rv, .done = on_newer};
+    int rc = kl_newer_wait(&g->newer);
+    if (rc < 0)
+        finish(g, rc);
+    if (rc)
         return;
-    }
     begin_walk(g);
 }
 

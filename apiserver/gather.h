@@ -3,10 +3,10 @@
 // end's history; a page at a time when there is a limit. Works in slices so that a large list never
 // holds the loop for long.
 #pragma once
-#include "apiserver/server_int.h"
+#include "apiserver/newer.h"
 #include "watchcache/filter.h"
 
-enum { KL_GATHER_SLICE_US = 2000, KL_GATHER_AHEAD = 32, KL_RV_WAIT_MS = 3000 };
+enum { KL_GATHER_SLICE_US = 2000, KL_GATHER_AHEAD = 32 };
 
 struct kl_gather {
     struct kl_req *r;
@@ -33,11 +33,9 @@ struct kl_gather {
     int nahead, at_ahead;
     struct kl_range_at at;
     struct kl_gather_window *window; // of a kind that a webhook converts
-    struct kl_reader_wait wait;
-    uv_timer_t *timer;
+    struct kl_newer newer;
     struct kl_task task;
-    kl_rev exact, at_least;
-    bool waiting;
+    kl_rev exact;
 };
 
 // The token of what goes on at `start`, which is relative to the prefix. p is NULL: no memory.

@@ -231,6 +231,16 @@ static int parse_int(struct kl_req *r, const char *name, struct kl_str v, int64_
     return KL_EBADREQUEST;
 }
 
+static int check_export(struct kl_req *r, struct kl_str v)
+{
+    const struct kl_req_info *i = &r->info;
+    bool whole = !i->sub.n || kl_str_eqz(i->sub, "status") || kl_str_eqz(i->sub, "scale");
+    if (i->op != KL_VERB_GET || !whole || !parse_flag(v))
+        return 0;
+    kl_fail_bad(r, "the export parameter, deprecated since v1.14, is no longer supported");
+    return KL_EBADREQUEST;
+}
+
 enum { SECONDS_MAX = 1 << 30 };
 
 // Seconds that arithmetic on times can bear.
@@ -414,6 +424,8 @@ int kl_req_opts_parse(struct kl_req *r, struct kl_str query)
             rc = v.n ? parse_int(r, "limit", v, &o->limit) : 0;
         else if (kl_str_eqz(name, "continue"))
             o->cont = v;
+        else if (kl_str_eqz(name, "export"))
+            rc = check_export(r, v);
         else if (kl_str_eqz(name, "watch"))
             o->watch = parse_flag(v);
         else if (kl_str_eqz(name, "allowWatchBookmarks"))

@@ -38,8 +38,11 @@ int kl_req_rv(struct kl_req *r, struct kl_str text, kl_rev *ret_rev)
     *ret_rev = 0;
     if (!text.n || kl_str_eqz(text, "0"))
         return 0;
-    if (kl_str_to_i64(text, ret_rev) && *ret_rev > 0)
+    uint64_t u;
+    if (kl_str_to_u64(text, &u)) {
+        *ret_rev = u < INT64_MAX ? (kl_rev)u : INT64_MAX - 1; // of which there is a next one
         return 0;
+    }
     // A watch and a get hand the bare error on, which is then an unknown one.
     bool bare = r->info.op == KL_VERB_WATCH || r->info.op == KL_VERB_GET;
     kl_fail_set(
@@ -75,13 +78,13 @@ int kl_list_options_check(struct kl_req *r, bool watch)
             kl_field_forbidden(&e, match,
                                "resourceVersionMatch is forbidden when continue is provided");
     } else {
+        if (has_match && !o->resource_version.n)
+            kl_field_forbidden(
+                &e, match, "resourceVersionMatch is forbidden unless resourceVersion is provided");
         if (has_match && o->cont.n)
             kl_field_forbidden(&e, match,
                                "resourceVersionMatch is forbidden when continue is provided");
-        else if (has_match && !o->resource_version.n)
-            kl_field_forbidden(
-                &e, match, "resourceVersionMatch is forbidden unless resourceVersion is provided");
-        else if (o->rv_match == KL_RV_MATCH_EXACT && kl_str_eqz(o->resource_version, "0"))
+        if (o->rv_match == KL_RV_MATCH_EXACT && kl_str_eqz(o->resource_version, "0"))
             kl_field_forbidden(
                 &e, match, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
         if (o->send_initial_events_set)

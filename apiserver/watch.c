@@ -472,7 +472,9 @@ static void choose_start(struct kl_req *r, kl_rev rv, struct kl_watcher_options 
             o->since = 0;
         return;
     }
+    // SetListOptionsDefaults: it asks for the state's end too.
     o->initial = !rv;
+    o->initial_end = !rv && q->bookmarks;
 }
 
 static void go_on(void *arg, int code)
@@ -497,6 +499,13 @@ void kl_watch_run(struct kl_api_call *c)
         kl_req_fail(r);
         return;
     }
+    if (c->spec.media == KL_MEDIA_YAML) {
+        kl_fail_set(r, 406, "NotAcceptable",
+                    "only the following media types are accepted: application/json;stream=watch, "
+                    "application/vnd.kubernetes.protobuf;stream=watch");
+        kl_req_fail(r);
+        return;
+    }
     choose_start(r, rv, &o);
     if (o.initial && (!r->opts.resource_version.n || rv > kl_view_rev(kl_req_view(r))) &&
         kl_req_confirm(r, go_on, c))
@@ -507,8 +516,6 @@ void kl_watch_run(struct kl_api_call *c)
         kl_req_fail(r);
         return;
     }
-    if (c->spec.media == KL_MEDIA_YAML)
-        c->spec.media = KL_MEDIA_JSON; // upstream has no stream of YAML either
     if (c->spec.form == KL_FORM_PARTIAL_LIST)
         c->spec.form = KL_FORM_PARTIAL;
     c->spec.pretty = false;
@@ -545,9 +552,10 @@ void kl_watch_run(struct kl_api_call *c)
                             : MIN_TIMEOUT_S + (int64_t)(kl_rand_u64() % MIN_TIMEOUT_S);
     int64_t now = kl_mono_ms();
     w->end_ms = now + timeout_s * 1000;
-    w->bookmark_ms = now + (timeout_s * 1000 - BOOKMARK_BEFORE_END_MS < BOOKMARK_MS
-                                ? timeout_s * 1000 - BOOKMARK_BEFORE_END_MS
-                                : BOOKMARK_MS);
+    int64_t last_ms = timeout_s * 1000 - BOOKMARK_BEFORE_END_MS;
+    w->bookmark_ms = now + (last_ms <= 0            ? timeout_s * 1000
+                            : last_ms < BOOKMARK_MS ? last_ms
+                                                    : BOOKMARK_MS);
     enlist(r->al, w);
     if (r->family) {
         w->user = (struct kl_crd_user){.family = r->family, .changed = on_definition};
