@@ -236,11 +236,14 @@ static void on_broken(void *arg, int status, const struct kl_error *err)
     kl_http_conn_close(arg, status == KL_ETIMEOUT ? KL_ETIMEOUT : KL_ECANCELED);
 }
 
-// A stream waits for the peer: it takes nothing of the answer, or sends nothing of a body.
+// A stream waits for the peer: it takes nothing of the answer, or sends nothing of a body. Of one
+// that is answered only the rest of its body is still on its way.
 static uint64_t stream_due(const struct kl_h2 *h, const struct kl_http_req *r)
 {
     uint64_t due = 0;
-    if (r->responded && !r->out_done && !r->src_waiting)
+    if (r->out_done)
+        return r->out_at_ms + KL_H2_LINGER_MS;
+    if (r->responded && !r->src_waiting)
         due = r->out_at_ms + kl_h2_progress_ms(h);
     bool reading = !r->body_eof && !r->body_told && !r->body_patient &&
                    (r->body_mode == KL_BODY_WHOLE || r->body_mode == KL_BODY_STREAM) &&
@@ -270,9 +273,10 @@ static void on_deadline(void *arg)
             int32_t id = r->stream_id;
             r->reset_sent = true;
             nghttp2_session_set_stream_user_data(h->session, id, NULL);
-            nghttp2_submit_rst_stream(h->session, 0, id, NGHTTP2_CANCEL);
+            nghttp2_submit_rst_stream(h->session, 0, id,
+                                      r->out_done ? NGHTTP2_NO_ERROR : NGHTTP2_CANCEL);
             kl_http_req_ref(r);
-            kl_http_req_close(r, KL_ETIMEOUT);
+            kl_http_req_close(r, r->out_done ? 0 : KL_ETIMEOUT);
             kl_http_req_unref(r);
             if (!c->c)
                 return;

@@ -5,6 +5,8 @@
 #include "net/http_h2_util.h"
 #include "net/http_int.h"
 
+enum { KL_H2_LINGER_MS = 500 }; // for the rest of a body after the answer
+
 struct kl_h2 {
     nghttp2_session *session;
     struct kl_http_conn *conn;

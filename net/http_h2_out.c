@@ -98,8 +98,15 @@ static int on_frame_send(nghttp2_session *s, const nghttp2_frame *f, void *arg)
     if (!r)
         return 0;
     r->out_done = true;
-    // RFC 9113 8.1: an answer that is complete before the request; the rest is not wanted.
-    if (!r->body_eof)
+    r->out_at_ms = kl_h2_now(h);
+    if (r->body_eof)
+        return 0;
+    // RFC 9113 8.1: an answer that is complete before the request; the rest is not wanted. What has
+    // an end may still come for a while: curl takes a reset before it has sent all for a failure
+    // and shows no answer.
+    if (r->content_length >= 0)
+        arm(h, r->out_at_ms + KL_H2_LINGER_MS);
+    else
         nghttp2_submit_rst_stream(s, 0, r->stream_id, NGHTTP2_NO_ERROR);
     return 0;
 }

@@ -600,6 +600,58 @@ static void test_h2_garbage(void **state)
     fixture_stop(&f);
 }
 
+// Whether the frames in buf have one of a type.
+static bool has_frame(size_t n, int type)
+{
+    bool has = false;
+    for (size_t at = 0; at + 9 <= n;) {
+        has |= buf[at + 3] == type;
+        at += 9 + ((size_t)(unsigned char)buf[at] << 16 | (size_t)(unsigned char)buf[at + 1] << 8 |
+                   (unsigned char)buf[at + 2]);
+    }
+    return has;
+}
+
+// Answers that are complete before the request. A body of a known length may still come for a
+// while; one without is reset at once.
+static void test_h2_early_answer(void **state)
+{
+    // POST https /hello; content-length: 5
+    static const char endless[] = "\x83\x87\x04\x06/hello\x01\x01h",
+                      five[] = "\x83\x87\x04\x06/hello\x01\x01h\x0f\x0d\x01"
+                               "5";
+    struct fixture f;
+    fixture_start(&f, 1, false, NULL);
+    int fd = raw_connect(f.port);
+    raw_puts(fd, h2_preface);
+    send_frame(fd, 4, 0, 0, NULL, 0);
+    uint32_t id = 1;
+    size_t n;
+    do { // a machine that stands still for that while is asked again
+        send_frame(fd, 1, 4, id, five, sizeof five - 1);
+        n = raw_read_until(fd, buf, sizeof(buf), "hello\n");
+        send_frame(fd, 0, 1, id, "12345", 5);
+        send_frame(fd, 6, 0, 0, "ping1234", 8);
+        n += raw_read_until(fd, buf + n, sizeof(buf) - n, "ping1234");
+        id += 2;
+    } while (has_frame(n, 3) && id < 100);
+    assert_false(has_frame(n, 3));
+    send_frame(fd, 1, 4, id, endless, sizeof endless - 1);
+    n = raw_read_until(fd, buf, sizeof(buf), "hello\n");
+    send_frame(fd, 6, 0, 0, "ping4321", 8);
+    n += raw_read_until(fd, buf + n, sizeof(buf) - n, "ping4321");
+    assert_true(has_frame(n, 3));
+    send_frame(fd, 1, 4, id + 2, five, sizeof five - 1);
+    n = raw_read_until(fd, buf, sizeof(buf), "hello\n");
+    while (!has_frame(n, 3)) { // after a while
+        ssize_t more = recv(fd, buf + n, sizeof(buf) - n, 0);
+        assert_true(more > 0);
+        n += (size_t)more;
+    }
+    close(fd);
+    fixture_stop(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -623,6 +675,7 @@ int main(void)
         cmocka_unit_test(test_dual_stack),
         cmocka_unit_test(test_graceful_stop),
         cmocka_unit_test(test_h2_garbage),
+        cmocka_unit_test(test_h2_early_answer),
     };
     if (getenv("KL_TEST_FILTER"))
         cmocka_set_test_filter(getenv("KL_TEST_FILTER"));
