@@ -123,12 +123,16 @@ struct attempt {
 static int settle_conflict(struct kl_backend *b, struct kl_sql_conn *c, struct attempt *a,
                            bool *ret_stored, struct kl_error *err)
 {
-    bool other;
+    bool other = true;
     int r = a->again ? read_nonce(b, c, ret_stored, &other, err) : 0;
     a->doubt = r;
     if (r || *ret_stored)
         return r;
     r = find_conflict(b, c, err) ? err->code : KL_EAGAIN;
+    if (r == KL_ECONFLICT && !other) { // nobody's row is left where it would be
+        a->doubt = true;
+        return KL_EAGAIN;
+    }
     if (r == KL_ECONFLICT)
         a->again = false; // another batch has its place
     return r;

@@ -285,6 +285,7 @@ static void nobody_knows(void **state)
 {
     nobody_knows_after("sql.commit.after", 0);
     nobody_knows_after("sql.commit.again", 1);
+    nobody_knows_after("sql.commit.again", 0);
 }
 
 // ---- T22 ----
