@@ -2,6 +2,7 @@
 // Pods: QoS class, grace, and what their subresources may change.
 #include "apiserver/strategy_int.h"
 #include "object/quota/amounts.h"
+#include <stdlib.h>
 
 // ---- AppArmor: annotations of old become fields (applyAppArmorVersionSkew)
 
@@ -31,7 +32,37 @@ static bool same_profile(const struct kl_value *a, const struct kl_value *b)
            kl_value_equal(kl_get(a, KL_F_localhostProfile), kl_get(b, KL_F_localhostProfile));
 }
 
-static int take_profile(struct kl_req *r, struct kl_value *draft, kl_sym list, size_t i)
+// The annotations of containers, in the order of their keys: there may be many of both.
+struct noted {
+    const struct kl_value **keys;
+    size_t n;
+};
+
+static int compare_noted(const void *a, const void *b)
+{
+    return kl_str_cmp(kl_text(*(const struct kl_value *const *)a),
+                      kl_text(*(const struct kl_value *const *)b));
+}
+
+static int gather_noted(struct kl_arena *a, const struct kl_value *annotations, struct noted *ret)
+{
+    size_t n = 0;
+    for (KL_MAP_EACH_KEY(kv, annotations))
+        n += kl_str_starts(kl_text(kv), KL_STR(APPARMOR_CONTAINER));
+    *ret = (struct noted){0};
+    if (!n)
+        return 0;
+    if (!(ret->keys = kl_arena_alloc(a, n * sizeof *ret->keys)))
+        return KL_ENOMEM;
+    for (KL_MAP_EACH_KEY(kv, annotations))
+        if (kl_str_starts(kl_text(kv), KL_STR(APPARMOR_CONTAINER)))
+            ret->keys[ret->n++] = kv;
+    qsort(ret->keys, n, sizeof *ret->keys, compare_noted);
+    return 0;
+}
+
+static int take_profile(struct kl_req *r, struct kl_value *draft, const struct noted *noted,
+                        kl_sym list, size_t i)
 {
     struct kl_arena *a = r->arena;
     const struct kl_value *c = kl_at(kl_path(draft, KL_F_spec, list), i);
@@ -39,7 +70,9 @@ static int take_profile(struct kl_req *r, struct kl_value *draft, kl_sym list, s
         kl_path(draft, KL_F_spec, KL_F_securityContext, KL_F_appArmorProfile);
     struct kl_str key =
         kl_arena_printf(a, APPARMOR_CONTAINER "%.*s", KL_PRI(kl_text(kl_get(c, KL_F_name))));
-    const struct kl_value *text = kl_map_value(kl_meta_annotations(draft), key);
+    const struct kl_value wanted = kl_string(key), *p = &wanted, **at_key;
+    at_key = bsearch(&p, noted->keys, noted->n, sizeof *noted->keys, compare_noted);
+    const struct kl_value *text = at_key ? *at_key + 1 : NULL;
     struct kl_value profile;
     if (!text || kl_path(c, KL_F_securityContext, KL_F_appArmorProfile))
         return 0;
@@ -61,14 +94,14 @@ static int take_profile(struct kl_req *r, struct kl_value *draft, kl_sym list, s
 static int take_profiles(struct kl_req *r, struct kl_value *draft)
 {
     static const kl_sym lists[] = {KL_F_initContainers, KL_F_containers, KL_F_ephemeralContainers};
-    bool any = false;
-    for (KL_MAP_EACH_KEY(kv, kl_meta_annotations(draft)))
-        any |= kl_str_starts(kl_text(kv), KL_STR(APPARMOR_CONTAINER));
-    if (!any || kl_str_eqz(kl_text_at(draft, KL_F_spec, KL_F_os, KL_F_name), "windows"))
+    struct noted noted;
+    if (gather_noted(r->arena, kl_meta_annotations(draft), &noted))
+        return kl_fail_oom(r), KL_ENOMEM;
+    if (!noted.n || kl_str_eqz(kl_text_at(draft, KL_F_spec, KL_F_os, KL_F_name), "windows"))
         return 0;
     for (size_t l = 0; l < KL_COUNT(lists); l++)
         for (size_t i = 0; i < kl_len(kl_path(draft, KL_F_spec, lists[l])); i++)
-            if (take_profile(r, draft, lists[l], i))
+            if (take_profile(r, draft, &noted, lists[l], i))
                 return kl_fail_oom(r), KL_ENOMEM;
     return 0;
 }

@@ -74,15 +74,15 @@ static bool read_block(struct kl_arena *a, struct kl_str s, const char *begin, c
 {
     struct kl_str rest = {begin + 11, (size_t)(s.p + s.n - begin) - 11};
     struct kl_str type = take_line(&rest), next = rest, after;
-    bool headers = false;
     if (!ends_with(type, "-----"))
         return false;
     type.n -= 5;
     for (struct kl_str line; rest.n && (line = take_line(&next), kl_str_chr(line, ':') >= 0);) {
         rest = next;
-        headers = true;
+        if (end < rest.p) // not to be read to the end of the text by each block
+            return false;
     }
-    if (!rest.n || (headers && end < rest.p))
+    if (!rest.n)
         return false;
     if (tail.n < type.n + 5 || !kl_str_starts(tail, type) ||
         memcmp(tail.p + type.n, "-----", 5) != 0)

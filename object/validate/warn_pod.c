@@ -154,17 +154,27 @@ static void warn_env(struct kl_v *c, const struct kl_value *list, const struct k
 
 // ---- annotations that are fields now
 
-// The annotation's value, NULL when there is none of this prefix and name.
+// The annotation's value, NULL when there is none of this prefix and name. There may be many of
+// them and of containers: they are in the order of their keys, as all maps of canonical objects.
 static const struct kl_value *own_annotation(const struct kl_value *map, const char *prefix,
                                              struct kl_str name, struct kl_str *ret_key)
 {
     struct kl_str start = kl_str(prefix);
-    for (KL_MAP_EACH_KEY(kv, map))
-        if (kl_str_starts(kl_text(kv), start) &&
-            kl_str_eq(kl_str_from(kl_text(kv), start.n), name)) {
-            *ret_key = kl_text(kv);
-            return kv + 1;
+    size_t low = 0, high = kl_is(map, KL_MAP) ? map->n : 0;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        struct kl_str key = kl_text(&map->items[2 * mid]);
+        int order = kl_str_starts(key, start) ? kl_str_cmp(kl_str_from(key, start.n), name)
+                                              : kl_str_cmp(key, start);
+        if (!order) {
+            *ret_key = key;
+            return &map->items[2 * mid + 1];
         }
+        if (order < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
     return NULL;
 }
 
