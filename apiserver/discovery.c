@@ -380,25 +380,42 @@ static void put_aggregated_group(struct kl_buf *b, const struct kinds *kinds, co
     kl_buf_puts(b, KL_STR("]}"));
 }
 
-static void put_aggregated(struct kl_buf *b, const struct kinds *k, bool core, const char *version)
+static void put_aggregated(struct kl_buf *b, const struct kinds *k, bool core)
 {
-    kl_buf_printf(b,
-                  "{\"kind\":\"APIGroupDiscoveryList\",\"apiVersion\":\"apidiscovery.k8s.io/%s\","
-                  "\"metadata\":{},\"items\":[",
-                  version);
+    kl_buf_puts(b, KL_STR("{\"kind\":\"APIGroupDiscoveryList\",\"apiVersion\":"
+                          "\"apidiscovery.k8s.io/v2\",\"metadata\":{},\"items\":["));
     each_group(b, k, core, put_aggregated_group);
     kl_buf_puts(b, KL_STR("]}"));
 }
 
+// Appends the JSON in the form that was asked for.
+static int put_in_form(struct kl_buf *out, struct kl_api_call *c, const struct kl_type *t,
+                       const char *api_version, const char *kind, struct kl_str json,
+                       struct kl_error *err)
+{
+    struct kl_value v;
+    if (c->spec.media != KL_MEDIA_PROTOBUF)
+        kl_encode_text(out, &c->spec, json);
+    else if (!kl_json_decode(c->req.arena, t, json, NULL, &v, err))
+        kl_encode_value(out, &c->spec, t, kl_str(api_version), kl_str(kind), &v);
+    if (!err->code && out->err)
+        kl_error_set(err, KL_ENOMEM, "out of memory");
+    return err->code;
+}
+
 static void answer_aggregated(struct kl_api_call *c, bool core)
 {
-    const char *version = c->spec.discovery_v2 ? "v2" : "v2beta1";
-    struct kl_buf b;
+    struct kl_req *r = &c->req;
+    const struct kl_type *t =
+        kl_type_by_name(KL_STR("io.k8s.api.apidiscovery.v2.APIGroupDiscoveryList"));
+    struct kl_error err = {0};
+    struct kl_buf b, out;
     unsigned char sum[SHA512_DIGEST_LENGTH];
     char etag[2 * 32 + 3];
     kl_buf_init(&b, DOC_MAX);
-    struct kinds kinds = kinds_of(&c->req, (struct kl_str){NULL, 0});
-    put_aggregated(&b, &kinds, core, version);
+    kl_buf_init(&out, DOC_MAX);
+    struct kinds kinds = kinds_of(r, (struct kl_str){NULL, 0});
+    put_aggregated(&b, &kinds, core);
     kl_aggregate_groups_done(kinds.remote, kinds.nremote);
     SHA512((const unsigned char *)b.p, b.n, sum);
     etag[0] = '"';
@@ -406,17 +423,44 @@ static void answer_aggregated(struct kl_api_call *c, bool core)
         snprintf(etag + 1 + 2 * i, 3, "%02X", sum[i]);
     etag[65] = '"';
     etag[66] = 0;
-    struct kl_str type = kl_arena_printf(
-        c->req.arena, "application/json;g=apidiscovery.k8s.io;v=%s;as=APIGroupDiscoveryList",
-        version);
-    struct kl_http_header h[] = {{KL_STR("content-type"), type},
-                                 {KL_STR("etag"), {etag, 66}},
-                                 KL_HTTP_HEADER("cache-control", "public"),
-                                 KL_HTTP_HEADER("vary", "Accept")};
+    struct kl_str type =
+        kl_arena_printf(r->arena, "%s;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+                        kl_spec_content_type(&c->spec, false));
+    struct kl_http_header h[4 + KL_COMMON_HEADERS] = {{KL_STR("content-type"), type},
+                                                      {KL_STR("etag"), {etag, 66}},
+                                                      KL_HTTP_HEADER("cache-control", "public"),
+                                                      KL_HTTP_HEADER("vary", "Accept")};
+    size_t nh = 4 + kl_http_common_headers(r, h + 4);
     bool same = kl_str_eq(kl_http_header(c->hr, KL_STR("if-none-match")), h[1].value);
-    kl_http_respond(c->hr, same ? 304 : 200, h, KL_COUNT(h), same ? KL_STR("") : kl_buf_str(&b));
+    if (!same && put_in_form(&out, c, t, "apidiscovery.k8s.io/v2", "APIGroupDiscoveryList",
+                             kl_buf_str(&b), &err)) {
+        kl_fail_internal(r, "%s", err.msg);
+        kl_req_fail(r);
+    } else {
+        kl_http_respond(c->hr, same ? 304 : 200, h, nh, kl_buf_str(&out));
+        kl_api_call_release(c);
+    }
     kl_buf_fini(&b);
-    kl_api_call_release(c);
+    kl_buf_fini(&out);
+}
+
+// ---- the index
+
+static void put_group_paths(struct kl_buf *b, const struct kinds *k, const char *name,
+                            const struct version *versions, size_t n)
+{
+    (void)k;
+    kl_buf_printf(b, "\n/apis/%s\n", name);
+    for (size_t i = 0; i < n; i++)
+        kl_buf_printf(b, "/apis/%s/%s\n", name, versions[i].name);
+}
+
+void kl_discovery_paths(struct kl_req *r, struct kl_buf *b)
+{
+    struct kinds kinds = kinds_of(r, (struct kl_str){NULL, 0});
+    kl_buf_puts(b, KL_STR("/api\n/api/v1\n/apis\n/apis/\n"));
+    each_group(b, &kinds, false, put_group_paths); // a comma between them, on a line of its own
+    kl_aggregate_groups_done(kinds.remote, kinds.nremote);
 }
 
 // ---- the plain documents
@@ -438,15 +482,10 @@ static void answer_plain(struct kl_api_call *c, int type, const char *kind, stru
     struct kl_req *r = &c->req;
     const struct kl_type *t = kl_type((uint16_t)type);
     struct kl_buf out;
-    struct kl_value v;
     struct kl_error err = {0};
     kl_buf_init(&out, DOC_MAX);
-    if (c->spec.media != KL_MEDIA_PROTOBUF)
-        kl_encode_text(&out, &c->spec, json);
-    else if (!kl_json_decode(r->arena, t, json, NULL, &v, &err))
-        kl_encode_value(&out, &c->spec, t, KL_STR("v1"), kl_str(kind), &v);
-    if (err.code || out.err) {
-        kl_fail_internal(r, "%s", err.code ? err.msg : "out of memory");
+    if (put_in_form(&out, c, t, "v1", kind, json, &err)) {
+        kl_fail_internal(r, "%s", err.msg);
         kl_req_fail(r);
     } else {
         kl_http_answer_text(r, 200, kl_spec_content_type(&c->spec, false), kl_buf_str(&out));
@@ -486,15 +525,19 @@ void kl_discovery_run(struct kl_api_call *c)
         kl_aggregate_proxy(c, remote);
         return;
     }
-    if (n == 1 && (c->spec.discovery_v2 || c->spec.discovery_v2beta1)) {
+    // Groups and all of them are the aggregator's own, which does not look at the method.
+    bool route = core || n > 2, other = !kl_str_eqz(kl_http_method(c->hr), "GET");
+    if (other && n == 1 && core) {
+        kl_fail_method(r);
+        kl_req_fail(r);
+        return;
+    }
+    if (n == 1 && c->spec.discovery_v2) {
         answer_aggregated(c, core);
         return;
     }
     struct kl_spec ignored;
-    if (kl_spec_parse(kl_http_header(c->hr, KL_STR("accept")), KL_SPEC_OF_TEXT, &ignored)) {
-        refuse_media(c, !core && n < 3);
-        return;
-    }
+    int unfit = kl_spec_parse(kl_http_header(c->hr, KL_STR("accept")), KL_SPEC_OF_TEXT, &ignored);
     struct kl_buf b;
     struct kinds kinds = kinds_of(r, core    ? KL_STR("")
                                      : n > 1 ? part[1]
@@ -529,9 +572,16 @@ void kl_discovery_run(struct kl_api_call *c)
                     put_resource_list(&b, &kinds, group, kl_arena_dup(r->arena, part[2]).p);
     }
     kl_aggregate_groups_done(kinds.remote, kinds.nremote);
-    if (found)
-        answer_plain(c, type, kind, kl_buf_str(&b));
-    else
+    if (!found) {
         no_such(c, group ? group : "");
+    } else if (route && other) {
+        kl_fail_method(r);
+        kl_req_fail(r);
+    } else if (unfit) {
+        // A media type that is known in a form that is not: it was not the routes that said no.
+        refuse_media(c, unfit == KL_EUNSUPPORTED || (!core && n < 3));
+    } else {
+        answer_plain(c, type, kind, kl_buf_str(&b));
+    }
     kl_buf_fini(&b);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the server serves: /api, /apis (plain and aggregated, v2 and v2beta1).
+// What the server serves: /api, /apis (plain and aggregated).
 #pragma once
 #include "apiserver/server_int.h"
 
@@ -10,3 +10,5 @@
 
 // Ends the request.
 void kl_discovery_run(struct kl_api_call *c);
+// Appends the paths of all groups and their versions, each on a line of its own, in no order.
+void kl_discovery_paths(struct kl_req *r, struct kl_buf *b);

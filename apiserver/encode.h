@@ -9,9 +9,9 @@ struct kl_spec {
     enum kl_form form;
     enum kl_include_object include; // of Table rows
     bool pretty;
-    bool stream_watch;                    // ;stream=watch was said
-    bool meta_v1beta1;                    // Table and Partial forms of meta.k8s.io/v1beta1
-    bool discovery_v2, discovery_v2beta1; // as=APIGroupDiscoveryList
+    bool stream_watch; // ;stream=watch was said
+    bool meta_v1beta1; // Table and Partial forms of meta.k8s.io/v1beta1
+    bool discovery_v2; // as=APIGroupDiscoveryList, whose v2beta1 is gone upstream too
 };
 
 // What an answer is of: resources come as Table and PartialObjectMetadata too; custom ones not in
@@ -20,6 +20,12 @@ enum kl_spec_of { KL_SPEC_OF_TEXT, KL_SPEC_OF_OBJECTS, KL_SPEC_OF_CUSTOM };
 // Reads an Accept header. KL_ENOTACCEPTABLE when nothing of it can be given, KL_EUNSUPPORTED when a
 // media type could but not in the form it asks for.
 int kl_spec_parse(struct kl_str accept, enum kl_spec_of of, struct kl_spec *ret);
+// Whether an Accept header takes this one type. An empty one takes everything.
+bool kl_accept_has(struct kl_str accept, const char *type);
+// The form of a page like /statusz: KL_MEDIA_NONE is text; JSON and YAML only where they are asked
+// for as that kind of config.k8s.io, in *ret_version. KL_ENOTACCEPTABLE: none of them.
+int kl_accept_page(struct kl_str accept, const char *kind, enum kl_media *ret,
+                   const char **ret_version);
 // The apiVersion of Table and Partial forms.
 static inline struct kl_str kl_spec_meta_version(const struct kl_spec *s)
 {

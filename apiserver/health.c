@@ -164,6 +164,16 @@ static void put_totals(struct kl_buf *b, const char *name, const char *kind,
                 name, words[i], kind, n[i]);
 }
 
+void kl_health_paths(const struct kl_apiserver *s, struct kl_buf *b)
+{
+    for (size_t k = 0; k < KL_HEALTH_KINDS; k++) {
+        kl_buf_printf(b, "/%s\n", kinds[k]);
+        for (size_t i = 0; i < KL_COUNT(checks); i++)
+            if (checks[i].in & 1u << k && is_there(s, &checks[i]))
+                kl_buf_printf(b, "/%s/%s\n", kinds[k], checks[i].name);
+    }
+}
+
 void kl_health_metrics(struct kl_apiserver *s, struct kl_buf *b)
 {
     kl_buf_puts(b, KL_STR("# HELP kubernetes_healthcheck [STABLE] This metric records the result "
@@ -242,7 +252,7 @@ void kl_health_run(struct kl_api_call *c)
         }
     }
     struct kl_str one = kl_str_from(path, strlen(a.word));
-    if (one.n > 1) {
+    if (one.n) {
         answer_one(c, &a, kl_str_from(one, 1));
         return;
     }

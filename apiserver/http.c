@@ -126,7 +126,7 @@ void kl_http_answer_text(struct kl_req *r, int status, const char *content_type,
     struct kl_api_call *c = kl_api_call_of(r);
     struct kl_http_header h[MAX_HEADERS];
     size_t n = status == 204 ? 0 : common_headers(r, h, content_type);
-    if (status != 204 && kl_str_starts(kl_str(content_type), KL_STR("text/plain")))
+    if (status != 204 && kl_str_eqz(kl_str(content_type), "text/plain; charset=utf-8"))
         put_header(h, &n, "x-content-type-options", KL_STR("nosniff"));
     char retry[16];
     if (status == 429 && r->fail.retry_after_s) {

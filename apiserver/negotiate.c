@@ -51,8 +51,7 @@ static bool take_form(const struct clause *c, bool objects, struct kl_spec *s)
     bool v1 = kl_str_eqz(c->version, "v1"), v1beta1 = kl_str_eqz(c->version, "v1beta1");
     if (kl_str_eqz(c->as, "APIGroupDiscoveryList") && kl_str_eqz(c->group, "apidiscovery.k8s.io")) {
         s->discovery_v2 = kl_str_eqz(c->version, "v2");
-        s->discovery_v2beta1 = kl_str_eqz(c->version, "v2beta1");
-        return !objects && (s->discovery_v2 || s->discovery_v2beta1);
+        return !objects && s->discovery_v2;
     }
     if (!objects || !kl_str_eqz(c->group, "meta.k8s.io") || (!v1 && !v1beta1))
         return false;
@@ -86,9 +85,10 @@ static bool take_clause(const struct clause *c, enum kl_spec_of of, struct kl_sp
            !(of == KL_SPEC_OF_CUSTOM && s->media == KL_MEDIA_PROTOBUF && s->form == KL_FORM_OBJECT);
 }
 
-int kl_spec_parse(struct kl_str accept, enum kl_spec_of of, struct kl_spec *ret)
+// By falling q, in the order sent. As upstream, which looks at q for the order only: q=0 is the
+// last, not none.
+static size_t parse_accept(struct kl_str accept, struct clause *c)
 {
-    struct clause c[MAX_CLAUSES];
     struct kl_str part;
     size_t n = 0;
     while (n < MAX_CLAUSES && kl_str_split(&accept, ',', &part)) {
@@ -96,20 +96,60 @@ int kl_spec_parse(struct kl_str accept, enum kl_spec_of of, struct kl_spec *ret)
         if (part.n)
             parse_clause(part, &c[n++]);
     }
-    if (!n) {
-        *ret = (struct kl_spec){.media = KL_MEDIA_JSON};
-        return 0;
-    }
-    // By falling q, in the order sent: insertion sort of a handful.
-    for (size_t i = 1; i < n; i++)
+    for (size_t i = 1; i < n; i++) // insertion sort of a handful
         for (size_t j = i; j && c[j].q > c[j - 1].q; j--) {
             struct clause t = c[j];
             c[j] = c[j - 1];
             c[j - 1] = t;
         }
+    return n;
+}
+
+bool kl_accept_has(struct kl_str accept, const char *type)
+{
+    struct clause c[MAX_CLAUSES];
+    size_t n = parse_accept(accept, c);
+    for (size_t i = 0; i < n; i++)
+        if (kl_str_eqz(c[i].type, "*/*") || kl_str_eqz(c[i].type, type))
+            return true;
+    return !n;
+}
+
+int kl_accept_page(struct kl_str accept, const char *kind, enum kl_media *ret,
+                   const char **ret_version)
+{
+    static const char *const versions[] = {"v1alpha1", "v1beta1"};
+    struct clause c[MAX_CLAUSES];
+    size_t n = parse_accept(accept, c);
+    *ret = KL_MEDIA_NONE;
+    for (size_t i = 0; i < n; i++) {
+        bool any = kl_str_eqz(c[i].type, "*/*"), yaml = kl_str_eqz(c[i].type, "application/yaml");
+        bool json = any || kl_str_eqz(c[i].type, "application/json") ||
+                    kl_str_eqz(c[i].type, "application/*");
+        bool ours = kl_str_eqz(c[i].as, kind) && kl_str_eqz(c[i].group, "config.k8s.io");
+        if (!c[i].as.n &&
+            (any || kl_str_eqz(c[i].type, "text/plain") || kl_str_eqz(c[i].type, "text/*")))
+            return 0;
+        for (size_t v = 0; ours && (json || yaml) && v < KL_COUNT(versions); v++)
+            if (kl_str_eqz(c[i].version, versions[v])) {
+                *ret = yaml ? KL_MEDIA_YAML : KL_MEDIA_JSON;
+                *ret_version = versions[v];
+                return 0;
+            }
+    }
+    return n ? KL_ENOTACCEPTABLE : 0;
+}
+
+int kl_spec_parse(struct kl_str accept, enum kl_spec_of of, struct kl_spec *ret)
+{
+    struct clause c[MAX_CLAUSES];
+    size_t n = parse_accept(accept, c);
+    if (!n) {
+        *ret = (struct kl_spec){.media = KL_MEDIA_JSON};
+        return 0;
+    }
     int rc = KL_ENOTACCEPTABLE;
     for (size_t i = 0; i < n; i++) {
-        // As upstream, which looks at q for the order only: q=0 is the last, not none.
         if (take_clause(&c[i], of, ret))
             return 0;
         if (ret->media != KL_MEDIA_NONE)

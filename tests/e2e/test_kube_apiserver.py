@@ -81,9 +81,11 @@ class ApiServer(Process):
         except OSError:
             return False
 
-    def get(self, path, token=TOKEN, body=None, method=None, kind="application/json"):
+    def get(self, path, token=TOKEN, body=None, method=None, kind="application/json", accept=None):
         context = ssl.create_default_context(cafile=self.path("certs/apiserver.crt"))
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if accept:
+            headers["Accept"] = accept
         if body is not None:
             headers["Content-Type"] = kind
             body = json.dumps(body).encode()
@@ -207,6 +209,31 @@ def test_health_checks():
           r"^\[\+\]shutdown ok$", r"^readyz check passed$")
     equal(s.get("/livez/ping"), (200, "ok"), "one check")
     equal(s.get("/livez/none")[0], 404, "none such")
+    paths(s)
+
+
+def paths(s):
+    """What is no resource: routes take GET alone, the rest any method, and each path is as it is written."""
+    for path, method, want in (("/livez", "POST", 200), ("/livez/", "GET", 404), ("/none", "PUT", 404),
+                               ("/version/", "GET", 200), ("/version", "POST", 405), ("/version/x", "DELETE", 404),
+                               ("/api/v2", "POST", 404), ("/api/v1", "POST", 405), ("/apis/apps", "POST", 200),
+                               ("/apis/apps/v1", "DELETE", 405), ("/metrics/slis", "POST", 200), ("//", "GET", 404)):
+        equal((path, method, s.get(path, method=method)[0]), (path, method, want))
+    listed = json.loads(s.get("/")[1])["paths"]
+    equal(listed, sorted(listed))
+    for path in ("/.well-known/openid-configuration", "/apis/", "/apis/apps/v1", "/healthz/ping", "/metrics/slis",
+                 "/openapi/v3/", "/readyz/informer-sync", "/statusz", "/version"):
+        equal((path, path in listed), (path, True))
+    holds(s.get("/metrics/slis")[1], r'kubernetes_healthcheck\{name="ping",type="livez"\} 1')
+    holds(s.get("/statusz")[1], r"^apiserver statusz$", r"Emulation version\W+1\.36$", r"Paths\W+/healthz ")
+    status = s.get("/statusz", accept="application/json;as=Statusz;v=v1beta1;g=config.k8s.io")
+    equal((status[0], json.loads(status[1])["apiVersion"]), (200, "config.k8s.io/v1beta1"))
+    for path, accept in (("/statusz", "application/json"), ("/version", "text/plain"),
+                         ("/apis", "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList")):
+        equal((path, s.get(path, accept=accept)[0]), (path, 406))
+    both = s.get("/apis", accept="application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,"
+                                 "application/yaml;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
+    holds(both[1], r"^apiVersion: apidiscovery\.k8s\.io/v2$")
 
 
 if __name__ == "__main__":
