@@ -20,10 +20,10 @@ struct kl_container_inputs {
     struct kl_str hosts_file;       // host path, "" for none
     const struct kl_path *subpaths; // by volumeMount: the prepared host path, "" when not used
 };
-// KL_EINVALID: what CreateContainerConfigError says.
 // What the runtime is to hold it to; NULL: no memory.
 struct kl_cri_linux_container_resources *
 kl_container_resources(struct kl_arena *a, struct kl_pod *p, const struct kl_value *container);
+// KL_EINVALID: what CreateContainerConfigError says.
 int kl_container_config(struct kl_arena *a, struct kl_pod *p, const struct kl_container_inputs *in,
                         struct kl_cri_container_config **ret, struct kl_error *err);
 

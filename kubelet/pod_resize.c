@@ -110,7 +110,7 @@ static const char *lacks(struct kl_pod *p, int64_t milli, int64_t bytes)
 const struct kl_value *kl_pod_granted(const struct kl_pod *p, const struct kl_value *container)
 {
     const struct kl_value *was = NULL;
-    if (p->resize.pending && p->granted)
+    if (p->granted)
         was = kl_pod_container(&p->granted->root, kl_text_at(container, KL_F_name), NULL);
     return was ? was : container;
 }
@@ -272,7 +272,7 @@ static void next(struct resize *z)
     kl_arena_init(&a, ARENA_BYTES);
     struct kl_cri_update_container_resources_request req = {
         .container_id = kl_str(z->ids[z->at]), .linux_ = kl_container_resources(&a, z->pod, spec)};
-    kl_cgroup_of_container(spec, &z->limits[z->at]);
+    kl_cgroup_of_container(kl_pod_granted(z->pod, spec), &z->limits[z->at]);
     kl_cri_start(z->pod->k->cri, KL_CRI_UPDATE_CONTAINER_RESOURCES, &req, UPDATE_TIMEOUT_MS,
                  on_updated, z, NULL);
     kl_arena_fini(&a);

@@ -95,7 +95,6 @@ static void put_mounts(struct kl_arena *a, struct kl_value *st, const struct kl_
     }
 }
 
-// The state of the newest instance, and of the one before it as lastState.
 // What the container has: what its spec asks for, but for the time of a resize.
 static void put_resources(struct kl_arena *a, struct kl_value *st, const struct kl_status_input *in,
                           const struct kl_value *container, const struct kl_ctr *c,
@@ -115,6 +114,7 @@ static void put_resources(struct kl_arena *a, struct kl_value *st, const struct 
         kl_set(a, st, KL_F_allocatedResources, *granted);
 }
 
+// The state of the newest instance, and of the one before it as lastState.
 static void put_instances(struct kl_arena *a, struct kl_value *st, const struct kl_status_input *in,
                           const struct kl_value *container, struct kl_ctr *c,
                           const struct kl_value *old)
