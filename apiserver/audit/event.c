@@ -373,10 +373,13 @@ void kl_audit_take_request(struct kl_req *r)
     enum kl_field_validation was = r->opts.field_validation;
     size_t nwarnings = r->nwarnings;
     struct kl_fail fail = r->fail;
+    struct kl_object *admitted = r->admitted; // what was sent is asked for
+    r->admitted = NULL;
     r->opts.field_validation = KL_VALIDATE_IGNORE;
     if (!kl_body_decode(r, r->info.res->type, r->info.res, &v, &err) &&
         !kl_default_object(r->arena, r->info.res->type, &v))
         take_typed(r, &v, r->info.res->type);
+    r->admitted = admitted;
     r->opts.field_validation = was;
     r->nwarnings = nwarnings;
     r->fail = fail;

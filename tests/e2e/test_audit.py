@@ -27,6 +27,8 @@ rules:
   omitManagedFields: true
   namespaces: ["full"]
   resources: [{group: "", resources: ["configmaps"]}]
+- level: RequestResponse
+  resources: [{group: authorization.k8s.io, resources: ["subjectaccessreviews"]}]
 - level: Request
   omitStages: []
   verbs: ["create"]
@@ -145,6 +147,32 @@ def test_request_and_response():
     equal(e["responseObject"]["kind"], "ConfigMapList")
     equal([i["data"] for i in e["responseObject"]["items"] if i["metadata"]["name"] == "c1"],
           [{"a": "c"}])
+
+
+def test_request_that_admission_changed():
+    """Of a review too the request is what was sent."""
+    adm = "/apis/admissionregistration.k8s.io/v1/"
+    server.api("POST", adm + "mutatingadmissionpolicies", {
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy",
+        "metadata": {"name": "reviews"}, "spec": {
+            "reinvocationPolicy": "Never",
+            "matchConstraints": {"resourceRules": [
+                {"operations": ["CREATE"], "apiGroups": ["authorization.k8s.io"],
+                 "apiVersions": ["v1"], "resources": ["subjectaccessreviews"]}]},
+            "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {
+                "expression": "Object{spec: Object.spec{user: 'made-up'}}"}}]}})
+    server.api("POST", adm + "mutatingadmissionpolicybindings", {
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding",
+        "metadata": {"name": "reviews"}, "spec": {"policyName": "reviews"}})
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+              "spec": {"user": "sent", "nonResourceAttributes": {"path": "/x", "verb": "get"}}}
+    path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    wait_for(lambda: server.api("POST", path, review)["spec"]["user"] == "made-up", "the policy")
+    e = wait_for(lambda: [x for x in find(verb="create", resource="subjectaccessreviews")
+                          if x["responseObject"]["spec"]["user"] == "made-up"], "the review")[0]
+    equal(e["requestObject"]["spec"]["user"], "sent")
+    for plural in ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings"):
+        server.api("DELETE", f"{adm}{plural}/reviews")
 
 
 def test_lists():
