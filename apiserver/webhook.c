@@ -255,11 +255,7 @@ static void put_reason(char *out, size_t room, int status, const struct kl_error
     else if (status == KL_ECANCELED)
         msg = "context canceled";
     else if (status == KL_EUNAUTHORIZED && (tls = strstr(msg, "tls: ")))
-        msg = strstr(tls, "self-signed") || strstr(tls, "self signed") ||
-                      strstr(tls, "issuer certificate")
-                  ? "tls: failed to verify certificate: x509: certificate signed by unknown "
-                    "authority"
-                  : tls;
+        msg = tls;
     const char *refused = strcasestr(msg, "connection refused");
     if (refused)
         snprintf(out, room, "%.*sconnection refused", (int)(refused - msg), msg);

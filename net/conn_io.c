@@ -2,8 +2,10 @@
 // Reading and writing of a connection. TLS reads straight from the socket and writes records into a
 // staging area on the stack, so that several records leave with one send.
 #include "net/conn_io.h"
+#include "net/tls_int.h"
 #include <errno.h>
 #include <openssl/err.h>
+#include <stdio.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -158,9 +160,10 @@ static void fail_handshake(struct kl_conn *c, int r)
             errno = 0;
     }
     if (!SSL_is_server(c->ssl) && verify != X509_V_OK) {
-        ERR_clear_error();
-        kl_error_set(&err, KL_EUNAUTHORIZED, "tls: failed to verify certificate: %s",
-                     X509_verify_cert_error_string(verify));
+        char said[512];
+        if (!kl_tls_said_why(said, sizeof said))
+            snprintf(said, sizeof said, "%s", X509_verify_cert_error_string(verify));
+        kl_error_set(&err, KL_EUNAUTHORIZED, "tls: failed to verify certificate: x509: %s", said);
     } else if (why == SSL_ERROR_SYSCALL && !e) {
         kl_error_set(&err, KL_EUNAVAILABLE, "TLS handshake: connection closed");
     } else {

@@ -241,7 +241,10 @@ static int make_client(const struct kl_tls_client_opts *o, SSL_CTX **ret, struct
         if (!rc)
             rc = load_key(ctx, &o->key, err);
     }
-    SSL_CTX_set_verify(ctx, o->insecure_skip_verify ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
+    if (o->insecure_skip_verify)
+        SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL);
+    else
+        SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, kl_tls_why);
     if (o->mutual)
         SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
     if (rc)

@@ -422,7 +422,12 @@ static void test_client_certificates(void **state)
         send_spec(&cl, spec, &r);
         await(&r);
         assert_int_equal(r.end_status, KL_EUNAUTHORIZED);
-        assert_non_null(strstr(r.err, "failed to verify certificate"));
+        static const char *const why[] = {
+            "tls: failed to verify certificate: x509: certificate signed by unknown authority",
+            "tls: failed to verify certificate: x509: certificate is valid for localhost, not "
+            "example.com"};
+        if (!strstr(r.err, why[i])) // in Go's words
+            fail_msg("%s: %s", r.err, why[i]);
         reply_free(&r);
         kl_tls_ctx_unref(tls);
     }
