@@ -5,7 +5,6 @@
 #include "apiserver/managed.h"
 #include "apiserver/strategy.h"
 #include "object/crd/crd.h"
-#include "object/defaults.h"
 #include "object/json_kind.h"
 #include "object/yaml.h"
 #include "watchcache/filter.h"
@@ -110,6 +109,10 @@ static int run(struct kl_req *r, const struct apply *x, struct kl_object *live,
     struct kl_managed_env env = kl_track_env(r);
     struct kl_error err = {0};
     struct kl_apply_result res;
+    const struct kl_resource *res_of = r->info.res;
+    const char *misfit;
+    struct kl_str ns =
+        kl_text(kl_map_value(kl_map_value(&x->config, KL_STR("metadata")), KL_STR("namespace")));
     int rc =
         kl_managed_apply(&env, live ? &live->root : NULL, &x->config, r->opts.force, &res, &err);
     if (rc)
@@ -119,9 +122,6 @@ static int run(struct kl_req *r, const struct apply *x, struct kl_object *live,
     if (live && !res.changed) {
         *draft = kl_object_draft(live);
     } else if ((rc = to_typed(r, &res.object, draft, &err))) {
-        const struct kl_resource *res_of = r->info.res;
-        struct kl_str ns = kl_text(
-            kl_map_value(kl_map_value(&x->config, KL_STR("metadata")), KL_STR("namespace")));
         if (!res_of->custom)
             kl_error_wrap(&err, "unable to convert unstructured object to %s/%s, Kind=%s",
                           res_of->group, res_of->version, res_of->kind);
@@ -131,6 +131,11 @@ static int run(struct kl_req *r, const struct apply *x, struct kl_object *live,
                       KL_PRI(ns), KL_PRI(r->info.name), res_of->group, res_of->version,
                       res_of->kind);
         return refuse(r, rc == KL_ENOMEM ? rc : KL_EINVALID, &res, &err);
+    } else if ((misfit = kl_draft_misfit(r->arena, res_of->type, draft))) {
+        kl_error_set(&err, KL_EINVALID,
+                     "failed to convert to unversioned (%.*s/%.*s; %s/%s, Kind=%s): %s", KL_PRI(ns),
+                     KL_PRI(r->info.name), res_of->group, res_of->version, res_of->kind, misfit);
+        return refuse(r, KL_EINVALID, &res, &err);
     }
     return kl_track_put(r, draft, &res.entries);
 }
@@ -148,9 +153,8 @@ static int transform_apply(struct kl_write *w, struct kl_object *stored, struct 
     if (!live)
         return kl_fail_err(r, &err), err.code;
     int rc = run(r, x, live, draft);
-    if (!rc && (rc = kl_update_check_identity(r, draft)) == 0 &&
-        kl_default_object(r->arena, r->info.res->type, draft))
-        rc = (kl_fail_oom(r), KL_ENOMEM);
+    if (!rc && (rc = kl_update_check_identity(r, draft)) == 0)
+        rc = kl_draft_default(r, draft);
     if (!rc)
         rc = kl_draft_to_storage(r, draft);
     if (live != stored && rc >= 0) { // its strings go with it

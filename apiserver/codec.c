@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bodies of requests to drafts, with upstream's refusals.
 #include "apiserver/server_int.h"
+#include "apiserver/strategy.h"
 #include "object/convert.h"
 #include "object/custom.h"
 #include "object/json_kind.h"
@@ -360,6 +361,10 @@ int kl_body_decode(struct kl_req *r, const struct kl_type *type, const struct kl
     d.name = rc ? r->info.name : kl_meta_name(ret);
     if ((rc = check_kind(r, type, expect, &d, err)))
         return rc;
+    const char *misfit = kl_draft_misfit(r->arena, type, ret);
+    if (misfit && expect) // what the document does not say, it is known by then to be
+        return refuse(r, type, expect, kl_str(expect->api_version), kl_str(expect->kind), err,
+                      misfit);
     return strict ? report_strict(r, type, expect, strict, &d, err) : 0;
 }
 

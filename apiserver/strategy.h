@@ -62,6 +62,15 @@ void kl_rules_warn(struct kl_req *r, const struct kl_value *now, const struct kl
 // A free name of a generateName prefix (names.SimpleNameGenerator).
 struct kl_str kl_generate_name(struct kl_arena *a, struct kl_str prefix);
 
+// ---- drafts in the version of the request
+// Defaults, and what upstream's conversion to the internal version and back leaves in the object
+// that it shows. KL_ENOMEM: r->fail is set.
+int kl_draft_default(struct kl_req *r, struct kl_value *draft);
+// What upstream's conversion of such a draft fails with; NULL: nothing. Only with memory out the
+// text is not of the arena.
+const char *kl_draft_misfit(struct kl_arena *a, const struct kl_type *type,
+                            const struct kl_value *draft);
+
 // ---- write.c: the one way into the store for objects.
 // Makes the new draft out of the stored object (NULL when there is none). Called again with a newer
 // one when the write lost a race.

@@ -306,8 +306,7 @@ void kl_registry_update(struct kl_req *r)
         kl_create_draft(r, u->sent);
         return;
     }
-    if (kl_default_object(r->arena, r->info.res->type, &u->sent)) {
-        kl_fail_oom(r);
+    if (kl_draft_default(r, &u->sent)) {
         kl_req_fail(r);
         return;
     }
@@ -473,6 +472,11 @@ int kl_patch_retype(struct kl_req *r, const struct kl_type *type, const struct k
             why = kl_patch_complaint(r->arena, type, patched);
         return refuse_patch(r, patch, patched, why.p ? why.p : err.msg);
     }
+    const char *misfit = kl_draft_misfit(r->arena, type, draft);
+    if (misfit && r->opts.patch_type != KL_PATCH_STRATEGIC)
+        return refuse_patch(r, patch, patched, misfit);
+    if (misfit) // an error that is no APIStatus
+        return kl_fail_set(r, 500, "", "%s", misfit), KL_EINVALID;
     if (!strict || !strict->n)
         return 0;
     if (r->opts.field_validation == KL_VALIDATE_STRICT)
@@ -489,7 +493,8 @@ static bool patch_in_part(struct kl_req *r, const struct kl_object *shown,
     bool strategic = r->opts.patch_type == KL_PATCH_STRATEGIC;
     if ((r->patch_strict && r->patch_strict->n) || r->opts.patch_type == KL_PATCH_JSON)
         return false;
-    return kl_patch_in_part(r->arena, r->info.res->type, strategic, &shown->root, patch, draft);
+    return kl_patch_in_part(r->arena, r->info.res->type, strategic, &shown->root, patch, draft) &&
+           !kl_draft_misfit(r->arena, r->info.res->type, draft);
 }
 
 static int patch_whole(struct kl_req *r, struct kl_object *shown, const struct kl_value *patch,
@@ -514,9 +519,8 @@ static int transform_patch(struct kl_write *w, struct kl_object *stored, struct 
         return kl_fail_err(r, &err), err.code;
     if (!patch_in_part(r, shown, &u->patch, draft))
         rc = patch_whole(r, shown, &u->patch, draft);
-    if (!rc && (rc = kl_update_check_identity(r, draft)) == 0 &&
-        kl_default_object(r->arena, r->info.res->type, draft))
-        rc = (kl_fail_oom(r), KL_ENOMEM);
+    if (!rc && (rc = kl_update_check_identity(r, draft)) == 0)
+        rc = kl_draft_default(r, draft);
     if (!rc)
         rc = kl_track_update(r, shown, draft);
     if (!rc)

@@ -490,6 +490,57 @@ static void test_recorded(void **state)
          200,
          {"\"generation\":2"},
          MERGE},
+        // How often the template changed is the registry's to say, whatever is sent.
+        {"POST",
+         "/apis/apps/v1/namespaces/default/daemonsets",
+         "{\"metadata\":{\"name\":\"rec\",\"annotations\":{\"deprecated.daemonset.template."
+         "generation\":\"x\"}},\"spec\":{\"selector\":{\"matchLabels\":{\"a\":\"b\"}},\"template\":"
+         "{\"metadata\":{\"labels\":{\"a\":\"b\"}},\"spec\":{\"containers\":[{\"name\":\"c\","
+         "\"image\":\"i\"}]}}}}",
+         400,
+         {"DaemonSet in version \\\"v1\\\" cannot be handled as a DaemonSet: strconv.ParseInt: "
+          "parsing \\\"x\\\": invalid syntax"}},
+        {"POST",
+         "/apis/apps/v1/namespaces/default/daemonsets",
+         "{\"metadata\":{\"name\":\"rec\"},\"spec\":{\"selector\":{\"matchLabels\":{\"a\":\"b\"}},"
+         "\"template\":{\"metadata\":{\"labels\":{\"a\":\"b\"}},\"spec\":{\"containers\":[{"
+         "\"name\":\"c\",\"image\":\"i\"}]}}}}",
+         201,
+         {"\"deprecated.daemonset.template.generation\":\"1\"",
+          "\"f:annotations\":{\".\":{},\"f:deprecated.daemonset.template.generation\":{}}"}},
+        {"PUT",
+         "/apis/apps/v1/namespaces/default/daemonsets/rec",
+         "{\"metadata\":{\"name\":\"rec\",\"annotations\":{\"deprecated.daemonset.template."
+         "generation\":\"9\"}},\"spec\":{\"selector\":{\"matchLabels\":{\"a\":\"b\"}},\"template\":"
+         "{\"metadata\":{\"labels\":{\"a\":\"b\"}},\"spec\":{\"containers\":[{\"name\":\"c\","
+         "\"image\":\"i\"}]}}}}",
+         200,
+         {"\"deprecated.daemonset.template.generation\":\"1\"", "\"generation\":1,"}},
+        {"PUT",
+         "/apis/apps/v1/namespaces/default/daemonsets/rec",
+         "{\"metadata\":{\"name\":\"rec\"},\"spec\":{\"selector\":{\"matchLabels\":{\"a\":\"b\"}},"
+         "\"template\":{\"metadata\":{\"labels\":{\"a\":\"b\"}},\"spec\":{\"containers\":[{"
+         "\"name\":\"c\",\"image\":\"j\"}]}}}}",
+         200,
+         {"\"deprecated.daemonset.template.generation\":\"2\"", "\"generation\":2,"}},
+        {"PATCH",
+         "/apis/apps/v1/namespaces/default/daemonsets/rec",
+         "{\"metadata\":{\"annotations\":{\"deprecated.daemonset.template.generation\":null}}}",
+         200,
+         {"\"deprecated.daemonset.template.generation\":\"2\""},
+         MERGE},
+        {"PATCH",
+         "/apis/apps/v1/namespaces/default/daemonsets/rec",
+         "{\"metadata\":{\"annotations\":{\"deprecated.daemonset.template.generation\":\"x\"}}}",
+         422,
+         {"strconv.ParseInt: parsing"},
+         MERGE},
+        {"PATCH",
+         "/apis/apps/v1/namespaces/default/daemonsets/rec/status",
+         "{\"metadata\":{\"annotations\":{\"deprecated.daemonset.template.generation\":\"7\"}}}",
+         200,
+         {"\"deprecated.daemonset.template.generation\":\"2\""},
+         MERGE},
         // The old paths of watches are for GET.
         {"POST", "/api/v1/watch/pods", "{}", 405, {"MethodNotAllowed"}},
         {"DELETE", "/api/v1/watch/namespaces/default/pods/x", NULL, 405, {"MethodNotAllowed"}},
