@@ -61,8 +61,18 @@ static struct kl_str cut(struct kl_str s, size_t runes)
     return (struct kl_str){s.p, i};
 }
 
+static bool has_control(struct kl_str s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        if (c < 0x20 || c == 0x7f || (c == 0xc2 && i + 1 < s.n && (unsigned char)s.p[i + 1] < 0xa0))
+            return true;
+    }
+    return false;
+}
+
 // As upstream's recorder: when all are too long, each is cut, and what then is too much is left
-// out.
+// out, and so is what has control characters.
 static void put_warnings(const struct kl_req *r, struct kl_http_header *h, size_t *n)
 {
     enum { ALL_RUNES = 4096, ITEM_RUNES = 256 };
@@ -73,6 +83,8 @@ static void put_warnings(const struct kl_req *r, struct kl_http_header *h, size_
     for (size_t i = 0, written = 0; i < shown && (i <= fit || written < ALL_RUNES); i++) {
         struct kl_str w = fit < shown ? cut(r->warnings[i], ITEM_RUNES) : r->warnings[i];
         written += count_runes(w);
+        if (has_control(w))
+            continue;
         put_header(h, n, "warning", warning_text(r->arena, w));
     }
 }

@@ -399,6 +399,20 @@ void kl_webhook_cancel(struct kl_webhook_call *c)
 }
 
 // NewGenericServerResponse for a POST of no resource.
+// The message of a Status that says it failed.
+static struct kl_str failure_in(struct kl_arena *a, struct kl_str body)
+{
+    struct kl_str text = body.n && body.p[0] == '{' ? kl_arena_dup(a, body) : KL_STR("");
+    struct kl_error err = {0};
+    struct kl_value v;
+    if (!text.n || kl_json_parse(a, text, NULL, &v, &err) || v.kind != KL_MAP ||
+        !kl_str_eqz(kl_text(kl_map_value(&v, KL_STR("kind"))), "Status") ||
+        !kl_str_eqz(kl_text(kl_map_value(&v, KL_STR("apiVersion"))), "v1") ||
+        !kl_str_eqz(kl_text(kl_map_value(&v, KL_STR("status"))), "Failure"))
+        return KL_STR("");
+    return kl_text(kl_map_value(&v, KL_STR("message")));
+}
+
 struct kl_str kl_webhook_status_text(struct kl_arena *a, int status, struct kl_str body)
 {
     static const struct {
@@ -418,6 +432,9 @@ struct kl_str kl_webhook_status_text(struct kl_arena *a, int status, struct kl_s
     };
     if (status >= 200 && status <= 206)
         return (struct kl_str){NULL, 0};
+    struct kl_str failure = failure_in(a, body);
+    if (failure.n)
+        return failure;
     for (size_t i = 0; i < KL_COUNT(known); i++)
         if (known[i].status == status)
             return kl_str(known[i].text);

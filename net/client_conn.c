@@ -220,6 +220,8 @@ static void connect_next(struct kl_hc_conn *hc, const struct kl_error *last)
     }
     if (t->unix_path)
         kl_error_wrap(&err, "dial unix %s", t->unix_path);
+    else if (!hc->naddrs)
+        kl_error_wrap(&err, "dial tcp");
     else
         kl_error_wrap(&err, "dial tcp %s:%d", t->host, t->port);
     kl_hc_conn_fail(hc, KL_EUNAVAILABLE, &err);
@@ -260,7 +262,9 @@ static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *res)
         add_addr(hc, a->ai_addr, a->ai_addrlen);
     uv_freeaddrinfo(res);
     kl_error_set(&err, KL_EUNAVAILABLE, "lookup %s: %s", hc->target->host,
-                 status ? uv_strerror(status) : "no such host");
+                 !status || status == UV_EAI_NONAME || status == UV_EAI_NODATA
+                     ? "no such host"
+                     : uv_strerror(status));
     connect_next(hc, &err);
 }
 

@@ -96,6 +96,29 @@ static bool is_kind(const struct kl_value *v, enum kl_value_kind kind)
     return !v || v->kind == KL_NULL || v->kind == (uint32_t)kind;
 }
 
+// What upstream's decoder knows: reviews of both versions, and neither as the other.
+static int check_kind(struct kl_str api, struct kl_str kind, int review, struct kl_error *err)
+{
+    static const char *const versions[] = {"v1beta1", "v1"};
+    const char *want = versions[review == 1];
+    struct kl_str group = KL_STR("admission.k8s.io/"), version;
+    if (!api.n || !kind.n)
+        return 0;
+    version = kl_str_starts(api, group) ? kl_str_from(api, group.n) : KL_STR("");
+    if (!kl_str_eqz(kind, "AdmissionReview") ||
+        (!kl_str_eqz(version, versions[0]) && !kl_str_eqz(version, versions[1])))
+        return kl_error_set(err, KL_EINVALID,
+                            "failed to call webhook: no kind \"%.*s\" is registered for version "
+                            "\"%.*s\" in scheme \"pkg/runtime/scheme.go:111\"",
+                            KL_PRI(kind), KL_PRI(api));
+    if (!kl_str_eqz(version, want))
+        return kl_error_set(err, KL_EINVALID,
+                            "failed to call webhook: converting (%.*s.AdmissionReview) to "
+                            "(%s.AdmissionReview): unknown conversion",
+                            KL_PRI(version), want);
+    return 0;
+}
+
 int kl_review_read(struct kl_arena *a, const struct kl_hook *h, bool mutating, const char *uid,
                    int status, struct kl_str body, struct kl_review *ret, struct kl_error *err)
 {
@@ -130,11 +153,13 @@ int kl_review_read(struct kl_arena *a, const struct kl_hook *h, bool mutating, c
         return kl_error_set(err, KL_EINVALID,
                             "failed to call webhook: json: cannot unmarshal the answer into Go "
                             "value of type AdmissionReview");
+    struct kl_str api = kl_text(kl_map_value(v, KL_STR("apiVersion")));
+    struct kl_str kind = kl_text(kl_map_value(v, KL_STR("kind")));
+    if (check_kind(api, kind, h->review, err))
+        return KL_EINVALID;
     if (!resp || resp->kind != KL_MAP)
         return invalid(err, "webhook response was absent");
     struct kl_str said = kl_text(kl_map_value(resp, KL_STR("uid")));
-    struct kl_str api = kl_text(kl_map_value(v, KL_STR("apiVersion")));
-    struct kl_str kind = kl_text(kl_map_value(v, KL_STR("kind")));
     if (h->review == 1 && !kl_str_eqz(said, uid))
         return invalid(err, "expected response.uid=\"%s\", got \"%.*s\"", uid, KL_PRI(said));
     if (h->review == 1 &&

@@ -251,7 +251,10 @@ def test_failures():
         "/none": lambda h, r: send(h, {"apiVersion": "admission.k8s.io/v1",
                                        "kind": "AdmissionReview"}),
         "/uid": lambda h, r: send(h, {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-                                      "response": {"uid": "other", "allowed": True}})})
+                                      "response": {"uid": "other", "allowed": True}}),
+        "/kind": lambda h, r: send(h, {"apiVersion": "admission.k8s.io/v1", "kind": "Foo"}),
+        "/status": lambda h, r: send(h, {"apiVersion": "v1", "kind": "Status", "status": "Failure",
+                                         "message": "not today"}, 503)})
     url = f'"https://127.0.0.1:{port}'
     words = {
         "/hang": rf'failed to call webhook: Post {url}/hang\?timeout=1s": context deadline exceeded',
@@ -262,6 +265,8 @@ def test_failures():
         "/404": "failed to call webhook: the server could not find the requested resource",
         "/none": "received invalid webhook response: webhook response was absent",
         "/uid": r'received invalid webhook response: expected response.uid="[-0-9a-f]{36}", got "other"',
+        "/kind": 'failed to call webhook: no kind "Foo" is registered for version "admission.k8s.io/v1" ',
+        "/status": "failed to call webhook: not today$",
     }
     for path, want in words.items():
         for make in mutating, validating:
