@@ -82,7 +82,8 @@ static int prepare_job(struct kl_req *r, struct kl_value *draft)
     kl_map_set_value(a, labels, KL_STR("job-name"), kl_string(name));
     kl_map_set_value(a, labels, KL_STR("batch.kubernetes.io/controller-uid"), kl_string(uid));
     kl_map_set_value(a, labels, KL_STR("batch.kubernetes.io/job-name"), kl_string(name));
-    labels->owned = !one_map;
+    if (one_map)
+        labels->owned = 0;
     struct kl_value shared = *labels;
     if (one_map && kl_set(a, kl_edit(a, draft, KL_F_metadata, KL_STRUCT), KL_F_labels, shared))
         return kl_fail_oom(r), KL_ENOMEM;

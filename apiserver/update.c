@@ -153,11 +153,13 @@ static int check_rv(struct kl_req *r, const struct kl_strategy *s, const struct 
 }
 
 // A deletion that waited for its finalizers is carried out by the update that takes the last.
-static bool removed_by_update(const struct kl_req *r, const struct kl_value *draft)
+// That there is one, the stored object says (ShouldDeleteDuringUpdate).
+static bool removed_by_update(const struct kl_req *r, const struct kl_value *draft,
+                              const struct kl_value *old)
 {
-    if (!kl_meta_deleting(draft) || kl_len(kl_path(draft, KL_F_metadata, KL_F_finalizers)))
+    if (!kl_meta_deleting(old) || kl_len(kl_path(draft, KL_F_metadata, KL_F_finalizers)))
         return false;
-    if (kl_int_at(draft, 0, KL_F_metadata, KL_F_deletionGracePeriodSeconds))
+    if (kl_int_at(old, 0, KL_F_metadata, KL_F_deletionGracePeriodSeconds))
         return false;
     return r->info.res->index != KL_RES_core_v1_namespaces ||
            !kl_len(kl_path(draft, KL_F_spec, KL_F_finalizers));
@@ -196,7 +198,7 @@ int kl_update_settle(struct kl_write *w, struct kl_object *stored, struct kl_val
         kl_fail_invalid(r, kl_str(r->info.res->kind), r->info.group, r->info.name, &e);
     else
         kl_rules_warn(r, &now->root, old, bumped);
-    bool gone = removed_by_update(r, &now->root);
+    bool gone = removed_by_update(r, &now->root, old);
     rc = e.n || gone ? 0 : kl_track_settle(r, old, &now->root, draft);
     if (!e.n && !gone && !rc && !bumped) // the draft is as it was frozen
         w->settled = kl_object_ref(now);
