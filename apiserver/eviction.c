@@ -236,6 +236,10 @@ void kl_eviction_run(struct kl_req *r)
         kl_req_fail(r);
         return;
     }
+    if (kl_meta_take_namespace(r, &e->sent)) {
+        kl_req_fail(r);
+        return;
+    }
     if (!kl_str_eq(kl_meta_name(&e->sent), r->info.name)) {
         kl_fail_bad(r, "name in URL does not match name in Eviction object");
         kl_req_fail(r);

@@ -122,15 +122,16 @@ int kl_track_put(struct kl_req *r, struct kl_value *draft, const struct kl_value
     return 0;
 }
 
-static int track(struct kl_req *r, const struct kl_object *live, struct kl_value *draft)
+static int track_as(struct kl_req *r, const struct kl_managed_env *env,
+                    const struct kl_object *live, struct kl_value *draft)
 {
-    struct kl_managed_env env = kl_track_env(r);
     struct kl_error err = {0};
     struct kl_value now, entries = kl_null();
     const struct kl_value *sent = kl_path(draft, KL_F_metadata, KL_F_managedFields);
-    int rc = kl_draft_as_sent(r->arena, r->info.res->type, live, draft, &now);
+    const struct kl_type *type = env->type ? env->type : r->info.res->type;
+    int rc = kl_draft_as_sent(r->arena, type, live, draft, &now);
     if (!rc)
-        rc = kl_managed_update(&env, live ? &live->root : NULL, &now, sent, &entries, &err);
+        rc = kl_managed_update(env, live ? &live->root : NULL, &now, sent, &entries, &err);
     if (rc == KL_ENOMEM)
         return kl_fail_oom(r), rc;
     if (rc == KL_EAGAIN) // the caller begins again: kl_req_convert_again
@@ -138,6 +139,32 @@ static int track(struct kl_req *r, const struct kl_object *live, struct kl_value
     if (rc) // upstream drops them then, too
         entries = kl_null();
     return kl_track_put(r, draft, &entries);
+}
+
+static int track(struct kl_req *r, const struct kl_object *live, struct kl_value *draft)
+{
+    struct kl_managed_env env = kl_track_env(r);
+    return track_as(r, &env, live, draft);
+}
+
+int kl_track_question(struct kl_req *r, struct kl_value *draft)
+{
+    struct kl_managed_env env = kl_track_env(r);
+    const struct kl_subresource *s = r->info.subres;
+    int rc = kl_meta_take_namespace(r, draft);
+    if (rc)
+        return rc;
+    if (s) { // of a type of its own, and what it says of its object's life is to be checked
+        env.type = s->type;
+        env.api_version =
+            kl_arena_printf(r->arena, "%s%s%s", s->group, *s->group ? "/" : "", s->version).p;
+        return env.api_version ? track_as(r, &env, NULL, draft) : (kl_fail_oom(r), KL_ENOMEM);
+    }
+    struct kl_value *m = kl_edit(r->arena, draft, KL_F_metadata, KL_STRUCT);
+    if (!m || kl_unset(r->arena, m, KL_F_uid) || kl_unset(r->arena, m, KL_F_creationTimestamp) ||
+        kl_unset(r->arena, m, KL_F_selfLink))
+        return kl_fail_oom(r), KL_ENOMEM;
+    return kl_track_create(r, draft);
 }
 
 int kl_track_create(struct kl_req *r, struct kl_value *draft)

@@ -10,6 +10,9 @@ struct kl_managed_env kl_track_env(struct kl_req *r);
 // On a draft as the client sent it, defaulted, in the version of the request, before anything is
 // added to it. Negative: r->fail is set.
 int kl_track_create(struct kl_req *r, struct kl_value *draft);
+// The same for what is answered and not stored (reviews, TokenRequests), which gets its namespace
+// here too, or is refused for another one, and loses what nobody may set.
+int kl_track_question(struct kl_req *r, struct kl_value *draft);
 // The same for an update or patch of `live`, which is in the version of the request too.
 int kl_track_update(struct kl_req *r, const struct kl_object *live, struct kl_value *draft);
 // A draft that differs from what is stored only in the times of its entries gets those that are

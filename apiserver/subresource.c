@@ -403,6 +403,10 @@ void kl_binding_run(struct kl_req *r)
         kl_req_fail(r);
         return;
     }
+    if (kl_meta_take_namespace(r, &b->sent)) {
+        kl_req_fail(r);
+        return;
+    }
     if (!r->info.name.n)
         r->info.name = kl_meta_name(&b->sent);
     kl_admit_init(&b->ad, r, KL_ADMIT_CREATE);
@@ -452,6 +456,13 @@ static void admit_answered(struct kl_req *r, const struct kl_type *type, const c
             kl_fail_err(r, &err);
         else
             kl_fail_oom(r);
+        kl_req_fail(r);
+        return;
+    }
+    bool full = kl_default_object(r->arena, type, &x->sent) != 0;
+    if (full)
+        kl_fail_oom(r);
+    if (full || kl_track_question(r, &x->sent)) {
         kl_req_fail(r);
         return;
     }

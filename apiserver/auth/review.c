@@ -129,7 +129,6 @@ static bool says_something(const struct kl_value *v)
 static void check_metadata(struct access *x, struct kl_field_errors *e, bool local)
 {
     const struct kl_value *m = kl_get(&x->v, KL_F_metadata);
-    struct kl_value shown = x->v;
     struct kl_buf b;
     bool empty = true;
     for (KL_EACH(f, m))
@@ -137,12 +136,8 @@ static void check_metadata(struct access *x, struct kl_field_errors *e, bool loc
                  !says_something(f);
     if (empty)
         return;
-    shown.owned = 0;
-    if (kl_track_create(x->r, &shown))
-        return; // out of memory: the answer says so as well
     kl_buf_init(&b, KL_MAX_ARENA_BYTES);
-    kl_json_encode(&b, kl_type(KL_TYPE_meta_v1_ObjectMeta), kl_get(&shown, KL_F_metadata),
-                   KL_STR(""));
+    kl_json_encode(&b, kl_type(KL_TYPE_meta_v1_ObjectMeta), m, KL_STR(""));
     kl_field_error(e, "FieldValueInvalid", KL_STR("metadata"),
                    "Invalid value: %.*s: must be empty%s", KL_PRI(kl_buf_str(&b)),
                    local ? " except for namespace" : "");

@@ -63,16 +63,10 @@ static int check_meta(struct mint *m)
 {
     struct kl_req *r = m->r;
     struct kl_field_errors e = {.arena = r->arena};
-    struct kl_str name = kl_meta_name(&m->body), ns = kl_meta_namespace(&m->body),
-                  uid = kl_meta_uid(&m->body);
+    struct kl_str name = kl_meta_name(&m->body), uid = kl_meta_uid(&m->body);
     if (name.n && !kl_str_eq(name, r->info.name)) {
         kl_field_invalid(&e, KL_STR("metadata.name"), name,
                          "must match the service account name if specified");
-        return invalid(r, r->info.name, &e);
-    }
-    if (ns.n && !kl_str_eq(ns, r->info.ns)) {
-        kl_field_invalid(&e, KL_STR("metadata.namespace"), ns,
-                         "must match the service account namespace if specified");
         return invalid(r, r->info.name, &e);
     }
     if (!(m->account = find(r, KL_RES_core_v1_serviceaccounts, r->info.ns, r->info.name)))
