@@ -202,7 +202,7 @@ def test_allow_all():
 
 
 def test_health_checks():
-    s = ApiServer(etcd(), "--authorization-mode=RBAC")
+    s = ApiServer(etcd(), "--authorization-mode=RBAC", "--runtime-config=resource.k8s.io/v1beta2=true")
     status, text = s.get("/readyz?verbose&exclude=etcd")
     equal(status, 200, text)
     holds(text, r"^\[\+\]ping ok$", r"^\[\+\]etcd excluded: ok$", r"^\[\+\]poststarthook/rbac/bootstrap-roles ok$",
@@ -225,6 +225,9 @@ def paths(s):
                  "/openapi/v3/", "/readyz/informer-sync", "/statusz", "/version"):
         equal((path, path in listed), (path, True))
     holds(s.get("/metrics/slis")[1], r'kubernetes_healthcheck\{name="ping",type="livez"\} 1')
+    equal(s.get("/apis/resource.k8s.io/v1beta2/deviceclasses")[0], 200, "a version that will go")
+    holds(s.get("/metrics")[1], r'apiserver_requested_deprecated_apis\{group="resource.k8s.io",removed_release="1.39",'
+                                r'resource="deviceclasses",subresource="",version="v1beta2"\} 1')
     holds(s.get("/statusz")[1], r"^apiserver statusz$", r"Emulation version\W+1\.36$", r"Paths\W+/healthz ")
     status = s.get("/statusz", accept="application/json;as=Statusz;v=v1beta1;g=config.k8s.io")
     equal((status[0], json.loads(status[1])["apiVersion"]), (200, "config.k8s.io/v1beta1"))
